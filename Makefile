@@ -1,0 +1,33 @@
+# make run: the main job · make test: the tests · make setup: the environment alone
+.PHONY: setup run test
+.DEFAULT_GOAL := run
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+# Stages are run by DVC as `python`: the environment's must be the first on PATH.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Where the home folder cannot be written, git, DVC and the libraries keep their files here.
+export HOME := $(shell if [ -w "$$HOME" ]; then echo "$$HOME"; else mkdir -p .home && cd .home && pwd; fi)
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "pointcover needs Python 3.11 or newer, got `$(PYTHON) --version`: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --requirement requirements.lock
+	pip install --quiet --no-deps --editable .
+	@git config user.email >/dev/null || \
+	  echo "Note: git has no identity here, which 'dvc exp run' needs: git config user.name NAME; git config user.email ADDRESS"
+	@touch $@
+
+run: setup
+	dvc repro
+	@PYTHONPATH=src python -m pointcover.report
+
+test: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest $(if $(SLOW),,-m "not slow")

@@ -1,0 +1,102 @@
+"""What drawing and linking clicks costs on one 512² tile, the simple way beside ours.
+
+Run it with ``PYTHONPATH=src python benchmarks/clicks.py`` (about half a minute). Each figure is
+the best of several runs, in milliseconds; trust the ratios, both sides are timed in the same run.
+
+The simple ways are what published code does: for drawing, ``np.argwhere`` and ``choice`` class by
+class (``Generator.choice``, which is faster than the old ``np.random.choice``); for linking, a
+Python loop over the set that ``query_pairs`` returns, with one line drawn for each pair.
+"""
+# ruff: noqa: T201
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+from pointcover.annotations import per_class
+from pointcover.growing import link
+from pointcover.labels import IGNORE_INDEX
+
+Mask = npt.NDArray[np.uint8]
+
+SIZE = 512
+SHARES = (0.58, 0.02, 0.33, 0.05, 0.02)
+"""About those of LandCover.ai: background, building, woodland, water, road."""
+
+
+def make_mask(generator: np.random.Generator) -> Mask:
+    """Draw a dense mask of smooth areas, (512, 512) uint8, with about the shares of SHARES."""
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    # Rare classes last, in smaller areas, so that none is painted over.
+    for class_id in sorted(range(1, len(SHARES)), key=lambda class_id: -SHARES[class_id]):
+        sigma = 40 * SHARES[class_id] ** 0.5 + 2
+        field = gaussian_filter(generator.normal(size=mask.shape), sigma)
+        mask[field > np.quantile(field, 1 - SHARES[class_id])] = class_id
+    return mask
+
+
+def draw_simply(mask: Mask, points: int, generator: np.random.Generator) -> Mask:
+    """Draw `points` clicks per class by argwhere and choice."""
+    clicks = np.full_like(mask, IGNORE_INDEX)
+    for class_id in np.unique(mask):
+        coordinates = np.argwhere(mask == class_id)
+        size = min(points, len(coordinates))
+        chosen = generator.choice(coordinates, size, replace=False)
+        clicks[chosen[:, 0], chosen[:, 1]] = class_id
+    return clicks
+
+
+def link_simply(clicks: Mask, distance_px: float) -> Mask:
+    """Link pair by pair in Python."""
+    grown = clicks.copy()
+    for class_id in np.unique(clicks[clicks != IGNORE_INDEX]):
+        coordinates = np.argwhere(clicks == class_id)
+        for first, second in cKDTree(coordinates).query_pairs(distance_px):
+            (row, col), (end_row, end_col) = coordinates[first], coordinates[second]
+            steps = max(abs(end_row - row), abs(end_col - col)) + 1
+            rows = np.linspace(row, end_row, steps).round().astype(int)
+            cols = np.linspace(col, end_col, steps).round().astype(int)
+            for r, c in zip(rows, cols, strict=True):
+                if grown[r, c] == IGNORE_INDEX:
+                    grown[r, c] = class_id
+    return grown
+
+
+def best_ms(function: Callable[[], object], repeats: int) -> float:
+    """Time a call: the best of `repeats`, in milliseconds."""
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - start)
+    return 1e3 * best
+
+
+def main() -> None:
+    """Print the table."""
+    generator = np.random.default_rng(0)
+    mask = make_mask(generator)
+    counts = ", ".join(f"{share:.1%}" for share in np.bincount(mask.ravel()) / mask.size)
+    print(f"one {SIZE}² tile, class shares {counts}\n")
+    print(f"{'ms':34}{'simple':>10}{'ours':>10}{'ratio':>8}")
+
+    def report(name: str, simple: float, ours: float) -> None:
+        print(f"{name:34}{simple:10.2f}{ours:10.2f}{simple / ours:7.0f}x")
+
+    for points in (100, 500):
+        simple = best_ms(lambda p=points: draw_simply(mask, p, generator), 30)  # type: ignore[misc]
+        ours = best_ms(lambda p=points: per_class(mask, p, generator), 100)  # type: ignore[misc]
+        report(f"draw {points} clicks per class", simple, ours)
+    for points, distance_px in ((100, 30), (500, 20)):
+        clicks = per_class(mask, points, generator)
+        simple = best_ms(lambda k=clicks, d=distance_px: link_simply(k, d), 2)  # type: ignore[misc]
+        ours = best_ms(lambda k=clicks, d=distance_px: link(k, distance_px=d), 30)  # type: ignore[misc]
+        report(f"link {points} per class up to {distance_px} px", simple, ours)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Land-cover maps from a handful of labelled points."""

@@ -1,0 +1,80 @@
+"""What sparse labels cost and how right they are: clicks, grown pixels and their errors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.labels import IGNORE_INDEX
+
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass
+class AnnotationReport:
+    """Counts clicks and grown pixels tile by tile, and holds them against the dense masks."""
+
+    names: Sequence[str]
+    tiles: int = 0
+    tiles_without_clicks: int = 0
+    known: int = 0
+    """Pixels that have a label in the dense mask."""
+    clicks: npt.NDArray[np.int64] = field(init=False)
+    right: npt.NDArray[np.int64] = field(init=False)
+    wrong: npt.NDArray[np.int64] = field(init=False)
+    unknown: npt.NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count at zero."""
+        for counter in ("clicks", "right", "wrong", "unknown"):
+            setattr(self, counter, np.zeros(len(self.names), np.int64))
+
+    def add(self, dense: Mask, clicks: Mask, grown: Mask) -> None:
+        """Count one tile: its dense mask, its clicks, and the sparse mask grown from them."""
+        added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
+        same = dense == grown
+        unlabelled = dense == IGNORE_INDEX
+        self.tiles += 1
+        self.tiles_without_clicks += int((clicks == IGNORE_INDEX).all())
+        self.known += int(np.count_nonzero(~unlabelled))
+        self.clicks += self._by_class(clicks[clicks != IGNORE_INDEX])
+        self.right += self._by_class(grown[added & same])
+        self.unknown += self._by_class(grown[added & unlabelled])
+        self.wrong += self._by_class(grown[added & ~same & ~unlabelled])
+
+    def summary(self) -> dict[str, Any]:
+        """Give the counts and shares; a share of nothing is null.
+
+        `labelled_share` and `error` count only pixels whose true class is known: the share of
+        them that got a label, and of wrong ones among those grown.
+        """
+        grown = self.right + self.wrong + self.unknown
+        labelled = int(self.clicks.sum() + grown.sum())
+        checked = labelled - int(self.unknown.sum())
+        return {
+            "tiles": self.tiles,
+            "tiles_without_clicks": self.tiles_without_clicks,
+            "clicks": int(self.clicks.sum()),
+            "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
+            "grown_pixels": int(grown.sum()),
+            "labelled_pixels": labelled,
+            "labelled_share": _share(checked, self.known),
+            "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
+            "by_class": {
+                name: {
+                    "clicks": int(self.clicks[i]),
+                    "grown_pixels": int(grown[i]),
+                    "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
+                }
+                for i, name in enumerate(self.names)
+            },
+        }
+
+    def _by_class(self, ids: Mask) -> npt.NDArray[np.int64]:
+        return np.bincount(ids, minlength=len(self.names))
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None

@@ -1,0 +1,275 @@
+"""Cutting: orthophotos and their masks rewritten as GeoTIFFs of blocks, one block a tile."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.datasets.card import SPLITS, DatasetCard, Pair, Split
+from pointcover.labels import IGNORE_INDEX, count_pixels, ids_from_colours, ids_from_values
+from pointcover.raster import (
+    BlockWriter,
+    RasterInfo,
+    RasterReader,
+    Window,
+    check_same_grid,
+    shrink_image,
+    shrink_mask,
+    write_geotiff,
+    write_mask,
+)
+from pointcover.tiles import Tile, raster_path
+
+Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Statistics:
+    """Sums over pixels that hold data, by band, for mean and standard deviation."""
+
+    count: int = 0
+    total: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    squares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, image: Image, valid: npt.NDArray[np.bool_]) -> None:
+        """Count the valid pixels of a (bands, H, W) image."""
+        values = image[:, valid].astype(np.float64)
+        if not self.total.size:
+            self.total, self.squares = np.zeros(len(image)), np.zeros(len(image))
+        self.count += values.shape[1]
+        self.total += values.sum(axis=1)
+        self.squares += np.square(values).sum(axis=1)
+
+    def mean(self) -> tuple[float, ...]:
+        """Mean by band, in units of the tiles (0 to 255).
+
+        Raises:
+            ValueError: nothing was counted.
+        """
+        if not self.count:
+            raise ValueError(
+                "no pixel of the train split holds data: mend `split` in the card, or the images' "
+                "nodata"
+            )
+        return tuple(float(value) for value in self.total / self.count)
+
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation by band; 1 for a constant band, so that division stays defined."""
+        variance = self.squares / self.count - np.square(self.total / self.count)
+        deviations = np.sqrt(np.maximum(variance, 0))
+        return tuple(float(value) if value > 0 else 1.0 for value in deviations)
+
+
+@dataclass
+class Cutting:
+    """What came of cutting orthophotos."""
+
+    tiles: list[Tile] = field(default_factory=list)
+    left_out: int = 0
+    """Tiles on none of the published lists."""
+    constant: list[str] = field(default_factory=list)
+    """Tiles whose image is one value: missing blocks are read as such."""
+    train: Statistics = field(default_factory=Statistics)
+    gsds_m: set[float] = field(default_factory=set)
+
+    def cut(
+        self, pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split],
+        size_px: int, downsample: int,
+    ) -> None:  # fmt: skip
+        """Rewrite one orthophoto and its mask as blocks below out/images and out/masks.
+
+        Args:
+            pair: the orthophoto.
+            card: its dataset's card.
+            source: the folder that the pair's paths begin at.
+            out: folder of the tile set.
+            sides: split by region, or by tile id (`<orthophoto>_<k>`, k counted row by row).
+            size_px: height and width of a tile, after downsampling.
+            downsample: how many source pixels become one, along each side.
+
+        Raises:
+            ValueError: the image or mask is damaged, they do not fit each other, a colour or id
+                is unknown, or no pixel is labelled.
+        """
+        image_reader = RasterReader(source / pair.image)
+        mask_reader = RasterReader(source / pair.mask)
+        grid = _common_grid(image_reader.info(), mask_reader.info(), card, downsample)
+        classes = card.class_table()
+        tiles = []
+        with ExitStack() as stack:
+            writers: dict[str, tuple[BlockWriter, BlockWriter]] = {}
+
+            def open_writers(split: str) -> tuple[BlockWriter, BlockWriter]:
+                """Open the image and the mask of a split, at its first tile."""
+                image = write_geotiff(
+                    raster_path(out / "images", split, pair.name), height=grid.height,
+                    width=grid.width, bands=len(card.bands), block_px=size_px, crs=grid.crs,
+                    transform=grid.transform,
+                )  # fmt: skip
+                mask = write_mask(
+                    raster_path(out / "masks", split, pair.name), like=grid, block_px=size_px,
+                    classes=classes,
+                )  # fmt: skip
+                return stack.enter_context(image), stack.enter_context(mask)
+
+            blocks = _blocks(image_reader, mask_reader, card, grid, size_px, downsample)
+            for k, (window, image, mask, valid) in enumerate(blocks):
+                tile_id = f"{pair.name}_{k}"
+                split = sides.get(pair.region) or sides.get(tile_id)
+                if split is None:
+                    self.left_out += 1
+                    continue
+                if split not in writers:
+                    writers[split] = open_writers(split)
+                writers[split][0].write(image, window)
+                writers[split][1].write(mask[np.newaxis], window)
+                tiles.append(
+                    Tile(
+                        tile_id, pair.name, pair.region, split, int(window.row_off),
+                        int(window.col_off), int(window.height), int(window.width),
+                        count_pixels(mask, len(classes)),
+                    )
+                )  # fmt: skip
+                if (image.min(axis=(1, 2)) == image.max(axis=(1, 2))).all():
+                    self.constant.append(tile_id)
+                if split == "train":
+                    self.train.add(image, valid)
+            if tiles and not any(sum(tile.pixels) for tile in tiles):
+                raise ValueError(
+                    f"{mask_reader.path} labels no pixel: all are {_unlabelled(card)}, or outside "
+                    f"the image's data. Leave the pair out, or mend the card's `classes`"
+                )
+        self.tiles += tiles
+        gsd_m = grid.gsd_m or (card.gsd_m * downsample if card.gsd_m else None)
+        if gsd_m:
+            self.gsds_m.add(round(gsd_m, 4))
+
+    def report(self, names: Sequence[str]) -> dict[str, Any]:
+        """Say by split how many tiles, megapixels and which share of each class there are."""
+        report: dict[str, Any] = {}
+        for split in SPLITS:
+            tiles = [tile for tile in self.tiles if tile.split == split]
+            labelled = np.sum([tile.pixels for tile in tiles], axis=0, dtype=np.int64)
+            labelled = np.broadcast_to(labelled, len(names))
+            pixels = sum(tile.height * tile.width for tile in tiles)
+            total = int(labelled.sum())
+            report[split] = {
+                "tiles": len(tiles),
+                "regions": len({tile.region for tile in tiles}),
+                "megapixels": round(pixels / 1e6, 3),
+                "labelled_share": round(total / pixels, 6) if pixels else 0,
+                "class_share": {
+                    name: round(int(count) / total, 6) if total else 0
+                    for name, count in zip(names, labelled, strict=True)
+                },
+            }
+        return report | {
+            "tiles_left_out": self.left_out,
+            "tiles_of_one_value": len(self.constant),
+        }
+
+
+def _unlabelled(card: DatasetCard) -> str:
+    return ", ".join(str(value) for value in card.ignore) or "unlabelled"
+
+
+def _common_grid(
+    image: RasterInfo, mask: RasterInfo, card: DatasetCard, downsample: int
+) -> RasterInfo:
+    """Check that a pair fits together and the card, and give the grid of its tiles."""
+    check_same_grid(image, mask)
+    if max(card.bands) > image.bands:
+        raise ValueError(
+            f"{image.path} has {image.bands} band(s), but the card asks for bands "
+            f"{list(card.bands)}: mend `bands` in the card"
+        )
+    if image.dtype != "uint8" and card.value_range == (0, 255):
+        raise ValueError(
+            f"{image.path} holds {image.dtype}, not uint8: say with `value_range: [low, high]` in "
+            f"the card which values become 0 and 255"
+        )
+    if min(image.height, image.width) < downsample:
+        raise ValueError(f"{image.path} is smaller than tile.downsample ({downsample} px)")
+    return RasterInfo(
+        path=image.path,
+        height=image.height // downsample,
+        width=image.width // downsample,
+        bands=image.bands,
+        dtype="uint8",
+        crs=image.crs or mask.crs,
+        transform=(image if image.is_georeferenced else mask).transform
+        * type(image.transform).scale(downsample),
+        has_palette=False,
+    )
+
+
+def _blocks(
+    image_reader: RasterReader, mask_reader: RasterReader, card: DatasetCard, grid: RasterInfo,
+    size_px: int, downsample: int,
+) -> Iterator[tuple[Window, Image, Mask, npt.NDArray[np.bool_]]]:  # fmt: skip
+    """Read a pair tile by tile: window on the tiles' grid, image, dense mask, valid pixels.
+
+    Reads whole rows of tiles: a striped file decodes its rows again for every window of them.
+    """
+    for top in range(0, grid.height, size_px):
+        height = min(size_px, grid.height - top)
+        strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
+        image, valid = _read_image(image_reader, strip, card)
+        mask = _read_mask(mask_reader, strip, card)
+        mask[~valid] = IGNORE_INDEX
+        image = shrink_image(image, downsample)
+        valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
+        mask = shrink_mask(mask, downsample)
+        # Half of a block without data: the image counts it as none, so its mask must not tell.
+        image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
+        for left in range(0, grid.width, size_px):
+            part = (slice(None), slice(left, left + size_px))
+            window = Window(left, top, min(size_px, grid.width - left), height)
+            yield window, image[:, :, part[1]], mask[part], valid[part]
+
+
+def _read_image(
+    reader: RasterReader, window: Window, card: DatasetCard
+) -> tuple[Image, npt.NDArray[np.bool_]]:
+    """Read bands in the card's order as uint8, 0 where there is no data, and where there is."""
+    values = reader.read(window, card.bands)
+    valid = reader.read_valid(window)
+    if np.issubdtype(values.dtype, np.floating):
+        valid = valid & np.isfinite(values).all(axis=0)
+    low, high = card.value_range
+    if (low, high) != (0, 255):
+        scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
+        values = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
+    """Read a dense mask as class ids, whatever it is coded in.
+
+    Raises:
+        ValueError: a colour or number is not in the card; the message names the file and rows.
+    """
+    try:
+        if card.mask_values == "colours":
+            return ids_from_colours(reader.read_rgb(window), card.colour_ids())
+        values = reader.read(window)
+        if (values != values[0]).any():
+            raise ValueError(
+                "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
+            )
+        ids = card.value_ids()
+        nodata = reader.dataset.nodata
+        if nodata is not None and float(nodata).is_integer():
+            ids.setdefault(int(nodata), IGNORE_INDEX)
+        return ids_from_values(values[0], ids)
+    except ValueError as error:
+        if str(reader.path) in str(error):
+            raise
+        rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
+        raise ValueError(f"{reader.path} ({rows}): {error}") from None

@@ -1,0 +1,82 @@
+"""What the download stage found: the card, every orthophoto with its mask, and their checksums."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pointcover.datasets.card import DatasetCard, Pair, find_pairs
+from pointcover.publishing import publish_json, read_json
+
+_HERE, _SOURCE = "dataset", "source"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """A dataset on disk. `folder` is where the paths of `pairs` begin."""
+
+    card: DatasetCard
+    folder: Path
+    pairs: tuple[Pair, ...]
+
+
+def write_inventory(
+    path: Path, card: DatasetCard, folder: Path, *, here: Path, source: Path
+) -> list[Pair]:
+    """Pair the files of a dataset, hash them, and write them down with the card.
+
+    Args:
+        path: the dataset.json to write.
+        card: the dataset's card.
+        folder: the dataset's folder, in `here` or in `source`. Only the way from there is
+            written: what DVC hashes holds no path of a machine.
+        here: the folder that dataset.json is published in.
+        source: the folder that params.yaml calls so.
+
+    Raises:
+        ValueError: files or tile lists are missing, or files unpaired.
+    """
+    pairs = find_pairs(card, folder)
+    # A tile list that changes must change dataset.json, or DVC takes the old splits for new.
+    lists = {split: folder / rule for split, rule in card.split.items() if isinstance(rule, str)}
+    missing = [str(path) for path in lists.values() if not path.is_file()]
+    if missing:
+        raise ValueError(
+            f"the card's `split` names tile lists that do not exist: {', '.join(missing)}. Copy "
+            f"them there, or mend `split`"
+        )
+    base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
+    entries = [
+        asdict(pair)
+        | {"image_sha256": _sha256(folder / pair.image), "mask_sha256": _sha256(folder / pair.mask)}
+        for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
+    ]
+    publish_json(
+        path,
+        {
+            "base": name,
+            "folder": folder.relative_to(base).as_posix(),
+            "card": card.model_dump(mode="json"),
+            "tile_lists_sha256": {split: _sha256(path) for split, path in lists.items()},
+            "orthophotos": entries,
+        },
+    )
+    return pairs
+
+
+def read_inventory(path: Path, source: Path) -> Inventory:
+    """Read dataset.json; `source` is the folder that params.yaml calls so."""
+    values = read_json(path)
+    base = source if values["base"] == _SOURCE else path.parent
+    keys = ("name", "region", "image", "mask")
+    return Inventory(
+        card=DatasetCard.model_validate(values["card"]),
+        folder=base / values["folder"],
+        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in values["orthophotos"]),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

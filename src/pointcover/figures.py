@@ -1,0 +1,128 @@
+"""Figures: panels of tiles, the confusion matrix, the training curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from scipy.ndimage import grey_erosion
+
+from pointcover.labels import IGNORE_INDEX, ClassTable, format_colour
+from pointcover.publishing import publish_file
+
+Rgb = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.uint8]
+ItemT = TypeVar("ItemT")
+
+VIEW_INCHES = 3.2
+DPI = 100
+UNLABELLED_GREY = 235
+ERROR_RED = (214, 40, 40)
+
+
+def spread_evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """Choose `count` items, evenly over the sequence: the same ones each time."""
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[place] for place in places]
+
+
+def view_image(image: npt.NDArray[np.uint8]) -> Rgb:
+    """Show (bands, H, W) uint8 as (H, W, 3): the first three bands, or the first in grey."""
+    shown = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
+    return np.ascontiguousarray(shown.transpose(1, 2, 0))
+
+
+def view_mask(mask: Mask, classes: ClassTable) -> Rgb:
+    """Show a (H, W) mask in class colours, unlabelled pixels light grey."""
+    shown = classes.paint(mask)
+    shown[mask == IGNORE_INDEX] = UNLABELLED_GREY
+    return shown
+
+
+def view_clicks(clicks: Mask, classes: ClassTable) -> Rgb:
+    """Show a sparse mask with each label grown to 5 × 5 px, so that single clicks are seen."""
+    return view_mask(grey_erosion(clicks, size=(5, 5), mode="nearest"), classes)
+
+
+def view_errors(prediction: Mask, mask: Mask) -> Rgb:
+    """Show wrong pixels red, right ones white, unlabelled ones light grey."""
+    shown = np.full((*mask.shape, 3), 255, np.uint8)
+    shown[prediction != mask] = ERROR_RED
+    shown[mask == IGNORE_INDEX] = UNLABELLED_GREY
+    return shown
+
+
+def draw_panel(
+    path: Path, title: str, views: Sequence[tuple[str, Rgb]], classes: ClassTable
+) -> None:
+    """Write a PNG with views of one tile side by side and a legend of the class names."""
+    figure = Figure(figsize=(VIEW_INCHES * len(views), VIEW_INCHES + 0.9), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for axes, (name, view) in zip(
+        np.atleast_1d(figure.subplots(1, len(views))), views, strict=True
+    ):
+        axes.imshow(view, interpolation="nearest")
+        axes.set_title(name, fontsize=9)
+        axes.set_axis_off()
+    patches = [
+        Patch(facecolor=format_colour(colour), edgecolor="black", linewidth=0.4, label=name)
+        for name, colour in zip(classes.names, classes.colours, strict=True)
+    ]
+    grey = UNLABELLED_GREY / 255
+    patches.append(
+        Patch(facecolor=(grey, grey, grey), edgecolor="black", linewidth=0.4, label="unlabelled")
+    )
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=8,
+        frameon=False,
+    )  # fmt: skip
+    _save(figure, path)
+
+
+def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
+    """Write a PNG of a confusion matrix (rows true) as the share of each true class's pixels."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    side = 2.2 + 0.75 * len(names)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*shares.shape):
+        axes.text(
+            column, row, f"{shares[row, column]:.0%}", ha="center", va="center", fontsize=8,
+            color="white" if shares[row, column] > 0.5 else "black",
+        )  # fmt: skip
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title("Share of each true class's pixels, test split", fontsize=10)
+    figure.colorbar(shown, ax=axes, shrink=0.8)
+    _save(figure, path)
+
+
+def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a PNG of the training: losses, and mIoU on sparse validation labels, by epoch."""
+    epochs = [row["epoch"] for row in rows]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for name in ("train_loss", "val_loss"):
+        losses.plot(epochs, [row[name] for row in rows], label=name.replace("_", " "))
+    losses.set_ylabel("partial cross-entropy")
+    scores.plot(epochs, [row["val_miou"] for row in rows], label="val mIoU (sparse)", color="C2")
+    scores.set_ylim(0, 1)
+    for axes in (losses, scores):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # Without the library's version in the file, the same picture is the same bytes.
+    with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": DPI}):
+        figure.savefig(aside, format="png", metadata={"Software": None})

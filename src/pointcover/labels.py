@@ -1,0 +1,151 @@
+"""What a pixel may be called: class ids, names and colours, and the value for "unlabelled"."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+IGNORE_INDEX: Final = 255
+"""Mask value of a pixel without a label (dense or sparse). Never a class id."""
+
+MAX_CLASSES: Final = 255
+
+Colour = tuple[int, int, int]
+
+
+def parse_colour(text: str) -> Colour:
+    """Turn ``"#3C1098"`` (the ``#`` may be missing) into red, green and blue of 0 to 255.
+
+    Raises:
+        ValueError: the text is not six hexadecimal digits.
+    """
+    digits = text.removeprefix("#")
+    try:
+        if len(digits) != 6:
+            raise ValueError
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise ValueError(
+            f"colour {text!r} is not six hexadecimal digits: write it as '#3C1098'"
+        ) from None
+    return red, green, blue
+
+
+def format_colour(colour: Colour) -> str:
+    """Turn red, green and blue of 0 to 255 into ``"#3C1098"``."""
+    return "#{:02X}{:02X}{:02X}".format(*colour)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a dataset: class id ``i`` is called ``names[i]`` and drawn in ``colours[i]``.
+
+    Ids run from 0 without gaps, so that they index the channels of logits and the rows of a
+    confusion matrix.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a table that cannot be told apart by name or colour."""
+        if len(self.names) != len(self.colours):
+            raise ValueError(
+                f"{len(self.names)} class names but {len(self.colours)} colours: give one each"
+            )
+        if not 2 <= len(self.names) <= MAX_CLASSES:
+            raise ValueError(
+                f"a class table needs 2 to {MAX_CLASSES} classes, got {len(self.names)}"
+            )
+        shown = tuple(format_colour(colour) for colour in self.colours)
+        for what, values in (("name", self.names), ("colour", shown)):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"class {what} {', '.join(twice)} occurs twice: make them differ")
+
+    def __len__(self) -> int:
+        """Count the classes."""
+        return len(self.names)
+
+    @property
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """Colours by id, (256, 3) uint8; ids that are no class are black."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = self.colours
+        return palette
+
+    def paint(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Colour a mask: (H, W) uint8 class ids → (H, W, 3) uint8, unlabelled pixels black."""
+        return self.palette[mask]
+
+
+def ids_from_colours(
+    rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]
+) -> npt.NDArray[np.uint8]:
+    """Read a colour-coded mask: (3, H, W) uint8 → (H, W) uint8 ids.
+
+    Args:
+        rgb: red, green, blue.
+        ids: what each colour means; a colour that means "unlabelled" maps to IGNORE_INDEX.
+
+    Raises:
+        ValueError: a colour is not in ``ids``; the message names the commonest and their counts.
+    """
+    key = (rgb[0].astype(np.uint32) << 16) | (rgb[1].astype(np.uint32) << 8) | rgb[2]
+    mask = np.full(key.shape, IGNORE_INDEX, np.uint8)
+    known = np.zeros(key.shape, bool)
+    for (red, green, blue), class_id in ids.items():
+        same = key == (red << 16) | (green << 8) | blue
+        mask[same] = class_id
+        known |= same
+    if not known.all():
+        values, counts = np.unique(key[~known], return_counts=True)
+        most = np.argsort(counts)[::-1][:5]
+        found = ", ".join(f"#{values[i]:06X} ({counts[i]} px)" for i in most)
+        more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+        raise ValueError(
+            f"unknown colour {found}{more}; known: "
+            f"{', '.join(format_colour(colour) for colour in ids)}. Add it to the card's `classes` "
+            f"or, where it means unlabelled, to its `ignore`"
+        )
+    return mask
+
+
+def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    """Read a mask of numbers: (H, W) of any number type → (H, W) uint8 ids.
+
+    Args:
+        values: the numbers in the file.
+        ids: what each number means; one that means "unlabelled" maps to IGNORE_INDEX.
+
+    Raises:
+        ValueError: a number is not in ``ids``; the message names those found.
+    """
+    mask = np.full(values.shape, IGNORE_INDEX, np.uint8)
+    unknown = []
+    for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+        # A number with a fraction is found in no table of whole ones, and NaN in none at all.
+        class_id = ids.get(value.item())
+        if class_id is None:
+            unknown.append(f"{value} ({count} px)")
+            continue
+        mask[values == value] = class_id
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise ValueError(
+            f"unknown id {', '.join(unknown[:5])}{more}; known: {_listed(ids)}. Add it to the "
+            f"card's `classes` or, where it means unlabelled, to its `ignore`"
+        )
+    return mask
+
+
+def count_pixels(mask: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+    """Count the pixels of each class id in a mask; unlabelled ones are not counted."""
+    counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
+    return tuple(int(count) for count in counts[:classes])
+
+
+def _listed(values: Iterable[int]) -> str:
+    return ", ".join(str(value) for value in sorted(values))

@@ -1,0 +1,159 @@
+"""What a batch is: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and how it is drawn."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pointcover.augmentation import Augmentation, Image, Mask
+from pointcover.labels import IGNORE_INDEX
+from pointcover.raster import pad
+from pointcover.tiles import Tile, TileReader
+
+Batch = tuple[Tensor, Tensor]
+Draw = tuple[int, int]
+"""A sample of an epoch: (epoch, number). Augmentation is seeded by it, so workers play no part."""
+
+
+class TileDataset(Dataset[Batch]):
+    """Tiles with their surroundings: image (bands, size_px, size_px) uint8, mask (…) uint8.
+
+    Each labelled pixel of the split occurs once: what surrounds an edge tile is seen, but its
+    labels are IGNORE_INDEX, as it has its own turn.
+    """
+
+    def __init__(self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int) -> None:
+        """Take the tiles and the folders of their rasters."""
+        self.tiles = tiles
+        self.size_px = size_px
+        self._images = TileReader(images, size_px, fill=0)
+        self._masks = TileReader(masks, size_px, fill=IGNORE_INDEX)
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+        return len(self.tiles)
+
+    def __getitem__(self, place: int) -> Batch:
+        """Read one tile, padded where its orthophoto is smaller."""
+        tile = self.tiles[place]
+        image, around, row, column = self.read_around(place)
+        own = (slice(row, row + tile.height), slice(column, column + tile.width))
+        mask = np.full_like(around, IGNORE_INDEX)
+        mask[own] = around[own]
+        size = (self.size_px, self.size_px)
+        return (
+            torch.from_numpy(pad(image, *size, 0)),
+            torch.from_numpy(pad(mask, *size, IGNORE_INDEX)),
+        )
+
+    def read_around(self, place: int) -> tuple[Image, Mask, int, int]:
+        """Read a tile and what surrounds it, unpadded, with all labels; see TileReader."""
+        tile = self.tiles[place]
+        image, row, column = self._images.read_around(tile)
+        return image, self._masks.read_around(tile)[0][0], row, column
+
+
+class CropDataset(Dataset[Batch]):
+    """Augmented crops around tiles: as many of each tile in an epoch as cover its area once.
+
+    A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
+    than a crop is padded.
+    """
+
+    def __init__(
+        self, tiles: TileDataset, augmentation: Augmentation, crop_px: int, seed: int
+    ) -> None:
+        """Take tiles and the augmentation that crops them."""
+        self._tiles = tiles
+        self._augmentation = augmentation
+        self._crop_px = crop_px
+        self._seed = seed
+        self._places = [
+            place
+            for place, tile in enumerate(tiles.tiles)
+            for _ in range(max(1, round(tile.height * tile.width / crop_px**2)))
+        ]
+
+    def __len__(self) -> int:
+        """Count the crops of an epoch."""
+        return len(self._places)
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """Read around a tile and augment, by the seed of this epoch and number."""
+        epoch, number = draw
+        image, mask, _, _ = self._tiles.read_around(self._places[number])
+        height, width = (max(side, self._crop_px) for side in mask.shape)
+        crop, crop_mask = self._augmentation(
+            pad(image, height, width, 0),
+            pad(mask, height, width, IGNORE_INDEX),
+            sample_seed(self._seed, epoch, number),
+        )
+        return torch.from_numpy(crop), torch.from_numpy(crop_mask)
+
+
+def sample_seed(seed: int, epoch: int, number: int) -> int:
+    """Give a sample of an epoch its own seed, 0 to 2³² - 1."""
+    digest = hashlib.blake2b(f"{seed}:{epoch}:{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """Batches of (epoch, number) in an order that the seed and the epoch alone decide.
+
+    Set `epoch` before each pass. A last batch of one sample is left out: batch normalisation has
+    nothing to normalise with there.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        """Take the number of samples in an epoch."""
+        self.epoch = 0
+        self.seed = seed
+        self._length = length
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Count the batches of an epoch."""
+        full, rest = divmod(self._length, self._batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Give the batches of the epoch that is set."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self._length)
+        for number in range(len(self)):
+            chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
+            yield [(self.epoch, int(place)) for place in chosen]
+
+
+def train_loader(
+    tiles: TileDataset, *, crop_px: int, colour_jitter: float, bands: int, batch_size: int,
+    workers: int, seed: int,
+) -> DataLoader[Batch]:  # fmt: skip
+    """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
+
+    Raises:
+        ValueError: there are fewer than two crops in an epoch.
+    """
+    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), crop_px, seed)
+    if len(crops) < 2:
+        raise ValueError(
+            f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "
+            f"normalisation: add train tiles, or halve train.crop_px"
+        )
+    return DataLoader(
+        crops,
+        batch_sampler=EpochBatches(len(crops), batch_size, seed),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
+    """Make the loader of whole tiles in their order, for validation and test."""
+    return DataLoader(
+        tiles, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available()
+    )

@@ -1,0 +1,100 @@
+"""A model on disk: weights alone in model.pt, everything else readable in model.json beside it."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from pointcover.models import Segmenter, build_model
+from pointcover.publishing import publish_file, publish_json
+from pointcover.tiles import TileSet
+
+RESTORE: Final = "Restore both with `dvc checkout -f`, or train again with `dvc repro -f train`"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model is, without its weights."""
+
+    model: str
+    encoder: str
+    tile_set: TileSet
+    training: dict[str, Any]
+    """Which epoch, and how well it did on sparse validation masks."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> str:
+    """Write model.pt and model.json into a folder.
+
+    Returns:
+        SHA-256 of model.pt, which model.json holds as well.
+    """
+    with publish_file(folder / "model.pt") as aside:
+        torch.save(weights, aside)
+    digest = _sha256(folder / "model.pt")
+    publish_json(
+        folder / "model.json",
+        {
+            "model": checkpoint.model,
+            "encoder": checkpoint.encoder,
+            "weights_sha256": digest,
+            "training": checkpoint.training,
+            **checkpoint.tile_set.to_json(),
+        },
+    )
+    return digest
+
+
+def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
+    """Read a model: the segmenter, what it is, and the SHA-256 of its weights.
+
+    Raises:
+        FileNotFoundError: model.pt or model.json is missing.
+        ValueError: model.json is damaged, or the weights are not those that it describes.
+    """
+    for name in ("model.pt", "model.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name} does not exist: run `dvc repro train`, or restore the last model "
+                f"with `dvc checkout -f`"
+            )
+    try:
+        values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        described = values["weights_sha256"]
+        tile_set = TileSet.from_json(values)
+        checkpoint = Checkpoint(values["model"], values["encoder"], tile_set, values["training"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'model.json'} does not describe a model ({type(error).__name__}: {error}): "
+            f"{RESTORE}"
+        ) from None
+    digest = _sha256(folder / "model.pt")
+    if digest != described:
+        raise ValueError(
+            f"{folder / 'model.pt'} has SHA-256 {digest[:12]}…, but model.json describes "
+            f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
+        )
+    segmenter = build_model(
+        checkpoint.model, checkpoint.encoder, weights="none", bands=len(tile_set.mean),
+        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=0,
+    )  # fmt: skip
+    try:
+        state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
+        segmenter.load_state_dict(state, strict=True)
+    except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'model.pt'} does not hold weights of the {checkpoint.model} with encoder "
+            f"{checkpoint.encoder} and {len(tile_set.classes)} classes that model.json describes "
+            f"({' '.join(str(error).split())[:200]}). {RESTORE}"
+        ) from None
+    return segmenter, checkpoint, digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

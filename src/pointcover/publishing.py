@@ -1,0 +1,91 @@
+"""Outputs that are whole or not there: written aside, brought to disk, then renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+"""Ending of what is still being written; git ignores it and the next attempt removes it."""
+
+
+@contextmanager
+def publish_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what lies there becomes `path` when the block ends well.
+
+    A block that raises leaves `path` as it was and nothing else behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + PARTIAL)
+    try:
+        yield aside
+        flush_to_disk(aside)
+        aside.replace(path)
+    except OSError as error:
+        # A write to a full disk fails without saying where.
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it becomes `path` when the block ends well."""
+    aside = path.with_name(path.name + PARTIAL)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        for file in aside.rglob("*"):
+            if file.is_file():
+                flush_to_disk(file)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.replace(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def publish_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with publish_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def publish_json(path: Path, values: Any) -> None:
+    """Write JSON that every reader accepts: a NaN in it is an error, so say null and why instead.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    publish_text(path, json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON that an earlier stage published.
+
+    Raises:
+        FileNotFoundError: the stage did not run.
+        ValueError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
+        ) from None
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): delete it and run `dvc repro`, which writes it again"
+        ) from None
+
+
+def flush_to_disk(path: Path) -> None:
+    """Wait until a file's bytes are on the disk: a full disk shows itself here at the latest."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,65 @@
+"""The report that ends `make run`: the numbers, and where figures, model and MLflow runs are.
+
+Run it by itself with `python -m pointcover.report` from the project's root.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+METRICS = Path("metrics")
+COLUMNS = ("iou", "precision", "recall", "f1")
+
+
+def report(metrics: Path) -> str:
+    """Tell what the last pipeline run came to.
+
+    Args:
+        metrics: the folder that stages write their JSON files to.
+
+    Raises:
+        FileNotFoundError: the pipeline has not run to its end.
+    """
+    values: dict[str, Any] = {}
+    for stage in ("annotate", "train", "evaluate"):
+        path = metrics / f"{stage}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: run `dvc repro` to its end first")
+        values[stage] = json.loads(path.read_text(encoding="utf-8"))
+    labels, training, test = values["annotate"]["train"], values["train"], values["evaluate"]
+    width = max(len(name) for name in test["by_class"])
+    lines = [
+        "",
+        f"Labels    {labels['clicks']} clicks in {labels['tiles']} train tiles, "
+        f"{labels['grown_pixels']} pixels grown from them: {labels['labelled_share']:.2%} of the "
+        f"pixels",
+        f"Training  kept epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
+        f"sparse validation labels",
+        f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on dense "
+        f"masks",
+        "",
+        f"  {'class':{width}}  " + "  ".join(f"{column:>9}" for column in COLUMNS),
+        *(
+            f"  {name:{width}}  " + "  ".join(f"{_shown(scores[c]):>9}" for c in COLUMNS)
+            for name, scores in test["by_class"].items()
+        ),
+        "",
+        "Numbers   metrics/*.json (also: dvc metrics show, dvc exp show)",
+        "Figures   metrics/panels, metrics/annotate, metrics/curves.png",
+        "Model     models/model.pt, described in models/model.json",
+        "Runs      source .venv/bin/activate, then mlflow ui, then open http://127.0.0.1:5000",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(report(METRICS))
+    except FileNotFoundError as error:
+        sys.exit(f"report: {error}")

@@ -1,0 +1,115 @@
+"""What every stage does around its work: params, lock, signals, and errors in one message.
+
+A stage imports this module before any other that is not Python's own: from here on a missing
+package is one message instead of a traceback.
+"""
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+DEBUG_SWITCH = "POINTCOVER_DEBUG"
+
+
+def _say_what_is_missing(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Report an error that ends Python; a missing package as one message."""
+    if isinstance(error, ModuleNotFoundError) and not os.environ.get(DEBUG_SWITCH):
+        sys.stderr.write(
+            f"pointcover: the python that runs this stage ({sys.executable}) lacks "
+            f"{error.name!r}. Run `make setup`, then `source .venv/bin/activate`, and try again\n"
+        )
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _say_what_is_missing
+
+from filelock import FileLock, Timeout  # noqa: E402
+
+from pointcover.params import Params, load_params  # noqa: E402
+
+LOCK_TIMEOUT_S = 20
+logger = logging.getLogger("pointcover")
+
+
+def run_stage(work: Callable[[Params], None]) -> None:
+    """Run one stage in the current folder and end the process with its exit code.
+
+    All of params.yaml is validated before `work` begins. Errors that a user can mend (ValueError,
+    OSError) become one message; exit code 1. A signal ends the stage with 128 + its number, never
+    with 0: DVC would take a stage that ends with 0 on SIGTERM for finished.
+    """
+    name = Path(sys.argv[0]).stem
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _end_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _end_on_signal)
+    try:
+        params = load_params(Path("params.yaml"))
+        with _only_writer(name):
+            work(params)
+    except (ValueError, OSError) as error:
+        _fail(name, _message_of(error))
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        _fail(
+            name,
+            f"unexpected {type(error).__name__}: {error}. This is a defect of pointcover: run "
+            f"again with {DEBUG_SWITCH}=1 to see where, and report it",
+        )
+
+
+def _fail(name: str, message: str) -> NoReturn:
+    if os.environ.get(DEBUG_SWITCH):
+        raise
+    sys.stderr.write(f"\n{name}: {message}\n")
+    sys.exit(1)
+
+
+def _message_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return (
+            f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
+        )
+    return str(error)
+
+
+def _end_on_signal(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when `dvc` dies: an orphan would write beside the next attempt."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _only_writer(name: str) -> FileLock:
+    """Lock this stage in this folder, waiting a little for an orphan to end.
+
+    Raises:
+        ValueError: another process still runs the stage here.
+    """
+    folder = Path(".dvc/tmp/pointcover")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT_S)
+    except Timeout:
+        raise ValueError(
+            f"another process runs {name!r} in {Path.cwd()}: wait for it, or end it "
+            f"(`pkill -f stages/{name}.py`), and try again"
+        ) from None
+    return lock

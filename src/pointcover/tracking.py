@@ -1,0 +1,508 @@
+"""What an experiment leaves in MLflow: one store a project, one run a trained model.
+
+The store is found from the project's root, never from the working directory, so that stages which
+DVC runs in copies of the tree (``--temp``, ``--queue``) write to the same one. It is SQLite beside
+``dvc.yaml`` unless MLFLOW_TRACKING_URI says otherwise; its files lie in ``mlruns``.
+
+A run is a context manager: it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt, or
+the SystemExit that a stage makes of SIGTERM). SIGKILL leaves it RUNNING; so a run is tagged with
+the process that owns it, and whoever starts the next run ends those whose process is gone.
+
+No other module imports mlflow. Its global state (``mlflow.start_run``, autolog) is not used.
+"""
+
+import contextlib
+import glob
+import json
+import logging
+import math
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import filelock
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT: Final = "pointcover"
+"""The MLflow experiment that runs belong to unless told otherwise."""
+
+MODEL_TAG: Final = "pointcover.model_sha256"
+"""Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of the file."""
+
+EVALUATED_TAG: Final = "pointcover.evaluated"
+TRAINING_TAG: Final = "pointcover.training"
+_EXP_NAME_TAG: Final = "dvc.exp_name"
+_HOST_TAG: Final = "pointcover.host"
+_PID_TAG: Final = "pointcover.pid"
+_STARTED_TAG: Final = "pointcover.process_started"
+
+_LOCK_TIMEOUT_S: Final = 120
+_MLFLOW_SETTINGS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+_DATABASES: Final = ("postgresql", "mysql", "mssql")
+
+_Tags = Mapping[str, str] | None
+
+
+def project_root() -> Path:
+    """Find the folder whose store and ``dvc.yaml`` count, also from inside a copy made by DVC."""
+    if dvc_root := os.environ.get("DVC_ROOT"):
+        return Path(dvc_root).absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / name).exists() for name in ("dvc.yaml", ".dvc", ".git")):
+            return folder
+    return here
+
+
+def tracking_uri(root: Path) -> str:
+    """Say where runs are recorded.
+
+    Args:
+        root: the project's root; a relative SQLite path counts from here.
+
+    Returns:
+        MLFLOW_TRACKING_URI where that is set, else ``sqlite:///<root>/mlflow.db``.
+
+    Raises:
+        ValueError: MLFLOW_TRACKING_URI is a folder (MLflow gave up file stores), lives in memory
+            only, or is of a kind that MLflow does not know.
+    """
+    default = f"sqlite:///{root.absolute() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or default
+    kind = uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
+    if kind in ("http", "https", *_DATABASES):
+        return uri
+    prefix, _, path = uri.partition(":///")
+    if kind == "sqlite" and path and not path.startswith((":memory:", "?")):
+        return f"{prefix}:///{root.absolute() / path}"  # an absolute path stays as it is
+    raise ValueError(
+        f"MLFLOW_TRACKING_URI is {_without_password(uri)!r}, which is no MLflow server or database "
+        f"file: set it to http://host:5000 or sqlite:///mlflow.db, or unset it to use {default}"
+    )
+
+
+class Run:
+    """One MLflow run, RUNNING until the ``with`` block ends. Get one from `start_run`.
+
+    Every method raises ValueError for what MLflow refuses (a name with brackets, a parameter
+    logged with another value before) and OSError where the store cannot be written.
+    """
+
+    id: str
+
+    def __init__(self, client: "MlflowClient", uri: str, run_id: str, tags_at_end: _Tags) -> None:
+        """Wrap a run that is already RUNNING in the store.
+
+        Args:
+            client: where it is recorded.
+            uri: the same, for messages.
+            run_id: MLflow's id.
+            tags_at_end: set when the run ends as FINISHED, and only then.
+        """
+        self.id = run_id
+        self._client = client
+        self._uri = uri
+        self._tags_at_end = tags_at_end
+
+    def log_params(self, params: Mapping[str, str | int | float | bool]) -> None:
+        """Record settings, a dozen at most. They cannot change: only the same may come again."""
+        from mlflow.entities import Param
+
+        with _plain_errors(self._uri):
+            self._client.log_batch(
+                self.id, params=[Param(key, str(value)) for key, value in params.items()]
+            )
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Record numbers in one call, so that an epoch costs one transaction.
+
+        Args:
+            metrics: values by name, for example ``val/iou/building``; None (has no value) is left
+                out.
+            step: the epoch, where there is one.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        batch = []
+        for name, value in metrics.items():
+            if value is None:
+                continue
+            if not math.isfinite(value):
+                raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
+            batch.append(Metric(name, float(value), now_ms, step or 0))
+        with _plain_errors(self._uri):
+            self._client.log_batch(self.id, metrics=batch)
+
+    def log_image(self, image: npt.NDArray[np.uint8], name: str, step: int | None = None) -> None:
+        """Record a picture, (H, W, 3) uint8: with a step one of a series, else ``<name>.png``."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image {name} is {image.shape} {image.dtype}: give (H, W, 3) uint8")
+        with _plain_errors(self._uri):
+            if step is None:
+                self._client.log_image(self.id, image, artifact_file=f"{name}.png")
+            else:
+                self._client.log_image(self.id, image, key=name, step=step, synchronous=True)
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts, below ``folder``."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is no file: write it before it is logged")
+        with _plain_errors(self._uri):
+            self._client.log_artifact(self.id, str(path), folder or None)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Write text to the artifact ``name``, for example ``figures/report.html``."""
+        with _plain_errors(self._uri):
+            self._client.log_text(self.id, text, name)
+
+    def log_dict(self, values: Mapping[str, object], name: str) -> None:
+        """Write JSON to the artifact ``name``; NaN, which is no JSON, is a ValueError."""
+        self.log_text(json.dumps(values, indent=2, allow_nan=False) + "\n", name)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags."""
+        from mlflow.entities import RunTag
+
+        with _plain_errors(self._uri):
+            self._client.log_batch(
+                self.id, tags=[RunTag(key, value) for key, value in tags.items()]
+            )
+
+    def __enter__(self) -> Self:
+        """Hand out the run, which is RUNNING already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        status = _status_after(error)
+        try:
+            if status == "FINISHED" and self._tags_at_end:
+                self.set_tags(self._tags_at_end)
+            with _plain_errors(self._uri):
+                self._client.set_terminated(self.id, status)
+        except (OSError, ValueError) as trouble:
+            if error is None:
+                raise
+            # The error that is under way says more than the one it may have caused here.
+            logger.error("run %s could not be ended as %s: %s", self.id, status, trouble)
+
+
+def start_run(
+    root: Path,
+    name: str,
+    experiment: str = EXPERIMENT,
+    tags: _Tags = None,
+    resume_id: str | None = None,
+) -> Run:
+    """Open a run, after ending as KILLED those on this host whose process is gone.
+
+    Args:
+        root: the project's root.
+        name: the run's name where DVC gives none (DVC_EXP_NAME wins).
+        experiment: the MLflow experiment, made where missing.
+        tags: said of the run beside DVC's names and the owning process.
+        resume_id: a run to go on with, for training that resumes from a checkpoint. Where the
+            store no longer has it, or another process has it open, a new run is started.
+
+    Raises:
+        ValueError: the name is empty, or the tracking URI or the experiment cannot be used.
+        ConnectionError: the tracking server does not answer.
+        OSError: the store cannot be read or written.
+    """
+    with _opened_store(root, experiment) as store:
+        if resume_id is not None:
+            found = store.search(f"attributes.run_id = '{resume_id}'")
+            if found and found[0].info.status != "RUNNING":
+                return store.reopen(found[0], tags)
+            state = "open in another process" if found else "not in the store"
+            logger.warning("run %s is %s: a new run is started", resume_id, state)
+        return store.create(os.environ.get("DVC_EXP_NAME") or name, tags)
+
+
+def resume_training_run(
+    root: Path,
+    model_sha256: str,
+    name: str,
+    experiment: str = EXPERIMENT,
+    tags: _Tags = None,
+) -> Run:
+    """Open the run that trained a model, for its evaluation to be recorded there.
+
+    The newest run tagged MODEL_TAG is opened again; among several, one of this DVC experiment is
+    preferred. If it has been evaluated before, or is being so now, it gets a child run (other
+    evaluate settings). If there is none (the model came from another clone's cache, or the store
+    was deleted) a new run is started and tagged ``pointcover.training = "from cache"``.
+
+    Args:
+        root: the project's root.
+        model_sha256: of the checkpoint file.
+        name: for a new run, as in `start_run`.
+        experiment: the MLflow experiment.
+        tags: said of the run that is opened.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    evaluated = {EVALUATED_TAG: "true"}
+    exp_name = os.environ.get("DVC_EXP_NAME")
+    with _opened_store(root, experiment) as store:
+        found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+        if not found:
+            logger.warning(
+                "no run trained this model (%s…): a new run is started", model_sha256[:8]
+            )
+            origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
+            return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
+        own = [run for run in found if run.data.tags.get(_EXP_NAME_TAG) == exp_name]
+        trained = (own or found)[0]
+        if EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
+            parent = {"mlflow.parentRunId": trained.info.run_id}
+            return store.create(f"{trained.info.run_name}-evaluate", {**parent, **(tags or {})})
+        return store.reopen(trained, tags, evaluated)
+
+
+class _Store(NamedTuple):
+    """An experiment in an open store."""
+
+    client: "MlflowClient"
+    uri: str
+    experiment_id: str
+
+    def create(self, name: str, tags: _Tags, tags_at_end: _Tags = None) -> Run:
+        if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
+            raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
+        every_tag = {**_dvc_tags(), **(tags or {}), **_owner_tags()}
+        run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
+        return Run(self.client, self.uri, run.info.run_id, tags_at_end)
+
+    def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
+        opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
+        # The owner first: RUNNING under its old owner, the run would be taken for an orphan.
+        opened.set_tags({**_dvc_tags(), **(tags or {}), **_owner_tags()})
+        # The experiment that goes on where another one stopped takes over its run, name and all.
+        self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
+        return opened
+
+    def search(self, condition: str) -> "list[MlflowRun]":
+        newest_first = ["attributes.start_time DESC"]
+        return list(self.client.search_runs([self.experiment_id], condition, order_by=newest_first))
+
+
+@contextlib.contextmanager
+def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
+    """Open the store with orphans ended; one process at a time where it is a file."""
+    uri = tracking_uri(root)
+    # mlflow reads these when it is imported. Whoever has set them knows better.
+    for variable, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(variable, value)
+    if any(root.glob("mlruns/*/meta.yaml")):
+        logger.warning(
+            "%s holds runs of an old MLflow file store, and `mlflow ui` would show those only: "
+            "move its numbered folders away",
+            root / "mlruns",
+        )
+    with _plain_errors(uri), _locked_file(uri):
+        client = _connect(uri)
+        _end_orphans(client)
+        # Files of a server's runs are the server's business. A database is opened by this process,
+        # and MLflow's default place for files would be the working directory.
+        files = None if uri.startswith("http") else (root.absolute() / "mlruns").as_uri()
+        yield _Store(client, uri, _experiment_id(client, experiment, files))
+
+
+@contextlib.contextmanager
+def _locked_file(uri: str) -> Iterator[None]:
+    """Lock a store that is a SQLite file, and make it if there is none; else do nothing."""
+    if not uri.startswith("sqlite"):
+        yield
+        return
+    path = Path(uri.partition(":///")[2].partition("?")[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
+            if not path.exists() or path.stat().st_size == 0:
+                _make_sqlite_store(path)
+            yield
+    except filelock.Timeout:
+        raise TimeoutError(
+            f"{path}.lock has been locked for {_LOCK_TIMEOUT_S} s: a process that opens the MLflow "
+            f"store hangs; end it, then run this again"
+        ) from None
+
+
+def _make_sqlite_store(path: Path) -> None:
+    """Make an empty store aside, then rename it.
+
+    MLflow migrates a new database through dozens of versions: two processes at once, or one that is
+    killed half-way, would leave a file that nobody can open.
+    """
+    from mlflow import MlflowClient
+
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial*"):
+        left.unlink()
+    # A fresh name each time, since mlflow keeps connections by URI as long as the process lives.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
+    partial.replace(path)
+
+
+def _connect(uri: str) -> "MlflowClient":
+    """Open a store, or fail within seconds where mlflow would try again for minutes."""
+    import sqlalchemy
+    from mlflow import MlflowClient
+
+    if uri.startswith("http"):
+        client = MlflowClient(uri)
+        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+            client.search_experiments(max_results=1)
+        return client
+    engine = sqlalchemy.create_engine(uri)
+    sqlalchemy.inspect(engine).get_table_names()
+    engine.dispose()
+    return MlflowClient(uri)
+
+
+def _experiment_id(client: "MlflowClient", name: str, files: str | None) -> str:
+    """Find the experiment or make it; whoever makes it decides for good where its files go."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, artifact_location=files)
+        except MlflowException as error:  # on a server somebody else may have been quicker
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise error from None
+    if found.lifecycle_stage != "active":
+        raise ValueError(
+            f"MLflow experiment {name!r} was deleted: bring it back with "
+            f"`mlflow experiments restore -x {found.experiment_id}`"
+        )
+    place = urlsplit(found.artifact_location)
+    if place.scheme == "file" and not (folder := Path(url2pathname(place.path)).parent).is_dir():
+        raise FileNotFoundError(
+            f"MLflow experiment {name!r} keeps its files in {folder}, which is gone: if the "
+            f"project was moved, put a link there, or move mlflow.db away to begin a new store"
+        )
+    return found.experiment_id
+
+
+def _end_orphans(client: "MlflowClient") -> None:
+    """End as KILLED every RUNNING run of this host whose process is gone."""
+    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    running = f"attributes.status = 'RUNNING' and tags.`{_HOST_TAG}` = '{socket.gethostname()}'"
+    for run in client.search_runs(experiment_ids, running):
+        if not _is_alive(int(run.data.tags[_PID_TAG]), float(run.data.tags[_STARTED_TAG])):
+            client.set_terminated(run.info.run_id, "KILLED")
+            logger.warning(
+                "run %s (%s) was RUNNING but its process %s is gone: ended as KILLED",
+                run.info.run_name,
+                run.info.run_id,
+                run.data.tags[_PID_TAG],
+            )
+
+
+def _owner_tags() -> dict[str, str]:
+    process = psutil.Process()
+    return {
+        _HOST_TAG: socket.gethostname(),
+        _PID_TAG: str(process.pid),
+        _STARTED_TAG: f"{_started_s(process):.2f}",
+    }
+
+
+def _started_s(process: psutil.Process) -> float:
+    """Seconds from boot to the start of a process: setting the clock does not move it."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _is_alive(pid: int, started_s: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return abs(_started_s(process) - started_s) < 1  # else the id went to another process
+    except psutil.Error:  # gone, or another user's and hidden
+        return psutil.pid_exists(pid)
+
+
+def _dvc_tags() -> dict[str, str]:
+    names = {_EXP_NAME_TAG: "DVC_EXP_NAME", "dvc.baseline_rev": "DVC_EXP_BASELINE_REV"}
+    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
+
+
+def _status_after(error: BaseException | None) -> str:
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "FINISHED"
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Set environment variables that are not set yet, for a while."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+@contextlib.contextmanager
+def _plain_errors(uri: str) -> Iterator[None]:
+    """Turn MLflow's and SQLAlchemy's errors into a line that says what to do."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = _without_password(str(error).partition("\n")[0])[:300]
+        where = _without_password(uri)
+        if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
+            raise ValueError(f"MLflow at {where} refused this: {reason}") from None
+        if uri.startswith("http"):
+            raise ConnectionError(
+                f"no MLflow server answers at {where} ({reason}): start it, correct "
+                f"MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"
+            ) from None
+        raise OSError(
+            f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
+            f"unset it; a damaged file can be moved away, a new one is made then"
+        ) from None
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

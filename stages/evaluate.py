@@ -1,0 +1,110 @@
+"""Score the model on the dense masks of the test split, and draw what it gets right and wrong."""
+
+from pointcover.stage import run_stage  # first: says which package is missing
+
+# isort: split
+import csv
+import io
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from pointcover import tracking
+from pointcover.devices import be_deterministic, make_fabric
+from pointcover.figures import (
+    draw_confusion,
+    draw_panel,
+    spread_evenly,
+    view_errors,
+    view_image,
+    view_mask,
+)
+from pointcover.inference import predict
+from pointcover.loading import TileDataset, tile_loader
+from pointcover.metrics import confusion_matrix, scores
+from pointcover.models.checkpoint import load_checkpoint
+from pointcover.params import Params, run_name
+from pointcover.publishing import publish_folder, publish_json, publish_text
+from pointcover.tiles import read_index
+
+TILES = Path("data/tiles")
+MODELS = Path("models")
+METRICS = Path("metrics/evaluate.json")
+CONFUSION = Path("metrics/confusion.csv")
+PANELS = Path("metrics/panels")
+MLFLOW_PANELS = 8
+logger = logging.getLogger(__name__)
+
+
+def evaluate(params: Params) -> None:
+    """Write metrics/evaluate.json, the confusion matrix and panels; end the MLflow run."""
+    settings = params.evaluate
+    model, checkpoint, digest = load_checkpoint(MODELS)
+    classes, size_px = checkpoint.tile_set.classes, checkpoint.tile_set.size_px
+    tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split == "test"]
+    shown = {tile.id for tile in spread_evenly(tiles, settings.panels)}
+    test_set = TileDataset(tiles, TILES / "images", TILES / "masks", size_px)
+    fabric = make_fabric(settings.device, settings.precision)
+    be_deterministic()
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    remaining = iter(tiles)
+    with publish_folder(PANELS) as out:
+        progress = tqdm(total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None)
+        for images, masks, predictions in predict(
+            fabric, model, tile_loader(test_set, settings.batch_size)
+        ):
+            confusion += confusion_matrix(predictions, masks, len(classes)).cpu().numpy()
+            for image, mask, prediction in zip(
+                images.cpu().numpy(), masks.cpu().numpy(), predictions.cpu().numpy(), strict=True
+            ):
+                tile = next(remaining)
+                progress.update()
+                if tile.id in shown:
+                    views = [
+                        ("image", view_image(image)),
+                        ("dense mask", view_mask(mask, classes)),
+                        ("prediction", view_mask(prediction, classes)),
+                        ("errors (red)", view_errors(prediction, mask)),
+                    ]
+                    draw_panel(out / f"{tile.id}.png", f"{tile.id} ({tile.region})", views, classes)
+        draw_confusion(out / "confusion.png", confusion, classes.names)
+        progress.close()
+    result = scores(confusion, classes.names)
+    publish_json(METRICS, result)
+    publish_text(CONFUSION, as_csv(confusion, classes.names))
+    with tracking.resume_training_run(
+        tracking.project_root(), digest, run_name(params, datetime.now())
+    ) as run:
+        run.log_metrics(metrics_of(result))
+        run.log_dict(result, "test.json")
+        for picture in sorted(PANELS.glob("*.png"))[:MLFLOW_PANELS]:
+            run.log_file(picture, "panels")
+    logger.info("test mIoU %.3f, accuracy %.3f", result["miou"] or 0, result["accuracy"] or 0)
+
+
+def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
+    """Name the scores as MLflow shows them."""
+    by_class = {f"test/iou/{name}": entry["iou"] for name, entry in result["by_class"].items()}
+    return {"test/miou": result["miou"], "test/accuracy": result["accuracy"], **by_class}
+
+
+def as_csv(confusion: npt.NDArray[np.int64], names: tuple[str, ...]) -> str:
+    """Write a confusion matrix as rows of true class, predicted class, pixels and their share."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["true", "predicted", "pixels", "share"])
+    for i, true in enumerate(names):
+        total = int(confusion[i].sum())
+        for j, predicted in enumerate(names):
+            share = round(int(confusion[i, j]) / total, 6) if total else 0
+            writer.writerow([true, predicted, int(confusion[i, j]), share])
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    run_stage(evaluate)

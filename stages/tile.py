@@ -1,0 +1,82 @@
+"""Cut orthophotos into tiles: blocks of GeoTIFFs, split by region."""
+
+from pointcover.stage import run_stage  # first: says which package is missing
+
+# isort: split
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pointcover.cutting import Cutting
+from pointcover.datasets.card import SPLITS
+from pointcover.datasets.inventory import read_inventory
+from pointcover.params import Params
+from pointcover.publishing import publish_folder, publish_json
+from pointcover.splits import read_tile_lists, split_regions
+from pointcover.tiles import Tile, TileSet, write_index, write_tile_set
+
+DATASET = Path("data/dataset/dataset.json")
+TILES = Path("data/tiles")
+METRICS = Path("metrics/tile.json")
+logger = logging.getLogger(__name__)
+
+
+def tile(params: Params) -> None:
+    """Write data/tiles: images, dense masks, index.csv and tiles.json."""
+    dataset = read_inventory(DATASET, Path(params.source))
+    card, size_px = dataset.card, params.tile.size_px
+    sides = read_tile_lists(card, dataset.folder) or split_regions(
+        card, [pair.region for pair in dataset.pairs], params.tile.split_seed
+    )
+    cutting, faults = Cutting(), []
+    with publish_folder(TILES) as out:
+        for pair in tqdm(
+            dataset.pairs, desc="tiling", unit="orthophoto", leave=False, disable=None
+        ):
+            try:
+                cutting.cut(pair, card, dataset.folder, out, sides, size_px, params.tile.downsample)
+            except (ValueError, FileNotFoundError) as fault:
+                faults.append(str(fault))
+        if faults:
+            raise ValueError("\n  - ".join([f"{len(faults)} orthophotos cannot be used:", *faults]))
+        check_splits(cutting.tiles, sides)
+        tile_set = TileSet(
+            classes=card.class_table(),
+            size_px=size_px,
+            gsds_m=tuple(sorted(cutting.gsds_m)),
+            mean=cutting.train.mean(),
+            std=cutting.train.std(),
+            value_range=card.value_range,
+            bands=card.bands,
+        )
+        write_index(out / "index.csv", cutting.tiles, tile_set.classes.names)
+        write_tile_set(out / "tiles.json", tile_set)
+    report = cutting.report(tile_set.classes.names)
+    publish_json(METRICS, report)
+    for split in SPLITS:
+        logger.info("%s: %d tiles of %d px", split, report[split]["tiles"], size_px)
+
+
+def check_splits(tiles: Sequence[Tile], sides: Mapping[str, str]) -> None:
+    """Check that every split has tiles, and that each region or tile on a list was found.
+
+    Raises:
+        ValueError: a split is empty, or something listed does not exist.
+    """
+    absent = sorted(sides.keys() - {tile.id for tile in tiles} - {tile.region for tile in tiles})
+    if absent:
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        raise ValueError(
+            f"the card's `split` lists tiles that were not cut: {', '.join(absent[:5])}{more}. A "
+            f"tile is called <orthophoto>_<k>, counted row by row at tile.size_px: set that and "
+            f"tile.downsample as the lists were made, or add the orthophotos"
+        )
+    empty = [split for split in SPLITS if all(tile.split != split for tile in tiles)]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} got no tile: mend `split` in the card")
+
+
+if __name__ == "__main__":
+    run_stage(tile)

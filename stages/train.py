@@ -1,0 +1,138 @@
+"""Fit the network on sparse masks; no dense mask is read, not even to choose an epoch."""
+
+from pointcover.stage import run_stage  # first: says which package is missing
+
+# isort: split
+import csv
+import io
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pointcover import tracking
+from pointcover.devices import be_deterministic, make_fabric
+from pointcover.figures import draw_curves
+from pointcover.loading import TileDataset, tile_loader, train_loader
+from pointcover.losses import LOSSES
+from pointcover.models import build_model
+from pointcover.models.checkpoint import Checkpoint, save_checkpoint
+from pointcover.params import Params, describe, run_name
+from pointcover.publishing import publish_folder, publish_json, publish_text
+from pointcover.tiles import read_index, read_tile_set
+from pointcover.training import EpochResult, FitSettings, fit
+
+IMAGES = Path("data/tiles/images")
+TILE_SET = Path("data/tiles/tiles.json")
+SPARSE = Path("data/sparse")
+MODELS = Path("models")
+METRICS = Path("metrics/train.json")
+CURVES = Path("metrics/curves.csv")
+FIGURE = Path("metrics/curves.png")
+logger = logging.getLogger(__name__)
+
+
+def train(params: Params) -> None:
+    """Write models/model.pt and model.json, and record the run in MLflow."""
+    settings = params.train
+    tile_set = read_tile_set(TILE_SET)
+    labelled = [tile for tile in read_index(SPARSE / "index.csv") if sum(tile.pixels)]
+    train_set, val_set = (
+        TileDataset(
+            [tile for tile in labelled if tile.split == split], IMAGES, SPARSE / "masks",
+            tile_set.size_px,
+        )
+        for split in ("train", "val")
+    )  # fmt: skip
+    fabric = make_fabric(settings.device, settings.precision)
+    be_deterministic()
+    bands = len(tile_set.mean)
+    model = build_model(
+        settings.model, settings.encoder, weights=settings.weights, bands=bands,
+        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
+    )  # fmt: skip
+    crops = train_loader(
+        train_set, crop_px=settings.crop_px, colour_jitter=settings.colour_jitter, bands=bands,
+        batch_size=settings.batch_size, workers=settings.workers, seed=params.seed,
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    root = tracking.project_root()
+    name = run_name(params, datetime.now())
+    with tracking.start_run(root, name, tags={"dataset": params.dataset}) as run:
+        run.log_params(describe(params) | {"precision": fabric.strategy.precision.precision})
+        run.log_file(Path("params.yaml"))
+
+        def report(result: EpochResult) -> None:
+            """Record an epoch, in MLflow and for the curves."""
+            rows.append(row_of(result))
+            run.log_metrics(metrics_of(result), step=result.epoch)
+
+        fitted = fit(
+            fabric, model, crops, tile_loader(val_set, max(1, settings.batch_size // 2)),
+            LOSSES["cross_entropy"], tile_set.classes.names,
+            FitSettings(
+                settings.epochs, settings.lr, settings.weight_decay, settings.warmup,
+                settings.ema_decay, settings.keep,
+            ),
+            report,
+        )  # fmt: skip
+        kept = fitted.kept
+        outcome = {
+            "kept_epoch": kept.epoch,
+            "val_miou": kept.val_miou,
+            "val_loss": kept.val_loss,
+            "val_iou": kept.val_iou,
+            "train_loss": kept.train_loss,
+            "tiles_without_labels": len(read_index(SPARSE / "index.csv")) - len(labelled),
+        }
+        with publish_folder(MODELS) as out:
+            checkpoint = Checkpoint(settings.model, settings.encoder, tile_set, outcome)
+            digest = save_checkpoint(out, checkpoint, fitted.weights)
+        publish_json(METRICS, outcome)
+        publish_text(CURVES, as_csv(rows))
+        draw_curves(FIGURE, rows)
+        run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
+        for file in (MODELS / "model.pt", MODELS / "model.json"):
+            run.log_file(file, "model")
+        for file in (Path("metrics/annotate.json"), FIGURE):
+            run.log_file(file, "figures" if file.suffix == ".png" else "")
+        run.set_tags({tracking.MODEL_TAG: digest})
+    logger.info("kept epoch %d, sparse val mIoU %.3f", kept.epoch, kept.val_miou or 0)
+
+
+def metrics_of(result: EpochResult) -> dict[str, float | None]:
+    """Name an epoch's numbers as MLflow shows them."""
+    by_class = {f"val/iou/{name}": iou for name, iou in result.val_iou.items()}
+    return {
+        "train/loss": result.train_loss,
+        "val/loss": result.val_loss,
+        "val/miou": result.val_miou,
+        "train/lr": result.lr,
+        "train/images_per_s": result.images_per_s,
+        "train/batches_without_labels": result.batches_without_labels,
+        **by_class,
+    }
+
+
+def row_of(result: EpochResult) -> dict[str, Any]:
+    """Give a row of curves.csv: what the same params bring again, so no times."""
+    return {
+        "epoch": result.epoch,
+        "train_loss": result.train_loss,
+        "val_loss": result.val_loss,
+        "val_miou": result.val_miou,
+        **{f"val_iou_{name}": iou for name, iou in result.val_iou.items()},
+    }
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Write rows that share their keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    run_stage(train)

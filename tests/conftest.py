@@ -1,0 +1,41 @@
+"""What all tests share: no network, no deadline on a busy machine, a project to run stages in."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import settings
+from pytest_socket import socket_allow_hosts
+
+from pointcover.params import Params
+from tests.imagery import ROOT, Project, change, write_dataset
+
+settings.register_profile("pointcover", deadline=None)
+settings.load_profile("pointcover")
+
+
+def pytest_runtest_setup() -> None:
+    """Let tests talk to this machine only."""
+    socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture
+def make_params() -> Callable[..., Params]:
+    """params.yaml with some values changed: make_params({"tile.size_px": 64})."""
+
+    def make(changes: dict[str, Any] | None = None) -> Params:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        return Params.model_validate(change(values, changes or {}))
+
+    return make
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project in a temporary folder, which is the working directory, with three orthophotos."""
+    monkeypatch.chdir(tmp_path)
+    made = Project(tmp_path)
+    write_dataset(made.data)
+    return made

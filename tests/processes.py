@@ -1,0 +1,21 @@
+"""Python run apart from the tests: where a process must die, or its disk be full."""
+
+import subprocess
+import sys
+import textwrap
+
+FULL_DISK = """
+    import resource, sys
+    from pathlib import Path
+    from pointcover import archives, downloads
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        {call}
+    except OSError as error:
+        sys.exit(f"{{type(error).__name__}}: {{error}}")
+"""
+
+
+def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", textwrap.dedent(code), *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

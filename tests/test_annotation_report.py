@@ -1,0 +1,114 @@
+"""The report's numbers are those counted by hand, and the stage's clicks nest and stay."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from pointcover.annotation_report import AnnotationReport
+from tests.imagery import load_stage, write_pair
+
+N = 255
+DENSE = np.array([[0, 0, 0, 1], [1, 1, N, N]], np.uint8)
+CLICKS = np.array([[0, N, N, N], [N, 1, N, N]], np.uint8)
+GROWN = np.array([[0, 0, 1, N], [N, 1, 1, N]], np.uint8)
+# Grown: (0, 1) as 0, right; (0, 2) as 1, wrong; (1, 2) as 1, nobody knows.
+
+
+def test_a_tile_is_counted_as_by_hand():
+    report = AnnotationReport(("land", "water", "road"))
+    report.add(DENSE, CLICKS, GROWN)
+    assert report.summary() == {
+        "tiles": 1,
+        "tiles_without_clicks": 0,
+        "clicks": 2,
+        "clicks_per_tile": 2.0,
+        "grown_pixels": 3,
+        "labelled_pixels": 5,
+        "labelled_share": round(4 / 6, 6),  # of the six whose class is known
+        "error": 0.5,
+        "by_class": {
+            "land": {"clicks": 1, "grown_pixels": 1, "error": 0.0},
+            "water": {"clicks": 1, "grown_pixels": 2, "error": 1.0},
+            "road": {"clicks": 0, "grown_pixels": 0, "error": None},
+        },
+    }
+
+
+def test_tiles_add_up_and_one_without_clicks_is_counted():
+    report = AnnotationReport(("land", "water"))
+    nothing = np.full((2, 4), N, np.uint8)
+    for clicks, grown in ((CLICKS, GROWN), (CLICKS, CLICKS), (nothing, nothing)):
+        report.add(DENSE, clicks, grown)
+    summary = report.summary()
+    assert (summary["tiles"], summary["tiles_without_clicks"]) == (3, 1)
+    assert (summary["clicks"], summary["grown_pixels"]) == (4, 3)
+    assert summary["labelled_share"] == pytest.approx((4 + 2) / 18, abs=1e-6)
+
+
+def test_shares_of_nothing_are_null_and_none_is_more_than_one():
+    report = AnnotationReport(("land", "water"))
+    assert report.summary()["error"] is None
+    assert report.summary()["labelled_share"] is None
+    dense = np.full((1, 5), N, np.uint8)
+    dense[0, [0, 4]] = 0
+    clicks = dense.copy()
+    report.add(dense, clicks, np.zeros((1, 5), np.uint8))  # three pixels grown where none is known
+    assert report.summary()["labelled_share"] == 1.0
+    assert report.summary()["error"] is None
+    json.dumps(report.summary(), allow_nan=False)
+
+
+# The stage
+
+
+def read_sparse(project, kind, split, name):
+    with rasterio.open(project.root / "data" / "sparse" / kind / split / f"{name}.tif") as file:
+        assert file.nodata == N
+        assert file.crs == "EPSG:2180"
+        assert set(file.block_shapes) == {(64, 64)}
+        return file.read(1)
+
+
+def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, monkeypatch):
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_: None)
+    project.run("download", "tile")
+    clicks = {}
+    for points in (5, 20):
+        project.set({"points": points, "annotate.sampler": "per_class"})
+        project.run("annotate")
+        places = (("train", "a"), ("val", "b"))
+        clicks[points] = [read_sparse(project, "clicks", *place) for place in places]
+    for few, many in zip(clicks[5], clicks[20], strict=True):
+        clicked = few != N
+        assert np.array_equal(many[clicked], few[clicked])
+        assert (many != N).sum() > clicked.sum() > 0
+
+    # The first tile, 64 × 64 of noise, has more than 20 pixels of every class.
+    assert np.bincount(clicks[20][0][:64, :64].ravel())[:3].tolist() == [20, 20, 20]
+    report = json.loads((project.root / "metrics" / "annotate.json").read_text())
+    assert report["train"]["clicks"] == (clicks[20][0] != N).sum()
+    masks = read_sparse(project, "masks", "train", "a")
+    assert report["train"]["labelled_pixels"] == (masks != N).sum()
+    assert np.array_equal(masks[clicks[20][0] != N], clicks[20][0][clicks[20][0] != N])
+    with rasterio.open(project.data / "masks" / "a.tif") as file:
+        dense = file.read(1)
+    assert np.array_equal(dense[clicks[20][0] != N], clicks[20][0][clicks[20][0] != N])
+    grown = (masks != N) & (clicks[20][0] == N)
+    known = grown & (dense != N)
+    error = (dense != masks)[known].mean()
+    assert report["train"]["error"] == pytest.approx(error, abs=1e-6)
+
+    # An orthophoto that sorts before all others moves no click.
+    write_pair(project.data, "0", 90, 70)
+    project.run("download", "tile", "annotate")
+    assert read_sparse(project, "clicks", "train", "0").shape == (90, 70)
+    assert np.array_equal(read_sparse(project, "clicks", "train", "a"), clicks[20][0])
+
+
+def test_the_test_split_gets_no_sparse_labels(project):
+    project.run("download", "tile", "annotate")
+    sparse = project.root / "data" / "sparse"
+    assert sorted(path.name for path in (sparse / "clicks").iterdir()) == ["train", "val"]
+    assert ",test," not in (sparse / "index.csv").read_text()

@@ -1,0 +1,187 @@
+"""The structure holds: layers, doors to libraries, and dvc.yaml's deps and params."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+STAGES = ("download", "tile", "annotate", "train", "evaluate")
+
+LAYERS = (
+    # The ground, which knows nothing of the project above it
+    {"labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives"},
+    # The concepts
+    {
+        "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
+        "tiles", "splits", "cutting", "annotations", "growing", "annotation_report",
+        "augmentation", "losses", "metrics", "models", "models.weights", "figures",
+    },
+    # What works on them
+    {"models.checkpoint", "loading", "training", "inference", "stage", "report"},
+)  # fmt: skip
+
+DOORS = {
+    "rasterio": {"raster"},
+    "mlflow": {"tracking"},
+    "segmentation_models_pytorch": {"models", "models.weights"},
+    "albumentations": {"augmentation"},
+    "lightning_fabric": {"devices", "training", "inference"},
+    "matplotlib": {"figures"},
+    "requests": {"downloads"},
+    "pydantic": {"params", "datasets.card"},
+    "yaml": {"params"},
+}
+
+DRAW_ONLY = {"tracking"}
+"""Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
+They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC / "pointcover").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in (SRC / "pointcover").rglob("*.py")}
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Every module that a file names in an import, wherever in it that stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in found if name)
+
+
+def own_imports(path: Path) -> set[str]:
+    names = {name.removeprefix("pointcover.") for name in imports(path)}
+    return {name for name in names if name and name in MODULES}
+
+
+def closure(path: Path) -> set[str]:
+    """The modules that a file needs, and those that they need."""
+    needed, todo = set(), own_imports(path)
+    while todo:
+        name = todo.pop()
+        needed.add(name)
+        todo |= own_imports(MODULES[name]) - needed
+    return needed
+
+
+def test_every_module_has_a_layer_and_imports_point_down_or_sideways():
+    placed = [name for layer in LAYERS for name in layer]
+    packages = {"", "datasets"}
+    assert sorted(placed) == sorted(set(MODULES) - packages)
+    for height, layer in enumerate(LAYERS):
+        above = set().union(*LAYERS[height + 1 :])
+        for name in layer:
+            assert not own_imports(MODULES[name]) & above, f"{name} imports what lies above it"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    for name, path in MODULES.items():
+        assert name not in closure(path), f"{name} needs itself"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_heavy_library_is_imported_behind_its_door_alone(library):
+    files = {**MODULES, **{f"stages.{path.stem}": path for path in (ROOT / "stages").glob("*.py")}}
+    users = {
+        name
+        for name, path in files.items()
+        if any(found.split(".")[0] == library for found in imports(path))
+    }
+    assert users <= DOORS[library]
+    assert users, f"no module uses {library}: remove it from pyproject.toml"
+
+
+def test_names_that_say_nothing_are_not_used():
+    assert not {"utils", "helpers", "common", "misc"} & {path.stem for path in SRC.rglob("*.py")}
+
+
+def test_modules_do_not_print():
+    for path in MODULES.values():
+        calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
+
+
+# dvc.yaml ----------------------------------------------------------------------------------------
+
+
+@cache
+def pipeline() -> dict:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def code_deps(stage: str) -> set[str]:
+    return {dep for dep in pipeline()[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+
+
+def test_dvc_yaml_has_the_five_stages_each_with_a_description():
+    assert tuple(pipeline()) == STAGES
+    assert all(stage["desc"] for stage in pipeline().values())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_replaces_the_shell_that_dvc_starts_it_in_and_runs_the_code_beside_it(stage):
+    assert pipeline()[stage]["cmd"] == f"exec env PYTHONPATH=src python stages/{stage}.py"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_every_module_that_a_stage_needs_and_no_other(stage):
+    script = ROOT / "stages" / f"{stage}.py"
+    needed = {str(MODULES[name].relative_to(ROOT)) for name in closure(script) - DRAW_ONLY}
+    if stage == "download":
+        needed |= {"src/pointcover/datasets"}  # the cards lie beside the modules
+        needed = {path for path in needed if not path.startswith("src/pointcover/datasets/")}
+    assert code_deps(stage) == needed | {f"stages/{stage}.py"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_name_every_section_that_a_stage_reads_and_no_other(stage):
+    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
+    read = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "params"
+    }
+    recorded = {"dataset"} if stage == "train" else set()  # a tag in MLflow, no output
+    assert read - recorded == set(pipeline()[stage]["params"])
+
+
+def test_train_depends_on_no_dense_mask_and_on_nothing_of_the_test_split():
+    deps = [dep for dep in pipeline()["train"]["deps"] if dep.startswith("data/")]
+    images = ["data/tiles/images/train", "data/tiles/images/val"]
+    assert deps == [*images, "data/tiles/tiles.json", "data/sparse"]
+    text = (ROOT / "stages" / "train.py").read_text(encoding="utf-8")
+    assert "data/tiles/masks" not in text
+    assert "data/tiles/index.csv" not in text
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_opens_no_data_that_its_deps_do_not_name(stage):
+    text = (ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'Path\("((?:data|models)/?[^"]*)"\)', text))
+    entry = pipeline()[stage]
+    known = [
+        path if isinstance(path, str) else next(iter(path))
+        for key in ("deps", "outs", "metrics", "plots")
+        for path in entry.get(key, [])
+    ]
+    for path in named:
+        assert any(
+            path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/")
+            for other in known
+        ), f"stages/{stage}.py names {path}"

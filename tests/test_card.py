@@ -1,0 +1,274 @@
+"""A card says all that a dataset is, is taken as a whole or not at all, and pairs files by name."""
+
+import re
+
+import pytest
+import yaml
+
+from pointcover.datasets.card import CARDS, Pair, find_pairs, load_card
+from pointcover.datasets.inventory import read_inventory, write_inventory
+from pointcover.labels import IGNORE_INDEX
+from tests.imagery import CARD, make_card
+
+
+@pytest.fixture
+def sources(tmp_path):
+    (tmp_path / "sources").mkdir()
+    return tmp_path / "sources"
+
+
+@pytest.fixture
+def refusal(sources):
+    """The message for a card with keys changed; a key of None is left out."""
+
+    def refuse(**changes):
+        values = {key: value for key, value in (CARD | changes).items() if value is not None}
+        (sources / "mine.yaml").write_text(yaml.safe_dump(values))
+        with pytest.raises(ValueError, match=r"mine\.yaml has") as caught:
+            load_card(str(sources / "mine.yaml"), sources)
+        return str(caught.value)
+
+    return refuse
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def names(card, folder):
+    return [(pair.name, pair.image, pair.mask) for pair in find_pairs(card, folder)]
+
+
+# Reading a card
+
+
+@pytest.mark.parametrize("path", sorted(CARDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_embedded_card_is_valid_and_says_licence_and_classes(path, sources):
+    card = load_card(path.stem, sources)
+    assert card.licence != "not stated"
+    assert len(card.class_table()) >= 2
+
+
+def test_the_dubai_card_holds_out_the_regions_that_results_are_reported_on(sources):
+    card = load_card("dubai", sources)
+    assert card.split == {"val": ("Tile 1",), "test": ("Tile 3", "Tile 6")}
+    assert card.colour_ids()[0x3C, 0x10, 0x98] == card.class_table().names.index("building")
+    assert card.colour_ids()[0, 0, 0] == IGNORE_INDEX
+
+
+def test_a_card_of_ten_lines_is_enough(sources):
+    (sources / "mine.yaml").write_text(
+        "title: mine\nimages: images/*.png\nmasks: masks/*.png\nclasses:\n"
+        '- {name: land, colour: "#00FF00"}\n- {name: water, colour: "#0000FF"}\n'
+    )
+    card = load_card(str(sources / "mine.yaml"), sources)
+    assert card.shares() == {"train": 0.6, "val": 0.2, "test": 0.2}
+    assert card.value_ids() == {0: 0, 1: 1}
+    assert card.bands == (1, 2, 3)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones(sources):
+    with pytest.raises(ValueError, match=r"got 'dubay', wanted one of dubai, synthetic or the pa"):
+        load_card("dubay", sources)
+
+
+def test_a_card_that_dvc_would_not_see_change_is_refused_with_where_to_move_it(sources):
+    with pytest.raises(
+        ValueError, match=r"lies outside .*sources/.*move it to .*sources/mine\.yaml"
+    ):
+        load_card(str(sources.parent / "mine.yaml"), sources)
+    with pytest.raises(ValueError, match="lies outside"):
+        load_card(str(sources / ".." / "mine.yaml"), sources)
+
+
+def test_a_missing_card_is_named(sources):
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml does not exist"):
+        load_card(str(sources / "mine.yaml"), sources)
+
+
+def test_one_message_tells_every_fault_of_a_card(refusal):
+    message = refusal(imagse="images/*.tif", images=None, bands=[1, "red"], mask_values="colors")
+    assert "4 faults" in message
+    assert "- imagse: this key is unknown; did you mean 'images'?" in message
+    assert "- images: this key is missing; add it" in message
+    assert "- bands.1: got 'red', wanted a valid integer" in message
+    assert "- mask_values: got 'colors', allowed: 'ids' or 'colours'" in message
+
+
+def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
+    classes = [*CARD["classes"][:2], {"name": "road", "color": "#3C1098"}]
+    message = refusal(classes=classes)
+    assert "classes.2.color: this key is unknown; did you mean 'colour'?" in message
+    assert "classes.2.colour: this key is missing; add it" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": [{"name": "a", "colour": "red"}, CARD["classes"][0]]},
+         "classes.0.colour: colour 'red' is not six hexadecimal digits"),
+        ({"classes": CARD["classes"][:1]}, "classes: got"),
+        ({"classes": [*CARD["classes"], {"name": "LAND", "colour": "#8429f6"}]},
+         "class colour #8429F6 occurs twice"),
+        ({"classes": [*CARD["classes"], {"name": "a,b", "colour": "#000000"}]},
+         "classes.3.name: got 'a,b', wanted text, length at least 1, that matches"),
+        ({"classes": [*CARD["classes"], {"name": "x", "colour": "#000000", "value": 2}]},
+         "value [2] is given to two classes"),
+        ({"ignore": [1]}, "ignore holds 1, wanted numbers of the masks that are no class"),
+        ({"ignore": ["#000000"]}, "ignore holds '#000000', wanted numbers"),
+        ({"ignore": ["#8429F6"], "mask_values": "colours"}, "which is the colour of a class"),
+        ({"ignore": [255], "mask_values": "colours"}, "colour '255' is not six hexadecimal"),
+        ({"masks": "masks/*_*.tif"}, "must hold the same number of stars, at least one"),
+        ({"images": "a.tif", "masks": "b.tif"}, "at least one"),
+        ({"images": "/data/*.tif"}, "must be a path below the dataset's folder"),
+        ({"masks": "../masks/*.tif"}, "must be a path below the dataset's folder"),
+        ({"images": "images/?_*.tif"}, "stars as its only wildcards"),
+        ({"region": "(a"}, "region '(a' is no regular expression"),
+        ({"region": "sheet"}, "has 0 groups, wanted 'file', 'folder', or a regular expression"),
+        ({"value_range": [5, 5]}, "value_range [5.0, 5.0] is empty"),
+        ({"value_range": [0, float("inf")]}, "value_range.1: got inf, wanted a finite number"),
+        ({"gsd_m": 0}, "gsd_m: got 0, wanted greater than 0"),
+        ({"gsd_m": float("inf")}, "gsd_m: got inf, wanted a finite number"),
+        ({"split": {"train": 0.5, "val": 0.2, "test": 0.2}}, "add up to 0.9, not 1"),
+        ({"split": {"train": 1.0, "val": 0.0, "test": 0.0}}, "must be more than 0"),
+        ({"split": {"train": 0.8, "test": 0.2}}, "split must name train, val and test"),
+        ({"split": {"test": ["a"]}}, "split must name the regions of val and of test"),
+        ({"split": {"val": ["a"], "test": 0.2}}, "not a mixture"),
+        ({"split": {"train": "t.txt", "test": "e.txt"}}, "split must name train, val and test"),
+        ({"download": {"url": "http://a/b.zip", "checksum": "123"}},
+         "download.checksum: got '123'"),
+        ({"download": {"url": "http://a/b.zip", "md5": "1"}},
+         "download.md5: this key is unknown; known keys: checksum, url"),
+    ],
+)  # fmt: skip
+def test_a_card_that_does_not_hold_together_is_refused(refusal, changes, said):
+    assert said in refusal(**changes)
+
+
+def test_numbers_of_a_mask_mean_the_classes_that_name_them():
+    values = zip(CARD["classes"], (10, 20, 0), strict=True)
+    classes = [entry | {"value": value} for entry, value in values]
+    assert make_card(classes=classes).value_ids() == {10: 0, 20: 1, 0: 2, 255: IGNORE_INDEX}
+
+
+# Pairing
+
+
+def test_files_pair_by_what_the_stars_stand_for_and_never_by_order(tmp_path):
+    touch(tmp_path, "T 1/img/a.jpg", "T 1/img/b.jpg", "T 2/img/a.jpg")
+    touch(tmp_path, "T 2/msk/a_gt.png", "T 1/msk/b_gt.png", "T 1/msk/a_gt.png")
+    card = make_card(images="T */img/*.jpg", masks="T */msk/*_gt.png")
+    assert names(card, tmp_path) == [
+        ("1-a", "T 1/img/a.jpg", "T 1/msk/a_gt.png"),
+        ("1-b", "T 1/img/b.jpg", "T 1/msk/b_gt.png"),
+        ("2-a", "T 2/img/a.jpg", "T 2/msk/a_gt.png"),
+    ]
+
+
+def test_side_car_and_hidden_files_are_no_data(tmp_path):
+    touch(tmp_path, "images/a.tif", "masks/a.tif")
+    touch(tmp_path, "images/a.tif.aux.xml", "images/Thumbs.db", "images/.b.tif", "masks/._a.tif")
+    assert [name for name, *_ in names(make_card(), tmp_path)] == ["a"]
+
+
+def test_two_stars_match_any_depth_even_none(tmp_path):
+    touch(tmp_path, "images/a.tif", "images/x/y/b.tif", "masks/x/y/b.tif", "masks/a.tif")
+    card = make_card(images="images/**/*.tif", masks="masks/**/*.tif")
+    assert [name for name, *_ in names(card, tmp_path)] == ["a", "x_y-b"]
+
+
+def test_unpaired_files_are_all_named_with_what_they_lack(tmp_path):
+    touch(tmp_path, "images/a.tif", "images/b.tif", "masks/b.tif", "masks/c.tif")
+    with pytest.raises(ValueError, match="2 files are unpaired") as caught:
+        find_pairs(make_card(), tmp_path)
+    assert f"- {tmp_path}/images/a.tif has no mask" in str(caught.value)
+    assert f"- {tmp_path}/masks/c.tif has no image" in str(caught.value)
+    assert "add what is missing or move them away" in str(caught.value)
+
+
+def test_hundreds_of_unpaired_files_make_no_endless_message(tmp_path):
+    touch(tmp_path, *(f"images/{number}.tif" for number in range(30)))
+    with pytest.raises(ValueError, match="30 files are unpaired") as caught:
+        find_pairs(make_card(), tmp_path)
+    assert str(caught.value).endswith("and 10 more")
+    assert len(str(caught.value).splitlines()) == 22
+
+
+def test_a_folder_without_a_match_is_named_with_the_glob(tmp_path):
+    with pytest.raises(ValueError, match=r"no file in .* matches images 'images/\*\.tif': check"):
+        find_pairs(make_card(), tmp_path)
+
+
+def test_orthophotos_that_would_share_a_name_on_disk_are_refused(tmp_path):
+    touch(tmp_path, "images/a b.tif", "images/a+b.tif", "masks/a b.tif", "masks/a+b.tif")
+    with pytest.raises(ValueError, match=r"1 orthophotos would share a name \(a_b\): rename"):
+        find_pairs(make_card(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rule", "wanted"),
+    [
+        ("file", ["x/sheet1_a.tif", "x/sheet1_b.tif", "y/sheet2_a.tif"]),
+        ("folder", ["x", "x", "y"]),
+        (r"sheet(\d)", ["1", "1", "2"]),
+    ],
+)
+def test_regions_follow_the_cards_rule(tmp_path, rule, wanted):
+    touch(tmp_path, "x/sheet1_a.tif", "x/sheet1_b.tif", "y/sheet2_a.tif")
+    touch(tmp_path, "x/sheet1_a.png", "x/sheet1_b.png", "y/sheet2_a.png")
+    card = make_card(images="*/*.tif", masks="*/*.png", region=rule)
+    assert [pair.region for pair in find_pairs(card, tmp_path)] == wanted
+
+
+@pytest.mark.parametrize("rule", [r"sheet(\d)", r"a(\d)?"])
+def test_an_image_that_the_region_rule_does_not_match_is_refused(tmp_path, rule):
+    touch(tmp_path, "images/a.tif", "masks/a.tif")
+    with pytest.raises(ValueError, match=re.escape("does not match the image images/a.tif")):
+        find_pairs(make_card(region=rule), tmp_path)
+
+
+# The inventory
+
+
+@pytest.fixture
+def source(tmp_path):
+    touch(tmp_path / "source" / "mine", "images/a.tif", "masks/a.tif")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "source"
+
+
+def inventory_of(source, card):
+    path = source.parent / "out" / "dataset.json"
+    write_inventory(path, card, source / "mine", here=path.parent, source=source)
+    return path
+
+
+def test_an_inventory_is_read_as_written_also_where_the_source_moved(source):
+    card = make_card(bands=[2, 1, 4], split={"train": 0.5, "val": 0.25, "test": 0.25})
+    path = inventory_of(source, card)
+    assert str(source) not in path.read_text()
+    moved = source.rename(source.with_name("moved"))
+    inventory = read_inventory(path, moved)
+    assert inventory.card == card
+    assert inventory.folder == moved / "mine"
+    assert inventory.pairs == (Pair("a", "images/a.tif", "images/a.tif", "masks/a.tif"),)
+
+
+def test_the_inventory_changes_with_a_files_bytes(source):
+    before = inventory_of(source, make_card()).read_text()
+    assert inventory_of(source, make_card()).read_text() == before
+    (source / "mine" / "masks" / "a.tif").write_text("changed")
+    assert inventory_of(source, make_card()).read_text() != before
+
+
+def test_the_inventory_changes_with_a_tile_list(source):
+    card = make_card(split={split: f"{split}.txt" for split in ("train", "val", "test")})
+    with pytest.raises(ValueError, match=r"tile lists that do not exist: .*mine/train\.txt, "):
+        inventory_of(source, card)
+    for split in ("train", "val", "test"):
+        (source / "mine" / f"{split}.txt").write_text(f"{split}_0\n")
+    before = inventory_of(source, card).read_text()
+    (source / "mine" / "val.txt").write_text("val_1\n")
+    assert inventory_of(source, card).read_text() != before

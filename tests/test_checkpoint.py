@@ -1,0 +1,159 @@
+"""A model comes back from disk bit for bit, and a damaged or foreign one does not come back."""
+
+import hashlib
+import json
+import os
+
+import pytest
+import torch
+
+from pointcover.models import build_model
+from pointcover.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pointcover.tiles import TileSet
+from tests.tile_sets import CLASSES
+
+TILE_SET = TileSet(
+    classes=CLASSES, size_px=64, gsds_m=(0.25, 0.5), mean=(90.1, 100.2, 110.3, 0.1),
+    std=(40.4, 30.5, 20.6, 0.3), value_range=(0.0, 65535.0), bands=(3, 2, 1, 4),
+)  # fmt: skip
+CHECKPOINT = Checkpoint(
+    "unet", "mobilenet_v2", TILE_SET, {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None}
+)
+
+
+def build(seed=1):
+    return build_model(
+        "unet", "mobilenet_v2", weights="none", bands=4, classes=2, mean=TILE_SET.mean,
+        std=TILE_SET.std, seed=seed,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    """A segmenter whose batch normalisation has seen something."""
+    segmenter = build()
+    for seed in range(3):
+        segmenter(images(seed))
+    return segmenter.eval()
+
+
+def images(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (2, 4, 64, 64), generator=generator, dtype=torch.uint8)
+
+
+@pytest.fixture
+def folder(segmenter, tmp_path):
+    save_checkpoint(tmp_path, CHECKPOINT, segmenter.state_dict())
+    return tmp_path
+
+
+def seal(folder):
+    """Write into model.json the SHA-256 that model.pt has."""
+    values = json.loads((folder / "model.json").read_text())
+    values["weights_sha256"] = hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
+    (folder / "model.json").write_text(json.dumps(values))
+
+
+@torch.inference_mode()
+def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, folder):
+    again, checkpoint, digest = load_checkpoint(folder)
+    assert checkpoint == CHECKPOINT
+    assert digest == hashlib.sha256((folder / "model.pt").read_bytes()).hexdigest()
+    again.eval()
+    for seed in range(2):
+        assert torch.equal(again(images(seed)), segmenter(images(seed)))
+
+
+def test_the_same_weights_are_the_same_bytes_in_whatever_folder(segmenter, tmp_path):
+    digests = [
+        save_checkpoint(tmp_path / name, CHECKPOINT, segmenter.state_dict())
+        for name in ("one", "another place")
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_nothing_but_the_two_files_is_left(folder):
+    assert {file.name for file in folder.iterdir()} == {"model.pt", "model.json"}
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.6, 0.999])
+def test_a_flipped_bit_in_the_weights_is_refused(folder, place):
+    content = bytearray((folder / "model.pt").read_bytes())
+    content[int(place * len(content))] ^= 1
+    (folder / "model.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pt has SHA-256 .*damaged.*dvc checkout -f"):
+        load_checkpoint(folder)
+
+
+def test_weights_of_another_run_are_refused(folder, tmp_path):
+    save_checkpoint(tmp_path / "other", CHECKPOINT, build(seed=2).state_dict())
+    (tmp_path / "other" / "model.pt").replace(folder / "model.pt")
+    with pytest.raises(ValueError, match="of another run"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.json"])
+def test_a_missing_file_is_named_with_how_to_get_it_back(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} does not exist: run `dvc repro train`"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"weights_sha256": "00"}', "\0"])
+def test_a_damaged_description_is_refused_by_name(folder, text):
+    (folder / "model.json").write_text(text)
+    with pytest.raises(ValueError, match=r"model\.json does not describe a model.*dvc checkout -f"):
+        load_checkpoint(folder)
+
+
+class Bomb:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_pickle_in_the_weights_is_not_executed_though_its_checksum_is_right(
+    segmenter, folder, tmp_path
+):
+    torch.save({**segmenter.state_dict(), "extra": Bomb(tmp_path / "boom")}, folder / "model.pt")
+    seal(folder)
+    with pytest.raises(ValueError, match=r"model\.pt does not hold weights"):
+        load_checkpoint(folder)
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": "resnet18"},
+        {"model": "fpn"},
+        {"classes": [{"name": str(i), "colour": f"#00000{i}"} for i in range(3)]},
+    ],
+    ids=["encoder", "model", "classes"],
+)
+def test_weights_that_do_not_fit_the_description_are_refused_and_not_loaded_in_part(folder, change):
+    values = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(values | change))
+    with pytest.raises(ValueError, match=r"model\.pt does not hold weights of the .*describes"):
+        load_checkpoint(folder)
+
+
+def test_a_weights_file_without_one_of_the_weights_is_refused(segmenter, folder):
+    state = segmenter.state_dict()
+    state.popitem()
+    torch.save(state, folder / "model.pt")
+    seal(folder)
+    with pytest.raises(ValueError, match="does not hold weights"):
+        load_checkpoint(folder)
+
+
+def test_a_score_that_is_no_number_is_refused_and_no_description_written(segmenter, tmp_path):
+    broken = Checkpoint("unet", "mobilenet_v2", TILE_SET, {"val_miou": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        save_checkpoint(tmp_path, broken, segmenter.state_dict())
+    assert not (tmp_path / "model.json").exists()

@@ -1,0 +1,173 @@
+"""Figures show what the arrays hold, have the size they should, and repeat themselves by byte."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pointcover.figures import (
+    draw_confusion,
+    draw_curves,
+    draw_panel,
+    spread_evenly,
+    view_clicks,
+    view_errors,
+    view_image,
+    view_mask,
+)
+from pointcover.labels import IGNORE_INDEX, ClassTable
+
+RED, GREEN, BLUE = (250, 10, 20), (10, 240, 30), (5, 15, 230)
+GREY, WHITE, WRONG = (235, 235, 235), (255, 255, 255), (214, 40, 40)
+CLASSES = ClassTable(("roof", "meadow", "lake"), (RED, GREEN, BLUE))
+
+
+def colours(view):
+    """Rows of colours as tuples."""
+    return [[tuple(pixel) for pixel in row] for row in view.tolist()]
+
+
+def read(path):
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def share_of(picture, colour):
+    return (picture == colour).all(axis=-1).mean()
+
+
+# Views
+
+
+def test_a_mask_is_shown_in_class_colours_and_grey_where_unlabelled():
+    mask = np.array([[0, 1], [2, IGNORE_INDEX]], np.uint8)
+    assert colours(view_mask(mask, CLASSES)) == [[RED, GREEN], [BLUE, GREY]]
+    assert mask.tolist() == [[0, 1], [2, IGNORE_INDEX]]
+
+
+def test_errors_are_red_right_pixels_white_and_unlabelled_ones_grey_though_predicted():
+    prediction, mask = np.array([[0, 1, 2]], np.uint8), np.array([[0, 2, 255]], np.uint8)
+    assert colours(view_errors(prediction, mask)) == [[WHITE, WRONG, GREY]]
+
+
+def test_a_click_is_shown_five_pixels_wide_and_high_and_nothing_beyond():
+    clicks = np.full((9, 11), IGNORE_INDEX, np.uint8)
+    clicks[4, 5] = 1
+    wanted = np.full((9, 11, 3), GREY)
+    wanted[2:7, 3:8] = GREEN
+    assert np.array_equal(view_clicks(clicks, CLASSES), wanted)
+
+
+def test_a_click_at_the_corner_is_shown_as_far_as_the_tile_goes():
+    clicks = np.full((6, 6), IGNORE_INDEX, np.uint8)
+    clicks[0, 5] = 2
+    wanted = np.full((6, 6, 3), GREY)
+    wanted[:3, 3:] = BLUE
+    assert np.array_equal(view_clicks(clicks, CLASSES), wanted)
+
+
+@pytest.mark.parametrize(("bands", "shown"), [(1, (0, 0, 0)), (2, (0, 0, 0)), (3, (0, 1, 2)),
+                                              (4, (0, 1, 2)), (8, (0, 1, 2))])  # fmt: skip
+def test_an_image_is_shown_by_its_first_three_bands_or_the_first_in_grey(bands, shown):
+    image = np.arange(bands * 6, dtype=np.uint8).reshape(bands, 2, 3)
+    view = view_image(image)
+    assert view.shape == (2, 3, 3)
+    for place, band in enumerate(shown):
+        assert np.array_equal(view[..., place], image[band])
+
+
+# Choosing
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted"), [(0, []), (1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, list(range(10))),
+                          (99, list(range(10)))]
+)  # fmt: skip
+def test_items_are_chosen_evenly_from_first_to_last_and_none_twice(count, wanted):
+    assert spread_evenly(range(10), count) == wanted
+
+
+def test_of_nothing_nothing_is_chosen():
+    assert spread_evenly([], 3) == []
+
+
+# Pictures
+
+
+def draw_three(path):
+    views = [
+        ("one", np.full((16, 16, 3), (1, 2, 3), np.uint8)),
+        ("two", view_mask(np.ones((16, 16), np.uint8), CLASSES)),
+        ("three", np.full((16, 16, 3), (7, 8, 9), np.uint8)),
+    ]
+    draw_panel(path, "tile 1 (region)", views, CLASSES)
+
+
+def draw_matrix(path):
+    draw_confusion(path, np.array([[9, 1, 0], [5, 5, 0], [0, 0, 0]]), CLASSES.names)
+
+
+ROWS = [{"epoch": i, "train_loss": 1 / i, "val_loss": 2 / i, "val_miou": i / 9} for i in (1, 2, 3)]
+
+
+def draw_three_epochs(path):
+    draw_curves(path, ROWS)
+
+
+every_figure = pytest.mark.parametrize(
+    ("draw", "height", "width"),
+    [(draw_three, 410, 960), (draw_matrix, 445, 545), (draw_three_epochs, 340, 900)],
+)
+
+
+@every_figure
+@pytest.mark.filterwarnings("error")
+def test_a_figure_is_a_png_of_the_expected_size_and_the_same_bytes_again(
+    draw, height, width, tmp_path
+):
+    draw(tmp_path / "new" / "one.png")
+    draw(tmp_path / "two.png")
+    assert (tmp_path / "new" / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert b"Matplotlib" not in (tmp_path / "two.png").read_bytes()  # nor its version
+    assert read(tmp_path / "two.png").shape == (height, width, 3)
+    assert {file.name for file in tmp_path.iterdir()} == {"new", "two.png"}
+
+
+def test_a_panel_shows_its_views_from_left_to_right_and_every_class_in_the_legend(tmp_path):
+    draw_three(tmp_path / "panel.png")
+    picture = read(tmp_path / "panel.png")
+    middles = []
+    for colour in ((1, 2, 3), GREEN, (7, 8, 9)):
+        assert share_of(picture, colour) > 0.15
+        middles.append(np.median(np.nonzero((picture == colour).all(axis=-1))[1]))
+    assert middles == sorted(middles)
+    legend = picture[-60:]
+    for colour in (RED, GREEN, BLUE, GREY):
+        assert share_of(legend, colour) > 0.001
+
+
+def test_a_panel_of_one_view_is_drawn(tmp_path):
+    draw_panel(tmp_path / "one.png", "t", [("v", np.zeros((8, 8, 3), np.uint8))], CLASSES)
+    assert share_of(read(tmp_path / "one.png"), (0, 0, 0)) > 0.3
+
+
+def test_a_confusion_matrix_is_drawn_by_share_of_the_true_class_that_rows_are(tmp_path):
+    counts = np.array([[9, 1], [5, 5]])
+    names = ("roof", "meadow")
+    for name, values in (("a", counts), ("b", counts * [[1000], [7]]), ("c", counts.T)):
+        draw_confusion(tmp_path / f"{name}.png", values, names)
+    first, scaled, turned = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert scaled == first
+    assert turned != first
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_confusion_matrix_without_a_pixel_is_drawn(tmp_path):
+    draw_confusion(tmp_path / "empty.png", np.zeros((3, 3), np.int64), CLASSES.names)
+    assert (tmp_path / "empty.png").stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("error")
+def test_curves_of_one_epoch_are_drawn(tmp_path):
+    draw_curves(tmp_path / "one.png", ROWS[:1])
+    assert read(tmp_path / "one.png").shape == (340, 900, 3)

@@ -1,0 +1,93 @@
+"""Prediction gives every tile once, in order, and the same whatever stands beside it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pointcover.devices import make_fabric
+from pointcover.inference import predict
+from pointcover.labels import IGNORE_INDEX
+from pointcover.loading import TileDataset, tile_loader
+from pointcover.models import Segmenter, build_model
+from tests.tile_sets import write_easy_tiles
+
+
+class Thresholds(nn.Module):
+    """Calls a pixel the number of thresholds, 50, 100, 150, that its first band reaches."""
+
+    def forward(self, values):
+        value = values[:, :1]
+        return -(value - torch.tensor([25.0, 75, 125, 175]).view(1, 4, 1, 1)).square()
+
+
+def numbered(count, size=32):
+    """Tiles that hold their number in their last band, and their masks."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 200, (count, 3, size, size), generator=generator, dtype=torch.uint8)
+    images[:, 2] = torch.arange(count).view(-1, 1, 1)
+    masks = torch.full((count, size, size), IGNORE_INDEX, dtype=torch.uint8)
+    masks[:, 0, 0] = torch.arange(count)
+    return images, masks
+
+
+def predict_all(model, tiles):
+    batches = list(predict(make_fabric("cpu", "fp32"), model, tiles))
+    return [torch.cat(part) for part in zip(*batches, strict=True)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 10])
+def test_every_tile_comes_once_in_order_with_its_mask_and_prediction(batch_size):
+    images, masks = numbered(7)
+    model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
+    loader = DataLoader(TensorDataset(images, masks), batch_size)
+    got_images, got_masks, predictions = predict_all(model, loader)
+    assert torch.equal(got_images, images)
+    assert torch.equal(got_masks, masks)
+    assert predictions.dtype == torch.uint8
+    first = images[:, 0].int()
+    certain = first % 50 != 0  # between two classes, either is right
+    wanted = first // 50
+    assert torch.equal(predictions.int()[certain], wanted[certain])
+
+
+def test_the_255th_class_can_be_predicted():
+    class Last(nn.Module):
+        def forward(self, values):
+            logits = torch.zeros(len(values), 255, *values.shape[2:])
+            logits[:, 254] = 1
+            return logits
+
+    images, masks = numbered(1)
+    model = Segmenter(Last(), (0.0,) * 3, (1.0,) * 3)
+    predictions = predict_all(model, DataLoader(TensorDataset(images, masks), 1))[2]
+    assert (predictions == 254).all()
+
+
+def test_a_network_that_was_being_trained_predicts_as_in_evaluation_and_learns_nothing(tmp_path):
+    tiles = write_easy_tiles(tmp_path, 3, split="test")
+    dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", 64)
+    model = build_model(
+        "fpn", "mobilenet_v2", weights="none", bands=3, classes=2, mean=(100.0,) * 3,
+        std=(60.0,) * 3, seed=0,
+    )  # fmt: skip
+    images = torch.stack([dataset[place][0] for place in range(3)])
+    model(images)  # in training: batch normalisation learns, dropout drops
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    together = predict_all(model, tile_loader(dataset, 3))[2]
+    model.train()
+    alone = predict_all(model, tile_loader(dataset, 1))[2]
+    model.eval()
+    with torch.inference_mode():
+        wanted = model(images).argmax(dim=1)
+    assert torch.equal(together, wanted.to(torch.uint8))
+    # Another size of batch may add in another order: the last bit of a logit, at most.
+    assert (alone != together).float().mean() < 0.001
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_nothing_to_predict_gives_no_batch():
+    images, masks = numbered(0)
+    model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
+    loader = DataLoader(TensorDataset(images, masks), 2)
+    assert list(predict(make_fabric("cpu", "fp32"), model, loader)) == []

@@ -1,0 +1,273 @@
+"""Batches hold what the tiles hold, in an order that seed and epoch alone decide."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointcover.augmentation import Augmentation
+from pointcover.labels import IGNORE_INDEX
+from pointcover.loading import (
+    CropDataset,
+    EpochBatches,
+    TileDataset,
+    sample_seed,
+    tile_loader,
+    train_loader,
+)
+from tests.tile_sets import write_orthophoto
+
+HEIGHT, WIDTH, SIZE = 80, 150, 64
+"""Six tiles: two rows, the lower 16 px high; three columns, the last 22 px wide."""
+
+
+def drawn(bands=3, height=HEIGHT, width=WIDTH):
+    """Row and column in the first bands, both from 1: 0 is padding only. One in three labelled."""
+    rows, cols = np.indices((height, width))
+    image = np.stack([rows + 1, cols + 1, 1 + (rows + cols) % 200, 1 + rows * cols % 255])[:bands]
+    mask = np.where((rows + cols) % 3 == 0, (rows // 2 + cols) % 2, IGNORE_INDEX)
+    return image.astype(np.uint8), mask.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiles")
+
+
+@pytest.fixture(scope="module")
+def tiles(folder):
+    return write_orthophoto(folder, "sheet", *drawn(), SIZE)
+
+
+@pytest.fixture
+def dataset(folder, tiles):
+    return TileDataset(tiles, folder / "images", folder / "masks", SIZE)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """One tile of an orthophoto that is smaller: 40 × 50 px."""
+    folder = tmp_path_factory.mktemp("small")
+    tiles = write_orthophoto(folder, "sheet", *drawn(3, 40, 50), SIZE)
+    return TileDataset(tiles, folder / "images", folder / "masks", SIZE)
+
+
+def make_loader(dataset, *, seed=1, workers=0, crop_px=32, jitter=0.3, bands=3, batch_size=3):
+    return train_loader(
+        dataset, crop_px=crop_px, colour_jitter=jitter, bands=bands, batch_size=batch_size,
+        workers=workers, seed=seed,
+    )  # fmt: skip
+
+
+def epochs_of(loader, *epochs):
+    """Pass over a loader once for each epoch; give images and masks of each batch."""
+    seen = []
+    for epoch in epochs:
+        loader.batch_sampler.epoch = epoch
+        seen += [(images.clone(), masks.clone()) for images, masks in loader]
+    return seen
+
+
+def are_equal(one, other):
+    return len(one) == len(other) and all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, other, strict=True)
+    )
+
+
+# Whole tiles
+
+
+def test_a_tile_comes_with_its_surroundings_and_its_own_labels_alone(dataset):
+    image, mask = drawn()
+    for place, tile in enumerate(dataset.tiles):
+        got_image, got_mask = (values.numpy() for values in dataset[place])
+        # Moved inward from the edges, 80 px down and 150 px to the right.
+        top, left = min(tile.row_off, 80 - 64), min(tile.col_off, 150 - 64)
+        assert np.array_equal(got_image, image[:, top : top + 64, left : left + 64])
+        wanted = np.full_like(mask, IGNORE_INDEX)
+        rows = slice(tile.row_off, tile.row_off + tile.height)
+        cols = slice(tile.col_off, tile.col_off + tile.width)
+        wanted[rows, cols] = mask[rows, cols]
+        assert np.array_equal(got_mask, wanted[top : top + 64, left : left + 64])
+    assert {tile.height for tile in dataset.tiles} == {64, 16}  # edges were tested at all
+
+
+def test_every_label_of_an_orthophoto_occurs_once_in_its_tiles(dataset):
+    seen = np.concatenate([dataset[place][1].numpy().ravel() for place in range(len(dataset))])
+    _, mask = drawn()
+    for class_id in (0, 1):
+        assert np.count_nonzero(seen == class_id) == np.count_nonzero(mask == class_id)
+
+
+def test_a_tile_of_an_orthophoto_smaller_than_it_is_padded_without_labels(small):
+    image, mask = drawn(3, 40, 50)
+    got_image, got_mask = (values.numpy() for values in small[0])
+    assert (got_image.shape, got_mask.shape) == ((3, SIZE, SIZE), (SIZE, SIZE))
+    assert np.array_equal(got_image[:, :40, :50], image)
+    assert np.array_equal(got_mask[:40, :50], mask)
+    for values, fill in ((got_image, 0), (got_mask, IGNORE_INDEX)):
+        assert (values[..., 40:, :] == fill).all()
+        assert (values[..., 50:] == fill).all()
+
+
+def test_whole_tiles_come_in_their_order_each_once_with_any_batch_size(dataset):
+    for batch_size in (1, 4, 6, 9):
+        batches = list(tile_loader(dataset, batch_size))
+        images, masks = (torch.cat(part) for part in zip(*batches, strict=True))
+        assert (images.dtype, masks.dtype) == (torch.uint8, torch.uint8)
+        assert len(images) == 6
+        for place in range(6):
+            assert torch.equal(images[place], dataset[place][0])
+            assert torch.equal(masks[place], dataset[place][1])
+
+
+def test_a_missing_raster_is_named(folder, tiles, tmp_path):
+    dataset = TileDataset(tiles, folder / "images", tmp_path, SIZE)
+    with pytest.raises(FileNotFoundError, match=r"sheet\.tif does not exist"):
+        dataset[0]
+
+
+def test_a_dataset_that_was_read_from_can_be_sent_to_another_process(dataset):
+    wanted = dataset[3]
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again[3][0], wanted[0])
+
+
+# Crops
+
+
+@pytest.mark.parametrize("crop_px", [32, 64])
+def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixels(dataset, crop_px):
+    _, wanted = drawn()
+    crops = CropDataset(dataset, Augmentation(crop_px, 0, 3), crop_px, seed=1)
+    for epoch in range(5):
+        for number in range(len(crops)):
+            image, mask = (values.numpy() for values in crops[epoch, number])
+            assert (image.shape, mask.shape) == ((3, crop_px, crop_px), (crop_px, crop_px))
+            assert image.all()  # 0 is padding
+            assert np.array_equal(mask, wanted[image[0] - 1, image[1] - 1])
+
+
+@pytest.mark.parametrize(("crop_px", "inside"), [(32, 32 * 32), (64, 40 * 50)])
+def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smaller(
+    small, crop_px, inside
+):
+    _, wanted = drawn(3, 40, 50)
+    crops = CropDataset(small, Augmentation(crop_px, 0, 3), crop_px, seed=1)
+    for epoch in range(10):
+        image, mask = (values.numpy() for values in crops[epoch, 0])
+        real = image[0] > 0
+        assert np.count_nonzero(real) == inside
+        assert (mask[~real] == IGNORE_INDEX).all()
+        assert np.array_equal(mask[real], wanted[image[0][real] - 1, image[1][real] - 1])
+
+
+def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
+    # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
+    crops = CropDataset(dataset, Augmentation(32, 0, 3), 32, seed=1)
+    assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_tiles_with_other_than_three_bands_are_read_and_augmented(tmp_path, bands):
+    image, mask = drawn(bands, 64, 128)
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
+    for images, masks in epochs_of(make_loader(dataset, bands=bands, batch_size=2), 1, 2):
+        assert images.shape == (2, bands, 32, 32)
+        assert masks.shape == (2, 32, 32)
+        labels = masks[masks != IGNORE_INDEX]
+        assert 0 < len(labels) < masks.numel() / 2
+        assert labels.max() <= 1
+
+
+# Epochs
+
+
+def test_workers_change_nothing(dataset):
+    dataset[0]  # a file that is open before workers start
+    alone = epochs_of(make_loader(dataset), 1, 2)
+    assert are_equal(epochs_of(make_loader(dataset, workers=2), 1, 2), alone)
+
+
+def test_the_same_seed_gives_the_same_batches_whatever_the_global_generators_hold(dataset):
+    wanted = epochs_of(make_loader(dataset, seed=5), 1, 2)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert are_equal(epochs_of(make_loader(dataset, seed=5), 1, 2), wanted)
+    assert not are_equal(epochs_of(make_loader(dataset, seed=6), 1, 2), wanted)
+
+
+def test_an_epoch_can_be_drawn_again_without_those_before_it(dataset):
+    wanted = epochs_of(make_loader(dataset), 1, 2, 3)
+    per_epoch = len(wanted) // 3
+    assert are_equal(epochs_of(make_loader(dataset), 3), wanted[-per_epoch:])
+
+
+def test_no_two_epochs_and_no_two_samples_are_augmented_alike(tmp_path):
+    # Tiles that are all the same: what differs, differs by augmentation.
+    image, mask = drawn(3, 64, 64)
+    tiles = [
+        tile
+        for number in range(4)
+        for tile in write_orthophoto(tmp_path, f"sheet{number}", image, mask, SIZE)
+    ]
+    dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
+    batches = epochs_of(make_loader(dataset, batch_size=4), 1, 2, 3)
+    samples = [images[i].numpy().tobytes() for images, _ in batches for i in range(len(images))]
+    assert len(samples) == 3 * 4 * 4
+    assert len(set(samples)) == len(samples)
+
+
+def test_sample_seeds_do_not_collide_and_fit_32_bits():
+    seeds = {
+        sample_seed(seed, epoch, number)
+        for seed in range(3)
+        for epoch in range(30)
+        for number in range(-1, 100)
+    }
+    assert len(seeds) >= 3 * 30 * 101 - 2  # two in 4 billion may
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**32
+
+
+@given(length=st.integers(2, 60), batch_size=st.integers(2, 12), epoch=st.integers(0, 50))
+def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_size, epoch):
+    batches = EpochBatches(length, batch_size, seed=3)
+    batches.epoch = epoch
+    drawn = list(batches)
+    assert len(drawn) == len(batches)
+    assert all(1 < len(batch) <= batch_size for batch in drawn)
+    assert all(len(batch) == batch_size for batch in drawn[:-1])
+    assert {number for batch in drawn for number, _ in batch} <= {epoch}
+    numbers = [number for batch in drawn for _, number in batch]
+    assert len(set(numbers)) == len(numbers)
+    assert set(numbers) <= set(range(length))
+    assert len(numbers) == length - (length % batch_size == 1)
+    assert list(batches) == drawn
+
+
+def test_the_order_changes_with_epoch_and_seed():
+    def order(seed, epoch):
+        batches = EpochBatches(40, 8, seed)
+        batches.epoch = epoch
+        return [number for batch in batches for _, number in batch]
+
+    orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]
+    assert len({tuple(one) for one in orders}) == 9
+
+
+def test_a_tile_set_with_one_crop_an_epoch_is_refused_with_what_to_do(folder, tiles):
+    dataset = TileDataset(tiles[:1], folder / "images", folder / "masks", SIZE)
+    with pytest.raises(ValueError, match=r"1 crop\(s\).*two or more.*halve train\.crop_px"):
+        make_loader(dataset, crop_px=64)
+    assert len(make_loader(dataset, crop_px=32, batch_size=2)) == 2
+
+
+def test_a_tile_set_without_tiles_is_refused(folder):
+    dataset = TileDataset([], folder / "images", folder / "masks", SIZE)
+    with pytest.raises(ValueError, match=r"0 crop\(s\).*add train tiles"):
+        make_loader(dataset)

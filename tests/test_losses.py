@@ -1,0 +1,168 @@
+"""Losses on sparse masks equal the dense ones of torch, and nothing else in a tile moves them."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from pointcover.labels import IGNORE_INDEX
+from pointcover.losses import LOSSES, labelled_pixels, partial_cross_entropy
+
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def sparse_batch(seed, *, batch=2, classes=5, height=12, width=9, share=0.1):
+    """Random logits that want gradients, and a mask with a share of its pixels labelled."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(batch, classes, height, width, generator=generator)
+    mask = torch.randint(0, classes, (batch, height, width), generator=generator)
+    mask[torch.rand(mask.shape, generator=generator) >= share] = IGNORE_INDEX
+    return logits.requires_grad_(), mask.to(torch.uint8)
+
+
+def value_and_gradient(loss, logits, mask):
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, mask)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+def torch_cross_entropy(logits, mask):
+    return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE_INDEX)
+
+
+# Cross-entropy
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+@pytest.mark.parametrize(("batch", "classes", "height", "width"), [(2, 5, 12, 9), (1, 2, 1, 64)])
+def test_cross_entropy_equals_torchs_dense_one_in_value_and_gradient(
+    batch, classes, height, width, share
+):
+    for seed in range(5):
+        logits, mask = sparse_batch(
+            seed, batch=batch, classes=classes, height=height, width=width, share=share
+        )
+        mask[0, 0, 0] = 1  # at least one label
+        ours, gradient = value_and_gradient(partial_cross_entropy, logits, mask)
+        theirs, wanted = value_and_gradient(torch_cross_entropy, logits, mask)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradient, wanted)
+
+
+def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_number_of_classes():
+    mask = torch.full((1, 3, 3), IGNORE_INDEX, dtype=torch.uint8)
+    mask[0, 1, 2] = 3
+    loss = partial_cross_entropy(torch.zeros(1, 4, 3, 3), mask)
+    assert loss.item() == pytest.approx(math.log(4))
+
+
+def test_cross_entropy_worked_out_by_hand_takes_the_mean_over_pixels_not_over_tiles():
+    # Tile 0 has two labels, each -log(3/4); tile 1 has one, -log(1/4); the fourth pixel has none.
+    logits = torch.zeros(2, 2, 1, 2)
+    logits[:, 1] = math.log(3)  # class 1 has 3/4
+    mask = torch.tensor([[[1, 1]], [[0, IGNORE_INDEX]]], dtype=torch.uint8)
+    wanted = (2 * math.log(4 / 3) + math.log(4)) / 3
+    assert partial_cross_entropy(logits, mask).item() == pytest.approx(wanted)
+
+
+def test_cross_entropy_does_not_mind_memory_format():
+    logits, mask = sparse_batch(3)
+    ours, gradient = value_and_gradient(partial_cross_entropy, logits, mask)
+    last = logits.detach().to(memory_format=torch.channels_last).requires_grad_()
+    value = partial_cross_entropy(last, mask)
+    value.backward()
+    torch.testing.assert_close(value.detach(), ours)
+    torch.testing.assert_close(last.grad, gradient)
+
+
+def test_class_ids_above_127_are_classes():
+    logits, _ = sparse_batch(0, classes=255)
+    mask = torch.full((2, 12, 9), IGNORE_INDEX, dtype=torch.uint8)
+    mask[:, 4, :4] = torch.tensor([128, 200, 253, 254], dtype=torch.uint8)
+    torch.testing.assert_close(
+        partial_cross_entropy(logits, mask), torch_cross_entropy(logits, mask)
+    )
+
+
+def test_cross_entropy_of_bf16_logits_is_that_of_the_same_numbers_in_fp32():
+    logits, mask = sparse_batch(1)
+    half = logits.detach().bfloat16()
+    loss = partial_cross_entropy(half, mask)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, torch_cross_entropy(half.float(), mask))
+
+
+# What every loss promises
+
+
+@every_loss
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_batch_without_labels_gives_zero_and_a_zero_gradient_still_attached(name, autocast):
+    network = torch.nn.Conv2d(3, 5, 1)
+    mask = torch.full((2, 8, 8), IGNORE_INDEX, dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = LOSSES[name](network(torch.rand(2, 3, 8, 8)), mask)
+    assert loss.item() == 0
+    assert loss.requires_grad
+    loss.backward()
+    for parameter in network.parameters():
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+
+
+@every_loss
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_loss_is_one_finite_fp32_number_of_at_least_zero(name, autocast):
+    logits, mask = sparse_batch(0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = LOSSES[name](logits * 100, mask)
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    assert math.isfinite(loss.item())
+    assert loss.item() >= 0
+
+
+@every_loss
+def test_an_unlabelled_pixel_has_no_say_whatever_its_logits(name):
+    logits, mask = sparse_batch(2)
+    value, gradient = value_and_gradient(LOSSES[name], logits, mask)
+    unlabelled = (mask == IGNORE_INDEX)[:, None].expand_as(logits)
+    assert torch.count_nonzero(gradient[unlabelled]) == 0
+    assert torch.count_nonzero(gradient[~unlabelled]) > 0
+    changed = logits.detach().clone()
+    changed[unlabelled] = float("nan")
+    assert LOSSES[name](changed, mask) == value
+
+
+@every_loss
+def test_right_and_sure_costs_less_than_wrong_and_sure(name):
+    mask = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    right = torch.zeros(1, 3, 2, 2)
+    right[:, 0] = 8
+    wrong = torch.zeros(1, 3, 2, 2)
+    wrong[:, 1] = 8
+    unsure = LOSSES[name](torch.zeros(1, 3, 2, 2), mask)
+    assert LOSSES[name](right, mask) < unsure < LOSSES[name](wrong, mask)
+
+
+@every_loss
+def test_a_step_down_its_gradient_lowers_a_loss(name):
+    logits, mask = sparse_batch(4)
+    value, gradient = value_and_gradient(LOSSES[name], logits, mask)
+    assert LOSSES[name](logits.detach() - 0.1 * gradient, mask) < value
+
+
+@every_loss
+def test_a_loss_leaves_logits_and_mask_as_they_were(name):
+    logits, mask = sparse_batch(5)
+    before = logits.detach().clone(), mask.clone()
+    LOSSES[name](logits, mask).backward()
+    assert torch.equal(logits.detach(), before[0])
+    assert torch.equal(mask, before[1])
+
+
+def test_labelled_pixels_are_all_but_the_ignored_ones_with_class_0_among_them():
+    mask = torch.tensor([[[0, 255, 254], [255, 0, 1]]], dtype=torch.uint8)
+    assert labelled_pixels(mask).item() == 4

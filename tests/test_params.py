@@ -1,0 +1,174 @@
+"""params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
+
+import re
+from datetime import datetime
+from typing import get_args
+
+import pytest
+import yaml
+
+from pointcover.params import (
+    AnnotateParams,
+    Params,
+    TrainParams,
+    describe,
+    load_params,
+    read_yaml,
+    run_name,
+)
+from tests.imagery import ROOT, change
+
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """The message for params.yaml with values changed."""
+
+    def refuse(changes):
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(change(yaml.safe_load(PARAMS.read_text()), changes)))
+        with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+            load_params(path)
+        return str(caught.value)
+
+    return refuse
+
+
+def allowed(section, key):
+    return set(get_args(section.model_fields[key].annotation))
+
+
+def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
+    params = load_params(PARAMS)
+    assert params.dataset == "synthetic"
+    assert params.train.weights == "none"
+
+
+def test_params_allow_exactly_the_samplers_and_growers_there_are():
+    from pointcover.annotations import SAMPLERS
+    from pointcover.growing import GROWERS
+
+    assert allowed(AnnotateParams, "sampler") == set(SAMPLERS)
+    assert allowed(AnnotateParams, "grower") == set(GROWERS)
+
+
+def test_params_allow_exactly_the_models_there_are():
+    from pointcover.models import MODELS
+
+    assert allowed(TrainParams, "model") == set(MODELS)
+
+
+def test_one_message_tells_every_fault(refusal):
+    message = refusal(
+        {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
+         "evaluate.panels": -1}
+    )  # fmt: skip
+    first, *faults = message.splitlines()
+    assert first.endswith("has 5 faults:")
+    assert faults == [
+        "  - points: got 0, wanted a whole number, at least 1",
+        "  - tile.size_px: got 100, wanted a whole number, at least 64, at most 4096, "
+        "a multiple of 32",
+        "  - annotate.sampler: got 'random', allowed: 'per_class', 'uniform' or 'dense'",
+        "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
+        "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
+    ]
+
+
+@pytest.mark.parametrize("points", [0, -5, "many", 2.5, 5.0, True, None, [5], "100"])
+def test_points_are_a_whole_number_from_one(refusal, points):
+    assert f"points: got {points!r}, wanted a whole number, at least 1" in refusal(
+        {"points": points}
+    )
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(refusal):
+    assert "annotate.smapler: this key is unknown; did you mean 'sampler'?" in refusal(
+        {"annotate.smapler": "dense"}
+    )
+    assert "seeds: this key is unknown; did you mean 'seed'?" in refusal({"seeds": 1})
+
+
+def test_an_unknown_key_like_no_other_is_refused_with_all_known_ones(refusal):
+    message = refusal({"tile.qqqq": 1})
+    assert "tile.qqqq: this key is unknown; known keys: downsample, size_px, split_seed" in message
+
+
+def test_a_missing_key_and_a_missing_section_are_named(tmp_path):
+    values = yaml.safe_load(PARAMS.read_text())
+    del values["points"], values["tile"], values["train"]["lr"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match="3 faults") as caught:
+        load_params(path)
+    for key in ("points", "tile", "train.lr"):
+        assert f"- {key}: this key is missing; add it" in str(caught.value)
+
+
+def test_a_section_that_is_a_value_is_refused_with_its_keys(refusal):
+    message = refusal({"tile": 512})
+    assert "tile: got 512, wanted a section with the keys size_px, downsample" in message
+
+
+def test_text_that_yaml_does_not_take_for_a_number_is_one(tmp_path):
+    # PyYAML reads 1e-3 as text, DVC as a number.
+    text = re.sub(r"lr: \S+", "lr: 1e-3", PARAMS.read_text())
+    assert yaml.safe_load(text)["train"]["lr"] == "1e-3"
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").train.lr == 0.001
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan"])
+def test_what_is_not_finite_is_no_number(refusal, value):
+    assert "train.lr: got" in refusal({"train.lr": value})
+
+
+def test_a_crop_larger_than_a_tile_is_refused(refusal):
+    message = refusal({"tile.size_px": 128, "train.crop_px": 256})
+    assert "train.crop_px is 256, larger than tile.size_px 128" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("points: [1", "not valid YAML"),
+        ("a: b: c", "line 1"),
+        ("", "holds nothing, wanted lines of `key: value`"),
+        ("- 1\n- 2\n", "holds [1, 2], wanted lines"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_refused_by_name(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused_by_name(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"dataset: \xff\xfe")
+    with pytest.raises(ValueError, match=r"params\.yaml is not valid YAML"):
+        read_yaml(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the command from the project's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_cannot_be_changed_once_read(make_params):
+    with pytest.raises(ValueError, match="frozen"):
+        make_params().points = 3
+
+
+def test_a_run_that_dvc_does_not_name_tells_dataset_points_and_time(make_params):
+    params = make_params({"dataset": "sources/mine.yaml", "points": 7})
+    assert run_name(params, datetime(2024, 5, 6, 7, 8, 9)) == "mine-7-20240506-070809"
+
+
+def test_what_is_recorded_of_params_is_flat_and_theirs(make_params):
+    params: Params = make_params({"points": 7, "train.lr": 0.5})
+    columns = describe(params)
+    assert (columns["points"], columns["lr"], columns["dataset"]) == (7, 0.5, "synthetic")
+    assert all(isinstance(value, str | int | float) for value in columns.values())

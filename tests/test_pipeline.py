@@ -1,0 +1,311 @@
+"""The whole pipeline as its users run it: through DVC, in a clone, with MLflow beside it."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+import yaml
+from mlflow import MlflowClient
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import jaccard_score
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["download", "tile", "annotate", "train", "evaluate"]
+SMALL = {
+    "points": 10,
+    "annotate": {"sampler": "per_class"},
+    "synthetic": {"orthophotos": 5, "size_px": 160, "seed": 3},
+    "tile": {"size_px": 64},
+    "train": {"epochs": 2, "crop_px": 64, "batch_size": 4},
+    "evaluate": {"panels": 2},
+}
+OWN_CARD = """\
+title: Two kinds of ground
+images: images/*.tif
+masks: masks/*.tif
+classes:
+  - {name: dark, colour: "#000000"}
+  - {name: bright, colour: "#FFFFFF"}
+ignore: [255]
+"""
+
+pytestmark = pytest.mark.slow
+
+
+class Clone:
+    """A clone of the repository with small settings, and commands run in it."""
+
+    def __init__(self, folder: Path, settings: dict = SMALL) -> None:
+        self.folder, self.settings = folder, settings
+        tracked = subprocess.run(
+            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
+            capture_output=True, text=True,
+        ).stdout.splitlines()  # fmt: skip
+        for name in tracked:
+            if (ROOT / name).is_file() and name != "dvc.lock":
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self.set(settings)
+        self.run("git", "init", "-q")
+        self.run("git", "config", "user.name", "test")
+        self.run("git", "config", "user.email", "test@localhost")
+        self.commit()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        if self.settings:  # tiny networks: a second thread would wait more than work
+            own["OMP_NUM_THREADS"] = "1"
+        unset = {"DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "POINTCOVER_DEBUG"}
+        return {k: v for k, v in os.environ.items() if k not in unset} | own
+
+    def set(self, changes: dict) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            params[key] = params[key] | value if isinstance(value, dict) else value
+        path.write_text(yaml.safe_dump(params))
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "a state", "--allow-empty")
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, check=False, capture_output=True,
+            text=True, timeout=1800,
+        )  # fmt: skip
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == fails, output
+        return output
+
+    def runs(self) -> dict[str, object]:
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        experiment = client.get_experiment_by_name("pointcover")
+        found = client.search_runs([experiment.experiment_id])
+        return {run.info.run_name: run for run in found}
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return re.findall(r"^Running stage '(\w+)'", output, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Clone:
+    """A clone in which `dvc repro` has run once; tests leave its params as they were."""
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    assert ran(clone.run("dvc", "repro")) == STAGES
+    clone.commit()
+    return clone
+
+
+def test_a_repro_with_nothing_to_do_is_quick_and_imports_no_torch(clone):
+    started_s = time.perf_counter()
+    output = clone.run("dvc", "repro")
+    seconds = time.perf_counter() - started_s
+    assert ran(output) == []
+    assert seconds < 3
+    imported = clone.run(sys.executable, "-X", "importtime", "-m", "dvc", "repro")
+    assert not re.search(r"\| +(torch|mlflow)\b", imported)
+
+
+def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
+    (run,) = [run for name, run in clone.runs().items() if name.startswith("synthetic-10-")]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["points"] == "10"
+    assert run.data.params["sampler"] == "per_class"
+    assert 0 <= run.data.metrics["test/miou"] <= 1
+    assert "val/iou/building" in run.data.metrics
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
+    assert kept == {"model/model.pt", "model/model.json"}
+    assert len(client.list_artifacts(run.info.run_id, "panels")) == 3
+    assert len(client.get_metric_history(run.info.run_id, "val/miou")) == 2
+
+
+def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothing(clone):
+    before = len(clone.runs())
+    output = clone.run("dvc", "exp", "run", "-n", "twenty", "-S", "points=20")
+    assert ran(output) == ["annotate", "train", "evaluate"]
+    runs = clone.runs()
+    assert len(runs) == before + 1
+    assert runs["twenty"].info.status == "FINISHED"
+    assert runs["twenty"].data.params["points"] == "20"
+    assert "test/miou" in runs["twenty"].data.metrics
+    assert runs["twenty"].data.tags["dvc.exp_name"] == "twenty"
+    back = clone.run("dvc", "exp", "run", "-S", "points=10")
+    assert ran(back) == []
+    assert len(clone.runs()) == before + 1
+    shown = clone.run("dvc", "exp", "show", "--csv")
+    assert "twenty" in shown
+
+
+def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
+    output = clone.run("dvc", "exp", "run", "-n", "more", "-S", "evaluate.batch_size=2")
+    assert ran(output) == ["evaluate"]
+    children = [run for run in clone.runs().values() if "mlflow.parentRunId" in run.data.tags]
+    assert len(children) == 1
+    assert "test/miou" in children[0].data.metrics
+    clone.run("dvc", "exp", "run", "-S", "evaluate.batch_size=4")
+
+
+def test_a_misspelt_key_and_a_wrong_value_are_told_before_any_work(clone):
+    unknown = clone.run("dvc", "exp", "run", "-S", "train.ephocs=3", fails=True)
+    assert "train.ephocs" in unknown
+    output = clone.run("dvc", "exp", "run", "-S", "points=many", fails=True)
+    assert "points: got 'many', wanted a whole number" in output
+    assert "Traceback" not in output
+    clone.run("git", "checkout", "params.yaml")
+    assert ran(clone.run("dvc", "repro")) == []
+
+
+def test_experiments_in_temporary_copies_and_queue_workers_land_in_one_store(tmp_path):
+    clone = Clone(tmp_path)
+    clone.set({"train": {"epochs": 1}})
+    clone.commit()
+    clone.run("dvc", "exp", "run", "--queue", "-n", "five", "-S", "points=5")
+    clone.run("dvc", "exp", "run", "--queue", "-n", "six", "-S", "points=6")
+    # The workers go on after the command: pipes to us would stay open with them.
+    subprocess.run(
+        ["dvc", "queue", "start", "-j", "2"], cwd=clone.folder, env=clone.environment, check=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        status = clone.run("dvc", "queue", "status")
+        if len(re.findall("Success|Failed", status)) == 2:
+            break
+        time.sleep(1)
+    assert status.count("Success") == 2, status + clone.run("dvc", "queue", "logs", "five")
+    clone.run("dvc", "exp", "run", "--temp", "-n", "seven", "-S", "points=7")
+    runs = clone.runs()
+    assert set(runs) == {"five", "six", "seven"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert all("test/miou" in run.data.metrics for run in runs.values())
+    assert not list((clone.folder / ".dvc/tmp/exps").rglob("mlflow.db"))
+
+
+def test_a_second_clone_comes_to_the_same_bytes(clone, tmp_path):
+    other = Clone(tmp_path)
+    other.run("dvc", "repro")
+    clone.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    assert (other.folder / "dvc.lock").read_text() == (clone.folder / "dvc.lock").read_text()
+
+
+def group_members(group: int) -> list[psutil.Process]:
+    return [
+        process for process in psutil.process_iter()
+        if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage through $SHELL
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_training_is_redone_and_its_run_does_not_stay_running(number, shell, tmp_path):
+    clone = Clone(tmp_path)
+    clone.set({"train": {"epochs": 300}})
+    command = subprocess.Popen(
+        ["dvc", "repro"], cwd=clone.folder, env=clone.environment | {"SHELL": shell},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (clone.folder / "mlflow.db").exists():
+            time.sleep(0.2)
+        time.sleep(4)
+        command.send_signal(number)
+        command.wait()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and group_members(command.pid):
+            time.sleep(0.1)
+        assert not group_members(command.pid)
+    finally:  # what a failure leaves behind would starve every later test
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
+    clone.set({"train": {"epochs": 1}})
+    output = clone.run("dvc", "repro")
+    assert ran(output)[-2:] == ["train", "evaluate"]
+    statuses = sorted(run.info.status for run in clone.runs().values())
+    assert statuses == ["FINISHED", "KILLED"]
+
+
+def test_training_runs_where_no_dense_mask_is(clone, tmp_path):
+    for name in ("stages", "src", "params.yaml", "data", "metrics"):
+        source, target = clone.folder / name, tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    shutil.rmtree(tmp_path / "data/tiles/masks")
+    (tmp_path / "data/tiles/index.csv").unlink()
+    subprocess.run(
+        [sys.executable, "stages/train.py"], cwd=tmp_path, check=True, capture_output=True,
+        env=clone.environment | {"PYTHONPATH": "src", "DVC_ROOT": str(tmp_path)},
+    )  # fmt: skip
+    assert (tmp_path / "models/model.pt").read_bytes() == (
+        clone.folder / "models/model.pt"
+    ).read_bytes()
+
+
+def test_the_default_run_beats_a_classifier_of_colours_that_sees_every_training_label(tmp_path):
+    """The network has 200 clicks a tile; the classifier dense masks, but one pixel at a time."""
+    clone = Clone(tmp_path, settings={})
+    assert ran(clone.run("dvc", "repro")) == STAGES
+    pixels, labels = {}, {}
+    for split in ("train", "test"):
+        images, masks = (
+            [rasterio.open(path).read() for path in sorted((tmp_path / folder / split).iterdir())]
+            for folder in ("data/tiles/images", "data/tiles/masks")
+        )
+        pixels[split] = np.concatenate([image.reshape(3, -1).T for image in images])
+        labels[split] = np.concatenate([mask.ravel() for mask in masks])
+    some = np.random.default_rng(0).choice(len(labels["train"]), 100_000, replace=False)
+    classifier = HistGradientBoostingClassifier(random_state=0)
+    classifier.fit(pixels["train"][some], labels["train"][some])
+    by_colour = jaccard_score(labels["test"], classifier.predict(pixels["test"]), average="macro")
+    network = json.loads((tmp_path / "metrics/evaluate.json").read_text())["miou"]
+    assert network > by_colour + 0.05
+    assert by_colour < 0.5
+
+
+def draw_folder(folder: Path, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(4):
+        mask = np.kron(generator.integers(0, 2, (4, 4)), np.ones((24, 24))).astype(np.uint8)
+        image = np.where(mask, 200, 60) + generator.integers(-20, 20, (3, *mask.shape))
+        for kind, values in (("images", image.astype(np.uint8)), ("masks", mask[np.newaxis])):
+            with rasterio.open(
+                folder / kind / f"{number}.tif", "w", driver="GTiff", dtype="uint8", width=96,
+                height=96, count=len(values), crs="EPSG:2180",
+                transform=rasterio.transform.from_origin(0, 96 * number, 1, 1),
+            ) as dataset:  # fmt: skip
+                dataset.write(values)
+
+
+def test_a_folder_of_ones_own_runs_from_a_card_and_a_changed_file_is_noticed(tmp_path):
+    (tmp_path / "clone").mkdir()
+    clone, own = Clone(tmp_path / "clone"), tmp_path / "own images"
+    draw_folder(own, seed=1)
+    (clone.folder / "sources/mine.yaml").write_text(OWN_CARD)
+    clone.set({"dataset": "sources/mine.yaml", "source": str(own), "train": {"epochs": 1}})
+    assert ran(clone.run("dvc", "repro")) == STAGES
+    assert not list((clone.folder / "data/dataset").rglob("*.tif")), "the images were copied"
+    assert ran(clone.run("dvc", "repro")) == []
+    with rasterio.open(own / "images/2.tif", "r+") as dataset:
+        dataset.write(np.full((1, 1), 7, np.uint8), 1, window=((3, 4), (5, 6)))
+    assert ran(clone.run("dvc", "repro"))[:2] == ["download", "tile"]
+    assert str(tmp_path) not in (clone.folder / "data/dataset/dataset.json").read_text()

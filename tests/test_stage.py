@@ -1,0 +1,204 @@
+"""A stage ends well, or with one message and an exit code that nobody takes for success."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+
+from tests.imagery import ROOT
+
+STAGE = """
+    import os, sys, time
+    from pathlib import Path
+    sys.argv[0] = "stages/demo.py"
+    from pointcover import stage
+    from pointcover.publishing import publish_folder
+
+    def work(params):
+        {body}
+
+    stage.LOCK_TIMEOUT_S = 0.2
+    stage.run_stage(work)
+"""
+WAIT = "print(os.getpid(), flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def start(folder, body, **environment):
+    """Start a stage whose work is `body`, in another process."""
+    code = textwrap.dedent(STAGE).format(
+        body=textwrap.indent(textwrap.dedent(body), " " * 4).strip()
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment,
+    )  # fmt: skip
+
+
+def run(folder, body, **environment):
+    process = start(folder, body, **environment)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def test_work_gets_all_params_and_ends_with_0(folder):
+    assert run(folder, "print(params.points, params.tile.size_px)") == (0, "200 512\n", "")
+
+
+@pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError"])
+def test_an_error_that_a_user_can_mend_is_one_message(folder, error):
+    assert run(folder, f'raise {error}("a.tif is bad: mend it")') == (
+        1,
+        "",
+        "\ndemo: a.tif is bad: mend it\n",
+    )
+
+
+def test_a_defect_is_one_message_that_says_how_to_see_where(folder):
+    code, _, errors = run(folder, 'raise KeyError("x")')
+    assert code == 1
+    assert "Traceback" not in errors
+    assert (
+        "unexpected KeyError: 'x'. This is a defect of pointcover: run again with POINT" in errors
+    )
+
+
+@pytest.mark.parametrize("error", ["ValueError", "KeyError"])
+def test_the_debug_switch_shows_the_traceback(folder, error):
+    code, _, errors = run(folder, f'raise {error}("x")', POINTCOVER_DEBUG="1")
+    assert code == 1
+    assert "Traceback" in errors
+    assert "in work" in errors
+
+
+def test_a_full_disk_is_one_message_that_names_the_file_and_the_remedy(folder):
+    body = """
+        import resource
+        from pointcover.publishing import publish_text
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        publish_text(Path("out.txt"), "x" * 5000)
+    """
+    code, _, errors = run(folder, body)
+    assert code == 1
+    assert errors == (
+        "\ndemo: the disk is full while writing out.txt (File too large): free some space and run "
+        "the stage again\n"
+    )
+    assert not (folder / "out.txt").exists()
+    assert not list(folder.glob("*.partial"))
+
+
+def test_no_work_begins_with_bad_params(folder):
+    path = folder / "params.yaml"
+    path.write_text(re.sub(r"(?m)^points: \d+", "points: many", path.read_text()))
+    code, output, errors = run(folder, 'print("worked")')
+    assert (code, output) == (1, "")
+    assert errors == (
+        "\ndemo: params.yaml has one fault:\n"
+        "  - points: got 'many', wanted a whole number, at least 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
+def test_a_signal_is_no_success_and_leaves_nothing_half_made(folder, number, code):
+    body = f"""
+        with publish_folder(Path("out")) as out:
+            (out / "half").write_text("ha")
+            {WAIT}
+    """
+    process = start(folder, body)
+    pid = int(process.stdout.readline())
+    assert (folder / "out.partial" / "half").exists()
+    os.kill(pid, number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert not (folder / "out").exists()
+    assert not (folder / "out.partial").exists()
+
+
+def test_a_second_process_on_the_stage_is_refused_until_the_first_ends(folder):
+    first = start(folder, WAIT)
+    first.stdout.readline()
+    try:
+        code, output, errors = run(folder, 'print("worked")')
+        assert (code, output) == (1, "")
+        assert f"another process runs 'demo' in {folder}: wait for it, or end it" in errors
+    finally:
+        first.kill()  # even so the lock is gone with its holder
+        first.communicate()
+    assert run(folder, 'print("worked")') == (0, "worked\n", "")
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a child of its parent's death"
+)
+def test_a_stage_does_not_outlive_the_dvc_that_started_it(folder):
+    code = textwrap.dedent(STAGE).format(body=WAIT)
+    parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    dvc = subprocess.Popen(
+        [sys.executable, "-c", parent, sys.executable, "-c", code],
+        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    pid = int(dvc.stdout.readline())
+    assert is_alive(pid)
+    dvc.kill()
+    dvc.wait()
+    deadline = time.monotonic() + 20
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(pid)
+    dvc.stdout.close()
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_names_the_missing_package(done, package):
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"lacks '{package}'. Run `make setup`, then `source .venv/bin/activate`" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["download", "tile", "annotate"])
+def test_a_stage_in_a_bare_python_says_what_to_do(folder, name):
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "stages" / f"{name}.py")],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert_names_the_missing_package(done, "filelock")
+
+
+def test_a_stage_that_lacks_one_package_alone_names_it(folder):
+    code = """
+        import runpy, sys
+        sys.modules["tqdm"] = None
+        runpy.run_path(sys.argv[1], run_name="__main__")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(ROOT / "stages" / "tile.py")],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert_names_the_missing_package(done, "tqdm")

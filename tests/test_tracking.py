@@ -1,0 +1,632 @@
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from pointcover import tracking
+from pointcover.tracking import MODEL_TAG, resume_training_run, start_run, tracking_uri
+
+NOBODY = 2**22 + 1
+"""A process id above Linux's largest."""
+
+OPEN_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from pointcover.tracking import start_run
+run = start_run(Path(sys.argv[1]), "waiting")
+print(run.id, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An initialised store without experiments: copying one is quicker than making one."""
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    tracking._make_sqlite_store(store)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def bare_root(tmp_path):
+    """A project without a store, its path with blanks and signs that URIs make much of."""
+    root = tmp_path / "my maps #1 é"
+    root.mkdir()
+    (root / "dvc.yaml").touch()
+    return root
+
+
+@pytest.fixture
+def root(bare_root, empty_store):
+    shutil.copy(empty_store, bare_root / "mlflow.db")
+    return bare_root
+
+
+@contextlib.contextmanager
+def python(code, *arguments):
+    source = str(Path(tracking.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def client(root):
+    return MlflowClient(f"sqlite:///{root}/mlflow.db")
+
+
+def stored(root, run):
+    return client(root).get_run(run.id)
+
+
+def status(root, run):
+    return stored(root, run).info.status
+
+
+def train(root, sha="abc", name="trained"):
+    with start_run(root, name) as run:
+        run.set_tags({MODEL_TAG: sha})
+    return run
+
+
+# Where the store is
+
+
+def test_dvc_root_wins_over_the_working_directory(tmp_path, bare_root, monkeypatch):
+    monkeypatch.chdir(bare_root)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "true root"))
+    assert tracking.project_root() == tmp_path / "true root"
+
+
+def test_the_root_is_found_from_a_folder_below(bare_root, monkeypatch):
+    (bare_root / "data" / "tiles").mkdir(parents=True)
+    monkeypatch.chdir(bare_root / "data" / "tiles")
+    assert tracking.project_root() == bare_root
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (None, "sqlite:////p/mlflow.db"),
+        ("", "sqlite:////p/mlflow.db"),
+        ("sqlite:///runs/all.db", "sqlite:////p/runs/all.db"),
+        ("sqlite:////elsewhere/all.db", "sqlite:////elsewhere/all.db"),
+        ("http://host:5000", "http://host:5000"),
+        ("https://host/mlflow", "https://host/mlflow"),
+        ("postgresql+psycopg2://u:p@host/db", "postgresql+psycopg2://u:p@host/db"),
+    ],
+)
+def test_the_tracking_uri_is_absolute(given, wanted, monkeypatch):
+    if given is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert tracking_uri(Path("/p")) == wanted
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["mlruns", "./mlruns", "/p/mlruns", "file:///p/mlruns", "sqlite://", "sqlite:///:memory:"],
+)
+def test_a_store_that_mlflow_gave_up_or_would_forget_is_refused(given, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    with pytest.raises(ValueError, match=r"MLFLOW_TRACKING_URI is .*set it to .* or unset it"):
+        tracking_uri(Path("/p"))
+
+
+def test_a_run_in_a_copy_of_the_tree_lands_in_the_true_root(root, monkeypatch):
+    copy = root / ".dvc" / "tmp" / "exps" / "copy"
+    copy.mkdir(parents=True)
+    (copy / "dvc.yaml").touch()
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with start_run(tracking.project_root(), "copied") as run:
+        run.log_text("hello", "a.txt")
+    assert stored(root, run).info.run_name == "copied"
+    assert (root / "mlruns" / run.id / "artifacts" / "a.txt").read_text() == "hello"
+    assert [path.name for path in copy.iterdir()] == ["dvc.yaml"]
+
+
+def test_a_relative_database_is_made_below_the_root_with_its_files_there(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/all.db")
+    with start_run(root, "a") as run:
+        run.log_text("hello", "a.txt")
+    assert (root / "runs" / "all.db").stat().st_size > 0
+    assert (root / "mlruns" / run.id / "artifacts" / "a.txt").exists()
+
+
+def test_an_empty_file_is_made_a_store(bare_root):
+    (bare_root / "mlflow.db").touch()
+    with start_run(bare_root, "first") as run:
+        pass
+    assert status(bare_root, run) == "FINISHED"
+    left = {path.name for path in bare_root.iterdir()}
+    assert left <= {"dvc.yaml", "mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_leftover_file_store_takes_no_runs_and_is_told_of(root, monkeypatch, caplog):
+    (root / "mlruns" / "0").mkdir(parents=True)
+    (root / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
+    monkeypatch.chdir(root)
+    with start_run(root, "a") as run:
+        pass
+    assert status(root, run) == "FINISHED"
+    assert "old MLflow file store" in caplog.text
+
+
+def test_a_moved_project_is_told_where_its_files_were(root):
+    with start_run(root, "a"):
+        pass
+    moved = root.rename(root.with_name("moved"))
+    with pytest.raises(FileNotFoundError, match=r"my maps .* is gone.*move mlflow\.db away"):
+        start_run(moved, "b")
+
+
+def test_a_deleted_experiment_is_an_error_that_names_the_remedy(root):
+    with start_run(root, "a") as run:
+        pass
+    experiment_id = stored(root, run).info.experiment_id
+    client(root).delete_experiment(experiment_id)
+    with pytest.raises(ValueError, match=f"mlflow experiments restore -x {experiment_id}"):
+        start_run(root, "b")
+
+
+def test_a_damaged_store_is_one_plain_error(bare_root):
+    (bare_root / "mlflow.db").write_bytes(b"x" * 5000)
+    with pytest.raises(OSError, match=r"mlflow\.db cannot be used .*not a database") as caught:
+        start_run(bare_root, "a")
+    assert caught.value.__suppress_context__
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_server_is_one_plain_quick_error(root, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    before = dict(os.environ)
+    start = time.monotonic()
+    with pytest.raises(ConnectionError) as caught:
+        start_run(root, "a")
+    assert time.monotonic() - start < 15
+    message = str(caught.value)
+    assert f"127.0.0.1:{port}" in message
+    assert "MLFLOW_TRACKING_URI, or unset" in message
+    assert "secret" not in message
+    assert "\n" not in message
+    assert caught.value.__suppress_context__
+    assert {name: os.environ.get(name) for name in before} == before
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+# How a run ends
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (None, "FINISHED"),
+        (RuntimeError("broken"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(143), "KILLED"),
+        (SystemExit(0), "FINISHED"),
+    ],
+)
+def test_a_run_ends_as_its_block_ends(error, wanted, root):
+    with contextlib.ExitStack() as stack:
+        if error is not None:
+            stack.enter_context(pytest.raises(type(error)))
+        with start_run(root, "a") as run:
+            assert status(root, run) == "RUNNING"
+            if error is not None:
+                raise error
+    assert status(root, run) == wanted
+    assert stored(root, run).info.end_time is not None
+
+
+def test_an_error_in_the_block_is_not_hidden_by_a_lost_store(root, monkeypatch, caplog):
+    run = start_run(root, "a")
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(run._client, "set_terminated", fail)
+    with pytest.raises(RuntimeError, match="broken"), run:
+        raise RuntimeError("broken")
+    assert "could not be ended as FAILED: disk full" in caplog.text
+
+
+def test_a_run_is_ended_as_killed_after_its_process_and_not_before(root, caplog):
+    with python(OPEN_AND_WAIT, root) as process:
+        run_id = process.stdout.readline().strip()
+        with start_run(root, "beside"):
+            pass
+        assert client(root).get_run(run_id).info.status == "RUNNING"
+
+        process.send_signal(signal.SIGKILL)
+        # Not waited for: a dead child of a living parent is a zombie, which still has its id.
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        with start_run(root, "after"):
+            pass
+    assert client(root).get_run(run_id).info.status == "KILLED"
+    assert run_id in caplog.text
+
+
+def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
+    run = start_run(root, "dead")
+    started = float(stored(root, run).data.tags["pointcover.process_started"])
+    run.set_tags({"pointcover.process_started": str(started - 10)})
+    with start_run(root, "next"):
+        pass
+    assert status(root, run) == "KILLED"
+
+
+def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
+    elsewhere = start_run(root, "elsewhere")
+    elsewhere.set_tags({"pointcover.host": "elsewhere", "pointcover.pid": str(NOBODY)})
+    experiment_id = stored(root, elsewhere).info.experiment_id
+    by_hand = client(root).create_run(experiment_id, run_name="by hand").info.run_id
+    with start_run(root, "next"):
+        pass
+    assert status(root, elsewhere) == "RUNNING"
+    assert client(root).get_run(by_hand).info.status == "RUNNING"
+
+
+def test_orphans_are_ended_in_every_experiment(root):
+    runs = [start_run(root, "dead", experiment=name) for name in ("one", "two")]
+    for run in runs:
+        run.set_tags({"pointcover.pid": str(NOBODY)})
+    with start_run(root, "next", experiment="three"):
+        pass
+    assert [status(root, run) for run in runs] == ["KILLED", "KILLED"]
+
+
+# What a run is called and holds
+
+
+def test_a_run_has_the_given_name_and_its_own_id_under_any_seed(root):
+    runs = []
+    for _ in range(2):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - the global state is what may not matter
+        with start_run(root, "toy-100", tags={"dataset": "toy"}) as run:
+            runs.append(stored(root, run))
+    assert [run.info.run_name for run in runs] == ["toy-100", "toy-100"]
+    assert runs[0].info.run_id != runs[1].info.run_id
+    assert runs[0].data.tags["dataset"] == "toy"
+    assert "dvc.exp_name" not in runs[0].data.tags
+
+
+def test_a_run_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "dusty-gull")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    with start_run(root, "toy-100") as run:
+        pass
+    found = stored(root, run)
+    assert found.info.run_name == "dusty-gull"
+    assert found.data.tags["dvc.exp_name"] == "dusty-gull"
+    assert found.data.tags["dvc.baseline_rev"] == "0123abc"
+
+
+def test_a_run_without_a_name_is_refused(root):
+    with pytest.raises(ValueError, match="empty name"):
+        start_run(root, "")
+
+
+def test_parameters_may_come_again_but_not_change(root):
+    with start_run(root, "a") as run:
+        run.log_params({"points": 100, "lr": 1e-3, "amp": True, "model": "unet"})
+        run.log_params({"points": 100})
+        with pytest.raises(ValueError, match="Changing param values is not allowed"):
+            run.log_params({"points": 500})
+    wanted = {"points": "100", "lr": "0.001", "amp": "True", "model": "unet"}
+    assert stored(root, run).data.params == wanted
+
+
+def test_metrics_keep_their_steps_and_those_without_a_value_are_left_out(root):
+    with start_run(root, "a") as run:
+        for epoch in (1, 2):
+            run.log_metrics({"val/iou/building": epoch / 4, "val/iou/water": None}, step=epoch)
+        run.log_metrics({"test/miou": 0.75})
+        run.log_metrics({"val/iou/water": None})
+    history = client(root).get_metric_history(run.id, "val/iou/building")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
+    assert stored(root, run).data.metrics == {"val/iou/building": 0.5, "test/miou": 0.75}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_no_number_is_refused(value, root):
+    refused = pytest.raises(ValueError, match=r"train/loss is (nan|inf).*pass None")
+    with start_run(root, "a") as run, refused:
+        run.log_metrics({"train/loss": value}, step=1)
+    assert stored(root, run).data.metrics == {}
+
+
+def test_a_name_that_mlflow_refuses_is_a_plain_error(root):
+    with start_run(root, "a") as run, pytest.raises(ValueError, match=r"iou\[0\]"):
+        run.log_metrics({"iou[0]": 1.0})
+
+
+def test_images_files_and_texts_lie_below_the_root(root, tmp_path):
+    image = np.zeros((8, 6, 3), np.uint8)
+    checkpoint = tmp_path / "best.pt"
+    checkpoint.write_bytes(b"weights")
+    with start_run(root, "a") as run:
+        run.log_image(image, "val/tile_1", step=3)
+        run.log_image(image, "figures/confusion")
+        run.log_file(checkpoint, "model")
+        run.log_file(checkpoint)
+        run.log_dict({"miou": 0.5}, "report.json")
+    files = root / "mlruns" / run.id / "artifacts"
+    assert len(list((files / "images").glob("val~tile_1+step+3+*.png"))) == 1
+    assert (files / "figures" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (files / "model" / "best.pt").read_bytes() == b"weights"
+    assert (files / "best.pt").read_bytes() == b"weights"
+    assert json.loads((files / "report.json").read_text()) == {"miou": 0.5}
+
+
+def test_what_cannot_be_logged_is_refused_by_name(root, tmp_path):
+    with start_run(root, "a") as run:
+        with pytest.raises(ValueError, match=r"tile_1 is \(3, 8, 6\) uint8"):
+            run.log_image(np.zeros((3, 8, 6), np.uint8), "tile_1")
+        with pytest.raises(FileNotFoundError, match=r"best\.pt is no file"):
+            run.log_file(tmp_path / "best.pt")
+        with pytest.raises(ValueError, match="JSON"):
+            run.log_dict({"miou": float("nan")}, "report.json")
+
+
+# Going on with a run
+
+
+def test_resumed_training_goes_on_in_its_run(root):
+    with start_run(root, "a") as run:
+        run.log_metrics({"loss": 2.0}, step=1)
+    with start_run(root, "b", resume_id=run.id) as again:
+        assert status(root, again) == "RUNNING"
+        again.log_metrics({"loss": 1.0}, step=2)
+    assert again.id == run.id
+    assert status(root, run) == "FINISHED"
+    assert len(client(root).get_metric_history(run.id, "loss")) == 2
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [("gone", "not in the store"), ("open", "open in")])
+def test_training_that_cannot_go_on_in_its_run_gets_a_new_one(wanted, reason, root, caplog):
+    other = start_run(root, "a")
+    with start_run(root, "b", resume_id=other.id if wanted == "open" else "0" * 32) as run:
+        pass
+    assert run.id != other.id
+    assert reason in caplog.text
+
+
+def test_a_resumed_run_belongs_to_the_process_that_resumed_it(root):
+    run = start_run(root, "a")
+    run.set_tags({"pointcover.pid": str(NOBODY)})
+    with start_run(root, "b", resume_id=run.id) as again, start_run(root, "beside"):
+        assert again.id == run.id  # the orphan was ended, then opened again
+        assert status(root, again) == "RUNNING"
+
+
+def test_the_first_evaluation_is_recorded_in_the_run_that_trained_the_model(root):
+    train(root, sha="other")
+    trained = train(root)
+    train(root, sha="other")
+    with resume_training_run(root, "abc", "toy", tags={"split": "test"}) as run:
+        assert status(root, run) == "RUNNING"
+        run.log_metrics({"test/miou": 0.5})
+    assert run.id == trained.id
+    found = stored(root, trained)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "trained"
+    assert found.data.metrics == {"test/miou": 0.5}
+    assert found.data.tags["split"] == "test"
+
+
+def test_a_second_evaluation_is_a_child_of_the_run(root):
+    trained = train(root)
+    runs = []
+    for _ in range(3):
+        with resume_training_run(root, "abc", "toy") as run:
+            runs.append(run)
+    assert runs[0].id == trained.id
+    assert len({run.id for run in runs}) == 3
+    for child in runs[1:]:
+        assert stored(root, child).data.tags["mlflow.parentRunId"] == trained.id
+        assert stored(root, child).info.run_name == "trained-evaluate"
+
+
+def test_an_evaluation_that_failed_may_be_repeated_in_the_same_run(root):
+    trained = train(root)
+    with pytest.raises(RuntimeError), resume_training_run(root, "abc", "toy"):
+        raise RuntimeError
+    assert status(root, trained) == "FAILED"
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained.id
+    assert status(root, trained) == "FINISHED"
+
+
+def test_two_evaluations_at_once_do_not_share_a_run(root):
+    trained = train(root)
+    with (
+        resume_training_run(root, "abc", "a") as first,
+        resume_training_run(root, "abc", "b") as run,
+    ):
+        assert first.id == trained.id
+        assert stored(root, run).data.tags["mlflow.parentRunId"] == trained.id
+
+
+def test_a_model_that_no_run_trained_gets_a_run_that_says_so(root):
+    train(root, sha="other")
+    with resume_training_run(root, "abc", "toy-100") as run:
+        pass
+    found = stored(root, run)
+    assert found.info.run_name == "toy-100"
+    assert found.data.tags["pointcover.training"] == "from cache"
+    with resume_training_run(root, "abc", "toy-100") as again:
+        pass
+    assert stored(root, again).data.tags["mlflow.parentRunId"] == run.id
+
+
+def test_among_equal_models_that_of_the_same_dvc_experiment_is_evaluated(root, monkeypatch):
+    trained = {}
+    for name in ("gull", "auk"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        trained[name] = train(root).id
+    monkeypatch.setenv("DVC_EXP_NAME", "gull")
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained["gull"]
+
+    # An experiment whose training was cached takes the newest, and gives it its own name.
+    monkeypatch.setenv("DVC_EXP_NAME", "tern")
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained["auk"]
+    assert stored(root, run).info.run_name == "tern"
+    assert stored(root, run).data.tags["dvc.exp_name"] == "tern"
+
+
+# Several processes, and programs of MLflow's own
+
+
+def test_importing_tracking_does_not_import_mlflow():
+    code = "import sys, pointcover.tracking; print('mlflow' in sys.modules)"
+    with python(code) as process:
+        assert process.communicate()[0].strip() == "False"
+
+
+def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
+    code = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        "sys.stderr = sys.stdout\n" + OPEN_AND_WAIT.replace("time.sleep(300)", "")
+    )
+    with python(code, bare_root) as process:
+        lines = process.communicate()[0].splitlines()
+    assert len(lines) == 1, lines
+
+
+def test_a_store_whose_maker_was_killed_is_made_by_the_next(bare_root):
+    code = f"""
+import os
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+statements = 0
+@event.listens_for(Engine, "before_cursor_execute")
+def die_in_the_migration(*arguments):
+    global statements
+    statements += 1
+    if statements == 150:
+        os.kill(os.getpid(), {int(signal.SIGKILL)})
+{OPEN_AND_WAIT}"""
+    with python(code, bare_root) as process:
+        assert process.communicate() == ("", None)
+        assert process.returncode == -signal.SIGKILL
+    assert not (bare_root / "mlflow.db").exists()
+    (partial,) = bare_root.glob("mlflow.db.*.partial")
+    assert partial.stat().st_size > 0
+    with start_run(bare_root, "next") as run:
+        pass
+    assert status(bare_root, run) == "FINISHED"
+    assert not list(bare_root.glob("*.partial*"))
+
+
+@pytest.mark.slow
+def test_six_processes_may_open_an_empty_store_at_once(bare_root):
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(python(OPEN_AND_WAIT, bare_root)) for _ in range(6)]
+        run_ids = {process.stdout.readline().strip() for process in processes}
+    assert len(run_ids - {""}) == 6
+    for run_id in run_ids:
+        assert client(bare_root).get_run(run_id).info.run_name == "waiting"
+
+
+@pytest.mark.slow
+def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
+    with start_run(root, "seen") as run:
+        run.log_text("hello", "a.txt")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+
+    def answer(path, body=None):
+        request = urllib.request.Request(
+            address + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.read()
+
+    def is_up():
+        with contextlib.suppress(OSError):
+            return answer("/health") == b"OK"
+        return False
+
+    clean = {name: os.environ[name] for name in os.environ if not name.startswith("MLFLOW_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"],
+        cwd=root,
+        env={**clean, "DO_NOT_TRACK": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(is_up, 90)
+        experiment_id = stored(root, run).info.experiment_id
+        found = json.loads(
+            answer("/api/2.0/mlflow/runs/search", {"experiment_ids": [experiment_id]})
+        )
+        assert [each["info"]["run_name"] for each in found["runs"]] == ["seen"]
+        assert answer(f"/get-artifact?run_uuid={run.id}&path=a.txt") == b"hello"
+
+        # The same server as the store of another experiment, whose files it keeps.
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with start_run(root, "served", experiment="served") as run:
+            run.log_text("hello", "a.txt")
+            run.set_tags({MODEL_TAG: "abc"})
+            run.log_metrics({"loss": 1.0}, step=1)
+        with resume_training_run(root, "abc", "toy", experiment="served") as again:
+            assert again.id == run.id
+        served = MlflowClient(address).get_run(run.id)
+        assert served.info.artifact_uri.startswith("mlflow-artifacts:")
+        assert served.data.metrics == {"loss": 1.0}
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

@@ -1,0 +1,424 @@
+"""Fitting learns, repeats itself to the last bit, keeps an epoch, stops where it breaks."""
+
+import logging
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from pointcover import training
+from pointcover.devices import be_deterministic, make_fabric
+from pointcover.labels import IGNORE_INDEX
+from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
+from pointcover.losses import partial_cross_entropy
+from pointcover.metrics import scores
+from pointcover.models import Segmenter, build_model
+from pointcover.training import FitSettings, WarmupCosine, fit, moving_average, validate
+from tests.tile_sets import CLASSES, write_easy_tiles
+
+MEAN, STD = (100.0,) * 3, (60.0,) * 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("easy")
+
+
+@pytest.fixture(scope="module")
+def train_tiles(folder):
+    return write_easy_tiles(folder, 6)
+
+
+@pytest.fixture(scope="module")
+def val_tiles(folder):
+    return write_easy_tiles(folder, 3, split="val")
+
+
+@pytest.fixture(autouse=True)
+def _deterministic():
+    """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    be_deterministic()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+class Drawn(torch.utils.data.Dataset):
+    """Samples held in memory, which an EpochBatches draws from."""
+
+    def __init__(self, images, masks):
+        self.images, self.masks = images, masks
+
+    def __getitem__(self, draw):
+        return self.images[draw[1]], self.masks[draw[1]]
+
+
+def drawn_loader(images, masks, batch_size=2, seed=0):
+    batches = EpochBatches(len(images), batch_size, seed)
+    return DataLoader(Drawn(images, masks), batch_sampler=batches)
+
+
+def easy_samples(count, seed=0):
+    """Images (count, 3, 32, 32) whose class 1 is bright, every 16th pixel labelled."""
+    generator = torch.Generator().manual_seed(seed)
+    dense = torch.randint(0, 2, (count, 32, 32), generator=generator, dtype=torch.uint8)
+    images = (60 + 120 * dense)[:, None].expand(-1, 3, -1, -1).contiguous()
+    masks = torch.full_like(dense, IGNORE_INDEX)
+    masks[:, ::4, ::4] = dense[:, ::4, ::4]
+    return images, masks
+
+
+def pointwise(seed=0):
+    """The smallest segmenter: one weight a band and class."""
+    torch.manual_seed(seed)
+    return Segmenter(nn.Conv2d(3, 2, 1), MEAN, STD)
+
+
+def fit_drawn(
+    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, report=None, keep="best"
+):
+    """Fit on samples in memory, in fp32 on the CPU."""
+    images, masks = val or easy_samples(2, seed=9)
+    return fit(
+        make_fabric("cpu", "fp32"), model, train, DataLoader(TensorDataset(images, masks), 2),
+        partial_cross_entropy, CLASSES.names,
+        FitSettings(epochs, lr, weight_decay, 0.1, 0.0, keep),
+        report or (lambda _result: None),
+    )  # fmt: skip
+
+
+def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32"):
+    """Fit a real network on tiles on disk, as the stage does; give all epochs and the best."""
+    train, val = (
+        TileDataset(tiles, folder / "images", folder / "masks", 64)
+        for tiles in (train_tiles, val_tiles)
+    )
+    segmenter = build_model(
+        model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
+    )
+    crops = train_loader(
+        train, crop_px=64, colour_jitter=0.2, bands=3, batch_size=2, workers=0, seed=seed
+    )
+    results = []
+    fitted = fit(
+        make_fabric("cpu", precision), segmenter, crops, tile_loader(val, 2),
+        partial_cross_entropy, CLASSES.names,
+        FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best"),
+        results.append,
+    )  # fmt: skip
+    return results, fitted
+
+
+def timeless(results):
+    """What of the epochs must repeat itself: all but how long they took."""
+    times = {"images_per_s", "seconds"}
+    return [{key: value for key, value in vars(one).items() if key not in times} for one in results]
+
+
+def have_equal_weights(one, other):
+    return one.weights.keys() == other.weights.keys() and all(
+        torch.equal(one.weights[key], other.weights[key]) for key in one.weights
+    )
+
+
+# Learning
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_learns_to_tell_bright_from_dark(folder, train_tiles, val_tiles, precision):
+    results, fitted = fit_tiles(folder, train_tiles, val_tiles, epochs=4, precision=precision)
+    losses = [result.train_loss for result in results]
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(value.dtype != torch.bfloat16 for value in fitted.weights.values())
+    assert {"mean", "std"} < fitted.weights.keys()
+
+
+def test_a_pointwise_classifier_finds_every_labelled_pixel_right():
+    fitted = fit_drawn(pointwise(), drawn_loader(*easy_samples(8)), epochs=10, lr=0.1)
+    assert fitted.kept.val_miou == 1
+    assert fitted.kept.val_iou == {"dark": 1, "bright": 1}
+
+
+def test_epochs_are_reported_in_order_with_what_they_saw():
+    results = []
+    fit_drawn(pointwise(), drawn_loader(*easy_samples(7)), report=results.append)
+    assert [result.epoch for result in results] == [1, 2, 3]
+    assert results[-1].lr == pytest.approx(0, abs=1e-9)
+    for result in results:
+        # Three batches of two; the one sample left over is not seen.
+        assert result.images_per_s * result.seconds == pytest.approx(6)
+        assert result.batches_without_labels == 0
+
+
+def test_the_loss_reported_is_that_of_the_masks_with_the_weights_of_the_step():
+    # With a learning rate of nothing: the mean over batches of torch's own loss.
+    model = pointwise()
+    images, masks = easy_samples(4)
+    with torch.no_grad():
+        logits = model(images)
+    wanted = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORE_INDEX)
+    fitted = fit_drawn(model, drawn_loader(images, masks), epochs=1, lr=1e-30)
+    assert fitted.kept.train_loss == pytest.approx(wanted.item(), rel=1e-5)
+
+
+# Repeating
+
+
+@pytest.mark.parametrize("model", ["unet", "fpn"])
+def test_the_same_seed_gives_the_same_weights_and_scores_whatever_torchs_generator_holds(
+    folder, train_tiles, val_tiles, model
+):
+    """FPN has dropout, which draws from torch's global generator."""
+    runs = []
+    for state in (11, 22):
+        torch.manual_seed(state)
+        runs.append(fit_tiles(folder, train_tiles, val_tiles, model=model, epochs=2))
+    (first, fitted), (second, again) = runs
+    assert timeless(second) == timeless(first)
+    assert have_equal_weights(again, fitted)
+
+
+def test_another_seed_draws_other_batches_and_so_gives_other_weights():
+    runs = [fit_drawn(pointwise(), drawn_loader(*easy_samples(8), seed=seed)) for seed in (1, 1, 2)]
+    assert have_equal_weights(runs[0], runs[1])
+    assert not have_equal_weights(runs[0], runs[2])
+
+
+def test_dropout_differs_between_epochs_and_seeds():
+    class Noted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.dropout, self.kept = nn.Conv2d(3, 2, 1), nn.Dropout(0.5), []
+
+        def forward(self, values):
+            if self.training:
+                self.kept.append(self.dropout(torch.ones(64)))
+            return self.layer(values)
+
+    kept = []
+    for seed in (0, 1):
+        network = Noted()
+        images, masks = easy_samples(4)
+        fit_drawn(Segmenter(network, MEAN, STD), drawn_loader(images, masks, seed=seed), epochs=2)
+        kept += network.kept
+    assert len({tuple(one.tolist()) for one in kept}) == len(kept) == 8
+
+
+# The epoch that is kept
+
+
+def test_the_weights_are_those_of_the_epoch_with_the_highest_sparse_miou(monkeypatch):
+    mious = iter([0.2, 0.6, 0.4, 0.6, 0.5])
+
+    def scripted(*_):
+        miou = next(mious)
+        return 1.0, {"miou": miou, "by_class": {"dark": {"iou": miou}, "bright": {"iou": None}}}
+
+    monkeypatch.setattr(training, "validate", scripted)
+    model, seen = pointwise(), []
+
+    def report(result):
+        seen.append((result.is_kept, model.network.weight.detach().clone()))
+
+    fitted = fit_drawn(model, drawn_loader(*easy_samples(4)), epochs=5, report=report)
+    assert [is_kept for is_kept, _ in seen] == [True, True, False, False, False]
+    assert (fitted.kept.epoch, fitted.kept.val_miou) == (2, 0.6)
+    assert torch.equal(fitted.weights["network.weight"], seen[1][1])
+    assert not torch.equal(seen[4][1], seen[1][1])  # training went on
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(monkeypatch):
+    mious = iter([0.6, 0.2, 0.4])
+    monkeypatch.setattr(
+        training, "validate", lambda *_: (1.0, {"miou": next(mious), "by_class": {}})
+    )
+    model = pointwise()
+    fitted = fit_drawn(model, drawn_loader(*easy_samples(4)), epochs=3, keep="last")
+    assert (fitted.kept.epoch, fitted.kept.val_miou) == (3, 0.4)
+    assert torch.equal(fitted.weights["network.weight"], model.network.weight)
+
+
+def test_the_average_follows_its_formula_and_copies_what_is_counted():
+    averaged, current = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0])
+    moving_average(0.9)([averaged], [current], torch.tensor(2))  # decay (1 + 2) / (10 + 2)
+    assert averaged.tolist() == pytest.approx([1 * 0.25 + 3 * 0.75, 2.0])
+    averaged = torch.tensor([1.0, 2.0])
+    moving_average(0.9)([averaged], [current], 1_000_000)
+    assert averaged.tolist() == pytest.approx([1 * 0.9 + 3 * 0.1, 2.0])
+    moving_average(0.0)([averaged], [current], 5)
+    assert torch.equal(averaged, current)
+    batches = torch.tensor([7])
+    moving_average(0.9)([batches], [torch.tensor([9])], 1)
+    assert batches.item() == 9
+
+
+def test_an_epoch_in_which_everything_is_wrong_can_still_be_the_best(monkeypatch):
+    result = 1.0, {"miou": 0.0, "by_class": {}}
+    monkeypatch.setattr(training, "validate", lambda *_: result)
+    fitted = fit_drawn(pointwise(), drawn_loader(*easy_samples(4)), epochs=2)
+    assert fitted.kept.epoch == 1
+
+
+# Batches without labels
+
+
+def test_batches_without_labels_are_counted_and_move_no_weight():
+    images, masks = easy_samples(6)
+    masks[:] = IGNORE_INDEX
+    model = pointwise()
+    before = model.network.weight.detach().clone()
+    fitted = fit_drawn(model, drawn_loader(images, masks), epochs=2)
+    assert fitted.kept.batches_without_labels == 3
+    assert fitted.kept.train_loss == 0
+    assert torch.equal(model.network.weight, before)
+
+
+def test_some_batches_without_labels_do_not_keep_a_network_from_learning():
+    images, masks = easy_samples(12)
+    unlabelled = torch.arange(12) < 8
+    masks[unlabelled] = IGNORE_INDEX
+    train, results = drawn_loader(images, masks), []
+    wanted = []
+    for epoch in range(1, 11):
+        train.batch_sampler.epoch = epoch
+        wanted.append(sum(all(unlabelled[n] for _, n in batch) for batch in train.batch_sampler))
+    fitted = fit_drawn(pointwise(), train, epochs=10, lr=0.1, report=results.append)
+    assert [result.batches_without_labels for result in results] == wanted
+    assert min(wanted) > 0
+    assert fitted.kept.val_miou == 1
+
+
+# Breaking down
+
+
+def test_a_rate_that_diverges_stops_with_what_to_try():
+    with pytest.raises(ValueError, match=r"broke down in epoch \d: .*tenth of train\.lr.*fp32"):
+        fit_drawn(pointwise(), drawn_loader(*easy_samples(8)), epochs=9, lr=1e30, weight_decay=0.01)
+
+
+def test_a_band_that_becomes_infinite_stops_with_what_to_try():
+    model = Segmenter(nn.Conv2d(3, 2, 1), MEAN, (60.0, 0.0, 60.0))
+    with pytest.raises(ValueError, match=r"in epoch 1: loss nan is not finite\. Try"):
+        fit_drawn(model, drawn_loader(*easy_samples(4)))
+
+
+def test_a_buffer_that_breaks_beside_a_finite_loss_is_found_and_named():
+    class Poisoned(nn.Conv2d):
+        def __init__(self):
+            super().__init__(3, 2, 1)
+            self.register_buffer("running_var", torch.ones(2))
+
+        def forward(self, values):
+            self.running_var.fill_(math.inf)
+            return super().forward(values)
+
+    with pytest.raises(ValueError, match=r"weights of network\.running_var is not finite"):
+        fit_drawn(Segmenter(Poisoned(), MEAN, STD), drawn_loader(*easy_samples(4)))
+
+
+def test_a_network_that_breaks_only_in_validation_stops_too():
+    class BrokenOutside(nn.Conv2d):
+        def forward(self, values):
+            return super().forward(values) * (1 if self.training else math.inf)
+
+    with pytest.raises(ValueError, match=r"validation loss (nan|inf) is not finite"):
+        fit_drawn(Segmenter(BrokenOutside(3, 2, 1), MEAN, STD), drawn_loader(*easy_samples(4)))
+
+
+# Validation
+
+
+def test_validation_without_a_label_is_refused_with_what_to_do():
+    images, masks = easy_samples(2)
+    unlabelled = images, torch.full_like(masks, IGNORE_INDEX)
+    with pytest.raises(ValueError, match=r"no val tile has a label.*raise `points`"):
+        fit_drawn(pointwise(), drawn_loader(*easy_samples(4)), val=unlabelled)
+
+
+def test_validation_without_a_tile_is_refused_before_an_epoch_is_spent():
+    images, masks = easy_samples(2)
+    model = pointwise()
+    before = model.network.weight.detach().clone()
+    with pytest.raises(ValueError, match="no val tile has a label"):
+        fit_drawn(model, drawn_loader(images, masks), val=(images[:0], masks[:0]))
+    assert torch.equal(model.network.weight, before)
+
+
+def test_validation_is_over_pixels_and_one_matrix_however_the_tiles_are_batched():
+    images, masks = easy_samples(5, seed=4)
+    masks[1, 8:] = IGNORE_INDEX  # tiles with unlike numbers of labels
+    masks[3] = IGNORE_INDEX
+    model = pointwise(seed=3).eval()
+    with torch.no_grad():
+        logits = model(images)
+    wanted = nn.functional.cross_entropy(logits, masks.long(), ignore_index=IGNORE_INDEX).item()
+    labelled = masks != IGNORE_INDEX
+    counts = torch.zeros(2, 2, dtype=torch.int64)
+    for true, guessed in zip(
+        masks[labelled].tolist(), logits.argmax(1)[labelled].tolist(), strict=True
+    ):
+        counts[true, guessed] += 1
+    for batch_size in (1, 2, 5):
+        loader = DataLoader(TensorDataset(images, masks), batch_size)
+        loss, result = validate(model, loader, partial_cross_entropy, CLASSES.names)
+        assert loss == pytest.approx(wanted, rel=1e-5)
+        assert result == scores(counts.numpy(), CLASSES.names)
+
+
+def test_validation_moves_no_statistic_of_batch_normalisation():
+    model = Segmenter(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), MEAN, STD)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loader = DataLoader(TensorDataset(*easy_samples(4)), 2)
+    validate(model, loader, partial_cross_entropy, CLASSES.names)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+# The learning rate
+
+
+def test_the_rate_rises_in_a_line_and_falls_by_a_cosine_to_nothing():
+    rate = WarmupCosine(warmup=0.2, steps=10)
+    assert rate(0) == pytest.approx(1 / 3)
+    assert rate(1) == pytest.approx(2 / 3)
+    assert rate(2) == pytest.approx(1)
+    assert rate(4) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert rate(6) == pytest.approx(1 / 2)
+    assert rate(10) == pytest.approx(0)
+    assert rate(11) == pytest.approx(0)
+
+
+def test_without_warmup_the_rate_begins_at_its_height():
+    rate = WarmupCosine(warmup=0, steps=4)
+    assert [rate(step) for step in range(5)] == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
+    )
+
+
+@pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_the_rate_is_above_nothing_at_every_step_and_never_above_its_height(warmup, steps):
+    rate = WarmupCosine(warmup, steps)
+    assert all(0 < rate(step) <= 1 for step in range(steps))
+
+
+# Precision and device
+
+
+def test_bf16_that_is_asked_for_is_used_and_fp32_too():
+    assert make_fabric("cpu", "bf16").strategy.precision.precision == "bf16-mixed"
+    assert make_fabric("cpu", "fp32").strategy.precision.precision == "32-true"
+
+
+def test_cuda_where_there_is_none_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"got cuda, but torch sees no GPU.*auto or cpu"):
+        make_fabric("cuda", "fp32")
+    assert make_fabric("auto", "fp32").device == torch.device("cpu")
+
+
+def test_fabric_does_not_talk_below_warnings():
+    assert logging.getLogger("lightning_fabric").level == logging.WARNING
