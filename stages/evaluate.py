@@ -3,9 +3,8 @@
 from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
-import csv
-import io
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,15 @@ from pointcover.loading import TileDataset, tile_loader
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models.checkpoint import load_checkpoint
 from pointcover.params import Params, run_name
-from pointcover.publishing import publish_folder, publish_json, publish_text
+from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
 from pointcover.tiles import read_index
 
 TILES = Path("data/tiles")
 MODELS = Path("models")
+ANNOTATION = Path("metrics/annotate.json")
 METRICS = Path("metrics/evaluate.json")
 CONFUSION = Path("metrics/confusion.csv")
+CONFUSION_HEADER = ("true", "predicted", "pixels", "share")
 PANELS = Path("metrics/panels")
 MLFLOW_PANELS = 8
 logger = logging.getLogger(__name__)
@@ -76,11 +77,12 @@ def evaluate(params: Params) -> None:
         progress.close()
     result = scores(confusion, classes.names)
     publish_json(METRICS, result)
-    publish_text(CONFUSION, as_csv(confusion, classes.names))
+    publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
     with tracking.resume_training_run(
         tracking.project_root(), digest, run_name(params, datetime.now())
     ) as run:
-        run.log_metrics(metrics_of(result))
+        run.log_metrics(metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
+        run.log_file(ANNOTATION)
         run.log_dict(result, "test.json")
         for picture in sorted(PANELS.glob("*.png"))[:MLFLOW_PANELS]:
             run.log_file(picture, "panels")
@@ -93,17 +95,21 @@ def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
     return {"test/miou": result["miou"], "test/accuracy": result["accuracy"], **by_class}
 
 
-def as_csv(confusion: npt.NDArray[np.int64], names: tuple[str, ...]) -> str:
-    """Write a confusion matrix as rows of true class, predicted class, pixels and their share."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["true", "predicted", "pixels", "share"])
+def cost_of(labels: dict[str, Any]) -> dict[str, float | None]:
+    """Name what the training labels cost, and how many of the grown ones are wrong."""
+    shown = ("clicks", "grown_pixels", "labelled_share", "error")
+    return {f"labels/{name}": labels[name] for name in shown}
+
+
+def rows_of(
+    confusion: npt.NDArray[np.int64], names: tuple[str, ...]
+) -> Iterator[tuple[str, str, int, float]]:
+    """Give a confusion matrix as rows of CONFUSION_HEADER; share is of the true class."""
     for i, true in enumerate(names):
         total = int(confusion[i].sum())
         for j, predicted in enumerate(names):
-            share = round(int(confusion[i, j]) / total, 6) if total else 0
-            writer.writerow([true, predicted, int(confusion[i, j]), share])
-    return text.getvalue()
+            pixels = int(confusion[i, j])
+            yield true, predicted, pixels, round(pixels / total, 6) if total else 0
 
 
 if __name__ == "__main__":

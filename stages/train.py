@@ -3,8 +3,6 @@
 from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
-import csv
-import io
 import logging
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from pointcover.losses import LOSSES
 from pointcover.models import build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, describe, run_name
-from pointcover.publishing import publish_folder, publish_json, publish_text
+from pointcover.publishing import publish_csv, publish_folder, publish_json
 from pointcover.tiles import read_index, read_tile_set
 from pointcover.training import EpochResult, FitSettings, fit
 
@@ -36,7 +34,8 @@ def train(params: Params) -> None:
     """Write models/model.pt and model.json, and record the run in MLflow."""
     settings = params.train
     tile_set = read_tile_set(TILE_SET)
-    labelled = [tile for tile in read_index(SPARSE / "index.csv") if sum(tile.pixels)]
+    annotated = read_index(SPARSE / "index.csv")
+    labelled = [tile for tile in annotated if sum(tile.pixels)]
     train_set, val_set = (
         TileDataset(
             [tile for tile in labelled if tile.split == split], IMAGES, SPARSE / "masks",
@@ -83,19 +82,18 @@ def train(params: Params) -> None:
             "val_loss": kept.val_loss,
             "val_iou": kept.val_iou,
             "train_loss": kept.train_loss,
-            "tiles_without_labels": len(read_index(SPARSE / "index.csv")) - len(labelled),
+            "tiles_without_labels": len(annotated) - len(labelled),
         }
         with publish_folder(MODELS) as out:
             checkpoint = Checkpoint(settings.model, settings.encoder, tile_set, outcome)
             digest = save_checkpoint(out, checkpoint, fitted.weights)
         publish_json(METRICS, outcome)
-        publish_text(CURVES, as_csv(rows))
+        publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])
         draw_curves(FIGURE, rows)
         run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
         for file in (MODELS / "model.pt", MODELS / "model.json"):
             run.log_file(file, "model")
-        for file in (Path("metrics/annotate.json"), FIGURE):
-            run.log_file(file, "figures" if file.suffix == ".png" else "")
+        run.log_file(FIGURE, "figures")
         run.set_tags({tracking.MODEL_TAG: digest})
     logger.info("kept epoch %d, sparse val mIoU %.3f", kept.epoch, kept.val_miou or 0)
 
@@ -123,15 +121,6 @@ def row_of(result: EpochResult) -> dict[str, Any]:
         "val_miou": result.val_miou,
         **{f"val_iou_{name}": iou for name, iou in result.val_iou.items()},
     }
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Write rows that share their keys as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What all tests share: no network, no deadline on a busy machine, a project to run stages in."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from pytest_socket import socket_allow_hosts
 from pointcover.params import Params
 from tests.imagery import ROOT, Project, change, write_dataset
 
+# Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("pointcover", deadline=None)
 settings.load_profile("pointcover")
 

@@ -33,6 +33,8 @@ DOORS = {
     "lightning_fabric": {"devices", "training", "inference"},
     "matplotlib": {"figures"},
     "requests": {"downloads"},
+    "huggingface_hub": {"models.weights"},
+    "safetensors": {"models.weights"},
     "pydantic": {"params", "datasets.card"},
     "yaml": {"params"},
 }

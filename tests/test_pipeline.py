@@ -47,7 +47,7 @@ class Clone:
     """A clone of the repository with small settings, and commands run in it."""
 
     def __init__(self, folder: Path, settings: dict = SMALL) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder = folder
         tracked = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
             capture_output=True, text=True,
@@ -65,8 +65,6 @@ class Clone:
     @property
     def environment(self) -> dict[str, str]:
         own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        if self.settings:  # tiny networks: a second thread would wait more than work
-            own["OMP_NUM_THREADS"] = "1"
         unset = {"DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "POINTCOVER_DEBUG"}
         return {k: v for k, v in os.environ.items() if k not in unset} | own
 

@@ -4,15 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.windows import Window
 
 from pointcover.datasets.card import Split
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
-from pointcover.raster import RasterReader, lay_grid, north_up, write_geotiff, write_mask
+from pointcover.raster import RasterReader, north_up, write_geotiff, write_mask
 from pointcover.tiles import Tile, raster_path
 
 Array = npt.NDArray[np.uint8]
 
 CLASSES = ClassTable(("dark", "bright"), ((20, 40, 60), (250, 240, 90)))
+
+
+def lay_grid(height: int, width: int, size_px: int) -> list[Window]:
+    """Cover a raster with windows of size_px, row by row; those at the far edges are smaller."""
+    return [
+        Window(col, row, min(size_px, width - col), min(size_px, height - row))
+        for row in range(0, height, size_px)
+        for col in range(0, width, size_px)
+    ]
 
 
 def write_orthophoto(

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.labels import IGNORE_INDEX
-
-Mask = npt.NDArray[np.uint8]
+from pointcover.labels import IGNORE_INDEX, Mask
 
 
 @dataclass

@@ -14,9 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.labels import IGNORE_INDEX
+from pointcover.labels import IGNORE_INDEX, Mask
 
-Mask = npt.NDArray[np.uint8]
 Sampler = Callable[[Mask, int, np.random.Generator], Mask]
 
 

@@ -8,13 +8,11 @@ import os
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
 import albumentations as albu
 
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
+from pointcover.labels import Image, Mask
 
 HUE_SHARE = 0.15
 """Hue moves by this share of what saturation does: a meadow must not become a lake."""

@@ -10,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pointcover.datasets.card import SPLITS, DatasetCard, Pair, Split
-from pointcover.labels import IGNORE_INDEX, count_pixels, ids_from_colours, ids_from_values
+from pointcover.labels import (
+    IGNORE_INDEX,
+    Image,
+    Mask,
+    count_pixels,
+    ids_from_colours,
+    ids_from_values,
+)
 from pointcover.raster import (
     BlockWriter,
     RasterInfo,
@@ -23,9 +30,6 @@ from pointcover.raster import (
     write_mask,
 )
 from pointcover.tiles import Tile, raster_path
-
-Image = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
 
 
 @dataclass

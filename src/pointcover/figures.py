@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy.ndimage import grey_erosion
 
-from pointcover.labels import IGNORE_INDEX, ClassTable, format_colour
+from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colour
 from pointcover.publishing import publish_file
 
 Rgb = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
 ItemT = TypeVar("ItemT")
 
 VIEW_INCHES = 3.2
@@ -30,7 +29,7 @@ def spread_evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
     return [items[place] for place in places]
 
 
-def view_image(image: npt.NDArray[np.uint8]) -> Rgb:
+def view_image(image: Image) -> Rgb:
     """Show (bands, H, W) uint8 as (H, W, 3): the first three bands, or the first in grey."""
     shown = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
     return np.ascontiguousarray(shown.transpose(1, 2, 0))

@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from pointcover.labels import IGNORE_INDEX
-
-Mask = npt.NDArray[np.uint8]
+from pointcover.labels import IGNORE_INDEX, Mask
 
 _MAX_PAIRS = 4_000_000
 """Pairs of clicks held at a time, 16 bytes each and about 50 with what is derived from them."""

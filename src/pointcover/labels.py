@@ -14,6 +14,12 @@ MAX_CLASSES: Final = 255
 
 Colour = tuple[int, int, int]
 
+Image = npt.NDArray[np.uint8]
+"""(bands, H, W)."""
+
+Mask = npt.NDArray[np.uint8]
+"""(H, W) class ids, IGNORE_INDEX where unlabelled."""
+
 
 def parse_colour(text: str) -> Colour:
     """Turn ``"#3C1098"`` (the ``#`` may be missing) into red, green and blue of 0 to 255.
@@ -76,14 +82,12 @@ class ClassTable:
         palette[: len(self)] = self.colours
         return palette
 
-    def paint(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def paint(self, mask: Mask) -> npt.NDArray[np.uint8]:
         """Colour a mask: (H, W) uint8 class ids → (H, W, 3) uint8, unlabelled pixels black."""
         return self.palette[mask]
 
 
-def ids_from_colours(
-    rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]
-) -> npt.NDArray[np.uint8]:
+def ids_from_colours(rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]) -> Mask:
     """Read a colour-coded mask: (3, H, W) uint8 → (H, W) uint8 ids.
 
     Args:
@@ -113,7 +117,7 @@ def ids_from_colours(
     return mask
 
 
-def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
     """Read a mask of numbers: (H, W) of any number type → (H, W) uint8 ids.
 
     Args:
@@ -141,7 +145,7 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> npt.NDA
     return mask
 
 
-def count_pixels(mask: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+def count_pixels(mask: Mask, classes: int) -> tuple[int, ...]:
     """Count the pixels of each class id in a mask; unlabelled ones are not counted."""
     counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
     return tuple(int(count) for count in counts[:classes])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pointcover.augmentation import Augmentation, Image, Mask
-from pointcover.labels import IGNORE_INDEX
+from pointcover.augmentation import Augmentation
+from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
 

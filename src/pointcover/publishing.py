@@ -1,9 +1,12 @@
 """Outputs that are whole or not there: written aside, brought to disk, then renamed."""
 
+import csv
+import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +69,15 @@ def publish_json(path: Path, values: Any) -> None:
     publish_text(path, json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table whole or not at all; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    publish_text(path, text.getvalue())
+
+
 def read_json(path: Path) -> Any:
     """Read JSON that an earlier stage published.
 
@@ -83,6 +95,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(
             f"{path} is damaged ({error}): delete it and run `dvc repro`, which writes it again"
         ) from None
+
+
+def sha256(path: Path) -> str:
+    """Give the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush_to_disk(path: Path) -> None:

@@ -248,15 +248,6 @@ def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDA
     return np.pad(values, around, constant_values=fill)
 
 
-def lay_grid(height: int, width: int, size_px: int) -> list[Window]:
-    """Cover a raster with windows of size_px, row by row; those at the far edges are smaller."""
-    return [
-        Window(col, row, min(size_px, width - col), min(size_px, height - row))
-        for row in range(0, height, size_px)
-        for col in range(0, width, size_px)
-    ]
-
-
 def north_up(x: float, y: float, gsd_m: float) -> Affine:
     """Give the transform of a raster whose upper left corner lies at x, y."""
     return from_origin(x, y, gsd_m, gsd_m)

@@ -3,10 +3,11 @@
 Run it by itself with `python -m pointcover.report` from the project's root.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from pointcover.publishing import read_json
 
 METRICS = Path("metrics")
 COLUMNS = ("iou", "precision", "recall", "f1")
@@ -20,13 +21,11 @@ def report(metrics: Path) -> str:
 
     Raises:
         FileNotFoundError: the pipeline has not run to its end.
+        ValueError: a file is damaged.
     """
     values: dict[str, Any] = {}
     for stage in ("annotate", "train", "evaluate"):
-        path = metrics / f"{stage}.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist: run `dvc repro` to its end first")
-        values[stage] = json.loads(path.read_text(encoding="utf-8"))
+        values[stage] = read_json(metrics / f"{stage}.json")
     labels, training, test = values["annotate"]["train"], values["train"], values["evaluate"]
     width = max(len(name) for name in test["by_class"])
     lines = [
@@ -61,5 +60,5 @@ def _shown(value: float | None) -> str:
 if __name__ == "__main__":
     try:
         sys.stdout.write(report(METRICS))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(f"report: {error}")

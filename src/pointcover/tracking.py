@@ -29,8 +29,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import filelock
-import numpy as np
-import numpy.typing as npt
 import psutil
 
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
@@ -156,16 +154,6 @@ class Run:
             batch.append(Metric(name, float(value), now_ms, step or 0))
         with _plain_errors(self._uri):
             self._client.log_batch(self.id, metrics=batch)
-
-    def log_image(self, image: npt.NDArray[np.uint8], name: str, step: int | None = None) -> None:
-        """Record a picture, (H, W, 3) uint8: with a step one of a series, else ``<name>.png``."""
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise ValueError(f"image {name} is {image.shape} {image.dtype}: give (H, W, 3) uint8")
-        with _plain_errors(self._uri):
-            if step is None:
-                self._client.log_image(self.id, image, artifact_file=f"{name}.png")
-            else:
-                self._client.log_image(self.id, image, key=name, step=step, synchronous=True)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts, below ``folder``."""

@@ -1,13 +1,12 @@
 """What the download stage found: the card, every orthophoto with its mask, and their checksums."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
-from pointcover.publishing import publish_json, read_json
+from pointcover.publishing import publish_json, read_json, sha256
 
 _HERE, _SOURCE = "dataset", "source"
 
@@ -49,7 +48,7 @@ def write_inventory(
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
     entries = [
         asdict(pair)
-        | {"image_sha256": _sha256(folder / pair.image), "mask_sha256": _sha256(folder / pair.mask)}
+        | {"image_sha256": sha256(folder / pair.image), "mask_sha256": sha256(folder / pair.mask)}
         for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
     ]
     publish_json(
@@ -58,7 +57,7 @@ def write_inventory(
             "base": name,
             "folder": folder.relative_to(base).as_posix(),
             "card": card.model_dump(mode="json"),
-            "tile_lists_sha256": {split: _sha256(path) for split, path in lists.items()},
+            "tile_lists_sha256": {split: sha256(path) for split, path in lists.items()},
             "orthophotos": entries,
         },
     )
@@ -75,8 +74,3 @@ def read_inventory(path: Path, source: Path) -> Inventory:
         folder=base / values["folder"],
         pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in values["orthophotos"]),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Networks: from a name to a segmenter that takes raw tiles. The one door to smp."""
 
+import difflib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import segmentation_models_pytorch as smp
@@ -88,14 +88,6 @@ def build_model(
 
 
 def _unknown_encoder(encoder: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(encoder, known, n=3) or [
-        "resnet18",
-        "resnet34",
-        "mobilenet_v2",
-    ]
+    usual = ["resnet18", "resnet34", "mobilenet_v2"]
+    near = difflib.get_close_matches(encoder, known, n=3) or usual
     return f"train.encoder: {encoder!r} is unknown; did you mean {', '.join(near)}?"
-
-
-__all__ = ["MODELS", "Path", "Segmenter", "build_model"]

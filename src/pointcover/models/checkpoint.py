@@ -1,6 +1,5 @@
 """A model on disk: weights alone in model.pt, everything else readable in model.json beside it."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pointcover.models import Segmenter, build_model
-from pointcover.publishing import publish_file, publish_json
+from pointcover.publishing import publish_file, publish_json, sha256
 from pointcover.tiles import TileSet
 
 RESTORE: Final = "Restore both with `dvc checkout -f`, or train again with `dvc repro -f train`"
@@ -36,7 +35,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
     """
     with publish_file(folder / "model.pt") as aside:
         torch.save(weights, aside)
-    digest = _sha256(folder / "model.pt")
+    digest = sha256(folder / "model.pt")
     publish_json(
         folder / "model.json",
         {
@@ -73,7 +72,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{folder / 'model.json'} does not describe a model ({type(error).__name__}: {error}): "
             f"{RESTORE}"
         ) from None
-    digest = _sha256(folder / "model.pt")
+    digest = sha256(folder / "model.pt")
     if digest != described:
         raise ValueError(
             f"{folder / 'model.pt'} has SHA-256 {digest[:12]}…, but model.json describes "
@@ -93,8 +92,3 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"({' '.join(str(error).split())[:200]}). {RESTORE}"
         ) from None
     return segmenter, checkpoint, digest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
