@@ -57,8 +57,9 @@ def evaluate(params: Params) -> None:
     with publish_folder(PANELS) as out:
         progress = tqdm(total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None)
         for images, masks, predictions in predict(
-            fabric, model, tile_loader(test_set, settings.batch_size)
-        ):
+            fabric, model, tile_loader(test_set, settings.batch_size),
+            average_views=settings.views == "d4",
+        ):  # fmt: skip
             confusion += confusion_matrix(predictions, masks, len(classes)).cpu().numpy()
             for image, mask, prediction in zip(
                 images.cpu().numpy(), masks.cpu().numpy(), predictions.cpu().numpy(), strict=True

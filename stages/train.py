@@ -51,8 +51,9 @@ def train(params: Params) -> None:
         classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
     )  # fmt: skip
     crops = train_loader(
-        train_set, crop_px=settings.crop_px, colour_jitter=settings.colour_jitter, bands=bands,
-        batch_size=settings.batch_size, workers=settings.workers, seed=params.seed,
+        train_set, crop_px=settings.crop_px, zoom=settings.zoom,
+        colour_jitter=settings.colour_jitter, bands=bands, batch_size=settings.batch_size,
+        workers=settings.workers, seed=params.seed,
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     root = tracking.project_root()

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from pointcover.augmentation import Augmentation
+from pointcover.augmentation import Augmentation, scale_labels
 from pointcover.labels import IGNORE_INDEX
 
 SIZE = 64
@@ -34,7 +34,7 @@ def counts(mask):
 def test_every_pixel_keeps_its_label_and_its_bands(crop_px):
     augmentation = Augmentation(crop_px, 0, 4)
     for seed in range(40):
-        image, mask = augmentation(place_image(4), MASK, seed)
+        image, mask = augmentation(place_image(4), MASK, augmentation.crop_px, seed)
         assert (image.shape, mask.shape) == ((4, crop_px, crop_px), (crop_px, crop_px))
         rows, cols = image[0], image[1]
         assert np.array_equal(mask, class_at(rows, cols))
@@ -46,7 +46,7 @@ def test_every_pixel_keeps_its_label_and_its_bands(crop_px):
 def test_a_crop_is_a_square_of_the_tile_with_each_pixel_once(crop_px):
     augmentation = Augmentation(crop_px, 0, 3)
     for seed in range(40):
-        image, _ = augmentation(place_image(), MASK, seed)
+        image, _ = augmentation(place_image(), MASK, augmentation.crop_px, seed)
         places = set(zip(image[0].ravel().tolist(), image[1].ravel().tolist(), strict=True))
         assert len(places) == crop_px**2
         for band in image[:2]:
@@ -63,13 +63,17 @@ def test_no_transform_creates_or_loses_a_label(bands, jitter):
     for seed in range(20):
         for mask in (clicks, MASK):
             assert np.array_equal(
-                counts(augmentation(place_image(bands), mask, seed)[1]), counts(mask)
+                counts(augmentation(place_image(bands), mask, augmentation.crop_px, seed)[1]),
+                counts(mask),
             )
 
 
 def test_all_eight_symmetries_of_the_square_occur_and_no_other():
     augmentation = Augmentation(SIZE, 0, 3)
-    seen = {augmentation(place_image(), MASK, seed)[1].tobytes() for seed in range(100)}
+    seen = {
+        augmentation(place_image(), MASK, augmentation.crop_px, seed)[1].tobytes()
+        for seed in range(100)
+    }
     turned = [np.rot90(one, turns) for one in (MASK, MASK.T) for turns in range(4)]
     assert seen == {one.tobytes() for one in turned}
 
@@ -78,7 +82,9 @@ def test_crops_reach_every_edge_of_the_tile():
     augmentation = Augmentation(48, 0, 3)
     starts = {
         (int(image[0].min()), int(image[1].min()))
-        for image in (augmentation(place_image(), MASK, seed)[0] for seed in range(300))
+        for image in (
+            augmentation(place_image(), MASK, augmentation.crop_px, seed)[0] for seed in range(300)
+        )
     }
     for offsets in zip(*starts, strict=True):
         assert set(offsets) == set(range(SIZE - 48 + 1))
@@ -89,7 +95,7 @@ def test_without_colour_jitter_the_colours_stay():
     image = generator.integers(0, 256, (3, SIZE, SIZE), np.uint8)
     augmentation = Augmentation(SIZE, 0, 3)
     for seed in range(10):
-        moved, _ = augmentation(image, MASK, seed)
+        moved, _ = augmentation(image, MASK, augmentation.crop_px, seed)
         assert sorted(map(tuple, moved.reshape(3, -1).T.tolist())) == sorted(
             map(tuple, image.reshape(3, -1).T.tolist())
         )
@@ -100,7 +106,9 @@ def test_colour_jitter_moves_grey_and_only_as_far_as_it_says(bands):
     # Contrast times 0.9 to 1.1, brightness plus or minus a tenth of 255; saturation leaves grey.
     grey = np.full((bands, SIZE, SIZE), 128, np.uint8)
     augmentation = Augmentation(SIZE, 0.1, bands)
-    seen = {int(augmentation(grey, MASK, seed)[0].max()) for seed in range(60)}
+    seen = {
+        int(augmentation(grey, MASK, augmentation.crop_px, seed)[0].max()) for seed in range(60)
+    }
     assert len(seen) > 10
     assert min(seen) >= 128 - 12.8 - 25.5 - 1
     assert max(seen) <= 128 + 12.8 + 25.5 + 1
@@ -110,7 +118,7 @@ def test_all_bands_of_a_four_band_image_are_jittered_by_the_same_curve():
     grey = np.broadcast_to(ROWS * 4, (4, SIZE, SIZE)).copy()
     augmentation = Augmentation(SIZE, 0.3, 4)
     for seed in range(20):
-        image, _ = augmentation(grey, MASK, seed)
+        image, _ = augmentation(grey, MASK, augmentation.crop_px, seed)
         assert (image == image[0]).all()
 
 
@@ -118,20 +126,23 @@ def test_all_bands_of_a_four_band_image_are_jittered_by_the_same_curve():
 def test_the_same_seed_gives_the_same_sample_in_a_new_object_whatever_went_before(bands):
     image = np.random.default_rng(2).integers(0, 256, (bands, SIZE, SIZE), np.uint8)
     first, second = Augmentation(32, 0.3, bands), Augmentation(32, 0.3, bands)
-    wanted = [first(image, MASK, seed) for seed in (7, 8, 2**32 - 1)]
+    wanted = [first(image, MASK, 40, seed) for seed in (7, 8, 2**32 - 1)]
     random.seed(99)
     np.random.seed(99)  # noqa: NPY002
     for seed in (1, 2, 3):
-        second(image, MASK, seed)
+        second(image, MASK, 40, seed)
     for seed, (moved, mask) in zip((2**32 - 1, 8, 7), reversed(wanted), strict=True):
-        again = second(image, MASK, seed)
+        again = second(image, MASK, 40, seed)
         assert np.array_equal(again[0], moved)
         assert np.array_equal(again[1], mask)
 
 
 def test_different_seeds_give_different_samples():
     augmentation = Augmentation(32, 0.3, 3)
-    seen = {augmentation(place_image(), MASK, seed)[0].tobytes() for seed in range(50)}
+    seen = {
+        augmentation(place_image(), MASK, augmentation.crop_px, seed)[0].tobytes()
+        for seed in range(50)
+    }
     assert len(seen) >= 48
 
 
@@ -139,7 +150,7 @@ def test_augmentation_leaves_its_input_and_the_global_generators_alone():
     image, mask = place_image(), MASK.copy()
     before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     for seed in range(10):
-        Augmentation(SIZE, 0.5, 3)(image, mask, seed)
+        Augmentation(SIZE, 0.5, 3)(image, mask, SIZE, seed)
     assert np.array_equal(image, place_image())
     assert np.array_equal(mask, MASK)
     assert random.getstate() == before[0]
@@ -148,8 +159,60 @@ def test_augmentation_leaves_its_input_and_the_global_generators_alone():
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_what_comes_out_is_contiguous_uint8_that_torch_takes(bands):
-    image, mask = Augmentation(32, 0.2, bands)(place_image(bands), MASK, 5)
+    image, mask = Augmentation(32, 0.2, bands)(place_image(bands), MASK, 32, 5)
     assert image.shape == (bands, 32, 32)
     for values in (image, mask):
         assert values.dtype == np.uint8
         assert values.flags.c_contiguous
+
+
+# Scale
+
+
+@pytest.mark.parametrize(("side_px", "crop_px"), [(32, 64), (40, 64), (33, 35), (64, 32), (47, 32)])
+def test_a_scaled_label_lies_on_what_it_was_given_for(side_px, crop_px):
+    augmentation = Augmentation(crop_px, 0, 3)
+    step = side_px / crop_px
+    for seed in range(20):
+        image, mask = augmentation(place_image(), MASK, side_px, seed)
+        assert (image.shape, mask.shape) == ((3, crop_px, crop_px), (crop_px, crop_px))
+        labelled = mask != IGNORE_INDEX
+        # Where the pixel came from, to the neighbour that interpolation or rounding can mix in.
+        rows, cols = (image[band][labelled].astype(float) for band in (0, 1))
+        reach = 1 + int(np.ceil(step))
+        offsets = range(-reach, reach + 1)
+        near = np.array(
+            [class_at(np.rint(rows) + i, np.rint(cols) + j) for i in offsets for j in offsets]
+        )
+        assert labelled.any()
+        assert (near == mask[labelled]).any(axis=0).all()
+
+
+def test_a_click_stays_one_click_when_its_crop_is_enlarged():
+    clicks = np.full((32, 32), IGNORE_INDEX, np.uint8)
+    clicks.ravel()[np.random.default_rng(0).choice(1024, 200, replace=False)] = 3
+    for side_px in (32, 33, 47, 64, 96):
+        assert counts(scale_labels(clicks, side_px))[3] == 200
+
+
+def test_labels_move_to_the_pixel_that_holds_their_centre():
+    mask = np.full((4, 4), IGNORE_INDEX, np.uint8)
+    mask[0, 0], mask[1, 2], mask[3, 3] = 1, 2, 0
+    doubled = scale_labels(mask, 8)  # centres ½, 1½, 2½, 3½ become 1, 3, 5, 7
+    assert {(r, c): doubled[r, c] for r, c in np.argwhere(doubled != IGNORE_INDEX).tolist()} == {
+        (1, 1): 1, (3, 5): 2, (7, 7): 0,
+    }  # fmt: skip
+    halved = scale_labels(mask, 2)
+    assert halved.tolist() == [[1, 2], [255, 0]]
+    assert np.array_equal(scale_labels(mask, 4), mask)
+
+
+def test_labels_of_two_classes_that_meet_in_a_pixel_leave_it_without_one():
+    mask = np.array([[0, 1, 2, 2], [0, 0, 2, 2], [1, 255, 255, 255], [1, 1, 255, 3]], np.uint8)
+    assert scale_labels(mask, 2).tolist() == [[255, 2], [1, 3]]
+
+
+def test_a_flat_image_keeps_its_colour_at_every_scale():
+    image = np.full((4, SIZE, SIZE), 201, np.uint8)
+    for side_px in (17, 48, SIZE):
+        assert (Augmentation(32, 0, 4)(image, MASK, side_px, 1)[0] == 201).all()

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover.devices import make_fabric
-from pointcover.inference import predict
+from pointcover.inference import predict, score_views
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import TileDataset, tile_loader
 from pointcover.models import Segmenter, build_model
@@ -84,6 +84,33 @@ def test_a_network_that_was_being_trained_predicts_as_in_evaluation_and_learns_n
     # Another size of batch may add in another order: the last bit of a logit, at most.
     assert (alone != together).float().mean() < 0.001
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Corner(nn.Module):
+    """Looks at where a pixel lies: sure of class 1 in the upper left quarter, of 0 elsewhere."""
+
+    def forward(self, values):
+        _, _, height, width = values.shape
+        logits = torch.zeros(len(values), 2, height, width)
+        logits[:, 0] = 20
+        logits[:, :, : height // 2, : width // 2] = torch.tensor([0.0, 20]).view(1, 2, 1, 1)
+        return logits
+
+
+def test_views_are_turned_back_before_they_are_averaged():
+    # A network that looks at pixels alone sees the same in each view…
+    images, masks = numbered(3)
+    model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
+    wanted = model(images).softmax(dim=1)
+    assert torch.allclose(score_views(model, images), wanted, atol=1e-6)
+    loader = DataLoader(TensorDataset(images, masks), 2)
+    fabric = make_fabric("cpu", "fp32")
+    averaged = torch.cat([p for _, _, p in predict(fabric, model, loader, average_views=True)])
+    assert torch.equal(averaged, wanted.argmax(dim=1).to(torch.uint8))
+    # …and one that looks at places has each quarter twice among the eight.
+    scores = score_views(Corner(), images.float())
+    assert torch.allclose(scores[:, 1], torch.tensor(0.25), atol=1e-6)
+    assert torch.allclose(scores.sum(dim=1), torch.tensor(1.0))
 
 
 def test_nothing_to_predict_gives_no_batch():

@@ -55,10 +55,12 @@ def small(tmp_path_factory):
     return TileDataset(tiles, folder / "images", folder / "masks", SIZE)
 
 
-def make_loader(dataset, *, seed=1, workers=0, crop_px=32, jitter=0.3, bands=3, batch_size=3):
+def make_loader(
+    dataset, *, seed=1, workers=0, crop_px=32, zoom=1, jitter=0.3, bands=3, batch_size=3
+):
     return train_loader(
-        dataset, crop_px=crop_px, colour_jitter=jitter, bands=bands, batch_size=batch_size,
-        workers=workers, seed=seed,
+        dataset, crop_px=crop_px, zoom=zoom, colour_jitter=jitter, bands=bands,
+        batch_size=batch_size, workers=workers, seed=seed,
     )  # fmt: skip
 
 
@@ -142,7 +144,7 @@ def test_a_dataset_that_was_read_from_can_be_sent_to_another_process(dataset):
 @pytest.mark.parametrize("crop_px", [32, 64])
 def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixels(dataset, crop_px):
     _, wanted = drawn()
-    crops = CropDataset(dataset, Augmentation(crop_px, 0, 3), crop_px, seed=1)
+    crops = CropDataset(dataset, Augmentation(crop_px, 0, 3), seed=1)
     for epoch in range(5):
         for number in range(len(crops)):
             image, mask = (values.numpy() for values in crops[epoch, number])
@@ -156,7 +158,7 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
     small, crop_px, inside
 ):
     _, wanted = drawn(3, 40, 50)
-    crops = CropDataset(small, Augmentation(crop_px, 0, 3), crop_px, seed=1)
+    crops = CropDataset(small, Augmentation(crop_px, 0, 3), seed=1)
     for epoch in range(10):
         image, mask = (values.numpy() for values in crops[epoch, 0])
         real = image[0] > 0
@@ -165,9 +167,27 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
         assert np.array_equal(mask[real], wanted[image[0][real] - 1, image[1][real] - 1])
 
 
+def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_padding(dataset):
+    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1, zoom=2)
+    spans = []
+    for epoch in range(20):
+        for number in range(len(crops)):
+            image, mask = (values.numpy() for values in crops[epoch, number])
+            assert (image.shape, mask.shape) == ((3, 32, 32), (32, 32))
+            assert image.all()
+            assert (mask != IGNORE_INDEX).any()
+            rows, cols = image[0].astype(int), image[1].astype(int)
+            spans.append((np.ptp(rows) + 1, np.ptp(cols) + 1))
+    rows, cols = np.array(spans).T
+    assert (np.abs(rows - cols) <= 2).all()  # the scale is the same along both sides
+    assert 15 <= rows.min() < 18
+    assert 60 < rows.max() <= 64
+    assert 0.4 < (rows < 32).mean() < 0.6
+
+
 def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
     # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), 32, seed=1)
+    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1)
     assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
 
 

@@ -101,8 +101,9 @@ def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3,
         model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
     )
     crops = train_loader(
-        train, crop_px=64, colour_jitter=0.2, bands=3, batch_size=2, workers=0, seed=seed
-    )
+        train, crop_px=64, zoom=1.5, colour_jitter=0.2, bands=3, batch_size=2,
+        workers=0, seed=seed,
+    )  # fmt: skip
     results = []
     fitted = fit(
         make_fabric("cpu", precision), segmenter, crops, tile_loader(val, 2),

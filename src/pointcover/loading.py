@@ -19,6 +19,10 @@ Draw = tuple[int, int]
 """A sample of an epoch: (epoch, number). Augmentation is seeded by it, so workers play no part."""
 
 
+SCALE = 1
+"""Sets the draw of a crop's scale apart from the draws of its augmentation."""
+
+
 class TileDataset(Dataset[Batch]):
     """Tiles with their surroundings: image (bands, size_px, size_px) uint8, mask (…) uint8.
 
@@ -50,32 +54,40 @@ class TileDataset(Dataset[Batch]):
             torch.from_numpy(pad(mask, *size, IGNORE_INDEX)),
         )
 
-    def read_around(self, place: int) -> tuple[Image, Mask, int, int]:
+    def read_around(self, place: int, side_px: int | None = None) -> tuple[Image, Mask, int, int]:
         """Read a tile and what surrounds it, unpadded, with all labels; see TileReader."""
         tile = self.tiles[place]
-        image, row, column = self._images.read_around(tile)
-        return image, self._masks.read_around(tile)[0][0], row, column
+        image, row, column = self._images.read_around(tile, side_px)
+        return image, self._masks.read_around(tile, side_px)[0][0], row, column
 
 
 class CropDataset(Dataset[Batch]):
     """Augmented crops around tiles: as many of each tile in an epoch as cover its area once.
 
     A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
-    than a crop is padded.
+    than what a crop shows is padded.
     """
 
     def __init__(
-        self, tiles: TileDataset, augmentation: Augmentation, crop_px: int, seed: int
+        self, tiles: TileDataset, augmentation: Augmentation, seed: int, zoom: float = 1
     ) -> None:
-        """Take tiles and the augmentation that crops them."""
+        """Take tiles and the augmentation that crops them.
+
+        Args:
+            tiles: what crops are cut from and around.
+            augmentation: cuts, turns and colours a crop.
+            seed: of the experiment.
+            zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground,
+                all scales alike (log-uniform); 1 leaves the scale alone.
+        """
         self._tiles = tiles
         self._augmentation = augmentation
-        self._crop_px = crop_px
+        self._zoom = zoom
         self._seed = seed
         self._places = [
             place
             for place, tile in enumerate(tiles.tiles)
-            for _ in range(max(1, round(tile.height * tile.width / crop_px**2)))
+            for _ in range(max(1, round(tile.height * tile.width / augmentation.crop_px**2)))
         ]
 
     def __len__(self) -> int:
@@ -85,12 +97,15 @@ class CropDataset(Dataset[Batch]):
     def __getitem__(self, draw: Draw) -> Batch:
         """Read around a tile and augment, by the seed of this epoch and number."""
         epoch, number = draw
-        image, mask, _, _ = self._tiles.read_around(self._places[number])
-        height, width = (max(side, self._crop_px) for side in mask.shape)
+        seed = sample_seed(self._seed, epoch, number)
+        scale = self._zoom ** np.random.default_rng([seed, SCALE]).uniform(-1, 1)
+        side_px = round(self._augmentation.crop_px * scale)
+        image, mask, _, _ = self._tiles.read_around(
+            self._places[number], max(side_px, self._tiles.size_px)
+        )
+        height, width = (max(side, side_px) for side in mask.shape)
         crop, crop_mask = self._augmentation(
-            pad(image, height, width, 0),
-            pad(mask, height, width, IGNORE_INDEX),
-            sample_seed(self._seed, epoch, number),
+            pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed
         )
         return torch.from_numpy(crop), torch.from_numpy(crop_mask)
 
@@ -129,15 +144,15 @@ class EpochBatches(Sampler[list[Draw]]):
 
 
 def train_loader(
-    tiles: TileDataset, *, crop_px: int, colour_jitter: float, bands: int, batch_size: int,
-    workers: int, seed: int,
+    tiles: TileDataset, *, crop_px: int, zoom: float, colour_jitter: float, bands: int,
+    batch_size: int, workers: int, seed: int,
 ) -> DataLoader[Batch]:  # fmt: skip
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
 
     Raises:
         ValueError: there are fewer than two crops in an epoch.
     """
-    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), crop_px, seed)
+    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), seed, zoom)
     if len(crops) < 2:
         raise ValueError(
             f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "

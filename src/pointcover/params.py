@@ -62,6 +62,7 @@ class TrainParams(Section):
     warmup: Share
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["best", "last"]
+    zoom: Annotated[float, Field(ge=1, le=4)]
     colour_jitter: Share
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
@@ -72,6 +73,7 @@ class EvaluateParams(Section):
     """How the test split is scored and shown."""
 
     batch_size: Count
+    views: Literal["one", "d4"]
     panels: Annotated[int, Field(strict=True, ge=0, le=64)]
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]

@@ -167,14 +167,20 @@ class TileReader:
         values = self._reader(tile).read(tile.window(self.size_px), fill=self.fill)
         return np.asarray(values, np.uint8)
 
-    def read_around(self, tile: Tile) -> tuple[npt.NDArray[np.uint8], int, int]:
-        """Read size_px × size_px with the tile in it, moved inward from the orthophoto's edge.
+    def read_around(
+        self, tile: Tile, side_px: int | None = None
+    ) -> tuple[npt.NDArray[np.uint8], int, int]:
+        """Read a square with the tile at its centre, moved inward from the orthophoto's edge.
 
         An edge tile thus comes with its surroundings instead of padding: a network judges a strip
-        of 20 px badly, and learns the padding. It is smaller where the orthophoto is.
+        of 20 px badly, and learns the padding. The square is smaller where the orthophoto is.
+
+        Args:
+            tile: what to read around.
+            side_px: of the square, at least size_px, which it is by default.
 
         Returns:
-            (bands, up to size_px, up to size_px) uint8, and the row and column in it at which the
+            (bands, up to side_px, up to side_px) uint8, and the row and column in it at which the
             tile begins.
 
         Raises:
@@ -183,9 +189,10 @@ class TileReader:
         """
         reader = self._reader(tile)
         height, width = reader.dataset.height, reader.dataset.width
-        top = max(0, min(tile.row_off, height - self.size_px))
-        left = max(0, min(tile.col_off, width - self.size_px))
-        size = min(self.size_px, height - top), min(self.size_px, width - left)
+        side_px = side_px or self.size_px
+        top = max(0, min(tile.row_off - (side_px - tile.height) // 2, height - side_px))
+        left = max(0, min(tile.col_off - (side_px - tile.width) // 2, width - side_px))
+        size = min(side_px, height - top), min(side_px, width - left)
         values = reader.read(Window(left, top, size[1], size[0]))
         return np.asarray(values, np.uint8), tile.row_off - top, tile.col_off - left
 
