@@ -1,6 +1,8 @@
 """The whole pipeline as its users run it: through DVC, in a clone, with MLflow beside it."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
@@ -146,8 +148,15 @@ def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothi
     back = clone.run("dvc", "exp", "run", "-S", "points=10")
     assert ran(back) == []
     assert len(clone.runs()) == before + 1
-    shown = clone.run("dvc", "exp", "show", "--csv")
-    assert "twenty" in shown
+    clone.run("dvc", "exp", "run", "-n", "ten", "-S", "points=10", "-S", "seed=2")
+    table = csv.DictReader(io.StringIO(clone.run("dvc", "exp", "show", "--csv")))
+    miou = {row["Experiment"]: row["miou"] for row in table}
+    for name in ("ten", "twenty"):
+        recorded = clone.runs()[name].data.metrics["test/miou"]
+        assert float(miou[name]) == pytest.approx(recorded, abs=1e-4)
+    assert "by_class" in clone.run("dvc", "metrics", "diff", "ten", "twenty")
+    clone.run("dvc", "plots", "diff", "ten", "twenty", "-o", "dvc_plots")
+    clone.run("dvc", "exp", "run", "-S", "points=10", "-S", "seed=1")
 
 
 def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
