@@ -112,11 +112,13 @@ def clone(tmp_path_factory) -> Clone:
 
 
 def test_a_repro_with_nothing_to_do_is_quick_and_imports_no_torch(clone):
-    started_s = time.perf_counter()
+    before = os.times()
     output = clone.run("dvc", "repro")
-    seconds = time.perf_counter() - started_s
+    after = os.times()
     assert ran(output) == []
-    assert seconds < 3
+    # The processor's time, not the clock's: other work on the machine must not fail this.
+    spent_s = after.children_user + after.children_system
+    assert spent_s - before.children_user - before.children_system < 3
     imported = clone.run(sys.executable, "-X", "importtime", "-m", "dvc", "repro")
     assert not re.search(r"\| +(torch|mlflow)\b", imported)
 
