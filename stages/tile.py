@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pointcover.cutting import Cutting
+from pointcover.cutting import EIGHT_BIT, Cutting
 from pointcover.datasets.card import SPLITS
 from pointcover.datasets.inventory import read_inventory
 from pointcover.params import Params
 from pointcover.publishing import publish_folder, publish_json
-from pointcover.splits import read_tile_lists, split_regions
+from pointcover.splits import check_tile_size, read_tile_lists, split_regions
 from pointcover.tiles import Tile, TileSet, write_index, write_tile_set
 
 DATASET = Path("data/dataset/dataset.json")
@@ -27,9 +27,11 @@ def tile(params: Params) -> None:
     """Write data/tiles: images, dense masks, index.csv and tiles.json."""
     dataset = read_inventory(DATASET, Path(params.source))
     card, size_px = dataset.card, params.tile.size_px
-    sides = read_tile_lists(card, dataset.folder) or split_regions(
-        card, [pair.region for pair in dataset.pairs], params.tile.split_seed
-    )
+    regions = [pair.region for pair in dataset.pairs]
+    sides = read_tile_lists(card, dataset.folder)
+    if sides is None:
+        sides = split_regions(card, regions, params.tile.split_seed)
+    check_tile_size(card, sides, regions, size_px, params.tile.downsample)
     cutting, faults = Cutting(), []
     with publish_folder(TILES) as out:
         for pair in tqdm(
@@ -48,7 +50,7 @@ def tile(params: Params) -> None:
             gsds_m=tuple(sorted(cutting.gsds_m)),
             mean=cutting.train.mean(),
             std=cutting.train.std(),
-            value_range=card.value_range,
+            value_range=card.value_range or EIGHT_BIT,
             bands=card.bands,
         )
         write_index(out / "index.csv", cutting.tiles, tile_set.classes.names)
@@ -70,8 +72,8 @@ def check_splits(tiles: Sequence[Tile], sides: Mapping[str, str]) -> None:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise ValueError(
             f"the card's `split` lists tiles that were not cut: {', '.join(absent[:5])}{more}. A "
-            f"tile is called <orthophoto>_<k>, counted row by row at tile.size_px: set that and "
-            f"tile.downsample as the lists were made, or add the orthophotos"
+            f"tile is called <orthophoto>_<k>, counted row by row: add the orthophotos, or mend "
+            f"the lists or the card's `tile_px`"
         )
     empty = [split for split in SPLITS if all(tile.split != split for tile in tiles)]
     if empty:

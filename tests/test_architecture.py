@@ -18,6 +18,7 @@ LAYERS = (
     # The concepts
     {
         "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
+        "datasets.folders",
         "tiles", "splits", "cutting", "annotations", "growing", "annotation_report",
         "augmentation", "losses", "metrics", "models", "models.weights", "figures",
     },

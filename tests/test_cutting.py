@@ -211,6 +211,38 @@ def test_bands_are_taken_in_the_cards_order_and_scaled_from_its_range(tmp_path):
     assert read_cut(tmp_path, "images")[:, 0].tolist() == [scaled[::-1], scaled, [64] * 6]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_images_of_more_bits_that_hold_0_to_255_are_taken_as_they_are_when_the_card_says_so(
+    tmp_path, dtype
+):
+    values = np.array([[0, 1, 127, 254, 255, 300]], dtype)
+    write_image_and_mask(tmp_path, np.stack([values] * 3), np.ones((1, 6), np.uint8))
+    cut(tmp_path, value_range=[0, 255])
+    assert read_cut(tmp_path, "images")[0].tolist() == [[0, 1, 127, 254, 255, 255]]
+
+
+def test_masks_saved_with_loss_are_read_as_black_and_white_about_a_threshold(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(1, 6))
+    classes = [
+        entry | {"value": value} for entry, value in zip(CARD["classes"], (255, 0), strict=False)
+    ]
+    write_raster(tmp_path / "mask.tif", np.array([[0, 9, 127, 128, 250, 255]], np.uint8))
+    cut(tmp_path, classes=classes, ignore=[], binarise_at=128)
+    assert read_cut(tmp_path, "masks").tolist() == [[[1, 1, 1, 0, 0, 0]]]
+    # Colours, channel by channel: yellow, cyan, black
+    classes = [
+        entry | {"colour": c}
+        for entry, c in zip(CARD["classes"], ("#FFFF00", "#00FFFF"), strict=False)
+    ]
+    rgb = np.array(
+        [[255, 250, 3, 0, 127], [240, 128, 255, 129, 0], [0, 9, 254, 128, 100]], np.uint8
+    )
+    write_raster(tmp_path / "image.tif", draw_image(1, 5))
+    write_raster(tmp_path / "mask.tif", rgb[:, None])
+    cut(tmp_path, classes=classes, mask_values="colours", ignore=["#000000"], binarise_at=128)
+    assert read_cut(tmp_path, "masks").tolist() == [[[0, 0, 1, 1, 255]]]
+
+
 def test_pixels_without_data_are_black_and_unlabelled_whatever_says_so(tmp_path):
     hole = (slice(10, 20), slice(30, 40))
     mask = np.ones((40, 50), np.uint8)

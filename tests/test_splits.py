@@ -6,12 +6,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pointcover.datasets.card import SPLITS
-from pointcover.splits import read_tile_lists, split_regions
+from pointcover.cutting import Cutting
+from pointcover.datasets.card import SPLITS, Pair, matches
+from pointcover.splits import check_tile_size, read_tile_lists, split_regions
 from pointcover.tiles import TileReader, read_index
 from tests.imagery import load_stage, make_card, write_dataset
 
 LISTS = {split: f"{split}.txt" for split in SPLITS}
+TILE_LISTS = {"split": LISTS, "tile_px": 64}
 
 
 def sides_of(sides):
@@ -79,16 +81,49 @@ def test_fewer_than_three_regions_are_refused(regions):
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ({"val": ["a"], "test": ["a"]}, "lists a region twice"),
+        ({"val": ["a"], "test": ["a"]}, "lists a twice"),
         ({"val": ["a"], "test": ["z"]}, "lists z, but the regions are a, b, c, d"),
         ({"train": ["a"], "val": ["b"], "test": ["c"]}, "lists no side for d"),
         ({"val": ["a", "b"], "test": ["c", "d"]}, "leaves train without a region"),
         ({"val": [], "test": ["c"]}, "leaves val without a region"),
+        ({"val": ["a"], "test": ["*"]}, "lists a twice"),
+        ({"val": ["x*"], "test": ["a"]}, "lists x*, but the regions are a, b, c, d"),
     ],
 )
 def test_lists_that_do_not_fit_the_regions_are_refused(split, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         split_regions(make_card(split=split), list("abcd"), 0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "meant"),
+    [
+        ("val/*", ["val/a.png", "val/b/c.png"]),
+        ("*.png", ["val/a.png", "val/b/c.png", "v.l/a.png"]),
+        ("v.l/*", ["v.l/a.png"]),  # a dot means a dot
+        ("val/a.png", ["val/a.png"]),
+        ("[v]al*", ["[v]al"]),
+        ("al*", []),
+    ],
+)
+def test_a_star_in_a_list_of_regions_stands_for_any_text_and_nothing_else_does(entry, meant):
+    regions = ["val/a.png", "val/b/c.png", "v.l/a.png", "[v]al"]
+    assert [region for region in regions if matches(region, entry)] == meant
+
+
+def test_lists_with_stars_name_many_regions_and_the_rest_is_for_training():
+    regions = [*(f"val/{n}" for n in range(12)), *(f"train/{n}" for n in range(12))]
+    card = make_card(split={"val": ["train/1*"], "test": ["val/*"]})
+    parts = sides_of(split_regions(card, regions, 0))
+    assert parts[1] == ["train/1", "train/10", "train/11"]
+    assert parts[2] == sorted(f"val/{n}" for n in range(12))
+    assert len(parts[0]) == 9
+
+
+def test_a_message_about_thousands_of_regions_names_a_few():
+    card = make_card(split={"val": ["x"], "test": ["y"]})
+    with pytest.raises(ValueError, match=r"9 and 4990 more$"):
+        split_regions(card, [f"{n:04}" for n in range(5000)], 0)
 
 
 # Published tile lists
@@ -125,7 +160,7 @@ def test_lists_that_are_missing_empty_or_share_a_tile_are_refused(tmp_path):
 @pytest.fixture
 def listed(project):
     """100 × 130 px make 2 × 3 cells of 64 px, of which all but the first two are partial."""
-    project.write_card(split=LISTS)
+    project.write_card(**TILE_LISTS)
     write_dataset(project.data, "ab")
     return project
 
@@ -159,6 +194,61 @@ def test_tiles_of_one_orthophoto_in_turn_on_both_sides_all_keep_their_clicks(lis
     assert sorted(tile.id for tile in tiles) == ["a_0", "a_1", "a_3", "a_4"]
     for tile in tiles:
         assert (clicks.read(tile) != 255).sum() == 15  # 5 for each of three classes
+
+
+@pytest.mark.parametrize("regions", [["a"], ["a", "b"]])
+def test_lists_of_tiles_hold_at_their_size_alone(regions):
+    card = make_card(**TILE_LISTS)
+    for size_px, downsample in ((64, 1), (32, 2)):
+        check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
+    for size_px, downsample, product in ((128, 1, 128), (64, 2, 128), (32, 1, 32)):
+        with pytest.raises(ValueError, match=re.escape(
+            f"name tiles of 64 px, but tile.size_px is {size_px} and tile.downsample {downsample}, "
+            f"which makes {product} px of the source: set tile.size_px=64 and tile.downsample=1"
+        )):  # fmt: skip
+            check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
+
+
+def test_lists_of_regions_hold_at_any_size_and_an_unknown_entry_is_refused():
+    card = make_card(split=LISTS)
+    check_tile_size(card, ["a", "b"], ["a", "b", "c"], 96, 3)
+    with pytest.raises(ValueError, match=r"name z, but the regions are a, b\. .*with `tile_px`"):
+        check_tile_size(card, ["a", "z"], ["a", "b"], 64, 1)
+
+
+def test_another_tile_size_than_the_lists_is_refused_by_the_stage(listed):
+    write_lists(listed.data, train=["a_0"], val=["a_1"], test=["b_1"])
+    listed.set({"tile.size_px": 128})
+    assert "the card's lists name tiles of 64 px" in listed.refusal("download", "tile")
+
+
+def test_tiles_of_half_the_size_are_those_of_the_list_when_downsampled(listed):
+    # 129 × 129 px: the third cell of a row is one pixel wide, which downsampling drops; it counts.
+    write_dataset(listed.data, "ab", height=129, width=129)
+    places = {}
+    for size_px, downsample in ((64, 1), (32, 2)):
+        cutting = Cutting()
+        sides = dict.fromkeys(["a_0", "a_1", "a_3", "a_4"], "train")
+        pair = Pair("a", "elsewhere", "images/a.tif", "masks/a.tif")
+        out = listed.root / f"out{downsample}"
+        cutting.cut(pair, make_card(), listed.data, out, sides, size_px, downsample)
+        places[downsample] = {
+            tile.id: (tile.row_off * downsample, tile.col_off * downsample)
+            for tile in cutting.tiles
+        }
+    assert places[1] == {"a_0": (0, 0), "a_1": (0, 64), "a_3": (64, 0), "a_4": (64, 64)}
+    assert places[2] == places[1]
+
+
+def test_lists_of_regions_in_files_are_followed(listed):
+    listed.write_card(split=LISTS, region=r"images/(\w)\.tif")
+    write_lists(listed.data, train=["c"], val=["a"], test=["b"])
+    listed.run("download", "tile")
+    index = read_index(listed.root / "data" / "tiles" / "index.csv")
+    assert {(tile.region, tile.split) for tile in index} == {
+        ("a", "val"), ("b", "test"), ("c", "train"),
+    }  # fmt: skip
+    assert len(index) == 18
 
 
 def test_a_list_of_tiles_that_were_not_cut_is_refused(listed):

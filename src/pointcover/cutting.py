@@ -1,10 +1,11 @@
 """Cutting: orthophotos and their masks rewritten as GeoTIFFs of blocks, one block a tile."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,9 @@ from pointcover.raster import (
     write_mask,
 )
 from pointcover.tiles import Tile, raster_path
+
+EIGHT_BIT: Final = (0.0, 255.0)
+"""The value range of images that need no scaling."""
 
 
 @dataclass
@@ -92,7 +96,8 @@ class Cutting:
             card: its dataset's card.
             source: the folder that the pair's paths begin at.
             out: folder of the tile set.
-            sides: split by region, or by tile id (`<orthophoto>_<k>`, k counted row by row).
+            sides: split by region, or by tile id (`<orthophoto>_<k>`, k counted row by row over
+                cells of the source's pixels, of which those at an edge may be partial).
             size_px: height and width of a tile, after downsampling.
             downsample: how many source pixels become one, along each side.
 
@@ -122,8 +127,12 @@ class Cutting:
                 return stack.enter_context(image), stack.enter_context(mask)
 
             blocks = _blocks(image_reader, mask_reader, card, grid, size_px, downsample)
-            for k, (window, image, mask, valid) in enumerate(blocks):
-                tile_id = f"{pair.name}_{k}"
+            # A cell of a few source pixels that downsampling drops is counted all the same, or
+            # the tiles of a published list would be others at half the size.
+            columns = math.ceil(image_reader.info().width / (size_px * downsample))
+            for window, image, mask, valid in blocks:
+                row, col = window.row_off // size_px, window.col_off // size_px
+                tile_id = f"{pair.name}_{row * columns + col}"
                 split = sides.get(pair.region) or sides.get(tile_id)
                 if split is None:
                     self.left_out += 1
@@ -192,10 +201,10 @@ def _common_grid(
             f"{image.path} has {image.bands} band(s), but the card asks for bands "
             f"{list(card.bands)}: mend `bands` in the card"
         )
-    if image.dtype != "uint8" and card.value_range == (0, 255):
+    if image.dtype != "uint8" and card.value_range is None:
         raise ValueError(
             f"{image.path} holds {image.dtype}, not uint8: say with `value_range: [low, high]` in "
-            f"the card which values become 0 and 255"
+            f"the card which values become 0 and 255 ([0, 255] where they are 8 bit in truth)"
         )
     if min(image.height, image.width) < downsample:
         raise ValueError(f"{image.path} is smaller than tile.downsample ({downsample} px)")
@@ -245,8 +254,8 @@ def _read_image(
     valid = reader.read_valid(window)
     if np.issubdtype(values.dtype, np.floating):
         valid = valid & np.isfinite(values).all(axis=0)
-    low, high = card.value_range
-    if (low, high) != (0, 255):
+    low, high = card.value_range or EIGHT_BIT
+    if values.dtype != np.uint8 or (low, high) != EIGHT_BIT:
         scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
         values = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
     values[:, ~valid] = 0
@@ -261,8 +270,8 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     """
     try:
         if card.mask_values == "colours":
-            return ids_from_colours(reader.read_rgb(window), card.colour_ids())
-        values = reader.read(window)
+            return ids_from_colours(_levels(reader.read_rgb(window), card), card.colour_ids())
+        values = _levels(reader.read(window), card)
         if (values != values[0]).any():
             raise ValueError(
                 "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
@@ -277,3 +286,10 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
             raise
         rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
         raise ValueError(f"{reader.path} ({rows}): {error}") from None
+
+
+def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:
+    """Give a mask's numbers as the card means them: 0 and 255 where they were saved with loss."""
+    if card.binarise_at is None:
+        return values
+    return np.where(values >= card.binarise_at, 255, 0).astype(np.uint8)

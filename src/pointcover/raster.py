@@ -4,6 +4,7 @@ Row before column everywhere; x and y are CRS coordinates only.
 """
 
 import logging
+import math
 import os
 import warnings
 import zlib
@@ -20,6 +21,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine, from_origin
+from rasterio.warp import transform as project
 from rasterio.windows import Window as Window  # the rest of the project gets it here
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
@@ -45,6 +47,9 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 ZSTD_LEVEL: Final = 1
 GRID_TOLERANCE_PX: Final = 0.01
+
+Place = tuple[float, float]
+"""x and y in a CRS."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +261,9 @@ def north_up(x: float, y: float, gsd_m: float) -> Affine:
 def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     """Check that an image and its mask cover the same pixels.
 
+    A CRS is judged by where it puts the raster's corners, not by its text: the masks of
+    LandCover.ai carry PL-1992 written out as a "custom" projection, their images EPSG:2180.
+
     Raises:
         ValueError: size, CRS or transform differ; the message shows both.
     """
@@ -265,24 +273,42 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
             f"{pair} differ in size: {image.height}×{image.width} against "
             f"{mask.height}×{mask.width} px. Pair the right files, or cut both to the same pixels"
         )
+    corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
     if image.crs and mask.crs and image.crs != mask.crs:
-        raise ValueError(
-            f"{pair} differ in CRS: {image.crs.to_string()} against {mask.crs.to_string()}. "
-            f"Reproject one of them"
-        )
+        places = [mask.transform * corner for corner in corners]
+        if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
+            GRID_TOLERANCE_PX
+        ):
+            raise ValueError(
+                f"{pair} differ in CRS: {image.crs.to_string()} against {mask.crs.to_string()}. "
+                f"Reproject one of them"
+            )
     if image.is_georeferenced and mask.is_georeferenced:
-        shift = ~image.transform * mask.transform
-        corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
-        apart = max(
-            abs(moved - corner)
-            for point in corners
-            for moved, corner in zip(shift * point, point, strict=True)
+        apart = _apart_px(
+            image.transform,
+            [image.transform * corner for corner in corners],
+            [mask.transform * corner for corner in corners],
         )
         if apart > GRID_TOLERANCE_PX:
             raise ValueError(
                 f"{pair} lie {apart:.2f} px apart: transform {tuple(image.transform)[:6]} against "
                 f"{tuple(mask.transform)[:6]}. Warp one onto the grid of the other"
             )
+
+
+def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
+    """Carry places from one CRS to another; NaN where that cannot be done."""
+    try:
+        xs, ys = project(source, target, *zip(*places, strict=True))
+    except Exception:  # PROJ's refusals have no public class in rasterio
+        return [(math.nan, math.nan)] * len(places)
+    return list(zip(xs, ys, strict=True))
+
+
+def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
+    """Say how far places lie apart at most, along one side of the grid's pixels."""
+    pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
+    return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
 
 def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:

@@ -1,12 +1,12 @@
 """Splits: which regions, or which listed tiles, are for training, validation and test."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pointcover.datasets.card import SPLITS, DatasetCard, Split
+from pointcover.datasets.card import SPLITS, DatasetCard, Split, matches, shorten
 
 
 def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[str, Split]:
@@ -28,26 +28,35 @@ def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[
         counts = _whole_counts([shares[split] for split in SPLITS], len(names))
         sides = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
         return {names[place]: side for place, side in zip(order, sides, strict=True)}
-    lists = {split: rule for split, rule in card.split.items() if isinstance(rule, tuple)}
-    listed = {region: split for split, rule in lists.items() for region in rule}
-    total = sum(len(rule) for rule in lists.values())
-    if total != len(listed):
-        raise ValueError("the card's split lists a region twice: each belongs to one split")
-    unknown = sorted(set(listed) - set(names))
-    if unknown:
+    return _listed_sides(card, names)
+
+
+def _listed_sides(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
+    """Give every region the split whose list names it, or train where none does."""
+    sides: dict[str, Split] = {}
+    for split, entries in card.region_lists().items():
+        for entry in entries:
+            meant = [name for name in names if matches(name, entry)]
+            if not meant:
+                raise ValueError(
+                    f"the card's split lists {entry}, but the regions are {shorten(names)}"
+                )
+            for name in meant:
+                if name in sides:
+                    raise ValueError(
+                        f"the card's split lists {name} twice: each region belongs to one split"
+                    )
+                sides[name] = split
+    rest = [name for name in names if name not in sides]
+    if "train" in card.split and rest:
         raise ValueError(
-            f"the card's split lists {', '.join(unknown)}, but the regions are {', '.join(names)}"
+            f"the card's split lists no side for {shorten(rest)}: list them, or leave out train"
         )
-    sides_by_name = {name: listed.get(name, "train") for name in names}
-    if "train" in card.split and len(listed) < len(names):
-        rest = ", ".join(sorted(set(names) - set(listed)))
-        raise ValueError(
-            f"the card's split lists no side for {rest}: list them, or leave out train"
-        )
-    empty = sorted(set(SPLITS) - set(sides_by_name.values()))
+    sides |= dict.fromkeys(rest, "train")
+    empty = sorted(set(SPLITS) - set(sides.values()))
     if empty:
         raise ValueError(f"the card's split leaves {', '.join(empty)} without a region")
-    return sides_by_name
+    return sides
 
 
 def _whole_counts(shares: Sequence[float], total: int) -> list[int]:
@@ -63,10 +72,13 @@ def _whole_counts(shares: Sequence[float], total: int) -> list[int]:
 
 
 def read_tile_lists(card: DatasetCard, folder: Path) -> dict[str, Split] | None:
-    """Read published lists of tile ids, one file a split; None where the card gives no such lists.
+    """Read published lists, one file a split; None where the card names no files.
+
+    Returns:
+        Split by what the lists hold: regions, or ids of tiles of `tile_px` (`<orthophoto>_<k>`).
 
     Raises:
-        ValueError: a list is missing or empty, or a tile is on two of them.
+        ValueError: a list is missing or empty, or an entry is on two of them.
     """
     sides: dict[str, Split] = {}
     for split in SPLITS:
@@ -82,3 +94,38 @@ def read_tile_lists(card: DatasetCard, folder: Path) -> dict[str, Split] | None:
             if sides.setdefault(tile_id, split) != split:
                 raise ValueError(f"tile {tile_id} is listed for {sides[tile_id]} and for {split}")
     return sides
+
+
+def check_tile_size(
+    card: DatasetCard, listed: Iterable[str], regions: Iterable[str], size_px: int, downsample: int
+) -> None:
+    """Check that tiles are those that published lists mean.
+
+    A tile's number counts cells of the source's pixels, so lists hold for a `tile.size_px` and
+    `tile.downsample` whose product is the card's `tile_px`, and mean other places for any other.
+
+    Args:
+        card: the dataset's card.
+        listed: what the lists name.
+        regions: the dataset's regions; what of `listed` is none of them must be a tile.
+        size_px: height and width of a tile, after downsampling.
+        downsample: how many source pixels become one, along each side.
+
+    Raises:
+        ValueError: tiles of another size are to be cut, or the card does not say of which.
+    """
+    tiles = sorted(set(listed) - set(regions))
+    if not tiles:
+        return
+    if card.tile_px is None:
+        raise ValueError(
+            f"the card's lists name {shorten(tiles, 5)}, but the regions are "
+            f"{shorten(sorted(set(regions)), 5)}. Where the lists name tiles, say with `tile_px` "
+            f"in the card at which size they were cut"
+        )
+    if size_px * downsample != card.tile_px:
+        raise ValueError(
+            f"the card's lists name tiles of {card.tile_px} px, but tile.size_px is {size_px} and "
+            f"tile.downsample {downsample}, which makes {size_px * downsample} px of the source: "
+            f"set tile.size_px={card.tile_px} and tile.downsample=1 (or others of this product)"
+        )

@@ -1,5 +1,6 @@
 """Acquiring: a dataset's files, drawn, found in `source`, or downloaded."""
 
+import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 from tqdm import tqdm
 
 from pointcover.archives import extract_archive
-from pointcover.datasets.card import DatasetCard
+from pointcover.datasets.card import DatasetCard, Download
 from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
-from pointcover.downloads import archive_cache, fetch_archive
+from pointcover.downloads import archive_cache, fetch_archive, parse_checksum
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster import Window, north_up, write_geotiff
 
@@ -49,11 +50,11 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
     Args:
         card: the dataset's card.
         name: what the dataset is called.
-        source: an archive; or a folder that holds the images, or an archive, or a folder of the
-            dataset's name that holds either.
+        source: an archive; or a folder that holds the images, or a folder of the dataset's name
+            that does.
 
     Returns:
-        A folder with images, an archive, or None where `source` holds neither.
+        A folder with images, the archive, or None where the folder `source` holds no images.
 
     Raises:
         ValueError: `source` is a file but no archive.
@@ -71,31 +72,78 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
     for folder in (source / name, source):
         if next(folder.glob(card.images), None):
             return folder
-        if card.download and (folder / Path(card.download.url).name).is_file():
-            return folder / Path(card.download.url).name
     return None
 
 
 def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
     """Find a dataset's files, or fetch and unpack them into `folder`.
 
+    Archives that lie in `source` under the names in the card's `download` are taken from there,
+    and verified; the others come from the cache of all projects, or from their servers.
+
     Returns:
         The folder that the card's globs begin at: one in `source`, which is only referred to, or
         `folder`.
 
     Raises:
-        ValueError: there is nothing to be found, nor a way to fetch it; the message says how to
-            get it by hand.
+        ValueError: an archive is damaged; or there is nothing to be found, nor a way to fetch it,
+            and the message says how to get it by hand.
+        ConnectionError: an archive cannot be fetched.
     """
     found = find_source(card, name, source)
     if found is not None and found.is_dir():
         return found
-    if found is None:
-        if card.download is None:
-            raise ValueError(
-                f"source: no file in {source} matches images {card.images!r} of dataset "
-                f"{name!r}. {card.instructions or 'Point `source` at the folder that holds them'}"
-            )
-        found = fetch_archive(card.download.url, card.download.checksum, archive_cache())
-    extract_archive(found, folder)
+    if found is None and not card.download:
+        raise ValueError(
+            f"source: no file in {source} matches images {card.images!r} of dataset {name!r}. "
+            f"{card.instructions or 'Point `source` at the folder that holds them'}"
+        )
+    if found is not None:
+        # The published archive under its own name must be whole; another is the user's to judge.
+        for download in card.download:
+            if download.file_name == found.name:
+                require_checksum(found, download.checksum)
+        archives = [found]
+    else:
+        archives = [_find_or_fetch(download, name, source) for download in card.download]
+    if len(archives) == 1:
+        extract_archive(archives[0], folder)
+        return folder
+    folder.mkdir(parents=True)
+    for number, archive in enumerate(archives):
+        aside = folder / f".{number}"
+        extract_archive(archive, aside)
+        for path in sorted(aside.iterdir()):
+            if (folder / path.name).exists():
+                raise ValueError(
+                    f"{archive} holds {path.name}, as an archive before it does: unpack them by "
+                    f"hand, and point `source` at the folder"
+                )
+            path.rename(folder / path.name)
+        aside.rmdir()
     return folder
+
+
+def _find_or_fetch(download: Download, name: str, source: Path) -> Path:
+    for place in (source / name, source):
+        archive = place / download.file_name
+        if archive.is_file():
+            require_checksum(archive, download.checksum)
+            return archive
+    return fetch_archive(download.url, download.checksum, archive_cache())
+
+
+def require_checksum(archive: Path, checksum: str) -> None:
+    """Check that an archive is the published one.
+
+    Raises:
+        ValueError: its checksum is another one.
+    """
+    algorithm, wanted = parse_checksum(checksum)
+    with archive.open("rb") as file:
+        got = hashlib.file_digest(file, algorithm).hexdigest()
+    if got != wanted:
+        raise ValueError(
+            f"{archive} has {algorithm} {got}, wanted {wanted}: it is damaged, cut short or "
+            f"another version. Download it again, or remove it and pointcover does"
+        )

@@ -2,9 +2,11 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
@@ -12,12 +14,14 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, parse_colour
 from pointcover.params import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent
+FOLDER: Final = "folder"
+"""What `dataset` is where there is no card and `source` is a folder laid out as `folders` says."""
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 SplitRule = float | tuple[str, ...] | str
-"""A share of the regions, a list of regions, or the file of a list of tiles."""
+"""A share of the regions, a list of regions, or the file of a list of regions or tiles."""
 
 
 def _default_split() -> dict[Split, SplitRule]:
@@ -44,12 +48,18 @@ class Download(Section):
     url: Annotated[str, Field(pattern=r"^https?://")]
     checksum: Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 
+    @property
+    def file_name(self) -> str:
+        """What the archive is called when it is downloaded by hand."""
+        return unquote(Path(urlsplit(self.url).path).name)
+
 
 class DatasetCard(Section):
     """All that a dataset is.
 
     `images` and `masks` are globs, relative to the dataset's folder. An image and a mask are a
-    pair where the stars of both globs stand for the same text.
+    pair where the stars of both globs stand for the same text. A card file may begin from another
+    one (`extends`, see `load_card`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,19 +71,28 @@ class DatasetCard(Section):
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=2, max_length=255)]
     mask_values: Literal["ids", "colours"] = "ids"
     ignore: tuple[int | str, ...] = ()
+    binarise_at: Annotated[int, Field(ge=1, le=255)] | None = None
     # The files
     images: Annotated[str, Field(min_length=1)]
     masks: Annotated[str, Field(min_length=1)]
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 3)
-    value_range: tuple[float, float] = (0, 255)
+    value_range: tuple[float, float] | None = None
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     # What stays together, and on which side
     region: str = "file"
     split: dict[Split, SplitRule] = Field(default_factory=_default_split)
+    tile_px: Annotated[int, Field(ge=1)] | None = None
+    leave_out: tuple[str, ...] = ()
+    orthophotos: Annotated[int, Field(ge=3)] | None = None
     # Where it comes from
     drawn: bool = False
-    download: Download | None = None
+    download: tuple[Download, ...] = ()
     instructions: str = ""
+
+    @field_validator("download", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value or ()
 
     @model_validator(mode="after")
     def _holds_together(self) -> "DatasetCard":
@@ -105,9 +124,12 @@ class DatasetCard(Section):
                     f"region {self.region!r} has {groups} groups, wanted 'file', 'folder', or a "
                     f"regular expression with one group, searched in the image's path"
                 )
-        low, high = self.value_range
-        if not low < high:
-            raise ValueError(f"value_range [{low}, {high}] is empty: the first must be the smaller")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError(
+                f"value_range {list(self.value_range)} is empty: the first must be the smaller"
+            )
+        if self.binarise_at is not None:
+            self._check_binary()
         kinds = {type(rule) for rule in self.split.values()}
         if len(kinds) != 1:
             raise ValueError(
@@ -116,6 +138,8 @@ class DatasetCard(Section):
             )
         if kinds == {tuple} and not {"val", "test"} <= set(self.split):
             raise ValueError("split must name the regions of val and of test; the rest is train")
+        if self.tile_px is not None and kinds != {str}:
+            raise ValueError("tile_px says how lists of tiles were made, but split names no files")
         if kinds != {tuple} and set(self.split) != set(SPLITS):
             raise ValueError("split must name train, val and test")
         total = sum(self.shares().values())
@@ -124,6 +148,18 @@ class DatasetCard(Section):
         if kinds == {float} and min(self.shares().values()) <= 0:
             raise ValueError("every share of split must be more than 0")
         return self
+
+    def _check_binary(self) -> None:
+        """Check that no class can hide where `binarise_at` leaves 0 and 255 alone."""
+        if self.mask_values == "colours":
+            levels = {level for colour in self.colour_ids() for level in colour}
+        else:
+            levels = set(self.value_ids())
+        if not levels <= {0, 255}:
+            raise ValueError(
+                f"binarise_at {self.binarise_at} leaves 0 and 255 in the masks, but classes and "
+                f"ignore speak of {', '.join(map(str, sorted(levels - {0, 255})))}"
+            )
 
     def class_table(self) -> ClassTable:
         """Ids, names and colours of the classes."""
@@ -158,6 +194,10 @@ class DatasetCard(Section):
         """Shares of the regions by split, empty where the card gives lists."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, float)}
 
+    def region_lists(self) -> dict[Split, tuple[str, ...]]:
+        """Lists of regions by split, empty where the card gives shares or files."""
+        return {name: rule for name, rule in self.split.items() if isinstance(rule, tuple)}
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -172,6 +212,9 @@ class Pair:
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:
     """Read the card of a dataset.
 
+    A card with `extends: NAME` is the card NAME with its own keys in place of that one's. NAME is
+    an embedded card, or the file name of a card beside it.
+
     Args:
         dataset: the name of an embedded card, or the path of a user's own card (.yaml).
         own_cards: the folder that DVC watches; a user's own card must lie below it.
@@ -179,10 +222,11 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
     Raises:
         ValueError: there is no such card, or it lies where DVC would not see it change, or keys
             of it are wrong; one message names all faults.
+        FileNotFoundError: the file of an own card does not exist.
     """
-    known = sorted(path.stem for path in CARDS.glob("*.yaml"))
+    known = {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
     if dataset in known:
-        path = CARDS / f"{dataset}.yaml"
+        path = known[dataset]
     elif dataset.endswith((".yaml", ".yml")):
         path = Path(dataset)
         if not path.resolve().is_relative_to(own_cards.resolve()):
@@ -190,26 +234,75 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
                 f"dataset: the card {dataset} lies outside {own_cards}/, so DVC would not see it "
                 f"change: move it to {own_cards}/{path.name}"
             )
+    elif Path(dataset).is_dir():
+        raise ValueError(
+            f"dataset: {dataset} is a folder, and DVC would not see it change: set dataset="
+            f"{FOLDER} and source={dataset}, which DVC watches (-S dataset={FOLDER} "
+            f"-S source={dataset})"
+        )
     else:
         raise ValueError(
-            f"dataset: got {dataset!r}, wanted one of {', '.join(known)} or the path of your own "
-            f"card, such as {own_cards}/mine.yaml"
+            f"dataset: got {dataset!r}, wanted one of {', '.join(known)}, or the path of your own "
+            f"card, such as {own_cards}/mine.yaml, or {FOLDER!r} where `source` is a folder of "
+            f"train/images, train/masks, val/images, val/masks"
         )
-    return validate(DatasetCard, read_yaml(path), path)
+    return validate(DatasetCard, _card_values(path, known, own_cards), path)
+
+
+def _card_values(
+    path: Path, known: dict[str, Path], own_cards: Path, below: tuple[Path, ...] = ()
+) -> dict[str, Any]:
+    """Read a card's keys, with those of the card that it extends under them."""
+    values = read_yaml(path)
+    if "extends" not in values:
+        return values
+    name = values.pop("extends")
+    if name in known:
+        parent = known[name]
+    elif isinstance(name, str) and name.endswith((".yaml", ".yml")) and path.parent != CARDS:
+        parent = path.parent / name
+        if not parent.resolve().is_relative_to(own_cards.resolve()):
+            raise ValueError(f"{path} extends {name!r}, which lies outside {own_cards}/: move it")
+    else:
+        raise ValueError(
+            f"{path} extends {name!r}, wanted one of {', '.join(known)}, or the file name of a "
+            f"card beside it"
+        )
+    chain = (*below, path.resolve())
+    if parent.resolve() in chain:
+        raise ValueError(f"{path} extends {name!r}, which extends it in turn: break the circle")
+    return _card_values(parent, known, own_cards, chain) | values
+
+
+def matches(region: str, entry: str) -> bool:
+    """Say whether an entry of a list of regions, with stars for any text, means a region."""
+    return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
+
+
+def shorten(names: Iterable[str], count: int = 10) -> str:
+    """List names in a message, the first few of many."""
+    names = list(names)
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     """Find the orthophotos and masks of a dataset, sorted by image path.
 
+    Regions and files that the card says to leave out are not among them.
+
     Raises:
-        ValueError: nothing matches, or an image or mask is alone; the message names them all.
+        ValueError: nothing matches, or an image or mask is alone, or there are not as many as the
+            card says; the message names them.
     """
-    images = _match(card.images, folder)
-    masks = _match(card.masks, folder)
+    images, masks = (
+        {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
+        for glob in (card.images, card.masks)
+    )
     if not images:
         raise ValueError(
             f"no file in {folder} matches images {card.images!r}: check the card's globs and "
-            f"`source` in params.yaml"
+            f"`source` in params.yaml. {card.instructions}".rstrip()
         )
     alone = [
         f"{folder / files[key]} has no {other}"
@@ -236,13 +329,32 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
         )
         for key in images
     ]
+    pairs = [pair for pair in pairs if not _left_out(card, pair.region)]
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise ValueError(
             f"{len(twice)} orthophotos would share a name ({', '.join(twice[:5])}): rename files "
             f"so that they differ in more than special characters"
         )
+    _check_complete(card, pairs, folder)
     return sorted(pairs, key=lambda pair: pair.image)
+
+
+def _left_out(card: DatasetCard, name: str) -> bool:
+    return any(matches(name, entry) for entry in card.leave_out)
+
+
+def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
+    if card.orthophotos is None or len(pairs) == card.orthophotos:
+        return
+    regions = {pair.region for pair in pairs}
+    listed = {name for names in card.region_lists().values() for name in names if "*" not in name}
+    absent = shorten(sorted(listed - regions), 40)
+    raise ValueError(
+        f"{folder} holds {len(pairs)} orthophotos with masks, wanted {card.orthophotos}"
+        f"{f': missing {absent}' if absent else ''}. To use a part of the dataset, write a card of "
+        f"your own with `extends` and `orthophotos: null`. {card.instructions}".rstrip()
+    )
 
 
 def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
