@@ -21,9 +21,10 @@ LAYERS = (
         "datasets.folders",
         "tiles", "splits", "cutting", "annotations", "growing", "annotation_report",
         "augmentation", "losses", "metrics", "models", "models.weights", "figures",
+        "qgis", "vectors",
     },
     # What works on them
-    {"models.checkpoint", "loading", "training", "inference", "stage", "report"},
+    {"models.checkpoint", "loading", "training", "inference", "stage", "report", "cli"},
 )  # fmt: skip
 
 DOORS = {
@@ -38,6 +39,11 @@ DOORS = {
     "safetensors": {"models.weights"},
     "pydantic": {"params", "datasets.card"},
     "yaml": {"params"},
+    "geopandas": {"vectors"},
+    "pyogrio": {"vectors"},
+    "pyproj": {"vectors"},
+    "shapely": {"vectors"},
+    "typer": {"cli"},
 }
 
 DRAW_ONLY = {"tracking"}

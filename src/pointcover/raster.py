@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.features import rasterize
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform as project
 from rasterio.windows import Window as Window  # the rest of the project gets it here
@@ -332,6 +333,36 @@ def shrink_mask(mask: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint
     values = np.unique(mask)
     counts = np.stack([(blocks == value).sum(axis=(1, 3)) for value in values])
     return np.asarray(values[counts.argmax(axis=0)], np.uint8)
+
+
+def burn(
+    shapes: Iterable[tuple[Any, int]],
+    window: Window,
+    *,
+    all_touched: bool,
+    onto: npt.NDArray[np.int32] | None = None,
+) -> npt.NDArray[np.int32]:
+    """Rasterise shapes in a window; where shapes overlap, the last one stays.
+
+    Args:
+        shapes: lines and polygons (GeoJSON-like, or shapely's) with their values from 1. Their
+            coordinates are pixels of the whole raster: x is the column, y the row, whole numbers
+            are the pixels' edges.
+        window: what to rasterise.
+        all_touched: give a polygon every pixel that it touches; otherwise those whose centre lies
+            in it.
+        onto: what to draw over, (window height, window width); nothing by default.
+
+    Returns:
+        (window height, window width) int32, 0 where there is no shape.
+    """
+    if onto is None:
+        onto = np.zeros((int(window.height), int(window.width)), np.int32)
+    pairs = list(shapes)
+    if pairs:
+        place = Affine.translation(window.col_off, window.row_off)
+        rasterize(pairs, out=onto, transform=place, all_touched=all_touched)
+    return onto
 
 
 class BlockWriter:

@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -57,10 +58,21 @@ def run_stage(work: Callable[[Params], None]) -> None:
     _end_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end_on_signal)
-    try:
+    with one_message(name):
         params = load_params(Path("params.yaml"))
         with _only_writer(name):
             work(params)
+
+
+@contextmanager
+def one_message(name: str) -> Iterator[None]:
+    """Turn an error that ends the block into one message on stderr and exit code 1.
+
+    Args:
+        name: of the stage or command, with which the message begins.
+    """
+    try:
+        yield
     except (ValueError, OSError) as error:
         _fail(name, _message_of(error))
     except ModuleNotFoundError:

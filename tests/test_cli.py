@@ -1,0 +1,115 @@
+"""Commands answer at once, say in one message what is wrong, and replace nothing unasked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pointcover.cli import app
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster import Window, north_up, write_geotiff
+from pointcover.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
+from tests.imagery import ROOT
+from tests.processes import run_python
+
+CLASSES = ClassTable(("land", "water"), ((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A project after its annotate stage, with two clicks, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    clicks = np.full((1, 64, 64), IGNORE_INDEX, np.uint8)
+    clicks[0, 3, 5], clicks[0, 9, 9] = 0, 1
+    path = raster_path(Path("data/sparse/clicks"), "train", "a")
+    with write_geotiff(
+        path, height=64, width=64, bands=1, block_px=64, crs="EPSG:2180",
+        transform=north_up(500_000, 600_000, 0.5), nodata=IGNORE_INDEX,
+    ) as out:  # fmt: skip
+        out.write(clicks, Window(0, 0, 64, 64))
+    tile = Tile("a_0", "a", "a", "train", 0, 0, 64, 64, (1, 1))
+    write_index(Path("data/sparse/index.csv"), [tile], CLASSES.names)
+    write_tile_set(
+        Path("data/tiles/tiles.json"),
+        TileSet(CLASSES, 64, (0.5,), (0.0,) * 3, (1.0,) * 3, (0, 255), (1, 2, 3)),
+    )
+    return tmp_path
+
+
+def run(*args):
+    return CliRunner().invoke(app, list(args))
+
+
+def test_points_writes_the_clicks_and_says_how_many(folder):
+    done = run("points", "out/points.gpkg")
+    assert done.exit_code == 0
+    assert done.stderr == "out/points.gpkg: 2 in layer 'points'\n"
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["points.gpkg", "points.qml"]
+
+
+@pytest.mark.parametrize("name", ["points.gpkg", "points.qml"])
+def test_what_is_there_is_replaced_only_when_asked(folder, name):
+    (folder / name).write_text("mine")
+    done = run("points", "points.gpkg")
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"\npointcover points: {name} exists: choose another name, or say --force to replace it\n"
+    )
+    assert (folder / name).read_text() == "mine"
+    assert run("points", "points.gpkg", "--force").exit_code == 0
+    assert "mine" not in (folder / name).read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--sparse", "nowhere"], "nowhere/index.csv does not exist: run `dvc repro`"),
+        (["--tiles", "nowhere"], "nowhere/tiles.json does not exist: run `dvc repro`"),
+        (["--limit", "1"], "there are more than 1 clicks"),
+    ],
+)
+def test_an_error_is_one_message_and_nothing_is_written(folder, options, said):
+    done = run("points", "points.gpkg", *options)
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"\npointcover points: {said}")
+    assert done.stderr.count("\n") == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["data"]
+
+
+def test_the_debug_switch_shows_where_an_error_came_from(folder, monkeypatch):
+    monkeypatch.setenv("POINTCOVER_DEBUG", "1")
+    done = run("points", "points.gpkg", "--sparse", "nowhere")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, FileNotFoundError)
+
+
+def test_in_a_process_an_error_is_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from pointcover.cli import app; app()", "points", "a.gpkg"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "\npointcover points: data/tiles/tiles.json does not exist: run `dvc repro`, which runs "
+        "the stage that writes it\n"
+    )
+
+
+def test_help_waits_for_no_heavy_library():
+    done = run_python("""
+        import sys
+        from pointcover.cli import app
+        try:
+            app(["--help"])
+        except SystemExit:
+            pass
+        heavy = {"numpy", "torch", "rasterio", "geopandas", "pandas", "mlflow", "pydantic", "yaml"}
+        sys.exit(f"loaded: {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
+    """)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "points" in done.stdout
