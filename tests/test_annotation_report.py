@@ -23,17 +23,34 @@ def test_a_tile_is_counted_as_by_hand():
         "tiles": 1,
         "tiles_without_clicks": 0,
         "clicks": 2,
+        "wrong_clicks": 0,
         "clicks_per_tile": 2.0,
         "grown_pixels": 3,
         "labelled_pixels": 5,
         "labelled_share": round(4 / 6, 6),  # of the six whose class is known
         "error": 0.5,
         "by_class": {
-            "land": {"clicks": 1, "grown_pixels": 1, "error": 0.0},
-            "water": {"clicks": 1, "grown_pixels": 2, "error": 1.0},
-            "road": {"clicks": 0, "grown_pixels": 0, "error": None},
+            "land": {"clicks": 1, "wrong_clicks": 0, "grown_pixels": 1, "error": 0.0},
+            "water": {"clicks": 1, "wrong_clicks": 0, "grown_pixels": 2, "error": 1.0},
+            "road": {"clicks": 0, "wrong_clicks": 0, "grown_pixels": 0, "error": None},
         },
     }
+
+
+def test_clicks_of_the_wrong_class_are_counted_by_the_class_they_were_given():
+    clicks = np.array([[1, N, N, 1], [N, 2, 1, N]], np.uint8)
+    # (0, 0) is 0, (1, 1) is 1, (0, 3) is right, and what (1, 2) is, nobody knows.
+    grown = clicks.copy()
+    grown[0, 1] = 0
+    report = AnnotationReport(("land", "water", "road"))
+    report.add(DENSE, clicks, grown)
+    report.add(DENSE, CLICKS, CLICKS)
+    summary = report.summary()
+    assert (summary["clicks"], summary["wrong_clicks"]) == (4 + 2, 2)
+    of_class = {name: counts["wrong_clicks"] for name, counts in summary["by_class"].items()}
+    assert of_class == {"land": 0, "water": 1, "road": 1}
+    assert summary["error"] == 0.0  # of the one grown pixel
+    assert summary["labelled_share"] == round((4 + 2) / 12, 6)  # (1, 2) is none of the six
 
 
 def test_tiles_add_up_and_one_without_clicks_is_counted():

@@ -18,7 +18,9 @@ LAYERS = (
     # The concepts
     {
         "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
-        "tiles", "splits", "cutting", "annotations", "growing", "annotation_report",
+        "tiles", "splits", "cutting", "annotations", "annotations.annotator",
+        "annotations.budgets", "annotations.drawing", "annotations.noise",
+        "annotations.scribbles", "annotations.spacing", "growing", "annotation_report",
         "augmentation", "losses", "metrics", "models", "models.weights", "figures",
     },
     # What works on them

@@ -1,4 +1,4 @@
-"""What sparse labels cost and how right they are: clicks, grown pixels and their errors."""
+"""What sparse labels cost and how right they are: clicks, grown pixels, and errors of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,24 +20,32 @@ class AnnotationReport:
     known: int = 0
     """Pixels that have a label in the dense mask."""
     clicks: npt.NDArray[np.int64] = field(init=False)
+    """Clicked pixels by the class they were given; a stroke counts with all of its pixels."""
+    wrong_clicks: npt.NDArray[np.int64] = field(init=False)
+    unknown_clicks: npt.NDArray[np.int64] = field(init=False)
     right: npt.NDArray[np.int64] = field(init=False)
     wrong: npt.NDArray[np.int64] = field(init=False)
     unknown: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to count at zero."""
-        for counter in ("clicks", "right", "wrong", "unknown"):
+        for counter in (
+            "clicks", "wrong_clicks", "unknown_clicks", "right", "wrong", "unknown"
+        ):  # fmt: skip
             setattr(self, counter, np.zeros(len(self.names), np.int64))
 
     def add(self, dense: Mask, clicks: Mask, grown: Mask) -> None:
         """Count one tile: its dense mask, its clicks, and the sparse mask grown from them."""
-        added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
+        clicked = clicks != IGNORE_INDEX
+        added = (grown != IGNORE_INDEX) & ~clicked
         same = dense == grown
         unlabelled = dense == IGNORE_INDEX
         self.tiles += 1
-        self.tiles_without_clicks += int((clicks == IGNORE_INDEX).all())
+        self.tiles_without_clicks += int(not clicked.any())
         self.known += int(np.count_nonzero(~unlabelled))
-        self.clicks += self._by_class(clicks[clicks != IGNORE_INDEX])
+        self.clicks += self._by_class(clicks[clicked])
+        self.unknown_clicks += self._by_class(clicks[clicked & unlabelled])
+        self.wrong_clicks += self._by_class(clicks[clicked & (dense != clicks) & ~unlabelled])
         self.right += self._by_class(grown[added & same])
         self.unknown += self._by_class(grown[added & unlabelled])
         self.wrong += self._by_class(grown[added & ~same & ~unlabelled])
@@ -45,16 +53,18 @@ class AnnotationReport:
     def summary(self) -> dict[str, Any]:
         """Give the counts and shares; a share of nothing is null.
 
-        `labelled_share` and `error` count only pixels whose true class is known: the share of
-        them that got a label, and of wrong ones among those grown.
+        `labelled_share`, `wrong_clicks` and `error` count only pixels whose true class is known:
+        the share of them that got a label, the clicks that were given another class, and the share
+        of wrong ones among those grown. By class, all count under the class that was given.
         """
         grown = self.right + self.wrong + self.unknown
         labelled = int(self.clicks.sum() + grown.sum())
-        checked = labelled - int(self.unknown.sum())
+        checked = labelled - int(self.unknown.sum() + self.unknown_clicks.sum())
         return {
             "tiles": self.tiles,
             "tiles_without_clicks": self.tiles_without_clicks,
             "clicks": int(self.clicks.sum()),
+            "wrong_clicks": int(self.wrong_clicks.sum()),
             "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
             "grown_pixels": int(grown.sum()),
             "labelled_pixels": labelled,
@@ -63,6 +73,7 @@ class AnnotationReport:
             "by_class": {
                 name: {
                     "clicks": int(self.clicks[i]),
+                    "wrong_clicks": int(self.wrong_clicks[i]),
                     "grown_pixels": int(grown[i]),
                     "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
                 }
