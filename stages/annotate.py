@@ -4,30 +4,27 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
 from pointcover.annotation_report import AnnotationReport
-from pointcover.annotations import SAMPLERS, tile_generator
-from pointcover.figures import draw_panel, spread_evenly, view_clicks, view_image, view_mask
-from pointcover.growing import GROWERS
-from pointcover.labels import IGNORE_INDEX, count_pixels
-from pointcover.params import Params
-from pointcover.publishing import publish_folder, publish_json
-from pointcover.raster import RasterReader, Window, write_mask
-from pointcover.tiles import (
-    Tile,
-    TileReader,
-    TileSet,
-    raster_path,
-    read_index,
-    read_tile_set,
-    write_index,
+from pointcover.annotations import Annotator, tile_budgets
+from pointcover.figures import (
+    draw_panel,
+    draw_purity,
+    spread_evenly,
+    view_clicks,
+    view_image,
+    view_mask,
 )
+from pointcover.growing import GROWERS
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.params import AnnotateParams, Params
+from pointcover.publishing import publish_folder, publish_json
+from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")
@@ -38,59 +35,113 @@ logger = logging.getLogger(__name__)
 
 
 def annotate(params: Params) -> None:
-    """Write data/sparse: clicks, sparse masks and their index.csv; the test split gets none."""
+    """Write data/sparse: four kinds of rasters and an index.csv; the test split gets none."""
     tile_set = read_tile_set(TILES / "tiles.json")
-    classes, size_px = tile_set.classes, tile_set.size_px
-    sample, grow = SAMPLERS[params.annotate.sampler], GROWERS[params.annotate.grower]
-    dense_masks = TileReader(TILES / "masks", size_px, IGNORE_INDEX)
     tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split != "test"]
-    reports = {split: AnnotationReport(classes.names) for split in ("train", "val")}
-    annotated: list[Tile] = []
+    annotator = make_annotator(params, tile_set.classes)
+    grower = GROWERS[params.annotate.grower]
     # Published lists put tiles of one orthophoto into several splits: a raster is written once.
-    rasters: dict[tuple[str, str], list[Tile]] = {}
+    groups: dict[tuple[str, str], list[Tile]] = {}
     for tile in tiles:
-        rasters.setdefault((tile.split, tile.orthophoto), []).append(tile)
-    progress = tqdm(
-        rasters.items(), desc="annotating", unit="orthophoto", leave=False, disable=None
-    )
+        groups.setdefault((tile.split, tile.orthophoto), []).append(tile)
+    reports = {split: AnnotationReport(tile_set.classes.names) for split in ("train", "val")}
+    annotated: list[Tile] = []
     with publish_folder(SPARSE) as out:
-        for (split, orthophoto), group in progress:
-            like = RasterReader(raster_path(TILES / "masks", split, orthophoto)).info()
-            write = partial(write_mask, like=like, block_px=size_px, classes=classes)
-            with (
-                write(raster_path(out / "clicks", split, orthophoto)) as click_writer,
-                write(raster_path(out / "masks", split, orthophoto)) as mask_writer,
-            ):
-                for tile in group:
-                    dense = dense_masks.read(tile)[0, : tile.height, : tile.width]
-                    clicks = sample(dense, params.points, tile_generator(params.seed, tile.id))
-                    grown = grow(clicks, distance_px=params.annotate.link_distance_px)
-                    window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
-                    click_writer.write(clicks[np.newaxis], window)
-                    mask_writer.write(grown[np.newaxis], window)
-                    reports[split].add(dense, clicks, grown)
-                    annotated.append(replace(tile, pixels=count_pixels(grown, len(classes))))
-        write_index(out / "index.csv", annotated, classes.names)
+        annotation = Annotation(
+            tiles=TILES,
+            out=out,
+            size_px=tile_set.size_px,
+            classes=tile_set.classes,
+            annotator=annotator,
+            budgets=tile_budgets(annotator, {tile.id: sum(tile.pixels) for tile in tiles}),
+            grower=grower,
+            growth=grower.settings(**growth_of(params.annotate, tile_set.classes)),
+            seed=params.seed,
+        )
+        parts = Parallel(n_jobs=params.annotate.workers, return_as="generator")(
+            delayed(annotate_orthophoto)(annotation, group) for group in groups.values()
+        )
+        for part, report in tqdm(
+            parts, "annotating", len(groups), unit="orthophoto", leave=False, disable=None
+        ):
+            annotated += part
+            reports[part[0].split].include(report)
+        write_index(out / "index.csv", annotated, tile_set.classes.names)
     summary = {split: report.summary() for split, report in reports.items()}
     publish_json(METRICS, summary)
-    draw_examples([tile for tile in annotated if tile.split == "train"], tile_set)
+    draw_examples([tile for tile in annotated if tile.split == "train"], tile_set, summary["train"])
     for split, counts in summary.items():
         logger.info(
             "%s: %d clicks in %d tiles, %d grown pixels", split, counts["clicks"],
             counts["tiles"], counts["grown_pixels"],
         )  # fmt: skip
+    if params.annotate.sampler == "positive":
+        logger.warning(
+            "only %r was clicked: a network trained on one class calls everything by it. Add "
+            "clicks of other classes, or use these for scores of that class alone",
+            params.annotate.positive_class,
+        )
 
 
-def draw_examples(tiles: list[Tile], tile_set: TileSet) -> None:
-    """Draw what the annotator saw, clicked and got for a few tiles."""
+def make_annotator(params: Params, classes: ClassTable) -> Annotator:
+    """Make the simulated annotator that params.yaml describes.
+
+    Raises:
+        ValueError: `positive_class` is no class of the dataset.
+    """
+    settings = params.annotate
+    return Annotator(
+        sampler=settings.sampler,
+        unit=settings.unit,
+        points=params.points,
+        classes=len(classes),
+        boundary_px=settings.boundary_px,
+        scribble_px=settings.scribble_px,
+        positive_class=class_id_of(settings.positive_class, classes, "positive_class"),
+        jitter_px=settings.jitter_px,
+        wrong_share=settings.wrong_share,
+    )
+
+
+def growth_of(settings: AnnotateParams, classes: ClassTable) -> dict[str, object]:
+    """Give the settings of the grower that is chosen, classes by their ids.
+
+    Raises:
+        ValueError: a radius is given for a class that the dataset has not.
+    """
+    chosen = getattr(settings, settings.grower, None)
+    values: dict[str, object] = chosen.model_dump() if chosen else {}
+    if settings.grower == "nearest":
+        values["class_radius_px"] = {
+            class_id_of(name, classes, "nearest.class_radius_px"): radius_px
+            for name, radius_px in settings.nearest.class_radius_px.items()
+        }
+    return values
+
+
+def class_id_of(name: str | None, classes: ClassTable, key: str) -> int | None:
+    """Find a class by its name; None stays None."""
+    if name is None:
+        return None
+    if name not in classes.names:
+        raise ValueError(
+            f"annotate.{key}: got {name!r}, wanted a class of the dataset: "
+            f"{', '.join(classes.names)}"
+        )
+    return classes.names.index(name)
+
+
+def draw_examples(tiles: list[Tile], tile_set: TileSet, labels: dict[str, object]) -> None:
+    """Draw what the annotator saw, clicked and got for a few tiles, and how right it is."""
     classes, size_px = tile_set.classes, tile_set.size_px
     images = TileReader(TILES / "images", size_px, fill=0)
     kinds = {
         "dense mask": TileReader(TILES / "masks", size_px, IGNORE_INDEX),
-        "clicks": TileReader(SPARSE / "clicks", size_px, IGNORE_INDEX),
-        "sparse mask": TileReader(SPARSE / "masks", size_px, IGNORE_INDEX),
+        "clicks": TileReader(SPARSE / CLICKS, size_px, IGNORE_INDEX),
+        "sparse mask": TileReader(SPARSE / MASKS, size_px, IGNORE_INDEX),
     }
     with publish_folder(FIGURES) as out:
+        draw_purity(out / "purity.png", labels, classes)
         for tile in spread_evenly(tiles, SHOWN_TILES):
             views = [("image", view_image(images.read(tile)))]
             for name, reader in kinds.items():

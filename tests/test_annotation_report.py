@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
+from sklearn.metrics import accuracy_score, precision_score, recall_score
 
 from pointcover.annotation_report import AnnotationReport
 from tests.imagery import load_stage, write_pair
@@ -16,6 +17,10 @@ GROWN = np.array([[0, 0, 1, N], [N, 1, 1, N]], np.uint8)
 # Grown: (0, 1) as 0, right; (0, 2) as 1, wrong; (1, 2) as 1, nobody knows.
 
 
+def counts(recall, **others):
+    return {"wrong_clicks": 0, "recall": recall and round(recall, 6), **others}
+
+
 def test_a_tile_is_counted_as_by_hand():
     report = AnnotationReport(("land", "water", "road"))
     report.add(DENSE, CLICKS, GROWN)
@@ -23,17 +28,36 @@ def test_a_tile_is_counted_as_by_hand():
         "tiles": 1,
         "tiles_without_clicks": 0,
         "clicks": 2,
+        "wrong_clicks": 0,
         "clicks_per_tile": 2.0,
         "grown_pixels": 3,
         "labelled_pixels": 5,
         "labelled_share": round(4 / 6, 6),  # of the six whose class is known
+        "purity": 0.75,  # both clicks and one of the two grown pixels that are known
+        "macro_precision": 0.75,  # of land and water: road has no label
         "error": 0.5,
         "by_class": {
-            "land": {"clicks": 1, "grown_pixels": 1, "error": 0.0},
-            "water": {"clicks": 1, "grown_pixels": 2, "error": 1.0},
-            "road": {"clicks": 0, "grown_pixels": 0, "error": None},
+            "land": counts(clicks=1, grown_pixels=1, error=0.0, precision=1.0, recall=2 / 3),
+            "water": counts(clicks=1, grown_pixels=2, error=1.0, precision=0.5, recall=1 / 3),
+            "road": counts(clicks=0, grown_pixels=0, error=None, precision=None, recall=None),
         },
     }
+
+
+def test_clicks_of_the_wrong_class_are_counted_by_the_class_they_were_given():
+    clicks = np.array([[1, N, N, 1], [N, 2, 1, N]], np.uint8)
+    # (0, 0) is 0, (1, 1) is 1, (0, 3) is right, and what (1, 2) is, nobody knows.
+    grown = clicks.copy()
+    grown[0, 1] = 0
+    report = AnnotationReport(("land", "water", "road"))
+    report.add(DENSE, clicks, grown)
+    report.add(DENSE, CLICKS, CLICKS)
+    summary = report.summary()
+    assert (summary["clicks"], summary["wrong_clicks"]) == (4 + 2, 2)
+    of_class = {name: counts["wrong_clicks"] for name, counts in summary["by_class"].items()}
+    assert of_class == {"land": 0, "water": 1, "road": 1}
+    assert summary["error"] == 0.0  # of the one grown pixel
+    assert summary["labelled_share"] == round((4 + 2) / 12, 6)  # (1, 2) is none of the six
 
 
 def test_tiles_add_up_and_one_without_clicks_is_counted():
@@ -45,6 +69,36 @@ def test_tiles_add_up_and_one_without_clicks_is_counted():
     assert (summary["tiles"], summary["tiles_without_clicks"]) == (3, 1)
     assert (summary["clicks"], summary["grown_pixels"]) == (4, 3)
     assert summary["labelled_share"] == pytest.approx((4 + 2) / 18, abs=1e-6)
+
+
+def test_reports_of_two_halves_include_to_the_report_of_the_whole():
+    whole = AnnotationReport(("land", "water"))
+    halves = [AnnotationReport(("land", "water")) for _ in range(2)]
+    for half, labels in zip(halves, ((CLICKS, GROWN), (CLICKS, CLICKS)), strict=True):
+        half.add(DENSE, *labels)
+        whole.add(DENSE, *labels)
+    halves[0].include(halves[1])
+    assert halves[0].summary() == whole.summary()
+
+
+def test_precision_and_purity_are_those_of_scikit_learn():
+    generator = np.random.default_rng(0)
+    dense = generator.integers(0, 3, (40, 40)).astype(np.uint8)
+    grown = np.where(generator.random(dense.shape) < 0.7, dense, (dense + 1) % 3).astype(np.uint8)
+    grown[generator.random(dense.shape) < 0.6] = N
+    clicks = np.where(generator.random(dense.shape) < 0.1, grown, N).astype(np.uint8)
+    report = AnnotationReport(("a", "b", "c"))
+    report.add(dense, clicks, grown)
+    summary = report.summary()
+    labelled = grown != N
+    precision = precision_score(dense[labelled], grown[labelled], average=None)
+    recall = recall_score(dense.ravel(), grown.ravel(), labels=[0, 1, 2], average=None)
+    for i, entry in enumerate(summary["by_class"].values()):
+        assert entry["precision"] == pytest.approx(precision[i], abs=1e-6)
+        assert entry["recall"] == pytest.approx(recall[i], abs=1e-6)
+    assert summary["macro_precision"] == pytest.approx(precision.mean(), abs=1e-6)
+    right = accuracy_score(dense[labelled], grown[labelled])
+    assert summary["purity"] == pytest.approx(right, abs=1e-6)
 
 
 def test_shares_of_nothing_are_null_and_none_is_more_than_one():
@@ -76,7 +130,7 @@ def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, monk
     project.run("download", "tile")
     clicks = {}
     for points in (5, 20):
-        project.set({"points": points, "annotate.sampler": "per_class"})
+        project.set({"points": points, "annotate.unit": "per_class"})
         project.run("annotate")
         places = (("train", "a"), ("val", "b"))
         clicks[points] = [read_sparse(project, "clicks", *place) for place in places]

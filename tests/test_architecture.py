@@ -19,12 +19,19 @@ LAYERS = (
     {
         "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
         "datasets.folders",
-        "tiles", "splits", "cutting", "annotations", "growing", "annotation_report",
+        "tiles", "splits", "cutting", "annotation_report",
+        "annotations", "annotations.annotator", "annotations.budgets", "annotations.drawing",
+        "annotations.noise", "annotations.scribbles", "annotations.spacing",
+        "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
+        "growing.nearest", "growing.superpixels", "growing.walking",
         "augmentation", "losses", "metrics", "models", "models.weights", "figures",
         "qgis", "vectors",
     },
     # What works on them
-    {"models.checkpoint", "loading", "training", "inference", "stage", "report", "cli"},
+    {
+        "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
+        "cli",
+    },
 )  # fmt: skip
 
 DOORS = {
@@ -34,6 +41,7 @@ DOORS = {
     "albumentations": {"augmentation"},
     "lightning_fabric": {"devices", "training", "inference"},
     "matplotlib": {"figures"},
+    "skimage": {"annotations.scribbles", "annotations.spacing", "growing.superpixels"},
     "requests": {"downloads"},
     "huggingface_hub": {"models.weights"},
     "safetensors": {"models.weights"},

@@ -8,6 +8,7 @@ from pointcover.figures import (
     draw_confusion,
     draw_curves,
     draw_panel,
+    draw_purity,
     spread_evenly,
     view_clicks,
     view_errors,
@@ -171,3 +172,25 @@ def test_a_confusion_matrix_without_a_pixel_is_drawn(tmp_path):
 def test_curves_of_one_epoch_are_drawn(tmp_path):
     draw_curves(tmp_path / "one.png", ROWS[:1])
     assert read(tmp_path / "one.png").shape == (340, 900, 3)
+
+
+def test_each_class_with_labels_is_a_point_of_the_purity_figure_in_its_colour(tmp_path):
+    labels = {
+        "labelled_share": 0.05,
+        "purity": 0.9,
+        "by_class": {
+            "roof": {"recall": 0.001, "precision": 0.5},
+            "meadow": {"recall": 0.2, "precision": 0.95},
+            "lake": {"recall": None, "precision": None},
+        },
+    }
+    draw_purity(tmp_path / "purity.png", labels, CLASSES)
+    picture = read(tmp_path / "purity.png")
+    assert share_of(picture, RED) > 0
+    assert share_of(picture, GREEN) > 0
+    assert share_of(picture, BLUE) == 0
+    nothing = {name: {"recall": None, "precision": None} for name in CLASSES.names}
+    draw_purity(
+        tmp_path / "none.png", {"labelled_share": 0, "purity": None, "by_class": nothing}, CLASSES
+    )
+    assert share_of(read(tmp_path / "none.png"), RED) == 0

@@ -46,10 +46,11 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
 
 
 def test_params_allow_exactly_the_samplers_and_growers_there_are():
-    from pointcover.annotations import SAMPLERS
+    from pointcover.annotations import SAMPLERS, UNITS
     from pointcover.growing import GROWERS
 
     assert allowed(AnnotateParams, "sampler") == set(SAMPLERS)
+    assert allowed(AnnotateParams, "unit") == set(UNITS)
     assert allowed(AnnotateParams, "grower") == set(GROWERS)
 
 
@@ -70,10 +71,33 @@ def test_one_message_tells_every_fault(refusal):
         "  - points: got 0, wanted a whole number, at least 1",
         "  - tile.size_px: got 100, wanted a whole number, at least 64, at most 4096, "
         "a multiple of 32",
-        "  - annotate.sampler: got 'random', allowed: 'per_class', 'uniform' or 'dense'",
+        "  - annotate.sampler: got 'random', allowed: 'uniform', 'equal', 'proportional', "
+        "'spread', 'boundary', 'interior', 'scribbles', 'positive' or 'dense'",
         "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
         "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
     ]
+
+
+def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(make_params):
+    from pointcover.growing import GROWERS
+
+    annotate = make_params().annotate
+    for name, grower in GROWERS.items():
+        chosen = getattr(annotate, name, None)
+        assert grower.settings(**(chosen.model_dump() if chosen else {})) == grower.settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"annotate.unit": "percent", "points": 101}, "points is 101 with annotate.unit 'percent'"),
+        ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
+        ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
+        ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(refusal, changes, said):
+    assert said in refusal(changes)
 
 
 @pytest.mark.parametrize("points", [0, -5, "many", 2.5, 5.0, True, None, [5], "100"])

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]
 SMALL = {
     "points": 10,
-    "annotate": {"sampler": "per_class"},
+    "annotate": {"unit": "per_class"},
     "synthetic": {"orthophotos": 5, "size_px": 160, "seed": 3},
     "tile": {"size_px": 64},
     "train": {"epochs": 2, "crop_px": 64, "batch_size": 4},
@@ -127,7 +127,7 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     (run,) = [run for name, run in clone.runs().items() if name.startswith("synthetic-10-")]
     assert run.info.status == "FINISHED"
     assert run.data.params["points"] == "10"
-    assert run.data.params["sampler"] == "per_class"
+    assert run.data.params["unit"] == "per_class"
     assert 0 <= run.data.metrics["test/miou"] <= 1
     assert "val/iou/building" in run.data.metrics
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")

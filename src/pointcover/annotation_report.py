@@ -1,4 +1,4 @@
-"""What sparse labels cost and how right they are: clicks, grown pixels and their errors."""
+"""What sparse labels cost and how right they are: clicks, grown pixels, and errors of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,54 +17,83 @@ class AnnotationReport:
     names: Sequence[str]
     tiles: int = 0
     tiles_without_clicks: int = 0
-    known: int = 0
-    """Pixels that have a label in the dense mask."""
+    known: npt.NDArray[np.int64] = field(init=False)
+    """Pixels by their class in the dense mask."""
     clicks: npt.NDArray[np.int64] = field(init=False)
+    """Clicked pixels by the class they were given; a stroke counts with all of its pixels."""
+    wrong_clicks: npt.NDArray[np.int64] = field(init=False)
+    unknown_clicks: npt.NDArray[np.int64] = field(init=False)
     right: npt.NDArray[np.int64] = field(init=False)
     wrong: npt.NDArray[np.int64] = field(init=False)
     unknown: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to count at zero."""
-        for counter in ("clicks", "right", "wrong", "unknown"):
+        for counter in (
+            "known", "clicks", "wrong_clicks", "unknown_clicks", "right", "wrong", "unknown"
+        ):  # fmt: skip
             setattr(self, counter, np.zeros(len(self.names), np.int64))
 
     def add(self, dense: Mask, clicks: Mask, grown: Mask) -> None:
         """Count one tile: its dense mask, its clicks, and the sparse mask grown from them."""
-        added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
+        clicked = clicks != IGNORE_INDEX
+        added = (grown != IGNORE_INDEX) & ~clicked
         same = dense == grown
         unlabelled = dense == IGNORE_INDEX
         self.tiles += 1
-        self.tiles_without_clicks += int((clicks == IGNORE_INDEX).all())
-        self.known += int(np.count_nonzero(~unlabelled))
-        self.clicks += self._by_class(clicks[clicks != IGNORE_INDEX])
+        self.tiles_without_clicks += int(not clicked.any())
+        self.known += self._by_class(dense[~unlabelled])
+        self.clicks += self._by_class(clicks[clicked])
+        self.unknown_clicks += self._by_class(clicks[clicked & unlabelled])
+        self.wrong_clicks += self._by_class(clicks[clicked & (dense != clicks) & ~unlabelled])
         self.right += self._by_class(grown[added & same])
         self.unknown += self._by_class(grown[added & unlabelled])
         self.wrong += self._by_class(grown[added & ~same & ~unlabelled])
 
+    def include(self, other: "AnnotationReport") -> None:
+        """Add what another report counted of other tiles."""
+        for counter, value in vars(other).items():
+            if counter != "names":
+                setattr(self, counter, getattr(self, counter) + value)
+
     def summary(self) -> dict[str, Any]:
         """Give the counts and shares; a share of nothing is null.
 
-        `labelled_share` and `error` count only pixels whose true class is known: the share of
-        them that got a label, and of wrong ones among those grown.
+        `labelled_share`, `wrong_clicks` and `error` count only pixels whose true class is known:
+        the share of them that got a label, the clicks that were given another class, and the share
+        of wrong ones among those grown. By class, all count under the class that was given.
+
+        Of all labels, clicked and grown: `purity` is the share of right ones, `precision` the same
+        of one class's labels, `macro_precision` the mean of that over the classes that have any,
+        `recall` the share of a class's pixels that were labelled rightly.
         """
+        rightly = self.clicks - self.wrong_clicks - self.unknown_clicks + self.right
+        given = rightly + self.wrong_clicks + self.wrong
+        precision = [_share(int(r), int(g)) for r, g in zip(rightly, given, strict=True)]
+        some = [value for value in precision if value is not None]
         grown = self.right + self.wrong + self.unknown
         labelled = int(self.clicks.sum() + grown.sum())
-        checked = labelled - int(self.unknown.sum())
+        checked = labelled - int(self.unknown.sum() + self.unknown_clicks.sum())
         return {
             "tiles": self.tiles,
             "tiles_without_clicks": self.tiles_without_clicks,
             "clicks": int(self.clicks.sum()),
+            "wrong_clicks": int(self.wrong_clicks.sum()),
             "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
             "grown_pixels": int(grown.sum()),
             "labelled_pixels": labelled,
-            "labelled_share": _share(checked, self.known),
+            "labelled_share": _share(checked, int(self.known.sum())),
+            "purity": _share(int(rightly.sum()), int(given.sum())),
+            "macro_precision": round(sum(some) / len(some), 6) if some else None,
             "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
             "by_class": {
                 name: {
                     "clicks": int(self.clicks[i]),
+                    "wrong_clicks": int(self.wrong_clicks[i]),
                     "grown_pixels": int(grown[i]),
                     "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
+                    "precision": precision[i],
+                    "recall": _share(int(rightly[i]), int(self.known[i])),
                 }
                 for i, name in enumerate(self.names)
             },

@@ -82,6 +82,38 @@ def draw_panel(
     _save(figure, path)
 
 
+def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None:
+    """Write a PNG of how many pixels sparse labels cover, and how many of those are right.
+
+    Args:
+        path: where to.
+        labels: a summary of `AnnotationReport`; a class without labels has no point.
+        classes: names and colours.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    points = [
+        (name, entry["recall"], entry["precision"], format_colour(colour), "o")
+        for (name, entry), colour in zip(labels["by_class"].items(), classes.colours, strict=True)
+    ]
+    points.append(("all classes", labels["labelled_share"], labels["purity"], "black", "*"))
+    for name, coverage, purity, colour, marker in points:
+        if coverage and purity is not None:
+            axes.scatter(
+                coverage, purity, s=150 if marker == "*" else 60, c=colour, marker=marker,
+                edgecolors="black", linewidths=0.5, label=name, zorder=3,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("coverage: share of the pixels (of the class's, rightly labelled)")
+    axes.set_ylabel("purity: share of the labels that are right")
+    axes.set_ylim(0, 1.03)
+    axes.grid(alpha=0.3, which="both")
+    axes.set_title("Sparse labels of the train split", fontsize=10)
+    if axes.collections:
+        axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
 def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
     """Write a PNG of a confusion matrix (rows true) as the share of each true class's pixels."""
     totals = confusion.sum(axis=1, keepdims=True)

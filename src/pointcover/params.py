@@ -40,12 +40,80 @@ class TileParams(Section):
     split_seed: Seed
 
 
+Length = Annotated[float, Field(gt=0, le=4096)]
+
+
+class LinkParams(Section):
+    """Growing by lines between near clicks of one class."""
+
+    distance_px: Length
+
+
+class NearestParams(Section):
+    """Growing into the surroundings of each click."""
+
+    radius_px: Length
+    class_radius_px: dict[str, Annotated[float, Field(ge=0, le=4096)]]
+
+
+class SuperpixelParams(Section):
+    """Growing into the superpixels that clicks lie in."""
+
+    side_px: Length
+    compactness: Annotated[float, Field(gt=0)]
+    min_share: Share
+
+
+class GeodesicParams(Section):
+    """Growing along the shortest ways by colour and distance."""
+
+    limit_px: Length
+    contrast_px: Annotated[float, Field(gt=0)]
+    cell_px: Annotated[int, Field(strict=True, ge=1, le=16)]
+
+
+class RandomWalkerParams(Section):
+    """Growing to where random walkers meet a class first."""
+
+    beta: Annotated[float, Field(gt=0)]
+    range_px: Length
+    min_probability: Annotated[float, Field(gt=0.5, le=1)]
+    cell_px: Annotated[int, Field(strict=True, ge=1, le=16)]
+
+
 class AnnotateParams(Section):
     """Which simulated annotator clicks, and how clicks grow into areas."""
 
-    sampler: Literal["per_class", "uniform", "dense"]
-    grower: Literal["link", "none"]
-    link_distance_px: Annotated[float, Field(gt=0, le=512)]
+    sampler: Literal[
+        "uniform", "equal", "proportional", "spread", "boundary", "interior", "scribbles",
+        "positive", "dense",
+    ]  # fmt: skip
+    unit: Literal["per_tile", "per_class", "percent", "total"]
+    boundary_px: Annotated[float, Field(ge=1, le=4096)]
+    scribble_px: Count
+    positive_class: str | None
+    jitter_px: Annotated[float, Field(ge=0, le=4096)]
+    wrong_share: Share
+    grower: Literal["none", "link", "nearest", "superpixel", "geodesic", "random_walker"]
+    link: LinkParams
+    nearest: NearestParams
+    superpixel: SuperpixelParams
+    geodesic: GeodesicParams
+    random_walker: RandomWalkerParams
+    workers: Annotated[int, Field(strict=True, ge=-1, le=256)]
+
+    @model_validator(mode="after")
+    def _sampler_has_what_it_needs(self) -> "AnnotateParams":
+        if self.workers == 0:
+            raise ValueError("workers is 0: wanted 1 or more, or -1 for one a core")
+        if self.sampler == "positive" and self.positive_class is None:
+            raise ValueError("sampler 'positive' needs positive_class: name the class to click on")
+        if self.sampler == "scribbles" and self.unit == "percent":
+            raise ValueError(
+                "sampler 'scribbles' does not go with unit 'percent', as a share of the pixels is "
+                "no number of strokes: choose per_tile, per_class or total"
+            )
+        return self
 
 
 class TrainParams(Section):
@@ -93,7 +161,11 @@ class Params(Section):
     evaluate: EvaluateParams
 
     @model_validator(mode="after")
-    def _crop_fits_tile(self) -> "Params":
+    def _values_go_together(self) -> "Params":
+        if self.annotate.unit == "percent" and self.points > 100:
+            raise ValueError(
+                f"points is {self.points} with annotate.unit 'percent': wanted at most 100"
+            )
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(
                 f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
@@ -113,8 +185,8 @@ def describe(params: Params) -> dict[str, str | int | float]:
         "points": params.points,
         "seed": params.seed,
         "sampler": annotate.sampler,
+        "unit": annotate.unit,
         "grower": annotate.grower,
-        "link_distance_px": annotate.link_distance_px,
         "tile_size_px": params.tile.size_px,
         "downsample": params.tile.downsample,
         "model": train.model,

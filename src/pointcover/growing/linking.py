@@ -1,18 +1,14 @@
-"""Ways from clicks to areas: labelling further pixels of a tile before training.
-
-A grower takes a sparse mask and returns a sparse mask with at least the same labels: a clicked
-pixel keeps its class whatever grows over it. To add a grower, write one function and add one line
-to `GROWERS`.
-"""
+"""Linking: straight lines between clicks of one class that are near each other."""
 
 import math
-from typing import Final, Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from pointcover.labels import IGNORE_INDEX, Mask
+from pointcover.growing.contract import Flags, Proposal, require_positive
+from pointcover.labels import IGNORE_INDEX, Image, Mask
 
 _MAX_PAIRS = 4_000_000
 """Pairs of clicks held at a time, 16 bytes each and about 50 with what is derived from them."""
@@ -21,32 +17,23 @@ _LINE_PIXELS = 1 << 17
 """Line pixels computed at a time: few enough to stay in the processor's cache."""
 
 
-class Grower(Protocol):
-    """What every entry of `GROWERS` can do."""
+@dataclass(frozen=True)
+class LinkSettings:
+    """How far links reach.
 
-    def __call__(self, clicks: Mask, *, distance_px: float) -> Mask:
-        """Grow clicks, (H, W) uint8, by no more than about `distance_px`; the input stays as is."""
-        ...
-
-
-def none(clicks: Mask, *, distance_px: float) -> Mask:
-    """Grow nothing: train on the clicks alone.
-
-    Args:
-        clicks: sparse mask, (H, W) uint8, IGNORE_INDEX where unlabelled.
-        distance_px: has no say here, but is checked as everywhere.
-
-    Returns:
-        A copy of the clicks, (H, W) uint8.
-
-    Raises:
-        ValueError: `distance_px` is not above 0 and finite, or the mask is not (H, W) uint8.
+    Attributes:
+        distance_px: the longest link, in pixels, above 0. Between neighbours (up to 1.5 px) no
+            pixel lies, so the least that can grow anything is 2.
     """
-    _check(clicks, distance_px)
-    return clicks.copy()
+
+    distance_px: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse a length that is not above 0 and finite."""
+        require_positive("distance_px", self.distance_px)
 
 
-def link(clicks: Mask, *, distance_px: float) -> Mask:
+def link(clicks: Mask, image: Image, valid: Flags, settings: LinkSettings) -> Proposal:
     """Join all clicks of one class that are near each other by straight lines, one pixel wide.
 
     This is the KDTree way: whoever clicked twice on a field nearby has likely meant what lies
@@ -59,7 +46,8 @@ def link(clicks: Mask, *, distance_px: float) -> Mask:
       pixels (r + ⌊t·dr/n + ½⌋, c + ⌊t·dc/n + ½⌋), in exact integers. (Halves round down the rows
       and to the right, so a transposed tile is not always linked to the transposed result.)
     - A pixel that lines of two or more classes claim stays unlabelled.
-    - A clicked pixel keeps its class, and lines go on beyond it.
+    - A clicked pixel keeps its class, and lines go on beyond it, as beyond pixels without data.
+    - The trust is 1 everywhere: a line says nothing of one pixel that it does not say of all.
 
     Memory stays below about 300 MB on a 512² tile, dense clicks included: a class with more
     than four million pairs is linked displacement by displacement, to the same result, in time
@@ -67,49 +55,22 @@ def link(clicks: Mask, *, distance_px: float) -> Mask:
 
     Args:
         clicks: sparse mask, (H, W) uint8, IGNORE_INDEX where unlabelled.
-        distance_px: the longest link, in pixels, above 0. Between neighbours (up to 1.5 px) no
-            pixel lies, so the least that can grow anything is 2.
-
-    Returns:
-        Sparse mask, (H, W) uint8, with the linked pixels labelled too.
-
-    Raises:
-        ValueError: `distance_px` is not above 0 and finite, or the mask is not (H, W) uint8.
+        image: has no say here.
+        valid: has none either.
+        settings: how far links reach.
     """
-    _check(clicks, distance_px)
-    grown = clicks.copy()
     free = clicks == IGNORE_INDEX
     clicked = np.flatnonzero(~free)
-    if clicked.size in (0, clicks.size):
-        return grown
     ids = clicks.ravel()[clicked]
     class_ids = np.unique(ids).tolist()
     # No line is longer than the tile's diagonal.
-    reach = _squared(min(distance_px, math.hypot(*clicks.shape)))
+    reach = _squared(min(settings.distance_px, math.hypot(*clicks.shape)))
     lines = _lines(clicks.shape, [clicked[ids == class_id] for class_id in class_ids], reach)
     free &= lines.sum(axis=0, dtype=np.uint8) == 1
+    linked = np.full(clicks.shape, IGNORE_INDEX, np.uint8)
     for class_id, lines_of_class in zip(class_ids, lines, strict=True):
-        grown.ravel()[np.flatnonzero(lines_of_class & free)] = class_id
-    return grown
-
-
-GROWERS: Final[dict[str, Grower]] = {
-    "none": none,
-    "link": link,
-}
-
-
-def _check(clicks: Mask, distance_px: float) -> None:
-    if clicks.ndim != 2 or clicks.dtype != np.uint8:
-        raise ValueError(
-            f"got clicks of shape {clicks.shape} and type {clicks.dtype}, wanted (H, W) uint8: "
-            f"pass one tile's sparse mask, with {IGNORE_INDEX} where unlabelled"
-        )
-    if not (math.isfinite(distance_px) and distance_px > 0):
-        raise ValueError(
-            f"got distance_px={distance_px}, wanted a finite number of pixels above 0: give the "
-            f"longest distance to grow over, or choose the grower 'none'"
-        )
+        linked.ravel()[np.flatnonzero(lines_of_class & free)] = class_id
+    return Proposal(linked, np.ones(clicks.shape, np.float32))
 
 
 def _squared(distance_px: float) -> int:

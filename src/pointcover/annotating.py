@@ -1,0 +1,121 @@
+"""Annotating: one orthophoto's clicks, what grows from them, where labels are from, how sure."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pointcover.annotation_report import AnnotationReport
+from pointcover.annotations import Annotator, click, tile_generator
+from pointcover.growing import Grower, mark_sources
+from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
+from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
+from pointcover.tiles import Tile, TileReader, raster_path
+
+CLICKS: Final = "clicks"
+"""Rasters of the clicks alone: class ids, IGNORE_INDEX elsewhere."""
+
+MASKS: Final = "masks"
+"""Rasters of sparse masks: the clicks and what grew from them."""
+
+SOURCES: Final = "sources"
+"""Rasters of where labels are from: 0 none, 1 clicked, 2 grown."""
+
+CONFIDENCE: Final = "confidence"
+"""Rasters of how sure labels are, in 1/255: 0 where there is none, 255 at clicks."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """How a tile set is annotated."""
+
+    tiles: Path
+    """The folder of the tile set."""
+    out: Path
+    """The folder to write rasters below."""
+    size_px: int
+    classes: ClassTable
+    annotator: Annotator
+    budgets: Mapping[str, int]
+    """By tile id, as `tile_budgets` gives them."""
+    grower: Grower[Any]
+    growth: Any
+    """The grower's settings."""
+    seed: int
+
+
+def annotate_orthophoto(
+    annotation: Annotation, tiles: Sequence[Tile]
+) -> tuple[list[Tile], AnnotationReport]:
+    """Click on the tiles of one orthophoto in one split, and grow the clicks.
+
+    Writes four rasters, below CLICKS, MASKS, SOURCES and CONFIDENCE.
+
+    Args:
+        annotation: how.
+        tiles: of one orthophoto and split.
+
+    Returns:
+        The tiles with their pixels counted in the sparse masks, and what the labels cost.
+
+    Raises:
+        FileNotFoundError: a raster of the tile set is missing.
+        ValueError: it is damaged.
+    """
+    size_px, classes = annotation.size_px, annotation.classes
+    images = TileReader(annotation.tiles / "images", size_px, fill=0)
+    dense_masks = TileReader(annotation.tiles / "masks", size_px, fill=IGNORE_INDEX)
+    split, orthophoto = tiles[0].split, tiles[0].orthophoto
+    report = AnnotationReport(classes.names)
+    annotated = []
+    with ExitStack() as stack:
+        write = {
+            kind: stack.enter_context(writer)
+            for kind, writer in _writers(annotation, split, orthophoto).items()
+        }
+        for tile in tiles:
+            inside = (slice(0, tile.height), slice(0, tile.width))
+            dense = np.ascontiguousarray(dense_masks.read(tile)[0][inside])
+            image = np.ascontiguousarray(images.read(tile)[:, *inside])
+            clicks = click(
+                dense, annotation.budgets[tile.id], annotation.annotator,
+                tile_generator(annotation.seed, tile.id),
+            )  # fmt: skip
+            # The tile stage writes 0 in every band where an orthophoto has no data.
+            valid = np.asarray(image.any(axis=0))
+            grown = annotation.grower(clicks, image, valid, annotation.growth)
+            window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+            for kind, values in (
+                (CLICKS, clicks),
+                (MASKS, grown.mask),
+                (SOURCES, mark_sources(clicks, grown.mask)),
+                (CONFIDENCE, grown.confidence),
+            ):
+                write[kind].write(values[np.newaxis], window)
+            report.add(dense, clicks, grown.mask)
+            annotated.append(replace(tile, pixels=count_pixels(grown.mask, len(classes))))
+    return annotated, report
+
+
+def _writers(annotation: Annotation, split: str, orthophoto: str) -> dict[str, Any]:
+    """Give a writer for each kind of raster, on the grid of the orthophoto."""
+    like = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
+    mask = partial(write_mask, like=like, block_px=annotation.size_px, classes=annotation.classes)
+    number = partial(
+        write_geotiff, height=like.height, width=like.width, bands=1, crs=like.crs,
+        block_px=annotation.size_px, transform=like.transform, nodata=0,
+    )  # fmt: skip
+    paths = {
+        kind: raster_path(annotation.out / kind, split, orthophoto)
+        for kind in (CLICKS, MASKS, SOURCES, CONFIDENCE)
+    }
+    return {
+        CLICKS: mask(paths[CLICKS]),
+        MASKS: mask(paths[MASKS]),
+        SOURCES: number(paths[SOURCES], band_names=("source",)),
+        CONFIDENCE: number(paths[CONFIDENCE], band_names=("confidence",)),
+    }

@@ -1,0 +1,129 @@
+"""The annotate stage as a whole: every sampler and grower, its rasters, its workers."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import rasterio
+
+from pointcover.annotations import SAMPLERS
+from pointcover.growing import GROWERS
+from tests.imagery import load_stage, read_tree
+
+N = 255
+KINDS = ("clicks", "masks", "sources", "confidence")
+
+
+@pytest.fixture
+def tiled(project, monkeypatch):
+    """A project whose tiles are cut; example panels take their time and have tests elsewhere."""
+    monkeypatch.setattr(load_stage("annotate"), "draw_panel", lambda *_: None)
+    project.set({"points": 15})
+    project.run("download", "tile")
+    return project
+
+
+def read(project, kind, split="train", name="a"):
+    with rasterio.open(project.root / "data" / "sparse" / kind / split / f"{name}.tif") as file:
+        assert file.crs == "EPSG:2180"
+        return file.read(1)
+
+
+def check_rasters(project):
+    """Hold the four rasters of an orthophoto against each other; give them."""
+    clicks, masks, sources, confidence = (read(project, kind) for kind in KINDS)
+    clicked = clicks != N
+    assert clicked.any()
+    assert np.array_equal(masks[clicked], clicks[clicked])
+    assert np.array_equal(sources == 1, clicked)
+    assert np.array_equal(sources == 2, (masks != N) & ~clicked)
+    assert np.array_equal(confidence > 0, masks != N)
+    assert (confidence[clicked] == 255).all()
+    return clicks, masks, sources, confidence
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_clicks_on_what_the_dense_mask_says(tiled, sampler):
+    classes = json.loads((tiled.root / "data/tiles/tiles.json").read_text())["classes"]
+    positive = classes[1]["name"] if sampler == "positive" else None
+    tiled.set({
+        "annotate.sampler": sampler, "annotate.grower": "none", "annotate.positive_class": positive
+    })  # fmt: skip
+    tiled.run("annotate")
+    clicks = check_rasters(tiled)[0]
+    with rasterio.open(tiled.data / "masks" / "a.tif") as file:
+        dense = file.read(1)
+    assert np.array_equal(dense[clicks != N], clicks[clicks != N])
+    if positive:
+        assert set(clicks[clicks != N].tolist()) == {1}
+
+
+@pytest.mark.parametrize("grower", GROWERS)
+def test_every_grower_leaves_rasters_that_agree(tiled, grower):
+    # The masks are noise: clicks in a superpixel hardly agree.
+    tiled.set({"annotate.grower": grower, "annotate.superpixel.min_share": 0.3})
+    tiled.run("annotate")
+    _, masks, _, _ = check_rasters(tiled)
+    report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
+    assert report["labelled_pixels"] >= (masks != N).sum()
+    assert (report["grown_pixels"] > 0) == (grower != "none")
+    assert (tiled.root / "metrics/annotate/purity.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_workers_change_no_byte(tiled):
+    tiled.run("annotate")
+    alone = read_tree(tiled.root / "data/sparse")
+    tiled.set({"annotate.workers": 2})
+    tiled.run("annotate")
+    assert read_tree(tiled.root / "data/sparse") == alone
+
+
+def test_errors_of_the_annotator_are_counted(tiled):
+    tiled.set({"annotate.wrong_share": 0.5, "annotate.grower": "none"})
+    tiled.run("annotate")
+    report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
+    assert 0.3 < report["wrong_clicks"] / report["clicks"] < 0.7
+    assert report["purity"] == pytest.approx(1 - report["wrong_clicks"] / report["clicks"])
+
+
+@pytest.mark.parametrize(
+    ("unit", "points"), [("per_tile", 7), ("per_class", 7), ("percent", 2), ("total", 40)]
+)
+def test_a_unit_says_what_points_count(tiled, unit, points):
+    tiled.set({"annotate.unit": unit, "points": points, "annotate.grower": "none"})
+    tiled.run("annotate")
+    report = json.loads((tiled.root / "metrics/annotate.json").read_text())
+    tiles = sum(report[split]["tiles"] for split in ("train", "val"))
+    clicks = sum(report[split]["clicks"] for split in ("train", "val"))
+    classes = len(report["train"]["by_class"])
+    if unit == "total":
+        assert clicks == points
+    elif unit == "percent":
+        assert report["train"]["labelled_share"] == pytest.approx(0.02, abs=0.002)
+    else:
+        assert (
+            points * tiles * 0.9
+            <= clicks
+            <= points * tiles * (classes if unit == "per_class" else 1)
+        )
+
+
+def test_a_class_that_the_dataset_has_not_is_refused_with_those_it_has(tiled):
+    tiled.set({"annotate.sampler": "positive", "annotate.positive_class": "lava"})
+    assert "annotate.positive_class: got 'lava', wanted a class" in tiled.refusal("annotate")
+    tiled.set({
+        "annotate.sampler": "uniform", "annotate.positive_class": None,
+        "annotate.grower": "nearest", "annotate.nearest.class_radius_px": {"lava": 3},
+    })  # fmt: skip
+    assert "annotate.nearest.class_radius_px: got 'lava'" in tiled.refusal("annotate")
+
+
+def test_clicks_on_one_class_alone_are_warned_of(tiled, caplog):
+    names = json.loads((tiled.root / "data/tiles/tiles.json").read_text())["classes"]
+    tiled.set({
+        "annotate.sampler": "positive", "annotate.positive_class": names[0]["name"]
+    })  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        tiled.run("annotate")
+    assert "calls everything by it" in caplog.text
