@@ -1,4 +1,4 @@
-"""Simulate the annotator on train and val tiles, grow the clicks, and say what they cost."""
+"""Click on train and val tiles, simulated or for real, grow the clicks, say what they cost."""
 
 from pointcover.stage import run_stage  # first: says which package is missing
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, tile_budgets
+from pointcover.datasets.card import SPLITS
 from pointcover.figures import (
     draw_panel,
     draw_purity,
@@ -25,6 +26,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.params import AnnotateParams, Params
 from pointcover.publishing import publish_folder, publish_json
 from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
+from pointcover.vectors import Annotations, PlacementReport, read_annotations
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")
@@ -35,16 +37,27 @@ logger = logging.getLogger(__name__)
 
 
 def annotate(params: Params) -> None:
-    """Write data/sparse: four kinds of rasters and an index.csv; the test split gets none."""
+    """Write data/sparse: four kinds of rasters and an index.csv.
+
+    The test split gets real annotations where there are no dense masks to score on, else nothing.
+    """
     tile_set = read_tile_set(TILES / "tiles.json")
-    tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split != "test"]
+    tiles = read_index(TILES / "index.csv")
+    vectors = read_vectors(params, tile_set.classes)
+    has_masks = any(sum(tile.pixels) for tile in tiles)
+    check_labels(params, has_masks=has_masks, has_vectors=vectors is not None)
+    if has_masks:
+        tiles = [tile for tile in tiles if tile.split != "test"]
     annotator = make_annotator(params, tile_set.classes)
+    labelled = {tile.id: sum(tile.pixels) for tile in tiles}
     grower = GROWERS[params.annotate.grower]
     # Published lists put tiles of one orthophoto into several splits: a raster is written once.
     groups: dict[tuple[str, str], list[Tile]] = {}
     for tile in tiles:
         groups.setdefault((tile.split, tile.orthophoto), []).append(tile)
-    reports = {split: AnnotationReport(tile_set.classes.names) for split in ("train", "val")}
+    splits = [split for split in SPLITS if split != "test" or not has_masks]
+    reports = {split: AnnotationReport(tile_set.classes.names) for split in splits}
+    places = PlacementReport(vectors) if vectors else None
     annotated: list[Tile] = []
     with publish_folder(SPARSE) as out:
         annotation = Annotation(
@@ -53,7 +66,9 @@ def annotate(params: Params) -> None:
             size_px=tile_set.size_px,
             classes=tile_set.classes,
             annotator=annotator,
-            budgets=tile_budgets(annotator, {tile.id: sum(tile.pixels) for tile in tiles}),
+            budgets=tile_budgets(annotator, labelled) if annotator else {},
+            vectors=vectors,
+            all_touched=params.annotate.vectors.all_touched,
             grower=grower,
             growth=grower.settings(**growth_of(params.annotate, tile_set.classes)),
             seed=params.seed,
@@ -61,14 +76,20 @@ def annotate(params: Params) -> None:
         parts = Parallel(n_jobs=params.annotate.workers, return_as="generator")(
             delayed(annotate_orthophoto)(annotation, group) for group in groups.values()
         )
-        for part, report in tqdm(
+        for part, report, placed in tqdm(
             parts, "annotating", len(groups), unit="orthophoto", leave=False, disable=None
         ):
             annotated += part
             reports[part[0].split].include(report)
+            if places and placed:
+                places.include(placed)
+        if places:
+            places.check()
         write_index(out / "index.csv", annotated, tile_set.classes.names)
     summary = {split: report.summary() for split, report in reports.items()}
-    publish_json(METRICS, summary)
+    publish_json(METRICS, summary | ({"annotations": places.summary()} if places else {}))
+    if places:
+        logger.info("%s: %s", params.annotations, places.describe())
     draw_examples([tile for tile in annotated if tile.split == "train"], tile_set, summary["train"])
     for split, counts in summary.items():
         logger.info(
@@ -83,13 +104,46 @@ def annotate(params: Params) -> None:
         )
 
 
-def make_annotator(params: Params, classes: ClassTable) -> Annotator:
-    """Make the simulated annotator that params.yaml describes.
+def read_vectors(params: Params, classes: ClassTable) -> Annotations | None:
+    """Read the file of real annotations; None where `annotations` is a folder."""
+    path, settings = Path(params.annotations), params.annotate.vectors
+    if path.is_dir():
+        return None
+    return read_annotations(
+        path, classes, settings.column, settings.layer, ignore=settings.ignore,
+        codes=settings.codes or None,
+    )  # fmt: skip
+
+
+def check_labels(params: Params, *, has_masks: bool, has_vectors: bool) -> None:
+    """Check that labels can come from somewhere.
+
+    Raises:
+        ValueError: nobody clicks, or a simulated annotator has no dense mask to look at.
+    """
+    sampler = params.annotate.sampler
+    if sampler == "none" and not has_vectors:
+        raise ValueError(
+            f"annotate.sampler is 'none', and annotations ({params.annotations}) is no file: "
+            f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile"
+        )
+    if sampler != "none" and not has_masks:
+        raise ValueError(
+            f"annotate.sampler is {sampler!r}, but the dataset has no dense masks that a simulated "
+            f"annotator could look at: set annotate.sampler to none, and annotations to a "
+            f"GeoPackage, GeoJSON or Shapefile"
+        )
+
+
+def make_annotator(params: Params, classes: ClassTable) -> Annotator | None:
+    """Make the simulated annotator that params.yaml describes; None for sampler `none`.
 
     Raises:
         ValueError: `positive_class` is no class of the dataset.
     """
     settings = params.annotate
+    if settings.sampler == "none":
+        return None
     return Annotator(
         sampler=settings.sampler,
         unit=settings.unit,

@@ -38,7 +38,8 @@ def download(params: Params) -> None:
         logger.info("left out, as the card says: %s", ", ".join(card.leave_out))
     if without_card:
         say_what_was_inferred(card)
-    logger.info("%s: %d orthophotos with masks", params.dataset, len(pairs))
+    masks = "with masks" if card.masks else "without masks"
+    logger.info("%s: %d orthophotos %s", params.dataset, len(pairs), masks)
 
 
 def say_what_was_inferred(card: DatasetCard) -> None:

@@ -1,4 +1,4 @@
-"""Score the model on the dense masks of the test split, and draw what it gets right and wrong."""
+"""Score the model on the test split, and draw what it gets right and wrong."""
 
 from pointcover.stage import run_stage  # first: says which package is missing
 
@@ -32,6 +32,7 @@ from pointcover.publishing import publish_csv, publish_folder, publish_json, rea
 from pointcover.tiles import read_index
 
 TILES = Path("data/tiles")
+SPARSE = Path("data/sparse")
 MODELS = Path("models")
 ANNOTATION = Path("metrics/annotate.json")
 METRICS = Path("metrics/evaluate.json")
@@ -43,13 +44,27 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(params: Params) -> None:
-    """Write metrics/evaluate.json, the confusion matrix and panels; end the MLflow run."""
+    """Write metrics/evaluate.json, the confusion matrix and panels; end the MLflow run.
+
+    Scored are the dense masks; where the dataset has none, the real annotations of the test split,
+    which no training has seen.
+    """
     settings = params.evaluate
     model, checkpoint, digest = load_checkpoint(MODELS)
     classes, size_px = checkpoint.tile_set.classes, checkpoint.tile_set.size_px
     tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split == "test"]
     shown = {tile.id for tile in spread_evenly(tiles, settings.panels)}
-    test_set = TileDataset(tiles, TILES / "images", TILES / "masks", size_px)
+    has_masks = any(sum(tile.pixels) for tile in tiles)
+    if not has_masks:
+        tiles = [tile for tile in read_index(SPARSE / "index.csv") if tile.split == "test"]
+    if not any(sum(tile.pixels) for tile in tiles):
+        raise ValueError(
+            "the test split has neither dense masks nor real annotations to score on: annotate "
+            "test orthophotos too, or mend `split` in the card"
+        )
+    masks_folder = TILES / "masks" if has_masks else SPARSE / "clicks"
+    scored_on = "dense masks" if has_masks else "held-out annotations"
+    test_set = TileDataset(tiles, TILES / "images", masks_folder, size_px)
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
     confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -69,14 +84,14 @@ def evaluate(params: Params) -> None:
                 if tile.id in shown:
                     views = [
                         ("image", view_image(image)),
-                        ("dense mask", view_mask(mask, classes)),
+                        (scored_on, view_mask(mask, classes)),
                         ("prediction", view_mask(prediction, classes)),
                         ("errors (red)", view_errors(prediction, mask)),
                     ]
                     draw_panel(out / f"{tile.id}.png", f"{tile.id} ({tile.region})", views, classes)
         draw_confusion(out / "confusion.png", confusion, classes.names)
         progress.close()
-    result = scores(confusion, classes.names)
+    result = {"scored_on": scored_on} | scores(confusion, classes.names)
     publish_json(METRICS, result)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
     with tracking.resume_training_run(
@@ -87,7 +102,10 @@ def evaluate(params: Params) -> None:
         run.log_dict(result, "test.json")
         for picture in sorted(PANELS.glob("*.png"))[:MLFLOW_PANELS]:
             run.log_file(picture, "panels")
-    logger.info("test mIoU %.3f, accuracy %.3f", result["miou"] or 0, result["accuracy"] or 0)
+    logger.info(
+        "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
+        scored_on,
+    )  # fmt: skip
 
 
 def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:

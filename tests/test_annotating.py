@@ -2,14 +2,17 @@
 
 import json
 import logging
+import shutil
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 
 from pointcover.annotations import SAMPLERS
 from pointcover.growing import GROWERS
-from tests.imagery import load_stage, read_tree
+from tests.imagery import CRS, draw_image, load_stage, read_tree, write_raster
 
 N = 255
 KINDS = ("clicks", "masks", "sources", "confidence")
@@ -127,3 +130,108 @@ def test_clicks_on_one_class_alone_are_warned_of(tiled, caplog):
     with caplog.at_level(logging.WARNING):
         tiled.run("annotate")
     assert "calls everything by it" in caplog.text
+
+
+# Real annotations
+
+CLASSES = ("land", "water", "road")
+
+
+@pytest.fixture
+def surveyed(project):
+    """Three orthophotos side by side, and a GeoPackage with a point on every 20th row and column.
+
+    The class of a point at (row, column) is (row // 20 + column // 20) % 3.
+    """
+    points, names = [], []
+    for number, name in enumerate("abc"):
+        place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+        write_raster(project.data / "images" / f"{name}.tif", draw_image(100, 130), transform=place)
+        for row in range(10, 100, 20):
+            for col in range(10, 130, 20):
+                points.append(shapely.Point(*(place * (col + 0.5, row + 0.5))))
+                names.append(CLASSES[(row // 20 + col // 20) % 3])
+    path = project.root / "survey.gpkg"
+    geopandas.GeoDataFrame({"kind": names}, geometry=points, crs=CRS).to_file(path)
+    project.set({
+        "annotations": str(path), "annotate.vectors.column": "kind", "annotate.grower": "none",
+    })  # fmt: skip
+    return project
+
+
+def wanted_clicks():
+    clicks = np.full((100, 130), N, np.uint8)
+    rows, cols = np.meshgrid(range(10, 100, 20), range(10, 130, 20), indexing="ij")
+    clicks[rows, cols] = (rows // 20 + cols // 20) % 3
+    return clicks
+
+
+@pytest.mark.slow
+def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed):
+    shutil.rmtree(surveyed.data / "masks")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none", "annotate.grower": "link", "train.epochs": 1,
+                  "annotate.link.distance_px": 60})  # fmt: skip
+    surveyed.run("download", "tile", "annotate")
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
+        assert np.array_equal(read(surveyed, "clicks", split, name), wanted_clicks())
+    grown = [(read(surveyed, "sources", *where) == 2).sum() for where in (("train", "a"),
+                                                                      ("test", "c"))]  # fmt: skip
+    assert grown[0] > 0
+    assert grown[1] == 0  # what is scored on does not grow
+    report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
+    assert (report["annotations"]["features"], report["annotations"]["placed"]) == (90, 90)
+    assert report["train"]["purity"] is None  # nobody knows
+    surveyed.run("train", "evaluate")
+    scores = json.loads((surveyed.root / "metrics/evaluate.json").read_text())
+    assert scores["scored_on"] == "held-out annotations"
+    assert scores["pixels"] == 30
+
+
+def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monkeypatch):
+    monkeypatch.setattr(load_stage("annotate"), "draw_panel", lambda *_: None)
+    surveyed.set({"points": 1000})
+    for number, name in enumerate("abc"):
+        place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+        dense = np.full((100, 130), 2, np.uint8)
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.run("download", "tile", "annotate")
+    clicks = read(surveyed, "clicks")
+    real = wanted_clicks()
+    assert np.array_equal(clicks[real != N], real[real != N])
+    others = clicks[(real == N) & (clicks != N)]
+    assert others.size > 2000
+    assert set(others.tolist()) == {2}
+    assert not (surveyed.root / "data/sparse/clicks/test").exists()
+    report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
+    assert report["train"]["wrong_clicks"] == ((real != N) & (real != 2)).sum()
+
+
+@pytest.mark.parametrize(
+    ("card", "changes", "said"),
+    [
+        ({"masks": None}, {}, "the dataset has no dense masks that a simulated annotator could"),
+        ({}, {"annotate.sampler": "none", "annotations": "sources"}, "is 'none', and annotations"),
+    ],
+)
+def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, changes, said):
+    shutil.rmtree(surveyed.data / "masks")
+    if not card:
+        for number, name in enumerate("abc"):
+            place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+            zeros = np.zeros((100, 130), np.uint8)
+            write_raster(surveyed.data / "masks" / f"{name}.tif", zeros, transform=place)
+    surveyed.write_card(**card)
+    surveyed.set(changes)
+    assert said in surveyed.refusal("download", "tile", "annotate")
+
+
+@pytest.mark.slow
+def test_a_test_split_with_nothing_to_score_on_is_refused(surveyed):
+    shutil.rmtree(surveyed.data / "masks")
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    table[table.geometry.x < 500_200].to_file(surveyed.root / "survey.gpkg")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none", "train.epochs": 1})
+    message = surveyed.refusal("download", "tile", "annotate", "train", "evaluate")
+    assert "neither dense masks nor real annotations to score on" in message

@@ -49,7 +49,7 @@ def test_params_allow_exactly_the_samplers_and_growers_there_are():
     from pointcover.annotations import SAMPLERS, UNITS
     from pointcover.growing import GROWERS
 
-    assert allowed(AnnotateParams, "sampler") == set(SAMPLERS)
+    assert allowed(AnnotateParams, "sampler") == {*SAMPLERS, "none"}
     assert allowed(AnnotateParams, "unit") == set(UNITS)
     assert allowed(AnnotateParams, "grower") == set(GROWERS)
 
@@ -72,7 +72,7 @@ def test_one_message_tells_every_fault(refusal):
         "  - tile.size_px: got 100, wanted a whole number, at least 64, at most 4096, "
         "a multiple of 32",
         "  - annotate.sampler: got 'random', allowed: 'uniform', 'equal', 'proportional', "
-        "'spread', 'boundary', 'interior', 'scribbles', 'positive' or 'dense'",
+        "'spread', 'boundary', 'interior', 'scribbles', 'positive', 'dense' or 'none'",
         "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
         "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
     ]

@@ -11,10 +11,11 @@ import numpy as np
 
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, click, tile_generator
-from pointcover.growing import Grower, mark_sources
+from pointcover.growing import GROWERS, Grower, NoSettings, mark_sources
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
 from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
+from pointcover.vectors import Annotations, PlacementReport
 
 CLICKS: Final = "clicks"
 """Rasters of the clicks alone: class ids, IGNORE_INDEX elsewhere."""
@@ -39,9 +40,13 @@ class Annotation:
     """The folder to write rasters below."""
     size_px: int
     classes: ClassTable
-    annotator: Annotator
+    annotator: Annotator | None
+    """Who simulates clicks from dense masks; None where the annotations are all there is."""
     budgets: Mapping[str, int]
     """By tile id, as `tile_budgets` gives them."""
+    vectors: Annotations | None
+    """Real annotations; where a simulated click has another class, the real one counts."""
+    all_touched: bool
     grower: Grower[Any]
     growth: Any
     """The grower's settings."""
@@ -50,8 +55,10 @@ class Annotation:
 
 def annotate_orthophoto(
     annotation: Annotation, tiles: Sequence[Tile]
-) -> tuple[list[Tile], AnnotationReport]:
+) -> tuple[list[Tile], AnnotationReport, PlacementReport | None]:
     """Click on the tiles of one orthophoto in one split, and grow the clicks.
+
+    Clicks of the test split, which only real annotations give, do not grow: they are scored on.
 
     Writes four rasters, below CLICKS, MASKS, SOURCES and CONFIDENCE.
 
@@ -60,7 +67,8 @@ def annotate_orthophoto(
         tiles: of one orthophoto and split.
 
     Returns:
-        The tiles with their pixels counted in the sparse masks, and what the labels cost.
+        The tiles with their pixels counted in the sparse masks, what the labels cost, and where
+        the real annotations came to lie.
 
     Raises:
         FileNotFoundError: a raster of the tile set is missing.
@@ -72,6 +80,11 @@ def annotate_orthophoto(
     split, orthophoto = tiles[0].split, tiles[0].orthophoto
     report = AnnotationReport(classes.names)
     annotated = []
+    placement, places = None, None
+    if annotation.vectors:
+        places = PlacementReport(annotation.vectors)
+        grid = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
+        placement = annotation.vectors.place(grid, places, all_touched=annotation.all_touched)
     with ExitStack() as stack:
         write = {
             kind: stack.enter_context(writer)
@@ -81,14 +94,20 @@ def annotate_orthophoto(
             inside = (slice(0, tile.height), slice(0, tile.width))
             dense = np.ascontiguousarray(dense_masks.read(tile)[0][inside])
             image = np.ascontiguousarray(images.read(tile)[:, *inside])
-            clicks = click(
-                dense, annotation.budgets[tile.id], annotation.annotator,
-                tile_generator(annotation.seed, tile.id),
-            )  # fmt: skip
+            window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+            clicks = np.full(dense.shape, IGNORE_INDEX, np.uint8)
+            if annotation.annotator and split != "test":
+                generator = tile_generator(annotation.seed, tile.id)
+                clicks = click(dense, annotation.budgets[tile.id], annotation.annotator, generator)
+            if placement:
+                real = placement.burn(window)
+                clicks = np.where(real != IGNORE_INDEX, real, clicks)
             # The tile stage writes 0 in every band where an orthophoto has no data.
             valid = np.asarray(image.any(axis=0))
-            grown = annotation.grower(clicks, image, valid, annotation.growth)
-            window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+            if split == "test":
+                grown = GROWERS["none"](clicks, image, valid, NoSettings())
+            else:
+                grown = annotation.grower(clicks, image, valid, annotation.growth)
             for kind, values in (
                 (CLICKS, clicks),
                 (MASKS, grown.mask),
@@ -98,7 +117,7 @@ def annotate_orthophoto(
                 write[kind].write(values[np.newaxis], window)
             report.add(dense, clicks, grown.mask)
             annotated.append(replace(tile, pixels=count_pixels(grown.mask, len(classes))))
-    return annotated, report
+    return annotated, report, places
 
 
 def _writers(annotation: Annotation, split: str, orthophoto: str) -> dict[str, Any]:

@@ -106,8 +106,9 @@ class Cutting:
                 is unknown, or no pixel is labelled.
         """
         image_reader = RasterReader(source / pair.image)
-        mask_reader = RasterReader(source / pair.mask)
-        grid = _common_grid(image_reader.info(), mask_reader.info(), card, downsample)
+        mask_reader = RasterReader(source / pair.mask) if pair.mask else None
+        mask_info = mask_reader.info() if mask_reader else image_reader.info()
+        grid = _common_grid(image_reader.info(), mask_info, card, downsample)
         classes = card.class_table()
         tiles = []
         with ExitStack() as stack:
@@ -152,7 +153,7 @@ class Cutting:
                     self.constant.append(tile_id)
                 if split == "train":
                     self.train.add(image, valid)
-            if tiles and not any(sum(tile.pixels) for tile in tiles):
+            if mask_reader and tiles and not any(sum(tile.pixels) for tile in tiles):
                 raise ValueError(
                     f"{mask_reader.path} labels no pixel: all are {_unlabelled(card)}, or outside "
                     f"the image's data. Leave the pair out, or mend the card's `classes`"
@@ -222,8 +223,8 @@ def _common_grid(
 
 
 def _blocks(
-    image_reader: RasterReader, mask_reader: RasterReader, card: DatasetCard, grid: RasterInfo,
-    size_px: int, downsample: int,
+    image_reader: RasterReader, mask_reader: RasterReader | None, card: DatasetCard,
+    grid: RasterInfo, size_px: int, downsample: int,
 ) -> Iterator[tuple[Window, Image, Mask, npt.NDArray[np.bool_]]]:  # fmt: skip
     """Read a pair tile by tile: window on the tiles' grid, image, dense mask, valid pixels.
 
@@ -233,7 +234,10 @@ def _blocks(
         height = min(size_px, grid.height - top)
         strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
         image, valid = _read_image(image_reader, strip, card)
-        mask = _read_mask(mask_reader, strip, card)
+        mask = (
+            _read_mask(mask_reader, strip, card) if mask_reader
+            else np.full(valid.shape, IGNORE_INDEX, np.uint8)
+        )  # fmt: skip
         mask[~valid] = IGNORE_INDEX
         image = shrink_image(image, downsample)
         valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)

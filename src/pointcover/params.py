@@ -81,12 +81,22 @@ class RandomWalkerParams(Section):
     cell_px: Annotated[int, Field(strict=True, ge=1, le=16)]
 
 
+class VectorParams(Section):
+    """How a file of real annotations says classes."""
+
+    column: Annotated[str, Field(min_length=1)]
+    layer: str | None
+    all_touched: bool
+    ignore: tuple[str | int, ...]
+    codes: dict[str | int, str]
+
+
 class AnnotateParams(Section):
     """Which simulated annotator clicks, and how clicks grow into areas."""
 
     sampler: Literal[
         "uniform", "equal", "proportional", "spread", "boundary", "interior", "scribbles",
-        "positive", "dense",
+        "positive", "dense", "none",
     ]  # fmt: skip
     unit: Literal["per_tile", "per_class", "percent", "total"]
     boundary_px: Annotated[float, Field(ge=1, le=4096)]
@@ -100,6 +110,7 @@ class AnnotateParams(Section):
     superpixel: SuperpixelParams
     geodesic: GeodesicParams
     random_walker: RandomWalkerParams
+    vectors: VectorParams
     workers: Annotated[int, Field(strict=True, ge=-1, le=256)]
 
     @model_validator(mode="after")
@@ -152,6 +163,7 @@ class Params(Section):
 
     dataset: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
+    annotations: Annotated[str, Field(min_length=1)]
     points: Count
     seed: Seed
     synthetic: SyntheticParams

@@ -31,12 +31,12 @@ def report(metrics: Path) -> str:
     lines = [
         "",
         f"Labels    {labels['clicks']} clicks in {labels['tiles']} train tiles, "
-        f"{labels['grown_pixels']} pixels grown from them: {labels['labelled_share']:.2%} of the "
-        f"pixels",
+        f"{labels['grown_pixels']} pixels grown from them: "
+        f"{_percent(labels['labelled_share'])} of the pixels",
         f"Training  kept epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
         f"sparse validation labels",
-        f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on dense "
-        f"masks",
+        f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on "
+        f"{test['scored_on']}",
         "",
         f"  {'class':{width}}  " + "  ".join(f"{column:>9}" for column in COLUMNS),
         *(
@@ -51,6 +51,10 @@ def report(metrics: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{share:.2%}"
 
 
 def _shown(value: float | None) -> str:

@@ -596,6 +596,13 @@ class PlacementReport:
         self.placed[owners[kept]] = True
         self.conflicting[owners[lost]] = True
 
+    def include(self, other: "PlacementReport") -> None:
+        """Add what another report counted of other orthophotos."""
+        for name in ("inside", "burned", "placed", "conflicting"):
+            setattr(self, name, getattr(self, name) | getattr(other, name))
+        self.conflict_pixels += other.conflict_pixels
+        self._example = other._example
+
     def check(self) -> None:
         """Check that there is anything to learn from.
 

@@ -58,8 +58,9 @@ class DatasetCard(Section):
     """All that a dataset is.
 
     `images` and `masks` are globs, relative to the dataset's folder. An image and a mask are a
-    pair where the stars of both globs stand for the same text. A card file may begin from another
-    one (`extends`, see `load_card`).
+    pair where the stars of both globs stand for the same text. Without `masks` there are no dense
+    masks: labels come from a vector file (`annotations` in params.yaml). A card file may begin
+    from another one (`extends`, see `load_card`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,7 +75,7 @@ class DatasetCard(Section):
     binarise_at: Annotated[int, Field(ge=1, le=255)] | None = None
     # The files
     images: Annotated[str, Field(min_length=1)]
-    masks: Annotated[str, Field(min_length=1)]
+    masks: Annotated[str, Field(min_length=1)] | None = None
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 3)
     value_range: tuple[float, float] | None = None
     gsd_m: Annotated[float, Field(gt=0)] | None = None
@@ -101,13 +102,15 @@ class DatasetCard(Section):
             self.colour_ids()
         else:
             self.value_ids()
-        for key, glob in (("images", self.images), ("masks", self.masks)):
+        for key, glob in (("images", self.images), ("masks", self.masks or "*")):
             if Path(glob).is_absolute() or ".." in Path(glob).parts or set(glob) & set("?["):
                 raise ValueError(
                     f"{key} {glob!r} must be a path below the dataset's folder, with stars as its "
                     f"only wildcards"
                 )
-        if self.images.count("*") != self.masks.count("*") or "*" not in self.images:
+        if "*" not in self.images:
+            raise ValueError(f"images {self.images!r} must hold stars, at least one")
+        if self.masks is not None and self.images.count("*") != self.masks.count("*"):
             raise ValueError(
                 f"images {self.images!r} and masks {self.masks!r} must hold the same number of "
                 f"stars, at least one: what the stars stand for pairs a mask with its image"
@@ -201,12 +204,12 @@ class DatasetCard(Section):
 
 @dataclass(frozen=True)
 class Pair:
-    """An orthophoto and its dense mask: paths relative to the dataset's folder."""
+    """An orthophoto and its dense mask, if it has one: paths relative to the dataset's folder."""
 
     name: str
     region: str
     image: str
-    mask: str
+    mask: str | None
 
 
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:
@@ -297,18 +300,23 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     """
     images, masks = (
         {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
+        if glob is not None else {}
         for glob in (card.images, card.masks)
-    )
+    )  # fmt: skip
     if not images:
         raise ValueError(
             f"no file in {folder} matches images {card.images!r}: check the card's globs and "
             f"`source` in params.yaml. {card.instructions}".rstrip()
         )
-    alone = [
-        f"{folder / files[key]} has no {other}"
-        for files, others, other in ((images, masks, "mask"), (masks, images, "image"))
-        for key in sorted(files.keys() - others.keys())
-    ]
+    alone = (
+        []
+        if card.masks is None
+        else [
+            f"{folder / files[key]} has no {other}"
+            for files, others, other in ((images, masks, "mask"), (masks, images, "image"))
+            for key in sorted(files.keys() - others.keys())
+        ]
+    )
     if alone:
         raise ValueError(
             "\n  - ".join(
@@ -325,7 +333,7 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
             name=re.sub(r"[^\w.-]+", "_", "-".join(filter(None, key))),
             region=_region_of(card, images[key]),
             image=images[key],
-            mask=masks[key],
+            mask=masks.get(key),
         )
         for key in images
     ]

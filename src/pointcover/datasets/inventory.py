@@ -48,7 +48,8 @@ def write_inventory(
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
     entries = [
         asdict(pair)
-        | {"image_sha256": sha256(folder / pair.image), "mask_sha256": sha256(folder / pair.mask)}
+        | {"image_sha256": sha256(folder / pair.image)}
+        | ({"mask_sha256": sha256(folder / pair.mask)} if pair.mask else {})
         for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
     ]
     publish_json(
