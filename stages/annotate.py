@@ -90,7 +90,8 @@ def annotate(params: Params) -> None:
     publish_json(METRICS, summary | ({"annotations": places.summary()} if places else {}))
     if places:
         logger.info("%s: %s", params.annotations, places.describe())
-    draw_examples([tile for tile in annotated if tile.split == "train"], tile_set, summary["train"])
+    shown = [tile for tile in annotated if tile.split == "train"]
+    draw_examples(shown, tile_set, summary["train"], has_masks=has_masks)
     for split, counts in summary.items():
         logger.info(
             "%s: %d clicks in %d tiles, %d grown pixels", split, counts["clicks"],
@@ -185,12 +186,14 @@ def class_id_of(name: str | None, classes: ClassTable, key: str) -> int | None:
     return classes.names.index(name)
 
 
-def draw_examples(tiles: list[Tile], tile_set: TileSet, labels: dict[str, object]) -> None:
+def draw_examples(
+    tiles: list[Tile], tile_set: TileSet, labels: dict[str, object], *, has_masks: bool
+) -> None:
     """Draw what the annotator saw, clicked and got for a few tiles, and how right it is."""
     classes, size_px = tile_set.classes, tile_set.size_px
     images = TileReader(TILES / "images", size_px, fill=0)
-    kinds = {
-        "dense mask": TileReader(TILES / "masks", size_px, IGNORE_INDEX),
+    dense = {"dense mask": TileReader(TILES / "masks", size_px, IGNORE_INDEX)} if has_masks else {}
+    kinds = dense | {
         "clicks": TileReader(SPARSE / CLICKS, size_px, IGNORE_INDEX),
         "sparse mask": TileReader(SPARSE / MASKS, size_px, IGNORE_INDEX),
     }

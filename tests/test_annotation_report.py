@@ -126,7 +126,7 @@ def read_sparse(project, kind, split, name):
 
 
 def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, monkeypatch):
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_: None)
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
     project.run("download", "tile")
     clicks = {}
     for points in (5, 20):

@@ -186,7 +186,7 @@ def test_published_lists_are_followed_to_the_tile_and_the_rest_is_counted(listed
 def test_tiles_of_one_orthophoto_in_turn_on_both_sides_all_keep_their_clicks(listed, monkeypatch):
     write_lists(listed.data, train=["a_0", "a_3"], val=["a_1", "a_4"], test=["b_1"])
     listed.set({"points": 5, "annotate.unit": "per_class"})
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_: None)
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
     listed.run("download", "tile", "annotate")
     sparse = listed.root / "data" / "sparse"
     clicks = TileReader(sparse / "clicks", 64, 255)
