@@ -37,7 +37,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.losses import Loss, partial_cross_entropy
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
-from pointcover.raster import RasterReader, lay_grid, north_up, write_geotiff, write_mask
+from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 
 SIZE, CLASSES = 512, 5
@@ -155,7 +155,11 @@ def compare_reading(quick: bool) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = raster_path(folder / "images", "train", "sheet")
-        windows = lay_grid(side, side, SIZE)
+        windows = [
+            Window(col, row, SIZE, SIZE)
+            for row in range(0, side, SIZE)
+            for col in range(0, side, SIZE)
+        ]
         with write_geotiff(
             path, height=side, width=side, bands=3, block_px=SIZE, crs=None,
             transform=north_up(0, 0, 0.25),

@@ -38,20 +38,21 @@ EIGHT_BIT: Final = (0.0, 255.0)
 
 @dataclass
 class Statistics:
-    """Sums over pixels that hold data, by band, for mean and standard deviation."""
+    """Values of pixels that hold data, counted by band, for mean and standard deviation.
 
-    count: int = 0
-    total: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    squares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    Counts of the 256 values are exact in any order of tiles, and fast: sums of squares in float64
+    took half of the time of tiling.
+    """
+
+    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 256), np.int64))
+    """(bands, 256)."""
 
     def add(self, image: Image, valid: npt.NDArray[np.bool_]) -> None:
         """Count the valid pixels of a (bands, H, W) image."""
-        values = image[:, valid].astype(np.float64)
-        if not self.total.size:
-            self.total, self.squares = np.zeros(len(image)), np.zeros(len(image))
-        self.count += values.shape[1]
-        self.total += values.sum(axis=1)
-        self.squares += np.square(values).sum(axis=1)
+        values = image.reshape(len(image), -1) if valid.all() else image[:, valid]
+        if not len(self.counts):
+            self.counts = np.zeros((len(image), 256), np.int64)
+        self.counts += np.stack([np.bincount(band, minlength=256) for band in values])
 
     def mean(self) -> tuple[float, ...]:
         """Mean by band, in units of the tiles (0 to 255).
@@ -59,18 +60,19 @@ class Statistics:
         Raises:
             ValueError: nothing was counted.
         """
-        if not self.count:
+        if not self.counts.any():
             raise ValueError(
                 "no pixel of the train split holds data: mend `split` in the card, or the images' "
                 "nodata"
             )
-        return tuple(float(value) for value in self.total / self.count)
+        totals = self.counts @ np.arange(256)
+        return tuple(float(total) for total in totals / self.counts.sum(axis=1))
 
     def std(self) -> tuple[float, ...]:
         """Standard deviation by band; 1 for a constant band, so that division stays defined."""
-        variance = self.squares / self.count - np.square(self.total / self.count)
-        deviations = np.sqrt(np.maximum(variance, 0))
-        return tuple(float(value) if value > 0 else 1.0 for value in deviations)
+        distances = np.square(np.arange(256) - np.array(self.mean())[:, np.newaxis])
+        variances = (self.counts * distances).sum(axis=1) / self.counts.sum(axis=1)
+        return tuple(float(value) if value > 0 else 1.0 for value in np.sqrt(variances))
 
 
 @dataclass
@@ -149,7 +151,7 @@ class Cutting:
                         count_pixels(mask, len(classes)),
                     )
                 )  # fmt: skip
-                if (image.min(axis=(1, 2)) == image.max(axis=(1, 2))).all():
+                if (image == image[:, :1, :1]).all():
                     self.constant.append(tile_id)
                 if split == "train":
                     self.train.add(image, valid)

@@ -129,7 +129,13 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
     """
     mask = np.full(values.shape, IGNORE_INDEX, np.uint8)
     unknown = []
-    for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+    if values.dtype == np.uint8:  # counting is a tenth of the time of sorting
+        counts = np.bincount(values.ravel(), minlength=256)
+        found = np.flatnonzero(counts)
+        counts = counts[found]
+    else:
+        found, counts = np.unique(values, return_counts=True)
+    for value, count in zip(found, counts, strict=True):
         # A number with a fraction is found in no table of whole ones, and NaN in none at all.
         class_id = ids.get(value.item())
         if class_id is None:
