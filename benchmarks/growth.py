@@ -17,7 +17,7 @@ cent of those are right (purity).
 from functools import partial
 
 import numpy as np
-from clicks import SIZE, best_ms, make_annotator, make_mask
+from clicks import SIZE, best_ms, make_annotator, make_mask, print_header, report
 from scipy.spatial import cKDTree
 from skimage.segmentation import random_walker
 
@@ -65,13 +65,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     uniform, per_class = (make_annotator("uniform", unit) for unit in ("per_tile", "per_class"))
     mask = make_mask(generator)
-    counts = ", ".join(f"{share:.1%}" for share in np.bincount(mask.ravel()) / mask.size)
-    print(f"one {SIZE}² tile, class shares {counts}\n")
-    print(f"{'ms':34}{'simple':>10}{'ours':>10}{'ratio':>8}")
-
-    def report(name: str, simple: float, ours: float) -> None:
-        print(f"{name:34}{simple:10.2f}{ours:10.2f}{simple / ours:7.0f}x")
-
+    print_header(mask)
     image, dense = draw_orthophoto(SIZE, np.random.default_rng([0, 1]))
     valid = np.ones(dense.shape, bool)
     for points, distance_px in ((100, 30), (500, 20)):
@@ -96,8 +90,9 @@ def main() -> None:
         for points in BUDGETS:
             clicks = click(dense, points, uniform, np.random.default_rng(0))
             grow = partial(grower, clicks, image, valid, grower.settings())
-            added = (grow().mask != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
-            right = (grow().mask == dense)[added].mean() if added.any() else np.nan
+            grown = grow().mask
+            added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
+            right = (grown == dense)[added].mean() if added.any() else np.nan
             figures += f"{best_ms(grow, 5):8.1f}{100 * added.mean():6.1f}{100 * right:6.1f}"
         print(f"{name:24}{figures}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pointcover.cutting import EIGHT_BIT, Cutting
-from pointcover.datasets.card import SPLITS
+from pointcover.datasets.card import SPLITS, shorten
 from pointcover.datasets.inventory import read_inventory
 from pointcover.params import Params
 from pointcover.publishing import publish_folder, publish_json
@@ -69,9 +69,8 @@ def check_splits(tiles: Sequence[Tile], sides: Mapping[str, str]) -> None:
     """
     absent = sorted(sides.keys() - {tile.id for tile in tiles} - {tile.region for tile in tiles})
     if absent:
-        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         raise ValueError(
-            f"the card's `split` lists tiles that were not cut: {', '.join(absent[:5])}{more}. A "
+            f"the card's `split` lists tiles that were not cut: {shorten(absent, 5)}. A "
             f"tile is called <orthophoto>_<k>, counted row by row: add the orthophotos, or mend "
             f"the lists or the card's `tile_px`"
         )

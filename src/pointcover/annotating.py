@@ -13,7 +13,7 @@ from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, click, tile_generator
 from pointcover.growing import GROWERS, Grower, NoSettings, mark_sources
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
-from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
+from pointcover.raster import RasterInfo, RasterReader, Window, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 from pointcover.vectors import Annotations, PlacementReport
 
@@ -80,15 +80,15 @@ def annotate_orthophoto(
     split, orthophoto = tiles[0].split, tiles[0].orthophoto
     report = AnnotationReport(classes.names)
     annotated = []
+    grid = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
     placement, places = None, None
     if annotation.vectors:
         places = PlacementReport(annotation.vectors)
-        grid = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
         placement = annotation.vectors.place(grid, places, all_touched=annotation.all_touched)
     with ExitStack() as stack:
         write = {
             kind: stack.enter_context(writer)
-            for kind, writer in _writers(annotation, split, orthophoto).items()
+            for kind, writer in _writers(annotation, grid, split, orthophoto).items()
         }
         for tile in tiles:
             inside = (slice(0, tile.height), slice(0, tile.width))
@@ -120,13 +120,14 @@ def annotate_orthophoto(
     return annotated, report, places
 
 
-def _writers(annotation: Annotation, split: str, orthophoto: str) -> dict[str, Any]:
+def _writers(
+    annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
+) -> dict[str, Any]:
     """Give a writer for each kind of raster, on the grid of the orthophoto."""
-    like = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
-    mask = partial(write_mask, like=like, block_px=annotation.size_px, classes=annotation.classes)
+    mask = partial(write_mask, like=grid, block_px=annotation.size_px, classes=annotation.classes)
     number = partial(
-        write_geotiff, height=like.height, width=like.width, bands=1, crs=like.crs,
-        block_px=annotation.size_px, transform=like.transform, nodata=0,
+        write_geotiff, height=grid.height, width=grid.width, bands=1, crs=grid.crs,
+        block_px=annotation.size_px, transform=grid.transform, nodata=0,
     )  # fmt: skip
     paths = {
         kind: raster_path(annotation.out / kind, split, orthophoto)

@@ -6,7 +6,6 @@ which then breaks the checksum.
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -23,6 +22,8 @@ import requests
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
+
+from pointcover.publishing import digest
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +151,7 @@ def parse_checksum(checksum: str) -> tuple[str, str]:
 
 
 def _digest(path: Path, algorithm: str) -> str | None:
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+    return digest(path, algorithm) if path.exists() else None
 
 
 def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None:

@@ -99,8 +99,13 @@ def read_json(path: Path) -> Any:
 
 def sha256(path: Path) -> str:
     """Give the SHA-256 of a file as 64 hexadecimal digits."""
+    return digest(path, "sha256")
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """Give the digest of a file, by an algorithm that hashlib names, in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def flush_to_disk(path: Path) -> None:

@@ -1,7 +1,6 @@
 """The tile set on disk: its tiles and their index, and what all tiles share."""
 
 import csv
-import io
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from pointcover.datasets.card import Split
 from pointcover.labels import ClassTable, format_colour, parse_colour
-from pointcover.publishing import publish_json, publish_text, read_json
+from pointcover.publishing import publish_csv, publish_json, read_json
 from pointcover.raster import RasterReader, Window
 
 _COLUMNS = ("tile", "orthophoto", "region", "split", "row_off", "col_off", "height", "width")
@@ -98,15 +97,15 @@ def read_tile_set(path: Path) -> TileSet:
 
 def write_index(path: Path, tiles: Iterable[Tile], names: Sequence[str]) -> None:
     """Write one row a tile, with a column of labelled pixels for each class name."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(_PIXELS + name for name in names)])
-    for tile in tiles:
-        place = (tile.row_off, tile.col_off, tile.height, tile.width)
-        writer.writerow(
-            [tile.id, tile.orthophoto, tile.region, tile.split, *place, *tile.pixels]
-        )  # fmt: skip
-    publish_text(path, text.getvalue())
+    publish_csv(
+        path,
+        [*_COLUMNS, *(_PIXELS + name for name in names)],
+        (
+            [tile.id, tile.orthophoto, tile.region, tile.split, tile.row_off, tile.col_off,
+             tile.height, tile.width, *tile.pixels]
+            for tile in tiles
+        ),
+    )  # fmt: skip
 
 
 def read_index(path: Path) -> list[Tile]:

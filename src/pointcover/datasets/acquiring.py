@@ -1,6 +1,5 @@
 """Acquiring: a dataset's files, drawn, found in `source`, or downloaded."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pointcover.datasets.card import DatasetCard, Download
 from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
 from pointcover.downloads import archive_cache, fetch_archive, parse_checksum
 from pointcover.labels import IGNORE_INDEX
+from pointcover.publishing import digest
 from pointcover.raster import Window, north_up, write_geotiff
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -140,8 +140,7 @@ def require_checksum(archive: Path, checksum: str) -> None:
         ValueError: its checksum is another one.
     """
     algorithm, wanted = parse_checksum(checksum)
-    with archive.open("rb") as file:
-        got = hashlib.file_digest(file, algorithm).hexdigest()
+    got = digest(archive, algorithm)
     if got != wanted:
         raise ValueError(
             f"{archive} has {algorithm} {got}, wanted {wanted}: it is damaged, cut short or "
