@@ -53,7 +53,7 @@ def train(params: Params) -> None:
     crops = train_loader(
         train_set, crop_px=settings.crop_px, zoom=settings.zoom,
         colour_jitter=settings.colour_jitter, bands=bands, batch_size=settings.batch_size,
-        workers=settings.workers, seed=params.seed,
+        workers=settings.workers, seed=params.seed, balance=settings.balance,
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
     root = tracking.project_root()

@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -15,12 +17,16 @@ from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
 
 Batch = tuple[Tensor, Tensor]
+Balance = Literal["none", "region", "class"]
 Draw = tuple[int, int]
 """A sample of an epoch: (epoch, number). Augmentation is seeded by it, so workers play no part."""
 
 
 SCALE = 1
 """Sets the draw of a crop's scale apart from the draws of its augmentation."""
+
+PLACE = 2
+"""Sets the draw of a crop's tile apart from both."""
 
 
 class TileDataset(Dataset[Batch]):
@@ -62,15 +68,16 @@ class TileDataset(Dataset[Batch]):
 
 
 class CropDataset(Dataset[Batch]):
-    """Augmented crops around tiles: as many of each tile in an epoch as cover its area once.
+    """Augmented crops around tiles: as many in an epoch as cover the area of all once.
 
     A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
     than what a crop shows is padded.
     """
 
     def __init__(
-        self, tiles: TileDataset, augmentation: Augmentation, seed: int, zoom: float = 1
-    ) -> None:
+        self, tiles: TileDataset, augmentation: Augmentation, seed: int, zoom: float = 1,
+        balance: Balance = "none",
+    ) -> None:  # fmt: skip
         """Take tiles and the augmentation that crops them.
 
         Args:
@@ -79,6 +86,7 @@ class CropDataset(Dataset[Batch]):
             seed: of the experiment.
             zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground,
                 all scales alike (log-uniform); 1 leaves the scale alone.
+            balance: see `tile_shares`; `none` takes each tile as often as covers it once.
         """
         self._tiles = tiles
         self._augmentation = augmentation
@@ -89,6 +97,7 @@ class CropDataset(Dataset[Batch]):
             for place, tile in enumerate(tiles.tiles)
             for _ in range(max(1, round(tile.height * tile.width / augmentation.crop_px**2)))
         ]
+        self._shares = None if balance == "none" else tile_shares(tiles.tiles, balance)
 
     def __len__(self) -> int:
         """Count the crops of an epoch."""
@@ -100,14 +109,42 @@ class CropDataset(Dataset[Batch]):
         seed = sample_seed(self._seed, epoch, number)
         scale = self._zoom ** np.random.default_rng([seed, SCALE]).uniform(-1, 1)
         side_px = round(self._augmentation.crop_px * scale)
-        image, mask, _, _ = self._tiles.read_around(
-            self._places[number], max(side_px, self._tiles.size_px)
-        )
+        place = self._places[number]
+        if self._shares is not None:
+            draw_place = np.random.default_rng([seed, PLACE])
+            place = int(draw_place.choice(len(self._shares), p=self._shares))
+        image, mask, _, _ = self._tiles.read_around(place, max(side_px, self._tiles.size_px))
         height, width = (max(side, side_px) for side in mask.shape)
         crop, crop_mask = self._augmentation(
             pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed
         )
         return torch.from_numpy(crop), torch.from_numpy(crop_mask)
+
+
+def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
+    """Give the share of the crops that each tile gets.
+
+    Args:
+        tiles: with their regions, sizes and labelled pixels by class.
+        balance: `region` gives each region as many crops, its tiles by their area: regions whose
+            GSD is fine would have most of them otherwise. `class` draws a class, each alike, then
+            a tile by the labelled pixels of that class that it holds (rare class sampling, Hoyer
+            et al., DAFormer, CVPR 2022, at temperature 0). `none` goes by area.
+
+    Returns:
+        (tiles,), which sums to 1.
+    """
+    areas = np.array([tile.height * tile.width for tile in tiles], np.float64)
+    if balance == "class":
+        labelled = np.array([tile.pixels for tile in tiles], np.float64)
+        totals = labelled.sum(axis=0)
+        shares = (labelled[:, totals > 0] / totals[totals > 0]).sum(axis=1)
+    elif balance == "region":
+        _, region = np.unique([tile.region for tile in tiles], return_inverse=True)
+        shares = areas / np.bincount(region, areas)[region]
+    else:
+        shares = areas
+    return np.asarray(shares / shares.sum())
 
 
 def sample_seed(seed: int, epoch: int, number: int) -> int:
@@ -145,14 +182,14 @@ class EpochBatches(Sampler[list[Draw]]):
 
 def train_loader(
     tiles: TileDataset, *, crop_px: int, zoom: float, colour_jitter: float, bands: int,
-    batch_size: int, workers: int, seed: int,
+    batch_size: int, workers: int, seed: int, balance: Balance = "none",
 ) -> DataLoader[Batch]:  # fmt: skip
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
 
     Raises:
         ValueError: there are fewer than two crops in an epoch.
     """
-    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), seed, zoom)
+    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), seed, zoom, balance)
     if len(crops) < 2:
         raise ValueError(
             f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "

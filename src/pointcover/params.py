@@ -142,6 +142,7 @@ class TrainParams(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["best", "last"]
     zoom: Annotated[float, Field(ge=1, le=4)]
+    balance: Literal["none", "region", "class"]
     colour_jitter: Share
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
