@@ -16,8 +16,10 @@ from pointcover.loading import (
     TileDataset,
     sample_seed,
     tile_loader,
+    tile_shares,
     train_loader,
 )
+from pointcover.tiles import Tile
 from tests.tile_sets import write_orthophoto
 
 HEIGHT, WIDTH, SIZE = 80, 150, 64
@@ -189,6 +191,43 @@ def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one
     # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
     crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1)
     assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
+
+
+def tile_of(region, side_px, pixels):
+    return Tile(f"{region}_{side_px}", region, region, "train", 0, 0, side_px, side_px, pixels)
+
+
+def test_shares_give_each_region_as_many_crops_and_its_tiles_by_area():
+    tiles = [tile_of("a", 10, (1, 0)), tile_of("a", 20, (1, 0)), tile_of("b", 30, (0, 1))]
+    assert tile_shares(tiles, "region").tolist() == [0.1, 0.4, 0.5]
+    assert tile_shares(tiles, "none") == pytest.approx([1 / 14, 4 / 14, 9 / 14])
+
+
+def test_shares_give_each_class_as_many_crops_by_its_labels_and_none_to_one_without_labels():
+    tiles = [tile_of("a", 10, (6, 0, 0)), tile_of("a", 20, (2, 0, 0)), tile_of("b", 30, (0, 0, 5))]
+    assert tile_shares(tiles, "class") == pytest.approx([3 / 8, 1 / 8, 1 / 2])
+
+
+@pytest.mark.parametrize("balance", ["region", "class"])
+def test_balanced_crops_come_from_tiles_by_their_shares_and_the_same_ones_again(
+    folder, tiles, balance
+):
+    # One tile is a region of its own and alone has class 1.
+    tiles = [
+        Tile(**vars(tile) | {"region": "b" if k == 0 else "a", "pixels": (int(k > 0), int(k == 0))})
+        for k, tile in enumerate(tiles)
+    ]
+    dataset = TileDataset(tiles, folder / "images", folder / "masks", SIZE)
+    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1, balance=balance)
+    assert len(crops) == len(CropDataset(dataset, Augmentation(32, 0, 3), seed=1))
+    places = []
+    dataset.read_around = lambda place, side_px: (
+        places.append(place) or TileDataset.read_around(dataset, place, side_px)
+    )
+    draws = [(epoch, number) for epoch in range(50) for number in range(len(crops))]
+    first = [crops[draw][1] for draw in draws]
+    assert np.mean(np.array(places) == 0) == pytest.approx(0.5, abs=0.07)
+    assert all(torch.equal(crops[draw][1], mask) for draw, mask in zip(draws, first, strict=True))
 
 
 @pytest.mark.parametrize("bands", [1, 4])
