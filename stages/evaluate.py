@@ -26,7 +26,7 @@ from pointcover.figures import (
 from pointcover.inference import predict
 from pointcover.loading import TileDataset, tile_loader
 from pointcover.metrics import confusion_matrix, scores
-from pointcover.models.checkpoint import load_checkpoint
+from pointcover.models.checkpoint import load_checkpoint, load_ensemble
 from pointcover.params import Params, run_name
 from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
 from pointcover.tiles import read_index
@@ -51,6 +51,7 @@ def evaluate(params: Params) -> None:
     """
     settings = params.evaluate
     model, checkpoint, digest = load_checkpoint(MODELS)
+    others = load_ensemble(Path(settings.ensemble), checkpoint.tile_set)
     classes, size_px = checkpoint.tile_set.classes, checkpoint.tile_set.size_px
     tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split == "test"]
     shown = {tile.id for tile in spread_evenly(tiles, settings.panels)}
@@ -72,7 +73,7 @@ def evaluate(params: Params) -> None:
     with publish_folder(PANELS) as out:
         progress = tqdm(total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None)
         for images, masks, predictions in predict(
-            fabric, model, tile_loader(test_set, settings.batch_size),
+            fabric, [model, *others], tile_loader(test_set, settings.batch_size),
             average_views=settings.views == "d4",
         ):  # fmt: skip
             confusion += confusion_matrix(predictions, masks, len(classes)).cpu().numpy()
@@ -91,12 +92,13 @@ def evaluate(params: Params) -> None:
                     draw_panel(out / f"{tile.id}.png", f"{tile.id} ({tile.region})", views, classes)
         draw_confusion(out / "confusion.png", confusion, classes.names)
         progress.close()
-    result = {"scored_on": scored_on} | scores(confusion, classes.names)
+    result = {"scored_on": scored_on, "models": 1 + len(others)} | scores(confusion, classes.names)
     publish_json(METRICS, result)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
     with tracking.resume_training_run(
-        tracking.project_root(), digest, run_name(params, datetime.now())
-    ) as run:
+        tracking.project_root(), digest, run_name(params, datetime.now()),
+        tags={"ensemble": f"{1 + len(others)} models"} if others else {}, apart=bool(others),
+    ) as run:  # fmt: skip
         run.log_metrics(metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
         run.log_file(ANNOTATION)
         run.log_dict(result, "test.json")

@@ -3,12 +3,19 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
+from pointcover.labels import ClassTable
 from pointcover.models import build_model
-from pointcover.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from pointcover.models.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_ensemble,
+    save_checkpoint,
+)
 from pointcover.tiles import TileSet
 from tests.tile_sets import CLASSES
 
@@ -157,3 +164,37 @@ def test_a_score_that_is_no_number_is_refused_and_no_description_written(segment
     with pytest.raises(ValueError, match="JSON"):
         save_checkpoint(tmp_path, broken, segmenter.state_dict())
     assert not (tmp_path / "model.json").exists()
+
+
+# Ensembles
+
+
+def test_an_ensemble_is_every_model_below_a_folder_by_path_and_may_be_empty(tmp_path):
+    assert load_ensemble(tmp_path, TILE_SET) == []
+    built = {name: build(seed) for seed, name in enumerate(("b", "a/deep"))}
+    for name, model in built.items():
+        save_checkpoint(tmp_path / name, CHECKPOINT, model.state_dict())
+    members = load_ensemble(tmp_path, TILE_SET)
+    for member, name in zip(members, ("a/deep", "b"), strict=True):
+        wanted = built[name].state_dict()
+        assert all(torch.equal(value, wanted[key]) for key, value in member.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"bands": (1, 2, 3, 4)}, "its bands are (3, 2, 1, 4), those of the model trained here"),
+        ({"value_range": (0.0, 255.0)}, "its value_range are (0.0, 65535.0)"),
+        ({"classes": ClassTable(("wet", "dry"), CLASSES.colours)}, "its classes are"),
+    ],
+)
+def test_a_model_that_sees_or_says_other_things_is_no_member(folder, changes, named):
+    with pytest.raises(ValueError, match=r"model\.json: its") as caught:
+        load_ensemble(folder, replace(TILE_SET, **changes))
+    assert named in str(caught.value)
+    assert "take it out of" in str(caught.value)
+
+
+def test_an_ensemble_without_a_folder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"evaluate.ensemble: .*nowhere is no folder"):
+        load_ensemble(tmp_path / "nowhere", TILE_SET)

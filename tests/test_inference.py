@@ -32,7 +32,7 @@ def numbered(count, size=32):
 
 
 def predict_all(model, tiles):
-    batches = list(predict(make_fabric("cpu", "fp32"), model, tiles))
+    batches = list(predict(make_fabric("cpu", "fp32"), [model], tiles))
     return [torch.cat(part) for part in zip(*batches, strict=True)]
 
 
@@ -105,7 +105,7 @@ def test_views_are_turned_back_before_they_are_averaged():
     assert torch.allclose(score_views(model, images), wanted, atol=1e-6)
     loader = DataLoader(TensorDataset(images, masks), 2)
     fabric = make_fabric("cpu", "fp32")
-    averaged = torch.cat([p for _, _, p in predict(fabric, model, loader, average_views=True)])
+    averaged = torch.cat([p for _, _, p in predict(fabric, [model], loader, average_views=True)])
     assert torch.equal(averaged, wanted.argmax(dim=1).to(torch.uint8))
     # …and one that looks at places has each quarter twice among the eight.
     scores = score_views(Corner(), images.float())
@@ -113,8 +113,33 @@ def test_views_are_turned_back_before_they_are_averaged():
     assert torch.allclose(scores.sum(dim=1), torch.tensor(1.0))
 
 
+class Says(nn.Module):
+    """Gives every pixel the same class probabilities."""
+
+    def __init__(self, *shares):
+        super().__init__()
+        self.shares = torch.tensor(shares)
+
+    def forward(self, values):
+        logits = self.shares.log().view(1, -1, 1, 1)
+        return logits.expand(len(values), -1, *values.shape[2:])
+
+
+@pytest.mark.parametrize("average_views", [False, True])
+def test_an_ensemble_averages_probabilities_neither_votes_nor_logits(average_views):
+    # Two of three vote for class 1, and so does the mean of their logits; not that of the softmax.
+    members = [Says(0.9, 0.1), Says(0.4, 0.6), Says(0.001, 0.999), Says(0.8, 0.2)]
+    images, masks = numbered(2)
+    for chosen, wanted in (([0, 1], 0), ([1, 2], 1), ([0, 3, 2], 0), ([2], 1)):
+        models = [Segmenter(members[k], (0.0,) * 3, (1.0,) * 3) for k in chosen]
+        loader = DataLoader(TensorDataset(images, masks), 2)
+        fabric = make_fabric("cpu", "fp32")
+        for _, _, predictions in predict(fabric, models, loader, average_views=average_views):
+            assert (predictions == wanted).all()
+
+
 def test_nothing_to_predict_gives_no_batch():
     images, masks = numbered(0)
     model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
     loader = DataLoader(TensorDataset(images, masks), 2)
-    assert list(predict(make_fabric("cpu", "fp32"), model, loader)) == []
+    assert list(predict(make_fabric("cpu", "fp32"), [model], loader)) == []

@@ -170,6 +170,26 @@ def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
     clone.run("dvc", "exp", "run", "-S", "evaluate.batch_size=4")
 
 
+def test_models_of_other_experiments_join_in_an_ensemble_and_get_a_run_of_its_own(clone):
+    alone = json.loads((clone.folder / "metrics/evaluate.json").read_text())
+    clone.run("dvc", "exp", "run", "-n", "other", "-S", "seed=7")
+    clone.run("git", "checkout", "params.yaml", "dvc.lock")
+    clone.run("dvc", "repro")
+    clone.run("dvc", "get", ".", "models", "--rev", "other", "-o", "ensemble/other")
+    output = clone.run(
+        "dvc", "exp", "run", "-n", "both", "-S", "evaluate.ensemble=ensemble"
+    )
+    assert ran(output) == ["evaluate"]
+    together = json.loads((clone.folder / "metrics/evaluate.json").read_text())
+    assert (alone["models"], together["models"]) == (1, 2)
+    assert together["miou"] != alone["miou"]
+    (run,) = [run for run in clone.runs().values() if "ensemble" in run.data.tags]
+    assert run.data.metrics["test/miou"] == pytest.approx(together["miou"])
+    assert "mlflow.parentRunId" in run.data.tags
+    clone.run("git", "checkout", "params.yaml", "dvc.lock")
+    clone.run("dvc", "repro")
+
+
 def test_a_misspelt_key_and_a_wrong_value_are_told_before_any_work(clone):
     unknown = clone.run("dvc", "exp", "run", "-S", "train.ephocs=3", fails=True)
     assert "train.ephocs" in unknown

@@ -462,6 +462,16 @@ def test_a_second_evaluation_is_a_child_of_the_run(root):
         assert stored(root, child).info.run_name == "trained-evaluate"
 
 
+def test_an_evaluation_of_more_than_the_model_leaves_its_run_to_its_own(root):
+    trained = train(root)
+    with resume_training_run(root, "abc", "toy", apart=True) as ensemble:
+        pass
+    assert stored(root, ensemble).data.tags["mlflow.parentRunId"] == trained.id
+    with resume_training_run(root, "abc", "toy") as own:
+        pass
+    assert own.id == trained.id
+
+
 def test_an_evaluation_that_failed_may_be_repeated_in_the_same_run(root):
     trained = train(root)
     with pytest.raises(RuntimeError), resume_training_run(root, "abc", "toy"):

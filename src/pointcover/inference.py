@@ -1,6 +1,6 @@
-"""Inference: predictions of a network, tile by tile, from one view of each or from eight."""
+"""Inference: predictions of one network or several, tile by tile, from one view or from eight."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,14 @@ from pointcover.models import Segmenter
 
 @torch.inference_mode()
 def predict(
-    fabric: Fabric, model: Segmenter, tiles: DataLoader[Batch], *, average_views: bool = False
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    fabric: Fabric, models: Sequence[Segmenter], tiles: DataLoader[Batch], *,
+    average_views: bool = False,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     """Predict whole tiles.
 
     Args:
         fabric: device and precision.
-        model: predicts.
+        models: predict; several are an ensemble, whose prediction is the mean of their softmax.
         tiles: images and masks.
         average_views: test-time augmentation: the mean of the softmax over the eight symmetries of
             the square (D4), at eight times the cost.
@@ -29,11 +30,18 @@ def predict(
         images (B, bands, H, W) uint8, masks (B, H, W) uint8 and predictions (B, H, W) uint8, all
         on the device of `fabric`.
     """
-    network = fabric.setup_module(model)
-    network.eval()
+    networks = [fabric.setup_module(model).eval() for model in models]
+    score = score_views if average_views else score_once
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
-        scores = score_views(network, images) if average_views else network(images)
+        scores = score(networks[0], images)
+        for network in networks[1:]:
+            scores += score(network, images)  # their sum has the argmax of their mean
         yield images, masks, scores.argmax(dim=1).to(torch.uint8)
+
+
+def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Give a network's class probabilities, (B, C, H, W) float32, of (B, bands, H, W) images."""
+    return torch.as_tensor(network(images).float().softmax(dim=1))
 
 
 def score_views(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:

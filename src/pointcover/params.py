@@ -154,6 +154,7 @@ class EvaluateParams(Section):
 
     batch_size: Count
     views: Literal["one", "d4"]
+    ensemble: Annotated[str, Field(min_length=1)]
     panels: Annotated[int, Field(strict=True, ge=0, le=64)]
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]

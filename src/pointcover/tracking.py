@@ -242,6 +242,8 @@ def resume_training_run(
     name: str,
     experiment: str = EXPERIMENT,
     tags: _Tags = None,
+    *,
+    apart: bool = False,
 ) -> Run:
     """Open the run that trained a model, for its evaluation to be recorded there.
 
@@ -256,6 +258,8 @@ def resume_training_run(
         name: for a new run, as in `start_run`.
         experiment: the MLflow experiment.
         tags: said of the run that is opened.
+        apart: the scores are not this model's alone (an ensemble's): they get a child run, and
+            the model counts as not evaluated.
 
     Raises:
         ValueError: as `start_run`.
@@ -273,7 +277,7 @@ def resume_training_run(
             return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
         own = [run for run in found if run.data.tags.get(_EXP_NAME_TAG) == exp_name]
         trained = (own or found)[0]
-        if EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
+        if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
             return store.create(f"{trained.info.run_name}-evaluate", {**parent, **(tags or {})})
         return store.reopen(trained, tags, evaluated)

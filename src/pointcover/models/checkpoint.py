@@ -92,3 +92,33 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"({' '.join(str(error).split())[:200]}). {RESTORE}"
         ) from None
     return segmenter, checkpoint, digest
+
+
+def load_ensemble(folder: Path, own: TileSet) -> list[Segmenter]:
+    """Read the models that lie below a folder, in the order of their paths.
+
+    Args:
+        folder: folders of model.pt and model.json, however deep; there may be none.
+        own: what the model whose softmax theirs joins was trained on.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: a model is damaged, or of other classes, bands or value range.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"evaluate.ensemble: {folder} is no folder, wanted one with models below it (each a "
+            f"folder of model.pt and model.json), or `sources` for none"
+        )
+    members = []
+    for description in sorted(folder.rglob("model.json")):
+        segmenter, checkpoint, _ = load_checkpoint(description.parent)
+        for name in ("classes", "bands", "value_range"):
+            got, wanted = getattr(checkpoint.tile_set, name), getattr(own, name)
+            if got != wanted:
+                raise ValueError(
+                    f"{description}: its {name} are {got}, those of the model trained here are "
+                    f"{wanted}: take it out of {folder}, or train both on one dataset"
+                )
+        members.append(segmenter)
+    return members
