@@ -26,7 +26,9 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.params import AnnotateParams, Params
 from pointcover.publishing import publish_folder, publish_json
 from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
-from pointcover.vectors import Annotations, PlacementReport, read_annotations
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import PlacementReport
+from pointcover.vectors.reading import read_annotations
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")

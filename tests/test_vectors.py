@@ -22,11 +22,14 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from pointcover import vectors
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster import RasterInfo, RasterReader, Window, write_mask
 from pointcover.tiles import Tile, raster_path
-from pointcover.vectors import Annotations, PlacementReport, read_annotations, write_points
+from pointcover.vectors import features, placing
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import PlacementReport, place
+from pointcover.vectors.reading import read_annotations
+from pointcover.vectors.writing import write_points
 from tests.processes import run_python
 from tests.tile_sets import lay_grid
 
@@ -81,7 +84,7 @@ def make(shapes, class_ids, crs=POLAND):
 def burn(annotations, grid, tile_px=None, all_touched=False):
     """Burn a whole orthophoto, tile by tile if a size is given."""
     report = PlacementReport(annotations)
-    placement = annotations.place(grid, report, all_touched=all_touched)
+    placement = place(annotations, grid, report, all_touched=all_touched)
     mask = np.zeros((grid.height, grid.width), np.uint8)
     for window in lay_grid(grid.height, grid.width, tile_px or max(mask.shape)):
         mask[window.toslices()] = placement.burn(window)
@@ -393,8 +396,8 @@ def test_a_mask_does_not_depend_on_how_it_is_cut_into_windows(seed, tile_px, all
 
 def test_a_window_without_features_is_unlabelled_and_rasterises_nothing(monkeypatch):
     annotations = make([in_pixels(shapely.box(2, 2, 5, 5))], [1])
-    placement = annotations.place(lay_orthophoto(), PlacementReport(annotations), all_touched=True)
-    monkeypatch.setattr(vectors, "burn", None)
+    placement = place(annotations, lay_orthophoto(), PlacementReport(annotations), all_touched=True)
+    monkeypatch.setattr(placing, "burn", None)
     assert (placement.burn(Window(20, 0, 20, 20)) == IGNORE_INDEX).all()
     with pytest.raises(TypeError):
         placement.burn(Window(0, 0, 20, 20))
@@ -456,7 +459,7 @@ def test_a_feature_without_a_pixel_is_told_from_one_on_no_tile_and_one_outside()
         [0] * 7,
     )
     report = PlacementReport(annotations)
-    annotations.place(lay_orthophoto(), report, all_touched=False).burn(Window(0, 0, 20, 20))
+    place(annotations, lay_orthophoto(), report, all_touched=False).burn(Window(0, 0, 20, 20))
     summary = report.summary()
     assert summary["without_pixel"]["fids"] == [10]
     assert summary["not_on_tiles"]["fids"] == [11, 14]
@@ -475,7 +478,7 @@ def test_a_feature_on_two_orthophotos_is_inside_and_counted_once():
     report = PlacementReport(annotations)
     west, east = lay_orthophoto(), lay_orthophoto(place=from_origin(LEFT + 12, TOP, 0.25, 0.25))
     for grid in (west, east):
-        annotations.place(grid, report, all_touched=False).burn(Window(0, 0, 50, 40))
+        place(annotations, grid, report, all_touched=False).burn(Window(0, 0, 50, 40))
     assert report.placed.tolist() == [True, True]
     assert report.summary()["placed"] == 2
     report.check()
@@ -504,7 +507,7 @@ def test_a_way_of_reprojecting_that_lacks_a_grid_is_warned_of(monkeypatch, caplo
         burn(annotations, lay_orthophoto())
         assert not caplog.records
         monkeypatch.setattr(
-            vectors, "TransformerGroup", lambda *_, **__: SimpleNamespace(best_available=False)
+            features, "TransformerGroup", lambda *_, **__: SimpleNamespace(best_available=False)
         )
         burn(make([shapely.Point(19, 52)], [0], "EPSG:4326"), lay_orthophoto())
     assert "mine.gpkg (EPSG:4326) is not laid on ortho.tif (EPSG:2180) in the best way" in (

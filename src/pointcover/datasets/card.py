@@ -282,11 +282,11 @@ def matches(region: str, entry: str) -> bool:
     return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
 
 
-def shorten(names: Iterable[str], count: int = 10) -> str:
+def shorten(names: Iterable[object], count: int = 10, separator: str = ", ") -> str:
     """List names in a message, the first few of many."""
-    names = list(names)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return separator.join(texts[:count]) + more
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
