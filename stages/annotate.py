@@ -4,6 +4,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -45,7 +46,7 @@ def annotate(params: Params) -> None:
     """
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
-    vectors = read_vectors(params, tile_set.classes)
+    vectors = read_vectors(params, tile_set.classes, {tile.orthophoto for tile in tiles})
     has_masks = any(sum(tile.pixels) for tile in tiles)
     check_labels(params, has_masks=has_masks, has_vectors=vectors is not None)
     if has_masks:
@@ -107,14 +108,16 @@ def annotate(params: Params) -> None:
         )
 
 
-def read_vectors(params: Params, classes: ClassTable) -> Annotations | None:
+def read_vectors(
+    params: Params, classes: ClassTable, orthophotos: Collection[str]
+) -> Annotations | None:
     """Read the file of real annotations; None where `annotations` is a folder."""
     path, settings = Path(params.annotations), params.annotate.vectors
     if path.is_dir():
         return None
     return read_annotations(
         path, classes, settings.column, settings.layer, ignore=settings.ignore,
-        codes=settings.codes or None,
+        codes=settings.codes or None, orthophotos=orthophotos,
     )  # fmt: skip
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from typer.testing import CliRunner
 
 from pointcover.annotations import SAMPLERS
+from pointcover.cli import app
 from pointcover.growing import GROWERS
 from tests.imagery import CRS, draw_image, load_stage, read_tree, write_raster
 
@@ -205,6 +207,32 @@ def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monk
     assert not (surveyed.root / "data/sparse/clicks/test").exists()
     report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
     assert report["train"]["wrong_clicks"] == ((real != N) & (real != 2)).sum()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophotos_overlap(
+    surveyed, monkeypatch, seed
+):
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+    generator = np.random.default_rng(seed)
+    for number, name in enumerate("abcde"):
+        # Each lies 10 m beside the one before, and is 32.5 m wide.
+        place = rasterio.transform.from_origin(500_000 + 10 * number, 600_000, 0.25, 0.25)
+        dense = generator.integers(0, 3, (100, 130)).astype(np.uint8)
+        write_raster(surveyed.data / "images" / f"{name}.tif", draw_image(100, 130),
+                     transform=place)  # fmt: skip
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.set({"annotations": "sources", "annotate.vectors.column": "class", "seed": seed,
+                  "annotate.grower": "link", "points": 60})  # fmt: skip
+    surveyed.run("download", "tile", "annotate")
+    sparse = surveyed.root / "data/sparse"
+    before = read_tree(sparse)
+    assert len(list((sparse / "masks").glob("*/*.tif"))) == 4  # the fifth is the test split
+    done = CliRunner().invoke(app, ["points", "points.gpkg"])
+    assert done.exit_code == 0, done.output
+    surveyed.set({"annotations": "points.gpkg", "annotate.sampler": "none"})
+    surveyed.run("annotate")
+    assert read_tree(sparse) == before
 
 
 @pytest.mark.parametrize(

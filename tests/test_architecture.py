@@ -47,7 +47,7 @@ DOORS = {
     "safetensors": {"models.weights"},
     "pydantic": {"params", "datasets.card"},
     "yaml": {"params"},
-    "geopandas": {"vectors.writing"},
+    "geopandas": {"vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
     "pyproj": {"vectors.features", "vectors.reading", "vectors.writing"},
     "shapely": {"vectors.features", "vectors.placing", "vectors.reading", "vectors.writing"},

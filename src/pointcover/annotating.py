@@ -85,7 +85,10 @@ def annotate_orthophoto(
     placement, places = None, None
     if annotation.vectors:
         places = PlacementReport(annotation.vectors)
-        placement = place(annotation.vectors, grid, places, all_touched=annotation.all_touched)
+        placement = place(
+            annotation.vectors, grid, places, orthophoto=orthophoto,
+            all_touched=annotation.all_touched,
+        )  # fmt: skip
     with ExitStack() as stack:
         write = {
             kind: stack.enter_context(writer)

@@ -85,7 +85,7 @@ class VectorParams(Section):
     """How a file of real annotations says classes."""
 
     column: Annotated[str, Field(min_length=1)]
-    layer: str | None
+    layer: str | tuple[str, ...] | None
     all_touched: bool
     ignore: tuple[str | int, ...]
     codes: dict[str | int, str]

@@ -24,7 +24,12 @@ CLIP_MARGIN_PX: Final = 2
 
 
 def place(
-    annotations: Annotations, grid: RasterInfo, report: "PlacementReport", *, all_touched: bool
+    annotations: Annotations,
+    grid: RasterInfo,
+    report: "PlacementReport",
+    *,
+    orthophoto: str,
+    all_touched: bool,
 ) -> "Placement":
     """Lay annotations on an orthophoto.
 
@@ -36,6 +41,7 @@ def place(
         annotations: what to lay.
         grid: the orthophoto, or a raster on its pixels.
         report: counts what lies where.
+        orthophoto: its name; features that are said to be of another one are not laid on it.
         all_touched: give a polygon every pixel that it touches; otherwise those whose centre
             lies in it.
 
@@ -53,6 +59,8 @@ def place(
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
     footprint = shapely.Polygon([grid.transform * corner for corner in corners])
     found = np.sort(tree.query(footprint, predicate="intersects"))
+    named = annotations.orthophotos[annotations.owners[found]]
+    found = found[(named == "") | (named == orthophoto)]
     report.see(parts, footprint, grid.path)
     return Placement(
         annotations,
@@ -276,10 +284,11 @@ class PlacementReport:
             ValueError: no feature labels a pixel.
         """
         if not self.inside.any():
+            crs = ", ".join(map(name_crs, self._annotations.crs))
             raise ValueError(
                 f"none of the {len(self.inside)} features of {self._annotations.path} lies on an "
-                f"orthophoto: {self._example}. Is the file's CRS right "
-                f"({name_crs(self._annotations.crs)}), and are x and y the right way round?"
+                f"orthophoto: {self._example}. Is the file's CRS right ({crs}), and are x and y "
+                f"the right way round?"
             )
         if not self.placed.any():
             raise ValueError(
@@ -317,7 +326,7 @@ class PlacementReport:
         placed = f"{self.placed.sum()} of {self._annotations.read} features label pixels"
         return "; ".join([placed, *counts])
 
-    def _without_label(self) -> dict[str, list[int]]:
+    def _without_label(self) -> dict[str, list[int | str]]:
         """Give the ids of features of which some or all was left out, by reason."""
         without_pixel = self.burned & ~self.placed & ~self.conflicting
         reasons = {

@@ -6,11 +6,12 @@ Nothing is repaired or left out in silence: what cannot be read is an error.
 import difflib
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import geopandas
 import numpy as np
 import numpy.typing as npt
 import pyogrio
@@ -20,7 +21,15 @@ from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
 
 from pointcover.datasets.card import shorten
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, are_finite, name_crs
+from pointcover.vectors.features import (
+    ORTHOPHOTO,
+    SHOWN,
+    Annotations,
+    Flags,
+    Numbers,
+    are_finite,
+    name_crs,
+)
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 """Formats that are read. A VRT is none: it may read other files, or the network."""
@@ -30,10 +39,11 @@ def read_annotations(
     path: Path,
     classes: ClassTable,
     column: str,
-    layer: str | None = None,
+    layer: str | Sequence[str] | None = None,
     *,
     ignore: Collection[str | int] = (),
     codes: Mapping[str | int, str] | None = None,
+    orthophotos: Collection[str] | None = None,
 ) -> Annotations:
     """Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
@@ -42,10 +52,11 @@ def read_annotations(
         classes: the classes that features may have.
         column: the column that says a feature's class: its name in any case, or its id as a number
             or text. A file from elsewhere counts otherwise: see `codes`.
-        layer: which layer, where the file has several.
+        layer: which layer, or layers; None for all that have geometries.
         ignore: values of features that are no annotations; "" is an empty value.
         codes: class name by value, where the file has its own: then these values alone are known,
             so that a number is never taken for the id that it happens to equal.
+        orthophotos: the names that a column ORTHOPHOTO may hold, None for any.
 
     Returns:
         The annotations, in the order and with the ids (FID) of the file.
@@ -53,43 +64,120 @@ def read_annotations(
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no such file, damaged or empty; layer or column are not there; it has no
-            CRS; a value is no class; a polygon is invalid.
+            CRS; a value is no class, or no orthophoto; a polygon is invalid.
     """
     _check_start(path)
+    names = _choose_layers(path, layer)
+    tables = {name: table for name in names if len(table := _read_table(path, name, column))}
+    if not tables:
+        raise ValueError(
+            f"{path}, layer {shorten(names)}, holds no feature: draw some, or name another layer"
+        )
+    known = _known_values(classes, codes)
+    left_out = {_text(value) for value in ignore}
+    layers = [
+        _read_layer(path, name, table, column, known, left_out, orthophotos)
+        for name, table in tables.items()
+    ]
+    found = _join(layers, list(tables)) if len(layers) > 1 else layers[0]
+    if not len(found.fids):
+        raise ValueError(
+            f"{path}, column {column!r}, leaves nothing to annotate with: of {found.read} features "
+            f"{found.ignored} have a value to ignore, {len(found.without_geometry)} no geometry"
+        )
+    return found
+
+
+def _read_table(path: Path, layer: str, column: str) -> geopandas.GeoDataFrame:
+    """Read the features of a layer and the columns that matter, by feature id."""
     try:
-        layer = _choose_layer(path, layer)
         info = pyogrio.read_info(path, layer=layer)
         _check_info(path, layer, info, column)
-        table = pyogrio.read_dataframe(
-            path, layer=layer, columns=[column], fid_as_index=True, force_2d=True
+        columns = [column, *({ORTHOPHOTO} & {str(name) for name in info["fields"]} - {column})]
+        return pyogrio.read_dataframe(
+            path, layer=layer, columns=columns, fid_as_index=True, force_2d=True
         )
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
-        raise ValueError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): copy or export it again"
-        ) from None
-    if not len(table):
-        raise ValueError(f"{path}, layer {layer!r}, holds no feature: draw some, or name the layer")
-    where = f"{path}, column {column!r}"
+        raise _unreadable(path, error) from None
+
+
+def _read_layer(
+    path: Path,
+    layer: str,
+    table: geopandas.GeoDataFrame,
+    column: str,
+    known: Mapping[str, int],
+    left_out: Collection[str],
+    orthophotos: Collection[str] | None,
+) -> Annotations:
+    """Make annotations of the features of one layer; none where all have to be left out."""
+    where = f"{path}, layer {layer!r}"
     fids = table.index.to_numpy(np.int64)
-    class_ids, ignored = _read_classes(table[column].to_numpy(object), fids, classes, ignore, codes,
-                                       where)  # fmt: skip
+    class_ids, ignored = _read_classes(
+        table[column].to_numpy(object), fids, known, left_out, f"{where}, column {column!r},"
+    )
     shapes = table.geometry.to_numpy()
     usable = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes)) & are_finite(shapes)
     kept = usable & ~ignored
-    if not kept.any():
-        raise ValueError(
-            f"{where} leaves nothing to annotate with: of {len(table)} features {ignored.sum()} "
-            f"have a value to ignore, {(~usable & ~ignored).sum()} no geometry"
-        )
-    _check_valid(path, shapes[kept], fids[kept])
+    _check_valid(where, shapes[kept], fids[kept])
     parts, owners = _explode(shapes[kept])
     crs = pyproj.CRS.from_user_input(table.crs)
-    _check_degrees(path, crs, parts)
+    _check_degrees(where, crs, parts)
     return Annotations(
-        path=path, crs=crs, fids=fids[kept], class_ids=class_ids[kept], parts=parts, owners=owners,
-        read=len(table), ignored=int(ignored.sum()),
+        path=path, crs=(crs,), fids=fids[kept].astype(object), class_ids=class_ids[kept],
+        orthophotos=_read_orthophotos(table, orthophotos, where)[kept], parts=parts, owners=owners,
+        layers=np.zeros(len(parts), np.intp), read=len(table), ignored=int(ignored.sum()),
         without_geometry=tuple(fids[~usable & ~ignored].tolist()),
     )  # fmt: skip
+
+
+def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
+    """Put the annotations of several layers one after the other, and their layer before each id."""
+    counts = [len(layer.fids) for layer in layers]
+    begins = np.cumsum(counts) - counts
+    sizes = [len(layer.parts) for layer in layers]
+
+    def name_all(fids: Iterable[object], layer: str) -> list[str]:
+        return [f"{layer}:{fid}" for fid in fids]
+
+    named = list(zip(layers, names, strict=True))
+    return Annotations(
+        path=layers[0].path,
+        crs=tuple(crs for layer in layers for crs in layer.crs),
+        fids=np.array([fid for layer, name in named for fid in name_all(layer.fids, name)], object),
+        class_ids=np.concatenate([layer.class_ids for layer in layers]),
+        orthophotos=np.concatenate([layer.orthophotos for layer in layers]),
+        parts=np.concatenate([layer.parts for layer in layers]),
+        owners=np.concatenate([layer.owners for layer in layers]) + np.repeat(begins, sizes),
+        layers=np.repeat(np.arange(len(layers)), sizes),
+        read=sum(layer.read for layer in layers),
+        ignored=sum(layer.ignored for layer in layers),
+        without_geometry=tuple(
+            fid for layer, name in named for fid in name_all(layer.without_geometry, name)
+        ),
+    )
+
+
+def _read_orthophotos(
+    table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
+) -> npt.NDArray[np.object_]:
+    """Give the (N,) names of the orthophotos that features are of, "" where they are of any."""
+    names = np.full(len(table), "", object)
+    if ORTHOPHOTO not in table:
+        return names
+    names[:] = [
+        "" if value is None or value != value else str(value).strip()  # NaN differs from itself
+        for value in table[ORTHOPHOTO].to_numpy(object)
+    ]
+    unknown = set() if known is None else set(names) - {"", *known}
+    if unknown:
+        some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
+        raise ValueError(
+            f"{where}, column {ORTHOPHOTO!r}, names what is no orthophoto of the dataset: "
+            f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
+            f"Mend the values, leave them empty for any orthophoto, or give the column another name"
+        )
+    return names
 
 
 def _check_start(path: Path) -> None:
@@ -128,18 +216,22 @@ def _check_start(path: Path) -> None:
         )
 
 
-def _choose_layer(path: Path, layer: str | None) -> str:
-    layers = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+def _choose_layers(path: Path, layer: str | Sequence[str] | None) -> list[str]:
+    try:
+        listed = pyogrio.list_layers(path)
+    except (DataSourceError, DataLayerError) as error:
+        raise _unreadable(path, error) from None
+    layers = [str(name) for name, kind in listed if kind is not None]
     if not layers:
         raise ValueError(f"{path} has no layer with geometries: export the annotations again")
-    if layer is None and len(layers) > 1:
-        raise ValueError(f"{path} has {len(layers)} layers: say which one, {shorten(layers)}")
-    if layer is not None and layer not in layers:
-        raise ValueError(
-            f"{path} has no layer {layer!r} of geometries, it has {shorten(layers)}"
-            f"{_suggest(layer, layers)}"
-        )
-    return layer or layers[0]
+    wanted = layers if layer is None else [layer] if isinstance(layer, str) else list(layer)
+    for name in wanted:
+        if name not in layers:
+            raise ValueError(
+                f"{path} has no layer {name!r} of geometries, it has {shorten(layers)}"
+                f"{_suggest(name, layers)}"
+            )
+    return wanted
 
 
 def _check_info(path: Path, layer: str, info: Mapping[str, Any], column: str) -> None:
@@ -163,12 +255,10 @@ def _check_info(path: Path, layer: str, info: Mapping[str, Any], column: str) ->
 
 
 def _read_classes(
-    values: npt.NDArray[np.object_], fids: npt.NDArray[np.int64], classes: ClassTable,
-    ignore: Collection[str | int], codes: Mapping[str | int, str] | None, where: str,
+    values: npt.NDArray[np.object_], fids: npt.NDArray[np.int64], known: Mapping[str, int],
+    left_out: Collection[str], where: str,
 ) -> tuple[npt.NDArray[np.uint8], Flags]:  # fmt: skip
     """Say what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
-    known = _known_values(classes, codes)
-    left_out = {_text(value) for value in ignore}
     class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
     ignored = np.zeros(len(values), bool)
     unknown: dict[str, list[int]] = {}
@@ -226,13 +316,13 @@ def _text(value: object) -> str:
     return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
 
 
-def _check_valid(path: Path, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
+def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     if bad.size:
         reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
         more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
         raise ValueError(
-            f"{path} has invalid geometries, of which it is unclear what they cover: features "
+            f"{where}, has invalid geometries, of which it is unclear what they cover: features "
             f"{', '.join(reasons)}{more}. Mend them (QGIS: Processing > Fix geometries), look at "
             f"the result, and use that file"
         )
@@ -251,14 +341,17 @@ def _explode(
     return shapes[some], owners[some]
 
 
-def _check_degrees(path: Path, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
+def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
     """Refuse metres that are said to be degrees: a GeoJSON that names no CRS is lon/lat."""
+    if not parts.size:
+        return
     west, south, east, north = shapely.total_bounds(parts)
     if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
         raise ValueError(
-            f"{path} is said to be in degrees ({name_crs(crs)}), but its x goes from {west:.6g} to "
-            f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS "
-            f"(a GeoJSON without one is longitude, latitude), or with x and y the other way round"
+            f"{where}, is said to be in degrees ({name_crs(crs)}), but its x goes from {west:.6g} "
+            f"to {east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its "
+            f"CRS (a GeoJSON without one is longitude, latitude), or with x and y the other way "
+            f"round"
         )
 
 
@@ -266,3 +359,9 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     names = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(word.casefold(), names, n=1)
     return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({' '.join(str(error).split())}): copy or export it again"
+    )
