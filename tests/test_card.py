@@ -340,6 +340,20 @@ def test_the_inventory_changes_with_a_files_bytes(source):
     assert inventory_of(source, make_card()).read_text() != before
 
 
+@pytest.mark.parametrize("name", ["mine", "mine/masks"])
+def test_files_behind_a_link_to_a_folder_are_refused_and_linked_files_are_not(source, name):
+    # DVC does not look behind such a link, but behind these two:
+    (source / "mine/masks/a.tif").rename(source.parent / "a.tif")
+    (source / "mine/masks/a.tif").symlink_to(source.parent / "a.tif")
+    link = source.with_name("link")
+    link.symlink_to(source)
+    inventory_of(link, make_card())
+    (source / name).rename(source.parent / "elsewhere")
+    (source / name).symlink_to(source.parent / "elsewhere")
+    with pytest.raises(ValueError, match=rf"/{name} is a link to a folder, and DVC would not see"):
+        inventory_of(source, make_card())
+
+
 def test_the_inventory_changes_with_a_tile_list(source):
     card = make_card(split={split: f"{split}.txt" for split in ("train", "val", "test")})
     with pytest.raises(ValueError, match=r"tile lists that do not exist: .*mine/train\.txt, "):

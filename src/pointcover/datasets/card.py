@@ -15,7 +15,7 @@ from pointcover.params import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent
 FOLDER: Final = "folder"
-"""What `dataset` is where there is no card and `source` is a folder laid out as `folders` says."""
+"""What `dataset` may be where there is no card and `source` is laid out as `folders` says."""
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -212,6 +212,11 @@ class Pair:
     mask: str | None
 
 
+def embedded_cards() -> dict[str, Path]:
+    """Give the files of the embedded cards by name, in order."""
+    return {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
+
+
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:
     """Read the card of a dataset.
 
@@ -227,7 +232,7 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
             of it are wrong; one message names all faults.
         FileNotFoundError: the file of an own card does not exist.
     """
-    known = {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
+    known = embedded_cards()
     if dataset in known:
         path = known[dataset]
     elif dataset.endswith((".yaml", ".yml")):
@@ -237,17 +242,11 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
                 f"dataset: the card {dataset} lies outside {own_cards}/, so DVC would not see it "
                 f"change: move it to {own_cards}/{path.name}"
             )
-    elif Path(dataset).is_dir():
-        raise ValueError(
-            f"dataset: {dataset} is a folder, and DVC would not see it change: set dataset="
-            f"{FOLDER} and source={dataset}, which DVC watches (-S dataset={FOLDER} "
-            f"-S source={dataset})"
-        )
     else:
         raise ValueError(
             f"dataset: got {dataset!r}, wanted one of {', '.join(known)}, or the path of your own "
-            f"card, such as {own_cards}/mine.yaml, or {FOLDER!r} where `source` is a folder of "
-            f"train/images, train/masks, val/images, val/masks"
+            f"card, such as {own_cards}/mine.yaml, or of a folder of train/images, train/masks, "
+            f"val/images, val/masks"
         )
     return validate(DatasetCard, _card_values(path, known, own_cards), path)
 
