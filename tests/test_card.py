@@ -227,6 +227,14 @@ def test_side_car_and_hidden_files_are_no_data(tmp_path):
     assert [name for name, *_ in names(make_card(), tmp_path)] == ["a"]
 
 
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):
+    touch(tmp_path, "images/a.tif", "masks/a.tif")
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "b.tif").symlink_to(tmp_path / "gone.tif")
+    with pytest.raises(FileNotFoundError, match=r"images/b\.tif is a link to .*/gone\.tif, which"):
+        find_pairs(make_card(), tmp_path)
+
+
 def test_two_stars_match_any_depth_even_none(tmp_path):
     touch(tmp_path, "images/a.tif", "images/x/y/b.tif", "masks/x/y/b.tif", "masks/a.tif")
     card = make_card(images="images/**/*.tif", masks="masks/**/*.tif")

@@ -167,6 +167,17 @@ def test_values_to_ignore_are_left_out_and_counted_whatever_their_geometry(tmp_p
     assert (found.fids.tolist(), found.read, found.ignored) == ([1], 4, 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_geojson_may_say_one_class_by_name_and_another_by_number(tmp_path):
+    features = [
+        {"type": "Feature", "properties": {"kind": kind}, "geometry": shapely.geometry.mapping(
+            shapely.Point(19, 52))} for kind in ("road", 2, "0", 1.0)
+    ]  # fmt: skip
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert read(path).class_ids.tolist() == [1, 2, 0, 1]
+
+
 def test_with_codes_a_number_means_what_they_say_and_no_id(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [POINT] * 2, ["1", "2"])
     codes = {1: "forest", "2": "water"}

@@ -296,6 +296,7 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     Raises:
         ValueError: nothing matches, or an image or mask is alone, or there are not as many as the
             card says; the message names them.
+        FileNotFoundError: a link among them leads nowhere.
     """
     images, masks = (
         {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
@@ -375,7 +376,13 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
         relative = path.relative_to(folder).as_posix()
         match = pattern.fullmatch(relative)
         # A glob may be looser than its pattern about case or hidden files: those are no data.
-        if match and path.is_file() and not path.name.startswith("."):
+        if not match or path.name.startswith("."):
+            continue
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(
+                f"{path} is a link to {path.readlink()}, which does not exist: mend or remove it"
+            )
+        if path.is_file():
             found[match.groups("")] = relative
     return found
 

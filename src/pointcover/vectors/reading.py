@@ -6,6 +6,7 @@ Nothing is repaired or left out in silence: what cannot be read is an error.
 import difflib
 import re
 import sqlite3
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -94,9 +95,12 @@ def _read_table(path: Path, layer: str, column: str) -> geopandas.GeoDataFrame:
         info = pyogrio.read_info(path, layer=layer)
         _check_info(path, layer, info, column)
         columns = [column, *({ORTHOPHOTO} & {str(name) for name in info["fields"]} - {column})]
-        return pyogrio.read_dataframe(
-            path, layer=layer, columns=columns, fid_as_index=True, force_2d=True
-        )
+        with warnings.catch_warnings():
+            # GeoJSON whose classes are now names, now numbers: what is not JSON stays text.
+            warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
+            return pyogrio.read_dataframe(
+                path, layer=layer, columns=columns, fid_as_index=True, force_2d=True
+            )
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
         raise _unreadable(path, error) from None
 
