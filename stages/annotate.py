@@ -4,7 +4,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, tile_budgets
-from pointcover.datasets.card import SPLITS
+from pointcover.datasets.card import SPLITS, shorten
 from pointcover.figures import (
     draw_panel,
     draw_purity,
@@ -88,6 +88,7 @@ def annotate(params: Params) -> None:
                 places.include(placed)
         if places:
             places.check()
+        check_training(annotated)
         write_index(out / "index.csv", annotated, tile_set.classes.names)
     summary = {split: report.summary() for split, report in reports.items()}
     publish_json(METRICS, summary | ({"annotations": places.summary()} if places else {}))
@@ -138,6 +139,21 @@ def check_labels(params: Params, *, has_masks: bool, has_vectors: bool) -> None:
             f"annotate.sampler is {sampler!r}, but the dataset has no dense masks that a simulated "
             f"annotator could look at: set annotate.sampler to none, and annotations to a "
             f"GeoPackage, GeoJSON or Shapefile"
+        )
+
+
+def check_training(tiles: Iterable[Tile]) -> None:
+    """Check that there is something to train on.
+
+    Raises:
+        ValueError: no pixel of the train split has a label.
+    """
+    train = [tile for tile in tiles if tile.split == "train"]
+    if not any(sum(tile.pixels) for tile in train):
+        regions = shorten(sorted({tile.region for tile in train}))
+        raise ValueError(
+            f"no label lies on the train split, which has the regions {regions}: annotate there, "
+            f"spend more `points`, or say with `split` in the card which regions are for training"
         )
 
 

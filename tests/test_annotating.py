@@ -254,6 +254,16 @@ def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, chang
     assert said in surveyed.refusal("download", "tile", "annotate")
 
 
+def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    table[table.geometry.x >= 500_100].to_file(surveyed.root / "survey.gpkg")
+    shutil.rmtree(surveyed.data / "masks")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none"})
+    said = surveyed.refusal("download", "tile", "annotate")
+    assert said.startswith("no label lies on the train split, which has the regions images/a.tif:")
+
+
 @pytest.mark.slow
 def test_a_test_split_with_nothing_to_score_on_is_refused(surveyed):
     shutil.rmtree(surveyed.data / "masks")
