@@ -25,7 +25,7 @@ from pointcover.figures import (
 from pointcover.growing import GROWERS
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.params import AnnotateParams, Params
-from pointcover.publishing import publish_folder, publish_json
+from pointcover.publishing import publish_csv, publish_folder, publish_json
 from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.placing import PlacementReport
@@ -35,6 +35,9 @@ TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")
 METRICS = Path("metrics/annotate.json")
 FIGURES = Path("metrics/annotate")
+LEFT_OUT = "left_out.csv"
+"""Every real annotation of which some or all was left out; the metrics name the first few."""
+
 SHOWN_TILES = 3
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ def annotate(params: Params) -> None:
                 places.include(placed)
         if places:
             places.check()
+            publish_csv(out / LEFT_OUT, ("feature", "reason"), places.faults())
         check_training(annotated)
         write_index(out / "index.csv", annotated, tile_set.classes.names)
     summary = {split: report.summary() for split, report in reports.items()}

@@ -232,6 +232,8 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
     assert done.exit_code == 0, done.output
     surveyed.set({"annotations": "points.gpkg", "annotate.sampler": "none"})
     surveyed.run("annotate")
+    assert (sparse / "left_out.csv").read_text() == "feature,reason\n"
+    (sparse / "left_out.csv").unlink()
     assert read_tree(sparse) == before
 
 
@@ -252,6 +254,24 @@ def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, chang
     surveyed.write_card(**card)
     surveyed.set(changes)
     assert said in surveyed.refusal("download", "tile", "annotate")
+
+
+def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed, monkeypatch):
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+    shutil.rmtree(surveyed.data / "masks")
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    point = table.geometry[0]  # of the class land, which one of another class meets
+    more = [None, point, *(shapely.Point(x, 0) for x in range(12))]
+    added = geopandas.GeoDataFrame({"kind": ["water"] * len(more)}, geometry=more, crs=CRS)
+    geopandas.pd.concat([table, added]).to_file(surveyed.root / "survey.gpkg")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none"})
+    surveyed.run("download", "tile", "annotate")
+    lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()
+    assert lines == [
+        "feature,reason", "91,without_geometry", *(f"{fid},outside" for fid in range(93, 105)),
+        "1,conflicting", "92,conflicting",
+    ]  # fmt: skip
 
 
 def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):

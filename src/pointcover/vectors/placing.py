@@ -307,6 +307,10 @@ class PlacementReport:
             for name, fids in self._without_label().items()
         }
 
+    def faults(self) -> list[tuple[int | str, str]]:
+        """List every feature of which some or all was left out, and why, as `summary` names it."""
+        return [(fid, name) for name, fids in self._without_label().items() for fid in fids]
+
     def describe(self) -> str:
         """Say in one line how many features were placed, and which were not."""
         said = {
