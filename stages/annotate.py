@@ -4,6 +4,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from joblib import Parallel, delayed
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, tile_budgets
-from pointcover.datasets.card import SPLITS
+from pointcover.datasets.card import SPLITS, shorten
 from pointcover.figures import (
     draw_panel,
     draw_purity,
@@ -24,14 +25,19 @@ from pointcover.figures import (
 from pointcover.growing import GROWERS
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.params import AnnotateParams, Params
-from pointcover.publishing import publish_folder, publish_json
+from pointcover.publishing import publish_csv, publish_folder, publish_json
 from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
-from pointcover.vectors import Annotations, PlacementReport, read_annotations
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import PlacementReport
+from pointcover.vectors.reading import read_annotations
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")
 METRICS = Path("metrics/annotate.json")
 FIGURES = Path("metrics/annotate")
+LEFT_OUT = "left_out.csv"
+"""Every real annotation of which some or all was left out; the metrics name the first few."""
+
 SHOWN_TILES = 3
 logger = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ def annotate(params: Params) -> None:
     """
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
-    vectors = read_vectors(params, tile_set.classes)
+    vectors = read_vectors(params, tile_set.classes, {tile.orthophoto for tile in tiles})
     has_masks = any(sum(tile.pixels) for tile in tiles)
     check_labels(params, has_masks=has_masks, has_vectors=vectors is not None)
     if has_masks:
@@ -85,6 +91,8 @@ def annotate(params: Params) -> None:
                 places.include(placed)
         if places:
             places.check()
+            publish_csv(out / LEFT_OUT, ("feature", "reason"), places.faults())
+        check_training(annotated)
         write_index(out / "index.csv", annotated, tile_set.classes.names)
     summary = {split: report.summary() for split, report in reports.items()}
     publish_json(METRICS, summary | ({"annotations": places.summary()} if places else {}))
@@ -105,14 +113,16 @@ def annotate(params: Params) -> None:
         )
 
 
-def read_vectors(params: Params, classes: ClassTable) -> Annotations | None:
+def read_vectors(
+    params: Params, classes: ClassTable, orthophotos: Collection[str]
+) -> Annotations | None:
     """Read the file of real annotations; None where `annotations` is a folder."""
     path, settings = Path(params.annotations), params.annotate.vectors
     if path.is_dir():
         return None
     return read_annotations(
         path, classes, settings.column, settings.layer, ignore=settings.ignore,
-        codes=settings.codes or None,
+        codes=settings.codes or None, orthophotos=orthophotos,
     )  # fmt: skip
 
 
@@ -133,6 +143,21 @@ def check_labels(params: Params, *, has_masks: bool, has_vectors: bool) -> None:
             f"annotate.sampler is {sampler!r}, but the dataset has no dense masks that a simulated "
             f"annotator could look at: set annotate.sampler to none, and annotations to a "
             f"GeoPackage, GeoJSON or Shapefile"
+        )
+
+
+def check_training(tiles: Iterable[Tile]) -> None:
+    """Check that there is something to train on.
+
+    Raises:
+        ValueError: no pixel of the train split has a label.
+    """
+    train = [tile for tile in tiles if tile.split == "train"]
+    if not any(sum(tile.pixels) for tile in train):
+        regions = shorten(sorted({tile.region for tile in train}))
+        raise ValueError(
+            f"no label lies on the train split, which has the regions {regions}: annotate there, "
+            f"spend more `points`, or say with `split` in the card which regions are for training"
         )
 
 

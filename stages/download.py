@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 from pointcover.datasets.acquiring import acquire, draw_dataset
-from pointcover.datasets.card import FOLDER, DatasetCard, load_card, shorten
-from pointcover.datasets.folders import format_card, infer_card
+from pointcover.datasets.card import DatasetCard, load_card, shorten
+from pointcover.datasets.folders import find_folder, format_card, infer_card
 from pointcover.datasets.inventory import write_inventory
 from pointcover.params import Params
 from pointcover.publishing import publish_folder, publish_text
@@ -21,15 +21,15 @@ logger = logging.getLogger(__name__)
 def download(params: Params) -> None:
     """Write data/dataset: dataset.json, and the files themselves where `source` has them not."""
     source = Path(params.source)
-    without_card = params.dataset == FOLDER
-    card = infer_card(source) if without_card else load_card(params.dataset, OWN_CARDS)
+    without_card = find_folder(params.dataset, source)
+    card = infer_card(without_card) if without_card else load_card(params.dataset, OWN_CARDS)
     with publish_folder(DATASET) as out:
         if card.drawn:
             drawn = params.synthetic
             folder = out / "files"
             draw_dataset(card, folder, drawn.orthophotos, drawn.size_px, drawn.seed)
         elif without_card:
-            folder = source
+            folder = without_card
             publish_text(out / "card.yaml", format_card(card))
         else:
             folder = acquire(card, Path(params.dataset).stem, source, out / "files")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from typer.testing import CliRunner
 
 from pointcover.annotations import SAMPLERS
+from pointcover.cli import app
 from pointcover.growing import GROWERS
 from tests.imagery import CRS, draw_image, load_stage, read_tree, write_raster
 
@@ -207,6 +209,34 @@ def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monk
     assert report["train"]["wrong_clicks"] == ((real != N) & (real != 2)).sum()
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophotos_overlap(
+    surveyed, monkeypatch, seed
+):
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+    generator = np.random.default_rng(seed)
+    for number, name in enumerate("abcde"):
+        # Each lies 10 m beside the one before, and is 32.5 m wide.
+        place = rasterio.transform.from_origin(500_000 + 10 * number, 600_000, 0.25, 0.25)
+        dense = generator.integers(0, 3, (100, 130)).astype(np.uint8)
+        write_raster(surveyed.data / "images" / f"{name}.tif", draw_image(100, 130),
+                     transform=place)  # fmt: skip
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.set({"annotations": "sources", "annotate.vectors.column": "class", "seed": seed,
+                  "annotate.grower": "link", "points": 60})  # fmt: skip
+    surveyed.run("download", "tile", "annotate")
+    sparse = surveyed.root / "data/sparse"
+    before = read_tree(sparse)
+    assert len(list((sparse / "masks").glob("*/*.tif"))) == 4  # the fifth is the test split
+    done = CliRunner().invoke(app, ["points", "points.gpkg"])
+    assert done.exit_code == 0, done.output
+    surveyed.set({"annotations": "points.gpkg", "annotate.sampler": "none"})
+    surveyed.run("annotate")
+    assert (sparse / "left_out.csv").read_text() == "feature,reason\n"
+    (sparse / "left_out.csv").unlink()
+    assert read_tree(sparse) == before
+
+
 @pytest.mark.parametrize(
     ("card", "changes", "said"),
     [
@@ -224,6 +254,34 @@ def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, chang
     surveyed.write_card(**card)
     surveyed.set(changes)
     assert said in surveyed.refusal("download", "tile", "annotate")
+
+
+def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed, monkeypatch):
+    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+    shutil.rmtree(surveyed.data / "masks")
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    point = table.geometry[0]  # of the class land, which one of another class meets
+    more = [None, point, *(shapely.Point(x, 0) for x in range(12))]
+    added = geopandas.GeoDataFrame({"kind": ["water"] * len(more)}, geometry=more, crs=CRS)
+    geopandas.pd.concat([table, added]).to_file(surveyed.root / "survey.gpkg")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none"})
+    surveyed.run("download", "tile", "annotate")
+    lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()
+    assert lines == [
+        "feature,reason", "91,without_geometry", *(f"{fid},outside" for fid in range(93, 105)),
+        "1,conflicting", "92,conflicting",
+    ]  # fmt: skip
+
+
+def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    table[table.geometry.x >= 500_100].to_file(surveyed.root / "survey.gpkg")
+    shutil.rmtree(surveyed.data / "masks")
+    surveyed.write_card(masks=None)
+    surveyed.set({"annotate.sampler": "none"})
+    said = surveyed.refusal("download", "tile", "annotate")
+    assert said.startswith("no label lies on the train split, which has the regions images/a.tif:")
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ GROWN = np.array([[0, 0, 1, N], [N, 1, 1, N]], np.uint8)
 
 
 def counts(recall, **others):
-    return {"wrong_clicks": 0, "recall": recall and round(recall, 6), **others}
+    others = {"wrong_clicks": 0, "tiles": 1, "tiles_without_clicks": 0} | others
+    return {"recall": recall and round(recall, 6), **others}
 
 
 def test_a_tile_is_counted_as_by_hand():
@@ -39,9 +40,25 @@ def test_a_tile_is_counted_as_by_hand():
         "by_class": {
             "land": counts(clicks=1, grown_pixels=1, error=0.0, precision=1.0, recall=2 / 3),
             "water": counts(clicks=1, grown_pixels=2, error=1.0, precision=0.5, recall=1 / 3),
-            "road": counts(clicks=0, grown_pixels=0, error=None, precision=None, recall=None),
+            "road": counts(
+                tiles=0, clicks=0, grown_pixels=0, error=None, precision=None, recall=None
+            ),
         },
     }
+
+
+def test_a_class_of_a_tile_that_got_no_click_is_counted():
+    report, other = (AnnotationReport(("land", "water", "road")) for _ in range(2))
+    report.add(DENSE, CLICKS, GROWN)  # land and water are there, and clicked
+    only_land = np.where(CLICKS == 0, CLICKS, N).astype(np.uint8)
+    other.add(DENSE, only_land, GROWN)  # what grows is no click
+    other.add(np.full((2, 4), N, np.uint8), CLICKS, CLICKS)  # nobody knows what is there
+    report.include(other)
+    found = {
+        name: (counts["tiles"], counts["tiles_without_clicks"])
+        for name, counts in report.summary()["by_class"].items()
+    }
+    assert found == {"land": (2, 0), "water": (2, 1), "road": (0, 0)}
 
 
 def test_clicks_of_the_wrong_class_are_counted_by_the_class_they_were_given():

@@ -227,6 +227,14 @@ def test_side_car_and_hidden_files_are_no_data(tmp_path):
     assert [name for name, *_ in names(make_card(), tmp_path)] == ["a"]
 
 
+def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path):
+    touch(tmp_path, "images/a.tif", "masks/a.tif")
+    for kind in ("images", "masks"):
+        (tmp_path / kind / "b.tif").symlink_to(tmp_path / "gone.tif")
+    with pytest.raises(FileNotFoundError, match=r"images/b\.tif is a link to .*/gone\.tif, which"):
+        find_pairs(make_card(), tmp_path)
+
+
 def test_two_stars_match_any_depth_even_none(tmp_path):
     touch(tmp_path, "images/a.tif", "images/x/y/b.tif", "masks/x/y/b.tif", "masks/a.tif")
     card = make_card(images="images/**/*.tif", masks="masks/**/*.tif")
@@ -338,6 +346,20 @@ def test_the_inventory_changes_with_a_files_bytes(source):
     assert inventory_of(source, make_card()).read_text() == before
     (source / "mine" / "masks" / "a.tif").write_text("changed")
     assert inventory_of(source, make_card()).read_text() != before
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/masks"])
+def test_files_behind_a_link_to_a_folder_are_refused_and_linked_files_are_not(source, name):
+    # DVC does not look behind such a link, but behind these two:
+    (source / "mine/masks/a.tif").rename(source.parent / "a.tif")
+    (source / "mine/masks/a.tif").symlink_to(source.parent / "a.tif")
+    link = source.with_name("link")
+    link.symlink_to(source)
+    inventory_of(link, make_card())
+    (source / name).rename(source.parent / "elsewhere")
+    (source / name).symlink_to(source.parent / "elsewhere")
+    with pytest.raises(ValueError, match=rf"/{name} is a link to a folder, and DVC would not see"):
+        inventory_of(source, make_card())
 
 
 def test_the_inventory_changes_with_a_tile_list(source):

@@ -291,12 +291,34 @@ def test_what_the_stage_writes_names_no_place_of_this_machine(own):
     assert read_tree(own.root / "data/dataset") == before
 
 
-def test_a_folder_as_dataset_is_refused_with_what_to_type(own):
-    own.set({"dataset": "pictures", "source": "sources"})
-    assert "(-S dataset=folder -S source=pictures)" in own.refusal("download")
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_path_of_a_folder_in_source_is_a_dataset(own, absolute):
+    own.run("download", "tile")
+    tiles = read_tree(own.root / "data/tiles")
+    (own.root / "pictures").rename(own.root / "sources/pictures")
+    dataset = own.root / "sources/pictures" if absolute else "sources/pictures"
+    own.set({"dataset": str(dataset), "source": "sources"})
+    own.run("download", "tile")
+    assert read_tree(own.root / "data/tiles") == tiles
+    assert str(own.root) not in (own.root / "data/dataset/dataset.json").read_text()
+
+
+def test_a_folder_that_is_source_itself_is_a_dataset(own):
+    own.run("download")
+    before = read_tree(own.root / "data/dataset")
+    own.set({"dataset": "pictures", "source": "pictures"})
+    own.run("download")
+    assert read_tree(own.root / "data/dataset") == before
+
+
+@pytest.mark.parametrize("dataset", ["pictures", "sources/../pictures", "sources/link"])
+def test_a_folder_that_dvc_does_not_watch_is_refused_with_what_to_type(own, dataset):
+    (own.root / "sources/link").symlink_to(own.root / "pictures")
+    own.set({"dataset": dataset, "source": "sources"})
+    assert f"(-S dataset={dataset} -S source={dataset})" in own.refusal("download")
 
 
 def test_source_without_the_layout_is_refused_by_the_stage(own):
     own.set({"source": "sources"})
     said = own.refusal("download")
-    assert "dataset: folder, but source sources lacks train/images, train/masks" in said
+    assert "sources is to be read without a card, but lacks train/images, train/masks" in said

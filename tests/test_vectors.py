@@ -22,11 +22,14 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 
-from pointcover import vectors
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster import RasterInfo, RasterReader, Window, write_mask
 from pointcover.tiles import Tile, raster_path
-from pointcover.vectors import Annotations, PlacementReport, read_annotations, write_points
+from pointcover.vectors import features, placing
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import PlacementReport, place
+from pointcover.vectors.reading import read_annotations
+from pointcover.vectors.writing import write_points
 from tests.processes import run_python
 from tests.tile_sets import lay_grid
 
@@ -72,16 +75,19 @@ def make(shapes, class_ids, crs=POLAND):
     """Make annotations of shapes in the CRS, without a file; the ids of features are 10, 11, …"""
     parts, owners = shapely.get_parts(np.array(shapes, object), return_index=True)
     return Annotations(
-        path=Path("mine.gpkg"), crs=pyproj.CRS(crs), fids=np.arange(10, 10 + len(shapes)),
-        class_ids=np.array(class_ids, np.uint8), parts=parts, owners=owners, read=len(shapes),
+        path=Path("mine.gpkg"), crs=(pyproj.CRS(crs),),
+        fids=np.arange(10, 10 + len(shapes)).astype(object),
+        class_ids=np.array(class_ids, np.uint8), parts=parts, owners=owners,
+        orthophotos=np.full(len(shapes), "", object), layers=np.zeros(len(parts), np.intp),
+        read=len(shapes),
         ignored=0, without_geometry=(),
     )  # fmt: skip
 
 
-def burn(annotations, grid, tile_px=None, all_touched=False):
+def burn(annotations, grid, tile_px=None, all_touched=False, orthophoto="a"):
     """Burn a whole orthophoto, tile by tile if a size is given."""
     report = PlacementReport(annotations)
-    placement = annotations.place(grid, report, all_touched=all_touched)
+    placement = place(annotations, grid, report, orthophoto=orthophoto, all_touched=all_touched)
     mask = np.zeros((grid.height, grid.width), np.uint8)
     for window in lay_grid(grid.height, grid.width, tile_px or max(mask.shape)):
         mask[window.toslices()] = placement.burn(window)
@@ -161,6 +167,17 @@ def test_values_to_ignore_are_left_out_and_counted_whatever_their_geometry(tmp_p
     assert (found.fids.tolist(), found.read, found.ignored) == ([1], 4, 3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_geojson_may_say_one_class_by_name_and_another_by_number(tmp_path):
+    features = [
+        {"type": "Feature", "properties": {"kind": kind}, "geometry": shapely.geometry.mapping(
+            shapely.Point(19, 52))} for kind in ("road", 2, "0", 1.0)
+    ]  # fmt: skip
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert read(path).class_ids.tolist() == [1, 2, 0, 1]
+
+
 def test_with_codes_a_number_means_what_they_say_and_no_id(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [POINT] * 2, ["1", "2"])
     codes = {1: "forest", "2": "water"}
@@ -194,12 +211,36 @@ def test_a_shapefile_without_its_table_is_refused_with_the_likely_cause(tmp_path
     assert "it has none (is the .dbf beside the .shp?)" in refusal(path)
 
 
-def test_of_several_layers_one_must_be_chosen(tmp_path):
+def test_all_layers_are_read_each_in_its_crs_and_ids_name_the_layer(tmp_path):
+    path = write_features(tmp_path / "a.gpkg", [None, POINT], [0, 0], layer="points")
+    write_features(path, [], [], layer="unused", geometry_type="LineString")
+    lonlat = shapely.transform(
+        in_pixels(shapely.box(20, 20, 22, 23)),
+        pyproj.Transformer.from_crs(POLAND, 4326, always_xy=True).transform, interleaved=False,
+    )  # fmt: skip
+    write_features(path, [lonlat, POINT], [2, 9], crs="EPSG:4326", layer="areas")
+    found = read(path, ignore=[9])
+    assert found.fids.tolist() == ["points:2", "areas:1"]
+    assert (found.read, found.ignored, found.without_geometry) == (4, 1, ("points:1",))
+    mask, report = burn(found, lay_orthophoto())
+    wanted = np.full((40, 50), IGNORE_INDEX, np.uint8)
+    wanted[4, 4] = 0
+    wanted[20:23, 20:22] = 2
+    np.testing.assert_array_equal(mask, wanted)
+    assert report.summary()["without_geometry"] == {"features": 1, "fids": ["points:1"]}
+
+
+def test_of_several_layers_some_may_be_chosen(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [POINT], [0], layer="north")
     write_features(path, [POINT], [2], layer="south")
-    assert "has 2 layers: say which one, north, south" in refusal(path)
-    assert "no layer 'Sout' of geometries, it has north, south; did you mean 'south'?" in refusal(
-        path, layer="Sout"
+    pyogrio.write_dataframe(
+        geopandas.GeoDataFrame({"name": ["mine"]}, geometry=[POINT], crs=POLAND), path, layer="area"
+    )
+    assert "layer 'area', has no column 'kind', it has name" in refusal(path)
+    assert read(path, layer=("south", "north")).class_ids.tolist() == [2, 0]
+    assert (
+        "no layer 'Sout' of geometries, it has north, south, area; did you mean 'south'?"
+        in refusal(path, layer="Sout")
     )
     assert read(path, layer="south").class_ids.tolist() == [2]
 
@@ -282,6 +323,31 @@ def test_a_shapefile_of_which_a_side_file_is_cut_short_is_refused(tmp_path, suff
 def test_what_is_no_file_of_annotations_is_refused(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     assert said in refusal(tmp_path / name)
+
+
+def write_named(path, names, shapes=None):
+    shapes = shapes or [POINT] * len(names)
+    table = geopandas.GeoDataFrame(
+        {"kind": [0] * len(names), "orthophoto": names}, geometry=shapes, crs=POLAND
+    )
+    pyogrio.write_dataframe(table, path)
+    return path
+
+
+def test_a_feature_of_one_orthophoto_labels_no_other_that_lies_there_too(tmp_path):
+    shapes = [in_pixels(shapely.Point(col, 5)) for col in (1, 2, 3)]
+    path = write_named(tmp_path / "a.gpkg", ["a", "b", None], shapes)
+    annotations = read(path, orthophotos=["a", "b"])
+    for name, wanted in (("a", [1, 3]), ("b", [2, 3]), ("c", [3])):
+        mask, _ = burn(annotations, lay_orthophoto(), orthophoto=name)
+        assert np.flatnonzero(mask[5] == 0).tolist() == wanted
+
+
+def test_a_feature_of_an_orthophoto_that_is_not_there_is_refused(tmp_path):
+    path = write_named(tmp_path / "a.gpkg", ["a", "north", "north", ""])
+    assert "names what is no orthophoto of the dataset: north (features 2, 3); known: a, b" in (
+        refusal(path, orthophotos=["b", "a"])
+    )
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
@@ -393,8 +459,14 @@ def test_a_mask_does_not_depend_on_how_it_is_cut_into_windows(seed, tile_px, all
 
 def test_a_window_without_features_is_unlabelled_and_rasterises_nothing(monkeypatch):
     annotations = make([in_pixels(shapely.box(2, 2, 5, 5))], [1])
-    placement = annotations.place(lay_orthophoto(), PlacementReport(annotations), all_touched=True)
-    monkeypatch.setattr(vectors, "burn", None)
+    placement = place(
+        annotations,
+        lay_orthophoto(),
+        PlacementReport(annotations),
+        orthophoto="a",
+        all_touched=True,
+    )
+    monkeypatch.setattr(placing, "burn", None)
     assert (placement.burn(Window(20, 0, 20, 20)) == IGNORE_INDEX).all()
     with pytest.raises(TypeError):
         placement.burn(Window(0, 0, 20, 20))
@@ -456,7 +528,9 @@ def test_a_feature_without_a_pixel_is_told_from_one_on_no_tile_and_one_outside()
         [0] * 7,
     )
     report = PlacementReport(annotations)
-    annotations.place(lay_orthophoto(), report, all_touched=False).burn(Window(0, 0, 20, 20))
+    place(annotations, lay_orthophoto(), report, orthophoto="a", all_touched=False).burn(
+        Window(0, 0, 20, 20)
+    )
     summary = report.summary()
     assert summary["without_pixel"]["fids"] == [10]
     assert summary["not_on_tiles"]["fids"] == [11, 14]
@@ -475,7 +549,9 @@ def test_a_feature_on_two_orthophotos_is_inside_and_counted_once():
     report = PlacementReport(annotations)
     west, east = lay_orthophoto(), lay_orthophoto(place=from_origin(LEFT + 12, TOP, 0.25, 0.25))
     for grid in (west, east):
-        annotations.place(grid, report, all_touched=False).burn(Window(0, 0, 50, 40))
+        place(annotations, grid, report, orthophoto="a", all_touched=False).burn(
+            Window(0, 0, 50, 40)
+        )
     assert report.placed.tolist() == [True, True]
     assert report.summary()["placed"] == 2
     report.check()
@@ -504,7 +580,7 @@ def test_a_way_of_reprojecting_that_lacks_a_grid_is_warned_of(monkeypatch, caplo
         burn(annotations, lay_orthophoto())
         assert not caplog.records
         monkeypatch.setattr(
-            vectors, "TransformerGroup", lambda *_, **__: SimpleNamespace(best_available=False)
+            features, "TransformerGroup", lambda *_, **__: SimpleNamespace(best_available=False)
         )
         burn(make([shapely.Point(19, 52)], [0], "EPSG:4326"), lay_orthophoto())
     assert "mine.gpkg (EPSG:4326) is not laid on ortho.tif (EPSG:2180) in the best way" in (
@@ -583,14 +659,28 @@ def test_clicks_written_and_read_back_are_the_same_masks(tmp_path, run):
     path = tmp_path / "out.gpkg"
     counts = write_points(path, run.tiles, run.folder, CLASSES, limit=10**6)
     assert counts == {"points_1": 800, "points_2": 400}
-    layers = {"a": "points_1", "b": "points_1", "c": "points_2"}
     for column in ("class", "class_id"):
+        annotations = read(path, column=column, orthophotos="abc")
         for (split, name), mask in run.masks.items():
             grid = RasterReader(raster_path(run.folder, split, name)).info()
-            annotations = read(path, column=column, layer=layers[name])
-            found, report = burn(annotations, grid, 64)
+            found, report = burn(annotations, grid, 64, orthophoto=name)
             np.testing.assert_array_equal(found, mask)
             assert not report.conflicting.any()
+
+
+def test_clicks_come_back_to_their_orthophoto_where_another_overlaps_it(tmp_path):
+    masks = {name: scatter(64, 64, 400, seed) for seed, name in enumerate("ab")}
+    tiles = [
+        tile
+        for name, left in (("a", LEFT), ("b", LEFT + 3.2))
+        for tile in write_clicks(tmp_path, "train", name, masks[name], 64, left=left)
+    ]
+    path = tmp_path / "out.gpkg"
+    write_points(path, tiles, tmp_path / "clicks", CLASSES, limit=10**6)
+    annotations = read(path, column="class")
+    for name, mask in masks.items():
+        grid = RasterReader(raster_path(tmp_path / "clicks", "train", name)).info()
+        np.testing.assert_array_equal(burn(annotations, grid, orthophoto=name)[0], mask)
 
 
 def test_a_point_says_where_it_comes_from(tmp_path, run):
@@ -618,7 +708,8 @@ def test_orthophotos_of_one_crs_share_one_layer_and_a_crs_without_a_code_comes_b
     path = tmp_path / "out.gpkg"
     assert write_points(path, tiles, tmp_path / "clicks", CLASSES, limit=100) == {"points": 100}
     grid = RasterReader(raster_path(tmp_path / "clicks", "val", "b")).info()
-    np.testing.assert_array_equal(burn(read(path, column="class"), grid)[0], mask)
+    found, _ = burn(read(path, column="class"), grid, orthophoto="b")
+    np.testing.assert_array_equal(found, mask)
 
 
 def test_the_same_clicks_are_the_same_bytes(tmp_path, run):

@@ -15,7 +15,8 @@ from pointcover.growing import GROWERS, Grower, NoSettings, mark_sources
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
 from pointcover.raster import RasterInfo, RasterReader, Window, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
-from pointcover.vectors import Annotations, PlacementReport
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import PlacementReport, place
 
 CLICKS: Final = "clicks"
 """Rasters of the clicks alone: class ids, IGNORE_INDEX elsewhere."""
@@ -84,7 +85,10 @@ def annotate_orthophoto(
     placement, places = None, None
     if annotation.vectors:
         places = PlacementReport(annotation.vectors)
-        placement = annotation.vectors.place(grid, places, all_touched=annotation.all_touched)
+        placement = place(
+            annotation.vectors, grid, places, orthophoto=orthophoto,
+            all_touched=annotation.all_touched,
+        )  # fmt: skip
     with ExitStack() as stack:
         write = {
             kind: stack.enter_context(writer)

@@ -19,6 +19,10 @@ class AnnotationReport:
     tiles_without_clicks: int = 0
     known: npt.NDArray[np.int64] = field(init=False)
     """Pixels by their class in the dense mask."""
+    holding: npt.NDArray[np.int64] = field(init=False)
+    """Tiles by the classes in their dense masks."""
+    missing: npt.NDArray[np.int64] = field(init=False)
+    """Of these tiles, those in which the class got no click."""
     clicks: npt.NDArray[np.int64] = field(init=False)
     """Clicked pixels by the class they were given; a stroke counts with all of its pixels."""
     wrong_clicks: npt.NDArray[np.int64] = field(init=False)
@@ -30,7 +34,8 @@ class AnnotationReport:
     def __post_init__(self) -> None:
         """Begin to count at zero."""
         for counter in (
-            "known", "clicks", "wrong_clicks", "unknown_clicks", "right", "wrong", "unknown"
+            "known", "holding", "missing", "clicks", "wrong_clicks", "unknown_clicks", "right",
+            "wrong", "unknown",
         ):  # fmt: skip
             setattr(self, counter, np.zeros(len(self.names), np.int64))
 
@@ -42,8 +47,11 @@ class AnnotationReport:
         unlabelled = dense == IGNORE_INDEX
         self.tiles += 1
         self.tiles_without_clicks += int(not clicked.any())
-        self.known += self._by_class(dense[~unlabelled])
-        self.clicks += self._by_class(clicks[clicked])
+        known, given = self._by_class(dense[~unlabelled]), self._by_class(clicks[clicked])
+        self.known += known
+        self.holding += known > 0
+        self.missing += (known > 0) & (given == 0)
+        self.clicks += given
         self.unknown_clicks += self._by_class(clicks[clicked & unlabelled])
         self.wrong_clicks += self._by_class(clicks[clicked & (dense != clicks) & ~unlabelled])
         self.right += self._by_class(grown[added & same])
@@ -61,7 +69,9 @@ class AnnotationReport:
 
         `labelled_share`, `wrong_clicks` and `error` count only pixels whose true class is known:
         the share of them that got a label, the clicks that were given another class, and the share
-        of wrong ones among those grown. By class, all count under the class that was given.
+        of wrong ones among those grown. By class, all count under the class that was given;
+        `tiles` are those that hold the class, `tiles_without_clicks` those of them in which it got
+        none.
 
         Of all labels, clicked and grown: `purity` is the share of right ones, `precision` the same
         of one class's labels, `macro_precision` the mean of that over the classes that have any,
@@ -88,6 +98,8 @@ class AnnotationReport:
             "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
             "by_class": {
                 name: {
+                    "tiles": int(self.holding[i]),
+                    "tiles_without_clicks": int(self.missing[i]),
                     "clicks": int(self.clicks[i]),
                     "wrong_clicks": int(self.wrong_clicks[i]),
                     "grown_pixels": int(grown[i]),

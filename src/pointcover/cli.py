@@ -36,7 +36,7 @@ def points(
         from tqdm import tqdm
 
         from pointcover.tiles import read_index, read_tile_set
-        from pointcover.vectors import write_points
+        from pointcover.vectors.writing import write_points
 
         there = [path for path in (out, out.with_suffix(".qml")) if path.exists()]
         if there and not force:

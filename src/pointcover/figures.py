@@ -1,5 +1,6 @@
 """Figures: panels of tiles, the confusion matrix, the training curves."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 from scipy.ndimage import grey_erosion
 
 from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colour
@@ -97,13 +99,20 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
         for (name, entry), colour in zip(labels["by_class"].items(), classes.colours, strict=True)
     ]
     points.append(("all classes", labels["labelled_share"], labels["purity"], "black", "*"))
+    least = 1.0
     for name, coverage, purity, colour, marker in points:
         if coverage and purity is not None:
+            least = min(least, coverage)
             axes.scatter(
                 coverage, purity, s=150 if marker == "*" else 60, c=colour, marker=marker,
                 edgecolors="black", linewidths=0.5, label=name, zorder=3,
             )  # fmt: skip
     axes.set_xscale("log")
+    # From a power of ten to all: within one, a logarithmic axis has no room for its numbers.
+    axes.set_xlim(10 ** min(-1, math.floor(math.log10(least))), 1.2)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.6g} %")
     axes.set_xlabel("coverage: share of the pixels (of the class's, rightly labelled)")
     axes.set_ylabel("purity: share of the labels that are right")
     axes.set_ylim(0, 1.03)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -85,10 +85,15 @@ class VectorParams(Section):
     """How a file of real annotations says classes."""
 
     column: Annotated[str, Field(min_length=1)]
-    layer: str | None
+    layer: tuple[str, ...] | None
     all_touched: bool
     ignore: tuple[str | int, ...]
     codes: dict[str | int, str]
+
+    @field_validator("layer", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
 
 class AnnotateParams(Section):

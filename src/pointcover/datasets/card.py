@@ -15,7 +15,7 @@ from pointcover.params import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent
 FOLDER: Final = "folder"
-"""What `dataset` is where there is no card and `source` is a folder laid out as `folders` says."""
+"""What `dataset` may be where there is no card and `source` is laid out as `folders` says."""
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -212,6 +212,11 @@ class Pair:
     mask: str | None
 
 
+def embedded_cards() -> dict[str, Path]:
+    """Give the files of the embedded cards by name, in order."""
+    return {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
+
+
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:
     """Read the card of a dataset.
 
@@ -227,7 +232,7 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
             of it are wrong; one message names all faults.
         FileNotFoundError: the file of an own card does not exist.
     """
-    known = {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
+    known = embedded_cards()
     if dataset in known:
         path = known[dataset]
     elif dataset.endswith((".yaml", ".yml")):
@@ -237,17 +242,11 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
                 f"dataset: the card {dataset} lies outside {own_cards}/, so DVC would not see it "
                 f"change: move it to {own_cards}/{path.name}"
             )
-    elif Path(dataset).is_dir():
-        raise ValueError(
-            f"dataset: {dataset} is a folder, and DVC would not see it change: set dataset="
-            f"{FOLDER} and source={dataset}, which DVC watches (-S dataset={FOLDER} "
-            f"-S source={dataset})"
-        )
     else:
         raise ValueError(
             f"dataset: got {dataset!r}, wanted one of {', '.join(known)}, or the path of your own "
-            f"card, such as {own_cards}/mine.yaml, or {FOLDER!r} where `source` is a folder of "
-            f"train/images, train/masks, val/images, val/masks"
+            f"card, such as {own_cards}/mine.yaml, or of a folder of train/images, train/masks, "
+            f"val/images, val/masks"
         )
     return validate(DatasetCard, _card_values(path, known, own_cards), path)
 
@@ -282,11 +281,11 @@ def matches(region: str, entry: str) -> bool:
     return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
 
 
-def shorten(names: Iterable[str], count: int = 10) -> str:
+def shorten(names: Iterable[object], count: int = 10, separator: str = ", ") -> str:
     """List names in a message, the first few of many."""
-    names = list(names)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return separator.join(texts[:count]) + more
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
@@ -297,6 +296,7 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     Raises:
         ValueError: nothing matches, or an image or mask is alone, or there are not as many as the
             card says; the message names them.
+        FileNotFoundError: a link among them leads nowhere.
     """
     images, masks = (
         {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
@@ -376,7 +376,13 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
         relative = path.relative_to(folder).as_posix()
         match = pattern.fullmatch(relative)
         # A glob may be looser than its pattern about case or hidden files: those are no data.
-        if match and path.is_file() and not path.name.startswith("."):
+        if not match or path.name.startswith("."):
+            continue
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(
+                f"{path} is a link to {path.readlink()}, which does not exist: mend or remove it"
+            )
+        if path.is_file():
             found[match.groups("")] = relative
     return found
 

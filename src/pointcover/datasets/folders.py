@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from tqdm import tqdm
 
-from pointcover.datasets.card import FOLDER, DatasetCard, shorten
+from pointcover.datasets.card import FOLDER, DatasetCard, embedded_cards, shorten
 from pointcover.labels import IGNORE_INDEX, Colour, format_colour
 from pointcover.raster import RasterReader, Window
 
@@ -48,6 +48,33 @@ class _Levels:
     """Masks whose bands differ: they hold no numbers."""
 
 
+def find_folder(dataset: str, source: Path) -> Path | None:
+    """Find the folder that `dataset` means where it means no card.
+
+    Args:
+        dataset: FOLDER, which is `source` itself, or the path of a folder in it.
+        source: what params.yaml calls so, and DVC watches.
+
+    Returns:
+        The folder, by way of `source`; None where `dataset` is none.
+
+    Raises:
+        ValueError: the folder lies elsewhere, where DVC would not see it change.
+    """
+    if dataset == FOLDER:
+        return source
+    folder = Path(dataset)
+    if dataset in embedded_cards() or not folder.is_dir():
+        return None
+    # Resolved, since DVC does not look behind a link to a folder that lies in one it watches.
+    if not folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"dataset: {dataset} is a folder outside of source ({source}), and DVC watches that "
+            f"alone: set source to it too (-S dataset={dataset} -S source={dataset})"
+        )
+    return source / folder.resolve().relative_to(source.resolve())
+
+
 def infer_card(folder: Path) -> DatasetCard:
     """Make the card of a folder without one: its files, the classes in its masks, its splits.
 
@@ -70,7 +97,7 @@ def infer_card(folder: Path) -> DatasetCard:
     ]  # fmt: skip
     if lacking:
         raise ValueError(
-            f"dataset: {FOLDER}, but source {folder} lacks {', '.join(lacking)}: {LAYOUT}"
+            f"{folder} is to be read without a card, but lacks {', '.join(lacking)}: {LAYOUT}"
         )
     images, masks = _files(folder, "images"), _files(folder, "masks")
     bands = RasterReader(images[0]).info().bands

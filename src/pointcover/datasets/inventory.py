@@ -1,5 +1,6 @@
 """What the download stage found: the card, every orthophoto with its mask, and their checksums."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def write_inventory(
         source: the folder that params.yaml calls so.
 
     Raises:
-        ValueError: files or tile lists are missing, or files unpaired.
+        ValueError: files or tile lists are missing, or files unpaired, or files lie behind a link
+            to a folder, where DVC would not see them change.
     """
     pairs = find_pairs(card, folder)
     # A tile list that changes must change dataset.json, or DVC takes the old splits for new.
@@ -46,6 +48,7 @@ def write_inventory(
             f"them there, or mend `split`"
         )
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
+    _check_links(folder, pairs, base)
     entries = [
         asdict(pair)
         | {"image_sha256": sha256(folder / pair.image)}
@@ -63,6 +66,25 @@ def write_inventory(
         },
     )
     return pairs
+
+
+def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
+    """Check that no folder on the way from `base` to the files is a link.
+
+    (Seen with DVC 3.67: it follows links to files, and one that is a dependency itself.)
+    """
+    files = [path for pair in pairs for path in (pair.image, pair.mask) if path]
+    folders = {parent for path in files for parent in (folder / path).parents}
+    links = sorted(
+        place for place in folders
+        if place != base and place.is_relative_to(base) and place.is_symlink()
+    )  # fmt: skip
+    if links:
+        raise ValueError(
+            f"{links[0]} is a link to a folder, and DVC would not see the files behind it change: "
+            f"make links of the files instead (`cp -rs {links[0].resolve()}/. FOLDER`), or point "
+            f"`source` at a folder that holds them"
+        )
 
 
 def read_inventory(path: Path, source: Path) -> Inventory:
