@@ -176,9 +176,7 @@ def test_models_of_other_experiments_join_in_an_ensemble_and_get_a_run_of_its_ow
     clone.run("git", "checkout", "params.yaml", "dvc.lock")
     clone.run("dvc", "repro")
     clone.run("dvc", "get", ".", "models", "--rev", "other", "-o", "ensemble/other")
-    output = clone.run(
-        "dvc", "exp", "run", "-n", "both", "-S", "evaluate.ensemble=ensemble"
-    )
+    output = clone.run("dvc", "exp", "run", "-n", "both", "-S", "evaluate.ensemble=ensemble")
     assert ran(output) == ["evaluate"]
     together = json.loads((clone.folder / "metrics/evaluate.json").read_text())
     assert (alone["models"], together["models"]) == (1, 2)
