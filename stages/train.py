@@ -49,6 +49,7 @@ def train(params: Params) -> None:
     model = build_model(
         settings.model, settings.encoder, weights=settings.weights, bands=bands,
         classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
+        width=settings.width,
     )  # fmt: skip
     crops = train_loader(
         train_set, crop_px=settings.crop_px, zoom=settings.zoom,
@@ -86,7 +87,9 @@ def train(params: Params) -> None:
             "tiles_without_labels": len(annotated) - len(labelled),
         }
         with publish_folder(MODELS) as out:
-            checkpoint = Checkpoint(settings.model, settings.encoder, tile_set, outcome)
+            checkpoint = Checkpoint(
+                settings.model, settings.encoder, tile_set, outcome, settings.width
+            )
             digest = save_checkpoint(out, checkpoint, fitted.weights)
         publish_json(METRICS, outcome)
         publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])

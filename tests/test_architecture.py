@@ -24,7 +24,8 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "losses", "metrics", "models", "models.weights", "figures",
+        "augmentation", "losses", "metrics", "models", "models.scratch", "models.weights",
+        "figures",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
     },
     # What works on them
@@ -38,6 +39,7 @@ DOORS = {
     "rasterio": {"raster"},
     "mlflow": {"tracking"},
     "segmentation_models_pytorch": {"models", "models.weights"},
+    "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
     "lightning_fabric": {"devices", "training", "inference"},
     "matplotlib": {"figures"},

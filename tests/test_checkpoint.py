@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pointcover.labels import ClassTable
-from pointcover.models import build_model
+from pointcover.models import MODELS, build_model
 from pointcover.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -70,6 +70,34 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
     again.eval()
     for seed in range(2):
         assert torch.equal(again(images(seed)), segmenter(images(seed)))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
+    encoder = "mobilenet_v2" if MODELS[model].has_encoder else "none"
+    segmenter = build_model(
+        model, encoder, weights="none", bands=4, classes=2, mean=TILE_SET.mean,
+        std=TILE_SET.std, seed=1, width=0.25,
+    )  # fmt: skip
+    segmenter(images(0))
+    checkpoint = Checkpoint(model, encoder, TILE_SET, {}, width=0.25)
+    save_checkpoint(tmp_path, checkpoint, segmenter.state_dict())
+    again, read, _ = load_checkpoint(tmp_path)
+    assert read == checkpoint
+    segmenter.eval()
+    again.eval()
+    with torch.inference_mode():
+        assert torch.equal(again(images(1)), segmenter(images(1)))
+
+
+@torch.inference_mode()
+def test_a_model_of_before_there_was_a_width_comes_back_at_the_usual_one(segmenter, folder):
+    values = json.loads((folder / "model.json").read_text())
+    assert values.pop("width") == 1
+    (folder / "model.json").write_text(json.dumps(values))
+    again, checkpoint, _ = load_checkpoint(folder)
+    assert checkpoint == CHECKPOINT
+    assert torch.equal(again.eval()(images(0)), segmenter(images(0)))
 
 
 def test_the_same_weights_are_the_same_bytes_in_whatever_folder(segmenter, tmp_path):
@@ -139,9 +167,10 @@ def test_a_pickle_in_the_weights_is_not_executed_though_its_checksum_is_right(
     [
         {"encoder": "resnet18"},
         {"model": "fpn"},
+        {"width": 0.5},
         {"classes": [{"name": str(i), "colour": f"#00000{i}"} for i in range(3)]},
     ],
-    ids=["encoder", "model", "classes"],
+    ids=["encoder", "model", "width", "classes"],
 )
 def test_weights_that_do_not_fit_the_description_are_refused_and_not_loaded_in_part(folder, change):
     values = json.loads((folder / "model.json").read_text())

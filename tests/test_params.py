@@ -60,6 +60,31 @@ def test_params_allow_exactly_the_models_there_are():
     assert allowed(TrainParams, "model") == set(MODELS)
 
 
+def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
+    from pointcover.models import MODELS
+
+    for model, architecture in MODELS.items():
+        for encoder, is_right in (
+            ("resnet18", architecture.has_encoder),
+            ("none", not architecture.has_encoder),
+        ):
+            changes = {"train.model": model, "train.encoder": encoder}
+            if is_right:
+                assert make_params(changes).train.encoder == encoder
+            else:
+                with pytest.raises(ValueError, match="encoder"):
+                    make_params(changes)
+
+
+def test_every_width_that_params_allow_leaves_channels_whole():
+    from pointcover.models import MODELS
+
+    for architecture in MODELS.values():
+        for usual in architecture.channels.values():
+            counts = (usual,) if isinstance(usual, int) else usual
+            assert all(count % 4 == 0 for count in counts)
+
+
 def test_one_message_tells_every_fault(refusal):
     message = refusal(
         {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
@@ -94,6 +119,12 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
         ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
         ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
+        ({"train.encoder": "none"}, "train: model 'unet' needs an encoder, got 'none'"),
+        ({"train.model": "unet_scratch"}, "train: model 'unet_scratch' has no encoder"),
+        (
+            {"train.model": "unet_scratch", "train.encoder": "none", "train.weights": "imagenet"},
+            "weights 'imagenet', wanted `none` for both",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(refusal, changes, said):
@@ -105,6 +136,12 @@ def test_points_are_a_whole_number_from_one(refusal, points):
     assert f"points: got {points!r}, wanted a whole number, at least 1" in refusal(
         {"points": points}
     )
+
+
+@pytest.mark.parametrize("width", [0, 0.3, 2.25, -1, "wide"])
+def test_a_width_is_a_number_of_quarters(refusal, width):
+    said = "wanted a number, at least 0.25, at most 2, a multiple of 0.25"
+    assert f"train.width: got {width!r}, {said}" in refusal({"train.width": width})
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(refusal):

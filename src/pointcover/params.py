@@ -135,9 +135,13 @@ class AnnotateParams(Section):
 class TrainParams(Section):
     """The network and how it is fitted."""
 
-    model: Literal["unet", "unetplusplus", "fpn", "deeplabv3plus"]
+    model: Literal[
+        "unet", "unetplusplus", "fpn", "deeplabv3", "deeplabv3plus", "segformer", "unet_scratch",
+        "unetplusplus_scratch",
+    ]  # fmt: skip
     encoder: Annotated[str, Field(min_length=1)]
     weights: Annotated[str, Field(min_length=1)]
+    width: Annotated[float, Field(ge=0.25, le=2, multiple_of=0.25)]
     epochs: Count
     batch_size: Annotated[int, Field(strict=True, ge=2)]
     crop_px: Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]
@@ -152,6 +156,21 @@ class TrainParams(Section):
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
     workers: Annotated[int, Field(strict=True, ge=0, le=64)]
+
+    @model_validator(mode="after")
+    def _encoder_is_there_where_it_must_be(self) -> "TrainParams":
+        if self.model.endswith("_scratch"):
+            if self.encoder != "none" or self.weights != "none":
+                raise ValueError(
+                    f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
+                    f"weights {self.weights!r}, wanted `none` for both"
+                )
+        elif self.encoder == "none":
+            raise ValueError(
+                f"model {self.model!r} needs an encoder, got 'none': try resnet18, or "
+                f"model unet_scratch"
+            )
+        return self
 
 
 class EvaluateParams(Section):
@@ -211,6 +230,7 @@ def describe(params: Params) -> dict[str, str | int | float]:
         "model": train.model,
         "encoder": train.encoder,
         "weights": train.weights,
+        "width": train.width,
         "epochs": train.epochs,
         "batch_size": train.batch_size,
         "crop_px": train.crop_px,

@@ -25,6 +25,8 @@ class Checkpoint:
     tile_set: TileSet
     training: dict[str, Any]
     """Which epoch, and how well it did on sparse validation masks."""
+    width: float = 1.0
+    """Share of the usual channels; model.json of before there was a choice does not have it."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> str:
@@ -41,6 +43,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
         {
             "model": checkpoint.model,
             "encoder": checkpoint.encoder,
+            "width": checkpoint.width,
             "weights_sha256": digest,
             "training": checkpoint.training,
             **checkpoint.tile_set.to_json(),
@@ -66,7 +69,10 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         described = values["weights_sha256"]
         tile_set = TileSet.from_json(values)
-        checkpoint = Checkpoint(values["model"], values["encoder"], tile_set, values["training"])
+        checkpoint = Checkpoint(
+            values["model"], values["encoder"], tile_set, values["training"],
+            float(values.get("width", Checkpoint.width)),
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'model.json'} does not describe a model ({type(error).__name__}: {error}): "
@@ -81,6 +87,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
     segmenter = build_model(
         checkpoint.model, checkpoint.encoder, weights="none", bands=len(tile_set.mean),
         classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=0,
+        width=checkpoint.width,
     )  # fmt: skip
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)

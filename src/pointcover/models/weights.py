@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from huggingface_hub import constants, get_session
-from torch import nn
+from segmentation_models_pytorch.encoders import TimmUniversalEncoder
+from torch import Tensor, nn
 
 REMEDY = (
     "set train.weights to `none` (random first weights), or to the path of a file with the "
@@ -18,12 +20,13 @@ HUB_TIMEOUT_S: Final = 10
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
-    """Load weights into a three-band encoder.
+    """Load weights into an encoder; those of three bands are adapted to as many as it has.
 
     Args:
         encoder: an encoder of segmentation-models-pytorch.
         name: its name there.
-        weights: `imagenet`, or the path of a state dict (.pt, .pth or .safetensors).
+        weights: `imagenet`, or the path of a state dict (.pt, .pth or .safetensors): of such an
+            encoder, or of timm's whole network for one of timm's.
 
     Raises:
         ConnectionError: `imagenet` weights cannot be fetched.
@@ -32,8 +35,10 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
     """
     state = _fetch_imagenet(name) if weights == "imagenet" else _read(Path(weights))
     try:
-        encoder.load_state_dict(state)
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(encoder, TimmUniversalEncoder):
+            state = _rename_timm(state, encoder)
+        encoder.load_state_dict(_adapt(state, encoder))
+    except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         lines = str(error).splitlines()
         raise ValueError(
             f"train.weights: {weights} does not fit encoder {name!r} "
@@ -42,10 +47,68 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         ) from None
 
 
+def adapt_kernels(kernels: Tensor, bands: int) -> Tensor:
+    """Adapt the kernels of a first convolution, made for three bands, to another number.
+
+    Args:
+        kernels: (channels, 3, height, width).
+        bands: one gets the sum of the three kernels; of more, each gets one of them in turn,
+            scaled by 3 / bands, so that features stay about as strong.
+
+    Returns:
+        (channels, bands, height, width).
+    """
+    if bands == 1:
+        return kernels.sum(dim=1, keepdim=True)
+    return kernels[:, [band % 3 for band in range(bands)]] * (3 / bands)
+
+
+def _adapt(state: Any, encoder: nn.Module) -> dict[str, Any]:
+    """Adapt all kernels that differ from the encoder's in the number of bands alone.
+
+    Found by their shapes, not by their place: encoders with branches have several.
+    """
+    adapted = dict(state)
+    for name, wanted in encoder.state_dict().items():
+        kernels = adapted.get(name)
+        if isinstance(kernels, Tensor) and kernels.ndim == wanted.ndim == 4:
+            channels, bands, *size = wanted.shape
+            if bands != 3 and kernels.shape == (channels, 3, *size):
+                adapted[name] = adapt_kernels(kernels, bands)
+    return adapted
+
+
+def _rename_timm(state: Any, encoder: TimmUniversalEncoder) -> Any:
+    """Rename the weights of timm's whole network, as its pages offer them, to the encoder's.
+
+    The encoder is a part of that network under other names (`layer1.0` may be `model.layer1_0`).
+    What only the rest has, such as the classifier, is left out; a weight that neither has means
+    another network, and nothing is renamed.
+    """
+    wanted = encoder.state_dict()
+    if wanted.keys() == state.keys():
+        return state
+    whole = timm.create_model(encoder.name).state_dict()
+    if not state.keys() <= whole.keys():
+        return state
+    by_plain_name = {_plain(name): value for name, value in state.items()}
+    return {name: by_plain_name[_plain(name)] for name in wanted if _plain(name) in by_plain_name}
+
+
+def _plain(name: str) -> str:
+    while name.startswith("model."):
+        name = name.removeprefix("model.")
+    return name.replace(".", "_")
+
+
 def _fetch_imagenet(name: str) -> Any:
+    is_timm = name.startswith("tu-")
     try:
+        if is_timm and not timm.models.is_model_pretrained(name.removeprefix("tu-")):
+            # timm itself would only log it, and go on with random weights.
+            raise ValueError("timm has none for this name")
         with _offline_unless_hub_answers():
-            pretrained = smp.encoders.get_encoder(name, weights="imagenet")
+            pretrained = smp.encoders.get_encoder(name, weights=True if is_timm else "imagenet")
     except Exception as error:  # every downloader behind it raises its own kind
         # Some are a ValueError as well as an OSError.
         if isinstance(error, KeyError | ValueError) and not isinstance(error, OSError):
