@@ -1,5 +1,6 @@
 """Fitting learns, repeats itself to the last bit, keeps an epoch, stops where it breaks."""
 
+import copy
 import logging
 import math
 
@@ -79,19 +80,23 @@ def pointwise(seed=0):
 
 
 def fit_drawn(
-    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, report=None, keep="best"
-):
+    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, ema_decay=0.0, report=None,
+    keep="best", saved=None, save=None,
+):  # fmt: skip
     """Fit on samples in memory, in fp32 on the CPU."""
     images, masks = val or easy_samples(2, seed=9)
     return fit(
         make_fabric("cpu", "fp32"), model, train, DataLoader(TensorDataset(images, masks), 2),
         partial_cross_entropy, CLASSES.names,
-        FitSettings(epochs, lr, weight_decay, 0.1, 0.0, keep),
-        report or (lambda _result: None),
+        FitSettings(epochs, lr, weight_decay, 0.1, ema_decay, keep),
+        report or (lambda _result: None), saved, save,
     )  # fmt: skip
 
 
-def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32"):
+def fit_tiles(
+    folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32",
+    saved=None, save=None,
+):  # fmt: skip
     """Fit a real network on tiles on disk, as the stage does; give all epochs and the best."""
     train, val = (
         TileDataset(tiles, folder / "images", folder / "masks", 64)
@@ -109,7 +114,7 @@ def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3,
         make_fabric("cpu", precision), segmenter, crops, tile_loader(val, 2),
         partial_cross_entropy, CLASSES.names,
         FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best"),
-        results.append,
+        results.append, saved, save,
     )  # fmt: skip
     return results, fitted
 
@@ -207,6 +212,109 @@ def test_dropout_differs_between_epochs_and_seeds():
         fit_drawn(Segmenter(network, MEAN, STD), drawn_loader(images, masks, seed=seed), epochs=2)
         kept += network.kept
     assert len({tuple(one.tolist()) for one in kept}) == len(kept) == 8
+
+
+# Going on
+
+
+class Interrupted(Exception):
+    """What ends a training in the middle, in place of a signal."""
+
+
+def interrupted(run, folder, *, after, early=False):
+    """Call run(saved, save) until `after` epochs are saved, then again from the file they left.
+
+    Args:
+        run: fits a new model.
+        folder: for the state, which goes through a file as the stage's does.
+        after: how many epochs are saved before the end.
+        early: whether it ends before the last of them is reported.
+    """
+    path = folder / "state.pt"
+
+    def save(epoch, state):
+        if epoch > after:
+            raise Interrupted
+        torch.save(state, path)
+        if early and epoch == after:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(None, save)
+    return run(torch.load(path, weights_only=True), lambda *_: None)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(tmp_path, keep, after, early):
+    """With batch normalisation, dropout, weight decay and an average of the weights."""
+
+    def run(saved, save):
+        torch.manual_seed(3)
+        layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3)
+        model = Segmenter(nn.Sequential(*layers, nn.Conv2d(4, 2, 1)), MEAN, STD)
+        torch.manual_seed(after if saved else 99)  # what another process would find
+        results = []
+        fitted = fit_drawn(
+            model, drawn_loader(*easy_samples(7)), epochs=5, weight_decay=0.01, ema_decay=0.9,
+            keep=keep, report=results.append, saved=saved, save=save,
+        )  # fmt: skip
+        return results, fitted, model
+
+    results, fitted, model = run(None, None)
+    again, resumed, other = interrupted(run, tmp_path, after=after, early=early)
+    assert timeless(again) == timeless(results)
+    assert timeless([resumed.kept]) == timeless([fitted.kept])
+    assert have_equal_weights(resumed, fitted)
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_the_epoch_that_is_kept_may_lie_before_the_interruption(tmp_path, monkeypatch):
+    mious = {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5, 5: 0.3}
+
+    def run(saved, save):
+        epochs = iter(range(len(saved["results"]) + 1 if saved else 1, 6))
+        monkeypatch.setattr(
+            training, "validate", lambda *_: (1.0, {"miou": mious[next(epochs)], "by_class": {}})
+        )
+        return fit_drawn(
+            pointwise(), drawn_loader(*easy_samples(4)), epochs=5, saved=saved, save=save
+        )
+
+    whole = run(None, None)
+    for after in (2, 3, 4):
+        fitted = interrupted(run, tmp_path, after=after)
+        assert fitted.kept.epoch == 2
+        assert have_equal_weights(fitted, whole)
+
+
+def test_a_real_network_on_tiles_goes_on_bit_by_bit(folder, train_tiles, val_tiles, tmp_path):
+    def run(saved, save):
+        return fit_tiles(folder, train_tiles, val_tiles, model="fpn", saved=saved, save=save)
+
+    (results, fitted), (again, resumed) = run(None, None), interrupted(run, tmp_path, after=2)
+    assert timeless(again) == timeless(results)
+    assert have_equal_weights(resumed, fitted)
+
+
+def test_a_finished_training_goes_on_to_the_same_end_without_an_epoch():
+    states, results = {}, []
+
+    def save(epoch, state):
+        assert epoch == len(results) + 1  # each epoch is saved before it is reported
+        states.update(copy.deepcopy(state))
+
+    fitted = fit_drawn(
+        pointwise(), drawn_loader(*easy_samples(4)), report=results.append, save=save
+    )
+    again = fit_drawn(
+        pointwise(seed=5), drawn_loader(*easy_samples(4)), saved=states,
+        save=lambda *_: pytest.fail("an epoch was computed"),
+    )  # fmt: skip
+    assert again.kept == fitted.kept
+    assert have_equal_weights(again, fitted)
 
 
 # The epoch that is kept

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -21,6 +22,10 @@ from pointcover.models import Segmenter
 
 DROPOUT: Final = -1
 """The place of dropout among the samples of an epoch: none has this number."""
+
+State = dict[str, Any]
+"""A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
+reads."""
 
 NO_VAL_LABELS: Final = (
     "no val tile has a label, so no epoch can be chosen: raise `points`, or give val more regions"
@@ -75,8 +80,13 @@ def fit(
     names: tuple[str, ...],
     settings: FitSettings,
     report: Callable[[EpochResult], None],
+    saved: State | None = None,
+    save: Callable[[int, State], None] | None = None,
 ) -> Fitted:
     """Fit a segmenter on sparse masks and keep the weights of one epoch.
+
+    All that happens in an epoch depends on the weights before it, the seed and its number alone:
+    so a training that goes on from a state ends as one that was never interrupted.
 
     What is validated and kept is an exponential moving average of the weights (Polyak averaging,
     with the decay rising as in tf.train.ExponentialMovingAverage): with few labels single epochs
@@ -90,7 +100,9 @@ def fit(
         loss: of logits and masks.
         names: class names.
         settings: how long and how fast.
-        report: is called after each epoch.
+        report: is called after each epoch, and first for each that `saved` holds.
+        saved: the state to go on from, which `save` was given; model and settings are the same.
+        save: is called with each epoch's number and the state after it, before `report`.
 
     Raises:
         ValueError: loss or weights stopped being finite, or no val tile has a label; the message
@@ -112,15 +124,19 @@ def fit(
     schedule = LambdaLR(
         optimizer, WarmupCosine(settings.warmup, settings.epochs * max(1, len(batches)))
     )
-    fitted: Fitted | None = None
+    learner = Learner(model, average, optimizer, schedule)
+    results, fitted = learner.restore(saved) if saved else ([], None)
+    for result in results:
+        report(result)
     progress = tqdm(
         total=settings.epochs * len(batches),
+        initial=len(results) * len(batches),
         desc="training",
         unit="batch",
         leave=False,
         disable=None,
     )
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(len(results) + 1, settings.epochs + 1):
         started_s = time.perf_counter()
         batches.epoch = epoch
         # Dropout draws from torch's global generator: what ran before must not matter.
@@ -160,17 +176,55 @@ def fit(
             or settings.keep == "last"
             or (miou or 0) > (fitted.kept.val_miou or 0),
         )
+        results.append(result)
         if result.is_kept:
-            weights = {
-                name: value.detach().cpu().clone()
-                for name, value in average.module.state_dict().items()
-            }
-            fitted = Fitted(result, weights)
+            fitted = Fitted(result, weights_of(average.module))
+        assert fitted is not None
+        if save is not None:
+            save(epoch, learner.state(results, fitted))
         progress.set_postfix(loss=f"{train_loss:.3f}", val_miou=f"{miou or 0:.3f}")
         report(result)
     progress.close()
     assert fitted is not None
     return fitted
+
+
+@dataclass(frozen=True)
+class Learner:
+    """All that changes while a network is fitted."""
+
+    model: Segmenter
+    average: AveragedModel
+    optimizer: Optimizer
+    schedule: LambdaLR
+
+    def state(self, results: Sequence[EpochResult], fitted: Fitted) -> State:
+        """Give the state after the last of the results; its tensors go on changing."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "results": [asdict(result) for result in results],
+            # The average itself, where the last epoch is the one that is kept.
+            "kept_weights": None if fitted.kept is results[-1] else fitted.weights,
+        }
+
+    def restore(self, state: State) -> tuple[list[EpochResult], Fitted]:
+        """Go back to a state; give the epochs until then and the one that is kept."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        results = [EpochResult(**values) for values in state["results"]]
+        kept = next(result for result in reversed(results) if result.is_kept)
+        weights = state["kept_weights"] or weights_of(self.average.module)
+        return results, Fitted(kept, weights)
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copy a model's weights and buffers to the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 @torch.inference_mode()
