@@ -98,8 +98,13 @@ def train(params: Params) -> None:
                 fabric, model, crops, tile_loader(val_set, max(1, settings.batch_size // 2)),
                 LOSSES["cross_entropy"], tile_set.classes.names,
                 FitSettings(
-                    settings.epochs, settings.lr, settings.weight_decay, settings.warmup,
-                    settings.ema_decay, settings.keep,
+                    epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
+                    warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
+                    optimiser=settings.optimiser, momentum=settings.momentum,
+                    nesterov=settings.nesterov, schedule=settings.schedule,
+                    drop_factor=settings.drop_factor, drop_epochs=settings.drop_epochs,
+                    clip_norm=settings.clip_norm, accumulate=settings.accumulate,
+                    patience=settings.patience,
                 ),
                 report, saved, resumption.save,
             )  # fmt: skip
@@ -166,6 +171,10 @@ def metrics_of(result: EpochResult) -> dict[str, float | None]:
         "train/lr": result.lr,
         "train/images_per_s": result.images_per_s,
         "train/batches_without_labels": result.batches_without_labels,
+        "train/grad_norm": result.grad_norm,
+        "train/seconds": result.seconds,
+        "train/waited_share": result.waited_share,
+        "train/peak_memory_mib": result.peak_memory_mib,
         **by_class,
     }
 

@@ -27,7 +27,7 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "losses", "metrics", "models", "models.weights", "figures",
+        "augmentation", "losses", "metrics", "models", "models.weights", "figures", "optimisation",
         "qgis", "vectors",
     },
     # What works on them

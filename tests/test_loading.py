@@ -266,7 +266,7 @@ def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_siz
     numbers = [number for batch in drawn for _, number in batch]
     assert len(set(numbers)) == len(numbers)
     assert set(numbers) <= set(range(length))
-    assert len(numbers) == length - (length % batch_size == 1)
+    assert len(numbers) == batches.samples == length - (length % batch_size == 1)
     assert list(batches) == drawn
 
 

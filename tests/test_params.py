@@ -60,6 +60,13 @@ def test_params_allow_exactly_the_models_there_are():
     assert allowed(TrainParams, "model") == set(MODELS)
 
 
+def test_params_allow_exactly_the_optimisers_and_schedules_there_are():
+    from pointcover.optimisation import OPTIMISERS, SCHEDULES
+
+    assert allowed(TrainParams, "optimiser") == set(OPTIMISERS)
+    assert allowed(TrainParams, "schedule") == set(SCHEDULES)
+
+
 def test_one_message_tells_every_fault(refusal):
     message = refusal(
         {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
@@ -94,6 +101,11 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
         ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
         ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
+        ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
+        ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),
+        ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
+        ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
+        ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(refusal, changes, said):

@@ -308,7 +308,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
     draws = np.random.default_rng(20)
     attempts = [
         (signal.SIGTERM, "group", 0), (signal.SIGKILL, "stage", 1), (signal.SIGINT, "group", 3),
-        (signal.SIGTERM, "dvc", 5), (signal.SIGKILL, "dvc", 6), (signal.SIGKILL, "stage", 8),
+        (signal.SIGTERM, "dvc", 5), (signal.SIGKILL, "stage", 7),
     ]  # fmt: skip
     for number, target, epoch in attempts:
         before = saved_epoch(clone.folder)
@@ -317,7 +317,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
         if (clone.folder / "mlflow.db").exists() and (number, target) != (signal.SIGKILL, "stage"):
             assert "RUNNING" not in {run.info.status for run in clone.runs().values()}
     output = clone.run("dvc", "repro", "train")
-    assert re.search(r"going on after epoch ([89]|1\d) of 12", output)
+    assert re.search(r"going on after epoch ([789]|1\d) of 12", output)
     whole = copy.copy(clone)
     whole.folder = tmp_path / "whole"
     whole.run("dvc", "repro", "train")

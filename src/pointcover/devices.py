@@ -2,6 +2,8 @@
 
 import logging
 import platform
+import resource
+import sys
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +41,14 @@ def computes_in_bf16(device: str) -> bool:
     if platform.machine() == "arm64":
         return False  # Apple: autocast in bf16 was not measured
     return any(bool(getattr(torch.cpu, name, bool)()) for name in questions)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Give the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def be_deterministic() -> None:

@@ -1,7 +1,8 @@
 """What a batch is: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and how it is drawn."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -167,6 +168,11 @@ class EpochBatches(Sampler[list[Draw]]):
         self._length = length
         self._batch_size = batch_size
 
+    @property
+    def samples(self) -> int:
+        """Count the samples of an epoch."""
+        return self._length - (self._length % self._batch_size == 1)
+
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         full, rest = divmod(self._length, self._batch_size)
@@ -178,6 +184,23 @@ class EpochBatches(Sampler[list[Draw]]):
         for number in range(len(self)):
             chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
             yield [(self.epoch, int(place)) for place in chosen]
+
+
+class Clocked:
+    """Batches of a loader, and the seconds that were spent waiting for them."""
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        """Take a loader."""
+        self._loader = loader
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Pass over the loader once, with the clock running while it works."""
+        started_s = time.perf_counter()
+        for batch in self._loader:
+            self.waited_s += time.perf_counter() - started_s
+            yield batch
+            started_s = time.perf_counter()
 
 
 def train_loader(
@@ -200,6 +223,7 @@ def train_loader(
         batch_sampler=EpochBatches(len(crops), batch_size, seed),
         num_workers=workers,
         persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,  # a GPU's step is short, and crops take unlike times
         pin_memory=torch.cuda.is_available(),
     )
 
