@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pointcover import tracking
+from pointcover.augmentation import STRENGTHS
 from pointcover.devices import be_deterministic, make_fabric
 from pointcover.figures import draw_curves
 from pointcover.loading import TileDataset, tile_loader, train_loader
@@ -60,9 +61,10 @@ def train(params: Params) -> None:
         settings.model, settings.encoder, weights=settings.weights, bands=bands,
         classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
     )  # fmt: skip
+    strength = STRENGTHS[settings.augmentation]
     crops = train_loader(
-        train_set, crop_px=settings.crop_px, zoom=settings.zoom,
-        colour_jitter=settings.colour_jitter, bands=bands, batch_size=settings.batch_size,
+        train_set, crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom,
+        strength=strength, bands=bands, batch_size=settings.batch_size,
         workers=settings.workers, seed=params.seed, balance=settings.balance,
     )  # fmt: skip
     described = describe(params) | {"precision": fabric.strategy.precision.precision}

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointcover.augmentation import Augmentation
+from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import (
     CropDataset,
@@ -59,7 +59,7 @@ def make_loader(
     dataset, *, seed=1, workers=0, crop_px=32, zoom=1, jitter=0.3, bands=3, batch_size=3
 ):
     return train_loader(
-        dataset, crop_px=crop_px, zoom=zoom, colour_jitter=jitter, bands=bands,
+        dataset, crop_px=crop_px, zoom=zoom, strength=Strength(colour_jitter=jitter), bands=bands,
         batch_size=batch_size, workers=workers, seed=seed,
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def test_a_dataset_that_was_read_from_can_be_sent_to_another_process(dataset):
 @pytest.mark.parametrize("crop_px", [32, 64])
 def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixels(dataset, crop_px):
     _, wanted = drawn()
-    crops = CropDataset(dataset, Augmentation(crop_px, 0, 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
     for epoch in range(5):
         for number in range(len(crops)):
             image, mask = (values.numpy() for values in crops[epoch, number])
@@ -158,7 +158,7 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
     small, crop_px, inside
 ):
     _, wanted = drawn(3, 40, 50)
-    crops = CropDataset(small, Augmentation(crop_px, 0, 3), seed=1)
+    crops = CropDataset(small, Augmentation(crop_px, Strength(), 3), seed=1)
     for epoch in range(10):
         image, mask = (values.numpy() for values in crops[epoch, 0])
         real = image[0] > 0
@@ -168,7 +168,7 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
 
 
 def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_padding(dataset):
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1, zoom=2)
+    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, zoom=2)
     spans = []
     for epoch in range(20):
         for number in range(len(crops)):
@@ -187,7 +187,7 @@ def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_pad
 
 def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
     # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)
     assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
 
 

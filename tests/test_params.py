@@ -60,9 +60,11 @@ def test_params_allow_exactly_the_models_there_are():
     assert allowed(TrainParams, "model") == set(MODELS)
 
 
-def test_params_allow_exactly_the_optimisers_and_schedules_there_are():
+def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are():
+    from pointcover.augmentation import STRENGTHS
     from pointcover.optimisation import OPTIMISERS, SCHEDULES
 
+    assert allowed(TrainParams, "augmentation") == set(STRENGTHS)
     assert allowed(TrainParams, "optimiser") == set(OPTIMISERS)
     assert allowed(TrainParams, "schedule") == set(SCHEDULES)
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover import training
+from pointcover.augmentation import Strength
 from pointcover.devices import be_deterministic, make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
@@ -109,7 +110,7 @@ def fit_tiles(
         model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
     )
     crops = train_loader(
-        train, crop_px=64, zoom=1.5, colour_jitter=0.2, bands=3, batch_size=2,
+        train, crop_px=64, zoom=1.5, strength=Strength(colour_jitter=0.2), bands=3, batch_size=2,
         workers=0, seed=seed,
     )  # fmt: skip
     results = []

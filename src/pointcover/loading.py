@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pointcover.augmentation import Augmentation
+from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
@@ -204,7 +204,7 @@ class Clocked:
 
 
 def train_loader(
-    tiles: TileDataset, *, crop_px: int, zoom: float, colour_jitter: float, bands: int,
+    tiles: TileDataset, *, crop_px: int, zoom: float, strength: Strength, bands: int,
     batch_size: int, workers: int, seed: int, balance: Balance = "none",
 ) -> DataLoader[Batch]:  # fmt: skip
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
@@ -212,7 +212,7 @@ def train_loader(
     Raises:
         ValueError: there are fewer than two crops in an epoch.
     """
-    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), seed, zoom, balance)
+    crops = CropDataset(tiles, Augmentation(crop_px, strength, bands), seed, zoom, balance)
     if len(crops) < 2:
         raise ValueError(
             f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "
@@ -223,7 +223,9 @@ def train_loader(
         batch_sampler=EpochBatches(len(crops), batch_size, seed),
         num_workers=workers,
         persistent_workers=workers > 0,
-        prefetch_factor=4 if workers else None,  # a GPU's step is short, and crops take unlike times
+        prefetch_factor=4
+        if workers
+        else None,  # a GPU's step is short, and crops take unlike times
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -150,9 +150,9 @@ class TrainParams(Section):
     patience: Count | None
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["best", "last"]
-    zoom: Annotated[float, Field(ge=1, le=4)]
+    augmentation: Literal["none", "weak", "medium", "strong"]
+    zoom: Annotated[float, Field(ge=1, le=4)] | None
     balance: Literal["none", "region", "class"]
-    colour_jitter: Share
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
     workers: Annotated[int, Field(strict=True, ge=0, le=64)]
