@@ -5,6 +5,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 # isort: split
 import logging
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ def train(params: Params) -> None:
         )
         for split in ("train", "val")
     )  # fmt: skip
-    fabric = make_fabric(settings.device, settings.precision)
+    fabric = make_fabric(settings.device, settings.precision, settings.devices)
+    fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
     bands = len(tile_set.mean)
     model = build_model(
@@ -67,6 +69,21 @@ def train(params: Params) -> None:
         strength=strength, bands=bands, batch_size=settings.batch_size,
         workers=settings.workers, seed=params.seed, balance=settings.balance,
     )  # fmt: skip
+    how = FitSettings(
+        epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
+        warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
+        optimiser=settings.optimiser, momentum=settings.momentum, nesterov=settings.nesterov,
+        schedule=settings.schedule, drop_factor=settings.drop_factor,
+        drop_epochs=settings.drop_epochs, clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate, patience=settings.patience,
+    )  # fmt: skip
+    fit_network = partial(
+        fit, fabric, model, crops, tile_loader(val_set, max(1, settings.batch_size // 2)),
+        LOSSES["cross_entropy"], tile_set.classes.names, how,
+    )  # fmt: skip
+    if not fabric.is_global_zero:
+        fit_network(report=lambda _: None, saved=fabric.broadcast(None))
+        return
     described = describe(params) | {"precision": fabric.strategy.precision.precision}
     root = tracking.project_root()
     with Resumption(root, fingerprint_of(params, described, fabric.device.type)) as resumption:
@@ -96,20 +113,7 @@ def train(params: Params) -> None:
                 if result.epoch not in recorded:
                     run.log_metrics(metrics_of(result), step=result.epoch)
 
-            fitted = fit(
-                fabric, model, crops, tile_loader(val_set, max(1, settings.batch_size // 2)),
-                LOSSES["cross_entropy"], tile_set.classes.names,
-                FitSettings(
-                    epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
-                    warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
-                    optimiser=settings.optimiser, momentum=settings.momentum,
-                    nesterov=settings.nesterov, schedule=settings.schedule,
-                    drop_factor=settings.drop_factor, drop_epochs=settings.drop_epochs,
-                    clip_norm=settings.clip_norm, accumulate=settings.accumulate,
-                    patience=settings.patience,
-                ),
-                report, saved, resumption.save,
-            )  # fmt: skip
+            fitted = fit_network(report=report, saved=fabric.broadcast(saved), save=resumption.save)
             kept = fitted.kept
             outcome = {
                 "kept_epoch": kept.epoch,

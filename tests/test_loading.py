@@ -270,6 +270,28 @@ def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_siz
     assert list(batches) == drawn
 
 
+@given(
+    length=st.integers(2, 60), batch_size=st.integers(6, 12), ranks=st.integers(1, 3),
+    epoch=st.integers(0, 50),
+)  # fmt: skip
+def test_ranks_share_the_batches_of_one_with_two_samples_at_least(length, batch_size, ranks, epoch):
+    parts = []
+    for rank in range(ranks):
+        batches = EpochBatches(length, batch_size, seed=3)
+        batches.epoch, batches.rank, batches.ranks = epoch, rank, ranks
+        parts.append(list(batches))
+        assert len(parts[-1]) == len(batches)
+        assert all(len(part) >= 2 for part in parts[-1])
+    whole = EpochBatches(length, batch_size, seed=3)
+    whole.epoch = epoch
+    shared = [
+        sorted(draw for part in of_batch for draw in part) for of_batch in zip(*parts, strict=True)
+    ]
+    assert shared == [sorted(batch) for batch in whole][: len(shared)]
+    assert len(whole) - len(shared) == (1 < length % batch_size < 2 * ranks)
+    assert batches.samples == sum(map(len, shared))
+
+
 def test_the_order_changes_with_epoch_and_seed():
     def order(seed, epoch):
         batches = EpochBatches(40, 8, seed)

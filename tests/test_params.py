@@ -105,6 +105,7 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
         ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
         ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),
+        ({"train.batch_size": 4, "train.devices": 3}, "with devices 3: wanted at least 6"),
         ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
         ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
         ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),

@@ -334,6 +334,21 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
     assert not saved_epoch(clone.folder)
 
 
+def test_training_in_two_processes_is_killed_as_one_and_goes_on_in_one_run(tmp_path):
+    clone = Clone(tmp_path)
+    clone.set({"train": {"epochs": 4, "encoder": "mobilenet_v2", "device": "cpu", "devices": 2}})
+    start_and_kill(clone, signal.SIGTERM, "dvc", epoch=1, delay_s=0)
+    (run,) = clone.runs().values()
+    assert run.info.status == "KILLED"
+    output = clone.run("dvc", "repro", "train")
+    assert output.count("going on after epoch") == output.count("kept epoch") == 1
+    (run,) = clone.runs().values()
+    assert run.info.status == "FINISHED"
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    history = client.get_metric_history(run.info.run_id, "train/loss")
+    assert sorted(one.step for one in history) == [1, 2, 3, 4]
+
+
 def test_other_params_do_not_go_on_from_what_was_killed(tmp_path):
     clone = Clone(tmp_path)
     clone.set({"train": {"epochs": 50, "encoder": "mobilenet_v2"}})

@@ -159,31 +159,35 @@ class EpochBatches(Sampler[list[Draw]]):
 
     Set `epoch` before each pass. A last batch of one sample is left out: batch normalisation has
     nothing to normalise with there.
+
+    Where several processes train together each takes its part of every batch: set `rank` (from 0)
+    and `ranks`. A last batch that gives none two samples is left out.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         """Take the number of samples in an epoch."""
         self.epoch = 0
+        self.rank, self.ranks = 0, 1
         self.seed = seed
         self._length = length
         self._batch_size = batch_size
 
     @property
     def samples(self) -> int:
-        """Count the samples of an epoch."""
-        return self._length - (self._length % self._batch_size == 1)
+        """Count the samples of an epoch, over all ranks."""
+        return min(self._length, len(self) * self._batch_size)
 
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         full, rest = divmod(self._length, self._batch_size)
-        return full + (rest > 1)
+        return full + (rest >= 2 * self.ranks)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Give the batches of the epoch that is set."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self._length)
         for number in range(len(self)):
             chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield [(self.epoch, int(place)) for place in chosen]
+            yield [(self.epoch, int(place)) for place in chosen[self.rank :: self.ranks]]
 
 
 class Clocked:

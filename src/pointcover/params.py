@@ -155,6 +155,7 @@ class TrainParams(Section):
     balance: Literal["none", "region", "class"]
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
+    devices: Annotated[int, Field(strict=True, ge=1, le=64)]
     workers: Annotated[int, Field(strict=True, ge=0, le=64)]
 
     @model_validator(mode="after")
@@ -163,6 +164,11 @@ class TrainParams(Section):
             raise ValueError(
                 "nesterov looks ahead along the momentum, and momentum is 0: set nesterov to "
                 "false, or momentum to 0.9"
+            )
+        if self.batch_size < 2 * self.devices:
+            raise ValueError(
+                f"batch_size is {self.batch_size} with devices {self.devices}: wanted at least "
+                f"{2 * self.devices}, two for each device"
             )
         if self.schedule == "one_cycle" and not self.warmup:
             raise ValueError(

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,14 +59,22 @@ def run_stage(work: Callable[[Params], None]) -> None:
     with 0: DVC would take a stage that ends with 0 on SIGTERM for finished.
     """
     name = Path(sys.argv[0]).stem
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _end_with_parent()
+    level = logging.WARNING if is_assistant() else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    # An assistant writes nothing that would have to be put in order, and may wait in a library
+    # that lets no handler run.
+    _end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end_on_signal)
-    with one_message(name):
+    with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
         params = load_params(Path("params.yaml"))
-        with _only_writer(name):
+        with nullcontext() if is_assistant() else _only_writer(name):
             work(params)
+
+
+def is_assistant() -> bool:
+    """Say whether this process was started by a stage, to compute on another device beside it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 @contextmanager
@@ -162,11 +170,11 @@ def _end_on_signal(number: int, _frame: object) -> None:
         sys.exit(128 + number)
 
 
-def _end_with_parent() -> None:
-    """Ask Linux for SIGTERM when `dvc` dies: an orphan would write beside the next attempt."""
+def _end_with_parent(number: signal.Signals) -> None:
+    """Ask Linux for a signal when `dvc` dies: an orphan would write beside the next attempt."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def _only_writer(name: str) -> FileLock:

@@ -31,7 +31,8 @@ from pointcover.optimisation import (
 logger = logging.getLogger(__name__)
 
 DROPOUT: Final = -1
-"""The place of dropout among the samples of an epoch: none has this number."""
+"""The place of dropout among the samples of an epoch: none has this number, nor one below it,
+which are those of further processes."""
 
 State = dict[str, Any]
 """A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
@@ -123,7 +124,8 @@ def fit(
     are so noisy that a lucky early one would be taken for the best.
 
     Args:
-        fabric: device and precision.
+        fabric: device and precision. Where it has several processes, each calls this with the same
+            values, and each gets the same result.
         model: is fitted in place.
         train: augmented crops; its batch sampler is an EpochBatches.
         val: whole tiles with sparse masks, by which the best epoch is chosen.
@@ -142,15 +144,16 @@ def fit(
         raise ValueError(NO_VAL_LABELS)  # before an epoch is spent
     batches = train.batch_sampler
     assert isinstance(batches, EpochBatches)
+    batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
     learner = Learner.prepare(fabric, model, loss, settings, len(batches))
-    averaged_network = fabric.setup_module(learner.average.module)
     train, val = fabric.setup_dataloaders(train, val, use_distributed_sampler=False)
     results, fitted = learner.restore(saved) if saved else ([], None)
     for result in results:
         report(result)
     progress = tqdm(
         total=settings.epochs * batches.samples, initial=len(results) * batches.samples,
-        desc="training", unit="image", leave=False, disable=None,
+        desc="training", unit="image", leave=False,
+        disable=None if fabric.is_global_zero else True,
     )  # fmt: skip
     for epoch in range(len(results) + 1, settings.epochs + 1):
         mious = [result.val_miou or 0.0 for result in results]
@@ -162,19 +165,22 @@ def fit(
         started_s = time.perf_counter()
         batches.epoch = epoch
         # Dropout draws from torch's global generator: what ran before must not matter.
-        torch.manual_seed(sample_seed(batches.seed, epoch, DROPOUT))
+        torch.manual_seed(sample_seed(batches.seed, epoch, DROPOUT - batches.rank))
         learner.network.train()
         crops = Clocked(train)
         tally = Tally(fabric.device)
         for number, group in enumerate(grouped(crops, settings.accumulate)):
             learner.set_rate((epoch - 1) * learner.course.epoch_steps + number, mious)
             learner.step(group, tally)
-            progress.update(sum(len(images) for images, _ in group))
-        train_loss = tally.mean_loss()  # waits for the device, so the time is right
+            progress.update(sum(len(images) for images, _ in group) * batches.ranks)
+        train_loss = tally.mean_loss(fabric)  # waits for the device, so the time is right
         seconds = time.perf_counter() - started_s
         numbers = {"loss": train_loss, "gradient norm": tally.largest_norm()}
         _check_finite(numbers, model, epoch)
-        val_loss, val_scores = validate(averaged_network, val, loss, names)
+        validated: Any = None
+        if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
+            validated = validate(learner.averaged_network, val, loss, names)
+        val_loss, val_scores = fabric.broadcast(validated)
         _check_finite({"validation loss": val_loss}, model, epoch)
         miou = val_scores["miou"]
         result = EpochResult(
@@ -216,6 +222,7 @@ class Learner:
     network: Any
     """The model as Fabric runs it."""
     average: AveragedModel
+    averaged_network: nn.Module
     optimizer: Any
     loss: Loss
     settings: FitSettings
@@ -235,6 +242,9 @@ class Learner:
                 f"train.accumulate is {settings.accumulate}, but an epoch has {batches} "
                 f"batch(es): lower it, or lower train.batch_size"
             )
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            # Else each normalises by its own part of a batch; a CPU has no other way.
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
         optimizer = OPTIMISERS[settings.optimiser](
             model.parameters(),
             OptimiserSettings(
@@ -246,12 +256,16 @@ class Learner:
             model, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True
         )
         network, optimizer = fabric.setup(model, optimizer)
+        fabric.to_device(average)
         steps = math.ceil(batches / settings.accumulate)
         course = Course(
             settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
             settings.drop_epochs,
         )  # fmt: skip
-        return cls(fabric, model, network, average, optimizer, loss, settings, course)
+        averaged_network = Cast(average.module, fabric)
+        return cls(
+            fabric, model, network, average, averaged_network, optimizer, loss, settings, course
+        )
 
     def rate(self, step: int, mious: Sequence[float]) -> float:
         """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
@@ -266,15 +280,20 @@ class Learner:
         """Take one step along the gradient of the mean loss over all labelled pixels of a group.
 
         Each batch counts by its labelled pixels: so the gradient is that of the group as one
-        batch, also where batches hold unlike numbers of labels. Nothing here waits for the device.
+        batch, also where batches, or parts of them on other devices, hold unlike numbers of labels.
+        Nothing here waits for the device.
         """
         counts = [labelled_pixels(masks) for _, masks in group]
-        total = torch.stack(counts).sum()
+        total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
+        assert isinstance(total, Tensor)
         tally.add_step(total)
         self.optimizer.zero_grad()
-        for (images, masks), count in zip(group, counts, strict=True):
-            part = self.loss(self.network(images), masks) * (count / total.clamp(min=1))
-            self.fabric.backward(part)
+        for number, ((images, masks), count) in enumerate(zip(group, counts, strict=True), start=1):
+            # DDP takes the mean of the gradients of all processes, and what is wanted is their sum.
+            share = count * self.fabric.world_size / total.clamp(min=1)
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
+                part = self.loss(self.network(images), masks) * share
+                self.fabric.backward(part)
             tally.add_loss(part.detach())
         if self.settings.clip_norm is not None:
             norm = self.fabric.clip_gradients(
@@ -308,6 +327,22 @@ class Learner:
         return results, Fitted(kept, weights)
 
 
+class Cast(nn.Module):
+    """A network in a Fabric's precision, in one process: DDP would wait for the others."""
+
+    def __init__(self, network: nn.Module, fabric: Fabric) -> None:
+        """Take a network that is on the device."""
+        super().__init__()
+        self.network = network
+        self._fabric = fabric
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the network's output as float32."""
+        with self._fabric.autocast():
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
 class Tally:
     """Sums over an epoch that stay on the device until it ends."""
 
@@ -331,9 +366,11 @@ class Tally:
         """Note the norm of a step's gradients; one that is not finite is not forgotten."""
         self._norm = torch.maximum(self._norm, norm)
 
-    def mean_loss(self) -> float:
-        """Give the mean over the steps."""
-        return self._loss.item() / self._steps
+    def mean_loss(self, fabric: Fabric) -> float:
+        """Give the mean over the steps and processes."""
+        total = fabric.all_reduce(self._loss.clone(), reduce_op="mean")
+        assert isinstance(total, Tensor)
+        return total.item() / self._steps
 
     def largest_norm(self) -> float:
         """Give the largest norm of the gradients, NaN where one was."""
