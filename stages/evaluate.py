@@ -29,6 +29,7 @@ from pointcover.metrics import confusion_matrix, scores
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
 from pointcover.params import Params, run_name
 from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
+from pointcover.stage import entered_whole
 from pointcover.tiles import read_index
 
 TILES = Path("data/tiles")
@@ -95,10 +96,15 @@ def evaluate(params: Params) -> None:
     result = {"scored_on": scored_on, "models": 1 + len(others)} | scores(confusion, classes.names)
     publish_json(METRICS, result)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
-    with tracking.resume_training_run(
-        tracking.project_root(), digest, run_name(params, datetime.now()),
-        tags={"ensemble": f"{1 + len(others)} models"} if others else {}, apart=bool(others),
-    ) as run:  # fmt: skip
+
+    def open_run() -> tracking.Run:
+        """Go on with the run that trained the model."""
+        return tracking.resume_training_run(
+            tracking.project_root(), digest, run_name(params, datetime.now()),
+            tags={"ensemble": f"{1 + len(others)} models"} if others else {}, apart=bool(others),
+        )  # fmt: skip
+
+    with entered_whole(open_run) as run:
         run.log_metrics(metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
         run.log_file(ANNOTATION)
         run.log_dict(result, "test.json")

@@ -1,7 +1,10 @@
 """The structure holds: layers, doors to libraries, and dvc.yaml's deps and params."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -25,13 +28,13 @@ LAYERS = (
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
         "augmentation", "losses", "metrics", "models", "models.scratch", "models.weights",
-        "figures",
+        "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "cli",
+        "resumption", "cli",
     },
 )  # fmt: skip
 
@@ -164,6 +167,19 @@ def test_deps_name_every_module_that_a_stage_needs_and_no_other(stage):
         needed |= {"src/pointcover/datasets"}  # the cards lie beside the modules
         needed = {path for path in needed if not path.startswith("src/pointcover/datasets/")}
     assert code_deps(stage) == needed | {f"stages/{stage}.py"}
+
+
+def test_a_killed_training_goes_on_with_the_code_alone_that_dvc_compares_too():
+    """What the stage has imported when it names its state is what `deps` name."""
+    code = "import runpy; runpy.run_path('stages/train.py'); "
+    code += "from pointcover.resumption import loaded_code; print(*loaded_code().values())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(SRC)},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    loaded = {str(Path(path).relative_to(ROOT)) for path in done.stdout.split()}
+    marks = {"src/pointcover/__init__.py", "src/pointcover/datasets/__init__.py"}
+    assert loaded - marks == code_deps("train") - {"stages/train.py"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

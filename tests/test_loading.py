@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointcover.augmentation import Augmentation
+from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import (
     CropDataset,
@@ -61,7 +61,7 @@ def make_loader(
     dataset, *, seed=1, workers=0, crop_px=32, zoom=1, jitter=0.3, bands=3, batch_size=3
 ):
     return train_loader(
-        dataset, crop_px=crop_px, zoom=zoom, colour_jitter=jitter, bands=bands,
+        dataset, crop_px=crop_px, zoom=zoom, strength=Strength(colour_jitter=jitter), bands=bands,
         batch_size=batch_size, workers=workers, seed=seed,
     )  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_a_dataset_that_was_read_from_can_be_sent_to_another_process(dataset):
 @pytest.mark.parametrize("crop_px", [32, 64])
 def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixels(dataset, crop_px):
     _, wanted = drawn()
-    crops = CropDataset(dataset, Augmentation(crop_px, 0, 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
     for epoch in range(5):
         for number in range(len(crops)):
             image, mask = (values.numpy() for values in crops[epoch, number])
@@ -160,7 +160,7 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
     small, crop_px, inside
 ):
     _, wanted = drawn(3, 40, 50)
-    crops = CropDataset(small, Augmentation(crop_px, 0, 3), seed=1)
+    crops = CropDataset(small, Augmentation(crop_px, Strength(), 3), seed=1)
     for epoch in range(10):
         image, mask = (values.numpy() for values in crops[epoch, 0])
         real = image[0] > 0
@@ -170,7 +170,7 @@ def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smalle
 
 
 def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_padding(dataset):
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1, zoom=2)
+    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, zoom=2)
     spans = []
     for epoch in range(20):
         for number in range(len(crops)):
@@ -189,7 +189,7 @@ def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_pad
 
 def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
     # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)
     assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
 
 
@@ -305,8 +305,30 @@ def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_siz
     numbers = [number for batch in drawn for _, number in batch]
     assert len(set(numbers)) == len(numbers)
     assert set(numbers) <= set(range(length))
-    assert len(numbers) == length - (length % batch_size == 1)
+    assert len(numbers) == batches.samples == length - (length % batch_size == 1)
     assert list(batches) == drawn
+
+
+@given(
+    length=st.integers(2, 60), batch_size=st.integers(6, 12), ranks=st.integers(1, 3),
+    epoch=st.integers(0, 50),
+)  # fmt: skip
+def test_ranks_share_the_batches_of_one_with_two_samples_at_least(length, batch_size, ranks, epoch):
+    parts = []
+    for rank in range(ranks):
+        batches = EpochBatches(length, batch_size, seed=3)
+        batches.epoch, batches.rank, batches.ranks = epoch, rank, ranks
+        parts.append(list(batches))
+        assert len(parts[-1]) == len(batches)
+        assert all(len(part) >= 2 for part in parts[-1])
+    whole = EpochBatches(length, batch_size, seed=3)
+    whole.epoch = epoch
+    shared = [
+        sorted(draw for part in of_batch for draw in part) for of_batch in zip(*parts, strict=True)
+    ]
+    assert shared == [sorted(batch) for batch in whole][: len(shared)]
+    assert len(whole) - len(shared) == (1 < length % batch_size < 2 * ranks)
+    assert batches.samples == sum(map(len, shared))
 
 
 def test_the_order_changes_with_epoch_and_seed():

@@ -85,6 +85,15 @@ def test_every_width_that_params_allow_leaves_channels_whole():
             assert all(count % 4 == 0 for count in counts)
 
 
+def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are():
+    from pointcover.augmentation import STRENGTHS
+    from pointcover.optimisation import OPTIMISERS, SCHEDULES
+
+    assert allowed(TrainParams, "augmentation") == set(STRENGTHS)
+    assert allowed(TrainParams, "optimiser") == set(OPTIMISERS)
+    assert allowed(TrainParams, "schedule") == set(SCHEDULES)
+
+
 def test_one_message_tells_every_fault(refusal):
     message = refusal(
         {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
@@ -125,6 +134,12 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
             {"train.model": "unet_scratch", "train.encoder": "none", "train.weights": "imagenet"},
             "weights 'imagenet', wanted `none` for both",
         ),
+        ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
+        ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),
+        ({"train.batch_size": 4, "train.devices": 3}, "with devices 3: wanted at least 6"),
+        ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
+        ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
+        ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(refusal, changes, said):

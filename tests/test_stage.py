@@ -132,6 +132,74 @@ def test_a_signal_is_no_success_and_leaves_nothing_half_made(folder, number, cod
     assert not (folder / "out.partial").exists()
 
 
+IN_ORDER = """
+    class Kept:
+        def __enter__(self):
+            {enter}
+            print("entered", flush=True)
+        def __exit__(self, kind, *_):
+            print("leaving", kind and kind.__name__, flush=True)
+            {leave}
+            print("left", flush=True)
+    with stage.entered_whole(Kept):
+        print("inside", flush=True)
+        {inside}
+    print("after", flush=True)
+"""
+KILL = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.05)"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("enter", ["entered", "leaving SystemExit", "left"]),
+        ("inside", ["entered", "inside", "leaving SystemExit", "left"]),
+        ("leave", ["entered", "inside", "leaving None", "left"]),
+    ],
+)
+def test_a_signal_never_leaves_a_context_half_entered_or_half_left(folder, place, said):
+    parts = {"enter": "pass", "inside": "pass", "leave": "pass"} | {place: KILL}
+    code, output, errors = run(
+        folder, "import signal\n" + textwrap.dedent(IN_ORDER).format(**parts)
+    )
+    assert output.splitlines() == said
+    assert (code, errors) == (143, "")
+
+
+def test_more_signals_do_not_cut_short_what_the_first_began(folder):
+    """Ctrl-C ends `dvc` too, whose death sends another signal while the run is being closed."""
+    body = f"""
+        import signal
+        try:
+            {KILL}
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+            print("closed", flush=True)
+    """
+    assert run(folder, body) == (143, "closed\n", "")
+
+
+def test_a_signal_that_was_lost_can_be_sent_again(folder):
+    """Python drops an exception that is raised in a destructor, the signal's with it."""
+    body = f"""
+        import signal
+        stage.SIGNAL_GRACE_S = 0.1
+        class Deaf:
+            def __del__(self):
+                {KILL}
+        one = Deaf()
+        del one
+        print("still here", flush=True)
+        time.sleep(0.2)
+        {KILL}
+        print("still here", flush=True)
+    """
+    code, output, _ = run(folder, body)
+    assert (code, output) == (143, "still here\n")
+
+
 def test_a_second_process_on_the_stage_is_refused_until_the_first_ends(folder):
     first = start(folder, WAIT)
     first.stdout.readline()

@@ -1,21 +1,26 @@
 """Fitting learns, repeats itself to the last bit, keeps an epoch, stops where it breaks."""
 
+import copy
 import logging
 import math
+import time
 
+import psutil
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover import training
+from pointcover.augmentation import Strength
 from pointcover.devices import be_deterministic, make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
 from pointcover.losses import partial_cross_entropy
 from pointcover.metrics import scores
 from pointcover.models import Segmenter, build_model
-from pointcover.training import FitSettings, WarmupCosine, fit, moving_average, validate
+from pointcover.optimisation import Course, cosine
+from pointcover.training import FitSettings, fit, moving_average, validate
 from tests.tile_sets import CLASSES, write_easy_tiles
 
 MEAN, STD = (100.0,) * 3, (60.0,) * 3
@@ -79,19 +84,23 @@ def pointwise(seed=0):
 
 
 def fit_drawn(
-    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, report=None, keep="best"
-):
+    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, ema_decay=0.0, report=None,
+    keep="best", saved=None, save=None, **settings,
+):  # fmt: skip
     """Fit on samples in memory, in fp32 on the CPU."""
     images, masks = val or easy_samples(2, seed=9)
     return fit(
         make_fabric("cpu", "fp32"), model, train, DataLoader(TensorDataset(images, masks), 2),
         partial_cross_entropy, CLASSES.names,
-        FitSettings(epochs, lr, weight_decay, 0.1, 0.0, keep),
-        report or (lambda _result: None),
+        FitSettings(epochs, lr, weight_decay, 0.1, ema_decay, keep, **settings),
+        report or (lambda _result: None), saved, save,
     )  # fmt: skip
 
 
-def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32"):
+def fit_tiles(
+    folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32",
+    saved=None, save=None,
+):  # fmt: skip
     """Fit a real network on tiles on disk, as the stage does; give all epochs and the best."""
     train, val = (
         TileDataset(tiles, folder / "images", folder / "masks", 64)
@@ -101,7 +110,7 @@ def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3,
         model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
     )
     crops = train_loader(
-        train, crop_px=64, zoom=1.5, colour_jitter=0.2, bands=3, batch_size=2,
+        train, crop_px=64, zoom=1.5, strength=Strength(colour_jitter=0.2), bands=3, batch_size=2,
         workers=0, seed=seed,
     )  # fmt: skip
     results = []
@@ -109,14 +118,14 @@ def fit_tiles(folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3,
         make_fabric("cpu", precision), segmenter, crops, tile_loader(val, 2),
         partial_cross_entropy, CLASSES.names,
         FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best"),
-        results.append,
+        results.append, saved, save,
     )  # fmt: skip
     return results, fitted
 
 
 def timeless(results):
     """What of the epochs must repeat itself: all but how long they took."""
-    times = {"images_per_s", "seconds"}
+    times = {"images_per_s", "seconds", "waited_share", "peak_memory_mib"}
     return [{key: value for key, value in vars(one).items() if key not in times} for one in results]
 
 
@@ -209,6 +218,131 @@ def test_dropout_differs_between_epochs_and_seeds():
     assert len({tuple(one.tolist()) for one in kept}) == len(kept) == 8
 
 
+# Going on
+
+
+class Interrupted(Exception):
+    """What ends a training in the middle, in place of a signal."""
+
+
+def interrupted(run, folder, *, after, early=False):
+    """Call run(saved, save) until `after` epochs are saved, then again from the file they left.
+
+    Args:
+        run: fits a new model.
+        folder: for the state, which goes through a file as the stage's does.
+        after: how many epochs are saved before the end.
+        early: whether it ends before the last of them is reported.
+    """
+    path = folder / "state.pt"
+
+    def save(epoch, state):
+        if epoch > after:
+            raise Interrupted
+        torch.save(state, path)
+        if early and epoch == after:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(None, save)
+    return run(torch.load(path, weights_only=True), lambda *_: None)
+
+
+OTHER_WAYS = (
+    {"optimiser": "sgd", "schedule": "plateau", "drop_epochs": 1, "clip_norm": 0.1},
+    {"optimiser": "adam", "schedule": "one_cycle", "accumulate": 3},
+    {"schedule": "step", "drop_epochs": 2, "drop_factor": 0.5, "patience": 2},
+)
+
+
+@pytest.mark.parametrize("ways", OTHER_WAYS)
+def test_any_optimiser_and_schedule_goes_on_bit_by_bit(tmp_path, ways):
+    def run(saved, save):
+        results = []
+        fitted = fit_drawn(
+            pointwise(), drawn_loader(*easy_samples(9)), epochs=6, ema_decay=0.5,
+            report=results.append, saved=saved, save=save, **ways,
+        )  # fmt: skip
+        return results, fitted
+
+    (results, fitted), (again, resumed) = run(None, None), interrupted(run, tmp_path, after=2)
+    assert timeless(again) == timeless(results)
+    assert have_equal_weights(resumed, fitted)
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(tmp_path, keep, after, early):
+    """With batch normalisation, dropout, weight decay and an average of the weights."""
+
+    def run(saved, save):
+        torch.manual_seed(3)
+        layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.3)
+        model = Segmenter(nn.Sequential(*layers, nn.Conv2d(4, 2, 1)), MEAN, STD)
+        torch.manual_seed(after if saved else 99)  # what another process would find
+        results = []
+        fitted = fit_drawn(
+            model, drawn_loader(*easy_samples(7)), epochs=5, weight_decay=0.01, ema_decay=0.9,
+            keep=keep, report=results.append, saved=saved, save=save,
+        )  # fmt: skip
+        return results, fitted, model
+
+    results, fitted, model = run(None, None)
+    again, resumed, other = interrupted(run, tmp_path, after=after, early=early)
+    assert timeless(again) == timeless(results)
+    assert timeless([resumed.kept]) == timeless([fitted.kept])
+    assert have_equal_weights(resumed, fitted)
+    for name, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_the_epoch_that_is_kept_may_lie_before_the_interruption(tmp_path, monkeypatch):
+    mious = {1: 0.2, 2: 0.6, 3: 0.4, 4: 0.5, 5: 0.3}
+
+    def run(saved, save):
+        epochs = iter(range(len(saved["results"]) + 1 if saved else 1, 6))
+        monkeypatch.setattr(
+            training, "validate", lambda *_: (1.0, {"miou": mious[next(epochs)], "by_class": {}})
+        )
+        return fit_drawn(
+            pointwise(), drawn_loader(*easy_samples(4)), epochs=5, saved=saved, save=save
+        )
+
+    whole = run(None, None)
+    for after in (2, 3, 4):
+        fitted = interrupted(run, tmp_path, after=after)
+        assert fitted.kept.epoch == 2
+        assert have_equal_weights(fitted, whole)
+
+
+def test_a_real_network_on_tiles_goes_on_bit_by_bit(folder, train_tiles, val_tiles, tmp_path):
+    def run(saved, save):
+        return fit_tiles(folder, train_tiles, val_tiles, model="fpn", saved=saved, save=save)
+
+    (results, fitted), (again, resumed) = run(None, None), interrupted(run, tmp_path, after=2)
+    assert timeless(again) == timeless(results)
+    assert have_equal_weights(resumed, fitted)
+
+
+def test_a_finished_training_goes_on_to_the_same_end_without_an_epoch():
+    states, results = {}, []
+
+    def save(epoch, state):
+        assert epoch == len(results) + 1  # each epoch is saved before it is reported
+        states.update(copy.deepcopy(state))
+
+    fitted = fit_drawn(
+        pointwise(), drawn_loader(*easy_samples(4)), report=results.append, save=save
+    )
+    again = fit_drawn(
+        pointwise(seed=5), drawn_loader(*easy_samples(4)), saved=states,
+        save=lambda *_: pytest.fail("an epoch was computed"),
+    )  # fmt: skip
+    assert again.kept == fitted.kept
+    assert have_equal_weights(again, fitted)
+
+
 # The epoch that is kept
 
 
@@ -293,7 +427,174 @@ def test_some_batches_without_labels_do_not_keep_a_network_from_learning():
     assert fitted.kept.val_miou == 1
 
 
+# Steps
+
+
+def fitted_weights(**settings):
+    """Weights after one epoch over eight samples whose numbers of labels differ."""
+    images, masks = easy_samples(8)
+    for number in range(8):
+        masks[number, 4 * (number % 4) + 4 :] = IGNORE_INDEX
+    masks[6] = IGNORE_INDEX
+    size = settings.pop("batch_size")
+    model = pointwise()
+    results = []
+    fit_drawn(
+        model, drawn_loader(images, masks, size), report=results.append,
+        **({"epochs": 3, "optimiser": "sgd"} | settings),
+    )  # fmt: skip
+    return model.network.weight.detach().clone(), results
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 2), (4, 2), (2, 4), (3, 2)])
+def test_batches_that_are_accumulated_are_as_one_larger_batch(batch_size, accumulate, optimiser):
+    """Without batch normalisation, which sees each batch alone."""
+    weights, results = fitted_weights(
+        batch_size=batch_size, accumulate=accumulate, optimiser=optimiser
+    )
+    wanted, one_batch = fitted_weights(batch_size=batch_size * accumulate, optimiser=optimiser)
+    torch.testing.assert_close(weights, wanted, rtol=1e-4, atol=1e-6)
+    for result, other in zip(results, one_batch, strict=True):
+        assert result.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+        assert result.lr == pytest.approx(other.lr)
+        assert result.batches_without_labels == other.batches_without_labels
+    unlike, _ = fitted_weights(batch_size=batch_size, optimiser=optimiser)
+    assert not torch.allclose(unlike, wanted, rtol=1e-2)
+
+
+def test_more_batches_to_a_step_than_an_epoch_has_are_refused():
+    with pytest.raises(ValueError, match=r"accumulate is 5, but an epoch has 4 batch\(es\): lower"):
+        fitted_weights(batch_size=2, accumulate=5)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, 0.05])
+def test_gradients_are_shortened_to_the_norm_and_not_turned(clip_norm):
+    """One step of plain SGD goes the rate times the norm, in the direction of the gradient."""
+    plain = {"epochs": 1, "lr": 0.1, "momentum": 0.0, "nesterov": False, "schedule": "constant"}
+    start = pointwise()
+    steps, norms = [], []
+    for norm in (None, clip_norm):
+        model = pointwise()
+        results = []
+        fit_drawn(
+            model, drawn_loader(*easy_samples(8), 8), report=results.append, optimiser="sgd",
+            clip_norm=norm, **plain,
+        )  # fmt: skip
+        moved = [
+            (new - old).detach().flatten()
+            for new, old in zip(model.parameters(), start.parameters(), strict=True)
+        ]
+        steps.append(torch.cat(moved))
+        norms.append(results[0].grad_norm)
+    rate = 0.1 / 1.1  # the warm-up's first step
+    assert norms[0] is None
+    assert norms[1] == pytest.approx(steps[0].norm().item() / rate, rel=1e-3)
+    assert steps[1].norm().item() == pytest.approx(rate * clip_norm, rel=1e-3)
+    cosine = torch.nn.functional.cosine_similarity(steps[0], steps[1], dim=0).item()
+    assert cosine == pytest.approx(1, abs=1e-4)
+
+
+def test_gradients_within_the_norm_are_left_as_they_are():
+    left, _ = fitted_weights(batch_size=2, clip_norm=1e9)
+    assert torch.equal(left, fitted_weights(batch_size=2)[0])
+
+
+def test_the_rate_of_each_step_is_that_of_the_schedule(monkeypatch):
+    used = []
+    step = torch.optim.SGD.step
+
+    def noted(self, *args, **kwargs):
+        used.append(self.param_groups[0]["lr"])
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    _, results = fitted_weights(batch_size=2, epochs=2, lr=0.05)
+    course = Course(steps=8, epoch_steps=4, warmup=0.1)
+    assert used == pytest.approx([0.05 * cosine(course, step) for step in range(8)])
+    assert [result.lr for result in results] == pytest.approx(
+        [0.05 * cosine(course, 4), 0.05 * cosine(course, 8)]
+    )
+
+
+# Stopping early
+
+
+def scripted_mious(monkeypatch, mious):
+    values = iter(mious)
+    monkeypatch.setattr(
+        training, "validate", lambda *_: (1.0, {"miou": next(values), "by_class": {}})
+    )
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 6), (3, 7), (4, 8), (None, 8)])
+def test_training_stops_after_so_many_epochs_without_a_better_one(monkeypatch, patience, epochs):
+    scripted_mious(monkeypatch, [0.1, 0.2, 0.2, 0.3, 0.1, 0.3, 0.2, 0.1])
+    results = []
+    fit_drawn(
+        pointwise(), drawn_loader(*easy_samples(4)), epochs=8, patience=patience,
+        report=results.append,
+    )  # fmt: skip
+    assert len(results) == epochs
+
+
+def test_plateau_lowers_the_rate_by_the_sparse_miou_of_the_epochs(monkeypatch):
+    scripted_mious(monkeypatch, [0.3, 0.2, 0.1, 0.4, 0.4])
+    results = []
+    fit_drawn(
+        pointwise(), drawn_loader(*easy_samples(4)), epochs=5, lr=0.05, schedule="plateau",
+        drop_epochs=2, drop_factor=0.5, report=results.append,
+    )  # fmt: skip
+    assert [result.lr for result in results] == pytest.approx([0.05, 0.05, 0.025, 0.025, 0.025])
+
+
+# What an epoch costs
+
+
+def test_waiting_for_the_loader_is_told_apart_from_computing():
+    class Slow(Drawn):
+        def __getitem__(self, draw):
+            time.sleep(0.02)
+            return super().__getitem__(draw)
+
+    class Busy(nn.Conv2d):
+        def forward(self, values):
+            time.sleep(0.04)
+            return super().forward(values)
+
+    shares = []
+    for dataset, layer in ((Slow, nn.Conv2d), (Drawn, Busy)):
+        loader = DataLoader(dataset(*easy_samples(8)), batch_sampler=EpochBatches(8, 2, 0))
+        fitted = fit_drawn(Segmenter(layer(3, 2, 1), MEAN, STD), loader, epochs=1)
+        shares.append(fitted.kept.waited_share)
+    assert shares[0] > 0.5 > 0.3 > shares[1] > 0
+
+
+def test_the_peak_of_memory_is_what_the_system_says(monkeypatch):
+    fitted = fit_drawn(pointwise(), drawn_loader(*easy_samples(4)), epochs=1)
+    assert 0.2 < fitted.kept.peak_memory_mib / (psutil.Process().memory_info().rss / 2**20) < 5
+
+
 # Breaking down
+
+
+def test_gradients_that_break_under_clipping_are_named():
+    class BrokenBackward(torch.autograd.Function):
+        @staticmethod
+        def forward(_context, values):
+            return values.clone()
+
+        @staticmethod
+        def backward(_context, gradient):
+            return gradient * math.nan
+
+    class Broken(nn.Conv2d):
+        def forward(self, values):
+            return BrokenBackward.apply(super().forward(values))
+
+    model = Segmenter(Broken(3, 2, 1), MEAN, STD)
+    with pytest.raises(ValueError, match=r"in epoch 1: gradient norm nan is not finite\. Try"):
+        fit_drawn(model, drawn_loader(*easy_samples(2)), clip_norm=1.0)
 
 
 def test_a_rate_that_diverges_stops_with_what_to_try():
@@ -376,34 +677,6 @@ def test_validation_moves_no_statistic_of_batch_normalisation():
     loader = DataLoader(TensorDataset(*easy_samples(4)), 2)
     validate(model, loader, partial_cross_entropy, CLASSES.names)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-# The learning rate
-
-
-def test_the_rate_rises_in_a_line_and_falls_by_a_cosine_to_nothing():
-    rate = WarmupCosine(warmup=0.2, steps=10)
-    assert rate(0) == pytest.approx(1 / 3)
-    assert rate(1) == pytest.approx(2 / 3)
-    assert rate(2) == pytest.approx(1)
-    assert rate(4) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
-    assert rate(6) == pytest.approx(1 / 2)
-    assert rate(10) == pytest.approx(0)
-    assert rate(11) == pytest.approx(0)
-
-
-def test_without_warmup_the_rate_begins_at_its_height():
-    rate = WarmupCosine(warmup=0, steps=4)
-    assert [rate(step) for step in range(5)] == pytest.approx(
-        [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
-    )
-
-
-@pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
-@pytest.mark.parametrize("steps", [1, 2, 7, 100])
-def test_the_rate_is_above_nothing_at_every_step_and_never_above_its_height(warmup, steps):
-    rate = WarmupCosine(warmup, steps)
-    assert all(0 < rate(step) <= 1 for step in range(steps))
 
 
 # Precision and device

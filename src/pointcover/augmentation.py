@@ -1,4 +1,4 @@
-"""Augmentation: crops, scale, the symmetries of the square, colours. Labels move as points.
+"""Augmentation: crops, scale, the square's symmetries, colours, holes. Labels move as points.
 
 No transform here resamples a mask: a rotation or an affine that fills with 0 turned 500 labelled
 pixels into 45 122, and halving the size by nearest neighbour loses two clicks of three. The one
@@ -6,7 +6,8 @@ door to albumentations.
 """
 
 import os
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,20 +21,55 @@ HUE_SHARE = 0.15
 """Hue moves by this share of what saturation does: a meadow must not become a lake."""
 
 
-class Augmentation:
-    """A random crop at some scale, one of the square's eight symmetries (D4), other colours."""
+CUTOUT_SHARE = 0.5
+BLUR_SHARE = 0.5
+NOISE_SHARE = 0.5
+"""Shares of the samples that get a hole, are blurred, get noise."""
 
-    def __init__(self, crop_px: int, colour_jitter: float, bands: int) -> None:
+
+@dataclass(frozen=True)
+class Strength:
+    """How far a sample is moved from what was photographed."""
+
+    turns: bool = True
+    """One of the square's eight symmetries (D4)."""
+    colour_jitter: float = 0
+    """How far brightness, contrast and saturation may move, as a share."""
+    zoom: float = 1
+    """A crop shows 1/zoom to zoom times its size of ground. Loading draws the scale: it is what
+    decides how much is read."""
+    blur_px: float = 0
+    """Largest standard deviation of a Gaussian blur."""
+    noise: float = 0
+    """Largest standard deviation of Gaussian noise, as a share of 255."""
+    cutout: float = 0
+    """Largest height and width of a hole, as a share of the crop's (DeVries and Taylor, 2017): it
+    has the crop's mean colour and no label."""
+
+
+STRENGTHS: Final[dict[str, Strength]] = {
+    "none": Strength(turns=False),
+    "weak": Strength(),
+    "medium": Strength(colour_jitter=0.1),
+    "strong": Strength(colour_jitter=0.3, zoom=1.5, blur_px=1.5, noise=0.05, cutout=0.4),
+}
+
+
+class Augmentation:
+    """A random crop at some scale, turned, in other colours, degraded."""
+
+    def __init__(self, crop_px: int, strength: Strength, bands: int) -> None:
         """Build the transforms.
 
         Args:
             crop_px: height and width of the crop.
-            colour_jitter: how far brightness, contrast and saturation may move, as a share; 0
-                leaves colours alone.
+            strength: what is done to a crop, and how much.
             bands: bands of the images; hue and saturation exist with three only.
         """
         self.crop_px = crop_px
-        steps: list[Any] = [albu.D4(p=1)]
+        self._strength = strength
+        colour_jitter = strength.colour_jitter
+        steps: list[Any] = [albu.D4(p=1)] if strength.turns else []
         if colour_jitter > 0:
             steps.append(albu.RandomBrightnessContrast(colour_jitter, colour_jitter, p=0.8))
             if bands == 3:
@@ -69,9 +105,40 @@ class Augmentation:
             crop, mask = resize(image=crop)["image"], scale_labels(mask, self.crop_px)
         self._compose.set_random_seed(seed)
         out = self._compose(image=np.ascontiguousarray(crop), mask=mask)
-        return np.ascontiguousarray(out["image"].transpose(2, 0, 1)), np.ascontiguousarray(
-            out["mask"]
+        turned, turned_mask = self._degrade(out["image"], out["mask"], generator)
+        return (
+            np.ascontiguousarray(turned.transpose(2, 0, 1)),
+            np.ascontiguousarray(turned_mask),
         )
+
+    def _degrade(
+        self, image: Image, mask: Mask, generator: np.random.Generator
+    ) -> tuple[Image, Mask]:
+        """Blur, add noise, cut a hole, as far as the strength has them.
+
+        Args:
+            image: (H, W, bands) uint8.
+            mask: (H, W) uint8.
+            generator: of this sample.
+        """
+        strength, shape = self._strength, image.shape
+        if strength.blur_px and generator.random() < BLUR_SHARE:
+            sigma_px = generator.uniform(0.3, strength.blur_px)  # less is no blur
+            blurred = cv2.GaussianBlur(image, (0, 0), sigma_px)
+            image = np.asarray(blurred, np.uint8).reshape(shape)
+        if strength.noise and generator.random() < NOISE_SHARE:
+            noise = generator.standard_normal(shape, np.float32)
+            noisy = image + noise * np.float32(255 * generator.uniform(0, strength.noise))
+            image = noisy.round().clip(0, 255).astype(np.uint8)
+        if strength.cutout and generator.random() < CUTOUT_SHARE:
+            image, mask = image.copy(), mask.copy()
+            largest = max(1, round(strength.cutout * self.crop_px))
+            height, width = generator.integers(max(1, largest // 4), largest + 1, size=2)
+            row, column = generator.integers(0, self.crop_px + 1 - np.array([height, width]))
+            hole = slice(row, row + height), slice(column, column + width)
+            image[hole] = image.mean(axis=(0, 1)).round()
+            mask[hole] = IGNORE_INDEX
+        return image, mask
 
 
 def scale_labels(mask: Mask, side_px: int) -> Mask:

@@ -2,6 +2,8 @@
 
 import logging
 import platform
+import resource
+import sys
 
 import torch
 from lightning_fabric import Fabric
@@ -9,16 +11,20 @@ from lightning_fabric import Fabric
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
-def make_fabric(device: str, precision: str) -> Fabric:
+def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
     """Give the Fabric for a device and a precision.
+
+    With several devices each gets a process (DDP) as soon as `launch` of the Fabric is called,
+    which runs this program again for each but the first.
 
     Args:
         device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the processor computes in it (measured on
             CPUs with AVX-512 bf16: 2.6 times the images a second of fp32).
+        devices: GPUs, or processes on a CPU.
 
     Raises:
-        ValueError: `cuda` is asked for and there is none.
+        ValueError: `cuda` is asked for and there is none, or there are fewer GPUs than `devices`.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -27,7 +33,15 @@ def make_fabric(device: str, precision: str) -> Fabric:
         )
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(chosen))
-    return Fabric(accelerator=chosen, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+    if chosen == "cuda" and devices > torch.cuda.device_count():
+        raise ValueError(
+            f"devices: got {devices}, but torch sees {torch.cuda.device_count()} GPU(s): set "
+            f"devices to that, or device to cpu"
+        )
+    return Fabric(
+        accelerator=chosen, devices=devices, strategy="ddp" if devices > 1 else "auto",
+        precision="bf16-mixed" if bf16 else "32-true",
+    )  # fmt: skip
 
 
 def computes_in_bf16(device: str) -> bool:
@@ -39,6 +53,14 @@ def computes_in_bf16(device: str) -> bool:
     if platform.machine() == "arm64":
         return False  # Apple: autocast in bf16 was not measured
     return any(bool(getattr(torch.cpu, name, bool)()) for name in questions)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Give the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def be_deterministic() -> None:

@@ -1,7 +1,8 @@
 """What a batch is: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and how it is drawn."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pointcover.augmentation import Augmentation
+from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
@@ -158,30 +159,56 @@ class EpochBatches(Sampler[list[Draw]]):
 
     Set `epoch` before each pass. A last batch of one sample is left out: batch normalisation has
     nothing to normalise with there.
+
+    Where several processes train together each takes its part of every batch: set `rank` (from 0)
+    and `ranks`. A last batch that gives none two samples is left out.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         """Take the number of samples in an epoch."""
         self.epoch = 0
+        self.rank, self.ranks = 0, 1
         self.seed = seed
         self._length = length
         self._batch_size = batch_size
 
+    @property
+    def samples(self) -> int:
+        """Count the samples of an epoch, over all ranks."""
+        return min(self._length, len(self) * self._batch_size)
+
     def __len__(self) -> int:
         """Count the batches of an epoch."""
         full, rest = divmod(self._length, self._batch_size)
-        return full + (rest > 1)
+        return full + (rest >= 2 * self.ranks)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Give the batches of the epoch that is set."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self._length)
         for number in range(len(self)):
             chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield [(self.epoch, int(place)) for place in chosen]
+            yield [(self.epoch, int(place)) for place in chosen[self.rank :: self.ranks]]
+
+
+class Clocked:
+    """Batches of a loader, and the seconds that were spent waiting for them."""
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        """Take a loader."""
+        self._loader = loader
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Pass over the loader once, with the clock running while it works."""
+        started_s = time.perf_counter()
+        for batch in self._loader:
+            self.waited_s += time.perf_counter() - started_s
+            yield batch
+            started_s = time.perf_counter()
 
 
 def train_loader(
-    tiles: TileDataset, *, crop_px: int, zoom: float, colour_jitter: float, bands: int,
+    tiles: TileDataset, *, crop_px: int, zoom: float, strength: Strength, bands: int,
     batch_size: int, workers: int, seed: int, balance: Balance = "none",
 ) -> DataLoader[Batch]:  # fmt: skip
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
@@ -189,7 +216,7 @@ def train_loader(
     Raises:
         ValueError: there are fewer than two crops in an epoch.
     """
-    crops = CropDataset(tiles, Augmentation(crop_px, colour_jitter, bands), seed, zoom, balance)
+    crops = CropDataset(tiles, Augmentation(crop_px, strength, bands), seed, zoom, balance)
     if len(crops) < 2:
         raise ValueError(
             f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "
@@ -200,6 +227,9 @@ def train_loader(
         batch_sampler=EpochBatches(len(crops), batch_size, seed),
         num_workers=workers,
         persistent_workers=workers > 0,
+        prefetch_factor=4
+        if workers
+        else None,  # a GPU's step is short, and crops take unlike times
         pin_memory=torch.cuda.is_available(),
     )
 

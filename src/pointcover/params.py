@@ -145,16 +145,26 @@ class TrainParams(Section):
     epochs: Count
     batch_size: Annotated[int, Field(strict=True, ge=2)]
     crop_px: Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]
+    accumulate: Count
+    optimiser: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    clip_norm: Annotated[float, Field(gt=0)] | None
+    schedule: Literal["cosine", "one_cycle", "step", "plateau", "constant"]
     warmup: Share
+    drop_factor: Annotated[float, Field(gt=0, lt=1)]
+    drop_epochs: Count
+    patience: Count | None
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     keep: Literal["best", "last"]
-    zoom: Annotated[float, Field(ge=1, le=4)]
+    augmentation: Literal["none", "weak", "medium", "strong"]
+    zoom: Annotated[float, Field(ge=1, le=4)] | None
     balance: Literal["none", "region", "class"]
-    colour_jitter: Share
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
+    devices: Annotated[int, Field(strict=True, ge=1, le=64)]
     workers: Annotated[int, Field(strict=True, ge=0, le=64)]
 
     @model_validator(mode="after")
@@ -170,6 +180,35 @@ class TrainParams(Section):
                 f"model {self.model!r} needs an encoder, got 'none': try resnet18, or "
                 f"model unet_scratch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _every_setting_acts(self) -> "TrainParams":
+        if self.optimiser == "sgd" and self.nesterov and not self.momentum:
+            raise ValueError(
+                "nesterov looks ahead along the momentum, and momentum is 0: set nesterov to "
+                "false, or momentum to 0.9"
+            )
+        if self.batch_size < 2 * self.devices:
+            raise ValueError(
+                f"batch_size is {self.batch_size} with devices {self.devices}: wanted at least "
+                f"{2 * self.devices}, two for each device"
+            )
+        if self.schedule == "one_cycle" and not self.warmup:
+            raise ValueError(
+                "schedule 'one_cycle' rises first, and warmup is 0: set warmup to 0.3, or schedule "
+                "to cosine"
+            )
+        for key, acts in (
+            ("patience", True),
+            ("drop_epochs", self.schedule in ("step", "plateau")),
+        ):
+            epochs = getattr(self, key)
+            if acts and epochs is not None and epochs >= self.epochs:
+                raise ValueError(
+                    f"{key} is {epochs}, but training ends after {self.epochs} epochs: wanted "
+                    f"fewer, or more epochs"
+                )
         return self
 
 

@@ -155,6 +155,12 @@ class Run:
         with _plain_errors(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
+    def logged_steps(self, name: str) -> frozenset[int]:
+        """Say for which steps a metric has been recorded: a run that goes on repeats none."""
+        with _plain_errors(self._uri):
+            history = self._client.get_metric_history(self.id, name)
+        return frozenset(metric.step for metric in history)
+
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file into the run's artifacts, below ``folder``."""
         if not path.is_file():

@@ -1,26 +1,42 @@
-"""Training: one loop over epochs, told in full on one page."""
+"""Training: one loop over epochs, and what a step of it does."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from pointcover.loading import Batch, EpochBatches, sample_seed
+from pointcover.devices import peak_memory_mib
+from pointcover.loading import Batch, Clocked, EpochBatches, sample_seed
 from pointcover.losses import Loss, labelled_pixels
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models import Segmenter
+from pointcover.optimisation import (
+    OPTIMISERS,
+    SCHEDULES,
+    Course,
+    OptimiserSettings,
+    epochs_without_better,
+)
+
+logger = logging.getLogger(__name__)
 
 DROPOUT: Final = -1
-"""The place of dropout among the samples of an epoch: none has this number."""
+"""The place of dropout among the samples of an epoch: none has this number, nor one below it,
+which are those of further processes."""
+
+State = dict[str, Any]
+"""A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
+reads."""
 
 NO_VAL_LABELS: Final = (
     "no val tile has a label, so no epoch can be chosen: raise `points`, or give val more regions"
@@ -35,11 +51,25 @@ class FitSettings:
     lr: float
     weight_decay: float
     warmup: float
-    """Share of the steps in which the rate rises; it falls by a cosine afterwards."""
+    """Share of the steps in which the rate rises."""
     ema_decay: float
     """How much of the averaged weights stays at a step; 0 keeps the last weights alone."""
     keep: Literal["best", "last"]
     """Which epoch's weights: the best by sparse validation mIoU, or the last."""
+    optimiser: str = "adamw"
+    """A key of OPTIMISERS."""
+    momentum: float = 0.9
+    nesterov: bool = True
+    schedule: str = "cosine"
+    """A key of SCHEDULES."""
+    drop_factor: float = 0.1
+    drop_epochs: int = 5
+    clip_norm: float | None = None
+    """The gradients of all weights together get this norm where theirs is larger."""
+    accumulate: int = 1
+    """Batches to one step."""
+    patience: int | None = None
+    """Training stops after so many epochs without a better sparse validation mIoU."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +83,14 @@ class EpochResult:
     val_iou: dict[str, float | None]
     lr: float
     batches_without_labels: int
+    grad_norm: float | None
+    """The largest before clipping; None where nothing clips."""
     images_per_s: float
     seconds: float
+    """Of the training part, as `images_per_s`."""
+    waited_share: float
+    """Of these seconds, spent waiting for the loader."""
+    peak_memory_mib: float
     is_kept: bool
 
 
@@ -75,76 +111,77 @@ def fit(
     names: tuple[str, ...],
     settings: FitSettings,
     report: Callable[[EpochResult], None],
+    saved: State | None = None,
+    save: Callable[[int, State], None] | None = None,
 ) -> Fitted:
     """Fit a segmenter on sparse masks and keep the weights of one epoch.
+
+    All that happens in an epoch depends on the weights before it, the seed and its number alone:
+    so a training that goes on from a state ends as one that was never interrupted.
 
     What is validated and kept is an exponential moving average of the weights (Polyak averaging,
     with the decay rising as in tf.train.ExponentialMovingAverage): with few labels single epochs
     are so noisy that a lucky early one would be taken for the best.
 
     Args:
-        fabric: device and precision.
+        fabric: device and precision. Where it has several processes, each calls this with the same
+            values, and each gets the same result.
         model: is fitted in place.
         train: augmented crops; its batch sampler is an EpochBatches.
         val: whole tiles with sparse masks, by which the best epoch is chosen.
         loss: of logits and masks.
         names: class names.
         settings: how long and how fast.
-        report: is called after each epoch.
+        report: is called after each epoch, and first for each that `saved` holds.
+        saved: the state to go on from, which `save` was given; model and settings are the same.
+        save: is called with each epoch's number and the state after it, before `report`.
 
     Raises:
-        ValueError: loss or weights stopped being finite, or no val tile has a label; the message
-            says what to try.
+        ValueError: loss, gradients or weights stopped being finite, no val tile has a label, or an
+            epoch is too short for `accumulate`; the message says what to try.
     """
     if not len(val):
         raise ValueError(NO_VAL_LABELS)  # before an epoch is spent
     batches = train.batch_sampler
     assert isinstance(batches, EpochBatches)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-    )
-    average = AveragedModel(
-        model, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True
-    )
-    network, optimizer = fabric.setup(model, optimizer)
-    averaged_network = fabric.setup_module(average.module)
+    batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
+    learner = Learner.prepare(fabric, model, loss, settings, len(batches))
     train, val = fabric.setup_dataloaders(train, val, use_distributed_sampler=False)
-    schedule = LambdaLR(
-        optimizer, WarmupCosine(settings.warmup, settings.epochs * max(1, len(batches)))
-    )
-    fitted: Fitted | None = None
+    results, fitted = learner.restore(saved) if saved else ([], None)
+    for result in results:
+        report(result)
     progress = tqdm(
-        total=settings.epochs * len(batches),
-        desc="training",
-        unit="batch",
-        leave=False,
-        disable=None,
-    )
-    for epoch in range(1, settings.epochs + 1):
+        total=settings.epochs * batches.samples, initial=len(results) * batches.samples,
+        desc="training", unit="image", leave=False,
+        disable=None if fabric.is_global_zero else True,
+    )  # fmt: skip
+    for epoch in range(len(results) + 1, settings.epochs + 1):
+        mious = [result.val_miou or 0.0 for result in results]
+        if settings.patience and epochs_without_better(mious) >= settings.patience:
+            logger.info(
+                "%d epochs without a better sparse val mIoU: training stops", settings.patience
+            )
+            break
         started_s = time.perf_counter()
         batches.epoch = epoch
         # Dropout draws from torch's global generator: what ran before must not matter.
-        torch.manual_seed(sample_seed(batches.seed, epoch, DROPOUT))
-        network.train()
-        total_loss = torch.zeros((), device=fabric.device)
-        unlabelled = torch.zeros((), dtype=torch.int64, device=fabric.device)
-        images_seen = 0
-        for images, masks in train:
-            optimizer.zero_grad()
-            batch_loss = loss(network(images), masks)
-            fabric.backward(batch_loss)
-            optimizer.step()
-            average.update_parameters(model)
-            schedule.step()
-            total_loss += batch_loss.detach()
-            unlabelled += labelled_pixels(masks) == 0
-            images_seen += len(images)
-            progress.update()
-        train_loss = total_loss.item() / len(batches)
+        torch.manual_seed(sample_seed(batches.seed, epoch, DROPOUT - batches.rank))
+        learner.network.train()
+        crops = Clocked(train)
+        tally = Tally(fabric.device)
+        for number, group in enumerate(grouped(crops, settings.accumulate)):
+            learner.set_rate((epoch - 1) * learner.course.epoch_steps + number, mious)
+            learner.step(group, tally)
+            progress.update(sum(len(images) for images, _ in group) * batches.ranks)
+        train_loss = tally.mean_loss(fabric)  # waits for the device, so the time is right
         seconds = time.perf_counter() - started_s
-        _check_finite(train_loss, "loss", model, epoch)
-        val_loss, val_scores = validate(averaged_network, val, loss, names)
-        _check_finite(val_loss, "validation loss", model, epoch)
+        numbers = {"loss": train_loss, "gradient norm": tally.largest_norm()}
+        _check_finite(numbers, model, epoch)
+        validated: Any = None
+        if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
+            validated = validate(learner.averaged_network, val, loss, names)
+        val_loss, val_scores = fabric.broadcast(validated)
+        _check_finite({"validation loss": val_loss}, model, epoch)
         miou = val_scores["miou"]
         result = EpochResult(
             epoch=epoch,
@@ -152,25 +189,208 @@ def fit(
             val_loss=val_loss,
             val_miou=miou,
             val_iou={name: entry["iou"] for name, entry in val_scores["by_class"].items()},
-            lr=float(schedule.get_last_lr()[0]),
-            batches_without_labels=int(unlabelled.item()),
-            images_per_s=images_seen / seconds,
+            lr=learner.rate(epoch * learner.course.epoch_steps, [*mious, miou or 0.0]),
+            batches_without_labels=tally.batches_without_labels(),
+            grad_norm=tally.largest_norm() if settings.clip_norm else None,
+            images_per_s=batches.samples / seconds,
             seconds=seconds,
+            waited_share=crops.waited_s / seconds,
+            peak_memory_mib=peak_memory_mib(fabric.device),
             is_kept=fitted is None
             or settings.keep == "last"
             or (miou or 0) > (fitted.kept.val_miou or 0),
         )
+        results.append(result)
         if result.is_kept:
-            weights = {
-                name: value.detach().cpu().clone()
-                for name, value in average.module.state_dict().items()
-            }
-            fitted = Fitted(result, weights)
+            fitted = Fitted(result, weights_of(learner.average.module))
+        assert fitted is not None
+        if save is not None:
+            save(epoch, learner.state(results, fitted))
         progress.set_postfix(loss=f"{train_loss:.3f}", val_miou=f"{miou or 0:.3f}")
         report(result)
     progress.close()
     assert fitted is not None
     return fitted
+
+
+@dataclass(frozen=True)
+class Learner:
+    """All that changes while a network is fitted, and how it does at a step."""
+
+    fabric: Fabric
+    model: Segmenter
+    network: Any
+    """The model as Fabric runs it."""
+    average: AveragedModel
+    averaged_network: nn.Module
+    optimizer: Any
+    loss: Loss
+    settings: FitSettings
+    course: Course
+
+    @classmethod
+    def prepare(
+        cls, fabric: Fabric, model: Segmenter, loss: Loss, settings: FitSettings, batches: int
+    ) -> "Learner":
+        """Set up a model, its average and its optimiser for epochs of so many batches.
+
+        Raises:
+            ValueError: an epoch has fewer batches than are to be accumulated.
+        """
+        if settings.accumulate > batches:
+            raise ValueError(
+                f"train.accumulate is {settings.accumulate}, but an epoch has {batches} "
+                f"batch(es): lower it, or lower train.batch_size"
+            )
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            # Else each normalises by its own part of a batch; a CPU has no other way.
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
+        optimizer = OPTIMISERS[settings.optimiser](
+            model.parameters(),
+            OptimiserSettings(
+                settings.lr, settings.weight_decay, settings.momentum, settings.nesterov,
+                fused=fabric.device.type == "cuda",
+            ),
+        )  # fmt: skip
+        average = AveragedModel(
+            model, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True
+        )
+        network, optimizer = fabric.setup(model, optimizer)
+        fabric.to_device(average)
+        steps = math.ceil(batches / settings.accumulate)
+        course = Course(
+            settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
+            settings.drop_epochs,
+        )  # fmt: skip
+        averaged_network = Cast(average.module, fabric)
+        return cls(
+            fabric, model, network, average, averaged_network, optimizer, loss, settings, course
+        )
+
+    def rate(self, step: int, mious: Sequence[float]) -> float:
+        """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
+        return self.settings.lr * SCHEDULES[self.settings.schedule](self.course, step, mious)
+
+    def set_rate(self, step: int, mious: Sequence[float]) -> None:
+        """Set the learning rate for a step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step, mious)
+
+    def step(self, group: Sequence[Batch], tally: "Tally") -> None:
+        """Take one step along the gradient of the mean loss over all labelled pixels of a group.
+
+        Each batch counts by its labelled pixels: so the gradient is that of the group as one
+        batch, also where batches, or parts of them on other devices, hold unlike numbers of labels.
+        Nothing here waits for the device.
+        """
+        counts = [labelled_pixels(masks) for _, masks in group]
+        total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        tally.add_step(total)
+        self.optimizer.zero_grad()
+        for number, ((images, masks), count) in enumerate(zip(group, counts, strict=True), start=1):
+            # DDP takes the mean of the gradients of all processes, and what is wanted is their sum.
+            share = count * self.fabric.world_size / total.clamp(min=1)
+            with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
+                part = self.loss(self.network(images), masks) * share
+                self.fabric.backward(part)
+            tally.add_loss(part.detach())
+        if self.settings.clip_norm is not None:
+            norm = self.fabric.clip_gradients(
+                self.network, self.optimizer, max_norm=self.settings.clip_norm,
+                error_if_nonfinite=False,  # which would wait for the device
+            )  # fmt: skip
+            assert norm is not None
+            tally.add_norm(norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+
+    def state(self, results: Sequence[EpochResult], fitted: Fitted) -> State:
+        """Give the state after the last of the results; its tensors go on changing."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "results": [asdict(result) for result in results],
+            # The average itself, where the last epoch is the one that is kept.
+            "kept_weights": None if fitted.kept is results[-1] else fitted.weights,
+        }
+
+    def restore(self, state: State) -> tuple[list[EpochResult], Fitted]:
+        """Go back to a state; give the epochs until then and the one that is kept."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        results = [EpochResult(**values) for values in state["results"]]
+        kept = next(result for result in reversed(results) if result.is_kept)
+        weights = state["kept_weights"] or weights_of(self.average.module)
+        return results, Fitted(kept, weights)
+
+
+class Cast(nn.Module):
+    """A network in a Fabric's precision, in one process: DDP would wait for the others."""
+
+    def __init__(self, network: nn.Module, fabric: Fabric) -> None:
+        """Take a network that is on the device."""
+        super().__init__()
+        self.network = network
+        self._fabric = fabric
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the network's output as float32."""
+        with self._fabric.autocast():
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
+class Tally:
+    """Sums over an epoch that stay on the device until it ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Begin with nothing."""
+        self._loss = torch.zeros((), device=device)
+        self._unlabelled = torch.zeros((), dtype=torch.int64, device=device)
+        self._norm = torch.zeros((), device=device)
+        self._steps = 0
+
+    def add_step(self, labelled: Tensor) -> None:
+        """Count a step and whether it has a label."""
+        self._steps += 1
+        self._unlabelled += labelled == 0
+
+    def add_loss(self, part: Tensor) -> None:
+        """Add a batch's part of its step's loss."""
+        self._loss += part
+
+    def add_norm(self, norm: Tensor) -> None:
+        """Note the norm of a step's gradients; one that is not finite is not forgotten."""
+        self._norm = torch.maximum(self._norm, norm)
+
+    def mean_loss(self, fabric: Fabric) -> float:
+        """Give the mean over the steps and processes."""
+        total = fabric.all_reduce(self._loss.clone(), reduce_op="mean")
+        assert isinstance(total, Tensor)
+        return total.item() / self._steps
+
+    def largest_norm(self) -> float:
+        """Give the largest norm of the gradients, NaN where one was."""
+        return self._norm.item()
+
+    def batches_without_labels(self) -> int:
+        """Count the steps in which nothing was labelled."""
+        return int(self._unlabelled.item())
+
+
+def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Give batches in groups of a size; the last may be smaller."""
+    source = iter(batches)
+    while group := list(islice(source, size)):
+        yield group
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copy a model's weights and buffers to the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 @torch.inference_mode()
@@ -180,17 +400,18 @@ def validate(
     """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None
-    total, labelled = 0.0, 0
+    # Sums stay on the device, in float64 as Python's are.
+    total, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
     for images, masks in val:
         logits = network(images)
-        count = int(labelled_pixels(masks))
-        total += loss(logits, masks).item() * count
-        labelled += count
+        count = labelled_pixels(masks)
+        total = total.to(count.device) + loss(logits, masks).double() * count
+        labelled = labelled.to(count.device) + count
         counts = confusion_matrix(logits.argmax(dim=1), masks, len(names))
         confusion = counts if confusion is None else confusion + counts
     if confusion is None or not labelled:
         raise ValueError(NO_VAL_LABELS)
-    return total / labelled, scores(confusion.cpu().numpy(), names)
+    return (total / labelled).item(), scores(confusion.cpu().numpy(), names)
 
 
 def moving_average(
@@ -211,32 +432,16 @@ def moving_average(
     return update
 
 
-@dataclass(frozen=True)
-class WarmupCosine:
-    """The share of the learning rate at a step: up in a line, down to 0 by a cosine."""
-
-    warmup: float
-    steps: int
-
-    def __call__(self, step: int) -> float:
-        """Give the share at a step, 0 to 1."""
-        rising = self.warmup * self.steps
-        if step < rising:
-            return (step + 1) / (rising + 1)
-        done = (step - rising) / max(1.0, self.steps - rising)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _check_finite(value: float, name: str, model: Segmenter, epoch: int) -> None:
-    """Stop where numbers broke: in the loss, or in buffers, where batch norm would keep them."""
-    broken = [
-        key
+def _check_finite(numbers: dict[str, float], model: Segmenter, epoch: int) -> None:
+    """Stop where numbers broke: these, or buffers, where batch norm would keep them."""
+    broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
+    broken += [
+        f"weights of {key}"
         for key, weights in model.state_dict().items()
         if weights.is_floating_point() and not bool(torch.isfinite(weights).all())
     ]
-    if not math.isfinite(value) or broken:
-        where = f"{name} {value}" if not math.isfinite(value) else f"weights of {broken[0]}"
+    if broken:
         raise ValueError(
-            f"training broke down in epoch {epoch}: {where} is not finite. Try a tenth of "
+            f"training broke down in epoch {epoch}: {broken[0]} is not finite. Try a tenth of "
             f"train.lr, or train.precision: fp32"
         )
