@@ -358,6 +358,15 @@ def test_parameters_may_come_again_but_not_change(root):
     assert stored(root, run).data.params == wanted
 
 
+def test_a_run_says_for_which_steps_a_metric_is_recorded(root):
+    with start_run(root, "steps") as run:
+        assert run.logged_steps("train/loss") == frozenset()
+        for step in (1, 3):
+            run.log_metrics({"train/loss": 0.5}, step=step)
+        run.log_metrics({"val/loss": 0.5}, step=2)
+        assert run.logged_steps("train/loss") == {1, 3}
+
+
 def test_metrics_keep_their_steps_and_those_without_a_value_are_left_out(root):
     with start_run(root, "a") as run:
         for epoch in (1, 2):

@@ -694,5 +694,12 @@ def test_cuda_where_there_is_none_is_refused_with_what_to_do(monkeypatch):
     assert make_fabric("auto", "fp32").device == torch.device("cpu")
 
 
+def test_more_gpus_than_there_are_are_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match=r"got 2, but torch sees 1 GPU\(s\): set devices to that"):
+        make_fabric("cuda", "fp32", 2)
+
+
 def test_fabric_does_not_talk_below_warnings():
     assert logging.getLogger("lightning_fabric").level == logging.WARNING
