@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import psutil
+
 FULL_DISK = """
     import resource, sys
     from pathlib import Path
@@ -19,3 +21,10 @@ FULL_DISK = """
 def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

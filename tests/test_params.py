@@ -9,6 +9,7 @@ import yaml
 
 from pointcover.params import (
     AnnotateParams,
+    MachineParams,
     Params,
     TrainParams,
     describe,
@@ -54,6 +55,12 @@ def test_params_allow_exactly_the_samplers_and_growers_there_are():
     assert allowed(AnnotateParams, "grower") == set(GROWERS)
 
 
+def test_params_allow_exactly_the_backends_there_are():
+    from pointcover.parallel import BACKENDS
+
+    assert allowed(MachineParams, "backend") == set(BACKENDS)
+
+
 def test_params_allow_exactly_the_models_there_are():
     from pointcover.models import MODELS
 
@@ -93,7 +100,7 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"annotate.unit": "percent", "points": 101}, "points is 101 with annotate.unit 'percent'"),
         ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
         ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
-        ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
+        ({"machine.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(refusal, changes, said):

@@ -54,6 +54,13 @@ class Statistics:
             self.counts = np.zeros((len(image), 256), np.int64)
         self.counts += np.stack([np.bincount(band, minlength=256) for band in values])
 
+    def include(self, other: "Statistics") -> None:
+        """Count what was counted elsewhere, too."""
+        if not len(self.counts):
+            self.counts = np.zeros_like(other.counts)
+        if len(other.counts):
+            self.counts += other.counts
+
     def mean(self) -> tuple[float, ...]:
         """Mean by band, in units of the tiles (0 to 255).
 
@@ -165,6 +172,14 @@ class Cutting:
         if gsd_m:
             self.gsds_m.add(round(gsd_m, 4))
 
+    def include(self, other: "Cutting") -> None:
+        """Take in what came of cutting further orthophotos."""
+        self.tiles += other.tiles
+        self.left_out += other.left_out
+        self.constant += other.constant
+        self.train.include(other.train)
+        self.gsds_m |= other.gsds_m
+
     def report(self, names: Sequence[str]) -> dict[str, Any]:
         """Say by split how many tiles, megapixels and which share of each class there are."""
         report: dict[str, Any] = {}
@@ -188,6 +203,27 @@ class Cutting:
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
         }
+
+
+def cut_orthophoto(
+    pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split], size_px: int,
+    downsample: int,
+) -> Cutting | str:  # fmt: skip
+    """Cut one orthophoto, as `Cutting.cut` does.
+
+    Returns:
+        What came of it, or what is wrong with the orthophoto, so that all faulty ones can be told
+        of together.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    cutting = Cutting()
+    try:
+        cutting.cut(pair, card, source, out, sides, size_px, downsample)
+    except (ValueError, FileNotFoundError) as fault:
+        return str(fault)
+    return cutting
 
 
 def _unlabelled(card: DatasetCard) -> str:

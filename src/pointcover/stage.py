@@ -4,7 +4,6 @@ A stage imports this module before any other that is not Python's own: from here
 package is one message instead of a traceback.
 """
 
-import ctypes
 import errno
 import logging
 import os
@@ -41,6 +40,7 @@ sys.excepthook = _say_what_is_missing
 from filelock import FileLock, Timeout  # noqa: E402
 
 from pointcover.params import Params, load_params  # noqa: E402
+from pointcover.processes import end_with_parent  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
 logger = logging.getLogger("pointcover")
@@ -55,7 +55,8 @@ def run_stage(work: Callable[[Params], None]) -> None:
     """
     name = Path(sys.argv[0]).stem
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _end_with_parent()
+    # When `dvc` dies: an orphan would write beside the next attempt.
+    end_with_parent(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end_on_signal)
     with one_message(name):
@@ -103,13 +104,6 @@ def _message_of(error: Exception) -> str:
 
 def _end_on_signal(number: int, _frame: object) -> NoReturn:
     sys.exit(128 + number)
-
-
-def _end_with_parent() -> None:
-    """Ask Linux for SIGTERM when `dvc` dies: an orphan would write beside the next attempt."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _only_writer(name: str) -> FileLock:
