@@ -275,9 +275,9 @@ TWO_WORKERS = """
     for item in map_in_order(
         say_who_works, [0, 1, 2], workers=2, backend="loky", label="x", unit="x"
     ):
-        pass
-    print("idle", flush=True)
-    time.sleep(60)
+        if item == 2:  # the workers wait for more
+            Path("idle").touch()
+            time.sleep(60)
 """
 
 
@@ -288,6 +288,13 @@ def say_who_works(item):
     else:
         Path("busy").touch()
         time.sleep(float(os.environ["LAST_S"]))
+    return item
+
+
+def test_workers_end_with_the_work():
+    run(doze, [0, 1, 2, 3])
+    left = psutil.Process().children(recursive=True)
+    assert not [child for child in left if "popen_loky" in " ".join(child.cmdline())]
 
 
 @pytest.mark.skipif(
@@ -306,10 +313,8 @@ def test_a_killed_stage_leaves_no_worker_behind(project, state, number):
     stage = start(
         project.root, TWO_WORKERS, LAST_S=last_s, PYTHONPATH=f"{root}/src{os.pathsep}{root}"
     )
-    if state == "idle":
-        assert stage.stdout.readline() == "idle\n"
     deadline = time.monotonic() + 40
-    while not (project.root / "busy").exists() and time.monotonic() < deadline:
+    while not (project.root / state).exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     workers = [int(path.stem) for path in project.root.glob("*.pid")]
     helpers = [child.pid for child in psutil.Process(stage.pid).children(recursive=True)]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -76,7 +77,11 @@ def _by_processes(
         "loky", inner_max_num_threads=1, initializer=_begin_worker, initargs=(os.getpid(),)
     ):
         parallel = Parallel(n_jobs=workers, return_as="generator")
-    yield from parallel(delayed(function)(item) for item in items)
+    try:
+        yield from parallel(delayed(function)(item) for item in items)
+    finally:
+        # joblib would keep the processes, and their memory, for five idle minutes.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _by_threads(
