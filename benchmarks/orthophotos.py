@@ -145,10 +145,11 @@ def tile_ours(folder: Path, out: Path) -> None:
 
 def tile_two(folder: Path, out: Path) -> None:
     """Cut the orthophoto twice, side by side."""
+    cut = partial(
+        cut_orthophoto, PAIR, CARD, folder, sides={"sheet": "train"}, size_px=TILE_PX, downsample=1
+    )
     outs = [out / str(number) for number in range(2)]
-    list(map_in_order(
-        partial(tile_ours, folder), outs, workers=2, backend="loky", label="tiling", unit="sheet"
-    ))  # fmt: skip
+    list(map_in_order(cut, outs, workers=2, backend="loky", label="tiling", unit="sheet"))
 
 
 def annotate(folder: Path, out: Path, grower: str) -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     {
         "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
         "datasets.folders",
-        "tiles", "splits", "cutting", "annotation_report",
+        "tiles", "splits", "cutting", "annotation_report", "distances",
         "annotations", "annotations.annotator", "annotations.budgets", "annotations.drawing",
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",

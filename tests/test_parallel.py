@@ -271,7 +271,7 @@ def test_a_disk_that_a_worker_finds_full_is_one_message(project):
 
 TWO_WORKERS = """
     from pointcover.parallel import map_in_order
-    from tests.test_parallel import say_who_works
+    from tests.processes import say_who_works
     for item in map_in_order(
         say_who_works, [0, 1, 2], workers=2, backend="loky", label="x", unit="x"
     ):
@@ -279,16 +279,6 @@ TWO_WORKERS = """
             Path("idle").touch()
             time.sleep(60)
 """
-
-
-def say_who_works(item):
-    Path(f"{os.getpid()}.pid").touch()
-    if item < 2:
-        time.sleep(1)
-    else:
-        Path("busy").touch()
-        time.sleep(float(os.environ["LAST_S"]))
-    return item
 
 
 def test_workers_end_with_the_work():

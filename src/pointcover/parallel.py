@@ -9,7 +9,6 @@ import os
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -57,7 +57,7 @@ def map_in_order(
     with closing(BACKENDS[backend](function, items, workers)) as results:
         try:
             yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
-        except BrokenExecutor as error:
+        except TerminatedWorkerError as error:
             raise OSError(
                 f"a process that worked for this one was killed while {label}, most likely for "
                 f"lack of memory: set machine.workers in params.yaml to fewer than now "
@@ -136,7 +136,7 @@ def _by_cluster(
         try:
             yield from parallel(task(item) for item in items)
         except KilledWorker as error:
-            raise BrokenExecutor(str(error)) from None
+            raise TerminatedWorkerError(str(error)) from None
 
 
 BACKENDS: Final[
