@@ -18,7 +18,7 @@ def squared_distances(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     third of SciPy's time, which does what is too large for that.
 
     Args:
-        marked: (H, W) bool, at least one pixel of it true.
+        marked: (H, W) bool, true at one pixel at least, unless there is no pixel.
 
     Returns:
         (H, W) float32, whole numbers: squares of the distances in pixels.
@@ -26,6 +26,8 @@ def squared_distances(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     Raises:
         ValueError: nothing is marked.
     """
+    if not marked.size:
+        return np.zeros(marked.shape, np.float32)
     if not marked.any():
         raise ValueError("got no marked pixel, wanted one at least to measure the distance to")
     if max(marked.shape) > _EXACT_PX:
