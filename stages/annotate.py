@@ -5,10 +5,8 @@ from pointcover.stage import run_stage  # first: says which package is missing
 # isort: split
 import logging
 from collections.abc import Collection, Iterable
+from functools import partial
 from pathlib import Path
-
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
 from pointcover.annotation_report import AnnotationReport
@@ -24,6 +22,7 @@ from pointcover.figures import (
 )
 from pointcover.growing import GROWERS
 from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.parallel import map_in_order
 from pointcover.params import AnnotateParams, Params
 from pointcover.publishing import publish_csv, publish_folder, publish_json
 from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
@@ -67,8 +66,8 @@ def annotate(params: Params) -> None:
     annotated: list[Tile] = []
     with publish_folder(SPARSE) as out:
         annotation = Annotation(
-            tiles=TILES,
-            out=out,
+            tiles=TILES.absolute(),
+            out=out.absolute(),
             size_px=tile_set.size_px,
             classes=tile_set.classes,
             annotator=annotator,
@@ -79,12 +78,11 @@ def annotate(params: Params) -> None:
             growth=grower.settings(**growth_of(params.annotate, tile_set.classes)),
             seed=params.seed,
         )
-        parts = Parallel(n_jobs=params.annotate.workers, return_as="generator")(
-            delayed(annotate_orthophoto)(annotation, group) for group in groups.values()
-        )
-        for part, report, placed in tqdm(
-            parts, "annotating", len(groups), unit="orthophoto", leave=False, disable=None
-        ):
+        for part, report, placed in map_in_order(
+            partial(annotate_orthophoto, annotation), list(groups.values()),
+            workers=params.machine.workers, backend=params.machine.backend, label="annotating",
+            unit="orthophoto",
+        ):  # fmt: skip
             annotated += part
             reports[part[0].split].include(report)
             if places and placed:

@@ -5,13 +5,13 @@ from pointcover.stage import run_stage  # first: says which package is missing
 # isort: split
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from pointcover.cutting import EIGHT_BIT, Cutting
+from pointcover.cutting import EIGHT_BIT, Cutting, cut_orthophoto
 from pointcover.datasets.card import SPLITS, shorten
 from pointcover.datasets.inventory import read_inventory
+from pointcover.parallel import map_in_order
 from pointcover.params import Params
 from pointcover.publishing import publish_folder, publish_json
 from pointcover.splits import check_tile_size, read_tile_lists, split_regions
@@ -34,13 +34,18 @@ def tile(params: Params) -> None:
     check_tile_size(card, sides, regions, size_px, params.tile.downsample)
     cutting, faults = Cutting(), []
     with publish_folder(TILES) as out:
-        for pair in tqdm(
-            dataset.pairs, desc="tiling", unit="orthophoto", leave=False, disable=None
-        ):
-            try:
-                cutting.cut(pair, card, dataset.folder, out, sides, size_px, params.tile.downsample)
-            except (ValueError, FileNotFoundError) as fault:
-                faults.append(str(fault))
+        cut = partial(
+            cut_orthophoto, card=card, source=dataset.folder.absolute(), out=out.absolute(),
+            sides=sides, size_px=size_px, downsample=params.tile.downsample,
+        )  # fmt: skip
+        for part in map_in_order(
+            cut, dataset.pairs, workers=params.machine.workers, backend=params.machine.backend,
+            label="tiling", unit="orthophoto",
+        ):  # fmt: skip
+            if isinstance(part, Cutting):
+                cutting.include(part)
+            else:
+                faults.append(part)
         if faults:
             raise ValueError("\n  - ".join([f"{len(faults)} orthophotos cannot be used:", *faults]))
         check_splits(cutting.tiles, sides)

@@ -1,8 +1,13 @@
 """Python run apart from the tests: where a process must die, or its disk be full."""
 
+import os
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
+
+import psutil
 
 FULL_DISK = """
     import resource, sys
@@ -19,3 +24,21 @@ FULL_DISK = """
 def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def say_who_works(item: int) -> int:
+    """Leave a file with the process id; be at it for a second, with the last item for LAST_S."""
+    Path(f"{os.getpid()}.pid").touch()
+    if item < 2:
+        time.sleep(1)
+    else:
+        Path("busy").touch()
+        time.sleep(float(os.environ["LAST_S"]))
+    return item

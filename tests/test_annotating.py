@@ -1,4 +1,4 @@
-"""The annotate stage as a whole: every sampler and grower, its rasters, its workers."""
+"""The annotate stage as a whole: every sampler and grower, its rasters."""
 
 import json
 import logging
@@ -74,14 +74,6 @@ def test_every_grower_leaves_rasters_that_agree(tiled, grower):
     assert report["labelled_pixels"] >= (masks != N).sum()
     assert (report["grown_pixels"] > 0) == (grower != "none")
     assert (tiled.root / "metrics/annotate/purity.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_workers_change_no_byte(tiled):
-    tiled.run("annotate")
-    alone = read_tree(tiled.root / "data/sparse")
-    tiled.set({"annotate.workers": 2})
-    tiled.run("annotate")
-    assert read_tree(tiled.root / "data/sparse") == alone
 
 
 def test_errors_of_the_annotator_are_counted(tiled):

@@ -17,12 +17,15 @@ STAGES = ("download", "tile", "annotate", "train", "evaluate")
 
 LAYERS = (
     # The ground, which knows nothing of the project above it
-    {"labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives"},
+    {
+        "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
+        "processes", "parallel",
+    },
     # The concepts
     {
         "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
         "datasets.folders",
-        "tiles", "splits", "cutting", "annotation_report",
+        "tiles", "splits", "cutting", "annotation_report", "distances",
         "annotations", "annotations.annotator", "annotations.budgets", "annotations.drawing",
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
@@ -57,7 +60,15 @@ DOORS = {
     "pyproj": {"vectors.features", "vectors.reading", "vectors.writing"},
     "shapely": {"vectors.features", "vectors.placing", "vectors.reading", "vectors.writing"},
     "typer": {"cli"},
+    "joblib": {"parallel"},
+    "dask": {"parallel"},
+    "threadpoolctl": {"parallel"},
 }
+
+MACHINE = "machine"
+"""The section of params.yaml that no stage depends on: it says where work is done, and by how many,
+never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
+would run everything again on every new machine."""
 
 DRAW_ONLY = {"tracking"}
 """Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
@@ -193,7 +204,13 @@ def test_params_name_every_section_that_a_stage_reads_and_no_other(stage):
         and node.value.id == "params"
     }
     recorded = {"dataset"} if stage == "train" else set()  # a tag in MLflow, no output
-    assert read - recorded == set(pipeline()[stage]["params"])
+    assert read - recorded - {MACHINE} == set(pipeline()[stage]["params"])
+
+
+def test_no_stage_runs_again_on_another_machine():
+    listed = [name for stage in pipeline().values() for name in stage["params"]]
+    assert not [name for name in listed if name.split(".")[0] == MACHINE]
+    assert MACHINE in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def test_train_depends_on_no_dense_mask_and_on_nothing_of_the_test_split():

@@ -133,7 +133,8 @@ def test_a_mask_cut_short_in_the_copy_of_a_png_dataset(project):
 def test_an_image_and_mask_of_different_size(project, mask):
     write_raster(mask, draw_mask(99, 130))
     message = project.refusal("download", "tile")
-    assert "mine/images/a.tif and its mask sources/mine/masks/a.tif differ in size" in message
+    first, second = (project.data / kind / "a.tif" for kind in ("images", "masks"))
+    assert f"{first} and its mask {second} differ in size" in message
     assert "100×130 against 99×130 px. Pair the right files" in message
 
 

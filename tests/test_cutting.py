@@ -1,6 +1,7 @@
 """Tiles hold every pixel of their orthophoto once; a mask says nothing where there is no data."""
 
 import json
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.imagery import (
     read_tree,
     write_raster,
 )
+from tests.processes import run_python
 
 COLOURS = {0: (0x84, 0x29, 0xF6), 1: (0xE2, 0xA9, 0x29), 2: (0x3C, 0x10, 0x98), 255: (0, 0, 0)}
 
@@ -135,6 +137,35 @@ def test_a_constant_band_has_a_standard_deviation_to_divide_by():
         statistics.mean()
     statistics.add(np.full((1, 2, 2), 7, np.uint8), np.ones((2, 2), bool))
     assert (statistics.mean(), statistics.std()) == ((7.0,), (1.0,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
+def test_cutting_holds_a_few_rows_of_tiles_at_a_time(tmp_path):
+    megabytes = 60
+    image = np.broadcast_to(np.uint8([[[9]], [[8]], [[7]]]), (3, megabytes * 1000, 333))
+    write_image_and_mask(tmp_path, image, np.ones(image.shape[1:], np.uint8), compress="zstd")
+    done = run_python(
+        """
+        import os, re, sys
+        from pathlib import Path
+        os.environ["GDAL_CACHEMAX"] = "4"
+        from tests.test_cutting import cut, draw_image, draw_mask, write_image_and_mask
+
+        def peak_mb():
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024
+
+        folder = Path(sys.argv[1])
+        (folder / "small").mkdir()
+        write_image_and_mask(folder / "small", draw_image(300, 333), draw_mask(300, 333))
+        cut(folder / "small", size_px=128)
+        before = peak_mb()
+        assert len(cut(folder, size_px=128).tiles) > 1000
+        print(peak_mb() - before)
+        """,
+        str(tmp_path),
+    )
+    assert float(done.stdout) < megabytes / 3, done.stderr
 
 
 # How masks are coded

@@ -651,8 +651,8 @@ def test_the_distance_itself_is_included_whatever_its_rounding(down, right):
 def test_the_distance_is_exact_for_every_length_on_a_tile():
     for squared in range(1, 2 * 512**2, 7):
         exact = math.sqrt(squared)
-        assert linking._squared(exact) == squared
-        assert linking._squared(math.nextafter(exact, 0)) == squared - 1
+        assert linking.square_reach(exact) == squared
+        assert linking.square_reach(math.nextafter(exact, 0)) == squared - 1
 
 
 def test_a_distance_beyond_any_tile_links_all_of_a_class():

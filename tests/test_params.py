@@ -9,6 +9,7 @@ import yaml
 
 from pointcover.params import (
     AnnotateParams,
+    MachineParams,
     Params,
     TrainParams,
     describe,
@@ -52,6 +53,12 @@ def test_params_allow_exactly_the_samplers_and_growers_there_are():
     assert allowed(AnnotateParams, "sampler") == {*SAMPLERS, "none"}
     assert allowed(AnnotateParams, "unit") == set(UNITS)
     assert allowed(AnnotateParams, "grower") == set(GROWERS)
+
+
+def test_params_allow_exactly_the_backends_there_are():
+    from pointcover.parallel import BACKENDS
+
+    assert allowed(MachineParams, "backend") == set(BACKENDS)
 
 
 def test_params_allow_exactly_the_models_there_are():
@@ -127,7 +134,6 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"annotate.unit": "percent", "points": 101}, "points is 101 with annotate.unit 'percent'"),
         ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
         ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
-        ({"annotate.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
         ({"train.encoder": "none"}, "train: model 'unet' needs an encoder, got 'none'"),
         ({"train.model": "unet_scratch"}, "train: model 'unet_scratch' has no encoder"),
         (
@@ -140,6 +146,7 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
         ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
         ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),
+        ({"machine.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(refusal, changes, said):

@@ -9,10 +9,10 @@ import sys
 import textwrap
 import time
 
-import psutil
 import pytest
 
 from tests.imagery import ROOT
+from tests.processes import is_alive
 
 STAGE = """
     import os, sys, time
@@ -233,13 +233,6 @@ def test_a_stage_does_not_outlive_the_dvc_that_started_it(folder):
         time.sleep(0.02)
     assert not is_alive(pid)
     dvc.stdout.close()
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def assert_names_the_missing_package(done, package):

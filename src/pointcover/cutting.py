@@ -16,6 +16,7 @@ from pointcover.labels import (
     Image,
     Mask,
     count_pixels,
+    count_values,
     ids_from_colours,
     ids_from_values,
 )
@@ -49,10 +50,17 @@ class Statistics:
 
     def add(self, image: Image, valid: npt.NDArray[np.bool_]) -> None:
         """Count the valid pixels of a (bands, H, W) image."""
-        values = image.reshape(len(image), -1) if valid.all() else image[:, valid]
+        values = image if valid.all() else image[:, valid]
         if not len(self.counts):
             self.counts = np.zeros((len(image), 256), np.int64)
-        self.counts += np.stack([np.bincount(band, minlength=256) for band in values])
+        self.counts += np.stack([count_values(band) for band in values])
+
+    def include(self, other: "Statistics") -> None:
+        """Count what was counted elsewhere, too."""
+        if not len(self.counts):
+            self.counts = np.zeros_like(other.counts)
+        if len(other.counts):
+            self.counts += other.counts
 
     def mean(self) -> tuple[float, ...]:
         """Mean by band, in units of the tiles (0 to 255).
@@ -151,7 +159,8 @@ class Cutting:
                         count_pixels(mask, len(classes)),
                     )
                 )  # fmt: skip
-                if (image == image[:, :1, :1]).all():
+                # The first row tells most tiles apart already.
+                if all((part == image[:, :1, :1]).all() for part in (image[:, :1], image)):
                     self.constant.append(tile_id)
                 if split == "train":
                     self.train.add(image, valid)
@@ -164,6 +173,14 @@ class Cutting:
         gsd_m = grid.gsd_m or (card.gsd_m * downsample if card.gsd_m else None)
         if gsd_m:
             self.gsds_m.add(round(gsd_m, 4))
+
+    def include(self, other: "Cutting") -> None:
+        """Take in what came of cutting further orthophotos."""
+        self.tiles += other.tiles
+        self.left_out += other.left_out
+        self.constant += other.constant
+        self.train.include(other.train)
+        self.gsds_m |= other.gsds_m
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
         """Say by split how many tiles, megapixels and which share of each class there are."""
@@ -188,6 +205,27 @@ class Cutting:
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
         }
+
+
+def cut_orthophoto(
+    pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split], size_px: int,
+    downsample: int,
+) -> Cutting | str:  # fmt: skip
+    """Cut one orthophoto, as `Cutting.cut` does.
+
+    Returns:
+        What came of it, or what is wrong with the orthophoto, so that all faulty ones can be told
+        of together.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    cutting = Cutting()
+    try:
+        cutting.cut(pair, card, source, out, sides, size_px, downsample)
+    except (ValueError, FileNotFoundError) as fault:
+        return str(fault)
+    return cutting
 
 
 def _unlabelled(card: DatasetCard) -> str:
@@ -240,16 +278,20 @@ def _blocks(
             _read_mask(mask_reader, strip, card) if mask_reader
             else np.full(valid.shape, IGNORE_INDEX, np.uint8)
         )  # fmt: skip
-        mask[~valid] = IGNORE_INDEX
-        image = shrink_image(image, downsample)
-        valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
-        mask = shrink_mask(mask, downsample)
-        # Half of a block without data: the image counts it as none, so its mask must not tell.
-        image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
+        if not valid.all():
+            mask[~valid] = IGNORE_INDEX
+        if downsample > 1:
+            image, mask = shrink_image(image, downsample), shrink_mask(mask, downsample)
+            valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
+            # Half of a block without data: the image counts it as none, so its mask must not tell.
+            image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
         for left in range(0, grid.width, size_px):
             part = (slice(None), slice(left, left + size_px))
             window = Window(left, top, min(size_px, grid.width - left), height)
-            yield window, image[:, :, part[1]], mask[part], valid[part]
+            yield (
+                window, np.ascontiguousarray(image[:, :, part[1]]),
+                np.ascontiguousarray(mask[part]), valid[part],
+            )  # fmt: skip
 
 
 def _read_image(
@@ -264,7 +306,8 @@ def _read_image(
     if values.dtype != np.uint8 or (low, high) != EIGHT_BIT:
         scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
         values = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-    values[:, ~valid] = 0
+    if not valid.all():
+        values[:, ~valid] = 0
     return values, valid
 
 
@@ -278,7 +321,7 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
         if card.mask_values == "colours":
             return ids_from_colours(_levels(reader.read_rgb(window), card), card.colour_ids())
         values = _levels(reader.read(window), card)
-        if (values != values[0]).any():
+        if len(values) > 1 and (values != values[0]).any():
             raise ValueError(
                 "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +12,9 @@ IGNORE_INDEX: Final = 255
 """Mask value of a pixel without a label (dense or sparse). Never a class id."""
 
 MAX_CLASSES: Final = 255
+
+_COUNTED_EXACTLY: Final = 1 << 24
+"""OpenCV gives counts as float32, which hold every whole number up to here."""
 
 Colour = tuple[int, int, int]
 
@@ -127,34 +131,52 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
     Raises:
         ValueError: a number is not in ``ids``; the message names those found.
     """
-    mask = np.full(values.shape, IGNORE_INDEX, np.uint8)
-    unknown = []
-    if values.dtype == np.uint8:  # counting is a tenth of the time of sorting
-        counts = np.bincount(values.ravel(), minlength=256)
+    if values.dtype == np.uint8:  # counting and looking up are a tenth of the time of sorting
+        counts = count_values(values)
         found = np.flatnonzero(counts)
         counts = counts[found]
     else:
         found, counts = np.unique(values, return_counts=True)
-    for value, count in zip(found, counts, strict=True):
-        # A number with a fraction is found in no table of whole ones, and NaN in none at all.
-        class_id = ids.get(value.item())
-        if class_id is None:
-            unknown.append(f"{value} ({count} px)")
-            continue
-        mask[values == value] = class_id
+    # A number with a fraction is found in no table of whole ones, and NaN in none at all.
+    meant = [ids.get(value.item()) for value in found]
+    unknown = [
+        f"{value} ({count} px)"
+        for value, count, class_id in zip(found, counts, meant, strict=True)
+        if class_id is None
+    ]
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise ValueError(
             f"unknown id {', '.join(unknown[:5])}{more}; known: {_listed(ids)}. Add it to the "
             f"card's `classes` or, where it means unlabelled, to its `ignore`"
         )
+    if values.dtype == np.uint8:
+        table = np.full(256, IGNORE_INDEX, np.uint8)
+        table[found] = [class_id for class_id in meant if class_id is not None]
+        return np.asarray(cv2.LUT(values, table), np.uint8)
+    mask = np.full(values.shape, IGNORE_INDEX, np.uint8)
+    for value in found:
+        mask[values == value] = ids[value.item()]
     return mask
+
+
+def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count how often each value from 0 to 255 occurs: uint8 of any shape → (256,).
+
+    OpenCV counts at four to eight times the speed of `np.bincount`, which makes 64-bit numbers of
+    the values first.
+    """
+    flat = np.ascontiguousarray(values).reshape(1, -1)
+    counts = np.zeros(256, np.int64)
+    for start in range(0, flat.size, _COUNTED_EXACTLY):
+        part = flat[:, start : start + _COUNTED_EXACTLY]
+        counts += cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
 
 
 def count_pixels(mask: Mask, classes: int) -> tuple[int, ...]:
     """Count the pixels of each class id in a mask; unlabelled ones are not counted."""
-    counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
-    return tuple(int(count) for count in counts[:classes])
+    return tuple(count_values(mask)[:classes].tolist())
 
 
 def _listed(values: Iterable[int]) -> str:

@@ -116,12 +116,9 @@ class AnnotateParams(Section):
     geodesic: GeodesicParams
     random_walker: RandomWalkerParams
     vectors: VectorParams
-    workers: Annotated[int, Field(strict=True, ge=-1, le=256)]
 
     @model_validator(mode="after")
     def _sampler_has_what_it_needs(self) -> "AnnotateParams":
-        if self.workers == 0:
-            raise ValueError("workers is 0: wanted 1 or more, or -1 for one a core")
         if self.sampler == "positive" and self.positive_class is None:
             raise ValueError("sampler 'positive' needs positive_class: name the class to click on")
         if self.sampler == "scribbles" and self.unit == "percent":
@@ -223,6 +220,19 @@ class EvaluateParams(Section):
     device: Literal["auto", "cpu", "cuda"]
 
 
+class MachineParams(Section):
+    """What the machine is: how much is done side by side, and where. No result depends on it."""
+
+    workers: Annotated[int, Field(strict=True, ge=-1, le=256)]
+    backend: Literal["loky", "threading", "dask"]
+
+    @model_validator(mode="after")
+    def _somebody_works(self) -> "MachineParams":
+        if self.workers == 0:
+            raise ValueError("workers is 0: wanted 1 or more, or -1 for one a core")
+        return self
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -236,6 +246,7 @@ class Params(Section):
     annotate: AnnotateParams
     train: TrainParams
     evaluate: EvaluateParams
+    machine: MachineParams
 
     @model_validator(mode="after")
     def _values_go_together(self) -> "Params":

@@ -46,6 +46,11 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 # What GDAL says of an error goes into the one message here, not beside it.
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
+# GDAL would keep decoded blocks in up to a twentieth of the memory, in each process. Tiling reads
+# and writes each block once and needs none of them again; fresh memory for them cost a quarter of
+# its time. This much still holds a row of tiles of a striped orthophoto 40 000 px wide.
+os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it when it first keeps a block
+
 ZSTD_LEVEL: Final = 1
 GRID_TOLERANCE_PX: Final = 0.01
 
@@ -377,7 +382,7 @@ class BlockWriter:
         """Write (bands, H, W) values, of the window's height and width."""
         self._dataset.write(values, window=window)
         key = (window.col_off, window.row_off, window.width, window.height)
-        self.checksums[key] = zlib.crc32(values.tobytes())
+        self.checksums[key] = zlib.crc32(np.ascontiguousarray(values).data)
 
 
 @contextmanager
@@ -398,6 +403,10 @@ def write_geotiff(
 
     Blocks that are never written take no space and read as nodata, or 0 where there is none.
 
+    Band by band ZSTD takes half of the time that it takes pixel by pixel, for 5 % more bytes, and
+    is read as fast. GDAL's own threads are left alone: they cost a sixth more of the processor,
+    which other orthophotos use better.
+
     A full disk often raises nothing in GDAL and leaves zeros: every window is read back and
     compared before the file gets its name.
 
@@ -409,7 +418,7 @@ def write_geotiff(
         "crs": crs, "transform": transform, "nodata": nodata,
         "tiled": True, "blockxsize": block_px, "blockysize": block_px,
         "compress": "zstd", "zstd_level": ZSTD_LEVEL, "predictor": 1 if palette else 2,
-        "interleave": "pixel", "bigtiff": "if_safer", "num_threads": "all_cpus", "sparse_ok": True,
+        "interleave": "band", "bigtiff": "if_safer", "sparse_ok": True,
     }  # fmt: skip
     with publish_file(path) as aside:
         try:
@@ -432,7 +441,7 @@ def write_geotiff(
 def _compare(written: Any, writer: BlockWriter) -> None:
     for (col_off, row_off, width, height), checksum in writer.checksums.items():
         values = written.read(window=Window(col_off, row_off, width, height))
-        if zlib.crc32(values.tobytes()) != checksum:
+        if zlib.crc32(values.data) != checksum:
             raise RasterioError(f"the block at row {row_off}, column {col_off} reads back changed")
 
 

@@ -4,7 +4,6 @@ A stage imports this module before any other that is not Python's own: from here
 package is one message instead of a traceback.
 """
 
-import ctypes
 import errno
 import logging
 import math
@@ -44,6 +43,7 @@ sys.excepthook = _say_what_is_missing
 from filelock import FileLock, Timeout  # noqa: E402
 
 from pointcover.params import Params, load_params  # noqa: E402
+from pointcover.processes import end_with_parent  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
 SIGNAL_GRACE_S = 20
@@ -61,9 +61,9 @@ def run_stage(work: Callable[[Params], None]) -> None:
     name = Path(sys.argv[0]).stem
     level = logging.WARNING if is_assistant() else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    # An assistant writes nothing that would have to be put in order, and may wait in a library
-    # that lets no handler run.
-    _end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
+    # When `dvc` dies: an orphan would write beside the next attempt. An assistant writes nothing
+    # that would have to be put in order, and may wait in a library that lets no handler run.
+    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _end_on_signal)
     with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
@@ -168,13 +168,6 @@ def _end_on_signal(number: int, _frame: object) -> None:
     elif now_s - _signals.first_s > SIGNAL_GRACE_S:
         _signals.first_s = now_s
         sys.exit(128 + number)
-
-
-def _end_with_parent(number: signal.Signals) -> None:
-    """Ask Linux for a signal when `dvc` dies: an orphan would write beside the next attempt."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def _only_writer(name: str) -> FileLock:

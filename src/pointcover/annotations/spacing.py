@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
 from pointcover.annotations.annotator import Annotator, Clicks, Pixels
 from pointcover.annotations.drawing import uniform
+from pointcover.distances import squared_distances
 from pointcover.labels import IGNORE_INDEX, Mask
 
 _NEARNESS = 2**-0.25
@@ -82,7 +82,8 @@ def interior(
     if clicked.size < budget and clicked.size:
         free = np.ones(mask.shape, bool)
         free.ravel()[clicked] = False
-        room = np.where(region == IGNORE_INDEX, 0, np.minimum(depth, distance_transform_edt(free)))
+        room = np.minimum(depth, np.sqrt(squared_distances(~free), dtype=np.float64))
+        room[region == IGNORE_INDEX] = 0
         further = _place((room**2).astype(np.float32), budget - clicked.size, generator)
         clicked = np.concatenate((clicked, further))
     return Clicks.single(clicked[:budget])
@@ -158,7 +159,7 @@ def _depths(region: Mask) -> npt.NDArray[np.float64]:
     rim = np.zeros(region.shape, bool)
     for neighbour in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
         rim |= neighbour != inner
-    return distance_transform_edt(~rim) + 1.0  # type: ignore[no-any-return]
+    return np.sqrt(squared_distances(rim), dtype=np.float64) + 1.0
 
 
 def _near_other_class(mask: Mask, distance_px: float) -> npt.NDArray[np.bool_]:

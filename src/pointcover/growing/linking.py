@@ -64,7 +64,7 @@ def link(clicks: Mask, image: Image, valid: Flags, settings: LinkSettings) -> Pr
     ids = clicks.ravel()[clicked]
     class_ids = np.unique(ids).tolist()
     # No line is longer than the tile's diagonal.
-    reach = _squared(min(settings.distance_px, math.hypot(*clicks.shape)))
+    reach = square_reach(min(settings.distance_px, math.hypot(*clicks.shape)))
     lines = _lines(clicks.shape, [clicked[ids == class_id] for class_id in class_ids], reach)
     free &= lines.sum(axis=0, dtype=np.uint8) == 1
     linked = np.full(clicks.shape, IGNORE_INDEX, np.uint8)
@@ -73,7 +73,7 @@ def link(clicks: Mask, image: Image, valid: Flags, settings: LinkSettings) -> Pr
     return Proposal(linked, np.ones(clicks.shape, np.float32))
 
 
-def _squared(distance_px: float) -> int:
+def square_reach(distance_px: float) -> int:
     """Find the greatest whole number whose square root is at most `distance_px`.
 
     Squaring alone is wrong at the edge: math.sqrt(13) ** 2 is below 13. It never errs upwards: a

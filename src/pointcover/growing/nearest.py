@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
+from pointcover.distances import squared_distances
 from pointcover.growing.contract import Flags, Proposal, require_positive
+from pointcover.growing.linking import square_reach
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 
 
@@ -54,17 +55,21 @@ def nearest(clicks: Mask, image: Image, valid: Flags, settings: NearestSettings)
         settings: the radii.
     """
     ids = np.full(clicks.shape, IGNORE_INDEX, np.uint8)
-    trust = np.zeros(clicks.shape, np.float32)
-    least = np.full(clicks.shape, np.inf)
+    least = np.full(clicks.shape, np.inf, np.float32)
+    radii_px = np.full(IGNORE_INDEX, settings.radius_px)
+    for class_id, radius_px in settings.class_radius_px.items():
+        radii_px[class_id] = radius_px
     for class_id in np.unique(clicks[clicks != IGNORE_INDEX]).tolist():
-        radius_px = settings.class_radius_px.get(class_id, settings.radius_px)
-        if radius_px == 0:
+        if radii_px[class_id] == 0:
             continue
-        distance = distance_transform_edt(clicks != class_id)
-        within = distance <= radius_px
-        ids[within & (distance == least)] = IGNORE_INDEX
-        nearer = within & (distance < least)
-        ids[nearer] = class_id
-        least[nearer] = distance[nearer]
-        trust[nearer] = 1 - distance[nearer] / (2 * radius_px)
+        squared = squared_distances(clicks == class_id)
+        near = squared <= square_reach(float(radii_px[class_id]))
+        near &= squared <= least
+        np.copyto(ids, np.uint8(IGNORE_INDEX), where=near & (squared == least))
+        np.copyto(ids, np.uint8(class_id), where=near & (squared < least))
+        np.copyto(least, squared, where=near)
+    trust = np.zeros(clicks.shape, np.float32)
+    grown = np.flatnonzero(ids != IGNORE_INDEX)
+    distances = np.sqrt(least.ravel()[grown])
+    trust.ravel()[grown] = 1 - distances / (2 * radii_px[ids.ravel()[grown]])
     return Proposal(ids, trust)
