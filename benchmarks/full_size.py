@@ -10,8 +10,8 @@ IMAGE are real orthophotos, of which mosaics are laid; MASK are masks of ids 0 t
 of LandCover.ai, taken in turn, the size of the orthophotos with them. Both are drawn otherwise.
 
 Originals are deflated in strips of one row. The processor's time includes that of all workers;
-memory is the greatest sum of what the stage and its workers hold for themselves, looked at five
-times a second (pages that they share are divided among them).
+memory is the greatest sum of what the stage and its workers hold for themselves, looked at twice
+a second (pages that they share are divided among them).
 """
 # ruff: noqa: T201
 
@@ -68,7 +68,7 @@ def run_stage(folder: Path, name: str) -> tuple[float, float, float]:
     )  # fmt: skip
     while stage.poll() is None:
         most = max(most, sum(map(memory, [stage, *children(stage)])))
-        time.sleep(0.2)
+        time.sleep(0.5)
     if stage.returncode:
         raise subprocess.CalledProcessError(stage.returncode, name)
     after = os.times()

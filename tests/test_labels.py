@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointcover import labels
 from pointcover.labels import (
     IGNORE_INDEX,
     ClassTable,
@@ -111,3 +112,12 @@ def test_an_unknown_number_is_an_error_that_counts_it(values, shown):
 def test_unlabelled_pixels_are_not_counted():
     mask = np.array([[0, 2, 2], [255, 255, 0]], np.uint8)
     assert count_pixels(mask, 4) == (2, 0, 2, 0)
+
+
+def test_values_are_counted_exactly_in_parts_and_from_any_layout(monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    wanted = np.bincount(values.ravel(), minlength=256)
+    for limit in (1 << 24, 999):
+        monkeypatch.setattr(labels, "_COUNTED_EXACTLY", limit)
+        assert np.array_equal(labels.count_values(values.transpose(2, 0, 1)), wanted)
+        assert labels.count_values(values[:, :0]).tolist() == [0] * 256
