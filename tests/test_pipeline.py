@@ -294,7 +294,7 @@ def start_and_kill(clone: Clone, number: signal.Signals, target: str, epoch: int
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         stage = None
         while time.monotonic() < deadline and (stage is None or saved_epoch(clone.folder) < epoch):
             stage = stage or stage_process(command)
