@@ -1,11 +1,12 @@
 """Cutting: orthophotos and their masks rewritten as GeoTIFFs of blocks, one block a tile."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,10 @@ from pointcover.raster import (
     write_mask,
 )
 from pointcover.tiles import Tile, raster_path
+
+ItemT = TypeVar("ItemT")
+Block = tuple[Window, Image, Mask, npt.NDArray[np.bool_]]
+"""A tile as it is read: window on the tiles' grid, image, dense mask, where there is data."""
 
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
@@ -265,11 +270,31 @@ def _common_grid(
 def _blocks(
     image_reader: RasterReader, mask_reader: RasterReader | None, card: DatasetCard,
     grid: RasterInfo, size_px: int, downsample: int,
-) -> Iterator[tuple[Window, Image, Mask, npt.NDArray[np.bool_]]]:  # fmt: skip
-    """Read a pair tile by tile: window on the tiles' grid, image, dense mask, valid pixels.
+) -> Iterator[Block]:  # fmt: skip
+    """Read a pair tile by tile.
 
-    Reads whole rows of tiles: a striped file decodes its rows again for every window of them.
+    While the tiles of one row are written, a thread reads, decodes and cuts the next row.
     """
+    rows = _rows(image_reader, mask_reader, card, grid, size_px, downsample)
+    with closing(_one_ahead(rows)) as read:
+        for row in read:
+            yield from row
+
+
+def _one_ahead(items: Iterator[ItemT]) -> Generator[ItemT, None, None]:
+    """Give items in their order, while a thread makes the next one."""
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
+            yield item
+
+
+def _rows(
+    image_reader: RasterReader, mask_reader: RasterReader | None, card: DatasetCard,
+    grid: RasterInfo, size_px: int, downsample: int,
+) -> Iterator[list[Block]]:  # fmt: skip
+    """Read a pair by whole rows of tiles, and cut each row."""
     for top in range(0, grid.height, size_px):
         height = min(size_px, grid.height - top)
         strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
@@ -285,13 +310,13 @@ def _blocks(
             valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
             # Half of a block without data: the image counts it as none, so its mask must not tell.
             image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
+        row = []
         for left in range(0, grid.width, size_px):
-            part = (slice(None), slice(left, left + size_px))
+            columns = slice(left, left + size_px)
             window = Window(left, top, min(size_px, grid.width - left), height)
-            yield (
-                window, np.ascontiguousarray(image[:, :, part[1]]),
-                np.ascontiguousarray(mask[part]), valid[part],
-            )  # fmt: skip
+            tile = np.ascontiguousarray(image[:, :, columns])
+            row.append((window, tile, np.ascontiguousarray(mask[:, columns]), valid[:, columns]))
+        yield row
 
 
 def _read_image(
