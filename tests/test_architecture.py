@@ -24,7 +24,9 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "losses", "metrics", "models", "models.weights", "figures",
+        "augmentation", "strong_colours", "metrics",
+        "losses", "losses.gated_crf", "losses.consistency", "priors", "pseudo_labels",
+        "models", "models.weights", "figures",
         "qgis", "vectors",
     },
     # What works on them
