@@ -34,7 +34,7 @@ from torch.nn import functional
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import computes_in_bf16
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.losses import Loss, partial_cross_entropy
+from pointcover.losses import PartialLoss, partial_cross_entropy
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
 from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask
@@ -94,7 +94,7 @@ def compare_losses(quick: bool) -> None:
         logits = torch.randn(8, CLASSES, SIZE, SIZE)
         last = logits.to(memory_format=torch.channels_last)
 
-        def run(loss: Loss, logits: Tensor, mask: Tensor = mask) -> None:
+        def run(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, mask: Tensor = mask) -> None:
             torch.autograd.grad(loss(logits, mask), logits)
 
         calls = [
@@ -113,7 +113,7 @@ def compare_steps(quick: bool) -> None:
     mask = torch.full((batch, size, size), IGNORE_INDEX, dtype=torch.uint8)
     mask[:, ::16, ::16] = torch.randint(CLASSES, mask[:, ::16, ::16].shape, dtype=torch.uint8)
 
-    def make_step(precision: str, loss: Loss, channels_last: bool) -> Callable[[], None]:
+    def make_step(precision: str, loss: Callable[[Tensor, Tensor], Tensor], channels_last: bool) -> Callable[[], None]:
         fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
         model = build_model(
             "unet", "resnet34", weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,

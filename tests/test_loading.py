@@ -218,8 +218,8 @@ def test_balanced_crops_come_from_tiles_by_their_shares_and_the_same_ones_again(
         for k, tile in enumerate(tiles)
     ]
     dataset = TileDataset(tiles, folder / "images", folder / "masks", SIZE)
-    crops = CropDataset(dataset, Augmentation(32, 0, 3), seed=1, balance=balance)
-    assert len(crops) == len(CropDataset(dataset, Augmentation(32, 0, 3), seed=1))
+    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, balance=balance)
+    assert len(crops) == len(CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1))
     places = []
     dataset.read_around = lambda place, side_px: (
         places.append(place) or TileDataset.read_around(dataset, place, side_px)
