@@ -34,7 +34,7 @@ from torch.nn import functional
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import computes_in_bf16
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.losses import PartialLoss, partial_cross_entropy
+from pointcover.losses import partial_cross_entropy
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
 from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask

@@ -83,7 +83,7 @@ class Augmentation:
 
     def __call__(
         self, image: Image, mask: Mask, side_px: int, seed: int, *others: Mask
-    ) -> tuple[Image, *tuple[Mask, ...]]:
+    ) -> tuple[Image, Mask, *tuple[Mask, ...]]:
         """Augment one sample, the same way for the same seed, in whatever process.
 
         The library's own seeding repeats itself over workers and epochs, so each sample is seeded.
@@ -111,15 +111,13 @@ class Augmentation:
             masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
         out = self._compose(image=np.ascontiguousarray(crop), masks=masks)
-        turned, *turned_masks = self._degrade(out["image"], out["masks"], generator)
-        return (
-            np.ascontiguousarray(turned.transpose(2, 0, 1)),
-            *map(np.ascontiguousarray, turned_masks),
-        )
+        turned, turned_masks = self._degrade(out["image"], out["masks"], generator)
+        first, *further = map(np.ascontiguousarray, turned_masks)
+        return np.ascontiguousarray(turned.transpose(2, 0, 1)), first, *further
 
     def _degrade(
         self, image: Image, masks: Sequence[Mask], generator: np.random.Generator
-    ) -> tuple[Image, *tuple[Mask, ...]]:
+    ) -> tuple[Image, Sequence[Mask]]:
         """Blur, add noise, cut a hole, as far as the strength has them.
 
         Args:
@@ -145,7 +143,7 @@ class Augmentation:
             image[hole] = image.mean(axis=(0, 1)).round()
             for labels in masks:
                 labels[hole] = IGNORE_INDEX
-        return image, *masks
+        return image, masks
 
 
 def scale_labels(mask: Mask, side_px: int) -> Mask:

@@ -18,7 +18,7 @@ from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
 
 Batch = tuple[Tensor, Tensor]
-CropBatch = tuple[Tensor, *tuple[Tensor, ...]]
+CropBatch = tuple[Tensor, Tensor, *tuple[Tensor, ...]]
 """Of training: images, masks and, where clicks count more than what grew from them, the masks of
 the clicks alone."""
 Balance = Literal["none", "region", "class"]
@@ -131,11 +131,14 @@ class CropDataset(Dataset[CropBatch]):
         image, mask, _, _ = self._tiles.read_around(place, around_px)
         clicks = self._tiles.read_clicks_around(place, around_px)
         height, width = (max(side, side_px) for side in mask.shape)
-        crop, *crop_masks = self._augmentation(
+        crop, crop_mask, *crop_clicks = self._augmentation(
             pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed,
             *(pad(labels, height, width, IGNORE_INDEX) for labels in clicks),
         )  # fmt: skip
-        return torch.from_numpy(crop), *map(torch.from_numpy, crop_masks)
+        return (
+            torch.from_numpy(crop), torch.from_numpy(crop_mask),
+            *map(torch.from_numpy, crop_clicks),
+        )  # fmt: skip
 
 
 def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:

@@ -1,10 +1,23 @@
 """Consistency: the student, shown strong colours, should see what the teacher is sure of."""
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from pointcover.labels import IGNORE_INDEX
+from pointcover.strong_colours import StrongColours
+
+
+@dataclass(frozen=True)
+class ConsistencySettings:
+    """How much the student's agreement with the teacher counts, and what each is asked."""
+
+    weight: float = 0.0
+    """Beside the loss on labelled pixels; 0 leaves it out."""
+    threshold: float = 0.9
+    colours: StrongColours = field(default_factory=StrongColours)
 
 
 def weak_to_strong(

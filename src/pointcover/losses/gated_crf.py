@@ -4,10 +4,23 @@ After Obukhov et al. 2019, "Gated CRF Loss for Weakly Supervised Semantic Image 
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class CrfSettings:
+    """How much the energy counts, and between which pixels; see `gated_crf`."""
+
+    weight: float = 0.0
+    """Beside the loss on labelled pixels; 0 leaves it out."""
+    radius_px: int = 5
+    sigma_px: float = 6.0
+    sigma_colour: float = 0.1
+    scale: int = 2
 
 
 def gated_crf(
