@@ -40,6 +40,7 @@ from pointcover.models import build_model
 from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 SIZE, CLASSES = 512, 5
 TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in range(CLASSES)))
 
@@ -94,7 +95,7 @@ def compare_losses(quick: bool) -> None:
         logits = torch.randn(8, CLASSES, SIZE, SIZE)
         last = logits.to(memory_format=torch.channels_last)
 
-        def run(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, mask: Tensor = mask) -> None:
+        def run(loss: Loss, logits: Tensor, mask: Tensor = mask) -> None:
             torch.autograd.grad(loss(logits, mask), logits)
 
         calls = [
@@ -113,7 +114,7 @@ def compare_steps(quick: bool) -> None:
     mask = torch.full((batch, size, size), IGNORE_INDEX, dtype=torch.uint8)
     mask[:, ::16, ::16] = torch.randint(CLASSES, mask[:, ::16, ::16].shape, dtype=torch.uint8)
 
-    def make_step(precision: str, loss: Callable[[Tensor, Tensor], Tensor], channels_last: bool) -> Callable[[], None]:
+    def make_step(precision: str, loss: Loss, channels_last: bool) -> Callable[[], None]:
         fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
         model = build_model(
             "unet", "resnet34", weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,

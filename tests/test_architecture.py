@@ -35,7 +35,7 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "cli",
+        "resumption", "self_training", "cli",
     },
 )  # fmt: skip
 

@@ -148,7 +148,7 @@ def label_tiles(
         )
     labelled = []
     with publish_folder(out) as aside:
-        for orthophoto, group in groupby(tiles, key=lambda tile: tile.orthophoto):
+        for orthophoto, group in groupby(sorted(tiles, key=_orthophoto), key=_orthophoto):
             own = TileDataset(list(group), images, masks, size_px)
             with write_mask(
                 raster_path(aside, "train", orthophoto),
@@ -188,6 +188,10 @@ def _label(
     # The tile stage writes 0 in every band where there is no data.
     own[:, ~image[:, *here].any(axis=0)] = np.nan
     return np.ascontiguousarray(label_confident(own, around[here], threshold, top_share))
+
+
+def _orthophoto(tile: Tile) -> str:
+    return tile.orthophoto
 
 
 def _log_added(before: Sequence[Tile], after: Sequence[Tile]) -> None:

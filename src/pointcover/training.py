@@ -114,6 +114,33 @@ class EpochResult:
     consistency_loss, consistency_share (of them that the teacher was sure of), crf_loss."""
     is_kept: bool
 
+    def metrics(self) -> dict[str, float | None]:
+        """Name the numbers as MLflow shows them."""
+        return {
+            "train/loss": self.train_loss,
+            "val/loss": self.val_loss,
+            "val/miou": self.val_miou,
+            "train/lr": self.lr,
+            "train/images_per_s": self.images_per_s,
+            "train/batches_without_labels": self.batches_without_labels,
+            "train/grad_norm": self.grad_norm,
+            "train/seconds": self.seconds,
+            "train/waited_share": self.waited_share,
+            "train/peak_memory_mib": self.peak_memory_mib,
+            **{f"train/{name}": value for name, value in self.terms.items()},
+            **{f"val/iou/{name}": iou for name, iou in self.val_iou.items()},
+        }
+
+    def row(self) -> dict[str, Any]:
+        """Give a row of curves.csv: what the same params bring again, so no times."""
+        return {
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "val_loss": self.val_loss,
+            "val_miou": self.val_miou,
+            **{f"val_iou_{name}": iou for name, iou in self.val_iou.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Fitted:

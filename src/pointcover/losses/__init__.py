@@ -5,7 +5,8 @@ processes, is the sum of the parts' means, each times its share of the whole wei
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -137,4 +138,33 @@ LOSSES: Final[dict[str, PartialLoss]] = {
     "cross_entropy": partial_cross_entropy,
     "focal": PartialLoss(gamma=2.0),
 }
-"""Defaults; `dataclasses.replace` gives one other settings."""
+"""Defaults; `make_loss` gives one other settings."""
+
+
+def make_loss(
+    name: str, names: Sequence[str], *, gamma: float | None = None,
+    class_weights: Mapping[str, float] | None = None, label_smoothing: float = 0.0,
+) -> PartialLoss:  # fmt: skip
+    """Give a loss of LOSSES with other settings.
+
+    Args:
+        name: a key of LOSSES.
+        names: of the classes, in the order of their ids.
+        gamma: of focal; None leaves the default.
+        class_weights: by name; a class that is not named has 1.
+        label_smoothing: see PartialLoss.
+
+    Raises:
+        ValueError: a class weight names no class.
+    """
+    unknown = sorted(set(class_weights or {}) - set(names))
+    if unknown:
+        raise ValueError(
+            f"class_weights name {', '.join(unknown)}, wanted names among {', '.join(names)}"
+        )
+    weights = tuple(class_weights.get(one, 1.0) for one in names) if class_weights else None
+    chosen = LOSSES[name]
+    return replace(
+        chosen, gamma=chosen.gamma if gamma is None else gamma, class_weights=weights,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
