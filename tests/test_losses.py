@@ -12,6 +12,7 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.losses import (
     LOSSES,
     PartialLoss,
+    make_loss,
     partial_cross_entropy,
 )
 
@@ -294,6 +295,21 @@ def test_focal_of_a_pixel_that_is_surely_right_has_a_finite_gradient(gamma):
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="give"):
         PartialLoss(**wrong)
+
+
+def test_a_loss_is_made_by_name_with_weights_by_class_name():
+    names = ("land", "water", "road")
+    assert make_loss("cross_entropy", names, class_weights={}) == partial_cross_entropy
+    assert make_loss("focal", names) == LOSSES["focal"]
+    made = make_loss(
+        "focal", names, gamma=0.5, class_weights={"road": 3, "land": 0.5}, label_smoothing=0.1
+    )
+    assert made == PartialLoss(0.5, (0.5, 1.0, 3), 0.1)
+
+
+def test_a_weight_of_a_class_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="name lava, wanted names among land, water"):
+        make_loss("cross_entropy", ("land", "water"), class_weights={"lava": 2, "land": 1})
 
 
 def test_what_does_not_fit_the_logits_is_refused_with_both_sizes():
