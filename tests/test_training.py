@@ -345,7 +345,25 @@ def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
     assert shares[0] > 0.9
 
 
-def test_the_student_in_strong_colours_moves_no_running_statistic(monkeypatch):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_each_batch_of_each_seed_is_strengthened_in_its_own_way(monkeypatch, accumulate):
+    original, drawn = training.strengthen, []
+
+    def noted(images, generator, strength):
+        drawn.append((generator.initial_seed(), tuple(generator.get_state().tolist())))
+        return original(images, generator, strength)
+
+    monkeypatch.setattr(training, "strengthen", noted)
+    settings = {"consistency": ConsistencySettings(weight=1.0), "accumulate": accumulate}
+    for seed in (0, 1, 0):
+        train = drawn_loader(*easy_samples(8), seed=seed)
+        fit_drawn(pointwise(), train, epochs=3, **settings)
+    runs = [drawn[k : k + len(drawn) // 3] for k in range(0, len(drawn), len(drawn) // 3)]
+    assert runs[0] == runs[2]
+    assert len({*runs[0], *runs[1]}) == 2 * len(runs[0]) >= 2 * 3 * 8 / 2 / accumulate
+
+
+def test_the_student_in_strong_colours_moves_no_running_statistic():
     """The statistics are those of a training in which the extra gradient is of weight nothing."""
     seen = {}
     for weight in (0.0, 1e-30):
