@@ -5,7 +5,8 @@ with two cores); ``--quick`` runs everything once, to see that it works. Names o
 ``step``, ``read``, ``matrix``) choose among them. Each time is the best of several, in
 milliseconds; trust the ratios, both sides are timed in turns in the same run.
 
-The simple ways: ``F.cross_entropy`` with ``ignore_index`` over every pixel; a training step in
+The simple ways: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with
+one-hot labels, a gated CRF at full size; a training step in
 fp32 with contiguous weights; a PNG for each tile and another for its mask; scikit-learn's
 ``confusion_matrix``.
 """
@@ -34,12 +35,14 @@ from torch.nn import functional
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import computes_in_bf16
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.losses import Loss, partial_cross_entropy
+from pointcover.losses import LOSSES
+from pointcover.losses.gated_crf import gated_crf
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
 from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 
+Loss = Callable[[Tensor, Tensor], Tensor]
 SIZE, CLASSES = 512, 5
 TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in range(CLASSES)))
 
@@ -82,8 +85,20 @@ def dense_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
     return functional.cross_entropy(logits, mask.long(), ignore_index=IGNORE_INDEX)
 
 
+def one_hot_focal(logits: Tensor, mask: Tensor) -> Tensor:
+    """Take the focal loss as published, with one-hot labels, over all pixels."""
+    labelled = mask != IGNORE_INDEX
+    one_hot = functional.one_hot(torch.where(labelled, mask, 0).long(), CLASSES).movedim(-1, 1)
+    p = logits.softmax(dim=1)
+    losses = -(one_hot * (1 - p) ** 2 * (p + 1e-8).log()).sum(dim=1) * labelled
+    return losses.sum() / labelled.sum()
+
+
 def compare_losses(quick: bool) -> None:
-    """Compare forward and backward of the loss of 8 × 5 × 512², in time and memory."""
+    """Compare forward and backward of losses of 8 × 5 × 512², in time and memory.
+
+    Ours cannot be faster than the gradient of one pixel, nearly all of which is writing zeros.
+    """
     for clicks in (100, 2100):
         mask = torch.full((8, SIZE, SIZE), IGNORE_INDEX, dtype=torch.uint8)
         for tile in mask:
@@ -97,13 +112,40 @@ def compare_losses(quick: bool) -> None:
         def run(loss: Loss, logits: Tensor, mask: Tensor = mask) -> None:
             torch.autograd.grad(loss(logits, mask), logits)
 
-        calls = [
-            partial(run, dense_cross_entropy, logits.requires_grad_()),
-            partial(run, partial_cross_entropy, last.requires_grad_()),
-        ]
-        report(f"loss, 8 × 5 × {SIZE}², {clicks} clicks a tile", best_ms(calls, 1 if quick else 15))
-        memory = [extra_mb(call) for call in calls]
-        report("  extra memory, a gradient of 42 MB with it", memory, unit="MB")
+        dense, sparse = logits.requires_grad_(), last.requires_grad_()
+        ours = partial(run, LOSSES["cross_entropy"], sparse)
+        print(f"losses, 8 × 5 × {SIZE}², {clicks} clicks a tile")
+        for name, calls in {
+            "cross-entropy": [partial(run, dense_cross_entropy, dense), ours],
+            "cross-entropy, both of channels last": [
+                partial(run, dense_cross_entropy, sparse), ours
+            ],
+            "focal": [partial(run, one_hot_focal, dense), partial(run, LOSSES["focal"], sparse)],
+            "one pixel's gradient, ours": [
+                partial(run, lambda logits, _: logits[0, 0, 0, 0], sparse), ours
+            ],
+        }.items():  # fmt: skip
+            report(f"  {name}", best_ms(calls, 1 if quick else 9))
+            memory = [extra_mb(call) for call in calls]
+            report("    extra memory, a gradient of 42 MB with it", memory, unit="MB")
+    compare_crf(quick)
+
+
+def compare_crf(quick: bool) -> None:
+    """Compare the gated CRF loss of 8 × 5 × 256² by how it is scaled."""
+    size = 64 if quick else 256
+    logits = torch.randn(8, CLASSES, size, size, requires_grad=True)
+    images = torch.rand(8, 3, size, size)
+
+    def run(scale: int) -> None:
+        torch.autograd.grad(gated_crf(logits, images, scale=scale), logits)
+
+    for scale in (2, 4):
+        calls = [partial(run, 1), partial(run, scale)]
+        report(
+            f"gated CRF, 8 × 5 × {size}², scale 1 and {scale}", best_ms(calls, 1 if quick else 3)
+        )
+        report("  extra memory", [extra_mb(call) for call in calls], unit="MB")
 
 
 def compare_steps(quick: bool) -> None:
@@ -139,7 +181,7 @@ def compare_steps(quick: bool) -> None:
         print("this processor has no bf16 arithmetic: expect ours to be slower here")
     calls = [
         make_step("32-true", dense_cross_entropy, False),
-        make_step("bf16-mixed", partial_cross_entropy, True),
+        make_step("bf16-mixed", LOSSES["cross_entropy"], True),
     ]
     simple, ours = best_ms(calls, 1 if quick else 4)
     report(f"training step, U-Net resnet34, {batch} × {size}²", (simple, ours))

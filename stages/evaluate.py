@@ -4,13 +4,15 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from tqdm import tqdm
 
 from pointcover import tracking
@@ -27,7 +29,8 @@ from pointcover.inference import predict
 from pointcover.loading import TileDataset, tile_loader
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
-from pointcover.params import Params, run_name
+from pointcover.params import EvaluateParams, Params, run_name
+from pointcover.priors import check_priors, correct_logits, count_shares
 from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
 from pointcover.stage import entered_whole
 from pointcover.tiles import read_index
@@ -67,6 +70,7 @@ def evaluate(params: Params) -> None:
     masks_folder = TILES / "masks" if has_masks else SPARSE / "clicks"
     scored_on = "dense masks" if has_masks else "held-out annotations"
     test_set = TileDataset(tiles, TILES / "images", masks_folder, size_px)
+    correct = correction_of(settings, classes.names)
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
     confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -75,7 +79,7 @@ def evaluate(params: Params) -> None:
         progress = tqdm(total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None)
         for images, masks, predictions in predict(
             fabric, [model, *others], tile_loader(test_set, settings.batch_size),
-            average_views=settings.views == "d4",
+            average_views=settings.views == "d4", correct=correct,
         ):  # fmt: skip
             confusion += confusion_matrix(predictions, masks, len(classes)).cpu().numpy()
             for image, mask, prediction in zip(
@@ -94,6 +98,8 @@ def evaluate(params: Params) -> None:
         draw_confusion(out / "confusion.png", confusion, classes.names)
         progress.close()
     result = {"scored_on": scored_on, "models": 1 + len(others)} | scores(confusion, classes.names)
+    if correct:
+        result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
     publish_json(METRICS, result)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
 
@@ -114,6 +120,22 @@ def evaluate(params: Params) -> None:
         "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
         scored_on,
     )  # fmt: skip
+
+
+def correction_of(
+    settings: EvaluateParams, names: tuple[str, ...]
+) -> Callable[[Tensor], Tensor] | None:
+    """Give what takes logits from the training labels' shares of classes to those of the land.
+
+    Raises:
+        ValueError: priors name other classes than there are, or a class has no training label.
+    """
+    if not settings.priors:
+        return None
+    priors = check_priors(settings.priors, names)
+    labelled = [tile.pixels for tile in read_index(SPARSE / "index.csv") if tile.split == "train"]
+    shares = count_shares([sum(counts) for counts in zip(*labelled, strict=True)], names)
+    return partial(correct_logits, priors=priors, label_shares=shares, tau=settings.prior_strength)
 
 
 def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:

@@ -4,40 +4,42 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
+import shutil
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from pointcover import tracking
 from pointcover.augmentation import STRENGTHS
-from pointcover.devices import be_deterministic, make_fabric
+from pointcover.devices import Fabric, be_deterministic, make_fabric
 from pointcover.figures import draw_curves
 from pointcover.loading import TileDataset, tile_loader, train_loader
-from pointcover.losses import LOSSES
-from pointcover.models import build_model
+from pointcover.losses import PartialLoss, make_loss
+from pointcover.losses.consistency import ConsistencySettings
+from pointcover.losses.gated_crf import CrfSettings
+from pointcover.models import Segmenter, build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
-from pointcover.params import Params, describe, run_name
+from pointcover.params import Params, TrainParams, describe, run_name
 from pointcover.publishing import publish_csv, publish_folder, publish_json
-from pointcover.resumption import Resumption, fingerprint, loaded_code
+from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
+from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.stage import entered_whole
-from pointcover.tiles import read_index, read_tile_set
-from pointcover.training import EpochResult, FitSettings, fit
+from pointcover.strong_colours import StrongColours
+from pointcover.tiles import Tile, TileSet, read_index, read_tile_set
+from pointcover.training import Cast, EpochResult, FitSettings, Fitted, fit
 
 IMAGES = Path("data/tiles/images")
 TILE_SET = Path("data/tiles/tiles.json")
 SPARSE = Path("data/sparse")
+PSEUDO_LABELS = Path(".pointcover/pseudo_labels")
 MODELS = Path("models")
 METRICS = Path("metrics/train.json")
 CURVES = Path("metrics/curves.csv")
 FIGURE = Path("metrics/curves.png")
-DECIDING_LIBRARIES = (
-    "torch", "lightning-fabric", "segmentation-models-pytorch", "timm", "albumentations", "numpy",
-)  # fmt: skip
-"""Whose other version may give other bits."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,41 +48,19 @@ def train(params: Params) -> None:
     """Write models/model.pt and model.json, and record the run in MLflow."""
     settings = params.train
     tile_set = read_tile_set(TILE_SET)
-    annotated = read_index(SPARSE / "index.csv")
-    labelled = [tile for tile in annotated if sum(tile.pixels)]
-    train_set, val_set = (
-        TileDataset(
-            [tile for tile in labelled if tile.split == split], IMAGES, SPARSE / "masks",
-            tile_set.size_px,
-        )
-        for split in ("train", "val")
+    tiles = read_index(SPARSE / "index.csv")
+    loss = make_loss(
+        settings.loss, tile_set.classes.names, gamma=settings.gamma,
+        class_weights=settings.class_weights, label_smoothing=settings.label_smoothing,
     )  # fmt: skip
     fabric = make_fabric(settings.device, settings.precision, settings.devices)
     fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
-    bands = len(tile_set.mean)
-    model = build_model(
-        settings.model, settings.encoder, weights=settings.weights, bands=bands,
-        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
-        width=settings.width,
-    )  # fmt: skip
-    strength = STRENGTHS[settings.augmentation]
-    crops = train_loader(
-        train_set, crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom,
-        strength=strength, bands=bands, batch_size=settings.batch_size,
-        workers=settings.workers, seed=params.seed, balance=settings.balance,
-    )  # fmt: skip
-    how = FitSettings(
-        epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
-        warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
-        optimiser=settings.optimiser, momentum=settings.momentum, nesterov=settings.nesterov,
-        schedule=settings.schedule, drop_factor=settings.drop_factor,
-        drop_epochs=settings.drop_epochs, clip_norm=settings.clip_norm,
-        accumulate=settings.accumulate, patience=settings.patience,
-    )  # fmt: skip
+    train_tiles = [tile for tile in tiles if tile.split == "train"]
     fit_network = partial(
-        fit, fabric, model, crops, tile_loader(val_set, max(1, settings.batch_size // 2)),
-        LOSSES["cross_entropy"], tile_set.classes.names, how,
+        fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),
+        partial(fit_round, fabric, params, tile_set, loss, tiles),
+        partial(relabel, fabric, params, tile_set, train_tiles),
     )  # fmt: skip
     if not fabric.is_global_zero:
         fit_network(report=lambda _: None, saved=fabric.broadcast(None))
@@ -89,56 +69,139 @@ def train(params: Params) -> None:
     root = tracking.project_root()
     with Resumption(root, fingerprint_of(params, described, fabric.device.type)) as resumption:
         saved = resumption.load()
-
-        def open_run() -> tracking.Run:
-            """Begin a run in MLflow, or go on with the one that the killed attempt began."""
-            run = tracking.start_run(
-                root, run_name(params, datetime.now()), tags={"dataset": params.dataset},
-                resume_id=resumption.run_id,
-            )  # fmt: skip
-            resumption.run_id = run.id
-            return run
-
-        with entered_whole(open_run) as run:
+        with entered_whole(partial(open_run, root, params, resumption)) as run:
             run.log_params(described)
             run.log_file(Path("params.yaml"))
             recorded = run.logged_steps("train/loss")
             rows: list[dict[str, Any]] = []
-            if saved:
-                done = len(saved["results"])
-                logger.info("going on after epoch %d of %d", done, settings.epochs)
 
             def report(result: EpochResult) -> None:
                 """Record an epoch, in MLflow and for the curves."""
-                rows.append(row_of(result))
+                rows.append(result.row())
                 if result.epoch not in recorded:
-                    run.log_metrics(metrics_of(result), step=result.epoch)
+                    run.log_metrics(result.metrics(), step=result.epoch)
 
             fitted = fit_network(report=report, saved=fabric.broadcast(saved), save=resumption.save)
-            kept = fitted.kept
-            outcome = {
-                "kept_epoch": kept.epoch,
-                "val_miou": kept.val_miou,
-                "val_loss": kept.val_loss,
-                "val_iou": kept.val_iou,
-                "train_loss": kept.train_loss,
-                "tiles_without_labels": len(annotated) - len(labelled),
-            }
-            with publish_folder(MODELS) as out:
-                checkpoint = Checkpoint(
-                    settings.model, settings.encoder, tile_set, outcome, settings.width
-                )
-                digest = save_checkpoint(out, checkpoint, fitted.weights)
-            publish_json(METRICS, outcome)
-            publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])
-            draw_curves(FIGURE, rows)
-            run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
-            for file in (MODELS / "model.pt", MODELS / "model.json"):
-                run.log_file(file, "model")
-            run.log_file(FIGURE, "figures")
-            run.set_tags({tracking.MODEL_TAG: digest})
+            write_outcome(run, settings, tile_set, tiles, fitted, rows)
         resumption.remove()
-    logger.info("kept epoch %d, sparse val mIoU %.3f", kept.epoch, kept.val_miou or 0)
+    shutil.rmtree(PSEUDO_LABELS, ignore_errors=True)
+    logger.info("kept epoch %d, sparse val mIoU %.3f", fitted.kept.epoch, fitted.kept.val_miou or 0)
+
+
+def fit_round(
+    fabric: Fabric, params: Params, tile_set: TileSet, loss: PartialLoss, tiles: Sequence[Tile],
+    labels: Labels, report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
+    save: Callable[[int, dict[str, Any]], None] | None,
+) -> Fitted:  # fmt: skip
+    """Fit a new network on labels of train tiles; the last arguments are those of `fit`."""
+    settings, size_px = params.train, tile_set.size_px
+    strength, how = STRENGTHS[settings.augmentation], fit_settings(settings)
+    crops = train_loader(
+        TileDataset(
+            [tile for tile in labels.tiles if sum(tile.pixels)], IMAGES, labels.masks, size_px,
+            SPARSE / "clicks" if how.needs_clicks else None,
+        ),
+        crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom, strength=strength,
+        bands=len(tile_set.mean), batch_size=settings.batch_size, workers=settings.workers,
+        seed=params.seed, balance=settings.balance,
+    )  # fmt: skip
+    val_tiles = [tile for tile in tiles if tile.split == "val" and sum(tile.pixels) > 0]
+    val = tile_loader(
+        TileDataset(val_tiles, IMAGES, SPARSE / "masks", size_px), max(1, settings.batch_size // 2)
+    )
+    if saved:
+        logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
+    return fit(
+        fabric, new_network(params, tile_set), crops, val, loss, tile_set.classes.names, how,
+        report, saved, save,
+    )  # fmt: skip
+
+
+def relabel(
+    fabric: Fabric, params: Params, tile_set: TileSet, tiles: Sequence[Tile],
+    weights: dict[str, Tensor],
+) -> Labels:  # fmt: skip
+    """Add to the labels of train tiles what a network with these weights is sure of."""
+    settings = params.train.self_training
+    labelled: Any = None
+    if fabric.is_global_zero:  # the others wait for its files
+        model = new_network(params, tile_set)
+        model.load_state_dict(weights)
+        labelled = label_tiles(
+            Cast(fabric.to_device(model), fabric).eval(), fabric.device, tiles, IMAGES,
+            SPARSE / "masks", PSEUDO_LABELS, size_px=tile_set.size_px, classes=tile_set.classes,
+            threshold=settings.threshold, top_share=settings.top_share,
+            batch_size=max(1, params.train.batch_size // 2),
+        )  # fmt: skip
+    return Labels(fabric.broadcast(labelled), PSEUDO_LABELS)
+
+
+def new_network(params: Params, tile_set: TileSet) -> Segmenter:
+    """Build the network with its first weights, the same each time."""
+    settings = params.train
+    return build_model(
+        settings.model, settings.encoder, weights=settings.weights, bands=len(tile_set.mean),
+        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
+        width=settings.width,
+    )  # fmt: skip
+
+
+def fit_settings(settings: TrainParams) -> FitSettings:
+    """Give what `fit` takes of the settings."""
+    consistency, crf = settings.consistency, settings.crf
+    jitter = consistency.colour_jitter
+    colours = StrongColours(
+        brightness=jitter, contrast=jitter, saturation=jitter, gain=jitter / 3,
+        blur_px=consistency.blur_px, cutout=consistency.cutout,
+    )  # fmt: skip
+    return FitSettings(
+        epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
+        warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
+        optimiser=settings.optimiser, momentum=settings.momentum, nesterov=settings.nesterov,
+        schedule=settings.schedule, drop_factor=settings.drop_factor,
+        drop_epochs=settings.drop_epochs, clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate, patience=settings.patience,
+        grown_weight=settings.grown_weight,
+        consistency=ConsistencySettings(consistency.weight, consistency.threshold, colours),
+        crf=CrfSettings(crf.weight, crf.radius_px, crf.sigma_px, crf.sigma_colour, crf.scale),
+    )  # fmt: skip
+
+
+def open_run(root: Path, params: Params, resumption: Resumption) -> tracking.Run:
+    """Begin a run in MLflow, or go on with the one that the killed attempt began."""
+    run = tracking.start_run(
+        root, run_name(params, datetime.now()), tags={"dataset": params.dataset},
+        resume_id=resumption.run_id,
+    )  # fmt: skip
+    resumption.run_id = run.id
+    return run
+
+
+def write_outcome(
+    run: tracking.Run, settings: TrainParams, tile_set: TileSet, tiles: Sequence[Tile],
+    fitted: Fitted, rows: Sequence[dict[str, Any]],
+) -> None:  # fmt: skip
+    """Write the model, its scores and the curves, and record them."""
+    kept = fitted.kept
+    outcome = {
+        "kept_epoch": kept.epoch,
+        "val_miou": kept.val_miou,
+        "val_loss": kept.val_loss,
+        "val_iou": kept.val_iou,
+        "train_loss": kept.train_loss,
+        "tiles_without_labels": len([tile for tile in tiles if not sum(tile.pixels)]),
+    }
+    with publish_folder(MODELS) as out:
+        checkpoint = Checkpoint(settings.model, settings.encoder, tile_set, outcome, settings.width)
+        digest = save_checkpoint(out, checkpoint, fitted.weights)
+    publish_json(METRICS, outcome)
+    publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])
+    draw_curves(FIGURE, rows)
+    run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
+    for file in (MODELS / "model.pt", MODELS / "model.json"):
+        run.log_file(file, "model")
+    run.log_file(FIGURE, "figures")
+    run.set_tags({tracking.MODEL_TAG: digest})
 
 
 def fingerprint_of(params: Params, described: dict[str, Any], device: str) -> str:
@@ -150,53 +213,15 @@ def fingerprint_of(params: Params, described: dict[str, Any], device: str) -> st
         device: cpu or cuda.
     """
     settings = params.train.model_dump(exclude={"workers"})  # who reads tiles has no say
-    machine = {
-        "device": device,
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-    }
-    versions = {name: version(name) for name in DECIDING_LIBRARIES}
     files = {
         path.as_posix(): path
         for path in (IMAGES / "train", IMAGES / "val", TILE_SET, SPARSE, Path(settings["weights"]))
         if path.exists()
     }
+    shaping = {"seed": params.seed, "train": settings, "described": described}
     return fingerprint(
-        {
-            "seed": params.seed, "train": settings, "described": described, "machine": machine,
-            "versions": versions,
-        },
-        files | loaded_code() | {"stage": Path(__file__)},
-    )  # fmt: skip
-
-
-def metrics_of(result: EpochResult) -> dict[str, float | None]:
-    """Name an epoch's numbers as MLflow shows them."""
-    by_class = {f"val/iou/{name}": iou for name, iou in result.val_iou.items()}
-    return {
-        "train/loss": result.train_loss,
-        "val/loss": result.val_loss,
-        "val/miou": result.val_miou,
-        "train/lr": result.lr,
-        "train/images_per_s": result.images_per_s,
-        "train/batches_without_labels": result.batches_without_labels,
-        "train/grad_norm": result.grad_norm,
-        "train/seconds": result.seconds,
-        "train/waited_share": result.waited_share,
-        "train/peak_memory_mib": result.peak_memory_mib,
-        **by_class,
-    }
-
-
-def row_of(result: EpochResult) -> dict[str, Any]:
-    """Give a row of curves.csv: what the same params bring again, so no times."""
-    return {
-        "epoch": result.epoch,
-        "train_loss": result.train_loss,
-        "val_loss": result.val_loss,
-        "val_miou": result.val_miou,
-        **{f"val_iou_{name}": iou for name, iou in result.val_iou.items()},
-    }
+        shaping | environment_of(device), files | loaded_code() | {"stage": Path(__file__)}
+    )
 
 
 if __name__ == "__main__":

@@ -30,14 +30,15 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "losses", "metrics", "models", "models.scratch", "models.weights",
+        "augmentation", "strong_colours", "metrics", "models", "models.scratch", "models.weights",
+        "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "cli",
+        "resumption", "self_training", "cli",
     },
 )  # fmt: skip
 

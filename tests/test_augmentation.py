@@ -42,6 +42,25 @@ def test_every_pixel_keeps_its_label_and_its_bands(crop_px):
         assert np.array_equal(image[3], 255 - rows)
 
 
+@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("side_px", [24, 48, SIZE])
+def test_further_masks_move_as_the_first_and_change_nothing_about_it(name, side_px):
+    """Where one pixel in two was clicked: the clicks are labels of the first mask's classes."""
+    augmentation = Augmentation(48, STRENGTHS[name], 3)
+    clicks = np.where((ROWS // 2 + COLS) % 2 == 0, MASK, IGNORE_INDEX).astype(np.uint8)
+    for seed in range(30):
+        alone = augmentation(place_image(), MASK, side_px, seed)
+        image, mask, moved, again = augmentation(place_image(), MASK, side_px, seed, clicks, MASK)
+        assert np.array_equal(image, alone[0])
+        assert np.array_equal(mask, alone[1])
+        assert np.array_equal(again, mask)
+        wanted = augmentation(place_image(), clicks, side_px, seed)[1]
+        assert np.array_equal(moved, wanted)
+        if side_px <= 48:  # where pixels meet, clicks of one class may stay where labels of two go
+            assert np.array_equal(moved[moved != IGNORE_INDEX], mask[moved != IGNORE_INDEX])
+        assert 0 < counts(moved)[:255].sum() < counts(mask)[:255].sum()
+
+
 @pytest.mark.parametrize("crop_px", [32, SIZE])
 def test_a_crop_is_a_square_of_the_tile_with_each_pixel_once(crop_px):
     augmentation = Augmentation(crop_px, Strength(), 3)

@@ -3,13 +3,16 @@
 import shutil
 import socket
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from pytest_socket import SocketConnectBlockedError
 
-from tests.imagery import draw_image, draw_mask, write_raster
+from pointcover.tiles import read_index, read_tile_set, write_index
+from tests.imagery import draw_image, draw_mask, load_stage, write_raster
 
 
 def test_the_network_is_off_in_tests():
@@ -259,3 +262,39 @@ def test_a_disk_that_is_full_while_tiling_leaves_the_old_tiles(project):
     project.run("tile")
     with rasterio.open(project.root / "data" / "tiles" / "images" / "train" / "a.tif") as file:
         assert np.array_equal(file.read(), draw_image(100, 130, seed=99))
+
+
+# What train and evaluate refuse before any work
+
+
+def test_a_class_weight_without_a_class(project):
+    project.set({"train.class_weights": {"lava": 2}})
+    message = project.refusal("download", "tile", "annotate", "train")
+    assert "class_weights name lava, wanted names among" in message
+
+
+def test_priors_that_are_not_those_of_the_classes_or_of_labels(project):
+    project.run("download", "tile", "annotate")
+    names = read_tile_set(project.root / "data" / "tiles" / "tiles.json").classes.names
+    correction_of = load_stage("evaluate").correction_of
+
+    def correct(priors):
+        settings = project.params().evaluate
+        return correction_of(settings.model_copy(update={"priors": priors}), names)
+
+    assert correct({}) is None
+    with pytest.raises(ValueError, match=r"priors lack .* and name unknown \['lava'\]: give each"):
+        correct({"lava": 1.0})
+    with pytest.raises(ValueError, match="priors sum to"):
+        correct(dict.fromkeys(names, 0.9))
+    index = project.root / "data" / "sparse" / "index.csv"
+    tiles = read_index(index)
+    train = np.array([tile.pixels for tile in tiles if tile.split == "train"]).sum(axis=0)
+    priors = dict(zip(names, np.linspace(1, 2, len(names)) / (1.5 * len(names)), strict=True))
+    logits = torch.zeros(1, len(names), 1, 1)
+    shift = correct(priors)(logits).flatten().numpy()
+    wanted = np.log(list(priors.values())) - np.log(train / train.sum())
+    np.testing.assert_allclose(shift, wanted, rtol=1e-5)
+    write_index(index, [replace(tile, pixels=(0, *tile.pixels[1:])) for tile in tiles], names)
+    with pytest.raises(ValueError, match=rf"no labelled pixel of \['{names[0]}'\]: label some"):
+        correct(priors)

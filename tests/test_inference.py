@@ -36,6 +36,26 @@ def predict_all(model, tiles):
     return [torch.cat(part) for part in zip(*batches, strict=True)]
 
 
+@pytest.mark.parametrize("average_views", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_views, count):
+    """Thresholds' logits are squares: nearest of 25, 75, 125, 175, and more for the first."""
+    images, masks = numbered(3)
+    models = [Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3) for _ in range(count)]
+    shift = torch.tensor([2500.0, 0, 0, 0]).view(1, 4, 1, 1)
+    loader = DataLoader(TensorDataset(images, masks), 2)
+    found = predict(
+        make_fabric("cpu", "fp32"), models, loader, average_views=average_views,
+        correct=lambda logits: logits + shift,
+    )  # fmt: skip
+    predictions = torch.cat([prediction for _, _, prediction in found]).int()
+    first = images[:, 0].int()
+    wanted = torch.where(first < 75, 0, first // 50)  # 75² - 25² of the way is 2500 at 75
+    certain = (first % 50 != 0) & (first != 75)
+    assert torch.equal(predictions[certain], wanted[certain])
+    assert bool((wanted != first // 50).any())
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10])
 def test_every_tile_comes_once_in_order_with_its_mask_and_prediction(batch_size):
     images, masks = numbered(7)

@@ -187,6 +187,32 @@ def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_pad
     assert 0.4 < (rows < 32).mean() < 0.6
 
 
+@pytest.mark.parametrize(("workers", "crop_px"), [(0, 32), (2, 32), (0, 96)])
+def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path, workers, crop_px):
+    """Also where the orthophoto is smaller than what a crop shows, and is padded."""
+    image, mask = drawn()
+    rows, cols = np.indices(mask.shape)
+    clicks = np.where((rows + 2 * cols) % 4 == 0, mask, IGNORE_INDEX)
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    write_orthophoto(tmp_path / "clicked", "sheet", image, clicks, SIZE)
+    folders = tmp_path / "images", tmp_path / "masks"
+    with_clicks = TileDataset(tiles, *folders, SIZE, tmp_path / "clicked" / "masks")
+    loaders = [
+        make_loader(dataset, workers=workers, crop_px=crop_px, zoom=1.3, jitter=0)
+        for dataset in (TileDataset(tiles, *folders, SIZE), with_clicks)
+    ]
+    for loader in loaders:
+        loader.batch_sampler.epoch = 1
+    for (images, masks), (same, also, clicked) in zip(*loaders, strict=True):
+        assert torch.equal(images, same)
+        assert torch.equal(masks, also)
+        labelled = (clicked != IGNORE_INDEX) & (masks != IGNORE_INDEX)
+        assert torch.equal(clicked[labelled], masks[labelled])
+        assert 0.4 < labelled.sum() / (clicked != IGNORE_INDEX).sum() <= 1
+        # One label in four was clicked.
+        assert 0.1 < labelled.sum() / (masks != IGNORE_INDEX).sum() < 0.5
+
+
 def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
     # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
     crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)

@@ -4,10 +4,17 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.losses import LOSSES, labelled_pixels, partial_cross_entropy
+from pointcover.losses import (
+    LOSSES,
+    PartialLoss,
+    make_loss,
+    partial_cross_entropy,
+)
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -163,6 +170,151 @@ def test_a_loss_leaves_logits_and_mask_as_they_were(name):
     assert torch.equal(mask, before[1])
 
 
-def test_labelled_pixels_are_all_but_the_ignored_ones_with_class_0_among_them():
-    mask = torch.tensor([[[0, 255, 254], [255, 0, 1]]], dtype=torch.uint8)
-    assert labelled_pixels(mask).item() == 4
+def test_the_weight_counts_all_pixels_but_the_ignored_ones_with_class_0_among_them():
+    mask = torch.tensor([[[0, 255, 2], [255, 0, 1]]], dtype=torch.uint8)
+    assert partial_cross_entropy.weight(mask).item() == 4
+    weights = torch.tensor([[[0.5, 9, 1], [9, 0, 2]]])
+    assert partial_cross_entropy.weight(mask, weights).item() == 3.5
+    by_class = PartialLoss(class_weights=(1, 10, 100))
+    assert by_class.weight(mask).item() == 112
+    assert by_class.weight(mask, weights).item() == 120.5
+
+
+@pytest.mark.parametrize("by_class", [None, (0.1, 1.0, 2.0, 5.0, 0.5)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_means_of_parts_by_their_share_of_the_weight_are_the_mean_of_the_whole(by_class, weighted):
+    logits, mask = sparse_batch(8, batch=4, share=0.3)
+    mask[0] = IGNORE_INDEX
+    weights = torch.rand(mask.shape) if weighted else torch.ones(mask.shape)
+    loss = PartialLoss(gamma=1.0, class_weights=by_class)
+    parts = [slice(0, 1), slice(1, 2), slice(2, 4)]
+    total = sum(loss.weight(mask[part], weights[part]) for part in parts)
+    mean = sum(
+        loss(logits[part], mask[part], weights[part]) * loss.weight(mask[part], weights[part])
+        for part in parts
+    )
+    torch.testing.assert_close(mean / total, loss(logits, mask, weights))
+
+
+# Focal, weights, smoothing
+
+
+def published_focal(logits, mask, gamma, weights):
+    """Lin et al.'s formula with one-hot labels over all pixels; in fp32 its 1 - p can be 0."""
+    logits, weights = logits.double(), weights.double()
+    labelled = mask != IGNORE_INDEX
+    one_hot = functional.one_hot(torch.where(labelled, mask, 0).long(), logits.shape[1])
+    one_hot = one_hot.movedim(-1, 1) * labelled[:, None]
+    p = logits.softmax(dim=1)
+    losses = -(one_hot * (1 - p) ** gamma * p.log()).sum(dim=1)
+    return (losses * weights).sum() / (weights * labelled).sum()
+
+
+@given(
+    seed=st.integers(0, 999),
+    gamma=st.sampled_from([0, 0.5, 1, 2, 5]),
+    share=st.sampled_from([0.05, 0.5, 1]),
+)
+@settings(max_examples=25, deadline=None)
+def test_focal_equals_the_published_formula_in_value_and_gradient(seed, gamma, share):
+    logits, mask = sparse_batch(seed, share=share)
+    mask[0, 0, 0] = 1
+    weights = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) + 0.1
+    ours = value_and_gradient(lambda x, m: PartialLoss(gamma=gamma)(x, m, weights), logits, mask)
+    theirs = value_and_gradient(
+        lambda x, m: published_focal(x, m, gamma, weights).float(), logits, mask
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@given(seed=st.integers(0, 999), smoothing=st.sampled_from([0, 0.1, 0.9]), weighted=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_class_weights_and_label_smoothing_are_torchs(seed, smoothing, weighted):
+    logits, mask = sparse_batch(seed)
+    mask[0, 0, 0] = 1
+    by_class = (0.1, 1.0, 2.0, 5.0, 0.5) if weighted else None
+
+    def torchs(x, m):
+        weight = torch.tensor(by_class) if weighted else None
+        return functional.cross_entropy(
+            x, m.long(), weight, ignore_index=IGNORE_INDEX, label_smoothing=smoothing
+        )
+
+    loss = PartialLoss(class_weights=by_class, label_smoothing=smoothing)
+    torch.testing.assert_close(
+        value_and_gradient(loss, logits, mask), value_and_gradient(torchs, logits, mask)
+    )
+
+
+@every_loss
+def test_a_pixel_of_weight_two_counts_as_two_and_one_of_weight_zero_as_none(name):
+    logits, mask = sparse_batch(6)
+    mask[0, 0, :3] = 1
+    weights = torch.ones(mask.shape)
+    weights[0], weights[1, :6] = 2, 0
+    rest = mask.clone()
+    rest[1, :6] = IGNORE_INDEX
+    doubled = torch.cat([rest, rest[:1]])
+    torch.testing.assert_close(
+        LOSSES[name](logits, mask, weights),
+        LOSSES[name](torch.cat([logits, logits[:1]]), doubled),
+    )
+    assert LOSSES[name](logits, mask, torch.zeros(mask.shape)).item() == 0
+
+
+@every_loss
+def test_neither_the_order_of_pixels_nor_that_of_classes_matters(name):
+    logits, mask = sparse_batch(7)
+    value = LOSSES[name](logits, mask)
+    places = torch.randperm(mask.shape[2], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(LOSSES[name](logits[..., places], mask[..., places]), value)
+    back = torch.where(mask == IGNORE_INDEX, mask, 4 - mask)
+    torch.testing.assert_close(LOSSES[name](logits.flip(1), back), value)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1, 2])
+def test_focal_of_a_pixel_that_is_surely_right_has_a_finite_gradient(gamma):
+    logits = torch.tensor([200.0, 0.0]).reshape(1, 2, 1, 1)
+    value, gradient = value_and_gradient(
+        PartialLoss(gamma=gamma), logits, torch.zeros(1, 1, 1, dtype=torch.uint8)
+    )
+    assert value == 0
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gamma": -1},
+        {"gamma": math.nan},
+        {"label_smoothing": 1},
+        {"class_weights": (1, 0)},
+        {"class_weights": (1, math.inf)},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="give"):
+        PartialLoss(**wrong)
+
+
+def test_a_loss_is_made_by_name_with_weights_by_class_name():
+    names = ("land", "water", "road")
+    assert make_loss("cross_entropy", names, class_weights={}) == partial_cross_entropy
+    assert make_loss("focal", names) == LOSSES["focal"]
+    made = make_loss(
+        "focal", names, gamma=0.5, class_weights={"road": 3, "land": 0.5}, label_smoothing=0.1
+    )
+    assert made == PartialLoss(0.5, (0.5, 1.0, 3), 0.1)
+
+
+def test_a_weight_of_a_class_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="name lava, wanted names among land, water"):
+        make_loss("cross_entropy", ("land", "water"), class_weights={"lava": 2, "land": 1})
+
+
+def test_what_does_not_fit_the_logits_is_refused_with_both_sizes():
+    logits, mask = sparse_batch(0)
+    with pytest.raises(ValueError, match="2 values for 5 classes"):
+        PartialLoss(class_weights=(1, 2))(logits, mask)
+    with pytest.raises(ValueError, match=r"weights is \(2, 3, 3\)"):
+        partial_cross_entropy(logits, mask, torch.ones(2, 3, 3))

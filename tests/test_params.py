@@ -1,6 +1,7 @@
 """params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import get_args
 
@@ -101,6 +102,29 @@ def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are()
     assert allowed(TrainParams, "schedule") == set(SCHEDULES)
 
 
+def test_params_allow_exactly_the_losses_there_are():
+    from pointcover.losses import LOSSES
+
+    assert allowed(TrainParams, "loss") == set(LOSSES)
+
+
+def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_params):
+    from pointcover.losses.consistency import ConsistencySettings
+    from pointcover.losses.gated_crf import CrfSettings
+    from pointcover.strong_colours import StrongColours
+    from tests.imagery import load_stage
+
+    params = make_params()
+    settings = load_stage("train").fit_settings(params.train)
+    assert settings.crf == CrfSettings(weight=0)
+    assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
+    colours = replace(settings.consistency.colours, gain=StrongColours().gain)
+    assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
+    assert (settings.grown_weight, params.train.self_training.rounds) == (1, 0)
+    assert not settings.needs_clicks
+    assert params.evaluate.priors == {}
+
+
 def test_one_message_tells_every_fault(refusal):
     message = refusal(
         {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
@@ -143,6 +167,22 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
         ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),
         ({"train.batch_size": 4, "train.devices": 3}, "with devices 3: wanted at least 6"),
+        ({"train.gamma": 2}, "gamma is 2.0, but loss 'cross_entropy' has none: set gamma to null"),
+        ({"train.class_weights": {"water": 0}}, "train.class_weights.water: got 0, wanted"),
+        ({"train.loss": "dice"}, "train.loss: got 'dice', allowed: 'cross_entropy' or 'focal'"),
+        ({"train.label_smoothing": 1}, "train.label_smoothing: got 1, wanted a number"),
+        ({"train.consistency.threshold": 0}, "train.consistency.threshold: got 0, wanted a number"),
+        ({"train.crf.scale": 3}, "train.crf.scale: got 3, allowed: 1, 2, 4 or 8"),
+        ({"train.self_training.rounds": -1}, "train.self_training.rounds: got -1, wanted a whole"),
+        (
+            {"train.warmup": 1, "train.crf.weight": 0.1},
+            "begin after the warm-up, and warmup is 1: lower warmup",
+        ),
+        (
+            {"annotate.grower": "none", "train.grown_weight": 0.5},
+            "train.grown_weight is 0.5, but no label grows: set it to 1",
+        ),
+        ({"evaluate.priors": {"water": 0}}, "evaluate.priors.water: got 0, wanted"),
         ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
         ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
         ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),

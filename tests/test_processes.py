@@ -19,12 +19,17 @@ FIT = """
     from pointcover.labels import IGNORE_INDEX
     from pointcover.models import Segmenter
     from tests.test_training import MEAN, STD, drawn_loader, easy_samples
-    from pointcover.losses import partial_cross_entropy
+    from pointcover.losses import PartialLoss
+    from pointcover.losses.consistency import ConsistencySettings
+    from pointcover.losses.gated_crf import CrfSettings
     from pointcover.training import FitSettings, fit
     from torch.utils.data import DataLoader, TensorDataset
 
     devices, out = int(sys.argv[1]), Path(sys.argv[2])
     settings = json.loads(sys.argv[3])
+    loss = PartialLoss(**settings.pop("loss", {}))
+    settings["crf"] = CrfSettings(**settings.get("crf", {}))
+    settings["consistency"] = ConsistencySettings(**settings.get("consistency", {}))
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     fabric = make_fabric("cpu", "fp32", devices)
@@ -32,6 +37,7 @@ FIT = """
     images, masks = easy_samples(20)
     for number in range(20):  # parts of a batch hold unlike numbers of labels, some none
         masks[number, 4 * (number % 5) :] = IGNORE_INDEX
+    clicks = torch.where(torch.arange(32) < 12, masks, IGNORE_INDEX)
     torch.manual_seed(5)
     # No batch normalisation: on a CPU each process would normalise by its own part of a batch.
     model = Segmenter(
@@ -39,8 +45,8 @@ FIT = """
     )
     results = []
     fitted = fit(
-        fabric, model, drawn_loader(images, masks, 4), DataLoader(TensorDataset(images, masks), 4),
-        partial_cross_entropy, ("dark", "bright"),
+        fabric, model, drawn_loader(images, masks, 4, clicks=(clicks,)),
+        DataLoader(TensorDataset(images, masks), 4), loss, ("dark", "bright"),
         FitSettings(4, 0.02, 0.01, 0.1, 0.8, "best", **settings),
         results.append,
     )
@@ -71,8 +77,10 @@ def fit_in(devices, folder, **settings):
     [
         {"optimiser": "sgd"},
         {"accumulate": 2, "clip_norm": 0.05, "schedule": "plateau", "drop_epochs": 1},
+        {"accumulate": 2, "grown_weight": 0.3, "crf": {"weight": 0.3, "radius_px": 2},
+         "loss": {"gamma": 1.0, "class_weights": [0.3, 2.0]}},
     ],
-)
+)  # fmt: skip
 def test_two_processes_fit_as_one_with_the_whole_batch(tmp_path, settings):
     """The same up to the order of sums: a relative 1e-4 of losses, of weights 1e-3."""
     (one,) = fit_in(1, tmp_path, **settings)
@@ -87,3 +95,15 @@ def test_two_processes_fit_as_one_with_the_whole_batch(tmp_path, settings):
         assert values == pytest.approx(one["weights"][name], rel=1e-3, abs=1e-5)
     losses = [result["train_loss"] for result in one["results"]]
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.slow
+def test_two_processes_with_students_in_colours_of_their_own_stay_one_network(tmp_path):
+    ways = {"accumulate": 2, "consistency": {"weight": 1.0, "threshold": 0.6}}
+    first, second = fit_in(2, tmp_path, **ways)
+    (plain, _) = fit_in(2, tmp_path, accumulate=2)
+    assert first["weights"] == second["weights"]
+    assert first["weights"] != plain["weights"]
+    terms = [result["terms"] for result in first["results"]]
+    assert terms == [result["terms"] for result in second["results"]]
+    assert all(0 < one["consistency_share"] <= 1 for one in terms[1:])

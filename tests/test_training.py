@@ -8,6 +8,7 @@ import time
 import psutil
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,7 +17,9 @@ from pointcover.augmentation import Strength
 from pointcover.devices import be_deterministic, make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
-from pointcover.losses import partial_cross_entropy
+from pointcover.losses import PartialLoss, partial_cross_entropy
+from pointcover.losses.consistency import ConsistencySettings
+from pointcover.losses.gated_crf import CrfSettings
 from pointcover.metrics import scores
 from pointcover.models import Segmenter, build_model
 from pointcover.optimisation import Course, cosine
@@ -55,16 +58,16 @@ def _deterministic():
 class Drawn(torch.utils.data.Dataset):
     """Samples held in memory, which an EpochBatches draws from."""
 
-    def __init__(self, images, masks):
-        self.images, self.masks = images, masks
+    def __init__(self, *tensors):
+        self.tensors = tensors
 
     def __getitem__(self, draw):
-        return self.images[draw[1]], self.masks[draw[1]]
+        return tuple(values[draw[1]] for values in self.tensors)
 
 
-def drawn_loader(images, masks, batch_size=2, seed=0):
+def drawn_loader(images, masks, batch_size=2, seed=0, clicks=()):
     batches = EpochBatches(len(images), batch_size, seed)
-    return DataLoader(Drawn(images, masks), batch_sampler=batches)
+    return DataLoader(Drawn(images, masks, *clicks), batch_sampler=batches)
 
 
 def easy_samples(count, seed=0):
@@ -85,13 +88,13 @@ def pointwise(seed=0):
 
 def fit_drawn(
     model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, ema_decay=0.0, report=None,
-    keep="best", saved=None, save=None, **settings,
+    keep="best", saved=None, save=None, loss=partial_cross_entropy, **settings,
 ):  # fmt: skip
     """Fit on samples in memory, in fp32 on the CPU."""
     images, masks = val or easy_samples(2, seed=9)
     return fit(
         make_fabric("cpu", "fp32"), model, train, DataLoader(TensorDataset(images, masks), 2),
-        partial_cross_entropy, CLASSES.names,
+        loss, CLASSES.names,
         FitSettings(epochs, lr, weight_decay, 0.1, ema_decay, keep, **settings),
         report or (lambda _result: None), saved, save,
     )  # fmt: skip
@@ -216,6 +219,218 @@ def test_dropout_differs_between_epochs_and_seeds():
         fit_drawn(Segmenter(network, MEAN, STD), drawn_loader(images, masks, seed=seed), epochs=2)
         kept += network.kept
     assert len({tuple(one.tolist()) for one in kept}) == len(kept) == 8
+
+
+# Unlabelled pixels, and labels that count unlike
+
+
+def layered(seed=3):
+    """A segmenter with all that could go on wrongly: batch normalisation and dropout."""
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3)
+    return Segmenter(nn.Sequential(*layers, nn.Conv2d(4, 2, 1)), MEAN, STD)
+
+
+TERMS = {
+    "consistency": {"consistency": ConsistencySettings(weight=1.0, threshold=0.55)},
+    "crf": {"crf": CrfSettings(weight=0.5, radius_px=2)},
+    "grown_weight": {"grown_weight": 0.2},
+    "focal": {"loss": PartialLoss(gamma=2.0)},
+    "class_weights": {"loss": PartialLoss(class_weights=(0.2, 3.0))},
+    "label_smoothing": {"loss": PartialLoss(label_smoothing=0.2)},
+    "all": {
+        "loss": PartialLoss(gamma=1.0, class_weights=(0.2, 3.0), label_smoothing=0.1),
+        "consistency": ConsistencySettings(weight=0.5, threshold=0.55),
+        "crf": CrfSettings(weight=0.5, radius_px=2), "grown_weight": 0.2, "accumulate": 2,
+    },
+}  # fmt: skip
+every_term = pytest.mark.parametrize("term", TERMS)
+
+
+def fit_term(settings, *, images=None, masks=None, clicked=0.3, epochs=3, model=None, **other):
+    """Fit on samples in which a share of the labels was clicked; give all epochs and the end."""
+    images, masks = easy_samples(9) if images is None else (images, masks)
+    chosen = torch.rand(masks.shape, generator=torch.Generator().manual_seed(1)) < clicked
+    clicks = torch.where(chosen, masks, IGNORE_INDEX)
+    results = []
+    fitted = fit_drawn(
+        model or layered(), drawn_loader(images, masks, clicks=(clicks,)), epochs=epochs,
+        ema_decay=0.5, report=results.append, keep="last", **settings, **other,
+    )  # fmt: skip
+    return results, fitted
+
+
+@every_term
+def test_a_term_changes_what_is_learnt_and_the_same_way_each_time(term):
+    plain, (results, fitted) = fit_term({})[1], fit_term(TERMS[term])
+    again, repeated = fit_term(TERMS[term])
+    assert not have_equal_weights(plain, fitted)
+    assert have_equal_weights(repeated, fitted)
+    assert timeless(again) == timeless(results)
+
+
+def test_terms_of_weight_0_and_clicks_that_count_alike_change_no_bit():
+    nothing = {
+        "consistency": ConsistencySettings(weight=0.0), "crf": CrfSettings(weight=0.0),
+        "grown_weight": 1.0, "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
+    }  # fmt: skip
+    results, fitted = fit_term(nothing)
+    plain = fit_drawn(
+        layered(), drawn_loader(*easy_samples(9)), epochs=3, ema_decay=0.5, keep="last"
+    )
+    assert have_equal_weights(fitted, plain)
+    assert all(result.terms == {} for result in results)
+
+
+@every_term
+def test_a_term_goes_on_bit_by_bit(tmp_path, term):
+    def run(saved, save):
+        torch.manual_seed(5 if saved else 99)  # what another process would find
+        return fit_term(TERMS[term], epochs=4, saved=saved, save=save)
+
+    (results, fitted), (again, resumed) = run(None, None), interrupted(run, tmp_path, after=2)
+    assert timeless(again) == timeless(results)
+    assert have_equal_weights(resumed, fitted)
+
+
+@every_term
+def test_batches_without_a_label_leave_everything_finite(term):
+    images, masks = easy_samples(9)
+    for some in (masks[:5], masks):
+        some[:] = IGNORE_INDEX
+        results, fitted = fit_term(TERMS[term], images=images, masks=masks, epochs=2)
+        assert all(bool(torch.isfinite(value).all()) for value in fitted.weights.values())
+        assert all(math.isfinite(result.train_loss) for result in results)
+    assert results[0].train_loss == 0
+    assert results[0].batches_without_labels > 0
+
+
+@every_term
+def test_a_term_is_finite_in_bf16(term):
+    settings = dict(TERMS[term])
+    images, masks = easy_samples(4)
+    loss = settings.pop("loss", partial_cross_entropy)
+    fitted = fit(
+        make_fabric("cpu", "bf16"), layered(), drawn_loader(images, masks, clicks=(masks,)),
+        DataLoader(TensorDataset(images, masks), 2), loss, CLASSES.names,
+        FitSettings(2, 0.05, 0.0, 0.1, 0.5, "last", **settings), lambda _: None,
+    )  # fmt: skip
+    assert all(math.isfinite(value) for value in fitted.kept.terms.values())
+    assert all(bool(torch.isfinite(value).all()) for value in fitted.weights.values())
+
+
+@pytest.mark.parametrize("term", ["consistency", "crf"])
+def test_unlabelled_pixels_teach_where_nothing_is_labelled_and_after_the_warm_up_alone(term):
+    images, masks = easy_samples(8)
+    masks[:] = IGNORE_INDEX
+    settings = TERMS[term] | {"optimiser": "sgd", "momentum": 0.0, "nesterov": False}
+    results, fitted = fit_term(settings, images=images, masks=masks, epochs=2, model=pointwise())
+    assert not torch.equal(fitted.weights["network.weight"], pointwise().network.weight)
+    assert all(value >= 0 for result in results for value in result.terms.values())
+    # One epoch of one step: that step is the warm-up's.
+    results, fitted = fit_term(
+        settings, images=images[:2], masks=masks[:2], epochs=1, model=pointwise()
+    )
+    assert results[0].terms == {}
+    assert torch.equal(fitted.weights["network.weight"], pointwise().network.weight)
+
+
+def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
+    shares = [
+        fit_term({"consistency": ConsistencySettings(weight=1.0, threshold=threshold)})[0][-1]
+        for threshold in (0.51, 0.8, 1.0)
+    ]
+    shares = [result.terms["consistency_share"] for result in shares]
+    assert 1 >= shares[0] > shares[1] >= shares[2] >= 0
+    assert shares[0] > 0.9
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_each_batch_of_each_seed_is_strengthened_in_its_own_way(monkeypatch, accumulate):
+    original, drawn = training.strengthen, []
+
+    def noted(images, generator, strength):
+        drawn.append((generator.initial_seed(), tuple(generator.get_state().tolist())))
+        return original(images, generator, strength)
+
+    monkeypatch.setattr(training, "strengthen", noted)
+    settings = {"consistency": ConsistencySettings(weight=1.0), "accumulate": accumulate}
+    for seed in (0, 1, 0):
+        train = drawn_loader(*easy_samples(8), seed=seed)
+        fit_drawn(pointwise(), train, epochs=3, **settings)
+    runs = [drawn[k : k + len(drawn) // 3] for k in range(0, len(drawn), len(drawn) // 3)]
+    assert runs[0] == runs[2]
+    assert len({*runs[0], *runs[1]}) == 2 * len(runs[0]) >= 2 * 3 * 8 / 2 / accumulate
+
+
+def test_the_student_in_strong_colours_moves_no_running_statistic():
+    """The statistics are those of a training in which the extra gradient is of weight nothing."""
+    seen = {}
+    for weight in (0.0, 1e-30):
+        settings = {"consistency": ConsistencySettings(weight=weight, threshold=0.51)}
+        model = Segmenter(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), MEAN, STD)
+        nn.init.constant_(model.network[1].weight, 0.1)
+        nn.init.constant_(model.network[1].bias, 0.0)
+        fit_term(settings, model=model)
+        seen[weight] = model.network[0].state_dict()
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(seen[0.0][name], seen[1e-30][name]), name
+
+
+def test_a_grown_label_of_weight_0_is_as_none_and_of_weight_2_as_two():
+    images, masks = easy_samples(8)
+    clicks = masks.clone()
+    clicks[:, 16:] = IGNORE_INDEX
+    wanted = fit_drawn(pointwise(), drawn_loader(images, clicks), keep="last")
+    for weight, alike in ((0.0, True), (2.0, False)):
+        fitted = fit_drawn(
+            pointwise(), drawn_loader(images, masks, clicks=(clicks,)), keep="last",
+            grown_weight=weight,
+        )  # fmt: skip
+        near = torch.allclose(
+            fitted.weights["network.weight"], wanted.weights["network.weight"], rtol=1e-4
+        )
+        assert near == alike
+    # By hand, with a rate of nothing: twice the grown ones, once the clicked.
+    model = pointwise()
+    with torch.no_grad():
+        logits = model(images)
+    losses = nn.functional.cross_entropy(
+        logits, masks.long(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    weights = torch.where(clicks != IGNORE_INDEX, 1.0, 2.0) * (masks != IGNORE_INDEX)
+    fitted = fit_drawn(
+        model, drawn_loader(images, masks, 8, clicks=(clicks,)), epochs=1, lr=1e-30,
+        grown_weight=2.0,
+    )  # fmt: skip
+    assert fitted.kept.train_loss == pytest.approx(
+        ((losses * weights).sum() / weights.sum()).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("loss", [PartialLoss(class_weights=(0.1, 0.3)), PartialLoss(gamma=2.0)])
+def test_accumulated_batches_count_by_the_weight_of_their_labels(loss):
+    ways = {"loss": loss, "grown_weight": 0.3, "optimiser": "sgd"}
+    images, masks = easy_samples(8)
+    for number in range(8):
+        masks[number, 4 * (number % 4) + 4 :] = IGNORE_INDEX
+    clicks = torch.where(torch.arange(32) < 16, masks, IGNORE_INDEX)
+    weights = []
+    for size, accumulate in ((4, 1), (2, 2), (2, 1)):
+        model = pointwise()
+        train = drawn_loader(images, masks, size, clicks=(clicks,))
+        fit_drawn(model, train, accumulate=accumulate, **ways)
+        weights.append(model.network.weight.detach())
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(weights[2], weights[0], rtol=1e-2)
+
+
+def test_a_term_that_is_not_finite_stops_with_its_name(monkeypatch):
+    broken = torch.tensor(math.nan)
+    monkeypatch.setattr(training, "weak_to_strong", lambda *_: (broken, broken))
+    monkeypatch.setattr(Fabric, "backward", lambda *_: None)
+    with pytest.raises(ValueError, match=r"consistency loss nan is not finite\. Try"):
+        fit_term(TERMS["consistency"])
 
 
 # Going on

@@ -6,6 +6,7 @@ door to albumentations.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,7 +81,9 @@ class Augmentation:
         self._shrink = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_AREA)
         self._enlarge = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_LINEAR)
 
-    def __call__(self, image: Image, mask: Mask, side_px: int, seed: int) -> tuple[Image, Mask]:
+    def __call__(
+        self, image: Image, mask: Mask, side_px: int, seed: int, *others: Mask
+    ) -> tuple[Image, Mask, *tuple[Mask, ...]]:
         """Augment one sample, the same way for the same seed, in whatever process.
 
         The library's own seeding repeats itself over workers and epochs, so each sample is seeded.
@@ -90,35 +93,36 @@ class Augmentation:
             mask: (H, W) uint8.
             side_px: height and width of what is cut out and then scaled to crop_px; at most H, W.
             seed: 0 to 2³² - 1, of this epoch and sample.
+            others: further masks of the same pixels, (H, W) uint8 each, moved as the first.
 
         Returns:
-            image (bands, crop_px, crop_px) uint8 and mask (crop_px, crop_px) uint8.
+            image (bands, crop_px, crop_px) uint8 and the masks, (crop_px, crop_px) uint8 each.
         """
         generator = np.random.default_rng(seed)
         rows, columns = (
             slice(start, start + side_px)
             for start in (generator.integers(size - side_px + 1) for size in mask.shape)
         )
-        crop, mask = image[:, rows, columns].transpose(1, 2, 0), mask[rows, columns]
+        crop = image[:, rows, columns].transpose(1, 2, 0)
+        masks = [labels[rows, columns] for labels in (mask, *others)]
         if side_px != self.crop_px:
             resize = self._shrink if side_px > self.crop_px else self._enlarge
-            crop, mask = resize(image=crop)["image"], scale_labels(mask, self.crop_px)
+            crop = resize(image=crop)["image"]
+            masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
-        out = self._compose(image=np.ascontiguousarray(crop), mask=mask)
-        turned, turned_mask = self._degrade(out["image"], out["mask"], generator)
-        return (
-            np.ascontiguousarray(turned.transpose(2, 0, 1)),
-            np.ascontiguousarray(turned_mask),
-        )
+        out = self._compose(image=np.ascontiguousarray(crop), masks=masks)
+        turned, turned_masks = self._degrade(out["image"], out["masks"], generator)
+        first, *further = map(np.ascontiguousarray, turned_masks)
+        return np.ascontiguousarray(turned.transpose(2, 0, 1)), first, *further
 
     def _degrade(
-        self, image: Image, mask: Mask, generator: np.random.Generator
-    ) -> tuple[Image, Mask]:
+        self, image: Image, masks: Sequence[Mask], generator: np.random.Generator
+    ) -> tuple[Image, Sequence[Mask]]:
         """Blur, add noise, cut a hole, as far as the strength has them.
 
         Args:
             image: (H, W, bands) uint8.
-            mask: (H, W) uint8.
+            masks: (H, W) uint8 each.
             generator: of this sample.
         """
         strength, shape = self._strength, image.shape
@@ -131,14 +135,15 @@ class Augmentation:
             noisy = image + noise * np.float32(255 * generator.uniform(0, strength.noise))
             image = noisy.round().clip(0, 255).astype(np.uint8)
         if strength.cutout and generator.random() < CUTOUT_SHARE:
-            image, mask = image.copy(), mask.copy()
+            image, masks = image.copy(), [labels.copy() for labels in masks]
             largest = max(1, round(strength.cutout * self.crop_px))
             height, width = generator.integers(max(1, largest // 4), largest + 1, size=2)
             row, column = generator.integers(0, self.crop_px + 1 - np.array([height, width]))
             hole = slice(row, row + height), slice(column, column + width)
             image[hole] = image.mean(axis=(0, 1)).round()
-            mask[hole] = IGNORE_INDEX
-        return image, mask
+            for labels in masks:
+                labels[hole] = IGNORE_INDEX
+        return image, masks
 
 
 def scale_labels(mask: Mask, side_px: int) -> Mask:

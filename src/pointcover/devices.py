@@ -6,7 +6,7 @@ import resource
 import sys
 
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric import Fabric as Fabric
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 

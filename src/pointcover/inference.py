@@ -15,7 +15,7 @@ from pointcover.models import Segmenter
 @torch.inference_mode()
 def predict(
     fabric: Fabric, models: Sequence[Segmenter], tiles: DataLoader[Batch], *,
-    average_views: bool = False,
+    average_views: bool = False, correct: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:  # fmt: skip
     """Predict whole tiles.
 
@@ -25,18 +25,25 @@ def predict(
         tiles: images and masks.
         average_views: test-time augmentation: the mean of the softmax over the eight symmetries of
             the square (D4), at eight times the cost.
+        correct: is applied to the logits of each model, such as for the ground's shares of classes.
 
     Yields:
         images (B, bands, H, W) uint8, masks (B, H, W) uint8 and predictions (B, H, W) uint8, all
         on the device of `fabric`.
     """
-    networks = [fabric.setup_module(model).eval() for model in models]
+    networks = [_corrected(fabric.setup_module(model).eval(), correct) for model in models]
     score = score_views if average_views else score_once
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
         scores = score(networks[0], images)
         for network in networks[1:]:
             scores += score(network, images)  # their sum has the argmax of their mean
         yield images, masks, scores.argmax(dim=1).to(torch.uint8)
+
+
+def _corrected(
+    network: Callable[[Tensor], Any], correct: Callable[[Tensor], Tensor] | None
+) -> Callable[[Tensor], Any]:
+    return network if correct is None else lambda images: correct(network(images))
 
 
 def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:

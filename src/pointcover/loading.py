@@ -18,6 +18,9 @@ from pointcover.raster import pad
 from pointcover.tiles import Tile, TileReader
 
 Batch = tuple[Tensor, Tensor]
+CropBatch = tuple[Tensor, Tensor, *tuple[Tensor, ...]]
+"""Of training: images, masks and, where clicks count more than what grew from them, the masks of
+the clicks alone."""
 Balance = Literal["none", "region", "class"]
 Draw = tuple[int, int]
 """A sample of an epoch: (epoch, number). Augmentation is seeded by it, so workers play no part."""
@@ -37,12 +40,16 @@ class TileDataset(Dataset[Batch]):
     labels are IGNORE_INDEX, as it has its own turn.
     """
 
-    def __init__(self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int) -> None:
-        """Take the tiles and the folders of their rasters."""
+    def __init__(
+        self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int,
+        clicks: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Take the tiles and the folders of their rasters; `clicks` only where crops need them."""
         self.tiles = tiles
         self.size_px = size_px
         self._images = TileReader(images, size_px, fill=0)
         self._masks = TileReader(masks, size_px, fill=IGNORE_INDEX)
+        self._clicks = TileReader(clicks, size_px, fill=IGNORE_INDEX) if clicks else None
 
     def __len__(self) -> int:
         """Count the tiles."""
@@ -67,8 +74,14 @@ class TileDataset(Dataset[Batch]):
         image, row, column = self._images.read_around(tile, side_px)
         return image, self._masks.read_around(tile, side_px)[0][0], row, column
 
+    def read_clicks_around(self, place: int, side_px: int | None = None) -> Sequence[Mask]:
+        """Read the clicks of the same square as `read_around`; nothing without their folder."""
+        if self._clicks is None:
+            return ()
+        return (self._clicks.read_around(self.tiles[place], side_px)[0][0],)
 
-class CropDataset(Dataset[Batch]):
+
+class CropDataset(Dataset[CropBatch]):
     """Augmented crops around tiles: as many in an epoch as cover the area of all once.
 
     A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
@@ -104,7 +117,7 @@ class CropDataset(Dataset[Batch]):
         """Count the crops of an epoch."""
         return len(self._places)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, draw: Draw) -> CropBatch:
         """Read around a tile and augment, by the seed of this epoch and number."""
         epoch, number = draw
         seed = sample_seed(self._seed, epoch, number)
@@ -114,12 +127,18 @@ class CropDataset(Dataset[Batch]):
         if self._shares is not None:
             draw_place = np.random.default_rng([seed, PLACE])
             place = int(draw_place.choice(len(self._shares), p=self._shares))
-        image, mask, _, _ = self._tiles.read_around(place, max(side_px, self._tiles.size_px))
+        around_px = max(side_px, self._tiles.size_px)
+        image, mask, _, _ = self._tiles.read_around(place, around_px)
+        clicks = self._tiles.read_clicks_around(place, around_px)
         height, width = (max(side, side_px) for side in mask.shape)
-        crop, crop_mask = self._augmentation(
-            pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed
-        )
-        return torch.from_numpy(crop), torch.from_numpy(crop_mask)
+        crop, crop_mask, *crop_clicks = self._augmentation(
+            pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed,
+            *(pad(labels, height, width, IGNORE_INDEX) for labels in clicks),
+        )  # fmt: skip
+        return (
+            torch.from_numpy(crop), torch.from_numpy(crop_mask),
+            *map(torch.from_numpy, crop_clicks),
+        )  # fmt: skip
 
 
 def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
@@ -193,12 +212,12 @@ class EpochBatches(Sampler[list[Draw]]):
 class Clocked:
     """Batches of a loader, and the seconds that were spent waiting for them."""
 
-    def __init__(self, loader: Iterable[Batch]) -> None:
+    def __init__(self, loader: Iterable[CropBatch]) -> None:
         """Take a loader."""
         self._loader = loader
         self.waited_s = 0.0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[CropBatch]:
         """Pass over the loader once, with the clock running while it works."""
         started_s = time.perf_counter()
         for batch in self._loader:
@@ -210,7 +229,7 @@ class Clocked:
 def train_loader(
     tiles: TileDataset, *, crop_px: int, zoom: float, strength: Strength, bands: int,
     batch_size: int, workers: int, seed: int, balance: Balance = "none",
-) -> DataLoader[Batch]:  # fmt: skip
+) -> DataLoader[CropBatch]:  # fmt: skip
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
 
     Raises:

@@ -129,6 +129,37 @@ class AnnotateParams(Section):
         return self
 
 
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+class ConsistencyParams(Section):
+    """Learning from unlabelled pixels: as in other colours, so in these."""
+
+    weight: Weight
+    threshold: Annotated[float, Field(gt=0, le=1)]
+    colour_jitter: Share
+    blur_px: Annotated[float, Field(ge=0, le=10)]
+    cutout: Share
+
+
+class CrfParams(Section):
+    """Learning from unlabelled pixels: neighbours of like colour are of one class."""
+
+    weight: Weight
+    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
+    sigma_px: Length
+    sigma_colour: Annotated[float, Field(gt=0, le=2)]
+    scale: Literal[1, 2, 4, 8]
+
+
+class SelfTrainingParams(Section):
+    """Learning from unlabelled pixels: rounds that label for the next one."""
+
+    rounds: Annotated[int, Field(strict=True, ge=0, le=10)]
+    threshold: Share
+    top_share: Annotated[float, Field(gt=0, le=1)] | None
+
+
 class TrainParams(Section):
     """The network and how it is fitted."""
 
@@ -143,6 +174,14 @@ class TrainParams(Section):
     batch_size: Annotated[int, Field(strict=True, ge=2)]
     crop_px: Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]
     accumulate: Count
+    loss: Literal["cross_entropy", "focal"]
+    gamma: Annotated[float, Field(gt=0, le=10)] | None
+    class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    grown_weight: Weight
+    consistency: ConsistencyParams
+    crf: CrfParams
+    self_training: SelfTrainingParams
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
@@ -186,6 +225,16 @@ class TrainParams(Section):
                 "nesterov looks ahead along the momentum, and momentum is 0: set nesterov to "
                 "false, or momentum to 0.9"
             )
+        if self.loss != "focal" and self.gamma is not None:
+            raise ValueError(
+                f"gamma is {self.gamma}, but loss {self.loss!r} has none: set gamma to null, or "
+                f"loss to focal"
+            )
+        if self.warmup == 1 and (self.consistency.weight or self.crf.weight):
+            raise ValueError(
+                "consistency and crf begin after the warm-up, and warmup is 1: lower warmup, or "
+                "set their weights to 0"
+            )
         if self.batch_size < 2 * self.devices:
             raise ValueError(
                 f"batch_size is {self.batch_size} with devices {self.devices}: wanted at least "
@@ -214,6 +263,8 @@ class EvaluateParams(Section):
 
     batch_size: Count
     views: Literal["one", "d4"]
+    priors: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    prior_strength: Annotated[float, Field(gt=0, le=10)]
     ensemble: Annotated[str, Field(min_length=1)]
     panels: Annotated[int, Field(strict=True, ge=0, le=64)]
     precision: Literal["auto", "fp32", "bf16"]
@@ -254,6 +305,12 @@ class Params(Section):
             raise ValueError(
                 f"points is {self.points} with annotate.unit 'percent': wanted at most 100"
             )
+        nothing_grows = self.annotate.grower == "none" and not self.train.self_training.rounds
+        if self.train.grown_weight != 1 and nothing_grows:
+            raise ValueError(
+                f"train.grown_weight is {self.train.grown_weight}, but no label grows: set it to "
+                f"1, or choose an annotate.grower or rounds of train.self_training"
+            )
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(
                 f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
@@ -285,6 +342,11 @@ def describe(params: Params) -> dict[str, str | int | float]:
         "batch_size": train.batch_size,
         "crop_px": train.crop_px,
         "lr": train.lr,
+        "loss": train.loss,
+        "grown_weight": train.grown_weight,
+        "consistency": train.consistency.weight,
+        "crf": train.crf.weight,
+        "self_training": train.self_training.rounds,
     }
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -30,6 +31,11 @@ KEPT_DAYS: Final = 14
 
 RECORDERS: Final = ("pointcover.tracking",)
 """Modules that record and do not decide: their change trains nothing anew."""
+
+DECIDING_LIBRARIES: Final = (
+    "torch", "lightning-fabric", "segmentation-models-pytorch", "timm", "albumentations", "numpy",
+)  # fmt: skip
+"""Whose other version may give other bits."""
 
 _WAIT_S: Final = 10
 _GLOBAL_WAIT_S: Final = 120
@@ -55,6 +61,22 @@ def fingerprint(settings: Mapping[str, object], files: Mapping[str, Path]) -> st
                 place = f"{name}\0{part.relative_to(path).as_posix()}\0{sha256(part)}\n"
                 whole.update(place.encode())
     return whole.hexdigest()[:32]
+
+
+def environment_of(device: str) -> dict[str, object]:
+    """Give what of a machine and its libraries decides the bits of a training.
+
+    Args:
+        device: cpu or cuda.
+    """
+    return {
+        "machine": {
+            "device": device,
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {name: version(name) for name in DECIDING_LIBRARIES},
+    }
 
 
 def loaded_code() -> dict[str, Path]:

@@ -4,7 +4,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Final, Literal
 
@@ -16,8 +17,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pointcover.devices import peak_memory_mib
-from pointcover.loading import Batch, Clocked, EpochBatches, sample_seed
-from pointcover.losses import Loss, labelled_pixels
+from pointcover.labels import IGNORE_INDEX
+from pointcover.loading import Batch, Clocked, CropBatch, EpochBatches, sample_seed
+from pointcover.losses import PartialLoss, as_divisor
+from pointcover.losses.consistency import ConsistencySettings, weak_to_strong
+from pointcover.losses.gated_crf import CrfSettings, gated_crf
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models import Segmenter
 from pointcover.optimisation import (
@@ -27,12 +31,16 @@ from pointcover.optimisation import (
     OptimiserSettings,
     epochs_without_better,
 )
+from pointcover.strong_colours import WHITE, strengthen
 
 logger = logging.getLogger(__name__)
 
 DROPOUT: Final = -1
 """The place of dropout among the samples of an epoch: none has this number, nor one below it,
 which are those of further processes."""
+
+STRONG_COLOURS: Final = -(2**20)
+"""The place of a step's strong colours among the samples of an epoch, below those of dropout."""
 
 State = dict[str, Any]
 """A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
@@ -70,6 +78,15 @@ class FitSettings:
     """Batches to one step."""
     patience: int | None = None
     """Training stops after so many epochs without a better sparse validation mIoU."""
+    grown_weight: float = 1.0
+    """How much a labelled pixel that was not clicked counts beside one that was."""
+    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
+    crf: CrfSettings = field(default_factory=CrfSettings)
+
+    @property
+    def needs_clicks(self) -> bool:
+        """Say whether training must know which labels were clicked."""
+        return self.grown_weight != 1
 
 
 @dataclass(frozen=True)
@@ -78,6 +95,7 @@ class EpochResult:
 
     epoch: int
     train_loss: float
+    """On labelled pixels, without what the unlabelled ones add."""
     val_loss: float
     val_miou: float | None
     val_iou: dict[str, float | None]
@@ -91,7 +109,37 @@ class EpochResult:
     waited_share: float
     """Of these seconds, spent waiting for the loader."""
     peak_memory_mib: float
+    terms: dict[str, float]
+    """What the unlabelled pixels came to, in the mean over the batches that looked at them:
+    consistency_loss, consistency_share (of them that the teacher was sure of), crf_loss."""
     is_kept: bool
+
+    def metrics(self) -> dict[str, float | None]:
+        """Name the numbers as MLflow shows them."""
+        return {
+            "train/loss": self.train_loss,
+            "val/loss": self.val_loss,
+            "val/miou": self.val_miou,
+            "train/lr": self.lr,
+            "train/images_per_s": self.images_per_s,
+            "train/batches_without_labels": self.batches_without_labels,
+            "train/grad_norm": self.grad_norm,
+            "train/seconds": self.seconds,
+            "train/waited_share": self.waited_share,
+            "train/peak_memory_mib": self.peak_memory_mib,
+            **{f"train/{name}": value for name, value in self.terms.items()},
+            **{f"val/iou/{name}": iou for name, iou in self.val_iou.items()},
+        }
+
+    def row(self) -> dict[str, Any]:
+        """Give a row of curves.csv: what the same params bring again, so no times."""
+        return {
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "val_loss": self.val_loss,
+            "val_miou": self.val_miou,
+            **{f"val_iou_{name}": iou for name, iou in self.val_iou.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -105,9 +153,9 @@ class Fitted:
 def fit(
     fabric: Fabric,
     model: Segmenter,
-    train: DataLoader[Batch],
+    train: DataLoader[CropBatch],
     val: DataLoader[Batch],
-    loss: Loss,
+    loss: PartialLoss,
     names: tuple[str, ...],
     settings: FitSettings,
     report: Callable[[EpochResult], None],
@@ -127,7 +175,8 @@ def fit(
         fabric: device and precision. Where it has several processes, each calls this with the same
             values, and each gets the same result.
         model: is fitted in place.
-        train: augmented crops; its batch sampler is an EpochBatches.
+        train: augmented crops, with the clicks where the settings need them; its batch sampler is
+            an EpochBatches.
         val: whole tiles with sparse masks, by which the best epoch is chosen.
         loss: of logits and masks.
         names: class names.
@@ -145,7 +194,7 @@ def fit(
     batches = train.batch_sampler
     assert isinstance(batches, EpochBatches)
     batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
-    learner = Learner.prepare(fabric, model, loss, settings, len(batches))
+    learner = Learner.prepare(fabric, model, loss, settings, batches)
     train, val = fabric.setup_dataloaders(train, val, use_distributed_sampler=False)
     results, fitted = learner.restore(saved) if saved else ([], None)
     for result in results:
@@ -162,21 +211,9 @@ def fit(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        started_s = time.perf_counter()
         batches.epoch = epoch
-        # Dropout draws from torch's global generator: what ran before must not matter.
-        torch.manual_seed(sample_seed(batches.seed, epoch, DROPOUT - batches.rank))
-        learner.network.train()
-        crops = Clocked(train)
-        tally = Tally(fabric.device)
-        for number, group in enumerate(grouped(crops, settings.accumulate)):
-            learner.set_rate((epoch - 1) * learner.course.epoch_steps + number, mious)
-            learner.step(group, tally)
-            progress.update(sum(len(images) for images, _ in group) * batches.ranks)
-        train_loss = tally.mean_loss(fabric)  # waits for the device, so the time is right
-        seconds = time.perf_counter() - started_s
-        numbers = {"loss": train_loss, "gradient norm": tally.largest_norm()}
-        _check_finite(numbers, model, epoch)
+        passed = learner.learn(train, epoch, mious, progress)
+        _check_finite(passed.numbers, model, epoch)
         validated: Any = None
         if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
             validated = validate(learner.averaged_network, val, loss, names)
@@ -185,17 +222,18 @@ def fit(
         miou = val_scores["miou"]
         result = EpochResult(
             epoch=epoch,
-            train_loss=train_loss,
+            train_loss=passed.loss,
             val_loss=val_loss,
             val_miou=miou,
             val_iou={name: entry["iou"] for name, entry in val_scores["by_class"].items()},
             lr=learner.rate(epoch * learner.course.epoch_steps, [*mious, miou or 0.0]),
-            batches_without_labels=tally.batches_without_labels(),
-            grad_norm=tally.largest_norm() if settings.clip_norm else None,
-            images_per_s=batches.samples / seconds,
-            seconds=seconds,
-            waited_share=crops.waited_s / seconds,
+            batches_without_labels=passed.batches_without_labels,
+            grad_norm=passed.largest_norm if settings.clip_norm else None,
+            images_per_s=batches.samples / passed.seconds,
+            seconds=passed.seconds,
+            waited_share=passed.waited_s / passed.seconds,
             peak_memory_mib=peak_memory_mib(fabric.device),
+            terms=passed.terms,
             is_kept=fitted is None
             or settings.keep == "last"
             or (miou or 0) > (fitted.kept.val_miou or 0),
@@ -206,7 +244,7 @@ def fit(
         assert fitted is not None
         if save is not None:
             save(epoch, learner.state(results, fitted))
-        progress.set_postfix(loss=f"{train_loss:.3f}", val_miou=f"{miou or 0:.3f}")
+        progress.set_postfix(loss=f"{passed.loss:.3f}", val_miou=f"{miou or 0:.3f}")
         report(result)
     progress.close()
     assert fitted is not None
@@ -224,22 +262,24 @@ class Learner:
     average: AveragedModel
     averaged_network: nn.Module
     optimizer: Any
-    loss: Loss
+    loss: PartialLoss
     settings: FitSettings
     course: Course
+    batches: EpochBatches
 
     @classmethod
     def prepare(
-        cls, fabric: Fabric, model: Segmenter, loss: Loss, settings: FitSettings, batches: int
-    ) -> "Learner":
-        """Set up a model, its average and its optimiser for epochs of so many batches.
+        cls, fabric: Fabric, model: Segmenter, loss: PartialLoss, settings: FitSettings,
+        batches: EpochBatches,
+    ) -> "Learner":  # fmt: skip
+        """Set up a model, its average and its optimiser for epochs of such batches.
 
         Raises:
             ValueError: an epoch has fewer batches than are to be accumulated.
         """
-        if settings.accumulate > batches:
+        if settings.accumulate > len(batches):
             raise ValueError(
-                f"train.accumulate is {settings.accumulate}, but an epoch has {batches} "
+                f"train.accumulate is {settings.accumulate}, but an epoch has {len(batches)} "
                 f"batch(es): lower it, or lower train.batch_size"
             )
         if fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -257,15 +297,19 @@ class Learner:
         )
         network, optimizer = fabric.setup(model, optimizer)
         fabric.to_device(average)
-        steps = math.ceil(batches / settings.accumulate)
+        steps = math.ceil(len(batches) / settings.accumulate)
         course = Course(
             settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
             settings.drop_epochs,
         )  # fmt: skip
-        averaged_network = Cast(average.module, fabric)
+        # Validated, and the teacher of unlabelled pixels, in evaluation mode: so the teacher is the
+        # network that is kept, what it says of a crop hangs on no other crop, and no statistic or
+        # dropout mask of it changes.
+        averaged_network = Cast(average.module, fabric).eval()
         return cls(
-            fabric, model, network, average, averaged_network, optimizer, loss, settings, course
-        )
+            fabric, model, network, average, averaged_network, optimizer, loss, settings, course,
+            batches,
+        )  # fmt: skip
 
     def rate(self, step: int, mious: Sequence[float]) -> float:
         """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
@@ -276,25 +320,63 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step, mious)
 
-    def step(self, group: Sequence[Batch], tally: "Tally") -> None:
+    def learn(
+        self, train: Iterable[CropBatch], epoch: int, mious: Sequence[float], progress: Any
+    ) -> "Passed":
+        """Take the steps of an epoch, from 1, after epochs with such sparse val mIoU."""
+        started_s = time.perf_counter()
+        # Dropout draws from torch's global generator: what ran before must not matter.
+        torch.manual_seed(sample_seed(self.batches.seed, epoch, DROPOUT - self.batches.rank))
+        self.network.train()
+        crops = Clocked(train)
+        tally = Tally(self.fabric.device)
+        for number, group in enumerate(grouped(crops, self.settings.accumulate)):
+            step = (epoch - 1) * self.course.epoch_steps + number
+            self.set_rate(step, mious)
+            self.step(group, step, tally)
+            progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
+        return Passed(
+            loss=tally.mean_loss(self.fabric),  # waits for the device, so the time is right
+            terms=tally.mean_terms(self.fabric),
+            largest_norm=tally.largest_norm(),
+            batches_without_labels=tally.batches_without_labels(),
+            seconds=time.perf_counter() - started_s,
+            waited_s=crops.waited_s,
+        )
+
+    def step(self, group: Sequence[CropBatch], step: int, tally: "Tally") -> None:
         """Take one step along the gradient of the mean loss over all labelled pixels of a group.
 
-        Each batch counts by its labelled pixels: so the gradient is that of the group as one
-        batch, also where batches, or parts of them on other devices, hold unlike numbers of labels.
-        Nothing here waits for the device.
+        Each batch counts by the weight of its labelled pixels: so the gradient is that of the group
+        as one batch, also where batches, or parts of them on other devices, hold unlike numbers of
+        labels. What unlabelled pixels add is a mean over each batch, and the mean of those.
         """
-        counts = [labelled_pixels(masks) for _, masks in group]
+        batches = [(images, masks, self._weigh(masks, *rest)) for images, masks, *rest in group]
+        counts = [self.loss.weight(masks, weights) for _, masks, weights in batches]
         total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
         assert isinstance(total, Tensor)
         tally.add_step(total)
+        is_warm = step >= self.course.warmup * self.course.steps
+        has_student = is_warm and self.settings.consistency.weight > 0
+        generator = self._generator(step)
         self.optimizer.zero_grad()
-        for number, ((images, masks), count) in enumerate(zip(group, counts, strict=True), start=1):
+        for number, ((images, masks, weights), count) in enumerate(
+            zip(batches, counts, strict=True), start=1
+        ):
+            is_last = number == len(group)
             # DDP takes the mean of the gradients of all processes, and what is wanted is their sum.
-            share = count * self.fabric.world_size / total.clamp(min=1)
-            with self.fabric.no_backward_sync(self.network, enabled=number < len(group)):
-                part = self.loss(self.network(images), masks) * share
+            share = count * self.fabric.world_size / as_divisor(total)
+            with self.fabric.no_backward_sync(self.network, enabled=has_student or not is_last):
+                logits = self.network(images)
+                part = self.loss(logits, masks, weights) * share
+                tally.add_loss(part.detach())
+                if is_warm and self.settings.crf.weight > 0:
+                    part = part + self._crf(logits, images, tally) / len(group)
                 self.fabric.backward(part)
-            tally.add_loss(part.detach())
+            if has_student:  # on its own, so that memory holds one graph at a time
+                with self.fabric.no_backward_sync(self.network, enabled=not is_last):
+                    part = self._consistency(images, masks, generator, tally) / len(group)
+                    self.fabric.backward(part)
         if self.settings.clip_norm is not None:
             norm = self.fabric.clip_gradients(
                 self.network, self.optimizer, max_norm=self.settings.clip_norm,
@@ -304,6 +386,42 @@ class Learner:
             tally.add_norm(norm)
         self.optimizer.step()
         self.average.update_parameters(self.model)
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Give a step of this process its own source of chance."""
+        seed = sample_seed(self.batches.seed, step, STRONG_COLOURS - self.batches.rank)
+        return torch.Generator().manual_seed(seed)
+
+    def _weigh(self, masks: Tensor, clicks: Tensor | None = None) -> Tensor | None:
+        """Give how much labelled pixels count, (B, H, W); None where all count alike."""
+        if not self.settings.needs_clicks:
+            return None
+        assert clicks is not None
+        return torch.where(clicks != IGNORE_INDEX, 1.0, self.settings.grown_weight)
+
+    def _consistency(
+        self, images: Tensor, masks: Tensor, generator: torch.Generator, tally: "Tally"
+    ) -> Tensor:
+        """Ask the average what it sees, and the network to see it in strong colours too."""
+        how = self.settings.consistency
+        with torch.no_grad():
+            taught = self.averaged_network(images)
+        strong, is_visible = strengthen(images, generator, how.colours)
+        with frozen_statistics(self.model):
+            logits = self.network(strong)
+        loss, share = weak_to_strong(logits, taught, masks, how.threshold, is_visible)
+        tally.add_terms(consistency_loss=loss.detach(), consistency_share=share)
+        return how.weight * loss
+
+    def _crf(self, logits: Tensor, images: Tensor, tally: "Tally") -> Tensor:
+        """Compare each pixel with its neighbours, by what the network says and by colour."""
+        how = self.settings.crf
+        loss = gated_crf(
+            logits, images / WHITE, radius_px=how.radius_px, sigma_px=how.sigma_px,
+            sigma_colour=how.sigma_colour, scale=how.scale,
+        )  # fmt: skip
+        tally.add_terms(crf_loss=loss.detach())
+        return how.weight * loss
 
     def state(self, results: Sequence[EpochResult], fitted: Fitted) -> State:
         """Give the state after the last of the results; its tensors go on changing."""
@@ -343,6 +461,24 @@ class Cast(nn.Module):
         return logits.float()
 
 
+@dataclass(frozen=True)
+class Passed:
+    """What the steps of an epoch came to."""
+
+    loss: float
+    terms: dict[str, float]
+    largest_norm: float
+    batches_without_labels: int
+    seconds: float
+    waited_s: float
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Give what must be finite, by the name that a message has for it."""
+        named = {name.replace("_", " "): value for name, value in self.terms.items()}
+        return {"loss": self.loss, "gradient norm": self.largest_norm, **named}
+
+
 class Tally:
     """Sums over an epoch that stay on the device until it ends."""
 
@@ -352,6 +488,7 @@ class Tally:
         self._unlabelled = torch.zeros((), dtype=torch.int64, device=device)
         self._norm = torch.zeros((), device=device)
         self._steps = 0
+        self._terms: dict[str, list[Tensor]] = {}
 
     def add_step(self, labelled: Tensor) -> None:
         """Count a step and whether it has a label."""
@@ -361,6 +498,11 @@ class Tally:
     def add_loss(self, part: Tensor) -> None:
         """Add a batch's part of its step's loss."""
         self._loss += part
+
+    def add_terms(self, **values: Tensor) -> None:
+        """Note what the unlabelled pixels of a batch came to, by name."""
+        for name, value in values.items():
+            self._terms.setdefault(name, []).append(value)
 
     def add_norm(self, norm: Tensor) -> None:
         """Note the norm of a step's gradients; one that is not finite is not forgotten."""
@@ -372,6 +514,15 @@ class Tally:
         assert isinstance(total, Tensor)
         return total.item() / self._steps
 
+    def mean_terms(self, fabric: Fabric) -> dict[str, float]:
+        """Give the means over the batches and processes."""
+        means = {}
+        for name, values in self._terms.items():
+            mean = fabric.all_reduce(torch.stack(values).mean(), reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            means[name] = mean.item()
+        return means
+
     def largest_norm(self) -> float:
         """Give the largest norm of the gradients, NaN where one was."""
         return self._norm.item()
@@ -381,7 +532,27 @@ class Tally:
         return int(self._unlabelled.item())
 
 
-def grouped(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise by batches in the block, but let them move no running statistic.
+
+    Those are of the images as they are, which the network is to be used on.
+    """
+    layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    shares = [layer.momentum for layer in layers]
+    counts = [layer.num_batches_tracked for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+            layer.num_batches_tracked = None
+        yield
+    finally:
+        for layer, share, count in zip(layers, shares, counts, strict=True):
+            layer.momentum = share
+            layer.num_batches_tracked = count
+
+
+def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]]:
     """Give batches in groups of a size; the last may be smaller."""
     source = iter(batches)
     while group := list(islice(source, size)):
@@ -395,18 +566,18 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def validate(
-    network: Any, val: DataLoader[Batch], loss: Loss, names: tuple[str, ...]
+    network: Any, val: DataLoader[Batch], loss: PartialLoss, names: tuple[str, ...]
 ) -> tuple[float, dict[str, Any]]:
     """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None
     # Sums stay on the device, in float64 as Python's are.
-    total, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+    total, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for images, masks in val:
         logits = network(images)
-        count = labelled_pixels(masks)
+        count = loss.weight(masks)
         total = total.to(count.device) + loss(logits, masks).double() * count
-        labelled = labelled.to(count.device) + count
+        labelled = labelled.to(count.device) + count.double()
         counts = confusion_matrix(logits.argmax(dim=1), masks, len(names))
         confusion = counts if confusion is None else confusion + counts
     if confusion is None or not labelled:
