@@ -182,7 +182,8 @@ def test_models_of_other_experiments_join_in_an_ensemble_and_get_a_run_of_its_ow
     together = json.loads((clone.folder / "metrics/evaluate.json").read_text())
     assert (alone["models"], together["models"]) == (1, 2)
     assert together["miou"] != alone["miou"]
-    (run,) = [run for run in clone.runs().values() if "ensemble" in run.data.tags]
+    run = clone.runs()["both"]
+    assert run.data.tags["ensemble"] == "2 models"
     assert run.data.metrics["test/miou"] == pytest.approx(together["miou"])
     assert "mlflow.parentRunId" in run.data.tags
     clone.run("git", "checkout", "params.yaml", "dvc.lock")

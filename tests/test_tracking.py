@@ -471,6 +471,17 @@ def test_a_second_evaluation_is_a_child_of_the_run(root):
         assert stored(root, child).info.run_name == "trained-evaluate"
 
 
+def test_a_second_evaluation_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+    trained = train(root)
+    with resume_training_run(root, "abc", "toy"):
+        pass
+    monkeypatch.setenv("DVC_EXP_NAME", "other-views")
+    with resume_training_run(root, "abc", "toy") as child:
+        pass
+    assert stored(root, child).info.run_name == "other-views"
+    assert stored(root, child).data.tags["mlflow.parentRunId"] == trained.id
+
+
 def test_an_evaluation_of_more_than_the_model_leaves_its_run_to_its_own(root):
     trained = train(root)
     with resume_training_run(root, "abc", "toy", apart=True) as ensemble:

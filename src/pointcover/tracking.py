@@ -255,8 +255,9 @@ def resume_training_run(
 
     The newest run tagged MODEL_TAG is opened again; among several, one of this DVC experiment is
     preferred. If it has been evaluated before, or is being so now, it gets a child run (other
-    evaluate settings). If there is none (the model came from another clone's cache, or the store
-    was deleted) a new run is started and tagged ``pointcover.training = "from cache"``.
+    evaluate settings), named by the DVC experiment or after the run. If there is none (the model
+    came from another clone's cache, or the store was deleted) a new run is started and tagged
+    ``pointcover.training = "from cache"``.
 
     Args:
         root: the project's root.
@@ -285,7 +286,8 @@ def resume_training_run(
         trained = (own or found)[0]
         if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
-            return store.create(f"{trained.info.run_name}-evaluate", {**parent, **(tags or {})})
+            child = exp_name or f"{trained.info.run_name}-evaluate"
+            return store.create(child, {**parent, **(tags or {})})
         return store.reopen(trained, tags, evaluated)
 
 
