@@ -1,7 +1,7 @@
 """What all tests share: no network, no deadline on a busy machine, a project to run stages in."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ settings.load_profile("pointcover")
 def pytest_runtest_setup() -> None:
     """Let tests talk to this machine only."""
     socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture
+def one_deterministic_thread() -> Iterator[None]:
+    """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
+    import torch  # here, as most tests do without its seconds
+
+    from pointcover.devices import be_deterministic
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    be_deterministic()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

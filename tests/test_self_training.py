@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pointcover.augmentation import Strength
-from pointcover.devices import be_deterministic, make_fabric
+from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import partial_cross_entropy
@@ -27,17 +27,9 @@ from tests.test_training import (
 )
 from tests.tile_sets import write_easy_tiles, write_orthophoto
 
+pytestmark = pytest.mark.usefixtures("one_deterministic_thread")
+
 SIZE = 64
-
-
-@pytest.fixture(autouse=True)
-def _deterministic():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    be_deterministic()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

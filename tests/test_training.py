@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover import training
 from pointcover.augmentation import Strength
-from pointcover.devices import be_deterministic, make_fabric
+from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, partial_cross_entropy
@@ -25,6 +25,8 @@ from pointcover.models import Segmenter, build_model
 from pointcover.optimisation import Course, cosine
 from pointcover.training import FitSettings, fit, moving_average, validate
 from tests.tile_sets import CLASSES, write_easy_tiles
+
+pytestmark = pytest.mark.usefixtures("one_deterministic_thread")
 
 MEAN, STD = (100.0,) * 3, (60.0,) * 3
 
@@ -42,17 +44,6 @@ def train_tiles(folder):
 @pytest.fixture(scope="module")
 def val_tiles(folder):
     return write_easy_tiles(folder, 3, split="val")
-
-
-@pytest.fixture(autouse=True)
-def _deterministic():
-    """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    be_deterministic()
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
 
 
 class Drawn(torch.utils.data.Dataset):

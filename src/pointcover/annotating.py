@@ -13,7 +13,7 @@ from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, click, tile_generator
 from pointcover.growing import GROWERS, Grower, NoSettings, mark_sources
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
-from pointcover.raster import RasterInfo, RasterReader, Window, write_geotiff, write_mask
+from pointcover.raster import RasterInfo, RasterReader, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.placing import PlacementReport, place
@@ -98,7 +98,7 @@ def annotate_orthophoto(
             inside = (slice(0, tile.height), slice(0, tile.width))
             dense = np.ascontiguousarray(dense_masks.read(tile)[0][inside])
             image = np.ascontiguousarray(images.read(tile)[:, *inside])
-            window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+            window = tile.extent
             clicks = np.full(dense.shape, IGNORE_INDEX, np.uint8)
             if annotation.annotator and split != "test":
                 generator = tile_generator(annotation.seed, tile.id)

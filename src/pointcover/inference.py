@@ -66,7 +66,7 @@ def score_views(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         for is_flipped in (False, True):
             view = torch.rot90(images, turns, (-2, -1))
             view = view.flip(-1) if is_flipped else view
-            scores = network(view).float().softmax(dim=1)
+            scores = score_once(network, view)
             scores = scores.flip(-1) if is_flipped else scores
             total = total + torch.rot90(scores, -turns, (-2, -1))
     return torch.as_tensor(total) / 8

@@ -19,7 +19,7 @@ from pointcover.labels import ClassTable, Image, Mask, count_pixels
 from pointcover.loading import TileDataset
 from pointcover.pseudo_labels import label_confident
 from pointcover.publishing import publish_folder
-from pointcover.raster import RasterReader, Window, pad, write_mask
+from pointcover.raster import RasterReader, pad, write_mask
 from pointcover.tiles import Tile, raster_path
 from pointcover.training import EpochResult, Fitted, State
 
@@ -159,8 +159,7 @@ def label_tiles(
                     places = range(begin, min(begin + batch_size, len(own)))
                     for tile, view, scores in _score(network, device, own, places):
                         mask = _label(tile, *view, scores, threshold, top_share)
-                        window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
-                        raster.write(mask[np.newaxis], window)
+                        raster.write(mask[np.newaxis], tile.extent)
                         labelled.append(replace(tile, pixels=count_pixels(mask, len(classes))))
     _log_added(tiles, labelled)
     return labelled

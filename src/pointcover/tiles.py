@@ -34,6 +34,11 @@ class Tile:
     pixels: tuple[int, ...]
     """Labelled pixels by class id, in dense masks (data/tiles) or sparse ones (data/sparse)."""
 
+    @property
+    def extent(self) -> Window:
+        """Where the tile lies in its orthophoto, no larger than it is."""
+        return Window(self.col_off, self.row_off, self.width, self.height)
+
     def window(self, size_px: int) -> Window:
         """Give the whole tile, beyond the orthophoto's edge where it lies there."""
         return Window(self.col_off, self.row_off, size_px, size_px)

@@ -20,7 +20,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.publishing import publish_file, publish_text
 from pointcover.qgis import style_points
-from pointcover.raster import RasterInfo, RasterReader, Window
+from pointcover.raster import RasterInfo, RasterReader
 from pointcover.tiles import Tile, raster_path
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
@@ -106,7 +106,7 @@ class _Clicks:
 def _read_clicks(
     reader: RasterReader, grid: RasterInfo, tile: Tile, classes: ClassTable
 ) -> _Clicks:
-    window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+    window = tile.extent
     mask = reader.read(window, fill=IGNORE_INDEX)[0]
     rows, cols = np.nonzero(mask != IGNORE_INDEX)
     class_ids = mask[rows, cols]
