@@ -31,8 +31,8 @@ from pointcover.metrics import confusion_matrix, scores
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
 from pointcover.params import EvaluateParams, Params, run_name
 from pointcover.priors import check_priors, correct_logits, count_shares
+from pointcover.processes import entered_whole
 from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
-from pointcover.stage import entered_whole
 from pointcover.tiles import read_index
 
 TILES = Path("data/tiles")

@@ -24,10 +24,10 @@ from pointcover.losses.gated_crf import CrfSettings
 from pointcover.models import Segmenter, build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, TrainParams, describe, run_name
+from pointcover.processes import entered_whole
 from pointcover.publishing import publish_csv, publish_folder, publish_json
 from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
-from pointcover.stage import entered_whole
 from pointcover.strong_colours import StrongColours
 from pointcover.tiles import Tile, TileSet, read_index, read_tile_set
 from pointcover.training import Cast, EpochResult, FitSettings, Fitted, fit

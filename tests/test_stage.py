@@ -18,7 +18,7 @@ STAGE = """
     import os, sys, time
     from pathlib import Path
     sys.argv[0] = "stages/demo.py"
-    from pointcover import stage
+    from pointcover import processes, stage
     from pointcover.publishing import publish_folder
 
     def work(params):
@@ -141,7 +141,7 @@ IN_ORDER = """
             print("leaving", kind and kind.__name__, flush=True)
             {leave}
             print("left", flush=True)
-    with stage.entered_whole(Kept):
+    with processes.entered_whole(Kept):
         print("inside", flush=True)
         {inside}
     print("after", flush=True)
@@ -166,6 +166,31 @@ def test_a_signal_never_leaves_a_context_half_entered_or_half_left(folder, place
     assert (code, errors) == (143, "")
 
 
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:///mlflow.db", "written\nended KILLED\n"),
+        ("http://localhost:5000", "ended KILLED\n"),
+    ],
+)
+def test_a_signal_waits_for_a_database_but_not_for_a_server(folder, uri, said):
+    """Cut short in SQLAlchemy, the store stays locked and the run can no longer be ended."""
+    body = f"""
+        import signal
+        from pointcover import tracking
+        class Client:
+            def log_batch(self, run_id, metrics):
+                {KILL}
+                print("written", flush=True)
+            def set_terminated(self, run_id, status):
+                print("ended", status, flush=True)
+        with processes.entered_whole(lambda: tracking.Run(Client(), "{uri}", "1", None)) as run:
+            run.log_metrics({{"loss": 1.0}})
+            print("went on", flush=True)
+    """
+    assert run(folder, body) == (143, said, "")
+
+
 def test_more_signals_do_not_cut_short_what_the_first_began(folder):
     """Ctrl-C ends `dvc` too, whose death sends another signal while the run is being closed."""
     body = f"""
@@ -185,7 +210,7 @@ def test_a_signal_that_was_lost_can_be_sent_again(folder):
     """Python drops an exception that is raised in a destructor, the signal's with it."""
     body = f"""
         import signal
-        stage.SIGNAL_GRACE_S = 0.1
+        processes.SIGNAL_GRACE_S = 0.1
         class Deaf:
             def __del__(self):
                 {KILL}

@@ -6,17 +6,14 @@ package is one message instead of a traceback.
 
 import errno
 import logging
-import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 DEBUG_SWITCH = "POINTCOVER_DEBUG"
 
@@ -43,11 +40,9 @@ sys.excepthook = _say_what_is_missing
 from filelock import FileLock, Timeout  # noqa: E402
 
 from pointcover.params import Params, load_params  # noqa: E402
-from pointcover.processes import end_with_parent  # noqa: E402
+from pointcover.processes import end_on_signal, end_with_parent  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
-SIGNAL_GRACE_S = 20
-ItemT = TypeVar("ItemT")
 logger = logging.getLogger("pointcover")
 
 
@@ -65,7 +60,7 @@ def run_stage(work: Callable[[Params], None]) -> None:
     # that would have to be put in order, and may wait in a library that lets no handler run.
     end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, _end_on_signal)
+        signal.signal(number, end_on_signal)
     with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):
@@ -112,62 +107,6 @@ def _message_of(error: Exception) -> str:
             f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
         )
     return str(error)
-
-
-@dataclass
-class _Signals:
-    """What is known of signals that ask this process to end."""
-
-    holds: int = 0
-    waiting: int | None = None
-    first_s: float = -math.inf
-
-
-_signals = _Signals()
-
-
-@contextmanager
-def entered_whole(make: Callable[[], AbstractContextManager[ItemT]]) -> Iterator[ItemT]:
-    """Enter and leave a context whole: a signal meanwhile ends the process right after.
-
-    For what must not be left between two states, such as an MLflow run that exists and that nobody
-    will end. In the block itself signals end the process as ever.
-
-    Args:
-        make: gives the context; it, too, is not cut short.
-    """
-    with ExitStack() as stack:
-        _hold_signals()
-        stack.callback(_release_signals)
-        value = stack.enter_context(make())
-        stack.callback(_hold_signals)
-        _release_signals()
-        yield value
-
-
-def _hold_signals() -> None:
-    _signals.holds += 1
-
-
-def _release_signals() -> None:
-    _signals.holds -= 1
-    if _signals.waiting is not None and not _signals.holds:
-        number, _signals.waiting = _signals.waiting, None
-        _end_on_signal(number, None)
-
-
-def _end_on_signal(number: int, _frame: object) -> None:
-    """End the process, once: the next signals must not cut short what ends it in good order.
-
-    Where Ctrl-C or a signal to the whole group ends `dvc` too, the stage gets SIGTERM on top. Later
-    ones count again: Python drops the first where it arrives in a destructor.
-    """
-    now_s = time.monotonic()
-    if _signals.holds:
-        _signals.waiting = number
-    elif now_s - _signals.first_s > SIGNAL_GRACE_S:
-        _signals.first_s = now_s
-        sys.exit(128 + number)
 
 
 def _only_writer(name: str) -> FileLock:

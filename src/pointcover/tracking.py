@@ -31,6 +31,8 @@ from urllib.request import url2pathname
 import filelock
 import psutil
 
+from pointcover.processes import uninterrupted
+
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
@@ -126,7 +128,7 @@ class Run:
         """Record settings, a dozen at most. They cannot change: only the same may come again."""
         from mlflow.entities import Param
 
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             self._client.log_batch(
                 self.id, params=[Param(key, str(value)) for key, value in params.items()]
             )
@@ -152,12 +154,12 @@ class Run:
             if not math.isfinite(value):
                 raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
             batch.append(Metric(name, float(value), now_ms, step or 0))
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
     def logged_steps(self, name: str) -> frozenset[int]:
         """Say for which steps a metric has been recorded: a run that goes on repeats none."""
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             history = self._client.get_metric_history(self.id, name)
         return frozenset(metric.step for metric in history)
 
@@ -165,12 +167,12 @@ class Run:
         """Copy a file into the run's artifacts, below ``folder``."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} is no file: write it before it is logged")
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             self._client.log_artifact(self.id, str(path), folder or None)
 
     def log_text(self, text: str, name: str) -> None:
         """Write text to the artifact ``name``, for example ``figures/report.html``."""
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             self._client.log_text(self.id, text, name)
 
     def log_dict(self, values: Mapping[str, object], name: str) -> None:
@@ -181,7 +183,7 @@ class Run:
         """Set or replace tags."""
         from mlflow.entities import RunTag
 
-        with _plain_errors(self._uri):
+        with _whole_call(self._uri):
             self._client.log_batch(
                 self.id, tags=[RunTag(key, value) for key, value in tags.items()]
             )
@@ -201,7 +203,7 @@ class Run:
         try:
             if status == "FINISHED" and self._tags_at_end:
                 self.set_tags(self._tags_at_end)
-            with _plain_errors(self._uri):
+            with _whole_call(self._uri):
                 self._client.set_terminated(self.id, status)
         except (OSError, ValueError) as trouble:
             if error is None:
@@ -331,7 +333,7 @@ def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
             "move its numbered folders away",
             root / "mlruns",
         )
-    with _plain_errors(uri), _locked_file(uri):
+    with _whole_call(uri), _locked_file(uri):
         client = _connect(uri)
         _end_orphans(client)
         # Files of a server's runs are the server's business. A database is opened by this process,
@@ -481,13 +483,18 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    """Turn MLflow's and SQLAlchemy's errors into a line that says what to do."""
+def _whole_call(uri: str) -> Iterator[None]:
+    """Turn MLflow's and SQLAlchemy's errors into a line that says what to do.
+
+    A signal waits for the end of a call to a database: cut short, it would leave a lock behind for
+    which the end of the run could not be written. A server has no such lock, and may be slow.
+    """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with contextlib.nullcontext() if uri.startswith("http") else uninterrupted():
+            yield
     except (MlflowException, SQLAlchemyError) as error:
         reason = _without_password(str(error).partition("\n")[0])[:300]
         where = _without_password(uri)
