@@ -67,8 +67,7 @@ def entered_whole(make: Callable[[], AbstractContextManager[ItemT]]) -> Iterator
         make: gives the context; it, too, is not cut short.
     """
     with ExitStack() as stack:
-        _hold_signals()
-        stack.callback(_release_signals)
+        stack.enter_context(uninterrupted())
         value = stack.enter_context(make())
         stack.callback(_hold_signals)
         _release_signals()
