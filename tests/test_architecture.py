@@ -19,7 +19,7 @@ LAYERS = (
     # The ground, which knows nothing of the project above it
     {
         "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
-        "processes", "parallel",
+        "processes", "parallel", "experiments",
     },
     # The concepts
     {
@@ -34,11 +34,12 @@ LAYERS = (
         "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
+        "study.plan", "study.records", "study.statistics", "study.summary", "study.charts",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "cli",
+        "resumption", "self_training", "study.running", "study.report", "study.conducting", "cli",
     },
 )  # fmt: skip
 
@@ -49,13 +50,15 @@ DOORS = {
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
     "lightning_fabric": {"devices", "training", "inference"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "study.charts"},
     "skimage": {"annotations.scribbles", "annotations.spacing", "growing.superpixels"},
     "requests": {"downloads"},
     "huggingface_hub": {"models.weights"},
     "safetensors": {"models.weights"},
-    "pydantic": {"params", "datasets.card"},
-    "yaml": {"params"},
+    "pydantic": {"params", "datasets.card", "study.plan"},
+    "yaml": {"params", "study.report"},
+    "dvc": {"experiments"},
+    "jinja2": {"study.report"},
     "geopandas": {"vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
     "pyproj": {"vectors.features", "vectors.reading", "vectors.writing"},
@@ -114,7 +117,7 @@ def closure(path: Path) -> set[str]:
 
 def test_every_module_has_a_layer_and_imports_point_down_or_sideways():
     placed = [name for layer in LAYERS for name in layer]
-    packages = {"", "datasets", "vectors"}
+    packages = {"", "datasets", "vectors", "study"}
     assert sorted(placed) == sorted(set(MODULES) - packages)
     for height, layer in enumerate(LAYERS):
         above = set().union(*LAYERS[height + 1 :])

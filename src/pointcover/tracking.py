@@ -47,6 +47,11 @@ MODEL_TAG: Final = "pointcover.model_sha256"
 
 EVALUATED_TAG: Final = "pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
+STUDY_TAG: Final = "study"
+METHOD_TAG: Final = "method"
+STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
+"""Variables of the environment by which a study tells its experiments' stages whose they are."""
+METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
 _EXP_NAME_TAG: Final = "dvc.exp_name"
 _HOST_TAG: Final = "pointcover.host"
 _PID_TAG: Final = "pointcover.pid"
@@ -293,6 +298,17 @@ def resume_training_run(
         return store.reopen(trained, tags, evaluated)
 
 
+def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
+    """Say whether the store has a run with this tag.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        return bool(store.search(f"tags.`{tag}` = '{value}'"))
+
+
 class _Store(NamedTuple):
     """An experiment in an open store."""
 
@@ -303,14 +319,14 @@ class _Store(NamedTuple):
     def create(self, name: str, tags: _Tags, tags_at_end: _Tags = None) -> Run:
         if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
             raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
-        every_tag = {**_dvc_tags(), **(tags or {}), **_owner_tags()}
+        every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
         return Run(self.client, self.uri, run.info.run_id, tags_at_end)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
         opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
         # The owner first: RUNNING under its old owner, the run would be taken for an orphan.
-        opened.set_tags({**_dvc_tags(), **(tags or {}), **_owner_tags()})
+        opened.set_tags({**_membership_tags(), **(tags or {}), **_owner_tags()})
         # The experiment that goes on where another one stopped takes over its run, name and all.
         self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
         return opened
@@ -459,8 +475,14 @@ def _is_alive(pid: int, started_s: float) -> bool:
         return psutil.pid_exists(pid)
 
 
-def _dvc_tags() -> dict[str, str]:
-    names = {_EXP_NAME_TAG: "DVC_EXP_NAME", "dvc.baseline_rev": "DVC_EXP_BASELINE_REV"}
+def _membership_tags() -> dict[str, str]:
+    """Say which DVC experiment this process belongs to, and which member of which study."""
+    names = {
+        _EXP_NAME_TAG: "DVC_EXP_NAME",
+        "dvc.baseline_rev": "DVC_EXP_BASELINE_REV",
+        STUDY_TAG: STUDY_VARIABLE,
+        METHOD_TAG: METHOD_VARIABLE,
+    }
     return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
 
 
