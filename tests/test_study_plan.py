@@ -32,7 +32,7 @@ PLAN = {
 
 def write(folder: Path, **changes) -> Path:
     path = folder / "links.yaml"
-    path.write_text(yaml.safe_dump({**PLAN, **changes}))
+    path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
     return path
 
 
@@ -46,6 +46,21 @@ def test_members_are_methods_by_budgets_by_seeds_by_axes_and_a_dense_model_for_e
     link = [member for member in members if member.method == "link"]
     assert {member.points for member in link} == {50}
     assert dict(link[0].settings)["annotate.grower"] == "link"
+
+
+def test_an_axis_may_be_settings_under_names_and_a_method_may_keep_to_some_of_them(tmp_path):
+    networks = {"U-Net": {"train.model": "unet"}, "FPN": {"train.model": "fpn", "train.width": 0.5}}
+    methods = {"a": {}, "b": {"only": {"network": ["FPN"]}, "train.epochs": 9}}
+    path = write(tmp_path, axes={"network": networks}, methods=methods, seeds=[1], points=[10])
+    members = members_of(read_study(path))
+    assert [member.label for member in members] == [
+        "dense · U-Net · seed 1", "a · U-Net · points 10 · seed 1",
+        "dense · FPN · seed 1", "a · FPN · points 10 · seed 1", "b · FPN · points 10 · seed 1",
+    ]  # fmt: skip
+    settings = dict(members[-1].settings)
+    assert settings["train.model"] == "fpn"
+    assert settings["train.width"] == 0.5
+    assert settings["train.epochs"] == 9
 
 
 def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_path):
@@ -73,6 +88,7 @@ def test_a_file_without_small_says_so(tmp_path):
         ({"axes": {"train.lr": []}}, "train.lr has no value"),
         ({"points": [0]}, "points.0: got 0"),
         ({"points": []}, "points has no value"),
+        ({"methods": {"a": {"only": {"train.lr": [3]}}}}, "methods.a.only.train.lr: got [3]"),
         ({"metods": {}}, "did you mean 'methods'"),
         ({"methods": {"a": 3}}, "methods.a"),
     ],

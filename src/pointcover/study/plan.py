@@ -32,6 +32,8 @@ class Method(Section):
     points: tuple[Points, ...] | None = None
     """Budgets of this method alone, where it does not take part in all of them."""
     seeds: tuple[Seed, ...] | None = None
+    only: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Values of the axes with which this method is run, where not with all."""
 
 
 class Claim(Section):
@@ -60,7 +62,9 @@ class Study(Section):
     settings: Settings = Field(default_factory=dict)
     points: tuple[Points, ...]
     seeds: tuple[Seed, ...]
-    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    axes: dict[str, tuple[Any, ...] | dict[str, Settings]] = Field(default_factory=dict)
+    """What all methods are crossed with: values of a setting, or settings under names of their own
+    (``network: {U-Net: {train.model: unet}, …}``)."""
     methods: dict[str, Method] = Field(min_length=1)
     dense: Settings | None = None
     baseline: str | None = None
@@ -82,10 +86,17 @@ class Study(Section):
                     raise ValueError(f"{key} names {name!r}, which is no method; known: {known}")
         if DENSE in self.methods:
             raise ValueError(f"methods: {DENSE!r} is the name of the reference, take another")
+        for name, method in self.methods.items():
+            for axis, chosen in method.only.items():
+                there = list(self.axes.get(axis, ()))
+                if not set(chosen) <= set(there):
+                    raise ValueError(
+                        f"methods.{name}.only.{axis}: got {list(chosen)}, wanted some of {there}"
+                    )
         for name, values in (("points", self.points), ("seeds", self.seeds), *self.axes.items()):
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"{name} has the same value twice: {list(values)}")
-            if not values:
+            if not len(values):
                 raise ValueError(f"{name} has no value: give one at least")
         return self
 
@@ -104,14 +115,15 @@ class Member:
     @property
     def label(self) -> str:
         """Say which it is in a few words: ``link · points 50 · seed 1``."""
-        axes = [f"{short(key)} {shown(value)}" for key, value in self.axes]
+        axes = [axis_text(key, value) for key, value in self.axes]
         budget = [] if self.method == DENSE else [f"points {self.points}"]
         return " · ".join([self.method, *axes, *budget, f"seed {self.seed}"])
 
     @property
     def slug(self) -> str:
         """Give the same as a git ref can hold it."""
-        return re.sub(r"[^A-Za-z0-9.]+", "-", self.label.replace(" · ", "-")).strip("-.").lower()
+        text = self.label.replace(" · ", "-").replace("+", "p")
+        return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower()
 
 
 def read_study(path: Path, scale: Scale = "full") -> Study:
@@ -136,7 +148,7 @@ def read_study(path: Path, scale: Scale = "full") -> Study:
             joined = key in ("settings", "methods") and isinstance(value, dict)
             values[key] = {**(values.get(key) or {}), **value} if joined else value
     methods = values.get("methods")
-    if isinstance(methods, dict):  # a method is its settings; `points` and `seeds` are not of them
+    if isinstance(methods, dict):  # a method is its settings, and for which budgets, seeds, axes
         values["methods"] = {name: _method(entry) for name, entry in methods.items()}
     return validate(Study, values, path)
 
@@ -144,7 +156,7 @@ def read_study(path: Path, scale: Scale = "full") -> Study:
 def _method(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return {} if entry is None else entry
-    own = {key: entry[key] for key in ("points", "seeds") if key in entry}
+    own = {key: entry[key] for key in ("points", "seeds", "only") if key in entry}
     return own | {"settings": {key: entry[key] for key in entry if key not in own}}
 
 
@@ -166,6 +178,8 @@ def members_of(study: Study) -> list[Member]:
                 # time, so that nothing is computed twice.
                 found.append(_member(DENSE, axes, study.points[0], seed, study, study.dense))
         for name, method in study.methods.items():
+            if any(value not in method.only.get(key, (value,)) for key, value in axes):
+                continue
             for points in method.points or study.points:
                 for seed in method.seeds or study.seeds:
                     found.append(_member(name, axes, points, seed, study, method.settings))
@@ -176,7 +190,11 @@ def _member(
     name: str, axes: tuple[tuple[str, Any], ...], points: int, seed: int, study: Study,
     settings: Mapping[str, Any],
 ) -> Member:  # fmt: skip
-    said = {**study.settings, **dict(axes), **settings, "points": points, "seed": seed}
+    chosen: Settings = {}
+    for key, value in axes:
+        values = study.axes[key]
+        chosen |= values[value] if isinstance(values, dict) else {key: value}
+    said = {**study.settings, **chosen, **settings, "points": points, "seed": seed}
     return Member(name, axes, points, seed, tuple(said.items()))
 
 
@@ -215,11 +233,7 @@ def check_members(members: Sequence[Member], base: Mapping[str, Any], path: Path
     return [params_of(member, base, path) for member in members]
 
 
-def short(key: str) -> str:
-    """Give the last word of a setting's name."""
-    return key.rsplit(".", 1)[-1]
-
-
-def shown(value: Any) -> str:
-    """Give a setting's value as one writes it."""
-    return value if isinstance(value, str) else json.dumps(value)
+def axis_text(key: str, value: Any) -> str:
+    """Name a value of an axis: with the last word of its setting, or alone if it has a name."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{key.rsplit('.', 1)[-1]} {text}" if "." in key else text

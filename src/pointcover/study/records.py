@@ -64,7 +64,7 @@ def numbers_of(
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write a CSV that says everything a report needs, one row an experiment."""
     records = list(records)
-    classes = sorted({name for record in records for name in record.iou})
+    classes = list(dict.fromkeys(name for record in records for name in record.iou))
     rows = [
         [
             record.method, json.dumps(dict(record.axes)), record.points, record.seed,

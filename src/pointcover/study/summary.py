@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pointcover.study.plan import DENSE, Study, short, shown
+from pointcover.study.plan import DENSE, Study, axis_text
 from pointcover.study.records import Record, scores_by_seed
 from pointcover.study.statistics import (
     Difference,
@@ -143,7 +143,7 @@ def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
 
 def line_name(method: str, axes: Axes) -> str:
     """Name a line of the figures: the method, and the values of the axes."""
-    return ", ".join([method, *(f"{short(key)} {shown(value)}" for key, value in axes)])
+    return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
 
 
 def results_table(summary: Summary) -> Table:
