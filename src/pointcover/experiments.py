@@ -7,6 +7,7 @@ No other module knows DVC. Experiments are run by the command, as a user would, 
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked 
 """What DVC says where another DVC is in its way: trying again helps, and only then."""
 
 LOCK_TRIES: Final = 20
-NAMES_ALLOWED: Final = "letters, digits, '-', '_' and '.'"
 
 
 def list_experiments(root: Path) -> dict[str, str]:
@@ -93,13 +93,18 @@ def override(key: str, value: object) -> str:
 
 def _literal(value: object) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(k)}: {_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     if isinstance(value, str):
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         return value if value.isidentifier() else f"'{quoted}'"
     return json.dumps(value)
+
+
+def _key(name: object) -> str:
+    """Give a table's key: the grammar knows no quotes there, and escapes by a backslash."""
+    return re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(name))
 
 
 class Processes:
