@@ -135,8 +135,8 @@ def _note(ended: Ended, conducted: Conducted, progress: Any) -> None:
         conducted.records.append(ended.record)
         if not ended.was_known:
             progress.write(f"{label}: test mIoU {score(ended.record.numbers['miou'])}")
-    if ended.was_known:  # those took no time, which the rest of the time must not be reckoned by
-        progress.initial += 1
+    if ended.was_known and not progress.disable:
+        progress.initial += 1  # it took no time, by which the rest must not be reckoned
     progress.update()
 
 
