@@ -63,6 +63,18 @@ def test_an_axis_may_be_settings_under_names_and_a_method_may_keep_to_some_of_th
     assert settings["train.epochs"] == 9
 
 
+def test_an_ensemble_is_one_member_a_budget_that_needs_those_of_the_other_seeds(tmp_path):
+    methods = {"a": {}, "all": {"ensemble_of": "a", "points": [50], "evaluate.views": "d4"}}
+    members = members_of(read_study(write(tmp_path, axes={}, methods=methods, seeds=[3, 4, 5])))
+    (ensemble,) = [member for member in members if member.method == "all"]
+    assert ensemble.seed == 3
+    assert [other.label for other in ensemble.needs] == [
+        "a · points 50 · seed 4", "a · points 50 · seed 5",
+    ]  # fmt: skip
+    assert dict(ensemble.settings)["evaluate.views"] == "d4"
+    assert set(ensemble.needs) <= set(members)
+
+
 def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_path):
     members = members_of(read_study(write(tmp_path), "small"))
     assert [member.label for member in members] == [
@@ -89,6 +101,13 @@ def test_a_file_without_small_says_so(tmp_path):
         ({"points": [0]}, "points.0: got 0"),
         ({"points": []}, "points has no value"),
         ({"methods": {"a": {"only": {"train.lr": [3]}}}}, "methods.a.only.train.lr: got [3]"),
+        (
+            {"methods": {"a": {}, "b": {"ensemble_of": "c"}}},
+            "ensemble_of: got 'c', wanted a method",
+        ),
+        ({"methods": {"a": {}, "b": {"ensemble_of": "a", "train.epochs": 2}}}, "trains nothing"),
+        ({"methods": {"a": {"seeds": [1]}, "b": {"ensemble_of": "a"}}}, "has one seed"),
+        ({"methods": {"a": {"points": [10]}, "b": {"ensemble_of": "a"}}}, "methods.b.points: got"),
         ({"metods": {}}, "did you mean 'methods'"),
         ({"methods": {"a": 3}}, "methods.a"),
     ],

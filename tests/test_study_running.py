@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from pointcover import experiments
+from pointcover.experiments import Experiment
 from pointcover.params import Params
 from pointcover.study import running
 from pointcover.study.plan import Member
@@ -67,7 +69,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(running, "experiment_command", command)
     monkeypatch.setattr(
         running, "list_experiments",
-        lambda root: {file.name: "commit" for file in (root / "exps").iterdir()},
+        lambda root: {f.name: Experiment("commit", "base") for f in (root / "exps").iterdir()},
     )  # fmt: skip
     monkeypatch.setattr(running, "read_outputs", lambda *_: OUTPUTS)
     return tmp_path
@@ -146,6 +148,32 @@ def test_each_place_has_a_gpu_of_its_own_where_there_are_several(root):
     begun = [line.split() for line in calls(root) if "begins" in line]
     assert {words[2] for words in begun[:2]} == {"0", "1"}
     assert all(words[2] in "01" for words in begun)
+
+
+def test_an_ensemble_waits_for_its_models_and_gets_each_in_a_folder(root, monkeypatch):
+    said: dict[str, dict] = {}
+    monkeypatch.setattr(
+        running, "fetch_folder", lambda root, commit, path, to: to.mkdir(parents=True)
+    )
+    command = running.experiment_command
+    monkeypatch.setattr(
+        running, "experiment_command",
+        lambda name, settings, copied: said.update({name: settings}) or command(name, {}, []),
+    )  # fmt: skip
+    ensemble = replace(make_job("e", "other"), needs=("a", "b"))
+    (root / "wishes" / "b").write_text("0.5")
+    ended = run(root, ensemble, make_job("a"), make_job("b"), at_once=3)
+    assert [each.job.name for each in ended] == ["a", "b", "e"]
+    folder = Path(said["e"]["evaluate.ensemble"])
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+    assert "evaluate.ensemble" not in said["a"]
+
+
+def test_an_ensemble_whose_models_failed_fails_with_their_names(root):
+    (root / "wishes" / "a").write_text("fail")
+    _, ended = run(root, make_job("a"), replace(make_job("e"), needs=("a",)))
+    assert ended.record is None
+    assert "lacks the models of a, which failed" in ended.log.read_text()
 
 
 def test_leaving_ends_what_runs(root):
@@ -236,7 +264,7 @@ def test_experiments_are_told_from_dvcs_other_refs(tmp_path):
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/mine", commit)
     git("update-ref", "refs/exps/stash", commit)
     git("update-ref", "refs/exps/exec/EXEC_HEAD", commit)
-    assert experiments.list_experiments(tmp_path) == {"mine": commit}
+    assert experiments.list_experiments(tmp_path) == {"mine": (commit, commit)}
 
 
 def test_a_kept_record_is_json(root):

@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from pointcover.publishing import publish_folder
 
 LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked by")
 """What DVC says where another DVC is in its way: trying again helps, and only then."""
@@ -22,8 +24,15 @@ LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked 
 LOCK_TRIES: Final = 20
 
 
-def list_experiments(root: Path) -> dict[str, str]:
-    """Give the git commits of all finished experiments by name, of any baseline.
+class Experiment(NamedTuple):
+    """A finished experiment: its git commit, and the one that it began from."""
+
+    commit: str
+    baseline: str
+
+
+def list_experiments(root: Path) -> dict[str, Experiment]:
+    """Give all finished experiments by name, of any baseline.
 
     Raises:
         ValueError: `root` is no git repository.
@@ -34,12 +43,12 @@ def list_experiments(root: Path) -> dict[str, str]:
         ref, commit = line.split()
         parts = ref.split("/")  # refs/exps/<2 digits>/<38 digits>/<name>
         if len(parts) == 5 and len(parts[2]) == 2 and len(parts[3]) == 38:
-            found[parts[4]] = commit
+            found[parts[4]] = Experiment(commit, parts[2] + parts[3])
     return found
 
 
-def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any]:
-    """Read JSON files that an experiment wrote, out of DVC's cache.
+def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
+    """Read texts that an experiment holds, out of git and DVC's cache.
 
     Args:
         root: the project's folder.
@@ -55,13 +64,36 @@ def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any
     found = {}
     for path in paths:
         try:
-            found[path] = json.loads(files.read_text(path, encoding="utf-8"))
+            found[path] = str(files.read_text(path, encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment "
                 f"again, or `dvc pull` it from your remote"
             ) from None
     return found
+
+
+def fetch_folder(root: Path, commit: str, path: str, to: Path) -> None:
+    """Copy a folder of an experiment's outputs, such as its model, out of DVC's cache.
+
+    Raises:
+        FileNotFoundError: the experiment has no such folder, or the cache lacks it.
+    """
+    from dvc.api import DVCFileSystem
+
+    with publish_folder(to) as aside:
+        try:
+            DVCFileSystem(str(root), rev=commit).get(path, str(aside / to.name), recursive=True)
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment "
+                f"again, or `dvc pull` it from your remote"
+            ) from None
+
+
+def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any]:
+    """Read JSON files that an experiment wrote, as `read_files` reads texts."""
+    return {path: json.loads(text) for path, text in read_files(root, commit, paths).items()}
 
 
 def experiment_command(

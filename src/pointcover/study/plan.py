@@ -34,6 +34,9 @@ class Method(Section):
     seeds: tuple[Seed, ...] | None = None
     only: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """Values of the axes with which this method is run, where not with all."""
+    ensemble_of: str | None = None
+    """A method whose networks of all seeds are averaged: no training, one experiment a budget, under
+    the first seed."""
 
 
 class Claim(Section):
@@ -87,6 +90,8 @@ class Study(Section):
         if DENSE in self.methods:
             raise ValueError(f"methods: {DENSE!r} is the name of the reference, take another")
         for name, method in self.methods.items():
+            if method.ensemble_of is not None:
+                self._check_ensemble(name, method, method.ensemble_of)
             for axis, chosen in method.only.items():
                 there = list(self.axes.get(axis, ()))
                 if not set(chosen) <= set(there):
@@ -100,6 +105,26 @@ class Study(Section):
                 raise ValueError(f"{name} has no value: give one at least")
         return self
 
+    def _check_ensemble(self, name: str, method: Method, of: str) -> None:
+        if of not in self.methods or self.methods[of].ensemble_of is not None:
+            raise ValueError(
+                f"methods.{name}.ensemble_of: got {of!r}, wanted a method that trains: "
+                f"{', '.join(n for n, m in self.methods.items() if m.ensemble_of is None)}"
+            )
+        if method.seeds is not None or any(not k.startswith("evaluate.") for k in method.settings):
+            raise ValueError(
+                f"methods.{name}: an ensemble trains nothing, so it takes points, only, and "
+                f"settings of evaluate alone"
+            )
+        if len(self.methods[of].seeds or self.seeds) < 2:
+            raise ValueError(f"methods.{name}: {of!r} has one seed, which is no ensemble")
+        budgets = self.methods[of].points or self.points
+        if not set(method.points or self.points) <= set(budgets):
+            raise ValueError(
+                f"methods.{name}.points: got {list(method.points or self.points)}, wanted some of "
+                f"those of {of!r}: {list(budgets)}"
+            )
+
 
 @dataclass(frozen=True)
 class Member:
@@ -111,6 +136,8 @@ class Member:
     seed: int
     settings: tuple[tuple[str, Any], ...]
     """What differs from params.yaml, points and seed included, in the order of their saying."""
+    needs: tuple["Member", ...] = ()
+    """Members whose models join this one's in an ensemble."""
 
     @property
     def label(self) -> str:
@@ -156,7 +183,7 @@ def read_study(path: Path, scale: Scale = "full") -> Study:
 def _method(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return {} if entry is None else entry
-    own = {key: entry[key] for key in ("points", "seeds", "only") if key in entry}
+    own = {key: entry[key] for key in ("points", "seeds", "only", "ensemble_of") if key in entry}
     return own | {"settings": {key: entry[key] for key in entry if key not in own}}
 
 
@@ -180,9 +207,20 @@ def members_of(study: Study) -> list[Member]:
         for name, method in study.methods.items():
             if any(value not in method.only.get(key, (value,)) for key, value in axes):
                 continue
+            trained = study.methods[method.ensemble_of] if method.ensemble_of else method
             for points in method.points or study.points:
-                for seed in method.seeds or study.seeds:
-                    found.append(_member(name, axes, points, seed, study, method.settings))
+                seeds = trained.seeds or study.seeds
+                if method.ensemble_of:
+                    first, *others = (
+                        _member(method.ensemble_of, axes, points, seed, study, trained.settings)
+                        for seed in seeds
+                    )
+                    settings = tuple({**dict(first.settings), **method.settings}.items())
+                    found.append(Member(name, axes, points, seeds[0], settings, tuple(others)))
+                else:
+                    found += [
+                        _member(name, axes, points, seed, study, method.settings) for seed in seeds
+                    ]
     return found
 
 

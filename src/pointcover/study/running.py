@@ -12,12 +12,13 @@ from typing import Any
 from pointcover.experiments import (
     Processes,
     experiment_command,
+    fetch_folder,
     list_experiments,
     read_outputs,
     untracked_in,
 )
 from pointcover.params import Params, read_yaml
-from pointcover.publishing import publish_json, read_json, sha256
+from pointcover.publishing import publish_json, publish_text, read_json, sha256
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
 
@@ -39,6 +40,8 @@ class Job:
     name: str
     data: str
     """Digest of what tiles depend on: those who share it wait for the first to have cut them."""
+    needs: tuple[str, ...] = ()
+    """Names of jobs whose models join this one's in an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,21 @@ def make_jobs(
     """
     code = _state_of_code(root)
     states: dict[str, str] = {}
+    names: dict[tuple[tuple[str, Any], ...], str] = {}
     jobs = []
-    for member, settings in zip(members, params, strict=True):
+    # Those that need others come after them, whose names are then known.
+    for member, settings in sorted(
+        zip(members, params, strict=True), key=lambda m: len(m[0].needs)
+    ):
         said = settings.model_dump(mode="json", exclude={"machine"})
         for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
             states.setdefault(path, _state_of_files(root / path))
             said[f"files of {path}"] = states[path]
         tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
-        name = f"{prefix}-{member.slug}-{_digest([said, code])[:8]}"
-        jobs.append(Job(member, name, _digest(tiles)))
+        needs = tuple(names[other.settings] for other in member.needs)
+        name = f"{prefix}-{member.slug}-{_digest([said, code, *needs])[:8]}"
+        names.setdefault(member.settings, name)
+        jobs.append(Job(member, name, _digest(tiles), needs))
     return jobs
 
 
@@ -103,7 +112,7 @@ def run_jobs(
     for job in jobs:
         record = _kept_record(job, out)
         if record is None and job.name in known:
-            record = _read_record(job, root, known[job.name], out, None)
+            record = _read_record(job, root, known[job.name].commit, out, None)
         if record is None:
             todo.append(job)
         else:
@@ -112,26 +121,40 @@ def run_jobs(
     processes = Processes()
 
     def work(job: Job, place: int) -> Ended:
+        try:
+            return run_one(job, place)
+        except (OSError, ValueError) as error:
+            publish_text(_log_path(job, out), f"{error}\n")
+            return Ended(job, None, _log_path(job, out))
+
+    def run_one(job: Job, place: int) -> Ended:
         variables = dict(extra(job))
         if gpus > 1:
             variables["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
         began = time.monotonic()
         log = _log_path(job, out)
-        command = experiment_command(job.name, dict(job.member.settings), copied)
+        settings = dict(job.member.settings)
+        if job.needs:
+            settings["evaluate.ensemble"] = str(_gather_models(job, root))
+        command = experiment_command(job.name, settings, copied)
         if processes.run(command, root, log, variables):
             return Ended(job, None, log)
-        commit = list_experiments(root)[job.name]
+        commit = list_experiments(root)[job.name].commit
         return Ended(job, _read_record(job, root, commit, out, time.monotonic() - began), log)
 
     places = list(range(at_once))
     cut: set[str] = set()  # data whose tiles are in DVC's cache
+    settled = {job.name for job in jobs} - {job.name for job in todo}
     under_way: dict[Future[Ended], tuple[Job, int]] = {}
     with ThreadPoolExecutor(at_once) as pool:
         try:
             while todo or under_way:
                 for job in list(todo):
                     is_cutting = job.data in {other.data for other, _ in under_way.values()}
-                    if places and (job.data in cut or not is_cutting):
+                    can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
+                        job.needs
+                    )
+                    if places and can_begin:
                         todo.remove(job)
                         place = places.pop(0)
                         under_way[pool.submit(work, job, place)] = (job, place)
@@ -139,9 +162,29 @@ def run_jobs(
                     job, place = under_way.pop(future)
                     places.append(place)
                     cut.add(job.data)
+                    settled.add(job.name)
                     yield future.result()
         finally:
             processes.stop()
+
+
+def _gather_models(job: Job, root: Path) -> Path:
+    """Fetch the other models of an ensemble, each into a folder of its own.
+
+    Raises:
+        FileNotFoundError: one of them was not trained.
+    """
+    known = list_experiments(root)
+    missing = [name for name in job.needs if name not in known]
+    if missing:
+        raise FileNotFoundError(
+            f"the ensemble {job.name} lacks the models of {', '.join(missing)}, which failed: see "
+            f"their logs"
+        )
+    folder = root.absolute() / ".pointcover" / "ensembles" / job.name
+    for name in job.needs:
+        fetch_folder(root, known[name].commit, "models", folder / name)
+    return folder
 
 
 def _log_path(job: Job, out: Path) -> Path:
