@@ -39,7 +39,7 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "cli",
+        "resumption", "self_training", "tallies", "evaluation", "panels", "cli",
     },
 )  # fmt: skip
 
