@@ -30,7 +30,8 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "strong_colours", "metrics", "models", "models.scratch", "models.weights",
+        "augmentation", "strong_colours", "metrics", "boundaries", "calibration", "intervals",
+        "scoring", "tile_confusions", "models", "models.scratch", "models.weights",
         "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
@@ -39,7 +40,8 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "study.running", "study.report", "study.conducting", "cli",
+        "resumption", "self_training", "tallies", "evaluation", "panels", "study.running",
+        "study.report", "study.conducting", "cli",
     },
 )  # fmt: skip
 

@@ -35,8 +35,8 @@ class Method(Section):
     only: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """Values of the axes with which this method is run, where not with all."""
     ensemble_of: str | None = None
-    """A method whose networks of all seeds are averaged: no training, one experiment a budget, under
-    the first seed."""
+    """A method whose networks of all seeds are averaged: no training, and one experiment a budget,
+    under the first seed."""
 
 
 class Claim(Section):
