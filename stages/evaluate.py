@@ -32,6 +32,7 @@ from pointcover.params import EvaluateParams, Params, run_name
 from pointcover.priors import check_priors, correct_logits, count_shares
 from pointcover.processes import entered_whole
 from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
+from pointcover.recording import cost_of, test_metrics_of
 from pointcover.scoring import check_left_out
 from pointcover.tallies import ScoredTiles, Tally, tally_tiles
 from pointcover.tiles import Tile, read_index
@@ -179,7 +180,7 @@ def record(params: Params, result: dict[str, Any], digest: str, others: int) -> 
         )  # fmt: skip
 
     with entered_whole(open_run) as run:
-        run.log_metrics(metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
+        run.log_metrics(test_metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
         run.log_file(ANNOTATION)
         run.log_dict(result, "test.json")
         for name in ("confusion", "classes", "reliability"):
@@ -189,30 +190,6 @@ def record(params: Params, result: dict[str, Any], digest: str, others: int) -> 
                 run.log_file(picture, "panels")
         for table in sorted(TABLES.glob("*.csv")):
             run.log_file(table, "evaluation")
-
-
-def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
-    """Name the scores as MLflow shows them: flat, and few."""
-    shown = ("miou", "accuracy", "mean_f1", "kappa", "fwiou", "ece")
-    interval = result["miou_interval"]
-    return {
-        **{f"test/{key}": result[key] for key in shown},
-        "test/boundary_f1_3px": result["boundary_f1"]["3px"],
-        **{
-            f"test/miou_{end}_over_{unit}": interval[unit][end]
-            for unit in ("tiles", "regions")
-            for end in ("low", "high")
-        },
-        "test/miou_lowest_region": result["regions"]["miou_lowest"],
-        **{f"test/iou/{name}": entry["iou"] for name, entry in result["by_class"].items()},
-        **({"oracle_val/miou": result["oracle_val"]["miou"]} if "oracle_val" in result else {}),
-    }
-
-
-def cost_of(labels: dict[str, Any]) -> dict[str, float | None]:
-    """Name what the training labels cost, and how many of the grown ones are wrong."""
-    shown = ("clicks", "grown_pixels", "labelled_share", "error")
-    return {f"labels/{name}": labels[name] for name in shown}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, TrainParams, describe, run_name
 from pointcover.processes import entered_whole
 from pointcover.publishing import publish_csv, publish_folder, publish_json
+from pointcover.recording import kept_metrics_of
 from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.strong_colours import StrongColours
@@ -197,7 +198,7 @@ def write_outcome(
     publish_json(METRICS, outcome)
     publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])
     draw_curves(FIGURE, rows)
-    run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
+    run.log_metrics(kept_metrics_of(outcome))
     for file in (MODELS / "model.pt", MODELS / "model.json"):
         run.log_file(file, "model")
     run.log_file(FIGURE, "figures")

@@ -19,7 +19,7 @@ LAYERS = (
     # The ground, which knows nothing of the project above it
     {
         "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
-        "processes", "parallel", "experiments",
+        "processes", "parallel", "experiments", "recording",
     },
     # The concepts
     {
@@ -40,8 +40,8 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "tallies", "evaluation", "panels", "study.running",
-        "study.report", "study.conducting", "cli",
+        "resumption", "self_training", "tallies", "evaluation", "panels", "syncing",
+        "study.running", "study.report", "study.conducting", "cli",
     },
 )  # fmt: skip
 
@@ -76,7 +76,7 @@ MACHINE = "machine"
 never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
 would run everything again on every new machine."""
 
-DRAW_ONLY = {"tracking"}
+DRAW_ONLY = {"tracking", "recording"}
 """Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
 They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
 

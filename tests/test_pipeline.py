@@ -172,6 +172,21 @@ def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothi
     clone.run("dvc", "exp", "run", "-S", "points=10", "-S", "seed=1")
 
 
+def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
+    output = clone.run("dvc", "exp", "run", "--temp", "-n", "again", "-S", "points=20")
+    assert ran(output) == [] or "cached" in output
+    assert "again" not in clone.runs()
+    assert "recorded: again" in clone.run("pointcover", "sync")
+    again, first = clone.runs()["again"], clone.runs()["twenty"]
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["pointcover.training"] == "from cache"
+    assert again.data.params.items() <= first.data.params.items()
+    assert again.data.params["points"] == "20"
+    shared = {k: v for k, v in first.data.metrics.items() if k.startswith(("test/", "labels/"))}
+    assert {k: v for k, v in again.data.metrics.items() if not k.startswith("kept/")} == shared
+    assert "nothing was missing" in clone.run("pointcover", "sync")
+
+
 def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
     output = clone.run("dvc", "exp", "run", "-n", "more", "-S", "evaluate.batch_size=2")
     assert ran(output) == ["evaluate"]

@@ -52,11 +52,13 @@ METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
 """Variables of the environment by which a study tells its experiments' stages whose they are."""
 METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
-_EXP_NAME_TAG: Final = "dvc.exp_name"
+EXPERIMENT_TAG: Final = "dvc.exp_name"
+BASELINE_TAG: Final = "dvc.baseline_rev"
 _HOST_TAG: Final = "pointcover.host"
 _PID_TAG: Final = "pointcover.pid"
 _STARTED_TAG: Final = "pointcover.process_started"
 
+_MOST_RUNS: Final = 50_000  # that MLflow gives at once
 _LOCK_TIMEOUT_S: Final = 120
 _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -289,7 +291,7 @@ def resume_training_run(
             )
             origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
             return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
-        own = [run for run in found if run.data.tags.get(_EXP_NAME_TAG) == exp_name]
+        own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
         trained = (own or found)[0]
         if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
@@ -307,6 +309,18 @@ def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) ->
     """
     with _opened_store(root, experiment) as store:
         return bool(store.search(f"tags.`{tag}` = '{value}'"))
+
+
+def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
+    """Give the names of the DVC experiments that have a run.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        runs = store.search(f"tags.`{EXPERIMENT_TAG}` != ''")
+    return frozenset(run.data.tags[EXPERIMENT_TAG] for run in runs)
 
 
 class _Store(NamedTuple):
@@ -333,7 +347,11 @@ class _Store(NamedTuple):
 
     def search(self, condition: str) -> "list[MlflowRun]":
         newest_first = ["attributes.start_time DESC"]
-        return list(self.client.search_runs([self.experiment_id], condition, order_by=newest_first))
+        return list(
+            self.client.search_runs(
+                [self.experiment_id], condition, max_results=_MOST_RUNS, order_by=newest_first
+            )
+        )
 
 
 @contextlib.contextmanager
@@ -478,8 +496,8 @@ def _is_alive(pid: int, started_s: float) -> bool:
 def _membership_tags() -> dict[str, str]:
     """Say which DVC experiment this process belongs to, and which member of which study."""
     names = {
-        _EXP_NAME_TAG: "DVC_EXP_NAME",
-        "dvc.baseline_rev": "DVC_EXP_BASELINE_REV",
+        EXPERIMENT_TAG: "DVC_EXP_NAME",
+        BASELINE_TAG: "DVC_EXP_BASELINE_REV",
         STUDY_TAG: STUDY_VARIABLE,
         METHOD_TAG: METHOD_VARIABLE,
     }

@@ -18,6 +18,7 @@ from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, make_jobs, run_jobs
 from pointcover.study.summary import Summary, score, summarise
+from pointcover.syncing import sync
 
 RESULTS = "results.csv"
 LOG_LINES = 6
@@ -116,6 +117,7 @@ def conduct(
             summary = summarise(study, conducted.records)
             write_report(out, summary, command_of(path, scale), conducted.warnings(study))
     if conducted.records:
+        sync(root, {record.experiment for record in conducted.records})
         _record(root, prefix, out, summary)
     return conducted
 
