@@ -5,6 +5,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 # isort: split
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,13 @@ from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
 from pointcover.params import EvaluateParams, Params, run_name
 from pointcover.priors import check_priors, correct_logits, count_shares
 from pointcover.processes import entered_whole
-from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
+from pointcover.publishing import (
+    digest_values,
+    publish_csv,
+    publish_folder,
+    publish_json,
+    read_json,
+)
 from pointcover.recording import cost_of, test_metrics_of
 from pointcover.scoring import check_left_out
 from pointcover.tallies import ScoredTiles, Tally, tally_tiles
@@ -107,7 +114,8 @@ def evaluate(params: Params) -> None:
     publish_json(METRICS, result)
     rows = confusion_rows(test.confusions.sum(axis=0), classes.names)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows)
-    record(params, result, digest, others=len(others))
+    split = digest_values([[asdict(tile) for tile in tiles], protocol])
+    record(params, result, digest, len(others), split)
     logger.info(
         "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
         result["scored_on"],
@@ -169,7 +177,7 @@ def correction_of(
     return partial(correct_logits, priors=priors, label_shares=shares, tau=settings.prior_strength)
 
 
-def record(params: Params, result: dict[str, Any], digest: str, others: int) -> None:
+def record(params: Params, result: dict[str, Any], digest: str, others: int, split: str) -> None:
     """Record scores, figures and tables in the MLflow run that trained the model."""
 
     def open_run() -> tracking.Run:
@@ -190,6 +198,10 @@ def record(params: Params, result: dict[str, Any], digest: str, others: int) -> 
                 run.log_file(picture, "panels")
         for table in sorted(TABLES.glob("*.csv")):
             run.log_file(table, "evaluation")
+        name = Path(params.dataset).stem
+        run.log_dataset(name, split, TILES.as_posix(), "evaluation")
+        if not others and result["miou"] is not None:
+            run.register_champion(name, result["miou"], split)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from pointcover.processes import uninterrupted
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
+    from mlflow.entities.model_registry import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ MODEL_TAG: Final = "pointcover.model_sha256"
 
 EVALUATED_TAG: Final = "pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
+CHAMPION: Final = "champion"
+"""Alias of the registered model with the best test mIoU on its split."""
+SCORE_TAG: Final = "pointcover.test_miou"
+SPLIT_TAG: Final = "pointcover.split"
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
@@ -58,6 +63,7 @@ _HOST_TAG: Final = "pointcover.host"
 _PID_TAG: Final = "pointcover.pid"
 _STARTED_TAG: Final = "pointcover.process_started"
 
+_DIGEST_DIGITS: Final = 36  # that MLflow's database has room for
 _MOST_RUNS: Final = 50_000  # that MLflow gives at once
 _LOCK_TIMEOUT_S: Final = 120
 _MLFLOW_SETTINGS: Final = {
@@ -194,6 +200,52 @@ class Run:
             self._client.log_batch(
                 self.id, tags=[RunTag(key, value) for key, value in tags.items()]
             )
+
+    def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
+        """Record what data the run used.
+
+        Args:
+            name: the dataset card's.
+            digest: of the data, in hexadecimal digits; MLflow shows the first eight.
+            source: where the files come from.
+            role: `training` or `evaluation`.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
+        with _whole_call(self._uri):
+            self._client.log_inputs(
+                self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
+            )
+
+    def register_champion(self, name: str, score: float, split: str) -> bool:
+        """Register this run's model under the alias `champion`, if it beats the last one.
+
+        A champion that was scored on another split stays: the scores say nothing of each other.
+
+        Args:
+            name: of the registered model: the dataset's.
+            score: test mIoU.
+            split: digest of what it was scored on.
+
+        Returns:
+            Whether this run's model is the champion now.
+        """
+        with _whole_call(self._uri):
+            last = _champion(self._client, name)
+            if last is not None and last.tags[SPLIT_TAG] != split:
+                logger.warning(
+                    "the champion of %r was scored on another split, so it stays: to begin anew, "
+                    "take the alias %r from version %s in MLflow", name, CHAMPION, last.version,
+                )  # fmt: skip
+                return False
+            if last is not None and float(last.tags[SCORE_TAG]) >= score:
+                return False
+            source = f"{self._client.get_run(self.id).info.artifact_uri}/model"
+            tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
+            made = self._client.create_model_version(name, source, self.id, tags=tags)
+            self._client.set_registered_model_alias(name, CHAMPION, made.version)
+        return True
 
     def __enter__(self) -> Self:
         """Hand out the run, which is RUNNING already."""
@@ -452,6 +504,24 @@ def _experiment_id(client: "MlflowClient", name: str, files: str | None) -> str:
             f"project was moved, put a link there, or move mlflow.db away to begin a new store"
         )
     return found.experiment_id
+
+
+def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """Find the champion among a registered model's versions, and make the model where missing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
 
 
 def _end_orphans(client: "MlflowClient") -> None:

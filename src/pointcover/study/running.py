@@ -1,7 +1,5 @@
 """Run a study's experiments: side by side, each once, going on where it stopped."""
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -18,7 +16,7 @@ from pointcover.experiments import (
     untracked_in,
 )
 from pointcover.params import Params, read_yaml
-from pointcover.publishing import publish_json, publish_text, read_json, sha256
+from pointcover.publishing import digest_values, publish_json, publish_text, read_json, sha256
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
 
@@ -83,9 +81,9 @@ def make_jobs(
             said[f"files of {path}"] = states[path]
         tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
         needs = tuple(names[other.settings] for other in member.needs)
-        name = f"{prefix}-{member.slug}-{_digest([said, code, *needs])[:8]}"
+        name = f"{prefix}-{member.slug}-{digest_values([said, code, *needs])[:8]}"
         names.setdefault(member.settings, name)
-        jobs.append(Job(member, name, _digest(tiles), needs))
+        jobs.append(Job(member, name, digest_values(tiles), needs))
     return jobs
 
 
@@ -227,7 +225,7 @@ def _state_of_code(root: Path) -> str:
         for file in ([root / dep] if (root / dep).is_file() else (root / dep).rglob("*"))
         if file.is_file() and file.suffix != ".pyc"
     )
-    return _digest(
+    return digest_values(
         [[str(file.relative_to(root)), sha256(file)] for file in [root / "dvc.yaml", *files]]
     )
 
@@ -239,9 +237,4 @@ def _state_of_files(path: Path) -> str:
     """
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     states = [(str(file), file.stat()) for file in files if file.is_file()]
-    return _digest([[name, state.st_size, state.st_mtime_ns] for name, state in states])
-
-
-def _digest(values: Any) -> str:
-    text = json.dumps(values, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return digest_values([[name, state.st_size, state.st_mtime_ns] for name, state in states])
