@@ -34,11 +34,13 @@ LAYERS = (
         "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
+        "vectors.polygons", "windows", "orthophotos",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "cli",
+        "resumption", "self_training", "cli", "models.references", "streaming", "map_journal",
+        "map_files", "mapping",
     },
 )  # fmt: skip
 
@@ -56,10 +58,16 @@ DOORS = {
     "safetensors": {"models.weights"},
     "pydantic": {"params", "datasets.card"},
     "yaml": {"params"},
-    "geopandas": {"vectors.reading", "vectors.writing"},
+    "geopandas": {"vectors.polygons", "vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
-    "pyproj": {"vectors.features", "vectors.reading", "vectors.writing"},
-    "shapely": {"vectors.features", "vectors.placing", "vectors.reading", "vectors.writing"},
+    "pyproj": {"vectors.features", "vectors.polygons", "vectors.reading", "vectors.writing"},
+    "shapely": {
+        "vectors.features",
+        "vectors.placing",
+        "vectors.polygons",
+        "vectors.reading",
+        "vectors.writing",
+    },
     "typer": {"cli"},
     "joblib": {"parallel"},
     "dask": {"parallel"},
