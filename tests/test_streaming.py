@@ -11,6 +11,7 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.streaming import LayerChoice, describe_scores, plan_windows, stream_strips
 
 CPU = torch.device("cpu")
+TWO = LayerChoice()
 
 
 class Picture:
@@ -31,7 +32,7 @@ def identity(images):
     return nn.functional.one_hot(images[:, 0].long(), 5).movedim(-1, 1).float()
 
 
-def stream(picture, plan, score, layers=LayerChoice(), batch_size=3, first=0, classes=5):
+def stream(picture, plan, score, layers=TWO, batch_size=3, first=0, classes=5):
     return dict(
         stream_strips(
             picture, plan, score, classes, layers, batch_size=batch_size, device=CPU, first=first

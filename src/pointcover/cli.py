@@ -3,12 +3,29 @@
 Only typer is imported here, each command imports what it needs: `pointcover --help` does not wait.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Device(StrEnum):
+    """Where a network runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """What a network computes in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 @app.callback()
@@ -117,8 +134,10 @@ def predict(
                      "keeping their centres."),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 4,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
+    ] = Precision.AUTO,
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> None:  # fmt: skip
     """Map whole orthophotos: classes, confidence, areas, and a picture, for each into OUT.
