@@ -166,7 +166,7 @@ def predict(
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
         settings = MapSettings(
-            window_px=window_px or round_up(models[0].tile_set.size_px), overlap=overlap,
+            window_px=window_px or max(64, round_up(models[0].tile_set.size_px)), overlap=overlap,
             blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip

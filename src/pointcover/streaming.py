@@ -25,8 +25,8 @@ Score = Callable[[Tensor], Tensor]
 32, on the device of the images."""
 
 Rows = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
-"""A row of windows: its number, its image (bands, size, W') and where that has data (size, W'). W'
-is the raster's width, or that of a window where the raster is narrower."""
+"""A row of windows: its number, its image (bands, size, reach) and where that has data (size,
+reach), as far as its windows reach."""
 
 Strip = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """A strip's number, its layers (layers, rows, W) and where the image has data (rows, W)."""
@@ -137,13 +137,13 @@ def _rows_of_windows(source: Source, plan: Plan, first: int) -> Iterator[Rows]:
         keep = max(0, axis.starts[row] - top)
         if row >= first:
             image, valid, top = image[:, keep:], valid[keep:], top + keep
-            yield row, *_extend(image, valid, axis.size, plan.columns.size)
+            yield row, *_extend(image, valid, axis.size, plan.columns.reach)
 
 
 def _extend(
     image: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Mirror a raster at its edges where it is smaller than a window; what is added is no data."""
+    """Mirror a raster at its edges where windows reach beyond it; what is added is no data."""
     missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
     if missing == (0, 0):
         return image, valid
@@ -208,7 +208,7 @@ def _blended(
     weights = torch.from_numpy(np.outer(down.weights, across.weights))
     total_down, total_across = (torch.from_numpy(axis.total_weights()) for axis in (down, across))
     # Weighted sums from the first row of these windows down to their last.
-    sums = torch.zeros(classes, down.size, max(across.length, across.size))
+    sums = torch.zeros(classes, down.size, across.reach)
     for rows in rows_of_windows:
         number, _, valid = rows
         start = down.starts[number]
