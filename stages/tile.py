@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pointcover.cutting import EIGHT_BIT, Cutting, cut_orthophoto
+from pointcover.cutting import Cutting, cut_orthophoto
 from pointcover.datasets.card import SPLITS, shorten
 from pointcover.datasets.inventory import read_inventory
 from pointcover.parallel import map_in_order
 from pointcover.params import Params
 from pointcover.publishing import publish_folder, publish_json
+from pointcover.raster import EIGHT_BIT
 from pointcover.splits import check_tile_size, read_tile_lists, split_regions
 from pointcover.tiles import Tile, TileSet, write_index, write_tile_set
 

@@ -36,12 +36,14 @@ LAYERS = (
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
         "study.plan", "study.records", "study.statistics", "study.summary", "study.charts",
+        "vectors.polygons", "windows", "orthophotos",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
         "resumption", "self_training", "tallies", "evaluation", "panels", "syncing",
-        "study.running", "study.report", "study.conducting", "cli",
+        "study.running", "study.report", "study.conducting", "cli", "models.references",
+        "streaming", "map_journal", "map_files", "mapping",
     },
 )  # fmt: skip
 
@@ -61,10 +63,16 @@ DOORS = {
     "yaml": {"params", "study.report"},
     "dvc": {"experiments"},
     "jinja2": {"study.report"},
-    "geopandas": {"vectors.reading", "vectors.writing"},
+    "geopandas": {"vectors.polygons", "vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
-    "pyproj": {"vectors.features", "vectors.reading", "vectors.writing"},
-    "shapely": {"vectors.features", "vectors.placing", "vectors.reading", "vectors.writing"},
+    "pyproj": {"vectors.features", "vectors.polygons", "vectors.reading", "vectors.writing"},
+    "shapely": {
+        "vectors.features",
+        "vectors.placing",
+        "vectors.polygons",
+        "vectors.reading",
+        "vectors.writing",
+    },
     "typer": {"cli"},
     "joblib": {"parallel"},
     "dask": {"parallel"},

@@ -690,3 +690,76 @@ def test_a_run_names_the_data_that_it_used(root):
     assert used.dataset.name == "valley"
     assert used.dataset.digest == ("ab" * 32)[:36]
     assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
+
+
+# Models out of the store --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(root, tmp_path):
+    """A run that has a model among its artifacts, and the model's folder."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("model.pt", "model.json"):
+        (made / name).write_text(name)
+    with start_run(root, "training") as run:
+        for path in sorted(made.iterdir()):
+            run.log_file(path, tracking.MODEL_FOLDER)
+    return run.id, made
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+@pytest.mark.parametrize("prefix", ["", "runs:/"])
+def test_the_model_of_a_run_is_fetched_by_its_id(root, trained, target, prefix):
+    run_id, made = trained
+    found = tracking.fetch_model(root, f"{prefix}{run_id}", target)
+    assert {path.name: path.read_text() for path in found.iterdir()} == {
+        path.name: path.read_text() for path in made.iterdir()
+    }
+
+
+@pytest.mark.parametrize("source", ["runs:/{run}/model", "{folder}"])
+@pytest.mark.parametrize("reference", ["models:/land cover@champion", "models:/land cover/1"])
+def test_a_registered_model_is_fetched_by_alias_and_version(
+    root, trained, target, source, reference
+):
+    run_id, made = trained
+    client = MlflowClient(tracking_uri(root))
+    client.create_registered_model("land cover")
+    where = source.format(run=run_id, folder=made.as_uri())
+    version = client.create_model_version("land cover", where, run_id=run_id)
+    client.set_registered_model_alias("land cover", "champion", version.version)
+    assert (tracking.fetch_model(root, reference, target) / "model.pt").read_text() == "model.pt"
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("runs:/" + "0" * 32, "MLflow has no runs:/0000"),
+        ("models:/nobody@champion", "MLflow has no models:/nobody@champion"),
+        ("models:/nobody/3", "MLflow has no models:/nobody/3"),
+        ("models:/nobody", "names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"),
+    ],
+)
+def test_a_model_that_the_store_does_not_have_is_one_line(root, target, reference, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        tracking.fetch_model(root, reference, target)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_model_is_refused(root, target):
+    with start_run(root, "killed early") as run:
+        pass
+    with pytest.raises(ValueError, match="name a run whose training ended"):
+        tracking.fetch_model(root, run.id, target)
+
+
+def test_where_there_is_no_store_none_is_made(bare_root, target):
+    with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
+        tracking.fetch_model(bare_root, "runs:/" + "0" * 32, target)
+    assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]

@@ -3,12 +3,29 @@
 Only typer is imported here, each command imports what it needs: `pointcover --help` does not wait.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+class Device(StrEnum):
+    """Where a network runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """What a network computes in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 @app.callback()
@@ -110,3 +127,131 @@ def sync() -> None:
         if unreadable:
             reasons = "\n".join(f"  - {name}: {reason}" for name, reason in unreadable.items())
             raise ValueError(f"{len(unreadable)} experiments could not be recorded:\n{reasons}")
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
+            "model (models:/NAME@champion)."
+        ),
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for the maps.")],
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further model; the probabilities of all are averaged. May be said "
+                     "more than once."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average eight turned and flipped views of each window.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
+    ] = False,
+    entropy: Annotated[bool, typer.Option("--entropy", help="Write the entropy, too.")] = False,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Write the areas as polygons, too.")
+    ] = False,
+    min_area_m2: Annotated[
+        float | None,
+        typer.Option(min=0, help="The smallest polygon; what is smaller goes to its largest "
+                     "neighbour. By default 50 pixels."),
+    ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option("--resample", help="Bring images of another GSD to that of training; their "
+                     "maps have it, too."),
+    ] = False,
+    gsd_m: Annotated[
+        float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Which bands of the images the model's are, such as 3,2,1. By default "
+                     "as in training."),
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option(help="Which values of the images are black and white, such as 0,2047. By "
+                     "default as in training."),
+    ] = None,
+    window_px: Annotated[
+        int | None,
+        typer.Option(help="Height and width of what the network sees at a time. By default that "
+                     "of a tile in training."),
+    ] = None,
+    overlap: Annotated[
+        float, typer.Option(help="Share of a window that it has in common with the next.")
+    ] = 0.25,
+    blend: Annotated[
+        bool,
+        typer.Option("--blend", help="Average probabilities where windows overlap, instead of "
+                     "keeping their centres."),
+    ] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 4,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
+    ] = Precision.AUTO,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:  # fmt: skip
+    """Map whole orthophotos: classes, confidence, areas, and a picture, for each into OUT.
+
+    A run that is cut off goes on where it was when it is started again.
+    """
+    from pointcover.stage import one_message  # first: says which package is missing
+
+    # isort: split
+    with one_message("pointcover predict"):
+        from tqdm import tqdm
+
+        from pointcover.devices import be_deterministic, make_fabric
+        from pointcover.mapping import Mapper, MapSettings
+        from pointcover.models.references import load_models
+        from pointcover.orthophotos import ReadingSettings, parse_bands, parse_range
+        from pointcover.streaming import LayerChoice
+        from pointcover.tracking import project_root
+        from pointcover.windows import round_up
+
+        reading = ReadingSettings(
+            parse_bands(bands) if bands else None,
+            parse_range(value_range) if value_range else None, gsd_m, resample,
+        )  # fmt: skip
+        fabric = make_fabric(device, precision)
+        be_deterministic()
+        models = load_models([model, *(also or [])], project_root())
+        settings = MapSettings(
+            window_px=window_px or max(64, round_up(models[0].tile_set.size_px)), overlap=overlap,
+            blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
+            polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
+        )  # fmt: skip
+        mapper = Mapper(fabric, models, settings, reading)
+        tasks = mapper.prepare(images, out, replace=force)
+        for remark in (remark for task in tasks for remark in task.orthophoto.remarks):
+            typer.echo(f"note: {remark}", err=True)
+        todo = [task for task in tasks if not task.is_done]
+        for task in tasks:
+            if task.is_done:
+                typer.echo(f"{task.path('_classes.tif')} is there already", err=True)
+        with tqdm(
+            desc="mapping", total=sum(task.megapixels for task in todo), unit="MPix", leave=False,
+            disable=None, bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MPix "
+            "[{elapsed}<{remaining}, {rate_fmt}]",
+        ) as bar:  # fmt: skip
+
+            def progress(megapixels: float, was_done: bool) -> None:
+                """Move the bar; what an earlier attempt did says nothing of this one's speed."""
+                if was_done and not bar.disable:
+                    bar.initial += megapixels
+                bar.update(megapixels)
+
+            for task in todo:
+                areas = mapper.make(task, progress)
+                shares = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
+                bar.clear()
+                typer.echo(f"{task.path('_classes.tif')}: {shares}", err=True)

@@ -1,12 +1,11 @@
 """Cutting: orthophotos and their masks rewritten as GeoTIFFs of blocks, one block a tile."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,9 @@ from pointcover.labels import (
     ids_from_colours,
     ids_from_values,
 )
+from pointcover.parallel import one_ahead
 from pointcover.raster import (
+    EIGHT_BIT,
     BlockWriter,
     RasterInfo,
     RasterReader,
@@ -34,12 +35,8 @@ from pointcover.raster import (
 )
 from pointcover.tiles import Tile, raster_path
 
-ItemT = TypeVar("ItemT")
 Block = tuple[Window, Image, Mask, npt.NDArray[np.bool_]]
 """A tile as it is read: window on the tiles' grid, image, dense mask, where there is data."""
-
-EIGHT_BIT: Final = (0.0, 255.0)
-"""The value range of images that need no scaling."""
 
 
 @dataclass
@@ -295,18 +292,9 @@ def _blocks(
     While the tiles of one row are written, a thread reads, decodes and cuts the next row.
     """
     rows = _rows(image_reader, mask_reader, card, grid, size_px, downsample)
-    with closing(_one_ahead(rows)) as read:
+    with closing(one_ahead(rows)) as read:
         for row in read:
             yield from row
-
-
-def _one_ahead(items: Iterator[ItemT]) -> Generator[ItemT, None, None]:
-    """Give items in their order, while a thread makes the next one."""
-    with ThreadPoolExecutor(1) as thread:
-        pending = thread.submit(next, items, None)
-        while (item := pending.result()) is not None:
-            pending = thread.submit(next, items, None)
-            yield item
 
 
 def _rows(
@@ -317,7 +305,7 @@ def _rows(
     for top in range(0, grid.height, size_px):
         height = min(size_px, grid.height - top)
         strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
-        image, valid = _read_image(image_reader, strip, card)
+        image, valid = image_reader.read_scaled(strip, card.bands, card.value_range or EIGHT_BIT)
         mask = (
             _read_mask(mask_reader, strip, card) if mask_reader
             else np.full(valid.shape, IGNORE_INDEX, np.uint8)
@@ -336,23 +324,6 @@ def _rows(
             tile = np.ascontiguousarray(image[:, :, columns])
             row.append((window, tile, np.ascontiguousarray(mask[:, columns]), valid[:, columns]))
         yield row
-
-
-def _read_image(
-    reader: RasterReader, window: Window, card: DatasetCard
-) -> tuple[Image, npt.NDArray[np.bool_]]:
-    """Read bands in the card's order as uint8, 0 where there is no data, and where there is."""
-    values = reader.read(window, card.bands)
-    valid = reader.read_valid(window)
-    if np.issubdtype(values.dtype, np.floating):
-        valid = valid & np.isfinite(values).all(axis=0)
-    low, high = card.value_range or EIGHT_BIT
-    if values.dtype != np.uint8 or (low, high) != EIGHT_BIT:
-        scaled = (np.nan_to_num(values.astype(np.float32)) - low) * (255 / (high - low))
-        values = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
-    if not valid.all():
-        values[:, ~valid] = 0
-    return values, valid
 
 
 def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:

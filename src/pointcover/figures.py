@@ -60,13 +60,21 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
 
 
 def draw_panel(
-    path: Path, title: str, views: Sequence[tuple[str, Rgb | Shares]], classes: ClassTable
-) -> None:
-    """Write a PNG with views of one tile side by side and a legend of the class names.
+    path: Path, title: str, views: Sequence[tuple[str, Rgb | Shares]], classes: ClassTable, *,
+    view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES), without: str = "unlabelled",
+) -> None:  # fmt: skip
+    """Write a PNG with views of one tile or map side by side and a legend of the class names.
 
-    A view of shares comes with its scale.
+    Args:
+        path: where to.
+        title: stands above.
+        views: names and pictures; one of shares comes with its scale.
+        classes: names and colours.
+        view_inches: height and width of a view.
+        without: what the legend calls a pixel of no class.
     """
-    figure = Figure(figsize=(VIEW_INCHES * len(views), VIEW_INCHES + 0.9), layout="constrained")
+    height, width = view_inches
+    figure = Figure(figsize=(width * len(views), height + 0.9), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for axes, (name, view) in zip(
         np.atleast_1d(figure.subplots(1, len(views))), views, strict=True
@@ -85,7 +93,7 @@ def draw_panel(
     ]
     grey = UNLABELLED_GREY / 255
     patches.append(
-        Patch(facecolor=(grey, grey, grey), edgecolor="black", linewidth=0.4, label="unlabelled")
+        Patch(facecolor=(grey, grey, grey), edgecolor="black", linewidth=0.4, label=without)
     )
     figure.legend(
         handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=8,

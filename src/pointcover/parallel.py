@@ -9,6 +9,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +65,15 @@ def map_in_order(
                 f"({workers}), or give the cluster's workers more. "
                 f"({' '.join(str(error).split())[:200]})"
             ) from None
+
+
+def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Give items in their order, while a thread makes the next one."""
+    with ThreadPoolExecutor(1) as thread:
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
+            yield item
 
 
 def _by_processes(

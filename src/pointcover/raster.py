@@ -10,18 +10,21 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
+import rasterio.shutil
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.features import rasterize
+from rasterio.features import rasterize, shapes, sieve
 from rasterio.transform import Affine, from_origin
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as project
 from rasterio.windows import Window as Window  # the rest of the project gets it here
 
@@ -50,6 +53,14 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 # and writes each block once and needs none of them again; fresh memory for them cost a quarter of
 # its time. This much still holds a row of tiles of a striped orthophoto 40 000 px wide.
 os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it when it first keeps a block
+
+EIGHT_BIT: Final = (0.0, 255.0)
+"""The value range of images that need no scaling."""
+
+COG_BLOCK_PX: Final = 512
+
+SIEVE_STEP: Final = 4
+"""By what factor the least size of an area grows from pass to pass."""
 
 ZSTD_LEVEL: Final = 1
 GRID_TOLERANCE_PX: Final = 0.01
@@ -80,6 +91,14 @@ class RasterInfo:
         return float(abs(self.transform.e) * metres_per_unit)
 
     @property
+    def pixel_m2(self) -> float | None:
+        """Area of a pixel in the plane of the CRS, or None where the CRS has no plane."""
+        if self.crs is None or not self.crs.is_projected:
+            return None
+        _, metres_per_unit = self.crs.linear_units_factor
+        return float(abs(self.transform.determinant) * metres_per_unit**2)
+
+    @property
     def is_georeferenced(self) -> bool:
         """Say whether the transform is more than "one unit a pixel"."""
         return bool(self.transform != Affine.identity())
@@ -100,7 +119,7 @@ class RasterReader:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the handle behind."""
-        return {"path": self.path, "_dataset": None, "_opened_by": -1}
+        return self.__dict__ | {"_dataset": None, "_opened_by": -1}
 
     def close(self) -> None:
         """Close the file, if this process has it open."""
@@ -117,9 +136,12 @@ class RasterReader:
             ValueError: it is empty, or none of the formats in SIGNATURES.
         """
         if self._dataset is None or self._opened_by != os.getpid():
-            self._dataset = _open(self.path)
+            self._dataset = self._open()
             self._opened_by = os.getpid()
         return self._dataset
+
+    def _open(self) -> Any:
+        return _open(self.path)
 
     def info(self) -> RasterInfo:
         """Describe the raster."""
@@ -134,6 +156,11 @@ class RasterReader:
             transform=dataset.transform,
             has_palette=dataset.colorinterp[0] == ColorInterp.palette,
         )
+
+    def alpha_bands(self) -> tuple[int, ...]:
+        """Give the numbers of the bands that the file calls alpha."""
+        kinds = zip(self.dataset.indexes, self.dataset.colorinterp, strict=True)
+        return tuple(band for band, kind in kinds if kind == ColorInterp.alpha)
 
     def read(
         self, window: Window, bands: Sequence[int] | None = None, fill: int = 0
@@ -164,6 +191,67 @@ class RasterReader:
             raise ValueError(_damaged(self.path, inside, error)) from None
         return pad(values, int(window.height), int(window.width), fill)
 
+    def read_scaled(
+        self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read a window as tiles hold it, and where it has data.
+
+        Args:
+            window: inside the raster.
+            bands: band numbers from 1 in the order wanted.
+            value_range: which values become 0 and 255.
+
+        Returns:
+            (bands, H, W) uint8, 0 where there is no data, and (H, W) bool.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        values = self.read(window, bands)
+        valid = self.read_valid(window)
+        if np.issubdtype(values.dtype, np.floating):
+            valid = valid & np.isfinite(values).all(axis=0)
+        low, high = value_range
+        if values.dtype != np.uint8 or (low, high) != EIGHT_BIT:
+            image = np.empty(values.shape, np.uint8)
+            for raw, band in zip(values, image, strict=True):  # one at a time: floats are large
+                scaled = (np.nan_to_num(raw.astype(np.float32)) - low) * (255 / (high - low))
+                band[:] = np.rint(np.clip(scaled, 0, 255))
+        else:
+            image = values
+        if not valid.all():
+            image[:, ~valid] = 0
+        return image, valid
+
+    def check_whole(self) -> None:
+        """Check that a file was not cut short, before hours of work on it.
+
+        A TIFF is asked where its blocks lie, which takes no time; other formats are read.
+
+        Raises:
+            ValueError: it is cut short, or cannot be read.
+        """
+        dataset = self.dataset
+        if dataset.driver != "GTiff":
+            for top in range(0, dataset.height, 512):
+                self.read(Window(0, top, dataset.width, min(512, dataset.height - top)), [1])
+            return
+        size = self.path.stat().st_size
+        height, width = dataset.block_shapes[0]
+        for band in dataset.indexes:
+            for row in range(math.ceil(dataset.height / height)):
+                for col in range(math.ceil(dataset.width / width)):
+                    end = sum(
+                        int(dataset.get_tag_item(f"{what}_{col}_{row}", "TIFF", bidx=band) or 0)
+                        for what in ("BLOCK_OFFSET", "BLOCK_SIZE")
+                    )
+                    if end > size:
+                        raise ValueError(
+                            f"{self.path} is cut short: it has {size} bytes, but its block at row "
+                            f"{row * height}, column {col * width} ends at byte {end}. Copy it "
+                            f"again"
+                        )
+
     def read_rgb(self, window: Window) -> npt.NDArray[np.uint8]:
         """Read a window as red, green, blue: (3, H, W) uint8; palette images are converted.
 
@@ -192,6 +280,45 @@ class RasterReader:
             return np.asarray(self.dataset.dataset_mask(window=window)) > 0
         except RasterioError as error:
             raise ValueError(_damaged(self.path, window, error)) from None
+
+
+class ResampledReader(RasterReader):
+    """Reads a raster as if it had another size, over the same extent."""
+
+    def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
+        """Say what size the raster is to have.
+
+        Args:
+            path: of the raster; nothing is opened yet.
+            height: in pixels.
+            width: in pixels.
+            averaged: what becomes smaller is averaged and what becomes larger is interpolated;
+                otherwise each pixel is the nearest one.
+        """
+        super().__init__(path)
+        self._height, self._width, self._averaged = height, width, averaged
+        self._crs: CRS | None = None
+
+    def _open(self) -> Any:
+        source = _open(self.path)
+        self._crs = source.crs or None
+        scale = Affine.scale(source.width / self._width, source.height / self._height)
+        how = Resampling.nearest
+        if self._averaged:
+            shrinks = self._height * self._width < source.height * source.width
+            how = Resampling.average if shrinks else Resampling.bilinear
+        flags = source.mask_flag_enums[0]
+        has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        plane = source.crs or CRS.from_epsg(3857)  # GDAL wants one; nothing is reprojected
+        return WarpedVRT(
+            source, src_crs=plane, crs=plane, src_transform=source.transform,
+            transform=source.transform * scale, height=self._height, width=self._width,
+            resampling=how, add_alpha=has_own_mask,
+        )  # fmt: skip
+
+    def info(self) -> RasterInfo:
+        """Describe the raster as it is read."""
+        return replace(super().info(), crs=self._crs)
 
 
 def _open(path: Path) -> Any:
@@ -317,6 +444,56 @@ def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) ->
     return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
 
+WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
+"""Half axes of the Earth's ellipsoid."""
+
+PLANE_TOLERANCE: Final = 0.01
+"""By what share the plane of a CRS may stretch areas and still stand for the ground: UTM stays
+below 0.2 % in its zone, web maps (EPSG:3857) show fields at 52° north 2.6 times as large."""
+
+
+def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    """Give the area on the ground of a pixel in each of some rows.
+
+    In the plane of the CRS where that stands for the ground, else on the ellipsoid at the middle
+    of each row (exact for geographic CRSs and web maps, whose scale hangs on the row alone).
+
+    Args:
+        grid: of the raster.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) m², or None where there is no CRS or it is not on the Earth.
+    """
+    if grid.crs is None:
+        return None
+    if grid.pixel_m2 is not None:
+        middle = _on_ellipsoid_m2(grid, np.array([grid.height // 2]))
+        if middle is None or abs(grid.pixel_m2 / middle[0] - 1) <= PLANE_TOLERANCE:
+            return np.full(len(rows), grid.pixel_m2)
+    return _on_ellipsoid_m2(grid, rows)
+
+
+def _on_ellipsoid_m2(
+    grid: RasterInfo, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64] | None:
+    """Give the area of pixels in the middle of rows, by the ellipsoid's two radii of curvature."""
+    col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
+    corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
+    places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
+    degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
+    if not np.isfinite(degrees).all():
+        return None
+    along_row, along_col = degrees[1] - degrees[0], degrees[3] - degrees[2]
+    latitude = degrees[..., 1].mean(axis=0)
+    a, b = WGS84_M
+    squared = 1 - b**2 / a**2
+    bent = 1 - squared * np.sin(latitude) ** 2
+    north_m, east_m = a * (1 - squared) / bent**1.5, a * np.cos(latitude) / np.sqrt(bent)
+    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
+    return np.asarray(np.abs(turned) * north_m * east_m, np.float64)
+
+
 def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
     """Average blocks of factor × factor px: (bands, H, W) uint8 → (bands, H // factor, …)."""
     if factor == 1:
@@ -368,6 +545,49 @@ def burn(
         place = Affine.translation(window.col_off, window.row_off)
         rasterize(pairs, out=onto, transform=place, all_touched=all_touched)
     return onto
+
+
+def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Give the outlines of areas of one value, after small ones went to their largest neighbour.
+
+    Areas are connected by pixels' sides. Three bytes a pixel are kept in files in `folder`, so
+    that the system can take the memory back; the rest grows with the outlines.
+
+    Args:
+        path: a mask with one band of uint8; IGNORE_INDEX is no area, and none's neighbour.
+        least_px: how many pixels an area must have to stay, where it has a neighbour that has.
+        folder: where the files may lie; they are removed.
+
+    Yields:
+        a polygon (GeoJSON-like) and its value. Coordinates are pixels: x is the column, y the row,
+        whole numbers are the pixels' edges.
+    """
+    with _open(path) as dataset, _scratch(folder, dataset.shape) as (values, spare, valid):
+        for top in range(0, dataset.height, COG_BLOCK_PX):
+            window = Window(0, top, dataset.width, min(COG_BLOCK_PX, dataset.height - top))
+            rows = slice(top, top + int(window.height))
+            values[rows] = dataset.read(1, window=window)
+            valid[rows] = values[rows] != IGNORE_INDEX
+        # GDAL leaves a small area whose neighbours are small, too: so the smallest go first.
+        least_px = min(least_px, values.size - 1)
+        size_px = 1
+        while size_px < least_px:
+            size_px = min(size_px * SIEVE_STEP, least_px)
+            sieve(values, size_px, out=spare, mask=valid, connectivity=4)
+            values, spare = spare, values
+        for polygon, value in shapes(values, mask=valid, connectivity=4):
+            yield polygon, int(value)
+
+
+@contextmanager
+def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray[np.uint8], ...]]:
+    """Give three arrays of a byte a pixel that lie in files."""
+    paths = [folder / f"trace{number}.partial" for number in range(3)]
+    try:
+        yield tuple(np.memmap(path, np.uint8, "w+", shape=shape) for path in paths)
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 class BlockWriter:
@@ -461,3 +681,101 @@ def write_mask(
         transform=like.transform, nodata=IGNORE_INDEX, palette=dict(enumerate(classes.colours)),
         band_names=("class",),
     )  # fmt: skip
+
+
+def write_cog(
+    path: Path, strips: Sequence[Path], grid: RasterInfo, *, bands: Sequence[int],
+    band_names: Sequence[str], nodata: int, overviews: Literal["mode", "average"],
+    palette: Mapping[int, tuple[int, int, int]] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write a cloud-optimised uint8 GeoTIFF from strips that lie below each other.
+
+    GDAL makes such a file only from one that is whole: a virtual one, which stands beside the
+    first strip meanwhile. Every strip is compared with what reads back.
+
+    Args:
+        path: where to; whole or not at all.
+        strips: GeoTIFFs of uint8 as wide as the grid, from top to bottom, which together are as
+            high.
+        grid: whose CRS and transform the file gets.
+        bands: which bands of the strips become bands 1, 2, … of the file.
+        band_names: one each.
+        nodata: value of pixels without data.
+        overviews: how four pixels become one: their commonest value, or their mean.
+        palette: colours by value, of one band.
+        tags: what the file says of itself.
+
+    Raises:
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    heights = [RasterReader(strip).info().height for strip in strips]
+    tops = [sum(heights[:number]) for number in range(len(strips))]
+    virtual = strips[0].with_name(f"{path.name}.vrt.partial")
+    virtual.write_text(
+        _virtual(strips, tops, heights, grid, bands, band_names, nodata, palette, tags or {}),
+        encoding="utf-8",
+    )
+    with publish_file(path) as aside:
+        try:
+            rasterio.shutil.copy(
+                virtual, aside, driver="COG", compress="deflate", blocksize=COG_BLOCK_PX,
+                overview_resampling=overviews, bigtiff="if_safer", num_threads="all_cpus",
+            )  # fmt: skip
+            with rasterio.open(aside) as written:
+                for strip, top, height in zip(strips, tops, heights, strict=True):
+                    window = Window(0, top, grid.width, height)
+                    wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), bands)
+                    if not np.array_equal(written.read(window=window), wanted):
+                        raise RasterioError(f"row {top} and those below read back changed")
+        except RasterioError as error:
+            raise OSError(
+                f"{path} could not be written ({_reason(error)}): is the disk full? Free some "
+                f"space and try again"
+            ) from None
+        finally:
+            virtual.unlink()
+
+
+def _virtual(
+    strips: Sequence[Path], tops: Sequence[int], heights: Sequence[int], grid: RasterInfo,
+    bands: Sequence[int], band_names: Sequence[str], nodata: int,
+    palette: Mapping[int, tuple[int, int, int]] | None, tags: Mapping[str, str],
+) -> str:  # fmt: skip
+    """Give the XML of GDAL's virtual format for strips below each other."""
+    width = str(grid.width)
+    root = ElementTree.Element(
+        "VRTDataset", rasterXSize=width, rasterYSize=str(tops[-1] + heights[-1])
+    )
+    if grid.crs is not None:
+        ElementTree.SubElement(root, "SRS").text = grid.crs.to_wkt()
+    if grid.is_georeferenced:
+        numbers = (repr(float(number)) for number in grid.transform.to_gdal())
+        ElementTree.SubElement(root, "GeoTransform").text = ", ".join(numbers)
+    kept = ElementTree.SubElement(root, "Metadata")
+    for name, text in tags.items():
+        ElementTree.SubElement(kept, "MDI", key=name).text = text
+    for number, (band, name) in enumerate(zip(bands, band_names, strict=True), start=1):
+        element = ElementTree.SubElement(
+            root, "VRTRasterBand", dataType="Byte", band=str(number), blockXSize=str(COG_BLOCK_PX),
+            blockYSize=str(COG_BLOCK_PX),
+        )  # fmt: skip
+        ElementTree.SubElement(element, "Description").text = name
+        ElementTree.SubElement(element, "NoDataValue").text = str(nodata)
+        ElementTree.SubElement(element, "ColorInterp").text = "Palette" if palette else "Gray"
+        if palette:
+            table = ElementTree.SubElement(element, "ColorTable")
+            for value in range(256):
+                red, green, blue = palette.get(value, (0, 0, 0))
+                ElementTree.SubElement(
+                    table, "Entry", c1=str(red), c2=str(green), c3=str(blue),
+                    c4="0" if value == nodata else "255",
+                )  # fmt: skip
+        for strip, top, height in zip(strips, tops, heights, strict=True):
+            source = ElementTree.SubElement(element, "SimpleSource")
+            ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = strip.name
+            ElementTree.SubElement(source, "SourceBand").text = str(band)
+            size = {"xOff": "0", "xSize": width, "ySize": str(height)}
+            ElementTree.SubElement(source, "SrcRect", size, yOff="0")
+            ElementTree.SubElement(source, "DstRect", size, yOff=str(top))
+    return ElementTree.tostring(root, encoding="unicode")

@@ -46,6 +46,9 @@ EXPERIMENT: Final = "pointcover"
 MODEL_TAG: Final = "pointcover.model_sha256"
 """Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of the file."""
 
+MODEL_FOLDER: Final = "model"
+"""Where among a run's artifacts its model.pt and model.json lie."""
+
 EVALUATED_TAG: Final = "pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
 CHAMPION: Final = "champion"
@@ -241,7 +244,7 @@ class Run:
                 return False
             if last is not None and float(last.tags[SCORE_TAG]) >= score:
                 return False
-            source = f"{self._client.get_run(self.id).info.artifact_uri}/model"
+            source = f"{self._client.get_run(self.id).info.artifact_uri}/{MODEL_FOLDER}"
             tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
             made = self._client.create_model_version(name, source, self.id, tags=tags)
             self._client.set_registered_model_alias(name, CHAMPION, made.version)
@@ -375,6 +378,79 @@ def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[
     return frozenset(run.data.tags[EXPERIMENT_TAG] for run in runs)
 
 
+def fetch_model(root: Path, reference: str, folder: Path) -> Path:
+    """Copy a model out of the store.
+
+    Args:
+        root: the project's root.
+        reference: a run (`runs:/ID`, or its 32 hexadecimal digits alone), or a registered model
+            (`models:/NAME@alias`, `models:/NAME/version`).
+        folder: where to; exists.
+
+    Returns:
+        The folder that holds its model.json.
+
+    Raises:
+        ValueError: the store does not have it, or it is no model of pointcover.
+        ConnectionError: the tracking server does not answer.
+        OSError: the store cannot be read.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite") and not _sqlite_path(uri).is_file():
+        raise FileNotFoundError(
+            f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
+            f"the project's folder, or set MLFLOW_TRACKING_URI"
+        )
+    for variable, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(variable, value)
+    with _whole_call(uri), _locked_file(uri):
+        _download(_source_of(_connect(uri), reference), reference, folder, uri)
+    found = sorted(path.parent for path in folder.rglob("model.json"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{reference} holds {len(found)} models of pointcover, wanted one (a model.json beside "
+            f"its model.pt): name a run whose training ended, or a model registered from one"
+        )
+    return found[0]
+
+
+def _download(source: str, reference: str, folder: Path, uri: str) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise ValueError(
+            f"the model of {reference} cannot be had from {_without_password(source)} "
+            f"({' '.join(str(error).split())[:200]}): name a run whose training ended, and whose "
+            f"files are there"
+        ) from None
+
+
+def _source_of(client: "MlflowClient", reference: str) -> str:
+    """Say where the files of a run's model or a registered one lie."""
+    from mlflow.exceptions import MlflowException
+
+    kind, _, name = reference.rpartition(":/")
+    try:
+        if kind != "models":
+            return f"{client.get_run(name).info.artifact_uri}/{MODEL_FOLDER}"
+        if "@" in name:
+            return str(client.get_model_version_by_alias(*name.rsplit("@", 1)).source)
+        if "/" in name:
+            return str(client.get_model_version(*name.rsplit("/", 1)).source)
+    except MlflowException as error:
+        raise ValueError(
+            f"MLflow has no {reference} ({str(error).partition(chr(10))[0][:200]}): look it up in "
+            f"`mlflow ui`"
+        ) from None
+    raise ValueError(
+        f"{reference} names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"
+    )
+
+
 class _Store(NamedTuple):
     """An experiment in an open store."""
 
@@ -434,7 +510,7 @@ def _locked_file(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite"):
         yield
         return
-    path = Path(uri.partition(":///")[2].partition("?")[0])
+    path = _sqlite_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
@@ -446,6 +522,10 @@ def _locked_file(uri: str) -> Iterator[None]:
             f"{path}.lock has been locked for {_LOCK_TIMEOUT_S} s: a process that opens the MLflow "
             f"store hangs; end it, then run this again"
         ) from None
+
+
+def _sqlite_path(uri: str) -> Path:
+    return Path(uri.partition(":///")[2].partition("?")[0])
 
 
 def _make_sqlite_store(path: Path) -> None:

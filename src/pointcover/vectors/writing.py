@@ -88,7 +88,7 @@ def write_points(
     }
     style = style_points(classes, "class")
     with publish_file(path) as aside:
-        _write_geopackage(aside, path, tables, style)
+        write_geopackage(aside, path, tables, style, "Point")
     publish_text(path.with_suffix(".qml"), style)
     return {name: len(table) for name, table in tables.items()}
 
@@ -140,10 +140,18 @@ def _table(
     )
 
 
-def _write_geopackage(
-    aside: Path, path: Path, tables: Mapping[str, geopandas.GeoDataFrame], style: str
-) -> None:
+def write_geopackage(
+    aside: Path, path: Path, tables: Mapping[str, geopandas.GeoDataFrame], style: str,
+    geometry_type: str,
+) -> None:  # fmt: skip
     """Write layers and their style, and read back that all is there.
+
+    Args:
+        aside: where to.
+        path: what it will be called, for messages.
+        tables: features by layer.
+        style: QML of all of them.
+        geometry_type: as GDAL calls it, of all of them.
 
     Raises:
         OSError: the disk is full, or something is missing.
@@ -156,7 +164,7 @@ def _write_geopackage(
             warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
             for name, table in tables.items():
                 pyogrio.write_dataframe(
-                    table, aside, layer=name, driver="GPKG", geometry_type="Point"
+                    table, aside, layer=name, driver="GPKG", geometry_type=geometry_type
                 )
         with closing(sqlite3.connect(aside)) as database, database:
             _add_style(database, list(tables), style)
@@ -205,7 +213,7 @@ def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) 
 def _check_written(
     database: sqlite3.Connection, tables: Mapping[str, geopandas.GeoDataFrame]
 ) -> None:
-    """Check that every point is there, in its table and in the index by which a GIS finds it.
+    """Check that every feature is there, in its table and in the index by which a GIS finds it.
 
     (Seen with GDAL 3.12: on a full disk the index was missing without an error, since it is written
     when the file is closed.)
@@ -220,4 +228,4 @@ def _check_written(
         for kept in (name, f"rtree_{name}_{geometry}_rowid"):
             (count,) = database.execute(f'SELECT count(*) FROM "{kept}"').fetchone()
             if count != len(table):
-                raise sqlite3.DatabaseError(f"{count} of {len(table)} points read back in {kept}")
+                raise sqlite3.DatabaseError(f"{count} of {len(table)} features read back in {kept}")

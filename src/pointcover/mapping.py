@@ -1,0 +1,354 @@
+"""Mapping: from orthophotos and models to map files, whole or to be gone on with."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointcover.devices import Fabric
+from pointcover.inference import score_once, score_views
+from pointcover.map_files import (
+    SUFFIXES,
+    ClassArea,
+    draw_preview,
+    measure_areas,
+    write_areas,
+    write_rasters,
+)
+from pointcover.map_journal import MapJournal
+from pointcover.models.references import NamedModel
+from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
+from pointcover.publishing import PARTIAL, publish_json
+from pointcover.raster import ground_m2
+from pointcover.resumption import environment_of, fingerprint
+from pointcover.streaming import LayerChoice, Score, plan_windows, stream_strips
+
+FORMAT: Final = 1
+"""Of the strips: raised when code changes what they hold, so that none of older code is used."""
+
+SMALL_PX: Final = 50
+"""Areas of fewer pixels are no polygons of their own, unless a user says how many m²."""
+
+FOLDER_SUFFIX: Final = ".map.partial"
+"""Ending of the folder beside the maps that holds the strips of one that is being made."""
+
+Progress = Callable[[float, bool], None]
+"""Is told of megapixels as they are done, and whether an earlier attempt did them."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How images become maps."""
+
+    window_px: int
+    overlap: float = 0.25
+    blend: bool = False
+    average_views: bool = False
+    layers: LayerChoice = field(default_factory=LayerChoice)
+    polygons: bool = False
+    least_m2: float | None = None
+    """The smallest area that is a polygon of its own; SMALL_PX by default."""
+    batch_size: int = 4
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """One image that fits, and where its map goes."""
+
+    orthophoto: Orthophoto
+    folder: Path
+    stem: str
+    key: str
+    """Of all that shapes the map."""
+    is_done: bool
+    """The map is there already."""
+
+    @property
+    def megapixels(self) -> float:
+        """Size of the map."""
+        return self.orthophoto.grid.height * self.orthophoto.grid.width / 1e6
+
+    def path(self, suffix: str) -> Path:
+        """Give where a file of the map goes."""
+        return self.folder / f"{self.stem}{suffix}"
+
+
+class Mapper:
+    """Models on a device, ready to map one image after another."""
+
+    def __init__(
+        self, fabric: Fabric, models: Sequence[NamedModel], settings: MapSettings,
+        reading: ReadingSettings,
+    ) -> None:  # fmt: skip
+        """Bring models to a device.
+
+        Args:
+            fabric: device and precision.
+            models: whose probabilities are averaged; they fit each other.
+            settings: how images become maps.
+            reading: what a user says of the images.
+        """
+        self._models, self._settings, self._reading = models, settings, reading
+        self._device = fabric.device
+        self._precision = str(fabric.strategy.precision.precision)
+        self.classes = models[0].tile_set.classes
+        networks = [fabric.setup_module(model.segmenter).eval() for model in models]
+        self.score = make_score(networks, average_views=settings.average_views)
+
+    def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
+        """Check everything that can be checked before any work.
+
+        Args:
+            images: to map.
+            folder: where maps go; made where missing.
+            replace: whether maps and other files of their names may be replaced.
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: an image or a setting does not fit, or two images have one name.
+            OSError: the folder cannot be written, or holds what would be replaced.
+        """
+        _check_folder(folder)
+        _check_names(images, folder)
+        trained = [model.tile_set for model in self._models]
+        tasks = []
+        for path in images:
+            orthophoto = open_orthophoto(path, trained, self._reading)
+            plan_windows(
+                orthophoto.grid.height, orthophoto.grid.width, self._settings.window_px,
+                self._settings.overlap, self._settings.blend,
+            )  # fmt: skip
+            self._least_px(orthophoto)
+            task = MapTask(orthophoto, folder, path.stem, self._key(orthophoto), is_done=False)
+            tasks.append(_compare_with_present(task, self._shown()["settings"], replace=replace))
+        return tasks
+
+    def make(self, task: MapTask, progress: Progress) -> list[ClassArea]:
+        """Make the map of an image, or go on with it.
+
+        Args:
+            task: of `prepare`.
+            progress: is told how far it is.
+
+        Raises:
+            ValueError: the image is damaged, or another process makes this map.
+            OSError: the disk is full.
+        """
+        orthophoto, settings = task.orthophoto, self._settings
+        grid = orthophoto.grid
+        plan = plan_windows(
+            grid.height, grid.width, settings.window_px, settings.overlap, settings.blend
+        )
+        with MapJournal(_journal_folder(task), task.key, plan.cuts) as journal:
+            done = journal.done()
+            progress(plan.cuts[done] * grid.width / 1e6, True)
+            if done < len(plan.cuts) - 1:
+                strips = stream_strips(
+                    orthophoto, plan, self.score, len(self.classes), settings.layers,
+                    batch_size=settings.batch_size, device=self._device, first=done,
+                )  # fmt: skip
+                with closing(strips), ThreadPoolExecutor(1) as writer:
+                    saving: Future[None] | None = None
+                    for number, strip in strips:
+                        if saving:
+                            saving.result()
+                        saving = writer.submit(journal.save, number, strip)
+                        rows = plan.cuts[number + 1] - plan.cuts[number]
+                        progress(rows * grid.width / 1e6, False)
+                    if saving:
+                        saving.result()
+            areas = self._finish(task, journal)
+            _publish(task, journal.folder)
+            journal.remove()
+        return areas
+
+    def _finish(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
+        """Make a map's files from its strips, in the journal's folder."""
+        settings, orthophoto = self._settings, task.orthophoto
+        folder, stem, strips = journal.folder, task.stem, journal.paths()
+        grid = orthophoto.grid
+        tags = {
+            "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
+            "POINTCOVER_IMAGE": orthophoto.reader.path.name,
+        }
+        write_rasters(folder, stem, strips, grid, self.classes, settings.layers, tags)
+        areas = measure_areas(strips, grid, self.classes, orthophoto.gsd_m)
+        write_areas(folder / f"{stem}_areas.csv", areas)
+        mask = folder / f"{stem}_classes.tif"
+        shown = self._shown()
+        if settings.polygons:
+            from pointcover.vectors.polygons import write_polygons  # a second of imports
+
+            path = folder / f"{stem}_polygons.gpkg"
+            count = write_polygons(path, mask, self.classes, self._least_px(orthophoto))
+            shown["polygons"] = count
+        draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
+        publish_json(
+            folder / f"{stem}.json",
+            {
+                "key": task.key,
+                "image": orthophoto.reader.path.name,
+                "height": grid.height,
+                "width": grid.width,
+                "gsd_m": orthophoto.gsd_m,
+                "crs": grid.crs.to_string() if grid.crs else None,
+                "remarks": list(orthophoto.remarks),
+                **shown,
+                "areas": [asdict(area) for area in areas],
+            },
+        )
+        return areas
+
+    def _least_px(self, orthophoto: Orthophoto) -> int:
+        """Give how many pixels an area must have to be a polygon.
+
+        Raises:
+            ValueError: it is said in m², and the size of a pixel is not known.
+        """
+        least_m2 = self._settings.least_m2
+        if least_m2 is None:
+            return SMALL_PX
+        pixel_m2 = _pixel_m2(orthophoto)
+        if pixel_m2 is None:
+            raise ValueError(
+                f"{orthophoto.reader.path} has no CRS, so --min-area-m2 says nothing of it: say "
+                f"with --gsd-m how large its pixels are"
+            )
+        return max(1, math.ceil(least_m2 / pixel_m2))
+
+    def _shown(self) -> dict[str, Any]:
+        """Give what the map's own JSON says of how it was made."""
+        settings = asdict(self._settings) | {"reading": asdict(self._reading)}
+        return {
+            "models": [
+                {"reference": model.reference, "sha256": model.sha256} for model in self._models
+            ],
+            "settings": json.loads(json.dumps(settings)),  # as it reads back: tuples are lists
+            "precision": self._precision,
+        }
+
+    def _key(self, orthophoto: Orthophoto) -> str:
+        """Name all that shapes the strips of an image; those of others are not gone on with."""
+        settings = self._settings
+        shaping = {
+            "format": FORMAT,
+            "models": [model.sha256 for model in self._models],
+            "reading": asdict(self._reading),
+            "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
+            "average_views": settings.average_views,
+            "layers": asdict(settings.layers),
+            "precision": self._precision,
+            **environment_of(self._device.type),
+        }
+        return fingerprint(shaping, {"image": orthophoto.reader.path})
+
+
+def make_score(networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool) -> Score:
+    """Average the class probabilities of networks, each from one view or from eight."""
+    once = score_views if average_views else score_once
+
+    def score(images: Tensor) -> Tensor:
+        scores = once(networks[0], images)
+        for network in networks[1:]:
+            scores = scores + once(network, images)
+        return scores / len(networks) if len(networks) > 1 else scores
+
+    return torch.inference_mode()(score)
+
+
+def _pixel_m2(orthophoto: Orthophoto) -> float | None:
+    area_m2 = ground_m2(orthophoto.grid, np.array([orthophoto.grid.height // 2]))
+    if area_m2 is not None:
+        return float(area_m2[0])
+    return orthophoto.gsd_m**2 if orthophoto.gsd_m else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Make a folder and check that it can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    probe = folder / f"probe{PARTIAL}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error.strerror}): wanted a folder for the maps, choose "
+            f"another with --out"
+        ) from None
+
+
+def _check_names(images: Sequence[Path], folder: Path) -> None:
+    """Check that no map is called like another one, or like an image.
+
+    Raises:
+        ValueError: one is.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in images:
+        if path.stem in by_stem:
+            raise ValueError(
+                f"the maps of {by_stem[path.stem]} and {path} would both be called "
+                f"{path.stem}{SUFFIXES[0]}: rename one, or map them into two folders"
+            )
+        by_stem[path.stem] = path
+    given = {path.resolve() for path in images}
+    for path in images:
+        for suffix in SUFFIXES:
+            made = folder / f"{path.stem}{suffix}"
+            if made.resolve() in given:
+                raise ValueError(
+                    f"the map of {path} would replace the image {made}: choose another folder "
+                    f"with --out"
+                )
+
+
+def _journal_folder(task: MapTask) -> Path:
+    return task.path(FOLDER_SUFFIX)
+
+
+def _compare_with_present(task: MapTask, settings: dict[str, Any], *, replace: bool) -> MapTask:
+    """Say of a task whether its map is there already.
+
+    Raises:
+        FileExistsError: another one is, or something else of its names.
+    """
+    present = [task.path(suffix) for suffix in SUFFIXES if task.path(suffix).exists()]
+    # Of a map that was killed at the very end some files are in place.
+    if replace or not present or MapJournal(_journal_folder(task), task.key, ()).has_begun():
+        return task
+    summary = task.path(SUFFIXES[-1])
+    if summary in present:
+        try:
+            values = json.loads(summary.read_text(encoding="utf-8"))
+        except ValueError:
+            values = {}
+        if (values.get("key"), values.get("settings")) == (task.key, settings):
+            return dataclasses.replace(task, is_done=True)
+    raise FileExistsError(
+        f"{present[0]} exists, and is no map of this image by these models and settings: choose "
+        f"another folder with --out, or say --force to replace it"
+    )
+
+
+def _publish(task: MapTask, made: Path) -> None:
+    """Put a map's files in their place, the one that says that all are there last."""
+    for suffix in reversed(SUFFIXES):
+        if not (made / f"{task.stem}{suffix}").exists():
+            task.path(suffix).unlink(missing_ok=True)  # of an older map with other layers
+    task.path(SUFFIXES[-1]).unlink(missing_ok=True)
+    for suffix in SUFFIXES:
+        if (made / f"{task.stem}{suffix}").exists():
+            (made / f"{task.stem}{suffix}").replace(task.path(suffix))

@@ -1,0 +1,83 @@
+"""Models by what a user calls them: a file, a folder, an MLflow run or a registered model."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from pointcover import tracking
+from pointcover.models import Segmenter
+from pointcover.models.checkpoint import Checkpoint, load_checkpoint
+from pointcover.tiles import TileSet
+
+RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model, and what it was called."""
+
+    reference: str
+    segmenter: Segmenter
+    checkpoint: Checkpoint
+    sha256: str
+    """Of its weights."""
+
+    @property
+    def tile_set(self) -> TileSet:
+        """What it was trained on."""
+        return self.checkpoint.tile_set
+
+
+def load_model(reference: str, root: Path) -> NamedModel:
+    """Read a model.
+
+    Args:
+        reference: a folder with model.pt and model.json, or one of these files; an MLflow run
+            (`runs:/ID`, or its 32 hexadecimal digits); a registered model (`models:/NAME@alias`,
+            `models:/NAME/version`).
+        root: of the project, whose MLflow store is meant.
+
+    Raises:
+        FileNotFoundError: there is no such file or store.
+        ValueError: the model is not there, or damaged.
+    """
+    in_mlflow = reference.startswith(("runs:/", "models:/"))
+    path = Path(reference)
+    if in_mlflow or (RUN_ID.fullmatch(reference) and not path.exists()):
+        with TemporaryDirectory() as folder:
+            found = tracking.fetch_model(root, reference, Path(folder))
+            try:
+                return NamedModel(reference, *load_checkpoint(found))
+            except ValueError as error:
+                raise ValueError(f"{reference}: {error}") from None
+    if path.name in ("model.pt", "model.json") and not path.is_dir():
+        path = path.parent
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{reference} is no model: wanted a folder with model.pt and model.json (as `dvc "
+            f"repro` leaves models/), an MLflow run (runs:/ID) or a registered model "
+            f"(models:/NAME@champion)"
+        )
+    return NamedModel(reference, *load_checkpoint(path))
+
+
+def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:
+    """Read models whose probabilities are to be averaged; see `load_model`.
+
+    Raises:
+        FileNotFoundError: as `load_model`.
+        ValueError: as `load_model`; or one differs from the first in classes, bands or value range.
+    """
+    models = [load_model(reference, root) for reference in references]
+    for model in models[1:]:
+        for name in ("classes", "bands", "value_range"):
+            got, wanted = (getattr(each.tile_set, name) for each in (model, models[0]))
+            if got != wanted:
+                raise ValueError(
+                    f"{model.reference}: its {name} are {got}, those of {models[0].reference} are "
+                    f"{wanted}: leave one out, or train both on one dataset"
+                )
+    return models

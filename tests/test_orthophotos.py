@@ -1,0 +1,227 @@
+"""An image that is not as in training is refused with both values, or read as it was there."""
+
+import math
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+
+from pointcover.labels import ClassTable
+from pointcover.orthophotos import ReadingSettings, open_orthophoto, parse_bands, parse_range
+from pointcover.tiles import TileSet
+from tests.imagery import draw_image, write_raster
+
+CLASSES = ClassTable(("land", "water"), ((1, 2, 3), (4, 5, 6)))
+RGB = TileSet(CLASSES, 64, (0.25,), (0.0,) * 3, (1.0,) * 3, (0.0, 255.0), (1, 2, 3))
+SIXTEEN = replace(RGB, value_range=(0.0, 2000.0), bands=(3, 1), mean=(0.0,) * 2, std=(1.0,) * 2)
+ASKED = ReadingSettings()
+
+
+def read_all(orthophoto):
+    return orthophoto.read_rows(0, orthophoto.grid.height)
+
+
+def test_what_fits_is_read_as_it_lies_in_the_file(tmp_path):
+    image = draw_image(20, 30)
+    path = write_raster(tmp_path / "a.tif", image)
+    orthophoto = open_orthophoto(path, [RGB], ASKED)
+    values, valid = read_all(orthophoto)
+    assert np.array_equal(values, image)
+    assert valid.all()
+    assert (orthophoto.gsd_m, orthophoto.remarks) == (0.25, ())
+
+
+def test_bands_come_in_the_order_of_training_and_values_in_its_scale(tmp_path):
+    image = np.array([[[0, 500]], [[1, 1]], [[1000, 4000]]], np.uint16)
+    path = write_raster(tmp_path / "a.tif", image)
+    values, _ = read_all(open_orthophoto(path, [SIXTEEN], ASKED))
+    assert values.tolist() == [[[128, 255]], [[0, 64]]]
+    said = ReadingSettings(bands=(1, 3), value_range=(0, 1000))
+    values, _ = read_all(open_orthophoto(path, [SIXTEEN], said))
+    assert values.tolist() == [[[0, 128]], [[255, 255]]]
+
+
+@pytest.mark.parametrize("how", ["nodata", "alpha", "mask", "nan"])
+def test_pixels_without_data_are_0_and_said_to_be_none(tmp_path, how):
+    image = draw_image(20, 30)
+    hole = np.zeros((20, 30), bool)
+    hole[5:9, 3:8] = True
+    path = tmp_path / "a.tif"
+    if how == "nodata":
+        write_raster(path, np.where(hole, 0, image).astype(np.uint8), nodata=0)
+    elif how == "alpha":
+        write_raster(path, np.concatenate([image, np.where(hole, 0, 255)[None]]).astype(np.uint8))
+        with rasterio.open(path, "r+") as file:
+            red, green, blue = ColorInterp.red, ColorInterp.green, ColorInterp.blue
+            file.colorinterp = (red, green, blue, ColorInterp.alpha)
+    elif how == "mask":
+        write_raster(path, image)
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~hole)
+    else:
+        write_raster(path, np.where(hole, math.nan, image).astype(np.float32))
+    said = ReadingSettings(value_range=(0, 255)) if how == "nan" else ASKED
+    values, valid = read_all(open_orthophoto(path, [RGB], said))
+    assert np.array_equal(valid, ~hole)
+    assert np.array_equal(values, np.where(hole, 0, image))
+
+
+UNFIT = {
+    "too few bands": (
+        draw_image(9, 9, bands=2), RGB, {},
+        r"has 2 band\(s\), but bands 1,2,3 are to be read, as in training.*--bands",
+    ),
+    "a band that is not there": (
+        draw_image(9, 9), RGB, {"bands": (1, 2, 4)},
+        "has 3 band.*1,2,4 are to be read, as --bands says",
+    ),
+    "another number of bands": (
+        draw_image(9, 9), RGB, {"bands": (1, 2)},
+        r"--bands names 2 band\(s\), but the model was trained on 3",
+    ),
+    "16 bits for 8": (
+        draw_image(9, 9).astype(np.uint16), RGB, {},
+        "holds uint16, but the model was trained on values of 0 to 255: say with --value-range",
+    ),
+    "8 bits for 16": (
+        draw_image(9, 9), SIXTEEN, {},
+        "holds uint8, but the model was trained on values of 0 to 2000",
+    ),
+    "an empty range": (
+        draw_image(9, 9), RGB, {"value_range": (5, 5)},
+        "--value-range: got 5,5, wanted the lower value first",
+    ),
+    "another GSD": (
+        draw_image(9, 9), replace(RGB, gsds_m=(0.5, 1.0)), {},
+        "has a GSD of 0.25 m, but the model was trained on 0.5 to 1 m: say --resample",
+    ),
+    "two GSDs": (
+        draw_image(9, 9), RGB, {"gsd_m": 0.5},
+        "has a GSD of 0.25 m itself, but --gsd-m says 0.5 m",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("image", "trained", "said", "message"), UNFIT.values(), ids=UNFIT)
+def test_what_does_not_fit_is_refused_with_both_values(tmp_path, image, trained, said, message):
+    path = write_raster(tmp_path / "a.tif", image)
+    with pytest.raises(ValueError, match=message) as caught:
+        open_orthophoto(path, [trained], ReadingSettings(**said))
+    assert str(path) in str(caught.value) or "--" in str(caught.value)
+
+
+def test_an_alpha_band_is_never_taken_for_one_of_the_models(tmp_path):
+    path = write_raster(
+        tmp_path / "a.tif", draw_image(9, 9, bands=4), photometric="rgb", alpha="yes"
+    )
+    four = replace(RGB, bands=(1, 2, 3, 4), mean=(0.0,) * 4, std=(1.0,) * 4)
+    with pytest.raises(ValueError, match="band 4 is its alpha band"):
+        open_orthophoto(path, [four], ASKED)
+    assert open_orthophoto(path, [RGB], ASKED).bands == (1, 2, 3)
+
+
+def test_a_palette_image_is_refused(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9, bands=1), palette={0: (1, 2, 3)})
+    with pytest.raises(ValueError, match="is a palette image"):
+        open_orthophoto(path, [RGB], ASKED)
+
+
+def test_a_gsd_between_or_close_to_those_of_training_is_taken(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9))
+    for gsds_m in ((0.1, 0.5), (0.24,), (0.27,)):
+        assert not open_orthophoto(path, [replace(RGB, gsds_m=gsds_m)], ASKED).remarks
+
+
+@pytest.mark.parametrize(
+    ("options", "trained", "said"),
+    [
+        ({"crs": None}, RGB, ["has no CRS, so its map has none", "is not known.*0.25 m.*--gsd-m"]),
+        ({}, replace(RGB, gsds_m=()), ["is not compared with that of training, which the model"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_checked_is_said(tmp_path, options, trained, said):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9), **options)
+    remarks = open_orthophoto(path, [trained], ASKED).remarks
+    assert len(remarks) == len(said)
+    for remark, wanted in zip(remarks, said, strict=True):
+        assert path.name in remark
+        assert re.search(wanted, remark)
+
+
+def test_a_gsd_that_a_user_says_is_compared_too(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9), crs=None)
+    with pytest.raises(ValueError, match=r"GSD of 2 m, but the model was trained on 0\.25 m"):
+        open_orthophoto(path, [RGB], ReadingSettings(gsd_m=2))
+    assert open_orthophoto(path, [RGB], ReadingSettings(gsd_m=0.25)).gsd_m == 0.25
+
+
+def test_degrees_are_metres_on_the_ground(tmp_path):
+    """At 60° north a degree of longitude is half as long as at the equator: 0.25 m each way."""
+    place = from_origin(20, 60, 0.25 / 55_800, 0.25 / 111_412)
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9), crs="EPSG:4326", transform=place)
+    assert open_orthophoto(path, [RGB], ASKED).gsd_m == pytest.approx(0.25, rel=1e-3)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:2180", None])
+@pytest.mark.parametrize(("trained_m", "size"), [(0.5, (10, 15)), (0.125, (40, 60)), (5.0, (1, 2))])
+def test_resampling_keeps_the_extent_and_takes_the_gsd_of_training(tmp_path, crs, trained_m, size):
+    image = np.repeat(np.repeat(draw_image(10, 15), 2, axis=1), 2, axis=2)
+    path = write_raster(tmp_path / "a.tif", image, crs=crs)
+    said = ReadingSettings(resample=True, gsd_m=None if crs else 0.25)
+    orthophoto = open_orthophoto(path, [replace(RGB, gsds_m=(trained_m,))], said)
+    grid = orthophoto.grid
+    assert (grid.height, grid.width) == size
+    assert (grid.crs is None) == (crs is None)
+    left, top = grid.transform @ (0, 0)
+    right, bottom = grid.transform @ (grid.width, grid.height)
+    assert (left, top, right, bottom) == pytest.approx((500_000, 600_000, 500_007.5, 599_995))
+    values, valid = read_all(orthophoto)
+    assert values.shape == (3, *size)
+    assert valid.all()
+    if trained_m == 0.5:  # each block of 2 × 2 px is of one value
+        assert np.array_equal(values, image[:, ::2, ::2])
+    assert any("is resampled from 0.25 m" in remark for remark in orthophoto.remarks)
+
+
+def test_models_without_a_common_gsd_are_refused_even_where_images_may_be_resampled(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9))
+    trained = [replace(RGB, gsds_m=(1.0,)), replace(RGB, gsds_m=(2.0,))]
+    with pytest.raises(ValueError, match="on GSDs of 1 m and 2 m: no GSD serves all"):
+        open_orthophoto(path, trained, ReadingSettings(resample=True))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64}, {"compress": "deflate"}]
+)
+def test_a_tiff_that_was_cut_short_is_refused_before_any_work(tmp_path, options):
+    path = write_raster(tmp_path / "a.tif", draw_image(200, 200), **options)
+    open_orthophoto(path, [RGB], ASKED)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    with pytest.raises(ValueError, match=r"a\.tif (is|cannot).*(cut short|damaged).*Copy it again"):
+        open_orthophoto(path, [RGB], ASKED)
+
+
+@pytest.mark.parametrize("driver", ["PNG", "JPEG"])
+def test_a_picture_that_was_cut_short_is_refused_before_any_work(tmp_path, driver):
+    path = write_raster(tmp_path / "a.img", draw_image(200, 200), driver=driver)
+    open_orthophoto(path, [RGB], ASKED)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="Copy it again"):
+        open_orthophoto(path, [RGB], ASKED)
+
+
+def test_bands_and_ranges_are_read_from_text():
+    assert parse_bands("3,2,1") == (3, 2, 1)
+    assert parse_range("-1.5,2047") == (-1.5, 2047)
+    for text in ("", "a", "1;2"):
+        with pytest.raises(ValueError, match="--bands: got"):
+            parse_bands(text)
+    for text in ("5", "1,2,3", "a,b"):
+        with pytest.raises(ValueError, match="--value-range: got"):
+            parse_range(text)
