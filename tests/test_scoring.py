@@ -127,15 +127,15 @@ def test_left_out_classes_must_be_classes_and_leave_two():
     assert are_scored(NAMES, ["road"]).tolist() == [True, True, False, True, True]
 
 
-def test_one_region_has_no_interval_and_the_reason_is_told():
+def test_few_regions_have_no_interval_and_the_reason_is_told():
     confusions = np.array([[[4, 1], [0, 3]], [[0, 0], [0, 0]]])
     scored = np.ones(2, bool)
     generator = np.random.default_rng(0)
     assert interval_of(confusions, scored, "region", generator) == {
-        "low": None, "high": None, "reason": "1 region with labels, wanted two or more"
+        "low": None, "high": None, "reason": "1 region with labels, wanted 5"
     }  # fmt: skip
     assert interval_of(confusions[1:], scored, "tile", generator)["reason"].startswith("0 tiles")
-    both = interval_of(np.concatenate([confusions, confusions]), scored, "region", generator)
+    both = interval_of(np.concatenate([confusions] * 5), scored, "region", generator)
     assert set(both) == {"low", "high"}
     assert both["low"] <= both["high"]
 

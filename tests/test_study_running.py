@@ -19,10 +19,11 @@ import yaml
 
 from pointcover import experiments
 from pointcover.experiments import Experiment
-from pointcover.params import Params
+from pointcover.params import Params, read_yaml
 from pointcover.study import running
-from pointcover.study.plan import Member
+from pointcover.study.plan import Member, check_members, members_of, read_study
 from pointcover.study.running import Ended, Job, make_jobs, run_jobs
+from tests.imagery import ROOT
 
 FAKE_DVC = """
 import os, sys, time
@@ -216,6 +217,17 @@ def test_a_name_changes_with_settings_code_and_data_and_with_nothing_else(
     assert (second := name()) != first
     (root / "src" / "code.py").write_text("a = 2\n")
     assert name() not in (first, second)
+
+
+@pytest.mark.parametrize("scale", ["full", "small"])
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_study_here_has_a_name_for_each_of_its_experiments(path, scale):
+    members = members_of(read_study(path, scale))
+    params = check_members(members, read_yaml(ROOT / "params.yaml"), path)
+    jobs = make_jobs(path.stem, members, params, ROOT)
+    names = {job.name for job in jobs}
+    assert len(names) == len(jobs) == len(members)
+    assert {name for job in jobs for name in job.needs} <= names
 
 
 def test_those_with_other_tiles_are_told_apart(root, make_params: Callable[..., Params]):

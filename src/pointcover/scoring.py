@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.intervals import miou_interval
+from pointcover.intervals import LEAST_UNITS, miou_interval
 from pointcover.metrics import Confusion, mean_of_known, scores
 
 
@@ -105,7 +105,7 @@ def interval_of(
     interval = miou_interval(confusions, scored, generator)
     if interval is None:
         count = int((confusions.sum(axis=(1, 2)) > 0).sum())
-        reason = f"{count} {unit}{'' if count == 1 else 's'} with labels, wanted two or more"
+        reason = f"{count} {unit}{'' if count == 1 else 's'} with labels, wanted {LEAST_UNITS}"
         return {"low": None, "high": None, "reason": reason}
     return {"low": interval[0], "high": interval[1]}
 

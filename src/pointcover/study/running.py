@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pointcover.experiments import (
     Processes,
@@ -69,7 +68,7 @@ def make_jobs(
     """
     code = _state_of_code(root)
     states: dict[str, str] = {}
-    names: dict[tuple[tuple[str, Any], ...], str] = {}
+    names: dict[str, str] = {}  # of jobs, by a digest of their settings
     jobs = []
     # Those that need others come after them, whose names are then known.
     for member, settings in sorted(
@@ -80,9 +79,9 @@ def make_jobs(
             states.setdefault(path, _state_of_files(root / path))
             said[f"files of {path}"] = states[path]
         tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
-        needs = tuple(names[other.settings] for other in member.needs)
+        needs = tuple(names[digest_values(other.settings)] for other in member.needs)
         name = f"{prefix}-{member.slug}-{digest_values([said, code, *needs])[:8]}"
-        names.setdefault(member.settings, name)
+        names.setdefault(digest_values(member.settings), name)
         jobs.append(Job(member, name, digest_values(tiles), needs))
     return jobs
 
