@@ -25,6 +25,7 @@ from pointcover.losses.gated_crf import CrfSettings
 from pointcover.models import Segmenter, build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, TrainParams, describe, run_name
+from pointcover.previews import Previews
 from pointcover.processes import entered_whole
 from pointcover.publishing import digest_values, publish_csv, publish_folder, publish_json
 from pointcover.recording import kept_metrics_of
@@ -42,6 +43,7 @@ MODELS = Path("models")
 METRICS = Path("metrics/train.json")
 CURVES = Path("metrics/curves.csv")
 FIGURE = Path("metrics/curves.png")
+PREVIEWS = 4  # val tiles that MLflow shows after each epoch
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +61,10 @@ def train(params: Params) -> None:
     fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
     train_tiles = [tile for tile in tiles if tile.split == "train"]
+    previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, fabric.device, PREVIEWS)
     fit_network = partial(
         fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),
-        partial(fit_round, fabric, params, tile_set, loss, tiles),
+        partial(fit_round, fabric, params, tile_set, loss, tiles, previews.look),
         partial(relabel, fabric, params, tile_set, train_tiles),
     )  # fmt: skip
     if not fabric.is_global_zero:
@@ -84,6 +87,7 @@ def train(params: Params) -> None:
                 rows.append(result.row())
                 if result.epoch not in recorded:
                     run.log_metrics(result.metrics(), step=result.epoch)
+                    run.log_images(previews.take(), step=result.epoch)
 
             fitted = fit_network(report=report, saved=fabric.broadcast(saved), save=resumption.save)
             write_outcome(run, settings, tile_set, tiles, fitted, rows)
@@ -94,10 +98,11 @@ def train(params: Params) -> None:
 
 def fit_round(
     fabric: Fabric, params: Params, tile_set: TileSet, loss: PartialLoss, tiles: Sequence[Tile],
-    labels: Labels, report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
+    look: Callable[[Callable[[Tensor], Tensor]], None], labels: Labels,
+    report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
     save: Callable[[int, dict[str, Any]], None] | None,
 ) -> Fitted:  # fmt: skip
-    """Fit a new network on labels of train tiles; the last arguments are those of `fit`."""
+    """Fit a new network on labels of train tiles; `look`, `report` and so on are those of `fit`."""
     settings, size_px = params.train, tile_set.size_px
     strength, how = STRENGTHS[settings.augmentation], fit_settings(settings)
     crops = train_loader(
@@ -109,16 +114,19 @@ def fit_round(
         bands=len(tile_set.mean), batch_size=settings.batch_size, workers=settings.workers,
         seed=params.seed, balance=settings.balance,
     )  # fmt: skip
-    val_tiles = [tile for tile in tiles if tile.split == "val" and sum(tile.pixels) > 0]
-    val = tile_loader(
-        TileDataset(val_tiles, IMAGES, SPARSE / "masks", size_px), max(1, settings.batch_size // 2)
-    )
+    val = tile_loader(val_set_of(tiles, tile_set), max(1, settings.batch_size // 2))
     if saved:
         logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
     return fit(
         fabric, new_network(params, tile_set), crops, val, loss, tile_set.classes.names, how,
-        report, saved, save,
+        report, saved, save, look,
     )  # fmt: skip
+
+
+def val_set_of(tiles: Sequence[Tile], tile_set: TileSet) -> TileDataset:
+    """Give the val tiles that have a sparse label."""
+    labelled = [tile for tile in tiles if tile.split == "val" and sum(tile.pixels) > 0]
+    return TileDataset(labelled, IMAGES, SPARSE / "masks", tile_set.size_px)
 
 
 def relabel(

@@ -41,7 +41,8 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "tallies", "evaluation", "panels", "syncing",
+        "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
+        "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
         "streaming", "map_journal", "map_files", "mapping",
     },

@@ -683,6 +683,13 @@ def test_a_champion_of_another_split_stays_and_what_to_do_is_said(root, caplog):
     assert "take the alias 'champion' from version 1" in caplog.text
 
 
+def test_pictures_of_an_epoch_are_kept_with_its_step(root):
+    with start_run(root, "training") as run:
+        run.log_images({"north_3": np.zeros((4, 12, 3), np.uint8)}, step=7)
+    files = MlflowClient(tracking_uri(root)).list_artifacts(run.id, "images")
+    assert any("north_3" in file.path and "step%7" in file.path.replace("+", "%") for file in files)
+
+
 def test_a_run_names_the_data_that_it_used(root):
     with start_run(root, "training") as run:
         run.log_dataset("valley", "ab" * 32, "data/sparse", "training")

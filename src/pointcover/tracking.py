@@ -34,6 +34,8 @@ import psutil
 from pointcover.processes import uninterrupted
 
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
+    import numpy as np
+    import numpy.typing as npt
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
     from mlflow.entities.model_registry import ModelVersion
@@ -203,6 +205,12 @@ class Run:
             self._client.log_batch(
                 self.id, tags=[RunTag(key, value) for key, value in tags.items()]
             )
+
+    def log_images(self, images: "Mapping[str, npt.NDArray[np.uint8]]", step: int) -> None:
+        """Show pictures of an epoch, (H, W, 3), which the UI lays side by side over the steps."""
+        for name, image in images.items():
+            with _whole_call(self._uri):
+                self._client.log_image(self.id, image, key=name, step=step)
 
     def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
         """Record what data the run used.

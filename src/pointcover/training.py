@@ -161,6 +161,7 @@ def fit(
     report: Callable[[EpochResult], None],
     saved: State | None = None,
     save: Callable[[int, State], None] | None = None,
+    look: Callable[[Callable[[Tensor], Tensor]], None] | None = None,
 ) -> Fitted:
     """Fit a segmenter on sparse masks and keep the weights of one epoch.
 
@@ -184,6 +185,8 @@ def fit(
         report: is called after each epoch, and first for each that `saved` holds.
         saved: the state to go on from, which `save` was given; model and settings are the same.
         save: is called with each epoch's number and the state after it, before `report`.
+        look: is called with the validated network before each new epoch's `report`, to show what it
+            makes of some images.
 
     Raises:
         ValueError: loss, gradients or weights stopped being finite, no val tile has a label, or an
@@ -245,6 +248,8 @@ def fit(
         if save is not None:
             save(epoch, learner.state(results, fitted))
         progress.set_postfix(loss=f"{passed.loss:.3f}", val_miou=f"{miou or 0:.3f}")
+        if look is not None and fabric.is_global_zero:
+            look(learner.averaged_network)
         report(result)
     progress.close()
     assert fitted is not None
