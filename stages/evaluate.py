@@ -4,36 +4,45 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
-from tqdm import tqdm
 
 from pointcover import tracking
 from pointcover.devices import be_deterministic, make_fabric
-from pointcover.figures import (
-    draw_confusion,
-    draw_panel,
-    spread_evenly,
-    view_errors,
-    view_image,
-    view_mask,
+from pointcover.evaluation import (
+    CONFUSION_HEADER,
+    confusion_rows,
+    describe_oracle,
+    describe_protocol,
+    summarise,
+    write_tables,
 )
-from pointcover.inference import predict
+from pointcover.figures import spread_evenly
+from pointcover.inference import Predicted, predict
 from pointcover.loading import TileDataset, tile_loader
-from pointcover.metrics import confusion_matrix, scores
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
+from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
 from pointcover.params import EvaluateParams, Params, run_name
 from pointcover.priors import check_priors, correct_logits, count_shares
 from pointcover.processes import entered_whole
-from pointcover.publishing import publish_csv, publish_folder, publish_json, read_json
-from pointcover.tiles import read_index
+from pointcover.publishing import (
+    digest_values,
+    publish_csv,
+    publish_folder,
+    publish_json,
+    read_json,
+)
+from pointcover.recording import cost_of, test_metrics_of
+from pointcover.scoring import check_left_out
+from pointcover.tallies import ScoredTiles, Tally, tally_tiles
+from pointcover.tiles import Tile, read_index
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")
@@ -41,14 +50,15 @@ MODELS = Path("models")
 ANNOTATION = Path("metrics/annotate.json")
 METRICS = Path("metrics/evaluate.json")
 CONFUSION = Path("metrics/confusion.csv")
-CONFUSION_HEADER = ("true", "predicted", "pixels", "share")
+TABLES = Path("metrics/evaluation")
 PANELS = Path("metrics/panels")
-MLFLOW_PANELS = 8
+MLFLOW_PANELS = 8  # of each kind
+BOOTSTRAP_SEED = 0  # of its own, so that all experiments draw the same tiles and regions
 logger = logging.getLogger(__name__)
 
 
 def evaluate(params: Params) -> None:
-    """Write metrics/evaluate.json, the confusion matrix and panels; end the MLflow run.
+    """Write metrics/evaluate.json, tables, the confusion matrix and panels; end the MLflow run.
 
     Scored are the dense masks; where the dataset has none, the real annotations of the test split,
     which no training has seen.
@@ -57,69 +67,98 @@ def evaluate(params: Params) -> None:
     model, checkpoint, digest = load_checkpoint(MODELS)
     others = load_ensemble(Path(settings.ensemble), checkpoint.tile_set)
     classes, size_px = checkpoint.tile_set.classes, checkpoint.tile_set.size_px
+    left_out = settings.leave_out
+    check_left_out(left_out, classes.names)
+    tiles, is_dense = tiles_to_score(settings)
+    oracle_tiles = tiles_of_oracle() if settings.oracle else []
+    correct = correction_of(settings, classes.names)
+    fabric = make_fabric(settings.device, settings.precision)
+    be_deterministic()
+    scored = partial(
+        ScoredTiles, images=TILES / "images", size_px=size_px, erode_px=settings.erode_px,
+        masks=TILES / "masks" if is_dense else SPARSE / "clicks",
+        left_out=[classes.names.index(name) for name in left_out],
+    )  # fmt: skip
+
+    def predict_tiles(dataset: TileDataset) -> Iterator[Predicted]:
+        return predict(
+            fabric, [model, *others], tile_loader(dataset, settings.batch_size),
+            average_views=settings.views == "d4", correct=correct,
+        )  # fmt: skip
+
+    def tally(tiles: Sequence[Tile]) -> Tally:
+        return tally_tiles(
+            predict_tiles(scored(tiles)), tiles, len(classes),
+            with_boundaries=is_dense and not settings.erode_px,
+        )  # fmt: skip
+
+    test = tally(tiles)
+    tallies = [test, *([tally(oracle_tiles)] if oracle_tiles else [])]
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    summary = summarise(test, classes.names, left_out, generator)
+    protocol = describe_protocol(is_dense, settings.erode_px, left_out)
+    result = protocol | {"model_count": 1 + len(others)} | summary
+    for oracle in tallies[1:]:
+        result |= {"oracle_val": describe_oracle(oracle, classes.names, left_out)}
+    if correct:
+        result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
+    with publish_folder(TABLES) as out:
+        write_tables(out, tallies, classes.names, left_out)
+    with publish_folder(PANELS) as out:
+        draw_figures(out, test, classes.names, left_out)
+        shown = spread_evenly(range(len(tiles)), settings.panels)
+        for kind, places in (("fixed", shown), ("worst", test.worst(settings.worst))):
+            predicted = predict_tiles(scored([tiles[place] for place in places]))
+            draw_scored_tiles(out, kind, test, places, predicted, classes, left_out, is_dense)
+        draw_train_tiles(out, settings.train_panels, TILES, SPARSE, size_px, classes, predict_tiles)
+    publish_json(METRICS, result)
+    rows = confusion_rows(test.confusions.sum(axis=0), classes.names)
+    publish_csv(CONFUSION, CONFUSION_HEADER, rows)
+    split = digest_values([[asdict(tile) for tile in tiles], protocol])
+    record(params, result, digest, len(others), split)
+    logger.info(
+        "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
+        result["scored_on"],
+    )  # fmt: skip
+
+
+def tiles_to_score(settings: EvaluateParams) -> tuple[list[Tile], bool]:
+    """Give the tiles of the test split, and whether dense masks say what is there.
+
+    Raises:
+        ValueError: the test split has no labels, or only annotations and those are to be eroded.
+    """
     tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split == "test"]
-    shown = {tile.id for tile in spread_evenly(tiles, settings.panels)}
-    has_masks = any(sum(tile.pixels) for tile in tiles)
-    if not has_masks:
-        tiles = [tile for tile in read_index(SPARSE / "index.csv") if tile.split == "test"]
+    if any(sum(tile.pixels) for tile in tiles):
+        return tiles, True
+    tiles = [tile for tile in read_index(SPARSE / "index.csv") if tile.split == "test"]
     if not any(sum(tile.pixels) for tile in tiles):
         raise ValueError(
             "the test split has neither dense masks nor real annotations to score on: annotate "
             "test orthophotos too, or mend `split` in the card"
         )
-    masks_folder = TILES / "masks" if has_masks else SPARSE / "clicks"
-    scored_on = "dense masks" if has_masks else "held-out annotations"
-    test_set = TileDataset(tiles, TILES / "images", masks_folder, size_px)
-    correct = correction_of(settings, classes.names)
-    fabric = make_fabric(settings.device, settings.precision)
-    be_deterministic()
-    confusion = np.zeros((len(classes), len(classes)), np.int64)
-    remaining = iter(tiles)
-    with publish_folder(PANELS) as out:
-        progress = tqdm(total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None)
-        for images, masks, predictions in predict(
-            fabric, [model, *others], tile_loader(test_set, settings.batch_size),
-            average_views=settings.views == "d4", correct=correct,
-        ):  # fmt: skip
-            confusion += confusion_matrix(predictions, masks, len(classes)).cpu().numpy()
-            for image, mask, prediction in zip(
-                images.cpu().numpy(), masks.cpu().numpy(), predictions.cpu().numpy(), strict=True
-            ):
-                tile = next(remaining)
-                progress.update()
-                if tile.id in shown:
-                    views = [
-                        ("image", view_image(image)),
-                        (scored_on, view_mask(mask, classes)),
-                        ("prediction", view_mask(prediction, classes)),
-                        ("errors (red)", view_errors(prediction, mask)),
-                    ]
-                    draw_panel(out / f"{tile.id}.png", f"{tile.id} ({tile.region})", views, classes)
-        draw_confusion(out / "confusion.png", confusion, classes.names)
-        progress.close()
-    result = {"scored_on": scored_on, "models": 1 + len(others)} | scores(confusion, classes.names)
-    if correct:
-        result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
-    publish_json(METRICS, result)
-    publish_csv(CONFUSION, CONFUSION_HEADER, rows_of(confusion, classes.names))
+    if settings.erode_px or settings.oracle:
+        key = "erode_px" if settings.erode_px else "oracle"
+        raise ValueError(
+            f"evaluate.{key} is {getattr(settings, key)}, which takes dense masks, and the test "
+            f"split has none: set it to {0 if settings.erode_px else 'false'}"
+        )
+    return tiles, False
 
-    def open_run() -> tracking.Run:
-        """Go on with the run that trained the model."""
-        return tracking.resume_training_run(
-            tracking.project_root(), digest, run_name(params, datetime.now()),
-            tags={"ensemble": f"{1 + len(others)} models"} if others else {}, apart=bool(others),
-        )  # fmt: skip
 
-    with entered_whole(open_run) as run:
-        run.log_metrics(metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
-        run.log_file(ANNOTATION)
-        run.log_dict(result, "test.json")
-        for picture in sorted(PANELS.glob("*.png"))[:MLFLOW_PANELS]:
-            run.log_file(picture, "panels")
-    logger.info(
-        "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
-        scored_on,
-    )  # fmt: skip
+def tiles_of_oracle() -> list[Tile]:
+    """Give the tiles of the validation split.
+
+    Raises:
+        ValueError: they have no dense masks.
+    """
+    tiles = [tile for tile in read_index(TILES / "index.csv") if tile.split == "val"]
+    if not any(sum(tile.pixels) for tile in tiles):
+        raise ValueError(
+            "evaluate.oracle is true, but dense masks of the validation split have no labelled "
+            "pixel: set it to false"
+        )
+    return tiles
 
 
 def correction_of(
@@ -138,27 +177,31 @@ def correction_of(
     return partial(correct_logits, priors=priors, label_shares=shares, tau=settings.prior_strength)
 
 
-def metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
-    """Name the scores as MLflow shows them."""
-    by_class = {f"test/iou/{name}": entry["iou"] for name, entry in result["by_class"].items()}
-    return {"test/miou": result["miou"], "test/accuracy": result["accuracy"], **by_class}
+def record(params: Params, result: dict[str, Any], digest: str, others: int, split: str) -> None:
+    """Record scores, figures and tables in the MLflow run that trained the model."""
 
+    def open_run() -> tracking.Run:
+        """Go on with the run that trained the model."""
+        return tracking.resume_training_run(
+            tracking.project_root(), digest, run_name(params, datetime.now()),
+            tags={"ensemble": f"{1 + others} models"} if others else {}, apart=bool(others),
+        )  # fmt: skip
 
-def cost_of(labels: dict[str, Any]) -> dict[str, float | None]:
-    """Name what the training labels cost, and how many of the grown ones are wrong."""
-    shown = ("clicks", "grown_pixels", "labelled_share", "error")
-    return {f"labels/{name}": labels[name] for name in shown}
-
-
-def rows_of(
-    confusion: npt.NDArray[np.int64], names: tuple[str, ...]
-) -> Iterator[tuple[str, str, int, float]]:
-    """Give a confusion matrix as rows of CONFUSION_HEADER; share is of the true class."""
-    for i, true in enumerate(names):
-        total = int(confusion[i].sum())
-        for j, predicted in enumerate(names):
-            pixels = int(confusion[i, j])
-            yield true, predicted, pixels, round(pixels / total, 6) if total else 0
+    with entered_whole(open_run) as run:
+        run.log_metrics(test_metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))
+        run.log_file(ANNOTATION)
+        run.log_dict(result, "test.json")
+        for name in ("confusion", "classes", "reliability"):
+            run.log_file(PANELS / f"{name}.png", "figures")
+        for kind in ("fixed", "worst", "train"):
+            for picture in sorted(PANELS.glob(f"{kind}_*.png"))[:MLFLOW_PANELS]:
+                run.log_file(picture, "panels")
+        for table in sorted(TABLES.glob("*.csv")):
+            run.log_file(table, "evaluation")
+        name = Path(params.dataset).stem
+        run.log_dataset(name, split, TILES.as_posix(), "evaluation")
+        if not others and result["miou"] is not None:
+            run.register_champion(name, result["miou"], split)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from pointcover.models import Segmenter, build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, TrainParams, describe, run_name
 from pointcover.processes import entered_whole
-from pointcover.publishing import publish_csv, publish_folder, publish_json
+from pointcover.publishing import digest_values, publish_csv, publish_folder, publish_json
+from pointcover.recording import kept_metrics_of
 from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.strong_colours import StrongColours
@@ -72,6 +74,8 @@ def train(params: Params) -> None:
         with entered_whole(partial(open_run, root, params, resumption)) as run:
             run.log_params(described)
             run.log_file(Path("params.yaml"))
+            data = digest_values([tile_set.to_json(), [asdict(tile) for tile in tiles]])
+            run.log_dataset(Path(params.dataset).stem, data, SPARSE.as_posix(), "training")
             recorded = run.logged_steps("train/loss")
             rows: list[dict[str, Any]] = []
 
@@ -197,7 +201,7 @@ def write_outcome(
     publish_json(METRICS, outcome)
     publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])
     draw_curves(FIGURE, rows)
-    run.log_metrics({"kept/val_miou": kept.val_miou, "kept/epoch": kept.epoch})
+    run.log_metrics(kept_metrics_of(outcome))
     for file in (MODELS / "model.pt", MODELS / "model.json"):
         run.log_file(file, "model")
     run.log_file(FIGURE, "figures")

@@ -180,6 +180,12 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     scores = json.loads((surveyed.root / "metrics/evaluate.json").read_text())
     assert scores["scored_on"] == "held-out annotations"
     assert scores["pixels"] == 30
+    assert set(scores["boundary_f1"].values()) == {None}
+    assert "held-out annotations do not show" in scores["no_boundary_f1"]
+    surveyed.set({"evaluate.oracle": True})
+    assert "test split has none: set it to false" in surveyed.refusal("evaluate")
+    surveyed.set({"evaluate.oracle": False, "evaluate.erode_px": 2})
+    assert "evaluate.erode_px is 2, which takes dense masks" in surveyed.refusal("evaluate")
 
 
 def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monkeypatch):

@@ -19,7 +19,7 @@ LAYERS = (
     # The ground, which knows nothing of the project above it
     {
         "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
-        "processes", "parallel",
+        "processes", "parallel", "experiments", "recording",
     },
     # The concepts
     {
@@ -30,17 +30,20 @@ LAYERS = (
         "annotations.noise", "annotations.scribbles", "annotations.spacing",
         "growing", "growing.contract", "growing.coarse", "growing.geodesic", "growing.linking",
         "growing.nearest", "growing.superpixels", "growing.walking",
-        "augmentation", "strong_colours", "metrics", "models", "models.scratch", "models.weights",
+        "augmentation", "strong_colours", "metrics", "boundaries", "calibration", "intervals",
+        "scoring", "tile_confusions", "models", "models.scratch", "models.weights",
         "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
         "figures", "optimisation",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
+        "study.plan", "study.records", "study.statistics", "study.summary", "study.charts",
         "vectors.polygons", "windows", "orthophotos",
     },
     # What works on them
     {
         "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
-        "resumption", "self_training", "cli", "models.references", "streaming", "map_journal",
-        "map_files", "mapping",
+        "resumption", "self_training", "tallies", "evaluation", "panels", "syncing",
+        "study.running", "study.report", "study.conducting", "cli", "models.references",
+        "streaming", "map_journal", "map_files", "mapping",
     },
 )  # fmt: skip
 
@@ -51,13 +54,15 @@ DOORS = {
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
     "lightning_fabric": {"devices", "training", "inference"},
-    "matplotlib": {"figures"},
+    "matplotlib": {"figures", "study.charts"},
     "skimage": {"annotations.scribbles", "annotations.spacing", "growing.superpixels"},
     "requests": {"downloads"},
     "huggingface_hub": {"models.weights"},
     "safetensors": {"models.weights"},
-    "pydantic": {"params", "datasets.card"},
-    "yaml": {"params"},
+    "pydantic": {"params", "datasets.card", "study.plan"},
+    "yaml": {"params", "study.report"},
+    "dvc": {"experiments"},
+    "jinja2": {"study.report"},
     "geopandas": {"vectors.polygons", "vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
     "pyproj": {"vectors.features", "vectors.polygons", "vectors.reading", "vectors.writing"},
@@ -79,7 +84,7 @@ MACHINE = "machine"
 never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
 would run everything again on every new machine."""
 
-DRAW_ONLY = {"tracking"}
+DRAW_ONLY = {"tracking", "recording"}
 """Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
 They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
 
@@ -122,7 +127,7 @@ def closure(path: Path) -> set[str]:
 
 def test_every_module_has_a_layer_and_imports_point_down_or_sideways():
     placed = [name for layer in LAYERS for name in layer]
-    packages = {"", "datasets", "vectors"}
+    packages = {"", "datasets", "vectors", "study"}
     assert sorted(placed) == sorted(set(MODULES) - packages)
     for height, layer in enumerate(LAYERS):
         above = set().union(*LAYERS[height + 1 :])
@@ -212,7 +217,9 @@ def test_params_name_every_section_that_a_stage_reads_and_no_other(stage):
         and isinstance(node.value, ast.Name)
         and node.value.id == "params"
     }
-    recorded = {"dataset"} if stage == "train" else set()  # a tag in MLflow, no output
+    recorded = (
+        {"dataset"} if stage in ("train", "evaluate") else set()
+    )  # a tag in MLflow, no output
     assert read - recorded - {MACHINE} == set(pipeline()[stage]["params"])
 
 

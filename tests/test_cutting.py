@@ -4,6 +4,7 @@ import json
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rasterio.transform import from_origin
 
 from pointcover.cutting import Cutting, Statistics
 from pointcover.datasets.card import Pair
-from pointcover.tiles import TileReader, raster_path, read_index
+from pointcover.tiles import Tile, TileReader, raster_path, read_index
 from tests.imagery import (
     CARD,
     CRS,
@@ -368,9 +369,19 @@ def test_the_report_counts_tiles_pixels_and_shares_of_classes(project):
     assert report["train"]["tiles"] == 6
     assert report["train"]["regions"] == 1
     assert report["train"]["megapixels"] == 0.013  # 100 × 130
+    assert report["train"]["km2"] == pytest.approx(0.013 * 0.25**2, abs=1e-6)
     with rasterio.open(project.data / "masks" / "a.tif") as file:
         mask = file.read(1)
     labelled = (mask != 255).mean()
     assert report["train"]["labelled_share"] == pytest.approx(labelled, abs=1e-6)
     water = (mask == 1).sum() / (mask != 255).sum()
     assert report["train"]["class_share"]["water"] == pytest.approx(water, abs=1e-6)
+
+
+def test_the_area_is_unknown_where_one_gsd_is():
+    tile = Tile("a_0", "a", "a", "train", 0, 0, 1000, 2000, (1,))
+    cutting = Cutting(tiles=[tile, replace(tile, id="b_0", orthophoto="b")])
+    cutting.gsd_by_orthophoto_m = {"a": 0.5}
+    assert cutting.report(("field",))["train"]["km2"] is None
+    cutting.gsd_by_orthophoto_m = {"a": 0.5, "b": 1.0}
+    assert cutting.report(("field",))["train"]["km2"] == 0.5 + 2

@@ -5,10 +5,12 @@ import pytest
 from PIL import Image
 
 from pointcover.figures import (
+    draw_classes,
     draw_confusion,
     draw_curves,
     draw_panel,
     draw_purity,
+    draw_reliability,
     spread_evenly,
     view_clicks,
     view_errors,
@@ -115,10 +117,30 @@ def draw_three_epochs(path):
     draw_curves(path, ROWS)
 
 
+BY_CLASS = {
+    "roof": {"iou": 0.5, "precision": 0.6, "recall": 0.75},
+    "meadow": {"iou": 0.0, "precision": 0.0, "recall": None},
+    "lake": {"iou": None, "precision": None, "recall": None},
+}
+BINS = [
+    {"low": k / 15, "high": (k + 1) / 15, "pixels": 2**k, "confidence": (k + 0.5) / 15,
+     "accuracy": k / 20} for k in range(4, 15)
+]  # fmt: skip
+
+
+def draw_three_classes(path):
+    draw_classes(path, BY_CLASS)
+
+
+def draw_bins(path):
+    draw_reliability(path, BINS, 0.125)
+
+
 every_figure = pytest.mark.parametrize(
     ("draw", "height", "width"),
-    [(draw_three, 410, 960), (draw_matrix, 445, 545), (draw_three_epochs, 340, 900)],
-)
+    [(draw_three, 410, 960), (draw_matrix, 445, 545), (draw_three_epochs, 340, 900),
+     (draw_three_classes, 380, 500), (draw_bins, 500, 460)],
+)  # fmt: skip
 
 
 @every_figure
@@ -145,6 +167,28 @@ def test_a_panel_shows_its_views_from_left_to_right_and_every_class_in_the_legen
     legend = picture[-60:]
     for colour in (RED, GREEN, BLUE, GREY):
         assert share_of(legend, colour) > 0.001
+
+
+def test_a_view_of_shares_is_coloured_from_dark_to_bright_whatever_the_least_and_most(tmp_path):
+    low, high = (68, 1, 84), (253, 231, 37)  # the ends of viridis
+    for name, values, shown in (("a", (0, 1), (low, high)), ("b", (0, 0.001), (low, low))):
+        shares = np.full((16, 16), values[0], np.float32)
+        shares[:, 8:] = values[1]
+        path = tmp_path / f"{name}.png"
+        draw_panel(path, "t", [("mask", view_mask(np.zeros((16, 16), np.uint8), CLASSES)),
+                               ("confidence", shares)], CLASSES)  # fmt: skip
+        picture = read(path)[:, 330:].astype(int)  # right of the mask
+        for colour in shown:
+            assert (np.abs(picture - colour).max(axis=-1) <= 3).mean() > 0.15
+    assert read(tmp_path / "a.png").shape == (410, 640, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_and_reliability_without_a_pixel_are_drawn(tmp_path):
+    nothing = dict.fromkeys(("iou", "precision", "recall"))
+    draw_classes(tmp_path / "classes.png", {f"class {k}": nothing for k in range(12)})
+    draw_reliability(tmp_path / "reliability.png", [], None)
+    assert {file.name for file in tmp_path.iterdir()} == {"classes.png", "reliability.png"}
 
 
 def test_a_panel_of_one_view_is_drawn(tmp_path):

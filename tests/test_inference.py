@@ -1,5 +1,6 @@
 """Prediction gives every tile once, in order, and the same whatever stands beside it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_vi
         make_fabric("cpu", "fp32"), models, loader, average_views=average_views,
         correct=lambda logits: logits + shift,
     )  # fmt: skip
-    predictions = torch.cat([prediction for _, _, prediction in found]).int()
+    predictions = torch.cat([prediction for _, _, prediction, _ in found]).int()
     first = images[:, 0].int()
     wanted = torch.where(first < 75, 0, first // 50)  # 75² - 25² of the way is 2500 at 75
     certain = (first % 50 != 0) & (first != 75)
@@ -61,7 +62,7 @@ def test_every_tile_comes_once_in_order_with_its_mask_and_prediction(batch_size)
     images, masks = numbered(7)
     model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
     loader = DataLoader(TensorDataset(images, masks), batch_size)
-    got_images, got_masks, predictions = predict_all(model, loader)
+    got_images, got_masks, predictions, confidence = predict_all(model, loader)
     assert torch.equal(got_images, images)
     assert torch.equal(got_masks, masks)
     assert predictions.dtype == torch.uint8
@@ -69,6 +70,8 @@ def test_every_tile_comes_once_in_order_with_its_mask_and_prediction(batch_size)
     certain = first % 50 != 0  # between two classes, either is right
     wanted = first // 50
     assert torch.equal(predictions.int()[certain], wanted[certain])
+    assert confidence.dtype == torch.float32
+    assert confidence.shape == predictions.shape
 
 
 def test_the_255th_class_can_be_predicted():
@@ -125,7 +128,7 @@ def test_views_are_turned_back_before_they_are_averaged():
     assert torch.allclose(score_views(model, images), wanted, atol=1e-6)
     loader = DataLoader(TensorDataset(images, masks), 2)
     fabric = make_fabric("cpu", "fp32")
-    averaged = torch.cat([p for _, _, p in predict(fabric, [model], loader, average_views=True)])
+    averaged = torch.cat([p for _, _, p, _ in predict(fabric, [model], loader, average_views=True)])
     assert torch.equal(averaged, wanted.argmax(dim=1).to(torch.uint8))
     # …and one that looks at places has each quarter twice among the eight.
     scores = score_views(Corner(), images.float())
@@ -154,8 +157,20 @@ def test_an_ensemble_averages_probabilities_neither_votes_nor_logits(average_vie
         models = [Segmenter(members[k], (0.0,) * 3, (1.0,) * 3) for k in chosen]
         loader = DataLoader(TensorDataset(images, masks), 2)
         fabric = make_fabric("cpu", "fp32")
-        for _, _, predictions in predict(fabric, models, loader, average_views=average_views):
+        for _, _, predictions, confidence in predict(
+            fabric, models, loader, average_views=average_views
+        ):
             assert (predictions == wanted).all()
+            sure = np.mean([members[k].shares[wanted] for k in chosen])
+            assert torch.allclose(confidence, torch.tensor(sure, dtype=torch.float32), atol=1e-6)
+
+
+def test_of_equal_classes_the_first_is_predicted_as_by_argmax():
+    scores = torch.randint(0, 4, (2, 9, 64, 64)).float()
+    assert torch.equal(scores.max(dim=1).indices, scores.argmax(dim=1))
+    images, masks = numbered(1)
+    model = Segmenter(Says(0.2, 0.4, 0.4), (0.0,) * 3, (1.0,) * 3)
+    assert (predict_all(model, DataLoader(TensorDataset(images, masks), 1))[2] == 1).all()
 
 
 def test_nothing_to_predict_gives_no_batch():

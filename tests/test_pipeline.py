@@ -134,7 +134,15 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
     assert kept == {"model/model.pt", "model/model.json"}
-    assert len(client.list_artifacts(run.info.run_id, "panels")) == 3
+    kinds = [file.path.split("_")[0] for file in client.list_artifacts(run.info.run_id, "panels")]
+    assert kinds == ["panels/fixed"] * 2 + ["panels/train"] * 2 + ["panels/worst"] * 4
+    figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    drawn = ("classes", "confusion", "curves", "reliability")
+    assert figures == {f"figures/{name}.png" for name in drawn}
+    assert len(client.list_artifacts(run.info.run_id, "evaluation")) == 4
+    for name in ("test/kappa", "test/fwiou", "test/boundary_f1_3px", "test/ece",
+                 "test/miou_low_over_tiles"):  # fmt: skip
+        assert -1 <= run.data.metrics[name] <= 1
     assert len(client.get_metric_history(run.info.run_id, "val/miou")) == 2
 
 
@@ -157,9 +165,26 @@ def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothi
     for name in ("ten", "twenty"):
         recorded = clone.runs()[name].data.metrics["test/miou"]
         assert float(miou[name]) == pytest.approx(recorded, abs=1e-4)
+    few = clone.run("dvc", "exp", "show", "--drop", ".*", "--keep", "Experiment|points$|miou$")
+    assert "twenty" in few  # a metric called as a dependency is ends this with an error
     assert "by_class" in clone.run("dvc", "metrics", "diff", "ten", "twenty")
     clone.run("dvc", "plots", "diff", "ten", "twenty", "-o", "dvc_plots")
     clone.run("dvc", "exp", "run", "-S", "points=10", "-S", "seed=1")
+
+
+def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
+    output = clone.run("dvc", "exp", "run", "--temp", "-n", "again", "-S", "points=20")
+    assert ran(output) == [] or "cached" in output
+    assert "again" not in clone.runs()
+    assert "recorded: again" in clone.run("pointcover", "sync")
+    again, first = clone.runs()["again"], clone.runs()["twenty"]
+    assert again.info.status == "FINISHED"
+    assert again.data.tags["pointcover.training"] == "from cache"
+    assert again.data.params.items() <= first.data.params.items()
+    assert again.data.params["points"] == "20"
+    shared = {k: v for k, v in first.data.metrics.items() if k.startswith(("test/", "labels/"))}
+    assert {k: v for k, v in again.data.metrics.items() if not k.startswith("kept/")} == shared
+    assert "nothing was missing" in clone.run("pointcover", "sync")
 
 
 def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
@@ -180,7 +205,7 @@ def test_models_of_other_experiments_join_in_an_ensemble_and_get_a_run_of_its_ow
     output = clone.run("dvc", "exp", "run", "-n", "both", "-S", "evaluate.ensemble=ensemble")
     assert ran(output) == ["evaluate"]
     together = json.loads((clone.folder / "metrics/evaluate.json").read_text())
-    assert (alone["models"], together["models"]) == (1, 2)
+    assert (alone["model_count"], together["model_count"]) == (1, 2)
     assert together["miou"] != alone["miou"]
     run = clone.runs()["both"]
     assert run.data.tags["ensemble"] == "2 models"

@@ -655,6 +655,43 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
         server.wait()
 
 
+def champion(root):
+    return MlflowClient(tracking_uri(root)).get_model_version_by_alias("valley", "champion")
+
+
+def evaluated(root, score, split="a"):
+    with start_run(root, f"scored {score}") as run:
+        return run.register_champion("valley", score, split), run.id
+
+
+def test_the_champion_is_the_best_model_of_a_split(root):
+    assert evaluated(root, 0.5)[0]
+    assert not evaluated(root, 0.4)[0]
+    is_better, best = evaluated(root, 0.6)
+    assert is_better
+    assert not evaluated(root, 0.6)[0]
+    assert champion(root).run_id == best
+    assert champion(root).source.endswith(f"{best}/artifacts/model")
+    versions = MlflowClient(tracking_uri(root)).search_model_versions("name = 'valley'")
+    assert len(versions) == 2, "only those that beat the last are registered"
+
+
+def test_a_champion_of_another_split_stays_and_what_to_do_is_said(root, caplog):
+    _, first = evaluated(root, 0.5)
+    assert not evaluated(root, 0.9, split="b")[0]
+    assert champion(root).run_id == first
+    assert "take the alias 'champion' from version 1" in caplog.text
+
+
+def test_a_run_names_the_data_that_it_used(root):
+    with start_run(root, "training") as run:
+        run.log_dataset("valley", "ab" * 32, "data/sparse", "training")
+    (used,) = MlflowClient(tracking_uri(root)).get_run(run.id).inputs.dataset_inputs
+    assert used.dataset.name == "valley"
+    assert used.dataset.digest == ("ab" * 32)[:36]
+    assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
+
+
 # Models out of the store --------------------------------------------------------------------------
 
 

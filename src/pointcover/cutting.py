@@ -95,7 +95,13 @@ class Cutting:
     constant: list[str] = field(default_factory=list)
     """Tiles whose image is one value: missing blocks are read as such."""
     train: Statistics = field(default_factory=Statistics)
-    gsds_m: set[float] = field(default_factory=set)
+    gsd_by_orthophoto_m: dict[str, float] = field(default_factory=dict)
+    """Of the orthophotos whose GSD is known."""
+
+    @property
+    def gsds_m(self) -> set[float]:
+        """Every GSD that occurs."""
+        return set(self.gsd_by_orthophoto_m.values())
 
     def cut(
         self, pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split],
@@ -174,7 +180,7 @@ class Cutting:
         self.tiles += tiles
         gsd_m = grid.gsd_m or (card.gsd_m * downsample if card.gsd_m else None)
         if gsd_m:
-            self.gsds_m.add(round(gsd_m, 4))
+            self.gsd_by_orthophoto_m[pair.name] = round(gsd_m, 4)
 
     def include(self, other: "Cutting") -> None:
         """Take in what came of cutting further orthophotos."""
@@ -182,10 +188,10 @@ class Cutting:
         self.left_out += other.left_out
         self.constant += other.constant
         self.train.include(other.train)
-        self.gsds_m |= other.gsds_m
+        self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
-        """Say by split how many tiles, megapixels and which share of each class there are."""
+        """Say by split how many tiles, megapixels, km² and which share of each class there are."""
         report: dict[str, Any] = {}
         for split in SPLITS:
             tiles = [tile for tile in self.tiles if tile.split == split]
@@ -197,6 +203,7 @@ class Cutting:
                 "tiles": len(tiles),
                 "regions": len({tile.region for tile in tiles}),
                 "megapixels": round(pixels / 1e6, 3),
+                "km2": self._area_km2(tiles),
                 "labelled_share": round(total / pixels, 6) if pixels else 0,
                 "class_share": {
                     name: round(int(count) / total, 6) if total else 0
@@ -207,6 +214,18 @@ class Cutting:
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
         }
+
+    def _area_km2(self, tiles: Sequence[Tile]) -> float | None:
+        """Add up what tiles cover on the ground; None where the GSD of one is not known."""
+        gsds_m = [self.gsd_by_orthophoto_m.get(tile.orthophoto) for tile in tiles]
+        if None in gsds_m:
+            return None
+        areas = [
+            tile.height * tile.width * gsd_m**2
+            for tile, gsd_m in zip(tiles, gsds_m, strict=True)
+            if gsd_m
+        ]
+        return round(sum(areas) / 1e6, 6)
 
 
 def cut_orthophoto(

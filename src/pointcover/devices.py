@@ -55,6 +55,11 @@ def computes_in_bf16(device: str) -> bool:
     return any(bool(getattr(torch.cpu, name, bool)()) for name in questions)
 
 
+def count_gpus() -> int:
+    """Say how many GPUs torch sees."""
+    return torch.cuda.device_count()
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """Give the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
     if device.type == "cuda":

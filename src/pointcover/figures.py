@@ -1,7 +1,7 @@
-"""Figures: panels of tiles, the confusion matrix, the training curves."""
+"""Figures: panels of tiles, training curves, and what scores are made of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colo
 from pointcover.publishing import publish_file
 
 Rgb = npt.NDArray[np.uint8]
+Shares = npt.NDArray[np.float32]
+"""(H, W), 0 to 1, shown by a colour scale."""
 ItemT = TypeVar("ItemT")
 
 VIEW_INCHES = 3.2
@@ -58,7 +60,7 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
 
 
 def draw_panel(
-    path: Path, title: str, views: Sequence[tuple[str, Rgb]], classes: ClassTable, *,
+    path: Path, title: str, views: Sequence[tuple[str, Rgb | Shares]], classes: ClassTable, *,
     view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES), without: str = "unlabelled",
 ) -> None:  # fmt: skip
     """Write a PNG with views of one tile or map side by side and a legend of the class names.
@@ -66,7 +68,7 @@ def draw_panel(
     Args:
         path: where to.
         title: stands above.
-        views: names and pictures.
+        views: names and pictures; one of shares comes with its scale.
         classes: names and colours.
         view_inches: height and width of a view.
         without: what the legend calls a pixel of no class.
@@ -77,9 +79,14 @@ def draw_panel(
     for axes, (name, view) in zip(
         np.atleast_1d(figure.subplots(1, len(views))), views, strict=True
     ):
-        axes.imshow(view, interpolation="nearest")
+        shown = axes.imshow(view, interpolation="nearest", cmap="viridis", vmin=0, vmax=1)
         axes.set_title(name, fontsize=9)
         axes.set_axis_off()
+        if view.ndim == 2:
+            bar = figure.colorbar(
+                shown, ax=axes, location="bottom", fraction=0.05, pad=0.02, ticks=(0, 0.5, 1)
+            )
+            bar.ax.tick_params(labelsize=7)
     patches = [
         Patch(facecolor=format_colour(colour), edgecolor="black", linewidth=0.4, label=name)
         for name, colour in zip(classes.names, classes.colours, strict=True)
@@ -153,6 +160,62 @@ def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence
     axes.set_ylabel("true class")
     axes.set_title("Share of each true class's pixels, test split", fontsize=10)
     figure.colorbar(shown, ax=axes, shrink=0.8)
+    _save(figure, path)
+
+
+def draw_classes(path: Path, by_class: Mapping[str, Mapping[str, float | None]]) -> None:
+    """Write a PNG of IoU, precision and recall by class; what has no value is marked by a dash."""
+    shown = ("iou", "precision", "recall")
+    width = 0.8 / len(shown)
+    figure = Figure(figsize=(max(5, 1.6 + 1.1 * len(by_class)), 3.8), layout="constrained")
+    axes = figure.subplots()
+    for number, kind in enumerate(shown):
+        places = [place + (number - 1) * width for place in range(len(by_class))]
+        values = [entry[kind] for entry in by_class.values()]
+        label = "IoU" if kind == "iou" else kind
+        axes.bar(places, [value or 0 for value in values], 0.92 * width, label=label, zorder=2)
+        for place, value in zip(places, values, strict=True):
+            text = "-" if value is None else f"{value:.2f}"
+            axes.text(place, (value or 0) + 0.015, text, ha="center", va="bottom", fontsize=7)
+    axes.set_xticks(range(len(by_class)), list(by_class), rotation=20 if len(by_class) > 6 else 0)
+    axes.set_ylim(0, 1.08)
+    axes.grid(alpha=0.3, axis="y", zorder=0)
+    axes.set_title("Scores by class, test split", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | None) -> None:
+    """Write a PNG of accuracy by confidence, and of how many pixels have that confidence.
+
+    Args:
+        path: where to.
+        bins: those that hold pixels, with `low`, `high`, `pixels`, `confidence` and `accuracy`.
+        error: the expected calibration error.
+    """
+    figure = Figure(figsize=(4.6, 5), layout="constrained")
+    curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    curve.plot((0, 1), (0, 1), color="0.5", linestyle="--", linewidth=1, label="as sure as right")
+    curve.plot(
+        [entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins], marker="o",
+        markersize=4, label="pixels of the test split",
+    )  # fmt: skip
+    total = sum(entry["pixels"] for entry in bins)
+    share.bar(
+        [entry["low"] for entry in bins], [entry["pixels"] / total for entry in bins],
+        [entry["high"] - entry["low"] for entry in bins], align="edge", edgecolor="white",
+        linewidth=0.5,
+    )  # fmt: skip
+    curve.set_ylim(0, 1.02)
+    curve.set_xlim(0, 1.02)
+    curve.set_ylabel("accuracy")
+    share.set_ylabel("share of pixels")
+    share.set_xlabel("confidence: probability of the predicted class")
+    for axes in (curve, share):
+        axes.grid(alpha=0.3)
+    curve.legend(frameon=False, fontsize=8, loc="upper left")
+    said = "no labelled pixel" if error is None else f"expected calibration error {error:.3f}"
+    curve.set_title(f"Reliability, {said}", fontsize=10)
     _save(figure, path)
 
 

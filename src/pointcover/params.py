@@ -258,6 +258,9 @@ class TrainParams(Section):
         return self
 
 
+Panels = Annotated[int, Field(strict=True, ge=0, le=64)]
+
+
 class EvaluateParams(Section):
     """How the test split is scored and shown."""
 
@@ -266,7 +269,12 @@ class EvaluateParams(Section):
     priors: dict[str, Annotated[float, Field(gt=0, le=1)]]
     prior_strength: Annotated[float, Field(gt=0, le=10)]
     ensemble: Annotated[str, Field(min_length=1)]
-    panels: Annotated[int, Field(strict=True, ge=0, le=64)]
+    erode_px: Annotated[int, Field(strict=True, ge=0, le=64)]
+    leave_out: tuple[str, ...]
+    oracle: bool
+    panels: Panels
+    worst: Panels
+    train_panels: Panels
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
 

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -83,6 +84,12 @@ def _release_signals() -> None:
     if _signals.waiting is not None and not _signals.holds:
         number, _signals.waiting = _signals.waiting, None
         end_on_signal(number, None)
+
+
+def end_on_signals() -> None:
+    """Let SIGTERM, SIGINT and SIGHUP end this process by SystemExit: `finally` blocks run."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end_on_signal)
 
 
 def end_on_signal(number: int, _frame: object) -> None:

@@ -108,6 +108,11 @@ def digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def digest_values(values: Any) -> str:
+    """Give the SHA-256 of values that JSON can hold, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).hexdigest()
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until a file's bytes are on the disk: a full disk shows itself here at the latest."""
     with path.open("rb+") as file:

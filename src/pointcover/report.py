@@ -37,6 +37,10 @@ def report(metrics: Path) -> str:
         f"sparse validation labels",
         f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on "
         f"{test['scored_on']}",
+        f"          95 % of resamples: mIoU {_interval(test, 'tiles')} over tiles, "
+        f"{_interval(test, 'regions')} over regions",
+        f"          kappa {_shown(test['kappa'])}, boundary F1 at 3 px "
+        f"{_shown(test['boundary_f1']['3px'])}, calibration error {_shown(test['ece'])}",
         "",
         f"  {'class':{width}}  " + "  ".join(f"{column:>9}" for column in COLUMNS),
         *(
@@ -44,7 +48,7 @@ def report(metrics: Path) -> str:
             for name, scores in test["by_class"].items()
         ),
         "",
-        "Numbers   metrics/*.json (also: dvc metrics show, dvc exp show)",
+        "Numbers   metrics/*.json (also: dvc metrics show, dvc exp show), metrics/evaluation",
         "Figures   metrics/panels, metrics/annotate, metrics/curves.png",
         "Model     models/model.pt, described in models/model.json",
         "Runs      source .venv/bin/activate, then mlflow ui, then open http://127.0.0.1:5000",
@@ -55,6 +59,12 @@ def report(metrics: Path) -> str:
 
 def _percent(share: float | None) -> str:
     return "an unknown share" if share is None else f"{share:.2%}"
+
+
+def _interval(test: dict[str, Any], units: str) -> str:
+    interval = test["miou_interval"][units]
+    low, high = interval["low"], interval["high"]
+    return "-" if low is None else f"{low:.3f} to {high:.3f}"
 
 
 def _shown(value: float | None) -> str:

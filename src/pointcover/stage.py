@@ -40,7 +40,7 @@ sys.excepthook = _say_what_is_missing
 from filelock import FileLock, Timeout  # noqa: E402
 
 from pointcover.params import Params, load_params  # noqa: E402
-from pointcover.processes import end_on_signal, end_with_parent  # noqa: E402
+from pointcover.processes import end_on_signals, end_with_parent  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
 logger = logging.getLogger("pointcover")
@@ -59,8 +59,7 @@ def run_stage(work: Callable[[Params], None]) -> None:
     # When `dvc` dies: an orphan would write beside the next attempt. An assistant writes nothing
     # that would have to be put in order, and may wait in a library that lets no handler run.
     end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end_on_signal)
+    end_on_signals()
     with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):

@@ -36,6 +36,7 @@ from pointcover.processes import uninterrupted
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
+    from mlflow.entities.model_registry import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,23 @@ MODEL_FOLDER: Final = "model"
 
 EVALUATED_TAG: Final = "pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
-_EXP_NAME_TAG: Final = "dvc.exp_name"
+CHAMPION: Final = "champion"
+"""Alias of the registered model with the best test mIoU on its split."""
+SCORE_TAG: Final = "pointcover.test_miou"
+SPLIT_TAG: Final = "pointcover.split"
+STUDY_TAG: Final = "study"
+METHOD_TAG: Final = "method"
+STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
+"""Variables of the environment by which a study tells its experiments' stages whose they are."""
+METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
+EXPERIMENT_TAG: Final = "dvc.exp_name"
+BASELINE_TAG: Final = "dvc.baseline_rev"
 _HOST_TAG: Final = "pointcover.host"
 _PID_TAG: Final = "pointcover.pid"
 _STARTED_TAG: Final = "pointcover.process_started"
 
+_DIGEST_DIGITS: Final = 36  # that MLflow's database has room for
+_MOST_RUNS: Final = 50_000  # that MLflow gives at once
 _LOCK_TIMEOUT_S: Final = 120
 _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -191,6 +204,52 @@ class Run:
                 self.id, tags=[RunTag(key, value) for key, value in tags.items()]
             )
 
+    def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
+        """Record what data the run used.
+
+        Args:
+            name: the dataset card's.
+            digest: of the data, in hexadecimal digits; MLflow shows the first eight.
+            source: where the files come from.
+            role: `training` or `evaluation`.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
+        with _whole_call(self._uri):
+            self._client.log_inputs(
+                self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
+            )
+
+    def register_champion(self, name: str, score: float, split: str) -> bool:
+        """Register this run's model under the alias `champion`, if it beats the last one.
+
+        A champion that was scored on another split stays: the scores say nothing of each other.
+
+        Args:
+            name: of the registered model: the dataset's.
+            score: test mIoU.
+            split: digest of what it was scored on.
+
+        Returns:
+            Whether this run's model is the champion now.
+        """
+        with _whole_call(self._uri):
+            last = _champion(self._client, name)
+            if last is not None and last.tags[SPLIT_TAG] != split:
+                logger.warning(
+                    "the champion of %r was scored on another split, so it stays: to begin anew, "
+                    "take the alias %r from version %s in MLflow", name, CHAMPION, last.version,
+                )  # fmt: skip
+                return False
+            if last is not None and float(last.tags[SCORE_TAG]) >= score:
+                return False
+            source = f"{self._client.get_run(self.id).info.artifact_uri}/{MODEL_FOLDER}"
+            tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
+            made = self._client.create_model_version(name, source, self.id, tags=tags)
+            self._client.set_registered_model_alias(name, CHAMPION, made.version)
+        return True
+
     def __enter__(self) -> Self:
         """Hand out the run, which is RUNNING already."""
         return self
@@ -287,13 +346,36 @@ def resume_training_run(
             )
             origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
             return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
-        own = [run for run in found if run.data.tags.get(_EXP_NAME_TAG) == exp_name]
+        own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
         trained = (own or found)[0]
         if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
             child = exp_name or f"{trained.info.run_name}-evaluate"
             return store.create(child, {**parent, **(tags or {})})
         return store.reopen(trained, tags, evaluated)
+
+
+def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
+    """Say whether the store has a run with this tag.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        return bool(store.search(f"tags.`{tag}` = '{value}'"))
+
+
+def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
+    """Give the names of the DVC experiments that have a run.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        runs = store.search(f"tags.`{EXPERIMENT_TAG}` != ''")
+    return frozenset(run.data.tags[EXPERIMENT_TAG] for run in runs)
 
 
 def fetch_model(root: Path, reference: str, folder: Path) -> Path:
@@ -379,21 +461,25 @@ class _Store(NamedTuple):
     def create(self, name: str, tags: _Tags, tags_at_end: _Tags = None) -> Run:
         if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
             raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
-        every_tag = {**_dvc_tags(), **(tags or {}), **_owner_tags()}
+        every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
         return Run(self.client, self.uri, run.info.run_id, tags_at_end)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
         opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
         # The owner first: RUNNING under its old owner, the run would be taken for an orphan.
-        opened.set_tags({**_dvc_tags(), **(tags or {}), **_owner_tags()})
+        opened.set_tags({**_membership_tags(), **(tags or {}), **_owner_tags()})
         # The experiment that goes on where another one stopped takes over its run, name and all.
         self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
         return opened
 
     def search(self, condition: str) -> "list[MlflowRun]":
         newest_first = ["attributes.start_time DESC"]
-        return list(self.client.search_runs([self.experiment_id], condition, order_by=newest_first))
+        return list(
+            self.client.search_runs(
+                [self.experiment_id], condition, max_results=_MOST_RUNS, order_by=newest_first
+            )
+        )
 
 
 @contextlib.contextmanager
@@ -500,6 +586,24 @@ def _experiment_id(client: "MlflowClient", name: str, files: str | None) -> str:
     return found.experiment_id
 
 
+def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """Find the champion among a registered model's versions, and make the model where missing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
 def _end_orphans(client: "MlflowClient") -> None:
     """End as KILLED every RUNNING run of this host whose process is gone."""
     experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -539,8 +643,14 @@ def _is_alive(pid: int, started_s: float) -> bool:
         return psutil.pid_exists(pid)
 
 
-def _dvc_tags() -> dict[str, str]:
-    names = {_EXP_NAME_TAG: "DVC_EXP_NAME", "dvc.baseline_rev": "DVC_EXP_BASELINE_REV"}
+def _membership_tags() -> dict[str, str]:
+    """Say which DVC experiment this process belongs to, and which member of which study."""
+    names = {
+        EXPERIMENT_TAG: "DVC_EXP_NAME",
+        BASELINE_TAG: "DVC_EXP_BASELINE_REV",
+        STUDY_TAG: STUDY_VARIABLE,
+        METHOD_TAG: METHOD_VARIABLE,
+    }
     return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
 
 

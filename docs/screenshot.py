@@ -1,0 +1,95 @@
+"""Take the picture of MLflow's compare view that the docs show.
+
+    python docs/screenshot.py STUDY [PNG]
+
+Run a study first (`pointcover study …`). STUDY is its name in MLflow, such as c_linking-small.
+Needs Chromium, which is looked for on PATH, or where the variable CHROMIUM says.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from pointcover.tracking import EXPERIMENT, STUDY_TAG, tracking_uri
+
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--window-size=1500,1250", "--virtual-time-budget=20000",
+)  # fmt: skip
+
+
+def compare_page(study: str) -> str:
+    """Give the path of the page that compares a study's runs."""
+    client = MlflowClient(tracking_uri(Path.cwd()))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        sys.exit(f"no experiment {EXPERIMENT!r} in MLflow here: run a study first")
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.{STUDY_TAG} = '{study}' and metrics.`test/miou` > 0"
+    )
+    if not found:
+        sys.exit(f"MLflow has no runs of a study {study!r}: run `pointcover study` first")
+    runs = json.dumps([run.info.run_id for run in found])
+    query = urllib.parse.urlencode({"runs": runs, "experiments": f'["{experiment.experiment_id}"]'})
+    return f"/#/compare-runs?{query}"
+
+
+def wait_for(url: str) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5)
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+        else:
+            return
+    sys.exit(f"{url} does not answer")
+
+
+def main() -> None:
+    """Serve the store, open the page, keep the picture."""
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/mlflow.png")
+    browser = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    )
+    if browser is None:
+        sys.exit("no Chromium on PATH: install it, or set CHROMIUM to its path")
+    page = compare_page(sys.argv[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(Path.cwd()),
+         "--port", str(port), "--workers", "1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for(f"http://127.0.0.1:{port}")
+        with tempfile.TemporaryDirectory() as profile:
+            subprocess.run(
+                [browser, *QUIET, f"--user-data-dir={profile}", f"--screenshot={out}",
+                 f"http://127.0.0.1:{port}{page}"],
+                check=True, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+    finally:
+        os.killpg(server.pid, 15)
+    sys.stdout.write(f"{out}\n")
+
+
+if __name__ == "__main__":
+    main()

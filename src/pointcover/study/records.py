@@ -1,0 +1,118 @@
+"""What an experiment came to, as one flat row: read from its files in DVC's cache, kept as CSV."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pointcover.publishing import publish_csv
+
+_HEAD = ("method", "axes", "points", "seed", "experiment")
+_NUMBERS = (
+    "miou", "accuracy", "val_miou", "clicks", "tiles", "clicks_per_tile", "labelled_share",
+    "label_error", "area_km2", "seconds",
+)  # fmt: skip
+_IOU = "iou/"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished experiment of a study; None is a value that does not exist."""
+
+    method: str
+    axes: tuple[tuple[str, Any], ...]
+    points: int
+    seed: int
+    experiment: str
+    """Its name among DVC's experiments and in MLflow."""
+    numbers: Mapping[str, float | None]
+    """What `NUMBERS` lists: test scores, and what the labels of the train split cost."""
+    iou: Mapping[str, float | None] = field(default_factory=dict)
+    """Test IoU by class."""
+
+
+def numbers_of(
+    tiling: Mapping[str, Any], annotation: Mapping[str, Any], training: Mapping[str, Any],
+    test: Mapping[str, Any], seconds: float | None,
+) -> dict[str, float | None]:  # fmt: skip
+    """Choose what a record holds of the metrics that stages write.
+
+    Args:
+        tiling: metrics/tile.json.
+        annotation: metrics/annotate.json.
+        training: metrics/train.json.
+        test: metrics/evaluate.json.
+        seconds: what the experiment took, where it was run and not found.
+    """
+    labels = annotation["train"]
+    return {
+        "miou": test["miou"],
+        "accuracy": test["accuracy"],
+        "val_miou": training["val_miou"],
+        "clicks": labels["clicks"],
+        "tiles": labels["tiles"],
+        "clicks_per_tile": labels["clicks_per_tile"],
+        "labelled_share": labels["labelled_share"],
+        "label_error": labels["error"],
+        "area_km2": tiling["train"]["km2"],
+        "seconds": seconds,
+    }
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a CSV that says everything a report needs, one row an experiment."""
+    records = list(records)
+    classes = list(dict.fromkeys(name for record in records for name in record.iou))
+    rows = [
+        [
+            record.method, json.dumps(dict(record.axes)), record.points, record.seed,
+            record.experiment, *(record.numbers.get(name) for name in _NUMBERS),
+            *(record.iou.get(name) for name in classes),
+        ]
+        for record in records
+    ]  # fmt: skip
+    publish_csv(path, [*_HEAD, *_NUMBERS, *(f"{_IOU}{name}" for name in classes)], rows)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_read_row(row) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist: run the study, which writes it, or name the folder with --out"
+        ) from None
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no table of a study's results ({error!r}): it needs the columns "
+            f"{', '.join((*_HEAD, *_NUMBERS))}. Run the study again, which writes it"
+        ) from None
+
+
+def _read_row(row: Mapping[str, str]) -> Record:
+    iou = {key.removeprefix(_IOU): _number(row[key]) for key in row if key.startswith(_IOU)}
+    return Record(
+        row["method"], tuple(json.loads(row["axes"]).items()), int(row["points"]),
+        int(row["seed"]), row["experiment"], {name: _number(row[name]) for name in _NUMBERS}, iou,
+    )  # fmt: skip
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def scores_by_seed(records: Sequence[Record]) -> dict[int, float]:
+    """Give the test mIoU of each seed, leaving out those that have none."""
+    return {
+        record.seed: record.numbers["miou"]
+        for record in records
+        if record.numbers["miou"] is not None
+    }

@@ -1,0 +1,76 @@
+"""A study's report: CSV, Markdown, and one HTML page that needs nothing but itself."""
+
+from collections.abc import Sequence
+from importlib import metadata
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from pointcover.publishing import publish_csv, publish_text
+from pointcover.study.charts import draw_classes, draw_costs, draw_curves
+from pointcover.study.plan import Study
+from pointcover.study.summary import Summary, Table
+
+MARKDOWN: Final = "report.md"
+HTML: Final = "report.html"
+
+
+def write_report(
+    folder: Path, summary: Summary, command: str, warnings: Sequence[str] = ()
+) -> None:
+    """Write report.html, report.md and one CSV a table.
+
+    Args:
+        folder: where to.
+        summary: of the study.
+        command: by which it can be run again.
+        warnings: what a reader must know before the numbers.
+    """
+    for table in summary.tables:
+        publish_csv(folder / "tables" / f"{table.name}.csv", table.header, table.rows)
+    publish_text(folder / MARKDOWN, markdown(summary, command, warnings))
+    publish_text(folder / HTML, html(summary, command, warnings))
+
+
+def markdown(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
+    """Give the report as Markdown, its tables alone."""
+    study = summary.study
+    parts = [f"# {study.title}", study.about.strip(), *(f"**{text}**" for text in warnings)]
+    parts += [f"```sh\n{command}\n```"]
+    for table in summary.tables:
+        parts.append(f"## {table.title}\n\n{table.note}\n\n{markdown_table(table)}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(table: Table) -> str:
+    """Give a table as Markdown."""
+
+    def line(texts: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    return "\n".join([line(table.header), "|" + "---|" * len(table.header), *map(line, table.rows)])
+
+
+def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
+    """Give the report as a page: styles and figures in it, no script, no network."""
+    template = files("pointcover.study").joinpath("report.html.j2").read_text(encoding="utf-8")
+    # Texts of the study file are escaped; the figures are ours.
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
+    return page.render(
+        study=summary.study, tables=summary.tables, command=command, warnings=warnings,
+        curves=Markup(draw_curves(summary)), costs=Markup(draw_costs(summary)),
+        by_class=Markup(draw_classes(summary)),
+        settings=settings_text(summary.study), version=metadata.version("pointcover"),
+    )  # fmt: skip
+
+
+def settings_text(study: Study) -> str:
+    """Give a study's settings as YAML."""
+    said = study.model_dump(mode="json", exclude_none=True)
+    keys = ("settings", "points", "seeds", "axes", "methods", "dense")
+    shown = {key: said[key] for key in keys if said.get(key)}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None)

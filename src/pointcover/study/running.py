@@ -1,0 +1,239 @@
+"""Run a study's experiments: side by side, each once, going on where it stopped."""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pointcover.experiments import (
+    Processes,
+    experiment_command,
+    fetch_folder,
+    list_experiments,
+    read_outputs,
+    untracked_in,
+)
+from pointcover.params import Params, read_yaml
+from pointcover.publishing import digest_values, publish_json, publish_text, read_json, sha256
+from pointcover.study.plan import Member
+from pointcover.study.records import Record, numbers_of
+
+TILING = "metrics/tile.json"
+ANNOTATION = "metrics/annotate.json"
+TRAINING = "metrics/train.json"
+TEST = "metrics/evaluate.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A member with its name among DVC's experiments.
+
+    The name ends with a digest of all that decides the result, so that where the name exists, its
+    result holds.
+    """
+
+    member: Member
+    name: str
+    data: str
+    """Digest of what tiles depend on: those who share it wait for the first to have cut them."""
+    needs: tuple[str, ...] = ()
+    """Names of jobs whose models join this one's in an ensemble."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that ended: with its record, or without one and a log that says why."""
+
+    job: Job
+    record: Record | None
+    log: Path
+    was_known: bool = False
+    """It has been run before: nothing was computed."""
+
+
+def make_jobs(
+    prefix: str, members: Sequence[Member], params: Sequence[Params], root: Path
+) -> list[Job]:
+    """Name each member by its label and a digest of settings, code and data.
+
+    Args:
+        prefix: of all names: the study's.
+        members: of the study.
+        params: all settings of each.
+        root: the project's folder, with dvc.yaml.
+
+    Raises:
+        FileNotFoundError: there is no dvc.yaml.
+    """
+    code = _state_of_code(root)
+    states: dict[str, str] = {}
+    names: dict[str, str] = {}  # of jobs, by a digest of their settings
+    jobs = []
+    # Those that need others come after them, whose names are then known.
+    for member, settings in sorted(
+        zip(members, params, strict=True), key=lambda m: len(m[0].needs)
+    ):
+        said = settings.model_dump(mode="json", exclude={"machine"})
+        for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
+            states.setdefault(path, _state_of_files(root / path))
+            said[f"files of {path}"] = states[path]
+        tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
+        needs = tuple(names[digest_values(other.settings)] for other in member.needs)
+        name = f"{prefix}-{member.slug}-{digest_values([said, code, *needs])[:8]}"
+        names.setdefault(digest_values(member.settings), name)
+        jobs.append(Job(member, name, digest_values(tiles), needs))
+    return jobs
+
+
+def run_jobs(
+    jobs: Sequence[Job], root: Path, out: Path, extra: Callable[[Job], Mapping[str, str]],
+    *, at_once: int = 1, gpus: int = 0,
+) -> Generator[Ended]:  # fmt: skip
+    """Give the record of each job as it ends, running those that have none yet.
+
+    What `out` holds is taken as it is, an experiment that DVC knows by its name is read, all
+    others are run. Where one fails the others go on. A signal, or the caller's leaving, ends
+    those that run.
+
+    Args:
+        jobs: in the order in which to run them.
+        root: the project's folder.
+        out: keeps records and logs.
+        extra: variables of the environment of a job's stages.
+        at_once: how many to run side by side.
+        gpus: how many there are; with several, each place in the pool has one.
+    """
+    known = list_experiments(root)
+    todo: list[Job] = []
+    for job in jobs:
+        record = _kept_record(job, out)
+        if record is None and job.name in known:
+            record = _read_record(job, root, known[job.name].commit, out, None)
+        if record is None:
+            todo.append(job)
+        else:
+            yield Ended(job, record, _log_path(job, out), was_known=True)
+    copied = ["sources"] if todo and untracked_in(root, "sources") else []
+    processes = Processes()
+
+    def work(job: Job, place: int) -> Ended:
+        try:
+            return run_one(job, place)
+        except (OSError, ValueError) as error:
+            publish_text(_log_path(job, out), f"{error}\n")
+            return Ended(job, None, _log_path(job, out))
+
+    def run_one(job: Job, place: int) -> Ended:
+        variables = dict(extra(job))
+        if gpus > 1:
+            variables["CUDA_VISIBLE_DEVICES"] = str(place % gpus)
+        began = time.monotonic()
+        log = _log_path(job, out)
+        settings = dict(job.member.settings)
+        if job.needs:
+            settings["evaluate.ensemble"] = str(_gather_models(job, root))
+        command = experiment_command(job.name, settings, copied)
+        if processes.run(command, root, log, variables):
+            return Ended(job, None, log)
+        commit = list_experiments(root)[job.name].commit
+        return Ended(job, _read_record(job, root, commit, out, time.monotonic() - began), log)
+
+    places = list(range(at_once))
+    cut: set[str] = set()  # data whose tiles are in DVC's cache
+    settled = {job.name for job in jobs} - {job.name for job in todo}
+    under_way: dict[Future[Ended], tuple[Job, int]] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            while todo or under_way:
+                for job in list(todo):
+                    is_cutting = job.data in {other.data for other, _ in under_way.values()}
+                    can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
+                        job.needs
+                    )
+                    if places and can_begin:
+                        todo.remove(job)
+                        place = places.pop(0)
+                        under_way[pool.submit(work, job, place)] = (job, place)
+                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    job, place = under_way.pop(future)
+                    places.append(place)
+                    cut.add(job.data)
+                    settled.add(job.name)
+                    yield future.result()
+        finally:
+            processes.stop()
+
+
+def _gather_models(job: Job, root: Path) -> Path:
+    """Fetch the other models of an ensemble, each into a folder of its own.
+
+    Raises:
+        FileNotFoundError: one of them was not trained.
+    """
+    known = list_experiments(root)
+    missing = [name for name in job.needs if name not in known]
+    if missing:
+        raise FileNotFoundError(
+            f"the ensemble {job.name} lacks the models of {', '.join(missing)}, which failed: see "
+            f"their logs"
+        )
+    folder = root.absolute() / ".pointcover" / "ensembles" / job.name
+    for name in job.needs:
+        fetch_folder(root, known[name].commit, "models", folder / name)
+    return folder
+
+
+def _log_path(job: Job, out: Path) -> Path:
+    return out / "logs" / f"{job.name}.log"
+
+
+def _kept_record(job: Job, out: Path) -> Record | None:
+    path = out / "records" / f"{job.name}.json"
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    return Record(
+        job.member.method, job.member.axes, job.member.points, job.member.seed, job.name,
+        kept["numbers"], kept["iou"],
+    )  # fmt: skip
+
+
+def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | None) -> Record:
+    """Read a record out of DVC's cache and keep it."""
+    files = read_outputs(root, commit, (TILING, ANNOTATION, TRAINING, TEST))
+    test = files[TEST]
+    record = Record(
+        job.member.method, job.member.axes, job.member.points, job.member.seed, job.name,
+        numbers_of(files[TILING], files[ANNOTATION], files[TRAINING], test, seconds),
+        {name: entry["iou"] for name, entry in test["by_class"].items()},
+    )  # fmt: skip
+    publish_json(out / "records" / f"{job.name}.json", asdict(record))
+    return record
+
+
+def _state_of_code(root: Path) -> str:
+    """Digest dvc.yaml and every file of code that its stages depend on."""
+    stages = read_yaml(root / "dvc.yaml")["stages"].values()
+    named = {
+        dep for stage in stages for dep in stage["deps"] if dep.startswith(("src/", "stages/"))
+    }
+    files = sorted(
+        file
+        for dep in named
+        for file in ([root / dep] if (root / dep).is_file() else (root / dep).rglob("*"))
+        if file.is_file() and file.suffix != ".pyc"
+    )
+    return digest_values(
+        [[str(file.relative_to(root)), sha256(file)] for file in [root / "dvc.yaml", *files]]
+    )
+
+
+def _state_of_files(path: Path) -> str:
+    """Digest names, sizes and times of a folder's files, or of one file: seconds for millions.
+
+    DVC looks at their contents; here a change of time alone means that it is asked again.
+    """
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    states = [(str(file), file.stat()) for file in files if file.is_file()]
+    return digest_values([[name, state.st_size, state.st_mtime_ns] for name, state in states])

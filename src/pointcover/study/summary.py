@@ -1,0 +1,404 @@
+"""A study's tables: what each method scores at each budget, and what follows from that."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pointcover.study.plan import DENSE, Study, axis_text
+from pointcover.study.records import Record, scores_by_seed
+from pointcover.study.statistics import (
+    Difference,
+    Interval,
+    Needed,
+    area_under_curve,
+    clicks_needed,
+    compare,
+    mean_interval,
+    noise_floor,
+    share_interval,
+)
+
+NONE = "-"
+Axes = tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts, as CSV, Markdown and HTML show it."""
+
+    name: str
+    title: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of one method at one budget."""
+
+    points: int
+    records: tuple[Record, ...]
+
+    @property
+    def miou(self) -> Interval | None:
+        """Give the mean test mIoU with its interval over seeds."""
+        scores = list(scores_by_seed(self.records).values())
+        return mean_interval(scores) if scores else None
+
+    def mean(self, name: str) -> float | None:
+        """Give the mean of a number over seeds, None where one has none."""
+        return _mean([record.numbers[name] for record in self.records])
+
+    def mean_iou(self, name: str) -> float | None:
+        """Give the mean IoU of a class over the seeds that have one."""
+        return _mean([iou for r in self.records if (iou := r.iou.get(name)) is not None])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method (of one value of each axis) over the budgets, and the dense reference beside it."""
+
+    name: str
+    method: str
+    axes: Axes
+    cells: tuple[Cell, ...]
+    """By budget, the smaller first."""
+    dense: Cell | None
+
+    def scores(self) -> dict[float, dict[int, float]]:
+        """Give mIoU by realised clicks per tile and by seed."""
+        return {
+            clicks: scores_by_seed(cell.records)
+            for cell in self.cells
+            if (clicks := cell.mean("clicks_per_tile")) and scores_by_seed(cell.records)
+        }
+
+    def scores_by_points(self) -> dict[float, dict[int, float]]:
+        """Give mIoU by nominal budget and by seed."""
+        return {cell.points: scores_by_seed(cell.records) for cell in self.cells}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study with its results: what a report is made from."""
+
+    study: Study
+    records: tuple[Record, ...]
+    lines: tuple[Line, ...]
+    classes: tuple[str, ...]
+    floor: float | None
+    tables: tuple[Table, ...] = field(default=())
+
+
+def summarise(study: Study, records: Sequence[Record]) -> Summary:
+    """Put a study's records in order and compute its tables.
+
+    Raises:
+        ValueError: there is no record.
+    """
+    if not records:
+        raise ValueError("the study has no result yet: see the logs of its experiments, and run it")
+    lines = _lines_of(study, records)
+    cells = [cell for line in lines for cell in line.cells]
+    cells += list({id(line.dense): line.dense for line in lines if line.dense}.values())
+    floor = noise_floor([list(scores_by_seed(cell.records).values()) for cell in cells])
+    classes = tuple(dict.fromkeys(name for record in records for name in record.iou))
+    bare = Summary(study, tuple(records), lines, classes, floor)
+    makers: tuple[Callable[[Summary], Table | None], ...] = (
+        results_table, efficiency_table, questions_table, differences_table, published_table,
+        classes_table, experiments_table,
+    )  # fmt: skip
+    tables = tuple(table for make in makers if (table := make(bare)) is not None)
+    return Summary(study, bare.records, lines, classes, floor, tables)
+
+
+def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
+    by_line: dict[tuple[str, Axes], dict[int, list[Record]]] = {}
+    dense: dict[Axes, list[Record]] = {}
+    for record in records:
+        if record.method == DENSE:
+            dense.setdefault(record.axes, []).append(record)
+        else:
+            budgets = by_line.setdefault((record.method, record.axes), {})
+            budgets.setdefault(record.points, []).append(record)
+    references = {axes: Cell(0, tuple(found)) for axes, found in dense.items()}
+    order = list(study.methods)
+    ranked = sorted(by_line, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
+    lines = [
+        Line(
+            line_name(method, axes), method, axes,
+            tuple(Cell(points, tuple(budgets[points])) for points in sorted(budgets)),
+            references.get(axes),
+        )
+        for method, axes in ranked
+        for budgets in [by_line[method, axes]]
+    ]  # fmt: skip
+    alone = [axes for axes in references if axes not in {line.axes for line in lines}]
+    lines += [Line(line_name(DENSE, axes), DENSE, axes, (), references[axes]) for axes in alone]
+    return tuple(lines)
+
+
+def line_name(method: str, axes: Axes) -> str:
+    """Name a line of the figures: the method, and the values of the axes."""
+    return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
+
+
+def results_table(summary: Summary) -> Table:
+    """Say what each budget buys."""
+    rows = []
+    dense_shown: set[Axes] = set()
+    for line in summary.lines:
+        dense = line.dense
+        if dense and line.axes not in dense_shown:
+            dense_shown.add(line.axes)
+            rows.append(_result_row(line_name(DENSE, line.axes), dense, None, summary.study))
+    for line in summary.lines:
+        for cell in line.cells:
+            rows.append(_result_row(line.name, cell, line.dense, summary.study))
+    seconds = summary.study.seconds_per_click
+    note = (
+        f"mIoU on the dense test masks: mean over seeds ± half of Student's 95 % interval. Share "
+        f"of dense: of the dense model of the same seed. Clicks are realised ones; their hours "
+        f"count {seconds:g} s a click. Labelled share: of all train pixels, grown ones included."
+    )
+    header = (
+        "method", "points", "mIoU", "share of dense", "clicks per tile", "clicks per km²",
+        "labelled share", "wrong among grown", "hours", "seeds",
+    )  # fmt: skip
+    return Table("results", "What each label budget buys", note, header, tuple(rows))
+
+
+def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tuple[str, ...]:
+    is_dense = not cell.points
+    clicks, area = cell.mean("clicks"), cell.mean("area_km2")
+    share = None
+    if dense:
+        share = share_interval(scores_by_seed(cell.records), scores_by_seed(dense.records))
+    hours = clicks * study.seconds_per_click / 3600 if clicks else None
+    return (
+        name,
+        NONE if is_dense else str(cell.points),
+        plus_minus(cell.miou),
+        plus_minus(share, in_percent=True),
+        NONE if is_dense else number(cell.mean("clicks_per_tile")),
+        NONE if is_dense or not clicks or not area else number(clicks / area),
+        percent(cell.mean("labelled_share")),
+        percent(cell.mean("label_error")),
+        NONE if is_dense else number(hours),
+        str(len(cell.records)),
+    )
+
+
+def efficiency_table(summary: Summary) -> Table | None:
+    """Say how many clicks reach 90 and 95 % of dense, and the mean along the curve."""
+    rows = []
+    for line in summary.lines:
+        scores = line.scores()
+        dense = scores_by_seed(line.dense.records) if line.dense else {}
+        needed = [
+            clicks_needed(scores, dense, share, np.random.default_rng(0)) for share in (0.9, 0.95)
+        ]
+        means = {clicks: float(np.mean(list(seeds.values()))) for clicks, seeds in scores.items()}
+        area = area_under_curve(means)
+        if area is not None:
+            budgets = sorted(means)
+            rows.append((line.name, *(clicks_text(n, budgets) for n in needed), f"{area:.3f}"))
+    if not rows:
+        return None
+    note = (
+        "Clicks per tile that reach 90 and 95 % of the dense model's mIoU, interpolated along log "
+        "clicks after isotonic regression, with the bootstrap's 95 % interval over seeds; "
+        "< and > mean outside the budgets that were run. Area: the mean mIoU along log clicks, "
+        "between the method's own smallest and largest budget."
+    )
+    header = ("method", "N90", "N95", "area under mIoU over log(clicks)")
+    return Table("efficiency", "Clicks for a share of dense", note, header, tuple(rows))
+
+
+def differences_table(summary: Summary) -> Table | None:
+    """Compare every method with the baseline, within the same values of the axes."""
+    baseline = summary.study.baseline or next(iter(summary.study.methods))
+    lines = {line.name: line for line in summary.lines}
+    pairs = [
+        (line.name, line_name(baseline, line.axes))
+        for line in summary.lines
+        if line.method != baseline and line_name(baseline, line.axes) in lines
+    ]
+    rows = _difference_rows(_compared(summary, pairs))
+    if not rows:
+        return None
+    return Table("differences", f"Against {baseline}", _difference_note(summary), _DIFFERENCE, rows)
+
+
+def questions_table(summary: Summary) -> Table | None:
+    """Say for each claim that one method is better than another whether it holds here."""
+    axes = list(dict.fromkeys(line.axes for line in summary.lines))
+    rows: list[tuple[str, ...]] = []
+    asked = [
+        (question, (line_name(question.better, at), line_name(question.than, at)))
+        for question in summary.study.questions
+        for at in axes
+    ]
+    found = {(d.better, d.than): d for d in _compared(summary, [pair for _, pair in asked])}
+    for question, pair in asked:
+        if pair in found:
+            difference = found[pair]
+            answer = {"better": "yes", "worse": "no, the other way round"}.get(
+                difference.verdict, f"not shown: {difference.verdict}"
+            )
+            text = question.text or f"{pair[0]} is better than {pair[1]}"
+            rows.append((text, *_difference_rows([difference])[0][:-1], answer))
+    if not rows:
+        return None
+    header = ("claim", *_DIFFERENCE[:-1], "does it hold here?")
+    return Table("questions", "Claims", _difference_note(summary), header, tuple(rows))
+
+
+_DIFFERENCE = ("method", "than", "difference in mIoU", "p", "p (Holm)", "verdict")
+
+
+def _compared(summary: Summary, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
+    scores: dict[str, Mapping[float, Mapping[int, float]]] = {}
+    for line in summary.lines:
+        scores[line.name] = line.scores_by_points()
+        if line.dense:  # it has no budget, so it stands beside each
+            dense = scores_by_seed(line.dense.records)
+            beside = scores.setdefault(line_name(DENSE, line.axes), {})
+            scores[line_name(DENSE, line.axes)] = {
+                **beside, **dict.fromkeys((cell.points for cell in line.cells), dense)
+            }  # fmt: skip
+    return compare(scores, pairs, summary.floor)
+
+
+def _difference_rows(differences: Iterable[Difference]) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            d.better, d.than, plus_minus(d.difference, signed=True), p_text(d.p_value),
+            p_text(d.holm), d.verdict,
+        )
+        for d in differences
+    )  # fmt: skip
+
+
+def _difference_note(summary: Summary) -> str:
+    floor = "not known (one seed)" if summary.floor is None else f"{summary.floor:.3f}"
+    return (
+        "Mean over the budgets that both have, seed by seed, ± half of the 95 % interval; paired "
+        "t-test over seeds, p-values corrected after Holm over this table. Noise floor (standard "
+        f"deviation between seeds of one configuration, pooled): {floor}; a difference of means "
+        "smaller than its own standard error from that noise is n.s. whatever p says."
+    )
+
+
+def published_table(summary: Summary) -> Table | None:
+    """Put published figures beside ours."""
+    rows = []
+    for claim in summary.study.published:
+        for line in summary.lines:
+            at = dict(line.axes)
+            if any(at.get(key) != value for key, value in claim.axes.items()):
+                continue
+            cells = line.cells if line.method == claim.method else ()
+            if claim.method == DENSE and line.dense:
+                cells = (line.dense,)
+            for cell in cells:
+                if claim.points in (None, cell.points) or claim.method == DENSE:
+                    budget = NONE if claim.points is None else str(claim.points)
+                    name = line_name(claim.method, line.axes)
+                    rows.append((name, budget, f"{claim.miou:.3f}", plus_minus(cell.miou)))
+    if not rows:
+        return None
+    note = "Other data, other splits: what can be compared is the course, not the figure."
+    header = ("method", "points", "published", "here")
+    return Table("published", "Beside published figures", note, header, tuple(dict.fromkeys(rows)))
+
+
+def classes_table(summary: Summary) -> Table:
+    """Give the IoU of each class."""
+    rows = []
+    seen: set[Axes] = set()
+    for line in summary.lines:
+        cells = [(line.name, cell) for cell in line.cells]
+        if line.dense and line.axes not in seen:
+            seen.add(line.axes)
+            cells.insert(0, (line_name(DENSE, line.axes), line.dense))
+        for name, cell in cells:
+            ious = [score(cell.mean_iou(class_name)) for class_name in summary.classes]
+            rows.append((name, str(cell.points) if cell.points else NONE, *ious))
+    header = ("method", "points", *summary.classes)
+    note = "Test IoU, mean over seeds."
+    return Table("classes", "By class", note, header, tuple(rows))
+
+
+def experiments_table(summary: Summary) -> Table:
+    """Name the run behind each number."""
+    rows = [
+        (
+            record.experiment, line_name(record.method, record.axes),
+            NONE if record.method == DENSE else str(record.points), str(record.seed),
+            score(record.numbers["miou"]), score(record.numbers["accuracy"]),
+            number(record.numbers["clicks"]), number(record.numbers["seconds"]),
+        )
+        for record in summary.records
+    ]  # fmt: skip
+    header = ("experiment", "method", "points", "seed", "mIoU", "accuracy", "clicks", "seconds")
+    note = "Names are those of DVC's experiments and MLflow's runs. Seconds: where it was run anew."
+    return Table("experiments", "Every experiment", note, header, tuple(rows))
+
+
+def plus_minus(interval: Interval | None, *, in_percent: bool = False, signed: bool = False) -> str:
+    """Write a value with half of its interval."""
+    if interval is None:
+        return NONE
+    scale, digits, unit = (100, 1, " %") if in_percent else (1, 3, "")
+    half = interval.half_width
+    value = f"{scale * interval.value:{'+' if signed else ''}.{digits}f}"
+    return value + (f" ± {scale * half:.{digits}f}" if half is not None else "") + unit
+
+
+def clicks_text(needed: Needed | None, budgets: Sequence[float]) -> str:
+    """Write clicks with their interval; what lies outside the budgets as < or >."""
+    if needed is None:
+        return NONE
+
+    def one(value: float) -> str:
+        if value == 0:
+            return f"< {number(budgets[0])}"
+        return f"> {number(budgets[-1])}" if math.isinf(value) else number(value)
+
+    text = one(needed.clicks)
+    if needed.low is None or needed.high is None:
+        return text
+    return f"{text} ({one(needed.low)} to {one(needed.high)})"
+
+
+def p_text(value: float | None) -> str:
+    """Write a p-value."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def score(value: float | None) -> str:
+    """Write a score of 0 to 1."""
+    return NONE if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """Write a share."""
+    return NONE if value is None else f"{100 * value:.3g} %"
+
+
+def number(value: float | None) -> str:
+    """Write a count or a cost, three digits at least."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

@@ -1,0 +1,75 @@
+"""Give MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
+
+import json
+import tempfile
+from collections.abc import Container
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pointcover import tracking
+from pointcover.experiments import Experiment, list_experiments, read_files
+from pointcover.params import describe, load_params
+from pointcover.recording import cost_of, kept_metrics_of, test_metrics_of
+
+PARAMS = "params.yaml"
+ANNOTATION = "metrics/annotate.json"
+TRAINING = "metrics/train.json"
+TEST = "metrics/evaluate.json"
+
+
+def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], dict[str, str]]:
+    """Record every finished DVC experiment that has no run in MLflow.
+
+    Args:
+        root: the project's folder.
+        names: of the experiments that are meant; all if None.
+
+    Returns:
+        The names of those that were recorded; and of those that could not be, with the reason.
+
+    Raises:
+        ValueError: the folder is no git repository, or the tracking URI cannot be used.
+        OSError: the store cannot be read or written.
+    """
+    known = tracking.recorded_experiments(root)
+    missing = {
+        name: experiment
+        for name, experiment in list_experiments(root).items()
+        if name not in known and (names is None or name in names)
+    }
+    recorded, unreadable = [], {}
+    for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
+        try:
+            _record(root, name, missing[name])
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            unreadable[name] = str(error)
+        else:
+            recorded.append(name)
+    return recorded, unreadable
+
+
+def _record(root: Path, name: str, experiment: Experiment) -> None:
+    files = read_files(root, experiment.commit, (PARAMS, ANNOTATION, TRAINING, TEST))
+    result = json.loads(files[TEST])
+    metrics = {
+        **kept_metrics_of(json.loads(files[TRAINING])),
+        **test_metrics_of(result),
+        **cost_of(json.loads(files[ANNOTATION])["train"]),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PARAMS
+        path.write_text(files[PARAMS], encoding="utf-8")
+        params = load_params(path)
+        tags = {
+            "dataset": params.dataset,
+            tracking.TRAINING_TAG: "from cache",
+            tracking.EXPERIMENT_TAG: name,
+            tracking.BASELINE_TAG: experiment.baseline,
+        }
+        with tracking.start_run(root, name, tags=tags) as run:
+            run.log_params(describe(params))
+            run.log_metrics(metrics)
+            run.log_file(path)
+            run.log_text(files[ANNOTATION], "annotate.json")
+            run.log_dict(result, "test.json")

@@ -1,0 +1,88 @@
+"""A study through DVC and MLflow, stopped, gone on with, and found again."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from pointcover.study.records import read_records
+from tests.test_pipeline import Clone, group_members
+
+pytestmark = pytest.mark.slow
+
+PLAN = {
+    "title": "Do links help?",
+    "settings": {"train.epochs": 1},
+    "points": [3, 6],
+    "seeds": [1],
+    "methods": {
+        "clicks": {"annotate.grower": "none"},
+        "link": {"annotate.grower": "link", "points": [6]},
+        "broken": {"train.encoder": "resnet-eighteen", "points": [3]},
+    },
+    "dense": {"annotate.sampler": "dense", "annotate.grower": "none"},
+}
+
+
+def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path):
+    clone = Clone(tmp_path)
+    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN))
+    study = ["pointcover", "study", "studies/links.yaml"]
+    out = clone.folder / "reports" / "links"
+
+    # Stopped by Ctrl-C while the second experiment trains: the first one is in the report.
+    command = subprocess.Popen(
+        study, cwd=clone.folder, env=clone.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and len(list(out.glob("logs/*"))) < 2:
+        assert command.poll() is None
+        time.sleep(0.1)
+    time.sleep(5)
+    os.killpg(command.pid, signal.SIGINT)
+    assert command.wait(120) == 130
+    assert not group_members(command.pid)
+    assert [record.method for record in read_records(out / "results.csv")] == ["dense"]
+    assert "4 have not been run" in (out / "report.md").read_text()
+    assert "RUNNING" not in {run.info.status for run in clone.runs().values()}
+
+    # The same command does the rest, two at a time; what fails is told with its log.
+    said = clone.run(*study, "--jobs", "2", fails=True)
+    assert "1 of 5 experiments failed" in said
+    assert "resnet18" in said, "the log's last lines say which encoders there are"
+    assert "Traceback" not in said
+    records = read_records(out / "results.csv")
+    assert [record.method for record in records] == ["dense", "clicks", "clicks", "link"]
+    runs = clone.runs()
+    for record in records:
+        run = runs[record.experiment]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["study"] == "links"
+        assert run.data.tags["method"] == record.method
+        assert run.data.metrics["test/miou"] == pytest.approx(record.numbers["miou"])
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    report = [
+        file.path for file in client.list_artifacts(runs["study links"].info.run_id, "report")
+    ]
+    assert report == ["report/report.html", "report/report.md", "report/results.csv"]
+    assert clone.run("git", "status", "--short") == "?? studies/links.yaml\n"
+
+    # Known to DVC, the study is found again though its records are gone, and nothing is run.
+    PLAN["methods"].pop("broken")
+    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN))
+    for file in out.glob("records/*"):
+        file.unlink()
+    before = len(clone.runs())
+    began = os.times()
+    clone.run(*study)
+    after = os.times()
+    assert read_records(out / "results.csv") != []
+    assert after.children_user - began.children_user < 30
+    assert len(clone.runs()) <= before + 1  # a report of other results is another run
+    clone.run(*study)
+    assert len(clone.runs()) <= before + 1

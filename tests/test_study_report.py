@@ -1,0 +1,195 @@
+"""A study's report says what its records say, in a page that needs nothing but itself."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from pointcover.study.conducting import rewrite_report
+from pointcover.study.plan import DENSE, read_study
+from pointcover.study.records import Record, read_records, write_records
+from pointcover.study.report import html, markdown, write_report
+from pointcover.study.summary import Summary, summarise
+
+PLAN = {
+    "title": "Do <links> help?",
+    "about": "A question.\n\nAnd more & more.",
+    "seconds_per_click": 36,
+    "points": [10, 100],
+    "seeds": [1, 2],
+    "methods": {"clicks": {"annotate.grower": "none"}, "link": {"annotate.grower": "link"}},
+    "dense": {"annotate.sampler": "dense"},
+    "published": [{"method": "link", "points": 10, "miou": 0.834}],
+    "questions": [{"better": "link", "than": "clicks", "text": "Links help"}],
+}
+SCORES = {
+    (DENSE, 10): [0.80, 0.80], ("clicks", 10): [0.40, 0.50], ("clicks", 100): [0.60, 0.64],
+    ("link", 10): [0.55, 0.65], ("link", 100): [0.79, 0.81],
+}  # fmt: skip
+
+
+def make_record(method: str, points: int, seed: int, miou: float | None, **numbers) -> Record:
+    clicks = None if method == DENSE else 20 * points
+    known = {
+        "miou": miou, "accuracy": 0.9, "val_miou": 0.5, "clicks": clicks, "tiles": 20,
+        "clicks_per_tile": clicks and clicks / 20, "labelled_share": 0.001, "label_error": None,
+        "area_km2": 0.5, "seconds": 12.5,
+    }  # fmt: skip
+    iou = {"field": miou, "road": None}
+    name = f"x-{method}-{points}-{seed}"
+    return Record(method, (), points, seed, name, {**known, **numbers}, iou)
+
+
+@pytest.fixture
+def records() -> list[Record]:
+    return [
+        make_record(method, points, seed, miou)
+        for (method, points), scores in SCORES.items()
+        for seed, miou in enumerate(scores, 1)
+    ]
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "links.yaml"
+    path.write_text(yaml.safe_dump(PLAN))
+    return path
+
+
+@pytest.fixture
+def summary(plan, records) -> Summary:
+    return summarise(read_study(plan), records)
+
+
+def rows(summary: Summary, name: str) -> list[dict[str, str]]:
+    (table,) = [table for table in summary.tables if table.name == name]
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+def test_a_row_says_what_a_budget_buys_and_costs(summary):
+    dense, clicks, *_ = rows(summary, "results")
+    assert dense["mIoU"] == "0.800 ± 0.000"
+    assert dense["clicks per tile"] == dense["hours"] == "-"
+    # Of two values t is 12.706, so half the interval is 12.706 × 0.05
+    assert clicks["mIoU"] == "0.450 ± 0.635"
+    assert clicks["share of dense"] == "56.2 ± 79.4 %"
+    assert clicks["clicks per tile"] == "10"
+    assert clicks["clicks per km²"] == "400"
+    assert clicks["hours"] == "2"  # 200 clicks of 36 s
+    assert clicks["seeds"] == "2"
+
+
+def test_clicks_for_a_share_of_dense_are_interpolated_or_lie_outside_the_budgets(summary):
+    clicks, link = rows(summary, "efficiency")
+    assert clicks["N90"].startswith("> 100")
+    # 0.72 of 0.60 to 0.80: 0.6 of the way from 10 to 100
+    assert link["N90"].startswith("39.8 (")
+    assert link["area under mIoU over log(clicks)"] == "0.700"
+
+
+def test_a_claim_is_answered_and_a_published_figure_stands_beside_ours(summary):
+    (claim,) = rows(summary, "questions")
+    assert claim["claim"] == "Links help"
+    assert claim["difference in mIoU"].startswith("+0.165")
+    assert claim["does it hold here?"] == "yes"
+    (published,) = rows(summary, "published")
+    assert published["published"] == "0.834"
+    assert published["here"].startswith("0.600")
+
+
+def test_a_class_without_iou_has_none_in_the_table(summary):
+    for row in rows(summary, "classes"):
+        assert row["road"] == "-"
+    assert rows(summary, "classes")[1]["field"] == "0.450"
+
+
+def test_every_number_has_its_run(summary, records):
+    assert [row["experiment"] for row in rows(summary, "experiments")] == [
+        record.experiment for record in records
+    ]
+
+
+def test_an_experiment_without_a_score_is_left_out_of_means(plan, records):
+    records[2] = replace(records[2], numbers={**records[2].numbers, "miou": None})
+    found = rows(summarise(read_study(plan), records), "results")
+    assert found[1]["mIoU"] == "0.500"
+
+
+def test_a_study_without_any_result_has_no_report(plan):
+    with pytest.raises(ValueError, match="no result yet"):
+        summarise(read_study(plan), [])
+
+
+def test_the_page_loads_nothing_and_escapes_what_the_study_file_says(summary):
+    page = html(summary, "pointcover study links.yaml")
+    assert "Do &lt;links&gt; help?" in page
+    assert "And more &amp; more." in page
+    assert not re.search(r"<script|<link|@import|url\(\s*[\"']?http", page)
+    assert not re.findall(r"(?:src|href)=\"(?!#)", page)
+    figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(figures) == 3
+    for figure in figures:
+        ElementTree.fromstring(figure.replace("xlink:href", "href"))
+        assert "currentColor" in figure
+        assert "#000000" not in figure, "ink that dark pages hide"
+
+
+def test_the_same_results_make_the_same_bytes(summary):
+    assert html(summary, "x") == html(summary, "x")
+    assert markdown(summary, "x") == markdown(summary, "x")
+
+
+def test_the_report_is_written_as_page_markdown_and_tables(tmp_path, summary):
+    write_report(tmp_path / "out", summary, "pointcover study links.yaml", ["Mind this."])
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "**Mind this.**" in text
+    assert "| link | 100 | 0.800 ± 0.127 |" in text
+    with (tmp_path / "out" / "tables" / "results.csv").open(newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)] == [
+            "dense", "clicks", "clicks", "link", "link",
+        ]  # fmt: skip
+
+
+def test_records_come_back_as_they_were_written(tmp_path, records):
+    records[0] = replace(records[0], axes=(("train.lr", 0.001), ("train.model", "unet")))
+    write_records(tmp_path / "results.csv", records)
+    assert read_records(tmp_path / "results.csv") == records
+
+
+def test_a_report_is_made_anew_from_results_alone(tmp_path, plan, records):
+    write_records(tmp_path / "out" / "results.csv", records[:-1])
+    rewrite_report(plan, tmp_path / "out")
+    assert "1 have not been run" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "method,axes,points,seed,experiment\nx,{},ten,1,y\n"]
+)
+def test_a_damaged_table_of_results_is_told(tmp_path, plan, text):
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"results\.csv|no result yet"):
+        rewrite_report(plan, tmp_path)
+
+
+def test_missing_results_are_told(tmp_path, plan):
+    with pytest.raises(FileNotFoundError, match="run the study"):
+        rewrite_report(plan, tmp_path / "nowhere")
+
+
+def test_many_lines_and_classes_are_drawn(plan, records):
+    generator = np.random.default_rng(0)
+    study = read_study(plan)
+    axes = [(("train.lr", rate),) for rate in (0.1, 0.01, 0.001, 0.0001, 0.00001)]
+    many = [
+        replace(record, axes=at, iou={f"class {k}": float(generator.uniform()) for k in range(8)})
+        for record in records
+        for at in axes
+    ]
+    summary = summarise(study, many)
+    assert len(summary.lines) == 10
+    assert "link, lr 0.001" in html(summary, "x")
