@@ -424,7 +424,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     write_raster(tmp_path / "a.tif", draw_image(600, 300))
     options = ["model", "a.tif", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
     undisturbed = start(*options, "--out", "wanted", cwd=tmp_path)
-    assert undisturbed.wait(120) == 0
+    assert undisturbed.wait(300) == 0
     said = undisturbed.stderr.read()
     assert said.startswith("wanted/a_classes.tif: land ")
     assert said.count("\n") == 1
@@ -437,7 +437,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.map.partial"]
     again = start(*options, "--out", "out", cwd=tmp_path)
-    assert again.wait(120) == 0
+    assert again.wait(300) == 0
     assert (strips.exists(), again.stdout.read()) == (False, "")
     for path in (tmp_path / "wanted").iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -241,7 +241,7 @@ def predict(
         with tqdm(
             desc="mapping", total=sum(task.megapixels for task in todo), unit="MPix", leave=False,
             disable=None, bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MPix "
-            "[{elapsed}<{remaining}, {rate_fmt}]",
+            "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
         ) as bar:  # fmt: skip
 
             def progress(megapixels: float, was_done: bool) -> None:
