@@ -44,7 +44,7 @@ LAYERS = (
         "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
-        "streaming", "map_journal", "map_files", "mapping",
+        "streaming", "map_journal", "map_files", "mapping", "suggesting", "vectors.suggestions",
     },
 )  # fmt: skip
 
@@ -64,10 +64,17 @@ DOORS = {
     "yaml": {"params", "study.report"},
     "dvc": {"experiments"},
     "jinja2": {"study.report"},
-    "geopandas": {"vectors.polygons", "vectors.reading", "vectors.writing"},
+    "geopandas": {"vectors.suggestions", "vectors.polygons", "vectors.reading", "vectors.writing"},
     "pyogrio": {"vectors.reading", "vectors.writing"},
-    "pyproj": {"vectors.features", "vectors.polygons", "vectors.reading", "vectors.writing"},
+    "pyproj": {
+        "vectors.suggestions",
+        "vectors.features",
+        "vectors.polygons",
+        "vectors.reading",
+        "vectors.writing",
+    },
     "shapely": {
+        "vectors.suggestions",
         "vectors.features",
         "vectors.placing",
         "vectors.polygons",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.streaming import LayerChoice, describe_scores, plan_windows, stream_strips
+from pointcover.streaming import LayerChoice, plan_windows, stream_strips
 
 CPU = torch.device("cpu")
 TWO = LayerChoice()
@@ -164,13 +164,13 @@ def test_a_network_is_given_windows_of_one_size_and_no_more_than_a_batch():
 def test_layers_are_percents_worked_out_by_hand():
     scores = torch.tensor([[0.5, 0.25, 0.25, 0], [0, 0, 0, 1], [0.25] * 4, [0.004, 0.996, 0, 0]])
     scores = scores.T.reshape(1, 4, 1, 4)
-    found = describe_scores(scores, LayerChoice(entropy=True, probabilities=True))[0, :, 0]
+    found = LayerChoice(entropy=True, probabilities=True).describe(scores)[0, :, 0]
     assert found.dtype == torch.uint8
     assert found[0].tolist() == [0, 3, 0, 1]
     assert found[1].tolist() == [50, 100, 25, 100]
     assert found[2].tolist() == [75, 0, 100, 2]  # 1.5 of 2 bits; 0.0378 of 2 bits
     assert found[3:, 0].tolist() == [50, 25, 25, 0]
-    assert describe_scores(scores, LayerChoice()).shape == (1, 2, 1, 4)
+    assert LayerChoice().describe(scores).shape == (1, 2, 1, 4)
 
 
 def test_blending_averages_what_two_windows_say_by_their_weights():

@@ -20,6 +20,14 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Doubt(StrEnum):
+    """By what a pixel is doubtful."""
+
+    MARGIN = "margin"
+    ENTROPY = "entropy"
+    DISAGREEMENT = "disagreement"
+
+
 class Precision(StrEnum):
     """What a network computes in."""
 
@@ -55,12 +63,7 @@ def points(
         from pointcover.tiles import read_index, read_tile_set
         from pointcover.vectors.writing import write_points
 
-        there = [path for path in (out, out.with_suffix(".qml")) if path.exists()]
-        if there and not force:
-            raise FileExistsError(
-                f"{' and '.join(str(path) for path in there)} exists: choose another name, or say "
-                f"--force to replace it"
-            )
+        _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
         classes = read_tile_set(tiles / "tiles.json").classes
         index = read_index(sparse / "index.csv")
         progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
@@ -255,3 +258,102 @@ def predict(
                 shares = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
                 bar.clear()
                 typer.echo(f"{task.path('_classes.tif')}: {shares}", err=True)
+
+
+@app.command()
+def suggest(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
+            "model (models:/NAME@champion)."
+        ),
+    ],
+    images: Annotated[
+        list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The GeoPackage to write; its style lies beside it as .qml.")
+    ],
+    points: Annotated[int, typer.Option(min=1, help="How many clicks, over all images.")] = 100,
+    by: Annotated[
+        Doubt,
+        typer.Option(help="What is doubtful: a small margin between the two likeliest classes, a "
+                     "high entropy, or the disagreement of several models (or views, with --tta)."),
+    ] = Doubt.MARGIN,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further model, for disagreement. May be said more than once."),
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Take eight turned and flipped views of each window.")
+    ] = False,
+    by_class: Annotated[
+        bool, typer.Option("--by-class", help="As many of each class that the model sees.")
+    ] = False,
+    distance_px: Annotated[
+        float, typer.Option(min=1, help="No two clicks are nearer to each other.")
+    ] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Bring images of another GSD to that of training.")
+    ] = False,
+    gsd_m: Annotated[
+        float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Which bands of the images the model's are, such as 3,2,1.")
+    ] = None,
+    value_range: Annotated[
+        str | None, typer.Option(help="Which values of the images are black and white: 0,2047.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 4,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
+    precision: Annotated[
+        Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
+    ] = Precision.AUTO,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+) -> None:  # fmt: skip
+    """Say where the next clicks are worth most: points for QGIS, in which to choose the classes."""
+    from pointcover.stage import one_message  # first: says which package is missing
+
+    # isort: split
+    with one_message("pointcover suggest"):
+        from tqdm import tqdm
+
+        from pointcover.devices import be_deterministic, make_fabric
+        from pointcover.models.references import load_models
+        from pointcover.orthophotos import ReadingSettings, parse_bands, parse_range
+        from pointcover.suggesting import Suggester, SuggestSettings
+        from pointcover.tracking import project_root
+        from pointcover.vectors.suggestions import write_suggestions
+
+        _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
+        reading = ReadingSettings(
+            parse_bands(bands) if bands else None,
+            parse_range(value_range) if value_range else None, gsd_m, resample,
+        )  # fmt: skip
+        fabric = make_fabric(device, precision)
+        be_deterministic()
+        models = load_models([model, *(also or [])], project_root())
+        settings = SuggestSettings(by.value, tta, by_class, distance_px, batch_size, seed)
+        suggester = Suggester(fabric, models, settings, reading)
+        orthophotos = suggester.prepare(images, out)
+        total = sum(orthophoto.grid.height for orthophoto in orthophotos)
+        with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
+            found = suggester.suggest(orthophotos, points, bar.update)
+        grids = [orthophoto.grid for orthophoto in orthophotos]
+        stems = [path.stem for path in images]
+        layers = write_suggestions(out, found, grids, stems, models[0].tile_set.classes)
+        counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
+        fewer = "" if len(found) == points else f"; {points} do not fit {distance_px:g} px apart"
+        typer.echo(f"{out}: {counts}{fewer}", err=True)
+
+
+def _refuse_to_replace(paths: list[Path], *, force: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not force:
+        raise FileExistsError(
+            f"{' and '.join(str(path) for path in there)} exists: choose another name, or say "
+            f"--force to replace it"
+        )

@@ -56,22 +56,28 @@ def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     return torch.as_tensor(network(images).float().softmax(dim=1))
 
 
-def score_views(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Average a network's class probabilities over the eight symmetries of the square.
+def each_view(network: Callable[[Tensor], Any], images: Tensor) -> Iterator[Tensor]:
+    """Give a network's class probabilities from each of the eight symmetries of the square (D4).
 
     Args:
         network: (B, bands, H, W) → logits (B, C, H, W).
         images: square: H equals W.
 
-    Returns:
-        (B, C, H, W) float32, which sum to 1 over the classes.
+    Yields:
+        (B, C, H, W) float32, turned back to how the images lie.
     """
-    total: Tensor | float = 0.0
     for turns in range(4):
         for is_flipped in (False, True):
             view = torch.rot90(images, turns, (-2, -1))
             view = view.flip(-1) if is_flipped else view
             scores = score_once(network, view)
             scores = scores.flip(-1) if is_flipped else scores
-            total = total + torch.rot90(scores, -turns, (-2, -1))
+            yield torch.rot90(scores, -turns, (-2, -1))
+
+
+def score_views(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Average what `each_view` gives: (B, C, H, W) float32, which sum to 1 over the classes."""
+    total: Tensor | float = 0.0
+    for scores in each_view(network, images):
+        total = total + scores
     return torch.as_tensor(total) / 8

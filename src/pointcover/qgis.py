@@ -11,6 +11,9 @@ QGIS_VERSION: Final = "3.40.0"
 
 POINT_MM: Final = 2.0
 
+UNNAMED: Final = tuple((255, 235, blue) for blue in range(59, 256))
+"""Yellows of a point whose class nobody has said yet: the first that no class has."""
+
 OUTLINE: Final = {
     "outline_color": "35,35,35,255",
     "outline_style": "solid",
@@ -27,6 +30,32 @@ def style_points(classes: ClassTable, column: str) -> str:
         column: the layer's column that holds a class name.
     """
     return _style_features(classes, column, _dot, geometry=0)
+
+
+def style_suggestions(classes: ClassTable, column: str) -> str:
+    """Give the QML of points to be named: as `style_points`, those without a class in yellow.
+
+    A form offers the names of the classes for the column, so that one chooses instead of typing.
+    """
+    free = next(colour for colour in UNNAMED if colour not in classes.colours)
+    names, colours = (*classes.names, ""), (*classes.colours, free)
+    root = ElementTree.fromstring(
+        _style_features(ClassTable(names, colours), column, _dot, geometry=0)
+    )
+    root.set("styleCategories", "Symbology|Fields|Forms")
+    fields = ElementTree.SubElement(root, "fieldConfiguration")
+    field = ElementTree.SubElement(fields, "field", name=column)
+    config = ElementTree.SubElement(
+        ElementTree.SubElement(field, "editWidget", type="ValueMap"), "config"
+    )
+    options = ElementTree.SubElement(config, "Option", type="Map")
+    listed = ElementTree.SubElement(options, "Option", type="List", name="map")
+    for name in names:
+        entry = ElementTree.SubElement(listed, "Option", type="Map")
+        ElementTree.SubElement(
+            entry, "Option", type="QString", name=name or "(none yet)", value=name
+        )
+    return _text(root)
 
 
 def style_polygons(classes: ClassTable, column: str) -> str:

@@ -47,9 +47,19 @@ class Source(Protocol):
         """Read (bands, rows, W) uint8, and (rows, W) bool: has data."""
 
 
+class Layers(Protocol):
+    """What of a network's scores a strip holds."""
+
+    def count(self, classes: int) -> int:
+        """Count the layers."""
+
+    def describe(self, scores: Tensor) -> Tensor:
+        """Turn scores (B, C, H, W) into layers (B, layers, H, W) uint8, 254 at most."""
+
+
 @dataclass(frozen=True)
 class LayerChoice:
-    """Which layers a strip has, after the class and the confidence in it."""
+    """Which layers a map has, after the class and the confidence in it."""
 
     entropy: bool = False
     probabilities: bool = False
@@ -57,6 +67,24 @@ class LayerChoice:
     def count(self, classes: int) -> int:
         """Count the layers."""
         return 2 + self.entropy + classes * self.probabilities
+
+    def describe(self, scores: Tensor) -> Tensor:
+        """Turn class probabilities into the layers of a map.
+
+        Args:
+            scores: (B, C, H, W) float32, which sum to 1 over the classes.
+
+        Returns:
+            (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities where
+            wanted; percents are rounded, an entropy of 100 % is that of classes all alike.
+        """
+        confidence, class_ids = scores.max(dim=1, keepdim=True)
+        found = [class_ids.to(torch.uint8), _percent(confidence)]
+        if self.entropy:
+            found.append(_percent(entropy_of(scores)))
+        if self.probabilities:
+            found.append(_percent(scores))
+        return torch.cat(found, dim=1)
 
 
 @dataclass(frozen=True)
@@ -92,7 +120,7 @@ def plan_windows(height: int, width: int, window_px: int, overlap: float, blend:
 
 @torch.inference_mode()
 def stream_strips(
-    source: Source, plan: Plan, score: Score, classes: int, layers: LayerChoice, *,
+    source: Source, plan: Plan, score: Score, classes: int, layers: Layers, *,
     batch_size: int, device: torch.device, first: int = 0,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:  # fmt: skip
     """Give a map strip by strip, from top to bottom.
@@ -171,7 +199,7 @@ def _scores(
 
 
 def _centred(
-    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: LayerChoice,
+    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: Layers,
     batch_size: int, device: torch.device,
 ) -> Iterator[Strip]:  # fmt: skip
     """Keep each window's centre."""
@@ -190,7 +218,7 @@ def _centred(
         # A batch is waited for when the next one is on its way: a GPU does not stand still.
         waiting: tuple[list[int], Tensor] | None = None
         for columns, scores in _scores(rows, plan, score, batch_size, device):
-            described = describe_scores(scores[:, :, top:bottom], layers)
+            described = layers.describe(scores[:, :, top:bottom])
             if waiting:
                 put(strip, *waiting)
             waiting = columns, described
@@ -200,7 +228,7 @@ def _centred(
 
 
 def _blended(
-    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: LayerChoice,
+    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: Layers,
     batch_size: int, device: torch.device,
 ) -> Iterator[Strip]:  # fmt: skip
     """Average the probabilities of windows, each weighing less towards its edge."""
@@ -222,31 +250,16 @@ def _blended(
             columns_now = slice(left, min(left + BLOCK_PX, across.length))
             weight = total_down[start : start + height, None] * total_across[columns_now]
             mean = sums[None, :, :height, columns_now] / weight
-            strip[:, :, columns_now] = describe_scores(mean, layers)[0].numpy()
+            strip[:, :, columns_now] = layers.describe(mean)[0].numpy()
         yield number, strip, valid[:height, : across.length]
         sums[:, : down.size - height] = sums[:, height:].clone()
         sums[:, down.size - height :] = 0
 
 
-def describe_scores(scores: Tensor, layers: LayerChoice) -> Tensor:
-    """Turn class probabilities into the layers of a map.
-
-    Args:
-        scores: (B, C, H, W) float32, which sum to 1 over the classes.
-        layers: which.
-
-    Returns:
-        (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities where
-        wanted; percents are rounded, an entropy of 100 % is that of classes all alike.
-    """
-    confidence, class_ids = scores.max(dim=1, keepdim=True)
-    found = [class_ids.to(torch.uint8), _percent(confidence)]
-    if layers.entropy:
-        entropy = torch.special.entr(scores).sum(dim=1, keepdim=True)
-        found.append(_percent(entropy / math.log(scores.shape[1])))
-    if layers.probabilities:
-        found.append(_percent(scores))
-    return torch.cat(found, dim=1)
+def entropy_of(scores: Tensor) -> Tensor:
+    """Give the entropy of class probabilities, (B, C, H, W) → (B, 1, H, W), at most 1."""
+    entropy: Tensor = torch.special.entr(scores).sum(dim=1, keepdim=True)
+    return entropy / math.log(scores.shape[1])
 
 
 def _percent(shares: Tensor) -> Tensor:

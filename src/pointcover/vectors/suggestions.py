@@ -1,0 +1,68 @@
+"""Suggested clicks as a GeoPackage, in which somebody says their classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas
+import pyproj
+import shapely
+
+from pointcover.labels import ClassTable
+from pointcover.publishing import publish_file, publish_text
+from pointcover.qgis import style_suggestions
+from pointcover.raster import RasterInfo
+from pointcover.suggesting import Suggestion
+from pointcover.vectors.writing import write_geopackage
+
+LAYER = "suggestions"
+
+
+def write_suggestions(
+    path: Path, suggestions: Sequence[Suggestion], grids: Sequence[RasterInfo],
+    names: Sequence[str], classes: ClassTable,
+) -> dict[str, int]:  # fmt: skip
+    """Write points in the middle of pixels, with an empty column `class` to be filled in.
+
+    `annotations` in params.yaml reads the file once it is; those that were left empty are named
+    `""` in `annotate.vectors.ignore`.
+
+    Args:
+        path: the .gpkg to write; a .qml of its style lies beside it.
+        suggestions: in the order of their worth.
+        grids: of the images, all with a CRS.
+        names: of the images' orthophotos.
+        classes: the classes that there are.
+
+    Returns:
+        How many points each layer has; there is one a CRS.
+
+    Raises:
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    by_crs: dict[pyproj.CRS, list[tuple[int, Suggestion]]] = {}
+    for rank, suggestion in enumerate(suggestions, 1):
+        crs = grids[suggestion.image].crs
+        assert crs is not None, "images without a CRS are refused before"
+        by_crs.setdefault(pyproj.CRS.from_wkt(crs.to_wkt()), []).append((rank, suggestion))
+    tables = {
+        LAYER if len(by_crs) == 1 else f"{LAYER}_{number}": geopandas.GeoDataFrame(
+            {
+                "class": ["" for _ in ranked],
+                "predicted": [classes.names[one.class_id] for _, one in ranked],
+                "doubt": [round(one.doubt, 3) for _, one in ranked],
+                "rank": [rank for rank, _ in ranked],
+                "orthophoto": [names[one.image] for _, one in ranked],
+            },
+            geometry=[
+                shapely.Point(grids[one.image].transform * (one.col + 0.5, one.row + 0.5))
+                for _, one in ranked
+            ],
+            crs=crs,
+        )
+        for number, (crs, ranked) in enumerate(by_crs.items(), 1)
+    }
+    style = style_suggestions(classes, "class")
+    with publish_file(path) as aside:
+        write_geopackage(aside, path, tables, style, "Point")
+    publish_text(path.with_suffix(".qml"), style)
+    return {name: len(table) for name, table in tables.items()}

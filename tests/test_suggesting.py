@@ -1,0 +1,248 @@
+"""The next clicks lie where the network doubts, apart from each other, over all images."""
+
+import math
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import geopandas
+import numpy as np
+import pytest
+import torch
+from rasterio.transform import from_origin
+from scipy.spatial.distance import pdist
+from torch import nn
+from typer.testing import CliRunner
+
+from pointcover.cli import app
+from pointcover.devices import make_fabric
+from pointcover.models import Segmenter
+from pointcover.orthophotos import ReadingSettings
+from pointcover.suggesting import (
+    MOST,
+    Candidates,
+    Doubts,
+    Suggester,
+    SuggestSettings,
+    _of_strip,
+    choose,
+    score_disagreement,
+)
+from pointcover.vectors.reading import read_annotations
+from pointcover.vectors.suggestions import write_suggestions
+from tests.imagery import write_raster
+from tests.maps import CLASSES, identity_model, save_model
+
+
+class Doubter(nn.Module):
+    """Is as sure of the class that the first band names as the second band says, in percent."""
+
+    def forward(self, values):
+        sure = (values[:, 1:2] / 100).clamp(0.26, 0.999)
+        named = nn.functional.one_hot(values[:, 0].long(), len(CLASSES)).movedim(-1, 1)
+        rest = (1 - sure) / (len(CLASSES) - 1)
+        return torch.log(named * sure + (1 - named) * rest)
+
+
+def doubter():
+    segmenter = Segmenter(Doubter(), (0.0,) * 3, (1.0,) * 3)
+    return replace(identity_model(), segmenter=segmenter)
+
+
+def draw(path, sure, named=None, place=(500_000, 600_000)):
+    """Write an image of what a Doubter is sure of (H, W), and of which class."""
+    named = np.zeros_like(sure) if named is None else named
+    write_raster(
+        path, np.stack([named, sure, sure]).astype(np.uint8),
+        transform=from_origin(*place, 0.25, 0.25),
+    )  # fmt: skip
+    return path
+
+
+def suggest(images, count, **settings):
+    suggester = Suggester(
+        make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(**settings), ReadingSettings()
+    )
+    orthophotos = suggester.prepare(images, images[0].with_suffix(".gpkg"))
+    return suggester.suggest(orthophotos, count, lambda rows: None), orthophotos
+
+
+@pytest.mark.parametrize("measure", ["margin", "entropy"])
+def test_clicks_lie_where_the_network_doubts_and_not_near_each_other(tmp_path, measure):
+    sure = np.full((200, 300), 95)
+    sure[40:120, 60:200] = 40
+    found, _ = suggest([draw(tmp_path / "a.tif", sure)], 12, measure=measure, distance_px=20)
+    assert len(found) == 12
+    assert all(40 <= one.row < 120 and 60 <= one.col < 200 for one in found)
+    assert pdist([(one.row, one.col) for one in found]).min() >= 20
+    assert [one.doubt for one in found] == sorted((one.doubt for one in found), reverse=True)
+    # Margin by hand: 0.4 against 0.2 each
+    if measure == "margin":
+        assert found[0].doubt == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_clicks_and_another_one_others(tmp_path):
+    image = draw(tmp_path / "a.tif", np.full((150, 150), 50))
+    first, again, other = (suggest([image], 5, seed=seed)[0] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_images_take_turns_and_what_does_not_fit_is_not_suggested(tmp_path):
+    images = [
+        draw(tmp_path / "doubtful.tif", np.full((64, 64), 30)),
+        draw(tmp_path / "sure.tif", np.full((300, 300), 90)),
+    ]
+    found, _ = suggest(images, 6, distance_px=30)
+    assert [one.image for one in found[:4]] == [0, 1, 0, 1]
+    many, _ = suggest(images, 1000, distance_px=30)
+    assert len(many) < 1000
+    for image in (0, 1):
+        assert pdist([(one.row, one.col) for one in many if one.image == image]).min() >= 30
+
+
+def test_classes_take_turns_where_that_is_asked_for(tmp_path):
+    named = np.zeros((200, 200))
+    named[:, 150:] = 2
+    sure = np.where(named == 2, 90, 40)
+    image = draw(tmp_path / "a.tif", sure, named)
+    plain, _ = suggest([image], 8, distance_px=15)
+    turns, _ = suggest([image], 8, distance_px=15, by_class=True)
+    assert {one.class_id for one in plain} == {0}
+    assert sorted(one.class_id for one in turns) == [0] * 4 + [2] * 4
+
+
+def test_nothing_is_suggested_where_there_is_no_data(tmp_path):
+    values = np.zeros((3, 100, 100), np.uint8)
+    values[1:] = 50
+    values[:, :, :60] = 77
+    write_raster(tmp_path / "a.tif", values, nodata=77)
+    found, _ = suggest([tmp_path / "a.tif"], 100, distance_px=10)
+    assert len(found) > 10
+    assert min(one.col for one in found) >= 60
+    values[:] = 77
+    write_raster(tmp_path / "b.tif", values, nodata=77)
+    with pytest.raises(ValueError, match="no pixel with data"):
+        suggest([tmp_path / "b.tif"], 10)
+
+
+@pytest.mark.parametrize("top", [0, 5, 16, 23])
+def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_strip(top):
+    generator = np.random.default_rng(0)
+    doubts = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
+    classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
+    doubts[3, 4] = 255  # no data
+    rows, cols, values, ids = _of_strip(np.stack([classes, doubts]), top, 16, generator)
+    assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
+    seen = np.where(doubts == 255, -1, doubts.astype(int))
+    for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):
+        square = seen[
+            max(0, (row + top) // 16 * 16 - top) : (row + top) // 16 * 16 - top + 16,
+            col // 16 * 16 : col // 16 * 16 + 16,
+        ]
+        assert seen[row, col] == square.max()
+        assert int(value * (MOST + 1)) == seen[row, col]
+        assert class_id == classes[row, col]
+
+
+def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_not():
+    def says(*shares):
+        return lambda images: torch.log(torch.tensor(shares)).reshape(1, -1, 1, 1)
+
+    image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
+    one, other = says(0.98, 0.02), says(0.02, 0.98)
+    fought = score_disagreement([one, other], by_views=False)(image)
+    assert fought[0, :2].flatten().tolist() == pytest.approx([0.5, 0.5])
+    entropy = -(0.98 * math.log2(0.98) + 0.02 * math.log2(0.02))
+    assert fought[0, 2].item() == pytest.approx(1 - entropy, abs=1e-5)
+    unsure = score_disagreement([says(0.5, 0.5)] * 2, by_views=False)(image)
+    assert unsure[0, 2].item() == pytest.approx(0, abs=1e-6)
+    described = Doubts("disagreement", 2).describe(fought)
+    assert described[0, 1].item() == round((1 - entropy) * MOST)
+
+
+def test_one_view_of_one_model_cannot_disagree():
+    with pytest.raises(ValueError, match="give others with --also"):
+        Suggester(
+            make_fabric("cpu", "fp32"), [doubter()], SuggestSettings("disagreement"),
+            ReadingSettings(),
+        )  # fmt: skip
+
+
+def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
+    generator = np.random.default_rng(4)
+    doubts = generator.random(1000)
+    candidates = Candidates(
+        generator.integers(0, 400, 1000), generator.integers(0, 400, 1000), doubts,
+        np.zeros(1000, np.uint8),
+    )  # fmt: skip
+    found = choose([candidates], 40, 25.5, by_class=False)
+    # By hand: take the best that is left, as long as it is far from all that were taken
+    taken: list[tuple[int, int]] = []
+    for place in np.argsort(-doubts):
+        at = int(candidates.rows[place]), int(candidates.cols[place])
+        if all(math.dist(at, other) >= 25.5 for other in taken):
+            taken.append(at)
+    assert [(one.row, one.col) for one in found] == taken[:40]
+
+
+def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
+    images = [
+        draw(tmp_path / "a.tif", np.full((100, 100), 50)),
+        draw(tmp_path / "b.tif", np.full((100, 100), 50), place=(500_100, 600_000)),
+    ]
+    found, orthophotos = suggest(images, 6)
+    path = tmp_path / "next.gpkg"
+    grids = [orthophoto.grid for orthophoto in orthophotos]
+    assert write_suggestions(path, found, grids, ["a", "b"], CLASSES) == {"suggestions": 6}
+    table = geopandas.read_file(path)
+    assert set(table["class"]) == {""}
+    assert set(table["predicted"]) == {"land"}
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    first = table.geometry[0]
+    assert (first.x, first.y) == (
+        500_000 + (found[0].col + 0.5) / 4, 600_000 - (found[0].row + 0.5) / 4,
+    )  # fmt: skip
+    table.loc[:3, "class"] = ["water", "road", "land", "water"]
+    table.to_file(tmp_path / "answered.gpkg", layer="suggestions")
+    read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
+    assert read.class_ids.tolist() == [1, 2, 0, 1]
+    assert read.ignored == 2
+    assert read.orthophotos.tolist() == table["orthophoto"][:4].tolist()
+
+
+def test_the_style_offers_the_classes_and_shows_what_is_still_to_be_named(tmp_path):
+    found, orthophotos = suggest([draw(tmp_path / "a.tif", np.full((64, 64), 50))], 1)
+    write_suggestions(tmp_path / "n.gpkg", found, [orthophotos[0].grid], ["a"], CLASSES)
+    root = ElementTree.parse(tmp_path / "n.qml").getroot()
+    offered = root.findall(".//fieldConfiguration/field[@name='class']//Option[@type='QString']")
+    assert [option.get("value") for option in offered] == [*CLASSES.names, ""]
+    categories = root.findall(".//categories/category")
+    assert [category.get("value") for category in categories] == [*CLASSES.names, ""]
+
+
+def test_the_command_writes_a_file_once(tmp_path):
+    save_model(tmp_path / "model")
+    image = draw(tmp_path / "a.tif", np.full((128, 160), 50))
+    out = tmp_path / "next.gpkg"
+    command = ["suggest", str(tmp_path / "model"), str(image), "--points", "3", "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "3 in layer 'suggestions'" in done.output
+    assert len(geopandas.read_file(out)) == 3
+    assert "say --force to replace it" in CliRunner().invoke(app, command).output
+    more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
+    assert more.exit_code == 0, more.output
+    assert "5000 do not fit 32 px apart" in more.output
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("next.shp", "does not end in .gpkg"), ("next.gpkg", "no CRS, so a click")]
+)
+def test_what_cannot_be_is_one_message(tmp_path, out, said):
+    save_model(tmp_path / "model")
+    image = tmp_path / "a.png"
+    write_raster(image, np.full((3, 64, 64), 9, np.uint8), crs=None, transform=None, driver="PNG")
+    command = ["suggest", str(tmp_path / "model"), str(image), "--out", str(tmp_path / out)]
+    done = CliRunner().invoke(app, [*command, "--gsd-m", "0.25"])
+    assert done.exit_code == 1
+    assert said in done.output
+    assert "Traceback" not in done.output
