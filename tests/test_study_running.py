@@ -109,6 +109,16 @@ def test_an_experiment_that_dvc_has_already_is_read_and_not_run(root):
     assert calls(root) == []
 
 
+def test_an_experiment_whose_files_are_gone_is_told_with_what_to_do(root, monkeypatch):
+    def lost(*_: object) -> None:
+        raise FileNotFoundError("metrics/train.json of experiment 1234 is not in DVC's cache")
+
+    monkeypatch.setattr(running, "read_outputs", lost)
+    (root / "exps" / "a").touch()
+    with pytest.raises(FileNotFoundError, match="or `dvc exp remove a`"):
+        run(root, make_job("a"))
+
+
 def test_one_that_fails_stops_no_other_and_is_the_only_one_to_run_again(root):
     (root / "wishes" / "a").write_text("fail")
     ended = {each.job.name: each for each in run(root, make_job("a"), make_job("b"))}

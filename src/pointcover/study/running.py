@@ -109,7 +109,7 @@ def run_jobs(
     for job in jobs:
         record = _kept_record(job, out)
         if record is None and job.name in known:
-            record = _read_record(job, root, known[job.name].commit, out, None)
+            record = _read_known(job, root, known[job.name].commit, out)
         if record is None:
             todo.append(job)
         else:
@@ -197,6 +197,20 @@ def _kept_record(job: Job, out: Path) -> Record | None:
         job.member.method, job.member.axes, job.member.points, job.member.seed, job.name,
         kept["numbers"], kept["iou"],
     )  # fmt: skip
+
+
+def _read_known(job: Job, root: Path, commit: str, out: Path) -> Record:
+    """Read the record of an experiment that was run before.
+
+    Raises:
+        FileNotFoundError: its files are gone from DVC's cache.
+    """
+    try:
+        return _read_record(job, root, commit, out, None)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}; or `dvc exp remove {job.name}`, and this study runs it anew"
+        ) from None
 
 
 def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | None) -> Record:
