@@ -36,6 +36,46 @@ class Precision(StrEnum):
     BF16 = "bf16"
 
 
+# What several commands take
+ModelReference = Annotated[
+    str,
+    typer.Argument(
+        help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
+        "model (models:/NAME@champion)."
+    ),
+]
+Images = Annotated[list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")]
+Resample = Annotated[
+    bool,
+    typer.Option(
+        "--resample",
+        help="Bring images of another GSD to that of training; their maps have it, too.",
+    ),
+]
+GsdM = Annotated[
+    float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        help="Which bands of the images the model's are, such as 3,2,1. By default as in training."
+    ),
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        help="Which values of the images are black and white, such as 0,2047. By "
+        "default as in training."
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Windows at a time.")]
+DeviceChoice = Annotated[Device, typer.Option(help="Where the network runs.")]
+PrecisionChoice = Annotated[
+    Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+
+
 @app.callback()
 def describe() -> None:
     """Land-cover maps from a handful of labelled points."""
@@ -51,7 +91,7 @@ def points(
     ),
     tiles: Annotated[Path, typer.Option(help="What the tile stage wrote.")] = Path("data/tiles"),
     limit: Annotated[int, typer.Option(min=1, help="Most points to write.")] = 1_000_000,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Write the clicks of this run as points for QGIS: class, split, orthophoto and tile."""
     from pointcover.stage import one_message  # first: says which package is missing
@@ -134,16 +174,8 @@ def sync() -> None:
 
 @app.command()
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
-            "model (models:/NAME@champion)."
-        ),
-    ],
-    images: Annotated[
-        list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")
-    ],
+    model: ModelReference,
+    images: Images,
     out: Annotated[Path, typer.Option(help="The folder for the maps.")],
     also: Annotated[
         list[str] | None,
@@ -165,24 +197,10 @@ def predict(
         typer.Option(min=0, help="The smallest polygon; what is smaller goes to its largest "
                      "neighbour. By default 50 pixels."),
     ] = None,
-    resample: Annotated[
-        bool,
-        typer.Option("--resample", help="Bring images of another GSD to that of training; their "
-                     "maps have it, too."),
-    ] = False,
-    gsd_m: Annotated[
-        float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
-    ] = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Which bands of the images the model's are, such as 3,2,1. By default "
-                     "as in training."),
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option(help="Which values of the images are black and white, such as 0,2047. By "
-                     "default as in training."),
-    ] = None,
+    resample: Resample = False,
+    gsd_m: GsdM = None,
+    bands: Bands = None,
+    value_range: ValueRange = None,
     window_px: Annotated[
         int | None,
         typer.Option(help="Height and width of what the network sees at a time. By default that "
@@ -196,12 +214,10 @@ def predict(
         typer.Option("--blend", help="Average probabilities where windows overlap, instead of "
                      "keeping their centres."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 4,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    precision: Annotated[
-        Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
-    ] = Precision.AUTO,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    batch_size: BatchSize = 4,
+    device: DeviceChoice = Device.AUTO,
+    precision: PrecisionChoice = Precision.AUTO,
+    force: Force = False,
 ) -> None:  # fmt: skip
     """Map whole orthophotos: classes, confidence, areas, and a picture, for each into OUT.
 
@@ -262,16 +278,8 @@ def predict(
 
 @app.command()
 def suggest(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
-            "model (models:/NAME@champion)."
-        ),
-    ],
-    images: Annotated[
-        list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")
-    ],
+    model: ModelReference,
+    images: Images,
     out: Annotated[
         Path, typer.Option(help="The GeoPackage to write; its style lies beside it as .qml.")
     ],
@@ -295,24 +303,14 @@ def suggest(
         float, typer.Option(min=1, help="No two clicks are nearer to each other.")
     ] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
-    resample: Annotated[
-        bool, typer.Option("--resample", help="Bring images of another GSD to that of training.")
-    ] = False,
-    gsd_m: Annotated[
-        float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Which bands of the images the model's are, such as 3,2,1.")
-    ] = None,
-    value_range: Annotated[
-        str | None, typer.Option(help="Which values of the images are black and white: 0,2047.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows at a time.")] = 4,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.AUTO,
-    precision: Annotated[
-        Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
-    ] = Precision.AUTO,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    resample: Resample = False,
+    gsd_m: GsdM = None,
+    bands: Bands = None,
+    value_range: ValueRange = None,
+    batch_size: BatchSize = 4,
+    device: DeviceChoice = Device.AUTO,
+    precision: PrecisionChoice = Precision.AUTO,
+    force: Force = False,
 ) -> None:  # fmt: skip
     """Say where the next clicks are worth most: points for QGIS, in which to choose the classes."""
     from pointcover.stage import one_message  # first: says which package is missing
