@@ -39,7 +39,7 @@ def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path
         study, cwd=clone.folder, env=clone.environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while time.monotonic() < deadline and len(list(out.glob("logs/*"))) < 2:
         assert command.poll() is None
         time.sleep(0.1)
