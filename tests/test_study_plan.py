@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pointcover.params import read_yaml
-from pointcover.study.plan import DENSE, check_members, members_of, read_study
+from pointcover.study.plan import DENSE, check_members, members_of, parse_setting, read_study
 from tests.imagery import ROOT
 
 PLAN = {
@@ -82,6 +82,31 @@ def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_p
     ]  # fmt: skip
     assert dict(members[0].settings)["dataset"] == "synthetic"
     assert dict(members[0].settings)["train.epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("source=/data/a b", ("source", "/data/a b")), ("train.epochs=40", ("train.epochs", 40)),
+        ("train.weights=none", ("train.weights", "none")), ("x=[1, 2]", ("x", [1, 2])),
+        ("x=", ("x", "")), ("x=a=b", ("x", "a=b")),
+    ],
+)  # fmt: skip
+def test_a_setting_said_beside_the_file_is_read(text, read):
+    assert parse_setting(text) == read
+
+
+@pytest.mark.parametrize("text", ["source", "=3", ""])
+def test_what_is_no_setting_is_refused(text):
+    with pytest.raises(ValueError, match="wanted KEY=VALUE"):
+        parse_setting(text)
+
+
+def test_settings_said_beside_the_file_take_the_place_of_its_own(tmp_path):
+    study = read_study(write(tmp_path), "small", {"train.epochs": 7, "source": "/data"})
+    settings = dict(members_of(study)[0].settings)
+    assert settings["train.epochs"] == 7
+    assert settings["source"] == "/data"
 
 
 def test_a_file_without_small_says_so(tmp_path):

@@ -119,6 +119,14 @@ def study(
         Literal["full", "small"],
         typer.Option(help="full, or small: what the file's `small` makes of it, in minutes."),
     ] = "full",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-S",
+            help="KEY=VALUE, a setting of all experiments in place of the file's, "
+            "such as source=/data/potsdam. May be said more than once.",
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments to run side by side.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results and report go.", show_default="reports/NAME")
@@ -134,6 +142,7 @@ def study(
     with one_message("pointcover study"):
         from pointcover.processes import end_on_signals
         from pointcover.study.conducting import conduct, rewrite_report
+        from pointcover.study.plan import parse_setting
 
         folder = out or Path("reports") / (plan.stem + ("-small" if scale == "small" else ""))
         if report_only:
@@ -146,7 +155,10 @@ def study(
             from pointcover.devices import count_gpus
 
             gpus = count_gpus()
-        done = conduct(plan, Path.cwd(), folder, scale=scale, at_once=jobs, gpus=gpus)
+        said = dict(parse_setting(text) for text in settings or ())
+        done = conduct(
+            plan, Path.cwd(), folder, scale=scale, settings=said, at_once=jobs, gpus=gpus
+        )
         typer.echo(
             f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
         )

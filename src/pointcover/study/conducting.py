@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,9 @@ class Conducted:
 
 
 def conduct(
-    path: Path, root: Path, out: Path, *, scale: Scale = "full", at_once: int = 1, gpus: int = 0
-) -> Conducted:
+    path: Path, root: Path, out: Path, *, scale: Scale = "full",
+    settings: Mapping[str, Any] | None = None, at_once: int = 1, gpus: int = 0,
+) -> Conducted:  # fmt: skip
     """Run what is not known yet of a study, and write its report.
 
     The report is written also where experiments fail, and where a signal stops the study.
@@ -78,6 +79,7 @@ def conduct(
         root: the project's folder.
         out: gets results.csv, report.html, report.md, tables, records and logs.
         scale: full, or what the file says of small.
+        settings: for all experiments, in place of the file's.
         at_once: how many experiments to run side by side.
         gpus: how many there are to share among them.
 
@@ -85,7 +87,7 @@ def conduct(
         ValueError: the file or its settings cannot be.
         FileNotFoundError: there is no such file, or no project here.
     """
-    study = read_study(path, scale)
+    study = read_study(path, scale, settings)
     members = members_of(study)
     params = check_members(members, read_yaml(root / "params.yaml"), path)
     prefix = f"{path.stem}-small" if scale == "small" else path.stem

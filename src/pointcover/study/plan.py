@@ -153,13 +153,31 @@ class Member:
         return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower()
 
 
-def read_study(path: Path, scale: Scale = "full") -> Study:
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read ``source=/data/potsdam`` or ``train.epochs=40``: a setting's name and its value.
+
+    Raises:
+        ValueError: there is no ``=``, or no name before it.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"-S {text!r} says no setting: wanted KEY=VALUE, such as source=/data")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def read_study(
+    path: Path, scale: Scale = "full", settings: Mapping[str, Any] | None = None
+) -> Study:
     """Read a study file.
 
     Args:
         path: YAML.
         scale: ``small`` puts what the file's `small` says in place of the rest: settings one by
             one, methods by name, all other keys whole.
+        settings: take the place of those that the file gives to all experiments.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -174,6 +192,8 @@ def read_study(path: Path, scale: Scale = "full") -> Study:
         for key, value in small.items():
             joined = key in ("settings", "methods") and isinstance(value, dict)
             values[key] = {**(values.get(key) or {}), **value} if joined else value
+    if settings:
+        values["settings"] = {**(values.get("settings") or {}), **settings}
     methods = values.get("methods")
     if isinstance(methods, dict):  # a method is its settings, and for which budgets, seeds, axes
         values["methods"] = {name: _method(entry) for name, entry in methods.items()}
