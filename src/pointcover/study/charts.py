@@ -19,6 +19,8 @@ _INK = "#010203"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6BB1", "#7F7F7F")
 MARKERS = "osD^vPX*"
 COLUMNS = 3
+MARGIN = 0.1
+"""mIoU above and below the means that a figure shows."""
 
 
 def draw_curves(summary: Summary) -> str:
@@ -32,6 +34,7 @@ def draw_curves(summary: Summary) -> str:
         axes, summary.lines, lambda cell: cell.mean("clicks_per_tile"), lambda cell: cell.miou
     )
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
+    published: list[float] = []
     for number, line in enumerate(summary.lines):
         clicks = {cell.points: cell.mean("clicks_per_tile") for cell in line.cells}
         places = [
@@ -40,13 +43,14 @@ def draw_curves(summary: Summary) -> str:
             if claim.method == line.method and claim.points in clicks
             and all(dict(line.axes).get(key) == value for key, value in claim.axes.items())
         ]  # fmt: skip
+        published += [miou for _, miou in places]
         if places:
             axes.plot(
                 *zip(*places, strict=True), linestyle="none", marker=MARKERS[number % len(MARKERS)],
                 markerfacecolor="none", color=COLOURS[number % len(COLOURS)],
                 label=f"{line.name}, published",
             )  # fmt: skip
-    return _finish(figure, axes)
+    return _finish(figure, axes, summary.lines, published)
 
 
 def draw_costs(summary: Summary) -> str:
@@ -60,16 +64,17 @@ def draw_costs(summary: Summary) -> str:
     figure, axes = _one_plot(f"hours of clicking, {seconds:g} s a click", "test mIoU")
     _draw_lines(axes, summary.lines, hours, lambda cell: cell.miou)
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
-    return _finish(figure, axes)
+    return _finish(figure, axes, summary.lines, [])
 
 
 def draw_classes(summary: Summary) -> str:
     """Draw the IoU of each class against clicks per tile, a plot a class."""
-    count = len(summary.classes)
-    rows = -(-count // COLUMNS)
+    scored = [name for name in summary.classes if any(r.iou.get(name) for r in summary.records)]
+    count = len(scored)
+    rows = max(1, -(-count // COLUMNS))
     figure = Figure(figsize=(8, 2.5 * rows + 0.6), layout="constrained")
     plots = figure.subplots(rows, COLUMNS, squeeze=False, sharey=True).flat
-    for axes, name in zip(plots, summary.classes, strict=False):
+    for axes, name in zip(plots, scored, strict=False):
         _style(axes, "clicks per tile", "")
         axes.set_title(name, fontsize=9)
 
@@ -145,9 +150,13 @@ def _draw_dense(
                 axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
 
 
-def _finish(figure: Figure, axes: Axes) -> str:
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(0, low), min(1, high))
+def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[float]) -> str:
+    """Show all means: the intervals of two seeds may reach from 0 to 1, and would flatten them."""
+    cells = [cell for line in lines for cell in (*line.cells, line.dense) if cell]
+    means = [interval.value for cell in cells if (interval := cell.miou) is not None]
+    if means:
+        low, high = min([*means, *others]), max([*means, *others])
+        axes.set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
     axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="best")
     return _svg(figure)
 

@@ -372,7 +372,8 @@ def clicks_text(needed: Needed | None, budgets: Sequence[float]) -> str:
     text = one(needed.clicks)
     if needed.low is None or needed.high is None:
         return text
-    return f"{text} ({one(needed.low)} to {one(needed.high)})"
+    low, high = one(needed.low), one(needed.high)
+    return text if text == low == high else f"{text} ({low} to {high})"
 
 
 def p_text(value: float | None) -> str:
