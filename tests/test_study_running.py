@@ -219,7 +219,7 @@ def test_a_name_changes_with_settings_code_and_data_and_with_nothing_else(
         return job.name
 
     first = name()
-    assert first.startswith("study-links-points-10-seed-1-")
+    assert first.startswith("study-links-10-s1-")
     assert name() == first
     assert name({"machine.workers": 3}) == first
     assert name({"train.epochs": 3}) != first

@@ -148,8 +148,10 @@ class Member:
 
     @property
     def slug(self) -> str:
-        """Give the same as a git ref can hold it."""
-        text = self.label.replace(" · ", "-").replace("+", "p")
+        """Give the same shorter, as a git ref can hold it: ``link-50-s1``."""
+        axes = [axis_text(key, value) for key, value in self.axes]
+        budget = [] if self.method == DENSE else [str(self.points)]
+        text = "-".join([self.method, *axes, *budget, f"s{self.seed}"]).replace("+", "p")
         return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower()
 
 
