@@ -8,12 +8,11 @@ results lie in FOLDER; the reports in these folders are written anew too.
 
 import re
 import sys
-import tempfile
 from pathlib import Path
 
-from pointcover.study.conducting import rewrite_report
+from pointcover.study.conducting import command_of, read_results, rewrite_report
 from pointcover.study.plan import Scale
-from pointcover.study.report import MARKDOWN, markdown_table
+from pointcover.study.report import MARKDOWN, markdown, markdown_table
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -29,12 +28,8 @@ def write_tables(text: str) -> str:
     """Give a Markdown text with its blocks filled from the results that they name."""
 
     def fill(block: re.Match[str]) -> str:
-        folder = ROOT / block[2]
-        path, scale = plan_of(folder)
-        with tempfile.TemporaryDirectory() as out:
-            results = Path(out) / "results.csv"
-            results.write_bytes((folder / "results.csv").read_bytes())
-            summary = rewrite_report(path, Path(out), scale)
+        path, scale = plan_of(ROOT / block[2])
+        summary, _ = read_results(path, ROOT / block[2], scale)
         (table,) = [table for table in summary.tables if table.name == block[3]]
         return f"{block[1]}{markdown_table(table)}\n{block[4]}"
 
@@ -58,11 +53,9 @@ def main(*, check: bool) -> list[str]:
         report = results.parent / MARKDOWN
         before = report.read_text(encoding="utf-8") if report.exists() else ""
         path, scale = plan_of(results.parent)
-        with tempfile.TemporaryDirectory() as out:
-            (Path(out) / "results.csv").write_bytes(results.read_bytes())
-            rewrite_report(path, Path(out), scale)
-            if (Path(out) / MARKDOWN).read_text(encoding="utf-8") != before:
-                stale.append(str(report.relative_to(ROOT)))
+        summary, warnings = read_results(path, results.parent, scale)
+        if markdown(summary, command_of(path, scale), warnings) != before:
+            stale.append(str(report.relative_to(ROOT)))
         if not check:
             rewrite_report(path, results.parent, scale)
     return stale

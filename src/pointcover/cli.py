@@ -244,15 +244,12 @@ def predict(
         from pointcover.devices import be_deterministic, make_fabric
         from pointcover.mapping import Mapper, MapSettings
         from pointcover.models.references import load_models
-        from pointcover.orthophotos import ReadingSettings, parse_bands, parse_range
+        from pointcover.orthophotos import parse_reading
         from pointcover.streaming import LayerChoice
         from pointcover.tracking import project_root
         from pointcover.windows import round_up
 
-        reading = ReadingSettings(
-            parse_bands(bands) if bands else None,
-            parse_range(value_range) if value_range else None, gsd_m, resample,
-        )  # fmt: skip
+        reading = parse_reading(bands, value_range, gsd_m, resample)
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
@@ -333,16 +330,13 @@ def suggest(
 
         from pointcover.devices import be_deterministic, make_fabric
         from pointcover.models.references import load_models
-        from pointcover.orthophotos import ReadingSettings, parse_bands, parse_range
+        from pointcover.orthophotos import parse_reading
         from pointcover.suggesting import Suggester, SuggestSettings
         from pointcover.tracking import project_root
         from pointcover.vectors.suggestions import write_suggestions
 
         _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
-        reading = ReadingSettings(
-            parse_bands(bands) if bands else None,
-            parse_range(value_range) if value_range else None, gsd_m, resample,
-        )  # fmt: skip
+        reading = parse_reading(bands, value_range, gsd_m, resample)
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())

@@ -66,11 +66,15 @@ def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
         try:
             found[path] = str(files.read_text(path, encoding="utf-8"))
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment "
-                f"again, or `dvc pull` it from your remote"
-            ) from None
+            raise _not_cached(path, commit) from None
     return found
+
+
+def _not_cached(path: str, commit: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment again, or "
+        f"`dvc pull` it from your remote"
+    )
 
 
 def fetch_folder(root: Path, commit: str, path: str, to: Path) -> None:
@@ -85,10 +89,7 @@ def fetch_folder(root: Path, commit: str, path: str, to: Path) -> None:
         try:
             DVCFileSystem(str(root), rev=commit).get(path, str(aside / to.name), recursive=True)
         except FileNotFoundError:
-            raise FileNotFoundError(
-                f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment "
-                f"again, or `dvc pull` it from your remote"
-            ) from None
+            raise _not_cached(path, commit) from None
 
 
 def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any]:

@@ -43,6 +43,16 @@ class ReadingSettings:
     """Bring an image to the nearest GSD of training, where its own is another."""
 
 
+def parse_reading(
+    bands: str | None, value_range: str | None, gsd_m: float | None, resample: bool
+) -> ReadingSettings:
+    """Read what a user types of images; see `parse_bands` and `parse_range`."""
+    return ReadingSettings(
+        parse_bands(bands) if bands else None, parse_range(value_range) if value_range else None,
+        gsd_m, resample,
+    )  # fmt: skip
+
+
 def parse_bands(text: str) -> tuple[int, ...]:
     """Turn ``"3,2,1"`` into band numbers.
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from pointcover.study.plan import DENSE
 from pointcover.study.statistics import Interval
-from pointcover.study.summary import Cell, Line, Summary, line_name
+from pointcover.study.summary import Cell, Line, Summary, line_name, references_of
 
 _INK = "#010203"
 """Stands for the page's text colour, which SVG calls currentColor."""
@@ -41,7 +41,7 @@ def draw_curves(summary: Summary) -> str:
             (clicks[claim.points], claim.miou)
             for claim in summary.study.published
             if claim.method == line.method and claim.points in clicks
-            and all(dict(line.axes).get(key) == value for key, value in claim.axes.items())
+            and claim.is_of(line.axes)
         ]  # fmt: skip
         published += [miou for _, miou in places]
         if places:
@@ -56,13 +56,8 @@ def draw_curves(summary: Summary) -> str:
 def draw_costs(summary: Summary) -> str:
     """Draw mIoU against hours of clicking."""
     seconds = summary.study.seconds_per_click
-
-    def hours(cell: Cell) -> float | None:
-        clicks = cell.mean("clicks")
-        return clicks * seconds / 3600 if clicks else None
-
     figure, axes = _one_plot(f"hours of clicking, {seconds:g} s a click", "test mIoU")
-    _draw_lines(axes, summary.lines, hours, lambda cell: cell.miou)
+    _draw_lines(axes, summary.lines, lambda cell: cell.hours(seconds), lambda cell: cell.miou)
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
     return _finish(figure, axes, summary.lines, [])
 
@@ -138,8 +133,7 @@ def _draw_lines(
 def _draw_dense(
     axes: Axes, lines: Sequence[Line], value: Callable[[Cell], Interval | None]
 ) -> None:
-    references = {line.axes: line.dense for line in lines if line.dense}
-    for number, (at, cell) in enumerate(references.items()):
+    for number, (at, cell) in enumerate(references_of(lines).items()):
         interval = value(cell)
         if interval is not None:
             dash = ("--", ":", "-.")[number % 3]

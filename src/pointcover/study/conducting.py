@@ -1,7 +1,6 @@
 """A study from its file to its report: plan, run, write, record in MLflow."""
 
 import contextlib
-import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,6 @@ from pointcover.syncing import sync
 RESULTS = "results.csv"
 LOG_LINES = 6
 RESULTS_TAG = "pointcover.results_sha256"
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -144,8 +142,8 @@ def _note(ended: Ended, conducted: Conducted, progress: Any) -> None:
     progress.update()
 
 
-def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> Summary:
-    """Write a study's report anew from the results that lie in `out`; nothing is run.
+def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary, list[str]]:
+    """Sum up the results of a study that lie in `out`, and say what a reader must know of them.
 
     Raises:
         FileNotFoundError: there are no results.
@@ -154,9 +152,18 @@ def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> Summary:
     study = read_study(path, scale)
     records = read_records(out / RESULTS)
     conducted = Conducted(len(members_of(study)), records)
-    summary = summarise(study, records)
-    write_report(out, summary, command_of(path, scale), conducted.warnings(study))
-    return summary
+    return summarise(study, records), conducted.warnings(study)
+
+
+def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> None:
+    """Write a study's report anew from the results that lie in `out`; nothing is run.
+
+    Raises:
+        FileNotFoundError: as `read_results`.
+        ValueError: as `read_results`.
+    """
+    summary, warnings = read_results(path, out, scale)
+    write_report(out, summary, command_of(path, scale), warnings)
 
 
 def command_of(path: Path, scale: Scale) -> str:

@@ -47,6 +47,11 @@ class Claim(Section):
     miou: float
     axes: Settings = Field(default_factory=dict)
 
+    def is_of(self, axes: tuple[tuple[str, Any], ...]) -> bool:
+        """Say whether the figure belongs to these values of the axes."""
+        at = dict(axes)
+        return all(at.get(key) == value for key, value in self.axes.items())
+
 
 class Question(Section):
     """That one method is better than another, as a write-up says."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,6 +51,11 @@ class Cell:
     def mean(self, name: str) -> float | None:
         """Give the mean of a number over seeds, None where one has none."""
         return _mean([record.numbers[name] for record in self.records])
+
+    def hours(self, seconds_per_click: float) -> float | None:
+        """Give the mean time that the clicks took; None where nothing was clicked."""
+        clicks = self.mean("clicks")
+        return clicks * seconds_per_click / 3600 if clicks else None
 
     def mean_iou(self, name: str) -> float | None:
         """Give the mean IoU of a class over the seeds that have one."""
@@ -103,7 +108,7 @@ def summarise(study: Study, records: Sequence[Record]) -> Summary:
         raise ValueError("the study has no result yet: see the logs of its experiments, and run it")
     lines = _lines_of(study, records)
     cells = [cell for line in lines for cell in line.cells]
-    cells += list({id(line.dense): line.dense for line in lines if line.dense}.values())
+    cells += references_of(lines).values()
     floor = noise_floor([list(scores_by_seed(cell.records).values()) for cell in cells])
     classes = tuple(dict.fromkeys(name for record in records for name in record.iou))
     bare = Summary(study, tuple(records), lines, classes, floor)
@@ -112,7 +117,7 @@ def summarise(study: Study, records: Sequence[Record]) -> Summary:
         classes_table, experiments_table,
     )  # fmt: skip
     tables = tuple(table for make in makers if (table := make(bare)) is not None)
-    return Summary(study, bare.records, lines, classes, floor, tables)
+    return replace(bare, tables=tables)
 
 
 def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
@@ -141,6 +146,11 @@ def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
+def references_of(lines: Sequence[Line]) -> dict[Axes, Cell]:
+    """Give the dense reference of each combination of the axes' values."""
+    return {line.axes: line.dense for line in lines if line.dense}
+
+
 def line_name(method: str, axes: Axes) -> str:
     """Name a line of the figures: the method, and the values of the axes."""
     return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
@@ -149,12 +159,8 @@ def line_name(method: str, axes: Axes) -> str:
 def results_table(summary: Summary) -> Table:
     """Say what each budget buys."""
     rows = []
-    dense_shown: set[Axes] = set()
-    for line in summary.lines:
-        dense = line.dense
-        if dense and line.axes not in dense_shown:
-            dense_shown.add(line.axes)
-            rows.append(_result_row(line_name(DENSE, line.axes), dense, None, summary.study))
+    for axes, dense in references_of(summary.lines).items():
+        rows.append(_result_row(line_name(DENSE, axes), dense, None, summary.study))
     for line in summary.lines:
         for cell in line.cells:
             rows.append(_result_row(line.name, cell, line.dense, summary.study))
@@ -177,7 +183,6 @@ def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tupl
     share = None
     if dense:
         share = share_interval(scores_by_seed(cell.records), scores_by_seed(dense.records))
-    hours = clicks * study.seconds_per_click / 3600 if clicks else None
     return (
         name,
         NONE if is_dense else str(cell.points),
@@ -187,7 +192,7 @@ def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tupl
         NONE if is_dense or not clicks or not area else number(clicks / area),
         percent(cell.mean("labelled_share")),
         percent(cell.mean("label_error")),
-        NONE if is_dense else number(hours),
+        NONE if is_dense else number(cell.hours(study.seconds_per_click)),
         str(len(cell.records)),
     )
 
@@ -298,8 +303,7 @@ def published_table(summary: Summary) -> Table | None:
     rows = []
     for claim in summary.study.published:
         for line in summary.lines:
-            at = dict(line.axes)
-            if any(at.get(key) != value for key, value in claim.axes.items()):
+            if not claim.is_of(line.axes):
                 continue
             cells = line.cells if line.method == claim.method else ()
             if claim.method == DENSE and line.dense:
