@@ -25,7 +25,15 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.parallel import map_in_order
 from pointcover.params import AnnotateParams, Params
 from pointcover.publishing import publish_csv, publish_folder, publish_json
-from pointcover.tiles import Tile, TileReader, TileSet, read_index, read_tile_set, write_index
+from pointcover.tiles import (
+    Tile,
+    TileReader,
+    TileSet,
+    raster_path,
+    read_index,
+    read_tile_set,
+    write_index,
+)
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.placing import PlacementReport
 from pointcover.vectors.reading import read_annotations
@@ -49,8 +57,9 @@ def annotate(params: Params) -> None:
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
     vectors = read_vectors(params, tile_set.classes, {tile.orthophoto for tile in tiles})
+    given = find_given(Path(params.annotations), tiles)
     has_masks = any(sum(tile.pixels) for tile in tiles)
-    check_labels(params, has_masks=has_masks, has_vectors=vectors is not None)
+    check_labels(params, has_masks=has_masks, has_real=bool(vectors or given))
     if has_masks:
         tiles = [tile for tile in tiles if tile.split != "test"]
     annotator = make_annotator(params, tile_set.classes)
@@ -74,6 +83,7 @@ def annotate(params: Params) -> None:
             budgets=tile_budgets(annotator, labelled) if annotator else {},
             vectors=vectors,
             all_touched=params.annotate.vectors.all_touched,
+            given=given,
             grower=grower,
             growth=grower.settings(**growth_of(params.annotate, tile_set.classes)),
             seed=params.seed,
@@ -124,17 +134,37 @@ def read_vectors(
     )  # fmt: skip
 
 
-def check_labels(params: Params, *, has_masks: bool, has_vectors: bool) -> None:
+def find_given(folder: Path, tiles: Iterable[Tile]) -> Path | None:
+    """Find the click rasters in the folder that `annotations` names; None where it has none.
+
+    Raises:
+        ValueError: none of them is of an orthophoto of the dataset.
+    """
+    clicks = folder / CLICKS
+    if not clicks.is_dir():
+        return None
+    wanted = {raster_path(clicks, tile.split, tile.orthophoto) for tile in tiles}
+    if not any(path.exists() for path in wanted):
+        there = shorten(sorted(str(path.relative_to(clicks)) for path in clicks.rglob("*.tif")))
+        raise ValueError(
+            f"annotations: {clicks} has no raster of this dataset's orthophotos: got "
+            f"{there or 'none at all'}, wanted such as {min(wanted).relative_to(clicks)}"
+        )
+    return clicks.absolute()
+
+
+def check_labels(params: Params, *, has_masks: bool, has_real: bool) -> None:
     """Check that labels can come from somewhere.
 
     Raises:
         ValueError: nobody clicks, or a simulated annotator has no dense mask to look at.
     """
     sampler = params.annotate.sampler
-    if sampler == "none" and not has_vectors:
+    if sampler == "none" and not has_real:
         raise ValueError(
             f"annotate.sampler is 'none', and annotations ({params.annotations}) is no file: "
-            f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile"
+            f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile, or to a "
+            f"folder with rasters below {CLICKS}/"
         )
     if sampler != "none" and not has_masks:
         raise ValueError(

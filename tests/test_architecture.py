@@ -13,7 +13,9 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
-STAGES = ("download", "tile", "annotate", "train", "evaluate")
+CHAIN = ("download", "tile", "annotate", "train", "evaluate")
+STAGES = (*CHAIN, "suggest")
+"""The last is one for each of `suggest.measures`, of which params.yaml names none."""
 
 LAYERS = (
     # The ground, which knows nothing of the project above it
@@ -45,6 +47,7 @@ LAYERS = (
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
         "streaming", "map_journal", "map_files", "mapping", "suggesting", "vectors.suggestions",
+        "next_clicks", "answering",
     },
 )  # fmt: skip
 
@@ -175,21 +178,26 @@ def test_modules_do_not_print():
 
 @cache
 def pipeline() -> dict:
-    return yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
 def code_deps(stage: str) -> set[str]:
     return {dep for dep in pipeline()[stage]["deps"] if dep.startswith(("src/", "stages/"))}
 
 
-def test_dvc_yaml_has_the_five_stages_each_with_a_description():
+def test_dvc_yaml_has_the_five_stages_and_a_round_where_asked_for_each_with_a_description():
     assert tuple(pipeline()) == STAGES
     assert all(stage["desc"] for stage in pipeline().values())
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    assert [name for name in stages if "foreach" in stages[name]] == ["suggest"]
+    assert yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["suggest"]["measures"] == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_replaces_the_shell_that_dvc_starts_it_in_and_runs_the_code_beside_it(stage):
-    assert pipeline()[stage]["cmd"] == f"exec env PYTHONPATH=src python stages/{stage}.py"
+    item = " ${item}" if stage == "suggest" else ""
+    assert pipeline()[stage]["cmd"] == f"exec env PYTHONPATH=src python stages/{stage}.py{item}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

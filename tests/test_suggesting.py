@@ -16,17 +16,16 @@ from typer.testing import CliRunner
 from pointcover.cli import app
 from pointcover.devices import make_fabric
 from pointcover.models import Segmenter
-from pointcover.orthophotos import ReadingSettings
-from pointcover.suggesting import (
+from pointcover.next_clicks import (
     MOST,
     Candidates,
     Doubts,
-    Suggester,
-    SuggestSettings,
     _of_strip,
     choose,
     score_disagreement,
 )
+from pointcover.orthophotos import ReadingSettings
+from pointcover.suggesting import Suggester, SuggestSettings
 from pointcover.vectors.reading import read_annotations
 from pointcover.vectors.suggestions import write_suggestions
 from tests.imagery import write_raster

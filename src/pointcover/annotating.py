@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, click, tile_generator
@@ -47,6 +48,8 @@ class Annotation:
     """By tile id, as `tile_budgets` gives them."""
     vectors: Annotations | None
     """Real annotations; where a simulated click has another class, the real one counts."""
+    given: Path | None
+    """A folder of click rasters, as CLICKS is one, to be added to the simulated clicks."""
     all_touched: bool
     grower: Grower[Any]
     growth: Any
@@ -89,6 +92,7 @@ def annotate_orthophoto(
             annotation.vectors, grid, places, orthophoto=orthophoto,
             all_touched=annotation.all_touched,
         )  # fmt: skip
+    given = _given_clicks(annotation, grid, split, orthophoto)
     with ExitStack() as stack:
         write = {
             kind: stack.enter_context(writer)
@@ -103,6 +107,10 @@ def annotate_orthophoto(
             if annotation.annotator and split != "test":
                 generator = tile_generator(annotation.seed, tile.id)
                 clicks = click(dense, annotation.budgets[tile.id], annotation.annotator, generator)
+            if given:
+                before = given.read(tile)[0][inside]
+                _check_ids(before, classes, given.folder)
+                clicks = np.where(before != IGNORE_INDEX, before, clicks)
             if placement:
                 real = placement.burn(window)
                 clicks = np.where(real != IGNORE_INDEX, real, clicks)
@@ -122,6 +130,38 @@ def annotate_orthophoto(
             report.add(dense, clicks, grown.mask)
             annotated.append(replace(tile, pixels=count_pixels(grown.mask, len(classes))))
     return annotated, report, places
+
+
+def _given_clicks(
+    annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
+) -> TileReader | None:
+    """Give what reads the clicks that are there before; None where an orthophoto has none.
+
+    Raises:
+        ValueError: they lie on another grid.
+    """
+    if annotation.given is None:
+        return None
+    path = raster_path(annotation.given, split, orthophoto)
+    if not path.exists():
+        return None
+    found = RasterReader(path).info()
+    if (found.height, found.width, found.bands) != (grid.height, grid.width, 1):
+        raise ValueError(
+            f"{path} has {found.bands} band(s) of {found.height} × {found.width} px, wanted one of "
+            f"{grid.height} × {grid.width}: clicks lie on the pixels of the tile stage's images "
+            f"(see tile.downsample), so make them from data/tiles/images"
+        )
+    return TileReader(annotation.given, annotation.size_px, IGNORE_INDEX)
+
+
+def _check_ids(clicks: npt.NDArray[np.uint8], classes: ClassTable, folder: Path) -> None:
+    strange = np.setdiff1d(clicks, [*range(len(classes)), IGNORE_INDEX])
+    if len(strange):
+        raise ValueError(
+            f"{folder} holds the class id {strange[0]}, wanted 0 to {len(classes) - 1}, or "
+            f"{IGNORE_INDEX} where nobody clicked: {', '.join(classes.names)} are the classes"
+        )
 
 
 def _writers(

@@ -87,7 +87,8 @@ def fetch_folder(root: Path, commit: str, path: str, to: Path) -> None:
 
     with publish_folder(to) as aside:
         try:
-            DVCFileSystem(str(root), rev=commit).get(path, str(aside / to.name), recursive=True)
+            aside.rmdir()  # into a folder that is there, `get` puts another one
+            DVCFileSystem(str(root), rev=commit).get(path, str(aside), recursive=True)
         except FileNotFoundError:
             raise _not_cached(path, commit) from None
 

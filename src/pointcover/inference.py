@@ -56,6 +56,21 @@ def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     return torch.as_tensor(network(images).float().softmax(dim=1))
 
 
+def make_score(
+    networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool
+) -> Callable[[Tensor], Tensor]:
+    """Average the class probabilities of networks, each from one view or from eight."""
+    once = score_views if average_views else score_once
+
+    def score(images: Tensor) -> Tensor:
+        scores = once(networks[0], images)
+        for network in networks[1:]:
+            scores = scores + once(network, images)
+        return scores / len(networks) if len(networks) > 1 else scores
+
+    return torch.inference_mode()(score)
+
+
 def each_view(network: Callable[[Tensor], Any], images: Tensor) -> Iterator[Tensor]:
     """Give a network's class probabilities from each of the eight symmetries of the square (D4).
 

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from pointcover.devices import Fabric
-from pointcover.inference import score_once, score_views
+from pointcover.inference import make_score
 from pointcover.map_files import (
     SUFFIXES,
     ClassArea,
@@ -30,7 +28,7 @@ from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.publishing import PARTIAL, publish_json
 from pointcover.raster import ground_m2
 from pointcover.resumption import environment_of, fingerprint
-from pointcover.streaming import LayerChoice, Score, plan_windows, stream_strips
+from pointcover.streaming import LayerChoice, plan_windows, stream_strips
 
 FORMAT: Final = 1
 """Of the strips: raised when code changes what they hold, so that none of older code is used."""
@@ -250,19 +248,6 @@ class Mapper:
             **environment_of(self._device.type),
         }
         return fingerprint(shaping, {"image": orthophoto.reader.path})
-
-
-def make_score(networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool) -> Score:
-    """Average the class probabilities of networks, each from one view or from eight."""
-    once = score_views if average_views else score_once
-
-    def score(images: Tensor) -> Tensor:
-        scores = once(networks[0], images)
-        for network in networks[1:]:
-            scores = scores + once(network, images)
-        return scores / len(networks) if len(networks) > 1 else scores
-
-    return torch.inference_mode()(score)
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:

@@ -279,6 +279,27 @@ class EvaluateParams(Section):
     device: Literal["auto", "cpu", "cuda"]
 
 
+class SuggestParams(Section):
+    """The next clicks, which the model chooses on train tiles and the dense masks answer."""
+
+    measures: tuple[Literal["margin", "entropy", "disagreement"], ...]
+    points: Count
+    distance_px: Annotated[float, Field(ge=1, le=4096)]
+    by_class: bool
+    views: Literal["one", "d4"]
+    precision: Literal["auto", "fp32", "bf16"]
+    device: Literal["auto", "cpu", "cuda"]
+
+    @model_validator(mode="after")
+    def _one_view_disagrees_with_none(self) -> "SuggestParams":
+        if "disagreement" in self.measures and self.views == "one":
+            raise ValueError(
+                "measure 'disagreement' is that of turned and flipped views, and views is 'one': "
+                "set views to d4"
+            )
+        return self
+
+
 class MachineParams(Section):
     """What the machine is: how much is done side by side, and where. No result depends on it."""
 
@@ -305,6 +326,7 @@ class Params(Section):
     annotate: AnnotateParams
     train: TrainParams
     evaluate: EvaluateParams
+    suggest: SuggestParams
     machine: MachineParams
 
     @model_validator(mode="after")
@@ -318,6 +340,11 @@ class Params(Section):
             raise ValueError(
                 f"train.grown_weight is {self.train.grown_weight}, but no label grows: set it to "
                 f"1, or choose an annotate.grower or rounds of train.self_training"
+            )
+        if self.suggest.measures and self.annotate.unit not in ("per_tile", "total"):
+            raise ValueError(
+                f"annotate.unit is {self.annotate.unit!r}, but suggest.points counts clicks "
+                f"per_tile or in total: choose one of these, or set suggest.measures to []"
             )
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(

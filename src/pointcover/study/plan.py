@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,9 @@ class Method(Section):
     ensemble_of: str | None = None
     """A method whose networks of all seeds are averaged: no training, and one experiment a budget,
     under the first seed."""
+    rounds: bool = False
+    """Click as the settings say up to the smallest budget, and from there to each next one where
+    the network of the budget before asks to (settings of `suggest` say how)."""
 
 
 class Claim(Section):
@@ -97,6 +100,8 @@ class Study(Section):
         for name, method in self.methods.items():
             if method.ensemble_of is not None:
                 self._check_ensemble(name, method, method.ensemble_of)
+            if method.rounds:
+                self._check_rounds(name, method)
             for axis, chosen in method.only.items():
                 there = list(self.axes.get(axis, ()))
                 if not set(chosen) <= set(there):
@@ -130,6 +135,22 @@ class Study(Section):
                 f"those of {of!r}: {list(budgets)}"
             )
 
+    def _check_rounds(self, name: str, method: Method) -> None:
+        budgets = method.points or self.points
+        if method.ensemble_of is not None:
+            raise ValueError(f"methods.{name}: an ensemble trains nothing, so it has no rounds")
+        if len(budgets) < 2 or list(budgets) != sorted(budgets):
+            raise ValueError(
+                f"methods.{name}.rounds: got points {list(budgets)}, wanted two or more, the "
+                f"smaller first: each round goes on from the one before"
+            )
+        asked = method.settings.get("suggest.measures", self.settings.get("suggest.measures"))
+        if asked is not None and not (isinstance(asked, list) and len(asked) == 1):
+            raise ValueError(
+                f"methods.{name}: got suggest.measures {asked!r}, wanted a list of one, such as "
+                f"[margin]: rounds go on from the answers to one"
+            )
+
 
 @dataclass(frozen=True)
 class Member:
@@ -143,6 +164,19 @@ class Member:
     """What differs from params.yaml, points and seed included, in the order of their saying."""
     needs: tuple["Member", ...] = ()
     """Members whose models join this one's in an ensemble."""
+    after: "Member | None" = None
+    """The round before, whose clicks and questions this one begins with."""
+
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """Say where in the study it stands: no two members share that."""
+        return self.method, json.dumps(self.axes), self.points, self.seed
+
+    @property
+    def depth(self) -> int:
+        """Count the members that have to be run one after the other before it."""
+        before = [*self.needs, *([self.after] if self.after else [])]
+        return max((member.depth + 1 for member in before), default=0)
 
     @property
     def label(self) -> str:
@@ -210,7 +244,8 @@ def read_study(
 def _method(entry: Any) -> Any:
     if not isinstance(entry, dict):
         return {} if entry is None else entry
-    own = {key: entry[key] for key in ("points", "seeds", "only", "ensemble_of") if key in entry}
+    keys = set(Method.model_fields) - {"settings"}
+    own = {key: entry[key] for key in entry if key in keys}
     return own | {"settings": {key: entry[key] for key in entry if key not in own}}
 
 
@@ -233,6 +268,10 @@ def members_of(study: Study) -> list[Member]:
                 found.append(_member(DENSE, axes, study.points[0], seed, study, study.dense))
         for name, method in study.methods.items():
             if any(value not in method.only.get(key, (value,)) for key, value in axes):
+                continue
+            if method.rounds:
+                for seed in method.seeds or study.seeds:
+                    found += _rounds(name, axes, seed, study, method)
                 continue
             trained = study.methods[method.ensemble_of] if method.ensemble_of else method
             for points in method.points or study.points:
@@ -261,6 +300,23 @@ def _member(
         chosen |= values[value] if isinstance(values, dict) else {key: value}
     said = {**study.settings, **chosen, **settings, "points": points, "seed": seed}
     return Member(name, axes, points, seed, tuple(said.items()))
+
+
+def _rounds(
+    name: str, axes: tuple[tuple[str, Any], ...], seed: int, study: Study, method: Method
+) -> list[Member]:
+    """Give one seed's rounds: each but the last asks for the clicks that the next one has more."""
+    budgets = method.points or study.points
+    rounds: list[Member] = []
+    for budget, following in zip(budgets, [*budgets[1:], None], strict=True):
+        asks: Settings = {"suggest.measures": []}
+        if following:
+            asks = {"suggest.points": following - budget}
+        settings = {"suggest.measures": ["margin"], **study.settings, **method.settings, **asks}
+        member = _member(name, axes, budgets[0], seed, study, settings)
+        before = rounds[-1] if rounds else None
+        rounds.append(replace(member, points=budget, after=before))
+    return rounds
 
 
 def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:

@@ -39,6 +39,13 @@ class Job:
     """Digest of what tiles depend on: those who share it wait for the first to have cut them."""
     needs: tuple[str, ...] = ()
     """Names of jobs whose models join this one's in an ensemble."""
+    after: str | None = None
+    """Name of the job of the round before."""
+
+    @property
+    def waits_for(self) -> set[str]:
+        """Names of jobs that must have ended before."""
+        return {*self.needs, *([self.after] if self.after else [])}
 
 
 @dataclass(frozen=True)
@@ -68,21 +75,21 @@ def make_jobs(
     """
     code = _state_of_code(root)
     states: dict[str, str] = {}
-    names: dict[str, str] = {}  # of jobs, by a digest of their settings
+    names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' places
     jobs = []
     # Those that need others come after them, whose names are then known.
-    for member, settings in sorted(
-        zip(members, params, strict=True), key=lambda m: len(m[0].needs)
-    ):
+    for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
         said = settings.model_dump(mode="json", exclude={"machine"})
         for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
             states.setdefault(path, _state_of_files(root / path))
             said[f"files of {path}"] = states[path]
         tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
-        needs = tuple(names[digest_values(other.settings)] for other in member.needs)
-        name = f"{prefix}-{member.slug}-{digest_values([said, code, *needs])[:8]}"
-        names.setdefault(digest_values(member.settings), name)
-        jobs.append(Job(member, name, digest_values(tiles), needs))
+        needs = tuple(names[other.place] for other in member.needs)
+        after = names[member.after.place] if member.after else None
+        before = [*needs, *([after] if after else [])]
+        name = f"{prefix}-{member.slug}-{digest_values([said, code, *before])[:8]}"
+        names[member.place] = name
+        jobs.append(Job(member, name, digest_values(tiles), needs, after))
     return jobs
 
 
@@ -133,6 +140,8 @@ def run_jobs(
         settings = dict(job.member.settings)
         if job.needs:
             settings["evaluate.ensemble"] = str(_gather_models(job, root))
+        if job.after:
+            settings["annotations"] = str(_fetch_answers(job, root))
         command = experiment_command(job.name, settings, copied)
         if processes.run(command, root, log, variables):
             return Ended(job, None, log)
@@ -149,7 +158,7 @@ def run_jobs(
                 for job in list(todo):
                     is_cutting = job.data in {other.data for other, _ in under_way.values()}
                     can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
-                        job.needs
+                        job.waits_for
                     )
                     if places and can_begin:
                         todo.remove(job)
@@ -181,6 +190,23 @@ def _gather_models(job: Job, root: Path) -> Path:
     folder = root.absolute() / ".pointcover" / "ensembles" / job.name
     for name in job.needs:
         fetch_folder(root, known[name].commit, "models", folder / name)
+    return folder
+
+
+def _fetch_answers(job: Job, root: Path) -> Path:
+    """Fetch the clicks with which a round begins: all of the round before, and its questions'.
+
+    Raises:
+        FileNotFoundError: the round before failed.
+    """
+    before, known = job.member.after, list_experiments(root)
+    if before is None or job.after not in known:
+        raise FileNotFoundError(
+            f"the round {job.name} goes on from {job.after}, which failed: see its log"
+        )
+    (measure,) = dict(before.settings)["suggest.measures"]
+    folder = root.absolute() / ".pointcover" / "rounds" / job.name
+    fetch_folder(root, known[job.after].commit, f"data/next/{measure}", folder)
     return folder
 
 
@@ -228,7 +254,7 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
 
 def _state_of_code(root: Path) -> str:
     """Digest dvc.yaml and every file of code that its stages depend on."""
-    stages = read_yaml(root / "dvc.yaml")["stages"].values()
+    stages = [stage.get("do", stage) for stage in read_yaml(root / "dvc.yaml")["stages"].values()]
     named = {
         dep for stage in stages for dep in stage["deps"] if dep.startswith(("src/", "stages/"))
     }

@@ -206,6 +206,8 @@ def efficiency_table(summary: Summary) -> Table | None:
         needed = [
             clicks_needed(scores, dense, share, np.random.default_rng(0)) for share in (0.9, 0.95)
         ]
+        best = _best_of_baseline(summary, line.axes)
+        needed.append(clicks_needed(scores, best, 1, np.random.default_rng(0)))
         means = {clicks: float(np.mean(list(seeds.values()))) for clicks, seeds in scores.items()}
         area = area_under_curve(means)
         if area is not None:
@@ -214,18 +216,33 @@ def efficiency_table(summary: Summary) -> Table | None:
     if not rows:
         return None
     note = (
-        "Clicks per tile that reach 90 and 95 % of the dense model's mIoU, interpolated along log "
+        "Clicks per tile that reach 90 and 95 % of the dense model's mIoU, and all that "
+        f"{_baseline_of(summary.study)} reaches with its largest budget, interpolated along log "
         "clicks after isotonic regression, with the bootstrap's 95 % interval over seeds; "
         "< and > mean outside the budgets that were run. Area: the mean mIoU along log clicks, "
         "between the method's own smallest and largest budget."
     )
-    header = ("method", "N90", "N95", "area under mIoU over log(clicks)")
+    as_best = f"clicks for {_baseline_of(summary.study)}'s best"
+    header = ("method", "N90", "N95", as_best, "area under mIoU over log(clicks)")
     return Table("efficiency", "Clicks for a share of dense", note, header, tuple(rows))
+
+
+def _baseline_of(study: Study) -> str:
+    return study.baseline or next(iter(study.methods))
+
+
+def _best_of_baseline(summary: Summary, axes: Axes) -> dict[int, float]:
+    """Give the baseline's scores at its largest budget, by seed."""
+    baseline = _baseline_of(summary.study)
+    for line in summary.lines:
+        if line.method == baseline and line.axes == axes and line.cells:
+            return scores_by_seed(line.cells[-1].records)
+    return {}
 
 
 def differences_table(summary: Summary) -> Table | None:
     """Compare every method with the baseline, within the same values of the axes."""
-    baseline = summary.study.baseline or next(iter(summary.study.methods))
+    baseline = _baseline_of(summary.study)
     lines = {line.name: line for line in summary.lines}
     pairs = [
         (line.name, line_name(baseline, line.axes))

@@ -8,10 +8,10 @@ import pyproj
 import shapely
 
 from pointcover.labels import ClassTable
+from pointcover.next_clicks import Suggestion
 from pointcover.publishing import publish_file, publish_text
 from pointcover.qgis import style_suggestions
 from pointcover.raster import RasterInfo
-from pointcover.suggesting import Suggestion
 from pointcover.vectors.writing import write_geopackage
 
 LAYER = "suggestions"

@@ -1,0 +1,92 @@
+"""Choose the next clicks on train tiles by the model, and answer them from the dense masks."""
+
+from pointcover.stage import run_stage  # first: says which package is missing
+
+# isort: split
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+from pointcover.answering import (
+    HEADER,
+    SPLIT,
+    count_questions,
+    open_questionable,
+    rows_of,
+    write_clicks,
+)
+from pointcover.devices import be_deterministic, make_fabric
+from pointcover.models.checkpoint import load_checkpoint
+from pointcover.next_clicks import Measure, choose, look_at_images, make_measure
+from pointcover.params import Params
+from pointcover.publishing import publish_csv, publish_folder
+from pointcover.tiles import Tile, read_index
+
+TILES = Path("data/tiles")
+CLICKS = Path("data/sparse/clicks")
+MODELS = Path("models")
+NEXT = Path("data/next")
+BATCH = 4  # windows at a time
+TABLE = "suggestions.csv"
+logger = logging.getLogger(__name__)
+
+
+def suggest(measure: Measure, params: Params) -> None:
+    """Write data/next/MEASURE: rasters of all clicks, and a table of the new ones.
+
+    Raises:
+        ValueError: the train tiles have no dense masks, which answer.
+    """
+    settings = params.suggest
+    tiles: dict[str, list[Tile]] = {}
+    for tile in read_index(TILES / "index.csv"):
+        if tile.split == SPLIT:
+            tiles.setdefault(tile.orthophoto, []).append(tile)
+    if not any(sum(tile.pixels) for part in tiles.values() for tile in part):
+        raise ValueError(
+            "the dataset has no dense masks that could answer: set suggest.measures to [], and "
+            "use `pointcover suggest` to have an annotator answer"
+        )
+    model, checkpoint, _ = load_checkpoint(MODELS)
+    tile_set = checkpoint.tile_set
+    fabric = make_fabric(settings.device, settings.precision)
+    be_deterministic()
+    score, doubts = make_measure(
+        [fabric.setup_module(model).eval()], measure, len(tile_set.classes),
+        average_views=settings.views == "d4",
+    )  # fmt: skip
+    orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
+    candidates = look_at_images(
+        list(orthophotos.values()), score, doubts, window_px=tile_set.size_px,
+        distance_px=settings.distance_px, seed=params.seed, batch_size=BATCH, device=fabric.device,
+    )  # fmt: skip
+    wanted = count_questions(
+        settings.points, params.annotate.unit, sum(len(part) for part in tiles.values())
+    )
+    suggestions = choose(candidates, wanted, settings.distance_px, by_class=settings.by_class)
+    names = list(orthophotos)
+    answers = [orthophotos[names[asked.image]].answer(asked) for asked in suggestions]
+    with publish_folder(NEXT / measure) as out:
+        for number, (name, part) in enumerate(tiles.items()):
+            new = {
+                (asked.row, asked.col): answer
+                for asked, answer in zip(suggestions, answers, strict=True)
+                if asked.image == number
+            }
+            write_clicks(out / CLICKS.name, CLICKS, part, new, tile_set, orthophotos[name].grid)
+        publish_csv(out / TABLE, HEADER, rows_of(suggestions, answers, names, tile_set.classes))
+    wrong = sum(a.class_id != b for a, b in zip(suggestions, answers, strict=True))
+    logger.info(
+        "%d clicks asked for by %s in %d orthophotos; the model was wrong at %d of them",
+        len(suggestions), measure, len(names), wrong,
+    )  # fmt: skip
+    if len(suggestions) < wanted:
+        logger.warning(
+            "%d clicks were wanted, but no more lie suggest.distance_px (%g) apart: lower it",
+            wanted, settings.distance_px,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_stage(partial(suggest, sys.argv[1]))  # type: ignore[arg-type]  # params.py names them
