@@ -15,14 +15,15 @@ from tests.test_pipeline import Clone, group_members
 pytestmark = pytest.mark.slow
 
 PLAN = {
-    "title": "Do links help?",
-    "settings": {"train.epochs": 1},
-    "points": [3, 6],
+    "title": "Do rounds help?",
+    "settings": {"train.epochs": 1, "annotate.grower": "none"},
+    "points": [3],
     "seeds": [1],
     "methods": {
-        "clicks": {"annotate.grower": "none"},
-        "link": {"annotate.grower": "link", "points": [6]},
-        "broken": {"train.encoder": "resnet-eighteen", "points": [3]},
+        "clicks": {"seeds": [1, 2]},
+        "asked": {"rounds": True, "points": [3, 6], "suggest.distance_px": 1},
+        "both": {"ensemble_of": "clicks"},
+        "broken": {"train.encoder": "resnet-eighteen"},
     },
     "dense": {"annotate.sampler": "dense", "annotate.grower": "none"},
 }
@@ -48,16 +49,20 @@ def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path
     assert command.wait(120) == 130
     assert not group_members(command.pid)
     assert [record.method for record in read_records(out / "results.csv")] == ["dense"]
-    assert "4 have not been run" in (out / "report.md").read_text()
+    assert "6 have not been run" in (out / "report.md").read_text()
     assert "RUNNING" not in {run.info.status for run in clone.runs().values()}
 
     # The same command does the rest, two at a time; what fails is told with its log.
     said = clone.run(*study, "--jobs", "2", fails=True)
-    assert "1 of 5 experiments failed" in said
+    assert "1 of 7 experiments failed" in said
     assert "resnet18" in said, "the log's last lines say which encoders there are"
     assert "Traceback" not in said
     records = read_records(out / "results.csv")
-    assert [record.method for record in records] == ["dense", "clicks", "clicks", "link"]
+    assert [(record.method, record.points) for record in records] == [
+        ("dense", 3), ("clicks", 3), ("clicks", 3), ("asked", 3), ("asked", 6), ("both", 3),
+    ]  # fmt: skip
+    clicks = {record.points: record.numbers["clicks"] for record in records if record.seed == 1}
+    assert clicks[6] == 2 * clicks[3], "all of the first round, and as many asked for"
     runs = clone.runs()
     for record in records:
         run = runs[record.experiment]

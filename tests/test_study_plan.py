@@ -75,6 +75,26 @@ def test_an_ensemble_is_one_member_a_budget_that_needs_those_of_the_other_seeds(
     assert set(ensemble.needs) <= set(members)
 
 
+def test_rounds_go_on_from_each_other_and_begin_with_the_smallest_budget(tmp_path):
+    methods = {"plain": {}, "asked": {"rounds": True, "suggest.distance_px": 9}}
+    points = [10, 20, 50]
+    study = read_study(write(tmp_path, axes={}, methods=methods, points=points, seeds=[3, 4]))
+    members = members_of(study)
+    rounds = [m for m in members if m.method == "asked" and m.seed == 4]
+    assert [member.points for member in rounds] == points
+    assert [member.after for member in rounds] == [None, *rounds[:2]]
+    assert [member.depth for member in rounds] == [0, 1, 2]
+    said = [dict(member.settings) for member in rounds]
+    assert [each["points"] for each in said] == [10, 10, 10]
+    assert [each["suggest.measures"] for each in said] == [["margin"], ["margin"], []]
+    assert [each.get("suggest.points") for each in said] == [10, 30, None]
+    assert {each["suggest.distance_px"] for each in said} == {9}
+    # The first round is the plain method's smallest budget: DVC finds the same stages in its cache.
+    plain = dict(next(m for m in members if m.method == "plain" and m.seed == 4).settings)
+    assert {key: said[0][key] for key in plain} == plain
+    check_members(members, read_yaml(ROOT / "params.yaml"), tmp_path / "links.yaml")
+
+
 def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_path):
     members = members_of(read_study(write(tmp_path), "small"))
     assert [member.label for member in members] == [
@@ -131,6 +151,13 @@ def test_a_file_without_small_says_so(tmp_path):
             "ensemble_of: got 'c', wanted a method",
         ),
         ({"methods": {"a": {}, "b": {"ensemble_of": "a", "train.epochs": 2}}}, "trains nothing"),
+        ({"methods": {"a": {"rounds": True, "points": [10]}}}, "got points [10], wanted two or"),
+        ({"methods": {"a": {"rounds": True}}, "points": [50, 10]}, "the smaller first"),
+        (
+            {"methods": {"a": {"rounds": True, "suggest.measures": ["margin", "entropy"]}}},
+            "wanted a list of one",
+        ),
+        ({"methods": {"a": {}, "b": {"rounds": True, "ensemble_of": "a"}}}, "it has no rounds"),
         ({"methods": {"a": {"seeds": [1]}, "b": {"ensemble_of": "a"}}}, "has one seed"),
         ({"methods": {"a": {"points": [10]}, "b": {"ensemble_of": "a"}}}, "methods.b.points: got"),
         ({"metods": {}}, "did you mean 'methods'"),

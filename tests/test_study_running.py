@@ -187,6 +187,48 @@ def test_an_ensemble_whose_models_failed_fails_with_their_names(root):
     assert "lacks the models of a, which failed" in ended.log.read_text()
 
 
+def two_rounds() -> tuple[Job, Job]:
+    first = Member("m", (), 10, 1, (("points", 10), ("suggest.measures", ["entropy"])))
+    second = replace(first, points=20, after=first)
+    return Job(first, "a", "d"), Job(second, "b", "d", after="a")
+
+
+def test_a_round_waits_for_the_one_before_and_begins_with_what_was_asked_there(root, monkeypatch):
+    fetched, said = [], {}
+    monkeypatch.setattr(running, "fetch_folder", lambda *given: fetched.append(given))
+    command = running.experiment_command
+    monkeypatch.setattr(
+        running, "experiment_command",
+        lambda name, settings, copied: said.update({name: settings}) or command(name, {}, []),
+    )  # fmt: skip
+    (root / "wishes" / "a").write_text("0.5")
+    first, second = two_rounds()
+    ended = run(root, second, first, at_once=2)
+    assert [each.job.name for each in ended] == ["a", "b"]
+    assert "annotations" not in said["a"]
+    folder = root / ".pointcover" / "rounds" / "b"
+    assert said["b"]["annotations"] == str(folder)
+    assert fetched == [(root, "commit", "data/next/entropy", folder)]
+
+
+def test_a_round_after_one_that_failed_says_so(root):
+    (root / "wishes" / "a").write_text("fail")
+    _, ended = run(root, *two_rounds())
+    assert ended.record is None
+    assert "goes on from a, which failed" in ended.log.read_text()
+
+
+def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[..., Params]):
+    def names(epochs: int) -> list[str]:
+        members = [job.member for job in two_rounds()]
+        params = [make_params({"train.epochs": epochs}), make_params()]
+        return [job.name for job in make_jobs("study", members, params, root)]
+
+    (first, second), (other, after_other) = names(3), names(4)
+    assert first != other
+    assert second != after_other
+
+
 def test_leaving_ends_what_runs(root):
     for name in "ab":
         (root / "wishes" / name).write_text("0" if name == "a" else "600")

@@ -64,7 +64,11 @@ def draw_costs(summary: Summary) -> str:
 
 def draw_classes(summary: Summary) -> str:
     """Draw the IoU of each class against clicks per tile, a plot a class."""
-    scored = [name for name in summary.classes if any(r.iou.get(name) for r in summary.records)]
+    scored = [
+        name
+        for name in summary.classes
+        if any(record.iou.get(name) is not None for record in summary.records)
+    ]
     count = len(scored)
     rows = max(1, -(-count // COLUMNS))
     figure = Figure(figsize=(8, 2.5 * rows + 0.6), layout="constrained")

@@ -70,7 +70,7 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
 
 def settings_text(study: Study) -> str:
     """Give a study's settings as YAML."""
-    said = study.model_dump(mode="json", exclude_none=True)
+    said = study.model_dump(mode="json", exclude_defaults=True)
     keys = ("settings", "points", "seeds", "axes", "methods", "dense")
     shown = {key: said[key] for key in keys if said.get(key)}
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None)
