@@ -1,0 +1,142 @@
+"""Plays the annotator of docs/walkthrough: draws the images, clicks, answers, and takes pictures.
+
+    python docs/walkthrough/annotator.py draw valley
+    python docs/walkthrough/annotator.py click valley clicks.gpkg
+    python docs/walkthrough/annotator.py answer valley next.gpkg clicks.gpkg
+    python docs/walkthrough/annotator.py picture valley
+
+On your own images you do the first three yourself, the second and third in QGIS.
+"""
+
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import rasterio
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from rasterio.transform import from_origin
+
+from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
+
+HERE = Path(__file__).parent
+CRS = "EPSG:2180"
+SIZE_PX = 512
+NAMES = ("north", "east", "south", "west", "hill", "lake")
+CLASSES = ("background", "building", "woodland", "water", "road")
+COLOURS = ("#d9c89e", "#c0392b", "#2e7d32", "#2f7fd1", "#555555")
+CLICKS = 40
+"""On each image at first: two minutes, at three seconds a click."""
+
+
+def draw(folder: Path) -> None:
+    """Draw the images of a valley that is nowhere, and what is on its ground."""
+    for number, name in enumerate(NAMES):
+        image, mask = draw_orthophoto(SIZE_PX, np.random.default_rng([2026, number]))
+        place = from_origin(500_000 + number * SIZE_PX * GSD_M, 600_000, GSD_M, GSD_M)
+        for kind, values in (("images", image), ("ground", mask[np.newaxis])):
+            path = folder / kind / f"{name}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with rasterio.open(
+                path, "w", driver="GTiff", height=SIZE_PX, width=SIZE_PX, count=len(values),
+                dtype="uint8", crs=CRS, transform=place,
+            ) as file:  # fmt: skip
+                file.write(values)
+
+
+def look(folder: Path, name: str, rows: np.ndarray, cols: np.ndarray) -> list[str]:
+    """Say what is on the ground at rows and columns of an image."""
+    ground = read(folder / "ground" / f"{name}.tif")[0]
+    return [CLASSES[value] for value in ground[rows, cols]]
+
+
+def click(folder: Path, out: Path) -> None:
+    """Click on a few places of each image, wherever the eye falls, and say what is there."""
+    tables = []
+    for number, name in enumerate(NAMES):
+        with rasterio.open(folder / "images" / f"{name}.tif") as file:
+            rows, cols = np.random.default_rng([7, number]).integers(0, SIZE_PX, (2, CLICKS))
+            places = geopandas.points_from_xy(*file.xy(rows, cols), crs=CRS)
+        names = {"class": look(folder, name, rows, cols), "orthophoto": name}
+        tables.append(geopandas.GeoDataFrame(names, geometry=places))
+    pd.concat(tables).to_file(out, layer="clicks", driver="GPKG")
+
+
+def answer(folder: Path, asked: Path, clicks: Path) -> None:
+    """Say what is at each suggested place, and add the layer to the clicks."""
+    table = geopandas.read_file(asked)
+    for name, part in table.groupby("orthophoto"):
+        with rasterio.open(folder / "images" / f"{name}.tif") as file:
+            rows, cols = file.index(part.geometry.x, part.geometry.y)
+        table.loc[part.index, "class"] = look(folder, name, np.array(rows), np.array(cols))
+    table.to_file(clicks, layer="answers", driver="GPKG")
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+def picture(folder: Path) -> None:
+    """Take the pictures of the walk-through: maps lie in FOLDER/first and FOLDER/second."""
+    images = {name: read(folder / "images" / f"{name}.tif").transpose(1, 2, 0) for name in NAMES}
+    figure = Figure(figsize=(9, 6.2), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).flat, NAMES, strict=True):
+        show(axes, images[name], name)
+    save(figure, "1_images")
+
+    clicks = geopandas.read_file(folder / "clicks.gpkg", layer="clicks")
+    asked = geopandas.read_file(folder / "next.gpkg")
+    for number, table in ((2, clicks), (4, asked)):
+        figure = Figure(figsize=(9, 4.9), layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), NAMES[:2], strict=True):
+            show(axes, images[name], name)
+            part = table[table.orthophoto == name]
+            with rasterio.open(folder / "images" / f"{name}.tif") as file:
+                rows, cols = file.index(part.geometry.x, part.geometry.y)
+            ids = [CLASSES.index(value or "background") for value in part["class"]]
+            fill = [COLOURS[value] for value in ids] if number == 2 else "#ffe600"
+            axes.scatter(cols, rows, c=fill, s=26, edgecolors="white", linewidths=0.8)
+        if number == 2:
+            legend(figure)
+        save(figure, "2_clicks" if number == 2 else "4_next")
+
+    shown = ("west", "hill")
+    figure = Figure(figsize=(12, 6.9), layout="constrained")
+    for row, name in zip(figure.subplots(2, 4), shown, strict=True):
+        ground = read(folder / "ground" / f"{name}.tif")[0]
+        show(row[0], images[name], f"{name}: image")
+        for axes, when in zip(row[1:3], ("first", "second"), strict=True):
+            found = read(folder / when / f"{name}_classes.tif")[0]
+            right = 100 * (found == ground).mean()
+            show(axes, found, f"{when} map, {right:.0f} % of the ground right")
+        show(row[3], ground, "what is on the ground")
+    legend(figure)
+    save(figure, "3_maps")
+
+
+def show(axes, values: np.ndarray, title: str) -> None:
+    """Show an image, or class ids in their colours."""
+    colours = ListedColormap(COLOURS)
+    axes.imshow(values, cmap=colours, vmin=-0.5, vmax=len(CLASSES) - 0.5, interpolation="nearest")
+    axes.set_title(title, fontsize=9)
+    axes.set_axis_off()
+
+
+def legend(figure: Figure) -> None:
+    named = [Patch(color=c, label=name) for name, c in zip(CLASSES, COLOURS, strict=True)]
+    figure.legend(handles=named, loc="outside lower center", ncols=len(CLASSES), frameon=False)
+
+
+def save(figure: Figure, name: str) -> None:
+    figure.savefig(HERE / f"{name}.jpg", dpi=90, pil_kwargs={"quality": 80, "optimize": True})
+
+
+if __name__ == "__main__":
+    action, *paths = sys.argv[1:]
+    {"draw": draw, "click": click, "answer": answer, "picture": picture}[action](
+        *(Path(path) for path in paths)
+    )
