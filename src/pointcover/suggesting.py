@@ -14,14 +14,12 @@ from torch import Tensor
 from pointcover.devices import Fabric
 from pointcover.inference import each_view, score_once
 from pointcover.labels import IGNORE_INDEX
-from pointcover.mapping import make_score
+from pointcover.mapping import make_score, usual_window_px
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.streaming import Plan, Score, Source, entropy_of, plan_windows, stream_strips
-from pointcover.windows import round_up
 
 Measure = Literal["margin", "entropy", "disagreement"]
-LEAST_WINDOW_PX: Final = 64
 OVERLAP: Final = 0.25
 MOST: Final = 254
 """The greatest doubt, as a byte: the value above says that there is no data."""
@@ -325,7 +323,7 @@ class Suggester:
         """
         settings, tile_set = self._settings, self._tile_sets[0]
         doubts = Doubts(settings.measure, len(tile_set.classes))
-        window_px = max(LEAST_WINDOW_PX, round_up(tile_set.size_px))
+        window_px = usual_window_px(tile_set)
         candidates = []
         for number, orthophoto in enumerate(orthophotos):
             grid = orthophoto.grid
