@@ -602,7 +602,7 @@ def test_six_processes_may_open_an_empty_store_at_once(bare_root):
 
 
 @pytest.mark.slow
-def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
+def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network, target):
     with start_run(root, "seen") as run:
         run.log_text("hello", "a.txt")
     with socket.socket() as unused:
@@ -648,8 +648,15 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
             run.log_text("hello", "a.txt")
             run.set_tags({MODEL_TAG: "abc"})
             run.log_metrics({"loss": 1.0}, step=1)
-        with resume_training_run(root, "abc", "toy", experiment="served") as again:
-            assert again.id == run.id
+        for score in (0.5, 0.6):  # the second is a child run
+            with resume_training_run(root, "abc", "toy", experiment="served") as again:
+                again.log_model(network)
+                assert again.register_champion("served", score, "a")
+            assert (again.id == run.id) == (score == 0.5)
+        found = tracking.fetch_model(root, "models:/served@champion", target)
+        assert sorted(path.name for path in found.iterdir()) == [
+            "MLmodel", "model.json", "model.pt", "requirements.txt",
+        ]  # fmt: skip
         served = MlflowClient(address).get_run(run.id)
         assert served.info.artifact_uri.startswith("mlflow-artifacts:")
         assert served.data.metrics == {"loss": 1.0}
