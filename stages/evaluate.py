@@ -200,8 +200,10 @@ def record(params: Params, result: dict[str, Any], digest: str, others: int, spl
             run.log_file(table, "evaluation")
         name = Path(params.dataset).stem
         run.log_dataset(name, split, TILES.as_posix(), "evaluation")
-        if not others and result["miou"] is not None:
-            run.register_champion(name, result["miou"], split)
+        if not others:
+            run.log_model(MODELS)
+            if result["miou"] is not None:
+                run.register_champion(name, result["miou"], split)
 
 
 if __name__ == "__main__":

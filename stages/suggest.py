@@ -58,7 +58,7 @@ def suggest(measure: Measure, params: Params) -> None:
     )  # fmt: skip
     orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
     candidates = look_at_images(
-        list(orthophotos.values()), score, doubts, window_px=tile_set.size_px,
+        list(orthophotos.values()), score, doubts, tile_px=tile_set.size_px,
         distance_px=settings.distance_px, seed=params.seed, batch_size=BATCH, device=fabric.device,
     )  # fmt: skip
     wanted = count_questions(

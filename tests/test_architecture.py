@@ -21,7 +21,7 @@ LAYERS = (
     # The ground, which knows nothing of the project above it
     {
         "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
-        "processes", "parallel", "experiments", "recording",
+        "processes", "parallel", "experiments", "recording", "mlflow_model",
     },
     # The concepts
     {
@@ -47,13 +47,13 @@ LAYERS = (
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
         "streaming", "map_journal", "map_files", "mapping", "suggesting", "vectors.suggestions",
-        "next_clicks", "answering",
+        "next_clicks", "answering", "serving",
     },
 )  # fmt: skip
 
 DOORS = {
     "rasterio": {"raster"},
-    "mlflow": {"tracking"},
+    "mlflow": {"tracking", "mlflow_model", "serving"},
     "segmentation_models_pytorch": {"models", "models.weights"},
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
@@ -95,7 +95,7 @@ MACHINE = "machine"
 never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
 would run everything again on every new machine."""
 
-DRAW_ONLY = {"tracking", "recording"}
+DRAW_ONLY = {"tracking", "recording", "mlflow_model"}
 """Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
 They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
 

@@ -133,7 +133,8 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     assert "val/iou/building" in run.data.metrics
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
-    assert kept == {"model/model.pt", "model/model.json"}
+    files = ("MLmodel", "model.json", "model.pt", "requirements.txt")
+    assert kept == {f"model/{name}" for name in files}
     kinds = [file.path.split("_")[0] for file in client.list_artifacts(run.info.run_id, "panels")]
     assert kinds == ["panels/fixed"] * 2 + ["panels/train"] * 2 + ["panels/worst"] * 4
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
@@ -184,6 +185,13 @@ def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
     assert again.data.params["points"] == "20"
     shared = {k: v for k, v in first.data.metrics.items() if k.startswith(("test/", "labels/"))}
     assert {k: v for k, v in again.data.metrics.items() if not k.startswith("kept/")} == shared
+    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
+    models = [
+        {file.path: file.file_size for file in client.list_artifacts(run.info.run_id, "model")}
+        for run in (again, first)
+    ]
+    assert models[0] == models[1]
+    assert "model/MLmodel" in models[0]
     assert "nothing was missing" in clone.run("pointcover", "sync")
 
 

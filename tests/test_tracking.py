@@ -10,11 +10,14 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import psutil
 import pytest
 from mlflow import MlflowClient
+from mlflow.models import Model
 
 from pointcover import tracking
 from pointcover.tracking import MODEL_TAG, resume_training_run, start_run, tracking_uri
@@ -599,7 +602,7 @@ def test_six_processes_may_open_an_empty_store_at_once(bare_root):
 
 
 @pytest.mark.slow
-def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
+def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network, target):
     with start_run(root, "seen") as run:
         run.log_text("hello", "a.txt")
     with socket.socket() as unused:
@@ -645,8 +648,15 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch):
             run.log_text("hello", "a.txt")
             run.set_tags({MODEL_TAG: "abc"})
             run.log_metrics({"loss": 1.0}, step=1)
-        with resume_training_run(root, "abc", "toy", experiment="served") as again:
-            assert again.id == run.id
+        for score in (0.5, 0.6):  # the second is a child run
+            with resume_training_run(root, "abc", "toy", experiment="served") as again:
+                again.log_model(network)
+                assert again.register_champion("served", score, "a")
+            assert (again.id == run.id) == (score == 0.5)
+        found = tracking.fetch_model(root, "models:/served@champion", target)
+        assert sorted(path.name for path in found.iterdir()) == [
+            "MLmodel", "model.json", "model.pt", "requirements.txt",
+        ]  # fmt: skip
         served = MlflowClient(address).get_run(run.id)
         assert served.info.artifact_uri.startswith("mlflow-artifacts:")
         assert served.data.metrics == {"loss": 1.0}
@@ -681,6 +691,66 @@ def test_a_champion_of_another_split_stays_and_what_to_do_is_said(root, caplog):
     assert not evaluated(root, 0.9, split="b")[0]
     assert champion(root).run_id == first
     assert "take the alias 'champion' from version 1" in caplog.text
+
+
+def model_folder(root, run):
+    return Path(url2pathname(urlsplit(stored(root, run).info.artifact_uri).path)) / "model"
+
+
+def written(root, run):
+    """The files of a run's model, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in model_folder(root, run).iterdir()}
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A folder with the files of a model; tracking does not look into them."""
+    made = tmp_path / "models"
+    made.mkdir()
+    for name in tracking.MODEL_FILES:
+        (made / name).write_text(name)
+    return made
+
+
+def test_a_model_becomes_one_that_mlflow_knows_and_its_weights_are_kept_once(root, network):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        for name in tracking.MODEL_FILES:  # as training does
+            run.log_file(network / name, tracking.MODEL_FOLDER)
+    before = written(root, run)
+    with resume_training_run(root, "abc", "toy") as again:
+        again.log_model(network)
+    assert written(root, run).items() > before.items()
+    described = Model.load(str(model_folder(root, run)))
+    assert described.run_id == run.id
+    assert described.flavors["python_function"]["loader_module"] == "pointcover.serving"
+    assert described.signature.inputs.input_names() == ["image"]
+
+
+def test_a_model_without_weights_in_its_run_gets_them(root, network):
+    with resume_training_run(root, "from another clone", "toy") as run:
+        run.log_model(network)
+    with start_run(root, "cut short") as torn:
+        torn.log_text("mode", "model/model.pt")
+        torn.log_model(network)
+    for made in (run, torn):
+        assert {"MLmodel", "requirements.txt", *tracking.MODEL_FILES} == set(written(root, made))
+        for name in tracking.MODEL_FILES:
+            assert (model_folder(root, made) / name).read_text() == name
+
+
+def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_it(
+    root, network, target
+):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        pass
+    for score in (0.5, 0.6):  # the second is a child run
+        with resume_training_run(root, "abc", "toy") as scoring:
+            scoring.log_model(network)
+            assert scoring.register_champion("valley", score, "a")
+    assert scoring.id != run.id
+    assert champion(root).source.endswith(f"{run.id}/artifacts/model")
+    assert champion(root).run_id == run.id
+    assert tracking.fetch_model(root, "models:/valley@champion", target).name == "model"
 
 
 def test_pictures_of_an_epoch_are_kept_with_its_step(root):

@@ -15,6 +15,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import rasterio
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -69,13 +70,18 @@ def answer(folder: Path, asked: Path, clicks: Path) -> None:
     """Say what is at each suggested place, and add the layer to the clicks."""
     table = geopandas.read_file(asked)
     for name, part in table.groupby("orthophoto"):
-        with rasterio.open(folder / "images" / f"{name}.tif") as file:
-            rows, cols = file.index(part.geometry.x, part.geometry.y)
-        table.loc[part.index, "class"] = look(folder, name, np.array(rows), np.array(cols))
+        table.loc[part.index, "class"] = look(folder, name, *pixels_of(folder, name, part))
     table.to_file(clicks, layer="answers", driver="GPKG")
 
 
+def pixels_of(folder: Path, name: str, points: geopandas.GeoDataFrame) -> np.ndarray:
+    """Give rows and columns of points in an image: (2, points)."""
+    with rasterio.open(folder / "images" / f"{name}.tif") as file:
+        return np.array(file.index(points.geometry.x.to_list(), points.geometry.y.to_list()), int)
+
+
 def read(path: Path) -> np.ndarray:
+    """Read a raster: (bands, H, W)."""
     with rasterio.open(path) as file:
         return file.read()
 
@@ -95,8 +101,7 @@ def picture(folder: Path) -> None:
         for axes, name in zip(figure.subplots(1, 2), NAMES[:2], strict=True):
             show(axes, images[name], name)
             part = table[table.orthophoto == name]
-            with rasterio.open(folder / "images" / f"{name}.tif") as file:
-                rows, cols = file.index(part.geometry.x, part.geometry.y)
+            rows, cols = pixels_of(folder, name, part)
             ids = [CLASSES.index(value or "background") for value in part["class"]]
             fill = [COLOURS[value] for value in ids] if number == 2 else "#ffe600"
             axes.scatter(cols, rows, c=fill, s=26, edgecolors="white", linewidths=0.8)
@@ -118,7 +123,7 @@ def picture(folder: Path) -> None:
     save(figure, "3_maps")
 
 
-def show(axes, values: np.ndarray, title: str) -> None:
+def show(axes: Axes, values: np.ndarray, title: str) -> None:
     """Show an image, or class ids in their colours."""
     colours = ListedColormap(COLOURS)
     axes.imshow(values, cmap=colours, vmin=-0.5, vmax=len(CLASSES) - 0.5, interpolation="nearest")
@@ -127,11 +132,13 @@ def show(axes, values: np.ndarray, title: str) -> None:
 
 
 def legend(figure: Figure) -> None:
+    """Name the classes below a figure."""
     named = [Patch(color=c, label=name) for name, c in zip(CLASSES, COLOURS, strict=True)]
     figure.legend(handles=named, loc="outside lower center", ncols=len(CLASSES), frameon=False)
 
 
 def save(figure: Figure, name: str) -> None:
+    """Keep a picture beside this file."""
     figure.savefig(HERE / f"{name}.jpg", dpi=90, pil_kwargs={"quality": 80, "optimize": True})
 
 

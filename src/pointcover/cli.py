@@ -247,14 +247,14 @@ def predict(
         from pointcover.orthophotos import parse_reading
         from pointcover.streaming import LayerChoice
         from pointcover.tracking import project_root
-        from pointcover.windows import round_up
+        from pointcover.windows import usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
         settings = MapSettings(
-            window_px=window_px or max(64, round_up(models[0].tile_set.size_px)), overlap=overlap,
+            window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
             blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip

@@ -138,7 +138,7 @@ def measure_areas(
     total = int(pixels.sum())
     return [
         ClassArea(
-            class_id, name, int(count), round(count / total, 6) if total else None,
+            class_id, name, int(count), round(int(count) / total, 6) if total else None,
             None if each_row_m2 is None else round(float(area_m2), 2),
         )
         for class_id, (name, count, area_m2) in enumerate(

@@ -130,12 +130,16 @@ class Mapper:
             tasks.append(_compare_with_present(task, self._shown()["settings"], replace=replace))
         return tasks
 
-    def make(self, task: MapTask, progress: Progress) -> list[ClassArea]:
+    def make(
+        self, task: MapTask, progress: Progress, *, rasters_only: bool = False
+    ) -> list[ClassArea]:
         """Make the map of an image, or go on with it.
 
         Args:
             task: of `prepare`.
             progress: is told how far it is.
+            rasters_only: for whoever needs no picture, tables and polygons; a map without them
+                counts as not done.
 
         Raises:
             ValueError: the image is damaged, or another process makes this map.
@@ -164,26 +168,33 @@ class Mapper:
                         progress(rows * grid.width / 1e6, False)
                     if saving:
                         saving.result()
-            areas = self._finish(task, journal)
+            areas = self._write_rasters(task, journal)
+            if not rasters_only:
+                self._describe(task, journal.folder, areas)
             _publish(task, journal.folder)
             journal.remove()
         return areas
 
-    def _finish(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
-        """Make a map's files from its strips, in the journal's folder."""
-        settings, orthophoto = self._settings, task.orthophoto
-        folder, stem, strips = journal.folder, task.stem, journal.paths()
-        grid = orthophoto.grid
+    def _write_rasters(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
+        """Make a map's rasters from its strips, in the journal's folder."""
+        orthophoto, strips = task.orthophoto, journal.paths()
         tags = {
             "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
             "POINTCOVER_IMAGE": orthophoto.reader.path.name,
         }
-        write_rasters(folder, stem, strips, grid, self.classes, settings.layers, tags)
-        areas = measure_areas(strips, grid, self.classes, orthophoto.gsd_m)
+        write_rasters(
+            journal.folder, task.stem, strips, orthophoto.grid, self.classes,
+            self._settings.layers, tags,
+        )  # fmt: skip
+        return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
+
+    def _describe(self, task: MapTask, folder: Path, areas: list[ClassArea]) -> None:
+        """Add to a map's rasters in a folder all its other files."""
+        orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", areas)
         mask = folder / f"{stem}_classes.tif"
         shown = self._shown()
-        if settings.polygons:
+        if self._settings.polygons:
             from pointcover.vectors.polygons import write_polygons  # a second of imports
 
             path = folder / f"{stem}_polygons.gpkg"
@@ -204,7 +215,6 @@ class Mapper:
                 "areas": [asdict(area) for area in areas],
             },
         )
-        return areas
 
     def _least_px(self, orthophoto: Orthophoto) -> int:
         """Give how many pixels an area must have to be a polygon.

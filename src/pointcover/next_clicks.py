@@ -14,10 +14,9 @@ from pointcover.inference import each_view, make_score, score_once
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster import RasterInfo
 from pointcover.streaming import Plan, Score, Source, entropy_of, plan_windows, stream_strips
-from pointcover.windows import round_up
+from pointcover.windows import usual_window_px
 
 Measure = Literal["margin", "entropy", "disagreement"]
-LEAST_WINDOW_PX: Final = 64
 OVERLAP: Final = 0.25
 MOST: Final = 254
 """The greatest doubt, as a byte: the value above says that there is no data."""
@@ -195,7 +194,7 @@ def make_measure(
 
 
 def look_at_images(
-    images: Sequence[Image], score: Score, doubts: Doubts, *, window_px: int, distance_px: float,
+    images: Sequence[Image], score: Score, doubts: Doubts, *, tile_px: int, distance_px: float,
     seed: int, batch_size: int, device: torch.device,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> list[Candidates]:  # fmt: skip
@@ -205,22 +204,22 @@ def look_at_images(
         images: what to look at.
         score: the networks.
         doubts: what is kept of their scores.
-        window_px: side of the windows through which they look.
+        tile_px: side of a tile in training.
         distance_px: see `choose`.
         seed: decides between pixels of equal doubt.
         batch_size: windows at a time.
         device: where the networks compute.
         progress: is told of rows as they are done.
     """
-    window_px = max(LEAST_WINDOW_PX, round_up(window_px))
+    window_px = usual_window_px(tile_px)
+    grids = [image.grid for image in images]
     return [
         find_candidates(
-            image, plan_windows(image.grid.height, image.grid.width, window_px, OVERLAP,
-            blend=False), score, doubts, cell_px=max(1, round(distance_px)),
-            generator=np.random.default_rng([seed, number]), batch_size=batch_size,
-            device=device, progress=progress,
+            image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
+            score, doubts, cell_px=max(1, round(distance_px)), batch_size=batch_size,
+            generator=np.random.default_rng([seed, number]), device=device, progress=progress,
         )
-        for number, image in enumerate(images)
+        for number, (image, grid) in enumerate(zip(images, grids, strict=True))
     ]  # fmt: skip
 
 

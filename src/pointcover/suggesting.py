@@ -89,7 +89,7 @@ class Suggester:
         """
         settings = self._settings
         candidates = look_at_images(
-            orthophotos, self._score, self._doubts, window_px=self._tile_sets[0].size_px,
+            orthophotos, self._score, self._doubts, tile_px=self._tile_sets[0].size_px,
             distance_px=settings.distance_px, seed=settings.seed, batch_size=settings.batch_size,
             device=self._device, progress=progress,
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Give MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Container
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pointcover import tracking
-from pointcover.experiments import Experiment, list_experiments, read_files
+from pointcover.experiments import Experiment, fetch_folder, list_experiments, read_files
 from pointcover.params import describe, load_params
 from pointcover.recording import cost_of, kept_metrics_of, test_metrics_of
 
@@ -16,6 +17,9 @@ PARAMS = "params.yaml"
 ANNOTATION = "metrics/annotate.json"
 TRAINING = "metrics/train.json"
 TEST = "metrics/evaluate.json"
+MODELS = "models"
+
+logger = logging.getLogger(__name__)
 
 
 def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], dict[str, str]]:
@@ -73,3 +77,9 @@ def _record(root: Path, name: str, experiment: Experiment) -> None:
             run.log_file(path)
             run.log_text(files[ANNOTATION], "annotate.json")
             run.log_dict(result, "test.json")
+            try:
+                fetch_folder(root, experiment.commit, MODELS, Path(folder) / MODELS)
+            except FileNotFoundError as error:
+                logger.warning("%s: recorded without its model: %s", name, error)
+            else:
+                run.log_model(Path(folder) / MODELS / MODELS)

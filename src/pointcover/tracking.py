@@ -8,7 +8,8 @@ A run is a context manager: it ends as FINISHED, FAILED (an exception) or KILLED
 the SystemExit that a stage makes of SIGTERM). SIGKILL leaves it RUNNING; so a run is tagged with
 the process that owns it, and whoever starts the next run ends those whose process is gone.
 
-No other module imports mlflow. Its global state (``mlflow.start_run``, autolog) is not used.
+But for `mlflow_model` and `serving`, which MLflow itself loads, no other module imports mlflow. Its
+global state (``mlflow.start_run``, autolog) is not used.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import math
 import os
 import re
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -49,7 +51,9 @@ MODEL_TAG: Final = "pointcover.model_sha256"
 """Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of the file."""
 
 MODEL_FOLDER: Final = "model"
-"""Where among a run's artifacts its model.pt and model.json lie."""
+"""Where among a run's artifacts its model.pt and model.json lie, and the MLmodel of both."""
+
+MODEL_FILES: Final = ("model.pt", "model.json")
 
 EVALUATED_TAG: Final = "pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
@@ -128,7 +132,10 @@ class Run:
 
     id: str
 
-    def __init__(self, client: "MlflowClient", uri: str, run_id: str, tags_at_end: _Tags) -> None:
+    def __init__(
+        self, client: "MlflowClient", uri: str, run_id: str, tags_at_end: _Tags,
+        model_run_id: str | None = None,
+    ) -> None:  # fmt: skip
         """Wrap a run that is already RUNNING in the store.
 
         Args:
@@ -136,8 +143,10 @@ class Run:
             uri: the same, for messages.
             run_id: MLflow's id.
             tags_at_end: set when the run ends as FINISHED, and only then.
+            model_run_id: of the run that keeps the model, where that is another.
         """
         self.id = run_id
+        self._model_run_id = model_run_id or run_id
         self._client = client
         self._uri = uri
         self._tags_at_end = tags_at_end
@@ -229,8 +238,29 @@ class Run:
                 self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
             )
 
+    def log_model(self, folder: Path) -> None:
+        """Keep a model as one that MLflow can load and serve, with the run that trained it.
+
+        Files of it that are there already are not copied again.
+
+        Args:
+            folder: with its model.pt and model.json.
+        """
+        # Here, since what a training imports decides which killed one it goes on with.
+        from pointcover.mlflow_model import write_mlmodel
+
+        with _whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
+            write_mlmodel(Path(aside), self._model_run_id, MODEL_FOLDER)
+            listed = self._client.list_artifacts(self._model_run_id, MODEL_FOLDER)
+            sizes = {Path(file.path).name: file.file_size for file in listed}
+            for name in MODEL_FILES:
+                if sizes.get(name) != (folder / name).stat().st_size:
+                    path = str(folder / name)
+                    self._client.log_artifact(self._model_run_id, path, MODEL_FOLDER)
+            self._client.log_artifacts(self._model_run_id, aside, MODEL_FOLDER)
+
     def register_champion(self, name: str, score: float, split: str) -> bool:
-        """Register this run's model under the alias `champion`, if it beats the last one.
+        """Register the model that was logged under the alias `champion`, if it beats the last one.
 
         A champion that was scored on another split stays: the scores say nothing of each other.
 
@@ -252,9 +282,10 @@ class Run:
                 return False
             if last is not None and float(last.tags[SCORE_TAG]) >= score:
                 return False
-            source = f"{self._client.get_run(self.id).info.artifact_uri}/{MODEL_FOLDER}"
+            trained = self._client.get_run(self._model_run_id)
+            source = f"{trained.info.artifact_uri}/{MODEL_FOLDER}"
             tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
-            made = self._client.create_model_version(name, source, self.id, tags=tags)
+            made = self._client.create_model_version(name, source, self._model_run_id, tags=tags)
             self._client.set_registered_model_alias(name, CHAMPION, made.version)
         return True
 
@@ -359,7 +390,8 @@ def resume_training_run(
         if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
             child = exp_name or f"{trained.info.run_name}-evaluate"
-            return store.create(child, {**parent, **(tags or {})})
+            keeper = trained.info.run_id
+            return store.create(child, {**parent, **(tags or {})}, model_run_id=keeper)
         return store.reopen(trained, tags, evaluated)
 
 
@@ -466,12 +498,14 @@ class _Store(NamedTuple):
     uri: str
     experiment_id: str
 
-    def create(self, name: str, tags: _Tags, tags_at_end: _Tags = None) -> Run:
+    def create(
+        self, name: str, tags: _Tags, tags_at_end: _Tags = None, model_run_id: str | None = None
+    ) -> Run:
         if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
             raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
         every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
-        return Run(self.client, self.uri, run.info.run_id, tags_at_end)
+        return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
         opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)

@@ -15,6 +15,9 @@ import numpy.typing as npt
 STRIDE_PX: Final = 32
 """Height, width and place of a window are multiples of this."""
 
+LEAST_PX: Final = 64
+"""Side of a window at least."""
+
 MAX_OVERLAP: Final = 0.75
 """Of a window: beyond, each pixel would be looked at sixteen times and more."""
 
@@ -63,6 +66,11 @@ class Axis:
         for start, end in zip(self.starts, self.ends, strict=True):
             total[start:end] += self.weights[: end - start]
         return total
+
+
+def usual_window_px(tile_px: int) -> int:
+    """Give the side of what a network sees at a time: that of a tile in training."""
+    return max(LEAST_PX, round_up(tile_px))
 
 
 def round_up(size_px: int) -> int:

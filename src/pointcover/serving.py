@@ -1,0 +1,230 @@
+"""Serving: what MLflow loads to answer requests with a model that it keeps.
+
+MLflow comes here since MLmodel names this module (`mlflow_model.py`); its server turns the errors
+raised here into answers: what is wrong with a request is 400 with a reason, what is wrong here 500.
+The map of an image is the one that `pointcover predict` writes, made by the same code.
+"""
+
+import base64
+import binascii
+import contextlib
+import logging
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any, Final
+
+from mlflow.exceptions import MlflowException
+
+from pointcover.devices import Fabric, be_deterministic, make_fabric
+from pointcover.map_files import ClassArea
+from pointcover.mapping import Mapper, MapSettings, MapTask
+from pointcover.mlflow_model import IMAGE, SETTINGS
+from pointcover.models.references import NamedModel, load_model
+from pointcover.orthophotos import ReadingSettings, parse_reading
+from pointcover.raster import SIGNATURES, RasterReader
+from pointcover.windows import usual_window_px
+
+SAMPLES_A_PIXEL: Final = 32
+"""How many values there may be to decode, by pixel of the largest image: a file of some kilobytes
+can declare more bands, or larger blocks, than the memory holds."""
+
+WANTED: Final = "the bytes of a GeoTIFF, PNG, JPEG or JPEG 2000, in JSON as base64"
+
+OPTION: Final = re.compile(r"--([a-z][a-z-]*)")
+logger = logging.getLogger(__name__)
+
+
+def _load_pyfunc(path: str, settings: Mapping[str, Any] = SETTINGS) -> "ServedModel":
+    """Read a model for MLflow; the weights as weights, without unpickling.
+
+    Args:
+        path: of the folder with MLmodel, model.pt and model.json.
+        settings: those of `mlflow_model.SETTINGS`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the model is damaged, or a setting cannot be.
+    """
+    megapixels = float(settings["megapixels"])
+    if not megapixels > 0:
+        raise ValueError(f"megapixels: got {megapixels:g}, wanted a number above 0")
+    fabric = make_fabric(str(settings["device"]), str(settings["precision"]))
+    be_deterministic()
+    return ServedModel(load_model(path, Path(path)), fabric, megapixels)
+
+
+class ServedModel:
+    """A model that maps images which come as bytes."""
+
+    def __init__(self, model: NamedModel, fabric: Fabric, megapixels: float) -> None:
+        """Take a model.
+
+        Args:
+            model: to map with.
+            fabric: device and precision.
+            megapixels: how large the images of one request may be, all together.
+        """
+        self._model, self._fabric, self._megapixels = model, fabric, megapixels
+        self._settings = MapSettings(window_px=usual_window_px(model.tile_set.size_px))
+        self._one_at_a_time = Lock()  # each takes all threads, and as much memory as is planned for
+
+    def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Map images.
+
+        Args:
+            data: a table whose column `image` holds the bytes of files, or base64 of such.
+            params: `bands`, `value_range`, `gsd_m` and `resample` as `pointcover predict` takes
+                them; `confidence` for a raster of that, too.
+
+        Returns:
+            for each image `classes` (bytes of a GeoTIFF), `shares` (of the pixels with data) and
+            `areas_m2` by class name, which are None where nobody knows, `remarks`, and where it
+            was asked for `confidence` (bytes of a GeoTIFF).
+
+        Raises:
+            MlflowException: the images or params cannot be used (INVALID_PARAMETER_VALUE), or
+                something is wrong here (INTERNAL_ERROR).
+        """
+        said = dict(params or {})
+        try:
+            gsd_m = said.get("gsd_m")
+            _check_gsd(gsd_m)
+            reading = parse_reading(
+                said.get("bands"), said.get("value_range"), gsd_m, bool(said.get("resample"))
+            )
+            with self._one_at_a_time, TemporaryDirectory(prefix="pointcover-") as folder:
+                return self._map(
+                    list(data[IMAGE]), Path(folder), reading,
+                    confidence=bool(said.get("confidence")),
+                )  # fmt: skip
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(_with_params(str(error))) from None
+        except Exception as error:
+            logger.exception("a request could not be answered")
+            raise MlflowException(
+                f"the request could not be answered ({type(error).__name__}: {error}): the log of "
+                f"the server says where this arose"
+            ) from None
+
+    def _map(
+        self, images: Sequence[Any], folder: Path, reading: ReadingSettings, *, confidence: bool
+    ) -> list[dict[str, Any]]:
+        """Map images in a folder of their own; all are looked at before the first is mapped."""
+        if not images:
+            raise ValueError(f"there is no image in column {IMAGE!r}, wanted one in each row")
+        mapper = Mapper(self._fabric, [self._model], self._settings, reading)
+        tasks: list[MapTask] = []
+        for number, value in enumerate(images, start=1):
+            path = folder / str(number) / "image"
+            with _called(f"image {number}", path):
+                path.parent.mkdir()
+                path.write_bytes(_decode(value, path))
+                left = self._megapixels - sum(task.megapixels for task in tasks)
+                self._check_size(RasterReader(path), left)
+                tasks += mapper.prepare([path], path.parent, replace=False)
+                self._check_map(tasks[-1], left)
+        answers = []
+        for number, task in enumerate(tasks, start=1):
+            with _called(f"image {number}", task.orthophoto.reader.path):
+                areas = mapper.make(task, lambda megapixels, was_done: None, rasters_only=True)
+            answers.append(_answer(task, areas, f"image {number}", confidence=confidence))
+        return answers
+
+    def _check_size(self, reader: RasterReader, left: float) -> None:
+        """Check how large an image is, which a file says before it is decoded.
+
+        Raises:
+            ValueError: it is too large; or it is no raster.
+        """
+        info = reader.info()
+        pixels = info.height * info.width
+        if pixels > left * 1e6:
+            raise ValueError(self._too_large(f"{info.path} has", info.height, info.width, left))
+        block = max(height * width for height, width in reader.dataset.block_shapes)
+        samples, most = info.bands * max(pixels, block), SAMPLES_A_PIXEL * self._megapixels * 1e6
+        if samples > most:
+            raise ValueError(
+                f"{info.path} has {info.bands} band(s), and its largest block {block} px: that is "
+                f"{samples} values to decode, wanted at most {most:.0f}. Send the bands that the "
+                f"model takes, in smaller blocks"
+            )
+
+    def _check_map(self, task: MapTask, left: float) -> None:
+        """Check how large a map becomes, where its image is resampled.
+
+        Raises:
+            ValueError: it is too large.
+        """
+        if task.megapixels > left:
+            grid = task.orthophoto.grid
+            raise ValueError(
+                self._too_large(f"the map of {grid.path} would have", grid.height, grid.width, left)
+            )
+
+    def _too_large(self, what: str, height: int, width: int, left: float) -> str:
+        return (
+            f"{what} {height} × {width} px, wanted at most {left:.3g} megapixels (the images of a "
+            f"request may have {self._megapixels:.3g}, all together): send a part of it, let the "
+            f"server be started with a higher `megapixels`, or take `pointcover predict`"
+        )
+
+
+def _decode(value: Any, path: Path) -> bytes:
+    """Give the bytes of an image; MLflow decodes base64 in tables (`dataframe_split`) alone.
+
+    Args:
+        value: what a row holds.
+        path: which the image will have, for messages.
+
+    Raises:
+        ValueError: it is no image.
+    """
+    if not isinstance(value, str | bytes | bytearray):
+        raise ValueError(f"{path} is missing: got {value!r}, wanted {WANTED}")
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    if data.startswith(tuple(SIGNATURES)):
+        return data
+    with contextlib.suppress(binascii.Error):
+        decoded = base64.b64decode(b"".join(data.split()), validate=True)
+        if decoded.startswith(tuple(SIGNATURES)):
+            return decoded
+    raise ValueError(f"{path} is none (it begins with {data[:8]!r}): wanted {WANTED}")
+
+
+def _answer(
+    task: MapTask, areas: Sequence[ClassArea], name: str, *, confidence: bool
+) -> dict[str, Any]:
+    """Give what is said of an image."""
+    path = str(task.orthophoto.reader.path)
+    answer: dict[str, Any] = {
+        "classes": task.path("_classes.tif").read_bytes(),
+        "shares": {area.name: area.share for area in areas},
+        "areas_m2": {area.name: area.area_m2 for area in areas},
+        "remarks": [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks],
+    }
+    if confidence:
+        answer["confidence"] = task.path("_confidence.tif").read_bytes()
+    return answer
+
+
+def _check_gsd(gsd_m: float | None) -> None:
+    if gsd_m is not None and not 0 < gsd_m < math.inf:
+        raise ValueError(f"--gsd-m: got {gsd_m:g}, wanted metres above 0")
+
+
+@contextlib.contextmanager
+def _called(name: str, path: Path) -> Iterator[None]:
+    """Let errors call an image as its sender does, who knows of no path here."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), name)) from None
+
+
+def _with_params(text: str) -> str:
+    """Name params where a message names options of the command line: --gsd-m is params.gsd_m."""
+    return OPTION.sub(lambda found: f"params.{found[1].replace('-', '_')}", text)
