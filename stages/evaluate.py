@@ -115,7 +115,7 @@ def evaluate(params: Params) -> None:
     rows = confusion_rows(test.confusions.sum(axis=0), classes.names)
     publish_csv(CONFUSION, CONFUSION_HEADER, rows)
     split = digest_values([[asdict(tile) for tile in tiles], protocol])
-    record(params, result, digest, len(others), split)
+    record(params, result, digest, checkpoint.training["kept_epoch"], len(others), split)
     logger.info(
         "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
         result["scored_on"],
@@ -177,7 +177,9 @@ def correction_of(
     return partial(correct_logits, priors=priors, label_shares=shares, tau=settings.prior_strength)
 
 
-def record(params: Params, result: dict[str, Any], digest: str, others: int, split: str) -> None:
+def record(
+    params: Params, result: dict[str, Any], digest: str, kept_epoch: int, others: int, split: str
+) -> None:
     """Record scores, figures and tables in the MLflow run that trained the model."""
 
     def open_run() -> tracking.Run:
@@ -201,7 +203,7 @@ def record(params: Params, result: dict[str, Any], digest: str, others: int, spl
         name = Path(params.dataset).stem
         run.log_dataset(name, split, TILES.as_posix(), "evaluation")
         if not others:
-            run.log_model(MODELS)
+            run.log_model(MODELS, kept_epoch)
             if result["miou"] is not None:
                 run.register_champion(name, result["miou"], split)
 

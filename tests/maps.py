@@ -61,4 +61,6 @@ def save_model(folder: Path, seed=0, tile_set=TILE_SET) -> str:
     for name, value in weights.items():  # statistics of batches that there never were
         if name.endswith("running_var"):
             value += torch.rand(value.shape, generator=torch.Generator().manual_seed(seed))
-    return save_checkpoint(folder, Checkpoint("unet", "mobilenet_v2", tile_set, {}, 0.25), weights)
+    return save_checkpoint(
+        folder, Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25), weights
+    )

@@ -113,7 +113,9 @@ def make_model(project):
     folder = project.root / "models"
     folder.mkdir()
     save_checkpoint(
-        folder, Checkpoint("fpn", "mobilenet_v2", tile_set, {}, 1.0), model.state_dict()
+        folder,
+        Checkpoint("fpn", "mobilenet_v2", tile_set, {"kept_epoch": 3}, 1.0),
+        model.state_dict(),
     )
 
 

@@ -250,7 +250,7 @@ def address(tmp_path_factory, folder):
         for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         with tracking.start_run(root, "training") as run:
-            run.log_model(folder)
+            run.log_model(folder, 1)
             run.register_champion("valley", 0.5, "a")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

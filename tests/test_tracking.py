@@ -650,7 +650,7 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network
             run.log_metrics({"loss": 1.0}, step=1)
         for score in (0.5, 0.6):  # the second is a child run
             with resume_training_run(root, "abc", "toy", experiment="served") as again:
-                again.log_model(network)
+                again.log_model(network, 7)
                 assert again.register_champion("served", score, "a")
             assert (again.id == run.id) == (score == 0.5)
         found = tracking.fetch_model(root, "models:/served@champion", target)
@@ -718,7 +718,7 @@ def test_a_model_becomes_one_that_mlflow_knows_and_its_weights_are_kept_once(roo
             run.log_file(network / name, tracking.MODEL_FOLDER)
     before = written(root, run)
     with resume_training_run(root, "abc", "toy") as again:
-        again.log_model(network)
+        again.log_model(network, 7)
     assert written(root, run).items() > before.items()
     described = Model.load(str(model_folder(root, run)))
     assert described.run_id == run.id
@@ -726,12 +726,27 @@ def test_a_model_becomes_one_that_mlflow_knows_and_its_weights_are_kept_once(roo
     assert described.signature.inputs.input_names() == ["image"]
 
 
+def test_a_run_names_its_model_at_the_epoch_that_it_is_of_once(root, network):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        run.log_metrics({"loss": 1.0}, step=9)
+    for _ in range(2):  # the second is a child run
+        with resume_training_run(root, "abc", "toy") as again:
+            again.log_model(network, 7)
+    (output,) = stored(root, run).outputs.model_outputs
+    assert output.step == 7
+    model = MlflowClient(tracking_uri(root)).get_logged_model(output.model_id)
+    assert model.source_run_id == run.id
+    assert model.params["epoch"] == "7"
+    assert model.params["files"].endswith(f"{run.id}/artifacts/model")
+    assert model.status == "READY"
+
+
 def test_a_model_without_weights_in_its_run_gets_them(root, network):
     with resume_training_run(root, "from another clone", "toy") as run:
-        run.log_model(network)
+        run.log_model(network, 7)
     with start_run(root, "cut short") as torn:
         torn.log_text("mode", "model/model.pt")
-        torn.log_model(network)
+        torn.log_model(network, 7)
     for made in (run, torn):
         assert {"MLmodel", "requirements.txt", *tracking.MODEL_FILES} == set(written(root, made))
         for name in tracking.MODEL_FILES:
@@ -745,7 +760,7 @@ def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_
         pass
     for score in (0.5, 0.6):  # the second is a child run
         with resume_training_run(root, "abc", "toy") as scoring:
-            scoring.log_model(network)
+            scoring.log_model(network, 7)
             assert scoring.register_champion("valley", score, "a")
     assert scoring.id != run.id
     assert champion(root).source.endswith(f"{run.id}/artifacts/model")

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from rasterio.transform import from_origin
+from rasterio.transform import from_origin, rowcol, xy
 
 from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
 
@@ -60,7 +60,7 @@ def click(folder: Path, out: Path) -> None:
     for number, name in enumerate(NAMES):
         with rasterio.open(folder / "images" / f"{name}.tif") as file:
             rows, cols = np.random.default_rng([7, number]).integers(0, SIZE_PX, (2, CLICKS))
-            places = geopandas.points_from_xy(*file.xy(rows, cols), crs=CRS)
+            places = geopandas.points_from_xy(*xy(file.transform, rows, cols), crs=CRS)
         names = {"class": look(folder, name, rows, cols), "orthophoto": name}
         tables.append(geopandas.GeoDataFrame(names, geometry=places))
     pd.concat(tables).to_file(out, layer="clicks", driver="GPKG")
@@ -77,7 +77,7 @@ def answer(folder: Path, asked: Path, clicks: Path) -> None:
 def pixels_of(folder: Path, name: str, points: geopandas.GeoDataFrame) -> np.ndarray:
     """Give rows and columns of points in an image: (2, points)."""
     with rasterio.open(folder / "images" / f"{name}.tif") as file:
-        return np.array(file.index(points.geometry.x.to_list(), points.geometry.y.to_list()), int)
+        return np.array(rowcol(file.transform, points.geometry.x, points.geometry.y), int)
 
 
 def read(path: Path) -> np.ndarray:

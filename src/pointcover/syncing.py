@@ -55,9 +55,9 @@ def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], di
 
 def _record(root: Path, name: str, experiment: Experiment) -> None:
     files = read_files(root, experiment.commit, (PARAMS, ANNOTATION, TRAINING, TEST))
-    result = json.loads(files[TEST])
+    training, result = json.loads(files[TRAINING]), json.loads(files[TEST])
     metrics = {
-        **kept_metrics_of(json.loads(files[TRAINING])),
+        **kept_metrics_of(training),
         **test_metrics_of(result),
         **cost_of(json.loads(files[ANNOTATION])["train"]),
     }
@@ -82,4 +82,4 @@ def _record(root: Path, name: str, experiment: Experiment) -> None:
             except FileNotFoundError as error:
                 logger.warning("%s: recorded without its model: %s", name, error)
             else:
-                run.log_model(Path(folder) / MODELS / MODELS)
+                run.log_model(Path(folder) / MODELS, training["kept_epoch"])

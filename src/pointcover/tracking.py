@@ -238,13 +238,15 @@ class Run:
                 self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
             )
 
-    def log_model(self, folder: Path) -> None:
+    def log_model(self, folder: Path, epoch: int) -> None:
         """Keep a model as one that MLflow can load and serve, with the run that trained it.
 
-        Files of it that are there already are not copied again.
+        Files of it that are there already are not copied again. The run shows it as its output,
+        at the step of its epoch.
 
         Args:
             folder: with its model.pt and model.json.
+            epoch: after which its weights were kept.
         """
         # Here, since what a training imports decides which killed one it goes on with.
         from pointcover.mlflow_model import write_mlmodel
@@ -258,6 +260,22 @@ class Run:
                     path = str(folder / name)
                     self._client.log_artifact(self._model_run_id, path, MODEL_FOLDER)
             self._client.log_artifacts(self._model_run_id, aside, MODEL_FOLDER)
+            self._link_model(epoch)
+
+    def _link_model(self, epoch: int) -> None:
+        """Name the model among the run's outputs, once."""
+        from mlflow.entities import LoggedModelOutput
+
+        run = self._client.get_run(self._model_run_id)
+        if run.outputs and run.outputs.model_outputs:
+            return
+        uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+        made = self._client.create_logged_model(
+            run.info.experiment_id, MODEL_FOLDER, self._model_run_id,
+            params={"epoch": str(epoch), "files": uri},
+        )  # fmt: skip
+        self._client.finalize_logged_model(made.model_id, "READY")
+        self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
 
     def register_champion(self, name: str, score: float, split: str) -> bool:
         """Register the model that was logged under the alias `champion`, if it beats the last one.
