@@ -42,7 +42,8 @@ LAYERS = (
     },
     # What works on them
     {
-        "models.checkpoint", "annotating", "loading", "training", "inference", "stage", "report",
+        "models.checkpoint", "models.onnx_files", "models.exporting", "models.quantising",
+        "annotating", "loading", "training", "inference", "stage", "report",
         "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
@@ -63,6 +64,10 @@ DOORS = {
     "requests": {"downloads"},
     "huggingface_hub": {"models.weights"},
     "safetensors": {"models.weights"},
+    "onnx": {"models.onnx_files", "models.quantising"},
+    "onnxruntime": {"models.onnx_files", "models.exporting", "models.quantising"},
+    "openvino": {"models.onnx_files"},
+    "onnxscript": {"models.exporting"},
     "pydantic": {"params", "datasets.card", "study.plan"},
     "yaml": {"params", "study.report"},
     "dvc": {"experiments"},

@@ -11,7 +11,13 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from pointcover.labels import ClassTable
-from pointcover.orthophotos import ReadingSettings, open_orthophoto, parse_bands, parse_range
+from pointcover.orthophotos import (
+    ReadingSettings,
+    open_orthophoto,
+    parse_bands,
+    parse_range,
+    spread_windows,
+)
 from pointcover.tiles import TileSet
 from tests.imagery import draw_image, write_raster
 
@@ -225,3 +231,19 @@ def test_bands_and_ranges_are_read_from_text():
     for text in ("5", "1,2,3", "a,b"):
         with pytest.raises(ValueError, match="--value-range: got"):
             parse_range(text)
+
+
+def test_windows_are_spread_over_all_images_and_hold_data(tmp_path):
+    paths = []
+    for number, size in enumerate([(200, 260), (100, 70)]):
+        image = np.full((3, *size), 10 + number, np.uint8)
+        image[:, :64, :64] = 0
+        paths.append(write_raster(tmp_path / f"{number}.tif", image, nodata=0))
+    orthophotos = [open_orthophoto(path, [RGB], ASKED) for path in paths]
+    windows = spread_windows(orthophotos, 64)  # 3 × 4 and 1 × 1, of each the first without data
+    assert {window.shape for window in windows} == {(3, 64, 64)}
+    assert [window.max() for window in windows] == [10] * 11
+    assert len(spread_windows(orthophotos[:1], 64, count=2)) == 1
+    assert spread_windows(orthophotos, 128)[-1].shape == (3, 96, 64)
+    with pytest.raises(ValueError, match=r"1\.tif: found no window of 64 px or more with data"):
+        spread_windows(orthophotos[1:], 64)

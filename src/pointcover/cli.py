@@ -40,8 +40,8 @@ class Precision(StrEnum):
 ModelReference = Annotated[
     str,
     typer.Argument(
-        help="A folder with model.pt and model.json, an MLflow run (runs:/ID) or a registered "
-        "model (models:/NAME@champion)."
+        help="A folder with model.pt and model.json, an exported model.onnx, an MLflow run "
+        "(runs:/ID) or a registered model (models:/NAME@champion)."
     ),
 ]
 Images = Annotated[list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")]
@@ -253,6 +253,9 @@ def predict(
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
+        for each in models:
+            if each.engine != "torch":
+                typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
         settings = MapSettings(
             window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
             blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
@@ -283,6 +286,56 @@ def predict(
                 shares = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
                 bar.clear()
                 typer.echo(f"{task.path('_classes.tif')}: {shares}", err=True)
+
+
+@app.command()
+def export(
+    model: ModelReference,
+    out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
+    deepness: Annotated[
+        bool,
+        typer.Option("--deepness", help="Declare the height and width of a training tile, without "
+                     "which the QGIS plugin Deepness opens no model; otherwise any multiples of 32 "
+                     "px. pointcover gives it images of any size all the same."),
+    ] = False,
+    int8: Annotated[
+        list[Path] | None,
+        typer.Option(help="An image like those to be mapped: the network computes in int8, scaled "
+                     "by what it shows. May be said more than once."),
+    ] = None,
+    resample: Resample = False,
+    gsd_m: GsdM = None,
+    bands: Bands = None,
+    value_range: ValueRange = None,
+    force: Force = False,
+) -> None:  # fmt: skip
+    """Write a model as one ONNX file, for QGIS, `pointcover predict`, and all that reads ONNX.
+
+    It is compared with PyTorch, on noise of several sizes (with --int8, on the images), and not
+    written where it disagrees.
+    """
+    from pointcover.stage import one_message  # first: says which package is missing
+
+    # isort: split
+    with one_message("pointcover export"):
+        from pointcover.models.exporting import export_model
+        from pointcover.models.references import load_model
+        from pointcover.orthophotos import open_orthophoto, parse_reading, spread_windows
+        from pointcover.tracking import project_root
+
+        if out.suffix != ".onnx":
+            raise ValueError(f"--out: got {out}, wanted a name that ends in .onnx")
+        _refuse_to_replace([out], force=force)
+        named = load_model(model, project_root())
+        reading = parse_reading(bands, value_range, gsd_m, resample)
+        orthophotos = [open_orthophoto(path, [named.tile_set], reading) for path in int8 or []]
+        windows = spread_windows(orthophotos, named.tile_set.size_px) if orthophotos else []
+        found = export_model(named, out, is_for_deepness=deepness, calibration=windows)
+        what = f"of the pixels of {len(windows)} windows" if windows else "of the pixels of noise"
+        typer.echo(
+            f"{out}: {found.same:.2%} {what} get the same class as by PyTorch, probabilities "
+            f"differ by {found.largest:.1e} at most ({', '.join(found.engines)})", err=True,
+        )  # fmt: skip
 
 
 @app.command()
@@ -340,6 +393,9 @@ def suggest(
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
+        for each in models:
+            if each.engine != "torch":
+                typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
         settings = SuggestSettings(by.value, tta, by_class, distance_px, batch_size, seed)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)

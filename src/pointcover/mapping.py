@@ -238,7 +238,8 @@ class Mapper:
         settings = asdict(self._settings) | {"reading": asdict(self._reading)}
         return {
             "models": [
-                {"reference": model.reference, "sha256": model.sha256} for model in self._models
+                {"reference": model.reference, "sha256": model.sha256, "engine": model.engine}
+                for model in self._models
             ],
             "settings": json.loads(json.dumps(settings)),  # as it reads back: tuples are lists
             "precision": self._precision,
@@ -249,7 +250,7 @@ class Mapper:
         settings = self._settings
         shaping = {
             "format": FORMAT,
-            "models": [model.sha256 for model in self._models],
+            "models": [[model.sha256, model.engine] for model in self._models],
             "reading": asdict(self._reading),
             "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
             "average_views": settings.average_views,

@@ -21,9 +21,13 @@ from pointcover.raster import (
     ground_m2,
 )
 from pointcover.tiles import TileSet
+from pointcover.windows import STRIDE_PX
 
 GSD_TOLERANCE: Final = 1.1
 """By what factor a GSD may lie outside of those in training."""
+
+LEAST_SAMPLE_PX: Final = 64
+"""Height and width of the smallest window that is worth looking at by itself."""
 
 SAME_GSD: Final = 0.01
 """By what share what a user says of a GSD may differ from what the file says."""
@@ -146,6 +150,48 @@ def open_orthophoto(
         f"{height} × {width} px over the same extent"
     )
     return Orthophoto(resampled, resampled.info(), bands, value_range, wanted_m, tuple(remarks))
+
+
+def spread_windows(
+    orthophotos: Sequence[Orthophoto], size_px: int, count: int = 32
+) -> list[npt.NDArray[np.uint8]]:
+    """Read windows that lie side by side, spread over all images: a sample of what they show.
+
+    Args:
+        orthophotos: to read from.
+        size_px: height and width of a window, cut to the image and to multiples of STRIDE_PX.
+        count: how many at most; each holds some data.
+
+    Returns:
+        windows (bands, H, W) uint8.
+
+    Raises:
+        ValueError: a file is damaged, or no image has data in a window of 64 px at least.
+    """
+    places = []
+    for orthophoto in orthophotos:
+        sides = [orthophoto.grid.height, orthophoto.grid.width]
+        height, width = (min(size_px, side) // STRIDE_PX * STRIDE_PX for side in sides)
+        if min(height, width) >= LEAST_SAMPLE_PX:
+            places += [
+                (orthophoto, Window(left, top, width, height))
+                for top in range(0, sides[0] - height + 1, height)
+                for left in range(0, sides[1] - width + 1, width)
+            ]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
+    windows = []
+    for orthophoto, window in (places[number] for number in chosen):
+        values, valid = orthophoto.reader.read_scaled(
+            window, orthophoto.bands, orthophoto.value_range
+        )
+        if valid.any():
+            windows.append(values)
+    if not windows:
+        raise ValueError(
+            f"{', '.join(str(each.reader.path) for each in orthophotos)}: found no window of "
+            f"{LEAST_SAMPLE_PX} px or more with data, give larger images"
+        )
+    return windows
 
 
 def _choose_bands(

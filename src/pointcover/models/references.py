@@ -10,6 +10,7 @@ from typing import Final
 from pointcover import tracking
 from pointcover.models import Segmenter
 from pointcover.models.checkpoint import Checkpoint, load_checkpoint
+from pointcover.models.onnx_files import OnnxSegmenter, read_onnx
 from pointcover.tiles import TileSet
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -20,29 +21,34 @@ class NamedModel:
     """A model, and what it was called."""
 
     reference: str
-    segmenter: Segmenter
+    segmenter: Segmenter | OnnxSegmenter
     checkpoint: Checkpoint
     sha256: str
-    """Of its weights."""
+    """Of its weights, or of its ONNX file."""
 
     @property
     def tile_set(self) -> TileSet:
         """What it was trained on."""
         return self.checkpoint.tile_set
 
+    @property
+    def engine(self) -> str:
+        """What runs it."""
+        return self.segmenter.engine if isinstance(self.segmenter, OnnxSegmenter) else "torch"
+
 
 def load_model(reference: str, root: Path) -> NamedModel:
     """Read a model.
 
     Args:
-        reference: a folder with model.pt and model.json, or one of these files; an MLflow run
-            (`runs:/ID`, or its 32 hexadecimal digits); a registered model (`models:/NAME@alias`,
-            `models:/NAME/version`).
+        reference: a folder with model.pt and model.json, or one of these files; an ONNX file that
+            was exported; an MLflow run (`runs:/ID`, or its 32 hexadecimal digits); a registered
+            model (`models:/NAME@alias`, `models:/NAME/version`).
         root: of the project, whose MLflow store is meant.
 
     Raises:
         FileNotFoundError: there is no such file or store.
-        ValueError: the model is not there, or damaged.
+        ValueError: the model is not there, or damaged; a package for ONNX files is missing.
     """
     in_mlflow = reference.startswith(("runs:/", "models:/"))
     path = Path(reference)
@@ -53,13 +59,15 @@ def load_model(reference: str, root: Path) -> NamedModel:
                 return NamedModel(reference, *load_checkpoint(found))
             except ValueError as error:
                 raise ValueError(f"{reference}: {error}") from None
+    if path.suffix == ".onnx" and path.is_file():
+        return NamedModel(reference, *read_onnx(path))
     if path.name in ("model.pt", "model.json") and not path.is_dir():
         path = path.parent
     if not path.is_dir():
         raise FileNotFoundError(
             f"{reference} is no model: wanted a folder with model.pt and model.json (as `dvc "
-            f"repro` leaves models/), an MLflow run (runs:/ID) or a registered model "
-            f"(models:/NAME@champion)"
+            f"repro` leaves models/), an ONNX file of `pointcover export`, an MLflow run "
+            f"(runs:/ID) or a registered model (models:/NAME@champion)"
         )
     return NamedModel(reference, *load_checkpoint(path))
 
