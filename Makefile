@@ -30,4 +30,4 @@ test: setup
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest $(if $(SLOW),,-m "not slow")
+	pytest --numprocesses auto --dist worksteal $(if $(SLOW),,-m "not slow")

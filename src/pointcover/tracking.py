@@ -53,6 +53,10 @@ MODEL_TAG: Final = "pointcover.model_sha256"
 MODEL_FOLDER: Final = "model"
 """Where among a run's artifacts its model.pt and model.json lie, and the MLmodel of both."""
 
+OUTPUT_NAME: Final = "checkpoint"
+"""What MLflow calls the model among a run's outputs. No folder of artifacts may have this name:
+MLflow looks for its files both among the run's and the output's, of which the latter has none."""
+
 MODEL_FILES: Final = ("model.pt", "model.json")
 
 EVALUATED_TAG: Final = "pointcover.evaluated"
@@ -271,7 +275,7 @@ class Run:
             return
         uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
         made = self._client.create_logged_model(
-            run.info.experiment_id, MODEL_FOLDER, self._model_run_id,
+            run.info.experiment_id, OUTPUT_NAME, self._model_run_id,
             params={"epoch": str(epoch), "files": uri},
         )  # fmt: skip
         self._client.finalize_logged_model(made.model_id, "READY")
