@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 PLAN = {
     "title": "Do rounds help?",
-    "settings": {"train.epochs": 1, "annotate.grower": "none"},
+    "settings": {"train.epochs": 1, "annotate.grower": "none", "annotate.unit": "per_tile"},
     "points": [3],
     "seeds": [1],
     "methods": {
@@ -31,7 +31,7 @@ PLAN = {
 
 def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path):
     clone = Clone(tmp_path)
-    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN))
+    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
     study = ["pointcover", "study", "studies/links.yaml"]
     out = clone.folder / "reports" / "links"
 
@@ -79,7 +79,7 @@ def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path
 
     # Known to DVC, the study is found again though its records are gone, and nothing is run.
     PLAN["methods"].pop("broken")
-    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN))
+    (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
     for file in out.glob("records/*"):
         file.unlink()
     before = len(clone.runs())

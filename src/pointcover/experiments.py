@@ -18,6 +18,12 @@ from typing import Any, Final, NamedTuple
 
 from pointcover.publishing import publish_folder
 
+TILING: Final = "metrics/tile.json"
+ANNOTATION: Final = "metrics/annotate.json"
+TRAINING: Final = "metrics/train.json"
+TEST: Final = "metrics/evaluate.json"
+"""Where an experiment's numbers lie, by the stages that write them."""
+
 LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked by")
 """What DVC says where another DVC is in its way: trying again helps, and only then."""
 

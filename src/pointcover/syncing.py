@@ -9,14 +9,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pointcover import tracking
-from pointcover.experiments import Experiment, fetch_folder, list_experiments, read_files
+from pointcover.experiments import (
+    ANNOTATION,
+    TEST,
+    TRAINING,
+    Experiment,
+    fetch_folder,
+    list_experiments,
+    read_files,
+)
 from pointcover.params import describe, load_params
 from pointcover.recording import cost_of, kept_metrics_of, test_metrics_of
 
 PARAMS = "params.yaml"
-ANNOTATION = "metrics/annotate.json"
-TRAINING = "metrics/train.json"
-TEST = "metrics/evaluate.json"
 MODELS = "models"
 
 logger = logging.getLogger(__name__)

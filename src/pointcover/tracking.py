@@ -463,8 +463,7 @@ def fetch_model(root: Path, reference: str, folder: Path) -> Path:
             f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
             f"the project's folder, or set MLFLOW_TRACKING_URI"
         )
-    for variable, value in _MLFLOW_SETTINGS.items():
-        os.environ.setdefault(variable, value)
+    _quieten_mlflow()
     with _whole_call(uri), _locked_file(uri):
         _download(_source_of(_connect(uri), reference), reference, folder, uri)
     found = sorted(path.parent for path in folder.rglob("model.json"))
@@ -551,8 +550,7 @@ def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
     """Open the store with orphans ended; one process at a time where it is a file."""
     uri = tracking_uri(root)
     # mlflow reads these when it is imported. Whoever has set them knows better.
-    for variable, value in _MLFLOW_SETTINGS.items():
-        os.environ.setdefault(variable, value)
+    _quieten_mlflow()
     if any(root.glob("mlruns/*/meta.yaml")):
         logger.warning(
             "%s holds runs of an old MLflow file store, and `mlflow ui` would show those only: "
@@ -564,7 +562,7 @@ def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
         _end_orphans(client)
         # Files of a server's runs are the server's business. A database is opened by this process,
         # and MLflow's default place for files would be the working directory.
-        files = None if uri.startswith("http") else (root.absolute() / "mlruns").as_uri()
+        files = None if _is_server(uri) else (root.absolute() / "mlruns").as_uri()
         yield _Store(client, uri, _experiment_id(client, experiment, files))
 
 
@@ -613,7 +611,7 @@ def _connect(uri: str) -> "MlflowClient":
     import sqlalchemy
     from mlflow import MlflowClient
 
-    if uri.startswith("http"):
+    if _is_server(uri):
         client = MlflowClient(uri)
         with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
             client.search_experiments(max_results=1)
@@ -736,6 +734,17 @@ def _environment(**values: str) -> Iterator[None]:
             del os.environ[name]
 
 
+def _is_server(uri: str) -> bool:
+    """Say whether a store is a server's, which keeps its files itself, and not a database's."""
+    return uri.startswith("http")
+
+
+def _quieten_mlflow() -> None:
+    """Have MLflow report to nobody, before it is imported."""
+    for variable, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(variable, value)
+
+
 @contextlib.contextmanager
 def _whole_call(uri: str) -> Iterator[None]:
     """Turn MLflow's and SQLAlchemy's errors into a line that says what to do.
@@ -747,14 +756,14 @@ def _whole_call(uri: str) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with contextlib.nullcontext() if uri.startswith("http") else uninterrupted():
+        with contextlib.nullcontext() if _is_server(uri) else uninterrupted():
             yield
     except (MlflowException, SQLAlchemyError) as error:
         reason = _without_password(str(error).partition("\n")[0])[:300]
         where = _without_password(uri)
         if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
             raise ValueError(f"MLflow at {where} refused this: {reason}") from None
-        if uri.startswith("http"):
+        if _is_server(uri):
             raise ConnectionError(
                 f"no MLflow server answers at {where} ({reason}): start it, correct "
                 f"MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"

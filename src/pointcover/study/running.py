@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pointcover.experiments import (
+    ANNOTATION,
+    TEST,
+    TILING,
+    TRAINING,
     Processes,
     experiment_command,
     fetch_folder,
@@ -18,11 +22,6 @@ from pointcover.params import Params, read_yaml
 from pointcover.publishing import digest_values, publish_json, publish_text, read_json, sha256
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
-
-TILING = "metrics/tile.json"
-ANNOTATION = "metrics/annotate.json"
-TRAINING = "metrics/train.json"
-TEST = "metrics/evaluate.json"
 
 
 @dataclass(frozen=True)
