@@ -3,7 +3,7 @@
 import json
 import logging
 import tempfile
-from collections.abc import Container
+from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,12 +27,14 @@ MODELS = "models"
 logger = logging.getLogger(__name__)
 
 
-def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], dict[str, str]]:
+def sync(
+    root: Path, meant: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[list[str], dict[str, str]]:
     """Record every finished DVC experiment that has no run in MLflow.
 
     Args:
         root: the project's folder.
-        names: of the experiments that are meant; all if None.
+        meant: the tags of each experiment that is meant, by its name; all, without tags, if None.
 
     Returns:
         The names of those that were recorded; and of those that could not be, with the reason.
@@ -45,12 +47,12 @@ def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], di
     missing = {
         name: experiment
         for name, experiment in list_experiments(root).items()
-        if name not in known and (names is None or name in names)
+        if name not in known and (meant is None or name in meant)
     }
     recorded, unreadable = [], {}
     for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
         try:
-            _record(root, name, missing[name])
+            _record(root, name, missing[name], (meant or {}).get(name, {}))
         except (FileNotFoundError, ValueError, KeyError) as error:
             unreadable[name] = str(error)
         else:
@@ -58,7 +60,7 @@ def sync(root: Path, names: Container[str] | None = None) -> tuple[list[str], di
     return recorded, unreadable
 
 
-def _record(root: Path, name: str, experiment: Experiment) -> None:
+def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str, str]) -> None:
     files = read_files(root, experiment.commit, (PARAMS, ANNOTATION, TRAINING, TEST))
     training, result = json.loads(files[TRAINING]), json.loads(files[TEST])
     metrics = {
@@ -71,6 +73,7 @@ def _record(root: Path, name: str, experiment: Experiment) -> None:
         path.write_text(files[PARAMS], encoding="utf-8")
         params = load_params(path)
         tags = {
+            **further,
             "dataset": params.dataset,
             tracking.TRAINING_TAG: "from cache",
             tracking.EXPERIMENT_TAG: name,

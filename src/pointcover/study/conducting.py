@@ -117,7 +117,16 @@ def conduct(
             summary = summarise(study, conducted.records)
             write_report(out, summary, command_of(path, scale), conducted.warnings(study))
     if conducted.records:
-        sync(root, {record.experiment for record in conducted.records})
+        sync(
+            root,
+            {
+                record.experiment: {
+                    tracking.STUDY_TAG: prefix,
+                    tracking.METHOD_TAG: record.method,
+                }
+                for record in conducted.records
+            },
+        )
         _record(root, prefix, out, summary)
     return conducted
 
