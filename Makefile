@@ -30,4 +30,5 @@ test: setup
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest --numprocesses auto --dist worksteal $(if $(SLOW),,-m "not slow")
+	pytest --numprocesses auto --dist worksteal -m "$(if $(SLOW),not alone,not slow)"
+	$(if $(SLOW),pytest -m alone)

@@ -419,6 +419,7 @@ def start(*arguments, cwd):
     )  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
     save_model(tmp_path / "model", tile_set=replace(TILE_SET, bands=(3, 1, 2)))

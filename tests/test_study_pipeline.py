@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from pointcover.study.records import read_records
 from tests.test_pipeline import Clone, group_members
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PLAN = {
     "title": "Do rounds help?",
