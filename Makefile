@@ -30,5 +30,5 @@ test: setup
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest --numprocesses auto --dist worksteal -m "$(if $(SLOW),not alone,not slow)"
+	pytest --numprocesses auto --dist loadfile -m "$(if $(SLOW),not alone,not slow)"
 	$(if $(SLOW),pytest -m alone)
