@@ -8,13 +8,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pointcover.answering import (
     HEADER,
     SPLIT,
     count_questions,
     open_questionable,
     rows_of,
-    write_clicks,
+    write_answered,
 )
 from pointcover.devices import be_deterministic, make_fabric
 from pointcover.models.checkpoint import load_checkpoint
@@ -65,21 +67,23 @@ def suggest(measure: Measure, params: Params) -> None:
         settings.points, params.annotate.unit, sum(len(part) for part in tiles.values())
     )
     suggestions = choose(candidates, wanted, settings.distance_px, by_class=settings.by_class)
-    names = list(orthophotos)
-    answers = [orthophotos[names[asked.image]].answer(asked) for asked in suggestions]
+    places: dict[int, list[int]] = {}  # of an orthophoto's among all suggestions
+    for place, asked in enumerate(suggestions):
+        places.setdefault(asked.image, []).append(place)
+    answers = np.empty(len(suggestions), np.uint8)
     with publish_folder(NEXT / measure) as out:
         for number, (name, part) in enumerate(tiles.items()):
-            new = {
-                (asked.row, asked.col): answer
-                for asked, answer in zip(suggestions, answers, strict=True)
-                if asked.image == number
-            }
-            write_clicks(out / CLICKS.name, CLICKS, part, new, tile_set, orthophotos[name].grid)
-        publish_csv(out / TABLE, HEADER, rows_of(suggestions, answers, names, tile_set.classes))
-    wrong = sum(a.class_id != b for a, b in zip(suggestions, answers, strict=True))
+            here = places.get(number, [])
+            answers[here] = write_answered(
+                out / CLICKS.name, TILES / "masks", CLICKS, part,
+                [suggestions[place] for place in here], tile_set, orthophotos[name].grid,
+            )  # fmt: skip
+        rows = rows_of(suggestions, answers.tolist(), list(tiles), tile_set.classes)
+        publish_csv(out / TABLE, HEADER, rows)
+    wrong = sum(one.class_id != answer for one, answer in zip(suggestions, answers, strict=True))
     logger.info(
         "%d clicks asked for by %s in %d orthophotos; the model was wrong at %d of them",
-        len(suggestions), measure, len(names), wrong,
+        len(suggestions), measure, len(tiles), wrong,
     )  # fmt: skip
     if len(suggestions) < wanted:
         logger.warning(

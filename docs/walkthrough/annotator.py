@@ -22,13 +22,15 @@ from matplotlib.patches import Patch
 from rasterio.transform import from_origin, rowcol, xy
 
 from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
+from pointcover.params import read_yaml
 
 HERE = Path(__file__).parent
 CRS = "EPSG:2180"
 SIZE_PX = 512
 NAMES = ("north", "east", "south", "west", "hill", "lake")
-CLASSES = ("background", "building", "woodland", "water", "road")
-COLOURS = ("#d9c89e", "#c0392b", "#2e7d32", "#2f7fd1", "#555555")
+CARD = read_yaml(HERE / "valley.yaml")
+CLASSES = tuple(entry["name"] for entry in CARD["classes"])
+COLOURS = tuple(entry["colour"] for entry in CARD["classes"])
 CLICKS = 8
 """On each class that an image shows: two minutes an image, at three seconds a click."""
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pointcover.annotation_report import AnnotationReport
 from pointcover.annotations import Annotator, click, tile_generator
 from pointcover.growing import GROWERS, Grower, NoSettings, mark_sources
-from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
+from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels, count_values
 from pointcover.raster import RasterInfo, RasterReader, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 from pointcover.vectors.features import Annotations
@@ -156,7 +156,8 @@ def _given_clicks(
 
 
 def _check_ids(clicks: npt.NDArray[np.uint8], classes: ClassTable, folder: Path) -> None:
-    strange = np.setdiff1d(clicks, [*range(len(classes)), IGNORE_INDEX])
+    (found,) = np.nonzero(count_values(clicks))
+    strange = found[(found >= len(classes)) & (found != IGNORE_INDEX)]
     if len(strange):
         raise ValueError(
             f"{folder} holds the class id {strange[0]}, wanted 0 to {len(classes) - 1}, or "

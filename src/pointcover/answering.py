@@ -4,7 +4,7 @@ One round of the loop between a model and its annotator, simulated: what comes o
 `annotate` writes them, with which the next round begins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,10 +63,6 @@ class Questionable:
         known = self.dense.read(window)[0] != IGNORE_INDEX
         return image, known & (self.clicks.read(window)[0] == IGNORE_INDEX)
 
-    def answer(self, suggestion: Suggestion) -> int:
-        """Look the class of a pixel up."""
-        return int(self.dense.read(Window(suggestion.col, suggestion.row, 1, 1))[0, 0, 0])
-
 
 def open_questionable(tiles: Path, clicks: Path, orthophoto: str) -> Questionable:
     """Open an orthophoto's part in the train split.
@@ -88,31 +84,40 @@ def open_questionable(tiles: Path, clicks: Path, orthophoto: str) -> Questionabl
     )
 
 
-def write_clicks(
-    folder: Path, clicks: Path, tiles: Sequence[Tile], answers: Mapping[tuple[int, int], int],
+def write_answered(
+    folder: Path, masks: Path, clicks: Path, tiles: Sequence[Tile], asked: Sequence[Suggestion],
     tile_set: TileSet, like: RasterInfo,
-) -> None:  # fmt: skip
-    """Write an orthophoto's clicks with the new ones among them.
+) -> npt.NDArray[np.uint8]:  # fmt: skip
+    """Answer what is asked of an orthophoto, and write its clicks with the answers among them.
 
     Args:
         folder: gets SPLIT/ORTHOPHOTO.tif.
+        masks: the folder of the dense masks.
         clicks: the folder of the clicks so far.
         tiles: of one orthophoto in the train split.
-        answers: class id by row and column in the orthophoto.
+        asked: places in it.
         tile_set: to which the tiles belong.
         like: the orthophoto's grid.
+
+    Returns:
+        (N,) class ids, what is at the places.
     """
-    size_px, classes = tile_set.size_px, tile_set.classes
-    reader = TileReader(clicks, size_px, IGNORE_INDEX)
+    size_px = tile_set.size_px
+    dense, before = (TileReader(path, size_px, IGNORE_INDEX) for path in (masks, clicks))
+    rows = np.array([one.row for one in asked], int)
+    cols = np.array([one.col for one in asked], int)
+    answers = np.full(len(asked), IGNORE_INDEX, np.uint8)
     path = raster_path(folder, SPLIT, tiles[0].orthophoto)
-    with write_mask(path, like=like, block_px=size_px, classes=classes) as writer:
+    with write_mask(path, like=like, block_px=size_px, classes=tile_set.classes) as writer:
         for tile in tiles:
-            values = reader.read(tile)[:, : tile.height, : tile.width].copy()
-            for (row, col), class_id in answers.items():
-                down, across = row - tile.row_off, col - tile.col_off
-                if 0 <= down < tile.height and 0 <= across < tile.width:
-                    values[0, down, across] = class_id
+            values = before.read(tile)[:, : tile.height, : tile.width].copy()
+            down, across = rows - tile.row_off, cols - tile.col_off
+            here = (down >= 0) & (down < tile.height) & (across >= 0) & (across < tile.width)
+            if here.any():
+                answers[here] = dense.read(tile)[0, down[here], across[here]]
+                values[0, down[here], across[here]] = answers[here]
             writer.write(values, tile.extent)
+    return answers
 
 
 def rows_of(

@@ -5,9 +5,12 @@ Only typer is imported here, each command imports what it needs: `pointcover --h
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from pointcover.models.references import NamedModel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -253,9 +256,7 @@ def predict(
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
-        for each in models:
-            if each.engine != "torch":
-                typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
+        _tell_engines(models)
         settings = MapSettings(
             window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
             blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
@@ -393,9 +394,7 @@ def suggest(
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
-        for each in models:
-            if each.engine != "torch":
-                typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
+        _tell_engines(models)
         settings = SuggestSettings(by.value, tta, by_class, distance_px, batch_size, seed)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)
@@ -408,6 +407,13 @@ def suggest(
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = "" if len(found) == points else f"; {points} do not fit {distance_px:g} px apart"
         typer.echo(f"{out}: {counts}{fewer}", err=True)
+
+
+def _tell_engines(models: "list[NamedModel]") -> None:
+    """Say which models something else than torch runs."""
+    for each in models:
+        if each.engine != "torch":
+            typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
 
 
 def _refuse_to_replace(paths: list[Path], *, force: bool) -> None:

@@ -21,13 +21,10 @@ from pointcover.raster import (
     ground_m2,
 )
 from pointcover.tiles import TileSet
-from pointcover.windows import STRIDE_PX
+from pointcover.windows import LEAST_PX, STRIDE_PX
 
 GSD_TOLERANCE: Final = 1.1
 """By what factor a GSD may lie outside of those in training."""
-
-LEAST_SAMPLE_PX: Final = 64
-"""Height and width of the smallest window that is worth looking at by itself."""
 
 SAME_GSD: Final = 0.01
 """By what share what a user says of a GSD may differ from what the file says."""
@@ -172,7 +169,7 @@ def spread_windows(
     for orthophoto in orthophotos:
         sides = [orthophoto.grid.height, orthophoto.grid.width]
         height, width = (min(size_px, side) // STRIDE_PX * STRIDE_PX for side in sides)
-        if min(height, width) >= LEAST_SAMPLE_PX:
+        if min(height, width) >= LEAST_PX:
             places += [
                 (orthophoto, Window(left, top, width, height))
                 for top in range(0, sides[0] - height + 1, height)
@@ -189,7 +186,7 @@ def spread_windows(
     if not windows:
         raise ValueError(
             f"{', '.join(str(each.reader.path) for each in orthophotos)}: found no window of "
-            f"{LEAST_SAMPLE_PX} px or more with data, give larger images"
+            f"{LEAST_PX} px or more with data, give larger images"
         )
     return windows
 

@@ -173,10 +173,14 @@ class Member:
         return self.method, json.dumps(self.axes), self.points, self.seed
 
     @property
+    def before(self) -> tuple["Member", ...]:
+        """Members that have to be run before it."""
+        return (*self.needs, *([self.after] if self.after else []))
+
+    @property
     def depth(self) -> int:
         """Count the members that have to be run one after the other before it."""
-        before = [*self.needs, *([self.after] if self.after else [])]
-        return max((member.depth + 1 for member in before), default=0)
+        return max((member.depth + 1 for member in self.before), default=0)
 
     @property
     def label(self) -> str:

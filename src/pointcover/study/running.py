@@ -85,7 +85,7 @@ def make_jobs(
         tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
         needs = tuple(names[other.place] for other in member.needs)
         after = names[member.after.place] if member.after else None
-        before = [*needs, *([after] if after else [])]
+        before = [names[other.place] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([said, code, *before])[:8]}"
         names[member.place] = name
         jobs.append(Job(member, name, digest_values(tiles), needs, after))
