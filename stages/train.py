@@ -28,7 +28,7 @@ from pointcover.params import Params, TrainParams, describe, run_name
 from pointcover.previews import Previews
 from pointcover.processes import entered_whole
 from pointcover.publishing import digest_values, publish_csv, publish_folder, publish_json
-from pointcover.recording import kept_metrics_of
+from pointcover.recording import HEADLINE, kept_metrics_of
 from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.strong_colours import StrongColours
@@ -76,6 +76,7 @@ def train(params: Params) -> None:
         saved = resumption.load()
         with entered_whole(partial(open_run, root, params, resumption)) as run:
             run.log_params(described)
+            run.announce_metric(HEADLINE)
             run.log_file(Path("params.yaml"))
             data = digest_values([tile_set.to_json(), [asdict(tile) for tile in tiles]])
             run.log_dataset(Path(params.dataset).stem, data, SPARSE.as_posix(), "training")

@@ -130,6 +130,7 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     assert run.data.params["points"] == "10"
     assert run.data.params["unit"] == "per_class"
     assert 0 <= run.data.metrics["test/miou"] <= 1
+    assert next(iter(run.data.metrics)) == "test/miou"  # what MLflow's compare view draws
     assert "val/iou/building" in run.data.metrics
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}

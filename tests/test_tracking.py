@@ -1,5 +1,6 @@
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -379,6 +380,17 @@ def test_metrics_keep_their_steps_and_those_without_a_value_are_left_out(root):
     history = client(root).get_metric_history(run.id, "val/iou/building")
     assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
     assert stored(root, run).data.metrics == {"val/iou/building": 0.5, "test/miou": 0.75}
+
+
+def test_a_metric_that_was_announced_comes_first_and_gives_way_to_its_value(root):
+    with start_run(root, "a") as run:
+        run.announce_metric("test/miou")
+        for epoch in (1, 2):
+            run.log_metrics({"train/loss": 0.5, "val/miou": 0.25}, step=epoch)
+        assert math.isnan(stored(root, run).data.metrics["test/miou"])
+        run.log_metrics({"test/miou": 0.75})
+    assert list(stored(root, run).data.metrics) == ["test/miou", "train/loss", "val/miou"]
+    assert stored(root, run).data.metrics["test/miou"] == 0.75
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,6 +1,9 @@
 """What MLflow shows of what stages write: few numbers, under flat names."""
 
-from typing import Any
+from typing import Any, Final
+
+HEADLINE: Final = "test/miou"
+"""What runs are compared by."""
 
 
 def test_metrics_of(result: dict[str, Any]) -> dict[str, float | None]:

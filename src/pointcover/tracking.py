@@ -188,6 +188,19 @@ class Run:
         with _whole_call(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
+    def announce_metric(self, name: str) -> None:
+        """Say that a number is to come: NaN until it does.
+
+        Of the metrics that runs have in common, MLflow's compare view draws the one that they had
+        first: not yet known, a test score would never be that one.
+        """
+        from mlflow.entities import Metric
+
+        with _whole_call(self._uri):
+            self._client.log_batch(
+                self.id, metrics=[Metric(name, math.nan, int(time.time() * 1000), 0)]
+            )
+
     def logged_steps(self, name: str) -> frozenset[int]:
         """Say for which steps a metric has been recorded: a run that goes on repeats none."""
         with _whole_call(self._uri):

@@ -115,7 +115,7 @@ class EpochResult:
     is_kept: bool
 
     def metrics(self) -> dict[str, float | None]:
-        """Name the numbers as MLflow shows them; its compare view draws the first one."""
+        """Name the numbers as MLflow shows them."""
         return {
             "val/miou": self.val_miou,
             "train/loss": self.train_loss,
