@@ -18,6 +18,7 @@ from pointcover import tracking
 from pointcover.augmentation import STRENGTHS
 from pointcover.devices import Fabric, be_deterministic, make_fabric
 from pointcover.figures import draw_curves
+from pointcover.learner import Cast, FitSettings
 from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, make_loss
 from pointcover.losses.consistency import ConsistencySettings
@@ -33,7 +34,7 @@ from pointcover.resumption import Resumption, environment_of, fingerprint, loade
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.strong_colours import StrongColours
 from pointcover.tiles import Tile, TileSet, read_index, read_tile_set
-from pointcover.training import Cast, EpochResult, FitSettings, Fitted, fit
+from pointcover.training import EpochResult, Fitted, fit
 
 IMAGES = Path("data/tiles/images")
 TILE_SET = Path("data/tiles/tiles.json")

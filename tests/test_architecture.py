@@ -43,7 +43,7 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "models.onnx_files", "models.exporting", "models.quantising",
-        "annotating", "loading", "training", "inference", "stage", "report",
+        "annotating", "loading", "learner", "training", "inference", "stage", "report",
         "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
@@ -58,7 +58,7 @@ DOORS = {
     "segmentation_models_pytorch": {"models", "models.weights"},
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
-    "lightning_fabric": {"devices", "training", "inference"},
+    "lightning_fabric": {"devices", "learner", "training", "inference"},
     "matplotlib": {"figures", "study.charts"},
     "skimage": {"annotations.scribbles", "annotations.spacing", "growing.superpixels"},
     "requests": {"downloads"},

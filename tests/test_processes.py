@@ -22,7 +22,8 @@ FIT = """
     from pointcover.losses import PartialLoss
     from pointcover.losses.consistency import ConsistencySettings
     from pointcover.losses.gated_crf import CrfSettings
-    from pointcover.training import FitSettings, fit
+    from pointcover.learner import FitSettings
+    from pointcover.training import fit
     from torch.utils.data import DataLoader, TensorDataset
 
     devices, out = int(sys.argv[1]), Path(sys.argv[2])

@@ -10,12 +10,13 @@ import torch
 from pointcover.augmentation import Strength
 from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
+from pointcover.learner import FitSettings
 from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import partial_cross_entropy
 from pointcover.raster import RasterReader
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.tiles import TileReader, raster_path
-from pointcover.training import FitSettings, fit
+from pointcover.training import fit
 from tests.test_training import (
     CLASSES,
     MEAN,

@@ -12,10 +12,11 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from pointcover import training
+from pointcover import learner, training
 from pointcover.augmentation import Strength
 from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
+from pointcover.learner import FitSettings, moving_average
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, partial_cross_entropy
 from pointcover.losses.consistency import ConsistencySettings
@@ -23,7 +24,7 @@ from pointcover.losses.gated_crf import CrfSettings
 from pointcover.metrics import scores
 from pointcover.models import Segmenter, build_model
 from pointcover.optimisation import Course, cosine
-from pointcover.training import FitSettings, fit, moving_average, validate
+from pointcover.training import fit, validate
 from tests.tile_sets import CLASSES, write_easy_tiles
 
 pytestmark = pytest.mark.usefixtures("one_deterministic_thread")
@@ -338,13 +339,13 @@ def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_each_batch_of_each_seed_is_strengthened_in_its_own_way(monkeypatch, accumulate):
-    original, drawn = training.strengthen, []
+    original, drawn = learner.strengthen, []
 
     def noted(images, generator, strength):
         drawn.append((generator.initial_seed(), tuple(generator.get_state().tolist())))
         return original(images, generator, strength)
 
-    monkeypatch.setattr(training, "strengthen", noted)
+    monkeypatch.setattr(learner, "strengthen", noted)
     settings = {"consistency": ConsistencySettings(weight=1.0), "accumulate": accumulate}
     for seed in (0, 1, 0):
         train = drawn_loader(*easy_samples(8), seed=seed)
@@ -420,7 +421,7 @@ def test_accumulated_batches_count_by_the_weight_of_their_labels(loss):
 
 def test_a_term_that_is_not_finite_stops_with_its_name(monkeypatch):
     broken = torch.tensor(math.nan)
-    monkeypatch.setattr(training, "weak_to_strong", lambda *_: (broken, broken))
+    monkeypatch.setattr(learner, "weak_to_strong", lambda *_: (broken, broken))
     monkeypatch.setattr(Fabric, "backward", lambda *_: None)
     with pytest.raises(ValueError, match=r"consistency loss nan is not finite\. Try"):
         fit_term(TERMS["consistency"])

@@ -1,0 +1,387 @@
+"""One step of training, and the steps of an epoch: what changes while a network is fitted."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pointcover.labels import IGNORE_INDEX
+from pointcover.loading import Clocked, CropBatch, EpochBatches, sample_seed
+from pointcover.losses import PartialLoss, as_divisor
+from pointcover.losses.consistency import ConsistencySettings, weak_to_strong
+from pointcover.losses.gated_crf import CrfSettings, gated_crf
+from pointcover.models import Segmenter
+from pointcover.optimisation import OPTIMISERS, SCHEDULES, Course, OptimiserSettings
+from pointcover.strong_colours import WHITE, strengthen
+
+DROPOUT: Final = -1
+"""The place of dropout among the samples of an epoch: none has this number, nor one below it,
+which are those of further processes."""
+
+STRONG_COLOURS: Final = -(2**20)
+"""The place of a step's strong colours among the samples of an epoch, below those of dropout."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast to learn."""
+
+    epochs: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    """Share of the steps in which the rate rises."""
+    ema_decay: float
+    """How much of the averaged weights stays at a step; 0 keeps the last weights alone."""
+    keep: Literal["best", "last"]
+    """Which epoch's weights: the best by sparse validation mIoU, or the last."""
+    optimiser: str = "adamw"
+    """A key of OPTIMISERS."""
+    momentum: float = 0.9
+    nesterov: bool = True
+    schedule: str = "cosine"
+    """A key of SCHEDULES."""
+    drop_factor: float = 0.1
+    drop_epochs: int = 5
+    clip_norm: float | None = None
+    """The gradients of all weights together get this norm where theirs is larger."""
+    accumulate: int = 1
+    """Batches to one step."""
+    patience: int | None = None
+    """Training stops after so many epochs without a better sparse validation mIoU."""
+    grown_weight: float = 1.0
+    """How much a labelled pixel that was not clicked counts beside one that was."""
+    consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
+    crf: CrfSettings = field(default_factory=CrfSettings)
+
+    @property
+    def needs_clicks(self) -> bool:
+        """Say whether training must know which labels were clicked."""
+        return self.grown_weight != 1
+
+
+@dataclass(frozen=True)
+class Learner:
+    """All that changes while a network is fitted, and how it does at a step."""
+
+    fabric: Fabric
+    model: Segmenter
+    network: Any
+    """The model as Fabric runs it."""
+    average: AveragedModel
+    averaged_network: nn.Module
+    optimizer: Any
+    loss: PartialLoss
+    settings: FitSettings
+    course: Course
+    batches: EpochBatches
+
+    @classmethod
+    def prepare(
+        cls, fabric: Fabric, model: Segmenter, loss: PartialLoss, settings: FitSettings,
+        batches: EpochBatches,
+    ) -> "Learner":  # fmt: skip
+        """Set up a model, its average and its optimiser for epochs of such batches.
+
+        Raises:
+            ValueError: an epoch has fewer batches than are to be accumulated.
+        """
+        if settings.accumulate > len(batches):
+            raise ValueError(
+                f"train.accumulate is {settings.accumulate}, but an epoch has {len(batches)} "
+                f"batch(es): lower it, or lower train.batch_size"
+            )
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            # Else each normalises by its own part of a batch; a CPU has no other way.
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
+        optimizer = OPTIMISERS[settings.optimiser](
+            model.parameters(),
+            OptimiserSettings(
+                settings.lr, settings.weight_decay, settings.momentum, settings.nesterov,
+                fused=fabric.device.type == "cuda",
+            ),
+        )  # fmt: skip
+        average = AveragedModel(
+            model, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True
+        )
+        network, optimizer = fabric.setup(model, optimizer)
+        fabric.to_device(average)
+        steps = math.ceil(len(batches) / settings.accumulate)
+        course = Course(
+            settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
+            settings.drop_epochs,
+        )  # fmt: skip
+        # Validated, and the teacher of unlabelled pixels, in evaluation mode: so the teacher is the
+        # network that is kept, what it says of a crop hangs on no other crop, and no statistic or
+        # dropout mask of it changes.
+        averaged_network = Cast(average.module, fabric).eval()
+        return cls(
+            fabric, model, network, average, averaged_network, optimizer, loss, settings, course,
+            batches,
+        )  # fmt: skip
+
+    def rate(self, step: int, mious: Sequence[float]) -> float:
+        """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
+        return self.settings.lr * SCHEDULES[self.settings.schedule](self.course, step, mious)
+
+    def set_rate(self, step: int, mious: Sequence[float]) -> None:
+        """Set the learning rate for a step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step, mious)
+
+    def learn(
+        self, train: Iterable[CropBatch], epoch: int, mious: Sequence[float], progress: Any
+    ) -> "Passed":
+        """Take the steps of an epoch, from 1, after epochs with such sparse val mIoU."""
+        started_s = time.perf_counter()
+        # Dropout draws from torch's global generator: what ran before must not matter.
+        torch.manual_seed(sample_seed(self.batches.seed, epoch, DROPOUT - self.batches.rank))
+        self.network.train()
+        crops = Clocked(train)
+        tally = Tally(self.fabric.device)
+        for number, group in enumerate(grouped(crops, self.settings.accumulate)):
+            step = (epoch - 1) * self.course.epoch_steps + number
+            self.set_rate(step, mious)
+            self.step(group, step, tally)
+            progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
+        return Passed(
+            loss=tally.mean_loss(self.fabric),  # waits for the device, so the time is right
+            terms=tally.mean_terms(self.fabric),
+            largest_norm=tally.largest_norm(),
+            batches_without_labels=tally.batches_without_labels(),
+            seconds=time.perf_counter() - started_s,
+            waited_s=crops.waited_s,
+        )
+
+    def step(self, group: Sequence[CropBatch], step: int, tally: "Tally") -> None:
+        """Take one step along the gradient of the mean loss over all labelled pixels of a group.
+
+        Each batch counts by the weight of its labelled pixels: so the gradient is that of the group
+        as one batch, also where batches, or parts of them on other devices, hold unlike numbers of
+        labels. What unlabelled pixels add is a mean over each batch, and the mean of those.
+        """
+        batches = [(images, masks, self._weigh(masks, *rest)) for images, masks, *rest in group]
+        counts = [self.loss.weight(masks, weights) for _, masks, weights in batches]
+        total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        tally.add_step(total)
+        is_warm = step >= self.course.warmup * self.course.steps
+        has_student = is_warm and self.settings.consistency.weight > 0
+        generator = self._generator(step)
+        self.optimizer.zero_grad()
+        for number, ((images, masks, weights), count) in enumerate(
+            zip(batches, counts, strict=True), start=1
+        ):
+            is_last = number == len(group)
+            # DDP takes the mean of the gradients of all processes, and what is wanted is their sum.
+            share = count * self.fabric.world_size / as_divisor(total)
+            with self.fabric.no_backward_sync(self.network, enabled=has_student or not is_last):
+                logits = self.network(images)
+                part = self.loss(logits, masks, weights) * share
+                tally.add_loss(part.detach())
+                if is_warm and self.settings.crf.weight > 0:
+                    part = part + self._crf(logits, images, tally) / len(group)
+                self.fabric.backward(part)
+            if has_student:  # on its own, so that memory holds one graph at a time
+                with self.fabric.no_backward_sync(self.network, enabled=not is_last):
+                    part = self._consistency(images, masks, generator, tally) / len(group)
+                    self.fabric.backward(part)
+        if self.settings.clip_norm is not None:
+            norm = self.fabric.clip_gradients(
+                self.network, self.optimizer, max_norm=self.settings.clip_norm,
+                error_if_nonfinite=False,  # which would wait for the device
+            )  # fmt: skip
+            assert norm is not None
+            tally.add_norm(norm)
+        self.optimizer.step()
+        self.average.update_parameters(self.model)
+
+    def _generator(self, step: int) -> torch.Generator:
+        """Give a step of this process its own source of chance."""
+        seed = sample_seed(self.batches.seed, step, STRONG_COLOURS - self.batches.rank)
+        return torch.Generator().manual_seed(seed)
+
+    def _weigh(self, masks: Tensor, clicks: Tensor | None = None) -> Tensor | None:
+        """Give how much labelled pixels count, (B, H, W); None where all count alike."""
+        if not self.settings.needs_clicks:
+            return None
+        assert clicks is not None
+        return torch.where(clicks != IGNORE_INDEX, 1.0, self.settings.grown_weight)
+
+    def _consistency(
+        self, images: Tensor, masks: Tensor, generator: torch.Generator, tally: "Tally"
+    ) -> Tensor:
+        """Ask the average what it sees, and the network to see it in strong colours too."""
+        how = self.settings.consistency
+        with torch.no_grad():
+            taught = self.averaged_network(images)
+        strong, is_visible = strengthen(images, generator, how.colours)
+        with frozen_statistics(self.model):
+            logits = self.network(strong)
+        loss, share = weak_to_strong(logits, taught, masks, how.threshold, is_visible)
+        tally.add_terms(consistency_loss=loss.detach(), consistency_share=share)
+        return how.weight * loss
+
+    def _crf(self, logits: Tensor, images: Tensor, tally: "Tally") -> Tensor:
+        """Compare each pixel with its neighbours, by what the network says and by colour."""
+        how = self.settings.crf
+        loss = gated_crf(
+            logits, images / WHITE, radius_px=how.radius_px, sigma_px=how.sigma_px,
+            sigma_colour=how.sigma_colour, scale=how.scale,
+        )  # fmt: skip
+        tally.add_terms(crf_loss=loss.detach())
+        return how.weight * loss
+
+    def state(self) -> dict[str, Any]:
+        """Give the state after the last step; its tensors go on changing."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Cast(nn.Module):
+    """A network in a Fabric's precision, in one process: DDP would wait for the others."""
+
+    def __init__(self, network: nn.Module, fabric: Fabric) -> None:
+        """Take a network that is on the device."""
+        super().__init__()
+        self.network = network
+        self._fabric = fabric
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give the network's output as float32."""
+        with self._fabric.autocast():
+            logits: Tensor = self.network(images)
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What the steps of an epoch came to."""
+
+    loss: float
+    terms: dict[str, float]
+    largest_norm: float
+    batches_without_labels: int
+    seconds: float
+    waited_s: float
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Give what must be finite, by the name that a message has for it."""
+        named = {name.replace("_", " "): value for name, value in self.terms.items()}
+        return {"loss": self.loss, "gradient norm": self.largest_norm, **named}
+
+
+class Tally:
+    """Sums over an epoch that stay on the device until it ends."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Begin with nothing."""
+        self._loss = torch.zeros((), device=device)
+        self._unlabelled = torch.zeros((), dtype=torch.int64, device=device)
+        self._norm = torch.zeros((), device=device)
+        self._steps = 0
+        self._terms: dict[str, list[Tensor]] = {}
+
+    def add_step(self, labelled: Tensor) -> None:
+        """Count a step and whether it has a label."""
+        self._steps += 1
+        self._unlabelled += labelled == 0
+
+    def add_loss(self, part: Tensor) -> None:
+        """Add a batch's part of its step's loss."""
+        self._loss += part
+
+    def add_terms(self, **values: Tensor) -> None:
+        """Note what the unlabelled pixels of a batch came to, by name."""
+        for name, value in values.items():
+            self._terms.setdefault(name, []).append(value)
+
+    def add_norm(self, norm: Tensor) -> None:
+        """Note the norm of a step's gradients; one that is not finite is not forgotten."""
+        self._norm = torch.maximum(self._norm, norm)
+
+    def mean_loss(self, fabric: Fabric) -> float:
+        """Give the mean over the steps and processes."""
+        total = fabric.all_reduce(self._loss.clone(), reduce_op="mean")
+        assert isinstance(total, Tensor)
+        return total.item() / self._steps
+
+    def mean_terms(self, fabric: Fabric) -> dict[str, float]:
+        """Give the means over the batches and processes."""
+        means = {}
+        for name, values in self._terms.items():
+            mean = fabric.all_reduce(torch.stack(values).mean(), reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            means[name] = mean.item()
+        return means
+
+    def largest_norm(self) -> float:
+        """Give the largest norm of the gradients, NaN where one was."""
+        return self._norm.item()
+
+    def batches_without_labels(self) -> int:
+        """Count the steps in which nothing was labelled."""
+        return int(self._unlabelled.item())
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Normalise by batches in the block, but let them move no running statistic.
+
+    Those are of the images as they are, which the network is to be used on.
+    """
+    layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    shares = [layer.momentum for layer in layers]
+    counts = [layer.num_batches_tracked for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+            layer.num_batches_tracked = None
+        yield
+    finally:
+        for layer, share, count in zip(layers, shares, counts, strict=True):
+            layer.momentum = share
+            layer.num_batches_tracked = count
+
+
+def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]]:
+    """Give batches in groups of a size; the last may be smaller."""
+    source = iter(batches)
+    while group := list(islice(source, size)):
+        yield group
+
+
+def moving_average(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Give the update of an exponential moving average; the decay rises from 0.1 at first."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        steps = int(count)
+        share = 1 - min(decay, (1 + steps) / (10 + steps))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, share)
+            else:
+                mean.copy_(value)  # batch norm's count of batches
+
+    return update
