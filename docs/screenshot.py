@@ -21,7 +21,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from pointcover.tracking import EXPERIMENT, STUDY_TAG, tracking_uri
+from pointcover.mlflow_store import tracking_uri
+from pointcover.tracking import EXPERIMENT, STUDY_TAG
 
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -27,6 +27,7 @@ from pointcover.evaluation import (
 from pointcover.figures import spread_evenly
 from pointcover.inference import Predicted, predict
 from pointcover.loading import TileDataset, tile_loader
+from pointcover.mlflow_store import project_root
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
 from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
 from pointcover.params import EvaluateParams, Params, run_name
@@ -185,7 +186,7 @@ def record(
     def open_run() -> tracking.Run:
         """Go on with the run that trained the model."""
         return tracking.resume_training_run(
-            tracking.project_root(), digest, run_name(params, datetime.now()),
+            project_root(), digest, run_name(params, datetime.now()),
             tags={"ensemble": f"{1 + others} models"} if others else {}, apart=bool(others),
         )  # fmt: skip
 

@@ -23,6 +23,7 @@ from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, make_loss
 from pointcover.losses.consistency import ConsistencySettings
 from pointcover.losses.gated_crf import CrfSettings
+from pointcover.mlflow_store import project_root
 from pointcover.models import Segmenter, build_model
 from pointcover.models.checkpoint import Checkpoint, save_checkpoint
 from pointcover.params import Params, TrainParams, describe, run_name
@@ -72,7 +73,7 @@ def train(params: Params) -> None:
         fit_network(report=lambda _: None, saved=fabric.broadcast(None))
         return
     described = describe(params) | {"precision": fabric.strategy.precision.precision}
-    root = tracking.project_root()
+    root = project_root()
     with Resumption(root, fingerprint_of(params, described, fabric.device.type)) as resumption:
         saved = resumption.load()
         with entered_whole(partial(open_run, root, params, resumption)) as run:

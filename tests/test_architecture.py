@@ -20,8 +20,9 @@ STAGES = (*CHAIN, "suggest")
 LAYERS = (
     # The ground, which knows nothing of the project above it
     {
-        "labels", "params", "publishing", "raster", "tracking", "devices", "downloads", "archives",
-        "processes", "parallel", "experiments", "recording", "mlflow_model",
+        "labels", "params", "publishing", "raster", "tracking", "mlflow_store", "devices",
+        "downloads", "archives", "processes", "parallel", "experiments", "recording",
+        "mlflow_model",
     },
     # The concepts
     {
@@ -54,7 +55,7 @@ LAYERS = (
 
 DOORS = {
     "rasterio": {"raster"},
-    "mlflow": {"tracking", "mlflow_model", "serving"},
+    "mlflow": {"tracking", "mlflow_store", "mlflow_model", "serving"},
     "segmentation_models_pytorch": {"models", "models.weights"},
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},
@@ -100,7 +101,7 @@ MACHINE = "machine"
 never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
 would run everything again on every new machine."""
 
-DRAW_ONLY = {"tracking", "recording", "mlflow_model"}
+DRAW_ONLY = {"tracking", "mlflow_store", "recording", "mlflow_model"}
 """Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
 They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
 

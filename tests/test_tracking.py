@@ -20,8 +20,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
 
-from pointcover import tracking
-from pointcover.tracking import MODEL_TAG, resume_training_run, start_run, tracking_uri
+from pointcover import mlflow_store, tracking
+from pointcover.mlflow_store import project_root, tracking_uri
+from pointcover.tracking import MODEL_TAG, resume_training_run, start_run
 
 NOBODY = 2**22 + 1
 """A process id above Linux's largest."""
@@ -40,7 +41,7 @@ time.sleep(300)
 def empty_store(tmp_path_factory):
     """An initialised store without experiments: copying one is quicker than making one."""
     store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    tracking._make_sqlite_store(store)
+    mlflow_store._make_sqlite_store(store)
     return store
 
 
@@ -113,13 +114,13 @@ def train(root, sha="abc", name="trained"):
 def test_dvc_root_wins_over_the_working_directory(tmp_path, bare_root, monkeypatch):
     monkeypatch.chdir(bare_root)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "true root"))
-    assert tracking.project_root() == tmp_path / "true root"
+    assert project_root() == tmp_path / "true root"
 
 
 def test_the_root_is_found_from_a_folder_below(bare_root, monkeypatch):
     (bare_root / "data" / "tiles").mkdir(parents=True)
     monkeypatch.chdir(bare_root / "data" / "tiles")
-    assert tracking.project_root() == bare_root
+    assert project_root() == bare_root
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_run_in_a_copy_of_the_tree_lands_in_the_true_root(root, monkeypatch):
     (copy / "dvc.yaml").touch()
     monkeypatch.chdir(copy)
     monkeypatch.setenv("DVC_ROOT", str(root))
-    with start_run(tracking.project_root(), "copied") as run:
+    with start_run(project_root(), "copied") as run:
         run.log_text("hello", "a.txt")
     assert stored(root, run).info.run_name == "copied"
     assert (root / "mlruns" / run.id / "artifacts" / "a.txt").read_text() == "hello"

@@ -246,10 +246,10 @@ def predict(
 
         from pointcover.devices import be_deterministic, make_fabric
         from pointcover.mapping import Mapper, MapSettings
+        from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
         from pointcover.streaming import LayerChoice
-        from pointcover.tracking import project_root
         from pointcover.windows import usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
@@ -319,10 +319,10 @@ def export(
 
     # isort: split
     with one_message("pointcover export"):
+        from pointcover.mlflow_store import project_root
         from pointcover.models.exporting import export_model
         from pointcover.models.references import load_model
         from pointcover.orthophotos import open_orthophoto, parse_reading, spread_windows
-        from pointcover.tracking import project_root
 
         if out.suffix != ".onnx":
             raise ValueError(f"--out: got {out}, wanted a name that ends in .onnx")
@@ -383,10 +383,10 @@ def suggest(
         from tqdm import tqdm
 
         from pointcover.devices import be_deterministic, make_fabric
+        from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
         from pointcover.suggesting import Suggester, SuggestSettings
-        from pointcover.tracking import project_root
         from pointcover.vectors.suggestions import write_suggestions
 
         _refuse_to_replace([out, out.with_suffix(".qml")], force=force)

@@ -29,7 +29,7 @@ FOLDER: Final = Path(".pointcover/resume")
 KEPT_DAYS: Final = 14
 """What nobody went on with for so long is removed: a state is some hundred megabytes."""
 
-RECORDERS: Final = ("pointcover.tracking", "pointcover.recording")
+RECORDERS: Final = ("pointcover.tracking", "pointcover.mlflow_store", "pointcover.recording")
 """Modules that record and do not decide: their change trains nothing anew."""
 
 DECIDING_LIBRARIES: Final = (

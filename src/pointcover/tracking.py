@@ -1,39 +1,40 @@
-"""What an experiment leaves in MLflow: one store a project, one run a trained model.
-
-The store is found from the project's root, never from the working directory, so that stages which
-DVC runs in copies of the tree (``--temp``, ``--queue``) write to the same one. It is SQLite beside
-``dvc.yaml`` unless MLFLOW_TRACKING_URI says otherwise; its files lie in ``mlruns``.
+"""What an experiment leaves in MLflow: one run a trained model.
 
 A run is a context manager: it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt, or
 the SystemExit that a stage makes of SIGTERM). SIGKILL leaves it RUNNING; so a run is tagged with
 the process that owns it, and whoever starts the next run ends those whose process is gone.
 
-But for `mlflow_model` and `serving`, which MLflow itself loads, no other module imports mlflow. Its
-global state (``mlflow.start_run``, autolog) is not used.
+Mlflow is imported here and in `mlflow_store`, and by `mlflow_model` and `serving`, which it loads
+itself; nowhere else. Its global state (``mlflow.start_run``, autolog) is not used.
 """
 
 import contextlib
-import glob
 import json
 import logging
 import math
 import os
-import re
 import socket
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-import filelock
 import psutil
 
-from pointcover.processes import uninterrupted
+from pointcover.mlflow_store import (
+    connect,
+    environment,
+    experiment_id_of,
+    is_server,
+    locked_file,
+    quieten_mlflow,
+    sqlite_path,
+    tracking_uri,
+    whole_call,
+    without_password,
+)
 
 if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
     import numpy as np
@@ -78,53 +79,7 @@ _STARTED_TAG: Final = "pointcover.process_started"
 
 _DIGEST_DIGITS: Final = 36  # that MLflow's database has room for
 _MOST_RUNS: Final = 50_000  # that MLflow gives at once
-_LOCK_TIMEOUT_S: Final = 120
-_MLFLOW_SETTINGS: Final = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
-_DATABASES: Final = ("postgresql", "mysql", "mssql")
-
 _Tags = Mapping[str, str] | None
-
-
-def project_root() -> Path:
-    """Find the folder whose store and ``dvc.yaml`` count, also from inside a copy made by DVC."""
-    if dvc_root := os.environ.get("DVC_ROOT"):
-        return Path(dvc_root).absolute()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if any((folder / name).exists() for name in ("dvc.yaml", ".dvc", ".git")):
-            return folder
-    return here
-
-
-def tracking_uri(root: Path) -> str:
-    """Say where runs are recorded.
-
-    Args:
-        root: the project's root; a relative SQLite path counts from here.
-
-    Returns:
-        MLFLOW_TRACKING_URI where that is set, else ``sqlite:///<root>/mlflow.db``.
-
-    Raises:
-        ValueError: MLFLOW_TRACKING_URI is a folder (MLflow gave up file stores), lives in memory
-            only, or is of a kind that MLflow does not know.
-    """
-    default = f"sqlite:///{root.absolute() / 'mlflow.db'}"
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or default
-    kind = uri.partition(":")[0].partition("+")[0] if ":" in uri else ""
-    if kind in ("http", "https", *_DATABASES):
-        return uri
-    prefix, _, path = uri.partition(":///")
-    if kind == "sqlite" and path and not path.startswith((":memory:", "?")):
-        return f"{prefix}:///{root.absolute() / path}"  # an absolute path stays as it is
-    raise ValueError(
-        f"MLFLOW_TRACKING_URI is {_without_password(uri)!r}, which is no MLflow server or database "
-        f"file: set it to http://host:5000 or sqlite:///mlflow.db, or unset it to use {default}"
-    )
 
 
 class Run:
@@ -159,7 +114,7 @@ class Run:
         """Record settings, a dozen at most. They cannot change: only the same may come again."""
         from mlflow.entities import Param
 
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_batch(
                 self.id, params=[Param(key, str(value)) for key, value in params.items()]
             )
@@ -185,7 +140,7 @@ class Run:
             if not math.isfinite(value):
                 raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
             batch.append(Metric(name, float(value), now_ms, step or 0))
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
     def announce_metric(self, name: str) -> None:
@@ -196,14 +151,14 @@ class Run:
         """
         from mlflow.entities import Metric
 
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_batch(
                 self.id, metrics=[Metric(name, math.nan, int(time.time() * 1000), 0)]
             )
 
     def logged_steps(self, name: str) -> frozenset[int]:
         """Say for which steps a metric has been recorded: a run that goes on repeats none."""
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             history = self._client.get_metric_history(self.id, name)
         return frozenset(metric.step for metric in history)
 
@@ -211,12 +166,12 @@ class Run:
         """Copy a file into the run's artifacts, below ``folder``."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} is no file: write it before it is logged")
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_artifact(self.id, str(path), folder or None)
 
     def log_text(self, text: str, name: str) -> None:
         """Write text to the artifact ``name``, for example ``figures/report.html``."""
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_text(self.id, text, name)
 
     def log_dict(self, values: Mapping[str, object], name: str) -> None:
@@ -227,7 +182,7 @@ class Run:
         """Set or replace tags."""
         from mlflow.entities import RunTag
 
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_batch(
                 self.id, tags=[RunTag(key, value) for key, value in tags.items()]
             )
@@ -235,7 +190,7 @@ class Run:
     def log_images(self, images: "Mapping[str, npt.NDArray[np.uint8]]", step: int) -> None:
         """Show pictures of an epoch, (H, W, 3), which the UI lays side by side over the steps."""
         for name, image in images.items():
-            with _whole_call(self._uri):
+            with whole_call(self._uri):
                 self._client.log_image(self.id, image, key=name, step=step)
 
     def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
@@ -250,7 +205,7 @@ class Run:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             self._client.log_inputs(
                 self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
             )
@@ -268,7 +223,7 @@ class Run:
         # Here, since what a training imports decides which killed one it goes on with.
         from pointcover.mlflow_model import write_mlmodel
 
-        with _whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
+        with whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
             write_mlmodel(Path(aside), self._model_run_id, MODEL_FOLDER)
             listed = self._client.list_artifacts(self._model_run_id, MODEL_FOLDER)
             sizes = {Path(file.path).name: file.file_size for file in listed}
@@ -307,7 +262,7 @@ class Run:
         Returns:
             Whether this run's model is the champion now.
         """
-        with _whole_call(self._uri):
+        with whole_call(self._uri):
             last = _champion(self._client, name)
             if last is not None and last.tags[SPLIT_TAG] != split:
                 logger.warning(
@@ -339,7 +294,7 @@ class Run:
         try:
             if status == "FINISHED" and self._tags_at_end:
                 self.set_tags(self._tags_at_end)
-            with _whole_call(self._uri):
+            with whole_call(self._uri):
                 self._client.set_terminated(self.id, status)
         except (OSError, ValueError) as trouble:
             if error is None:
@@ -471,14 +426,14 @@ def fetch_model(root: Path, reference: str, folder: Path) -> Path:
         OSError: the store cannot be read.
     """
     uri = tracking_uri(root)
-    if uri.startswith("sqlite") and not _sqlite_path(uri).is_file():
+    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
         raise FileNotFoundError(
             f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
             f"the project's folder, or set MLFLOW_TRACKING_URI"
         )
-    _quieten_mlflow()
-    with _whole_call(uri), _locked_file(uri):
-        _download(_source_of(_connect(uri), reference), reference, folder, uri)
+    quieten_mlflow()
+    with whole_call(uri), locked_file(uri):
+        _download(_source_of(connect(uri), reference), reference, folder, uri)
     found = sorted(path.parent for path in folder.rglob("model.json"))
     if len(found) != 1:
         raise ValueError(
@@ -493,11 +448,11 @@ def _download(source: str, reference: str, folder: Path, uri: str) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
-        with _environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
             download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
     except (MlflowException, OSError) as error:
         raise ValueError(
-            f"the model of {reference} cannot be had from {_without_password(source)} "
+            f"the model of {reference} cannot be had from {without_password(source)} "
             f"({' '.join(str(error).split())[:200]}): name a run whose training ended, and whose "
             f"files are there"
         ) from None
@@ -563,102 +518,20 @@ def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
     """Open the store with orphans ended; one process at a time where it is a file."""
     uri = tracking_uri(root)
     # mlflow reads these when it is imported. Whoever has set them knows better.
-    _quieten_mlflow()
+    quieten_mlflow()
     if any(root.glob("mlruns/*/meta.yaml")):
         logger.warning(
             "%s holds runs of an old MLflow file store, and `mlflow ui` would show those only: "
             "move its numbered folders away",
             root / "mlruns",
         )
-    with _whole_call(uri), _locked_file(uri):
-        client = _connect(uri)
+    with whole_call(uri), locked_file(uri):
+        client = connect(uri)
         _end_orphans(client)
         # Files of a server's runs are the server's business. A database is opened by this process,
         # and MLflow's default place for files would be the working directory.
-        files = None if _is_server(uri) else (root.absolute() / "mlruns").as_uri()
-        yield _Store(client, uri, _experiment_id(client, experiment, files))
-
-
-@contextlib.contextmanager
-def _locked_file(uri: str) -> Iterator[None]:
-    """Lock a store that is a SQLite file, and make it if there is none; else do nothing."""
-    if not uri.startswith("sqlite"):
-        yield
-        return
-    path = _sqlite_path(uri)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
-            if not path.exists() or path.stat().st_size == 0:
-                _make_sqlite_store(path)
-            yield
-    except filelock.Timeout:
-        raise TimeoutError(
-            f"{path}.lock has been locked for {_LOCK_TIMEOUT_S} s: a process that opens the MLflow "
-            f"store hangs; end it, then run this again"
-        ) from None
-
-
-def _sqlite_path(uri: str) -> Path:
-    return Path(uri.partition(":///")[2].partition("?")[0])
-
-
-def _make_sqlite_store(path: Path) -> None:
-    """Make an empty store aside, then rename it.
-
-    MLflow migrates a new database through dozens of versions: two processes at once, or one that is
-    killed half-way, would leave a file that nobody can open.
-    """
-    from mlflow import MlflowClient
-
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial*"):
-        left.unlink()
-    # A fresh name each time, since mlflow keeps connections by URI as long as the process lives.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
-    partial.replace(path)
-
-
-def _connect(uri: str) -> "MlflowClient":
-    """Open a store, or fail within seconds where mlflow would try again for minutes."""
-    import sqlalchemy
-    from mlflow import MlflowClient
-
-    if _is_server(uri):
-        client = MlflowClient(uri)
-        with _environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
-            client.search_experiments(max_results=1)
-        return client
-    engine = sqlalchemy.create_engine(uri)
-    sqlalchemy.inspect(engine).get_table_names()
-    engine.dispose()
-    return MlflowClient(uri)
-
-
-def _experiment_id(client: "MlflowClient", name: str, files: str | None) -> str:
-    """Find the experiment or make it; whoever makes it decides for good where its files go."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return client.create_experiment(name, artifact_location=files)
-        except MlflowException as error:  # on a server somebody else may have been quicker
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise error from None
-    if found.lifecycle_stage != "active":
-        raise ValueError(
-            f"MLflow experiment {name!r} was deleted: bring it back with "
-            f"`mlflow experiments restore -x {found.experiment_id}`"
-        )
-    place = urlsplit(found.artifact_location)
-    if place.scheme == "file" and not (folder := Path(url2pathname(place.path)).parent).is_dir():
-        raise FileNotFoundError(
-            f"MLflow experiment {name!r} keeps its files in {folder}, which is gone: if the "
-            f"project was moved, put a link there, or move mlflow.db away to begin a new store"
-        )
-    return found.experiment_id
+        files = None if is_server(uri) else (root.absolute() / "mlruns").as_uri()
+        yield _Store(client, uri, experiment_id_of(client, experiment, files))
 
 
 def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
@@ -733,59 +606,3 @@ def _status_after(error: BaseException | None) -> str:
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "FINISHED"
     return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables that are not set yet, for a while."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del os.environ[name]
-
-
-def _is_server(uri: str) -> bool:
-    """Say whether a store is a server's, which keeps its files itself, and not a database's."""
-    return uri.startswith("http")
-
-
-def _quieten_mlflow() -> None:
-    """Have MLflow report to nobody, before it is imported."""
-    for variable, value in _MLFLOW_SETTINGS.items():
-        os.environ.setdefault(variable, value)
-
-
-@contextlib.contextmanager
-def _whole_call(uri: str) -> Iterator[None]:
-    """Turn MLflow's and SQLAlchemy's errors into a line that says what to do.
-
-    A signal waits for the end of a call to a database: cut short, it would leave a lock behind for
-    which the end of the run could not be written. A server has no such lock, and may be slow.
-    """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        with contextlib.nullcontext() if _is_server(uri) else uninterrupted():
-            yield
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = _without_password(str(error).partition("\n")[0])[:300]
-        where = _without_password(uri)
-        if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
-            raise ValueError(f"MLflow at {where} refused this: {reason}") from None
-        if _is_server(uri):
-            raise ConnectionError(
-                f"no MLflow server answers at {where} ({reason}): start it, correct "
-                f"MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"
-            ) from None
-        raise OSError(
-            f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
-            f"unset it; a damaged file can be moved away, a new one is made then"
-        ) from None
-
-
-def _without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
