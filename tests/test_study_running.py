@@ -37,6 +37,13 @@ if wish == "lock once":
     sys.exit("ERROR: Unable to acquire lock. Most likely another DVC process is running")
 if wish == "fail":
     sys.exit("train: the disk is full")
+if wish == "cut and wait":
+    print("Running stage 'tile':", flush=True)
+    time.sleep(0.5)
+    print("Running stage 'annotate':", flush=True)
+    while not list((root / "exps").iterdir()):
+        time.sleep(0.05)
+    wish = "0"
 time.sleep(float(wish or 0))
 (root / "exps" / name).touch()
 with (root / "calls.txt").open("a") as calls:
@@ -150,6 +157,30 @@ def test_the_first_of_those_that_share_tiles_cuts_them_alone(root):
     assert said.index("a ends") < said.index("b begins -")
     # Once they are cut, the others go side by side.
     assert said.index("c begins -") < said.index("b ends")
+
+
+def test_the_others_begin_as_soon_as_tiles_are_cut(root, monkeypatch):
+    monkeypatch.setattr(running, "LOOK_S", 0.05)
+    (root / "wishes" / "a").write_text("cut and wait")  # for another one's end
+    ended = run(root, make_job("a"), make_job("b"), at_once=2)
+    assert [each.job.name for each in ended] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_behind"),
+    [
+        ("", False),
+        ("Running stage 'tile':\n", False),
+        ("Running stage 'tile':\n> python\nUpdating lock file 'dvc.lock'\n", False),
+        ("Running stage 'tile':\n\nRunning stage 'annotate':\n", True),
+        ("Stage 'tile' is cached - skipping run\nStage 'annotate' didn't change\n", True),
+        ("Running stage 'annotate':\n", False),
+    ],
+)
+def test_a_stage_lies_behind_once_another_is_spoken_of(said, is_behind, tmp_path):
+    (tmp_path / "log").write_text(said)
+    assert experiments.has_behind(tmp_path / "log", "tile") is is_behind
+    assert not experiments.has_behind(tmp_path / "none", "tile")
 
 
 def test_each_place_has_a_gpu_of_its_own_where_there_are_several(root):

@@ -216,6 +216,18 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def has_behind(log: Path, stage: str) -> bool:
+    """Say whether a running experiment has a stage behind it, whose outputs the cache then holds.
+
+    Args:
+        log: what DVC has printed so far.
+        stage: its name in dvc.yaml; another one follows it.
+    """
+    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    named = re.findall(r"\b[Ss]tage '([^']+)'", said)
+    return stage in named and named[-1] != stage
+
+
 def untracked_in(root: Path, folder: str) -> list[str]:
     """List files below a folder that git does not track, ignored ones included."""
     return _git(root, "ls-files", "--others", "--", folder).splitlines()

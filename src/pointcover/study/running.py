@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from pointcover.experiments import (
     ANNOTATION,
@@ -14,6 +15,7 @@ from pointcover.experiments import (
     Processes,
     experiment_command,
     fetch_folder,
+    has_behind,
     list_experiments,
     read_outputs,
     untracked_in,
@@ -22,6 +24,12 @@ from pointcover.params import Params, read_yaml
 from pointcover.publishing import digest_values, publish_json, publish_text, read_json, sha256
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
+
+CUTTING: Final = "tile"
+"""The stage whose outputs experiments share, so that one has it alone."""
+
+LOOK_S: Final = 1.0
+"""How often to look whether it is over, while there is place for others."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,10 @@ def run_jobs(
     with ThreadPoolExecutor(at_once) as pool:
         try:
             while todo or under_way:
+                cut |= {
+                    job.data for job, _ in under_way.values()
+                    if has_behind(_log_path(job, out), CUTTING)
+                }  # fmt: skip
                 for job in list(todo):
                     is_cutting = job.data in {other.data for other, _ in under_way.values()}
                     can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
@@ -163,7 +175,8 @@ def run_jobs(
                         todo.remove(job)
                         place = places.pop(0)
                         under_way[pool.submit(work, job, place)] = (job, place)
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                look_s = LOOK_S if todo and places else None
+                for future in wait(under_way, look_s, FIRST_COMPLETED).done:
                     job, place = under_way.pop(future)
                     places.append(place)
                     cut.add(job.data)
