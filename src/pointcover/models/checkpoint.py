@@ -28,6 +28,28 @@ class Checkpoint:
     width: float = 1.0
     """Share of the usual channels; model.json of before there was a choice does not have it."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Give plain values, from which `from_json` makes the same."""
+        return {
+            "model": self.model,
+            "encoder": self.encoder,
+            "width": self.width,
+            "training": self.training,
+            **self.tile_set.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Checkpoint":
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: the values do not describe a model.
+        """
+        return cls(
+            values["model"], values["encoder"], TileSet.from_json(values), values["training"],
+            float(values.get("width", cls.width)),
+        )  # fmt: skip
+
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> str:
     """Write model.pt and model.json into a folder.
@@ -38,17 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
     with publish_file(folder / "model.pt") as aside:
         torch.save(weights, aside)
     digest = sha256(folder / "model.pt")
-    publish_json(
-        folder / "model.json",
-        {
-            "model": checkpoint.model,
-            "encoder": checkpoint.encoder,
-            "width": checkpoint.width,
-            "weights_sha256": digest,
-            "training": checkpoint.training,
-            **checkpoint.tile_set.to_json(),
-        },
-    )
+    publish_json(folder / "model.json", {"weights_sha256": digest, **checkpoint.to_json()})
     return digest
 
 
@@ -68,16 +80,13 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
     try:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         described = values["weights_sha256"]
-        tile_set = TileSet.from_json(values)
-        checkpoint = Checkpoint(
-            values["model"], values["encoder"], tile_set, values["training"],
-            float(values.get("width", Checkpoint.width)),
-        )  # fmt: skip
+        checkpoint = Checkpoint.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'model.json'} does not describe a model ({type(error).__name__}: {error}): "
             f"{RESTORE}"
         ) from None
+    tile_set = checkpoint.tile_set
     digest = sha256(folder / "model.pt")
     if digest != described:
         raise ValueError(

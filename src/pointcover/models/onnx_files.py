@@ -30,7 +30,6 @@ from torch import Tensor, nn
 
 from pointcover.models import STRIDE_PX
 from pointcover.models.checkpoint import Checkpoint
-from pointcover.tiles import TileSet
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"
@@ -82,14 +81,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "seg_small_segment": 0,
         "standardization_mean": [0.0] * bands,
         "standardization_std": [1.0] * bands,
-        OWN_KEY: {
-            "model": checkpoint.model,
-            "encoder": checkpoint.encoder,
-            "width": checkpoint.width,
-            "training": checkpoint.training,
-            "multiple_of_px": STRIDE_PX,
-            **tile_set.to_json(),
-        },
+        OWN_KEY: {"multiple_of_px": STRIDE_PX, **checkpoint.to_json()},
     }
     if tile_set.gsds_m:
         middle_m = sorted(tile_set.gsds_m)[len(tile_set.gsds_m) // 2]
@@ -197,7 +189,7 @@ def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
     try:
         proto = onnx.load_model_from_string(content)
         values = {entry.key: entry.value for entry in proto.metadata_props}
-        checkpoint = _read_own(json.loads(values[OWN_KEY]))
+        checkpoint = Checkpoint.from_json(json.loads(values[OWN_KEY]))
         declare_size(proto, None)
     except Exception as error:  # protobuf's own, or what of the metadata is not as it should be
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -210,14 +202,6 @@ def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return segmenter, checkpoint, sha256(content).hexdigest()
-
-
-def _read_own(values: dict[str, Any]) -> Checkpoint:
-    """Read what `describe` wrote of a model."""
-    return Checkpoint(
-        values["model"], values["encoder"], TileSet.from_json(values), values["training"],
-        float(values["width"]),
-    )  # fmt: skip
 
 
 def _run_openvino(content: bytes, in_bf16: bool) -> Run:
