@@ -27,6 +27,7 @@ from pointcover.evaluation import (
 from pointcover.figures import spread_evenly
 from pointcover.inference import Predicted, predict
 from pointcover.loading import TileDataset, tile_loader
+from pointcover.mean_field import MeanField
 from pointcover.mlflow_store import project_root
 from pointcover.models.checkpoint import load_checkpoint, load_ensemble
 from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
@@ -73,6 +74,7 @@ def evaluate(params: Params) -> None:
     tiles, is_dense = tiles_to_score(settings)
     oracle_tiles = tiles_of_oracle() if settings.oracle else []
     correct = correction_of(settings, classes.names)
+    refine = MeanField(**settings.crf.model_dump()) if settings.crf.iterations else None
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
     scored = partial(
@@ -84,7 +86,7 @@ def evaluate(params: Params) -> None:
     def predict_tiles(dataset: TileDataset) -> Iterator[Predicted]:
         return predict(
             fabric, [model, *others], tile_loader(dataset, settings.batch_size),
-            average_views=settings.views == "d4", correct=correct,
+            average_views=settings.views == "d4", correct=correct, refine=refine,
         )  # fmt: skip
 
     def tally(tiles: Sequence[Tile]) -> Tally:
@@ -103,6 +105,8 @@ def evaluate(params: Params) -> None:
         result |= {"oracle_val": describe_oracle(oracle, classes.names, left_out)}
     if correct:
         result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
+    if refine:
+        result |= {"crf": asdict(refine)}
     with publish_folder(TABLES) as out:
         write_tables(out, tallies, classes.names, left_out)
     with publish_folder(PANELS) as out:

@@ -36,7 +36,7 @@ LAYERS = (
         "augmentation", "strong_colours", "metrics", "boundaries", "calibration", "intervals",
         "scoring", "tile_confusions", "models", "models.scratch", "models.weights",
         "losses", "losses.consistency", "losses.gated_crf", "priors", "pseudo_labels",
-        "figures", "optimisation",
+        "figures", "optimisation", "neighbours", "mean_field",
         "qgis", "vectors.features", "vectors.placing", "vectors.reading", "vectors.writing",
         "study.plan", "study.records", "study.statistics", "study.summary", "study.charts",
         "vectors.polygons", "windows", "orthophotos",

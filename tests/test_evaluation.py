@@ -191,6 +191,22 @@ def test_protocols_leave_out_boundaries_and_classes_and_say_so(untrained, one_de
     assert "do not show where boundaries are" in result["no_boundary_f1"]
 
 
+def test_a_conditional_random_field_changes_predictions_and_is_told(
+    untrained, one_deterministic_thread
+):
+    make_model(untrained)
+    untrained.run("evaluate")
+    alone = read_result(untrained)
+    assert "crf" not in alone
+    untrained.set({"evaluate.crf.iterations": 2, "evaluate.crf.weight": 4})
+    untrained.run("evaluate")
+    result = read_result(untrained)
+    assert result["crf"]["iterations"] == 2
+    assert result["crf"]["weight"] == 4
+    assert result["pixels"] == alone["pixels"]
+    assert result["ece"] != alone["ece"]
+
+
 def test_what_cannot_be_scored_is_refused_before_any_work(untrained):
     make_model(untrained)
     untrained.set({"evaluate.leave_out": ["lava"]})

@@ -18,6 +18,7 @@ from rasterio.transform import Affine, from_origin
 from pointcover import mapping
 from pointcover.map_files import SUFFIXES
 from pointcover.map_journal import MapJournal
+from pointcover.mean_field import MeanField
 from pointcover.orthophotos import ReadingSettings
 from pointcover.streaming import LayerChoice
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
@@ -192,6 +193,20 @@ def test_eight_views_of_an_identity_are_the_identity(tmp_path):
     image = draw_classes(90, 130)
     make_map(write_raster(tmp_path / "a.tif", image), tmp_path / "out", average_views=True)
     assert np.array_equal(read_map(tmp_path / "out"), image[:1])
+
+
+def test_specks_of_no_other_colour_go_where_neighbours_are_asked(tmp_path):
+    image = np.zeros((3, 90, 130), np.uint8)
+    image[0, 20:60, 30:80] = 2
+    clean = image[0].copy()
+    image[0, 5::10, 5::10] = 1  # of 255: no colour of its own
+    path = write_raster(tmp_path / "a.tif", image)
+    make_map(path, tmp_path / "out")
+    assert np.array_equal(read_map(tmp_path / "out")[0], image[0])
+    make_map(path, tmp_path / "smooth", crf=MeanField())
+    assert np.array_equal(read_map(tmp_path / "smooth")[0], clean)
+    with pytest.raises(FileExistsError, match="say --force"):  # it is another map
+        make_map(path, tmp_path / "out", crf=MeanField())
 
 
 # What is there already ---------------------------------------------------------------------------
@@ -466,8 +481,8 @@ def test_the_command_makes_all_that_it_is_asked_for(folder):
     shutil.copytree("model", "other")
     done = run(
         "model/model.pt", "a.tif", "--out", "out", "--also", "other", "--tta", "--blend",
-        "--probabilities", "--entropy", "--polygons", "--min-area-m2", "2", "--window-px", "96",
-        "--overlap", "0.5", "--bands", "3,2,1", "--value-range", "0,255",
+        "--crf", "2", "--probabilities", "--entropy", "--polygons", "--min-area-m2", "2",
+        "--window-px", "96", "--overlap", "0.5", "--bands", "3,2,1", "--value-range", "0,255",
     )  # fmt: skip
     assert (done.exit_code, done.stdout) == (0, "")
     made = {path.name for path in (folder / "out").iterdir()}

@@ -200,6 +200,11 @@ def predict(
     tta: Annotated[
         bool, typer.Option("--tta", help="Average eight turned and flipped views of each window.")
     ] = False,
+    crf: Annotated[
+        int,
+        typer.Option(min=0, max=50, help="Iterations of a conditional random field, in which "
+                     "neighbours of like colour agree on a class; 5 are usual."),
+    ] = 0,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
     ] = False,
@@ -246,6 +251,7 @@ def predict(
 
         from pointcover.devices import be_deterministic, make_fabric
         from pointcover.mapping import Mapper, MapSettings
+        from pointcover.mean_field import MeanField
         from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
@@ -259,7 +265,8 @@ def predict(
         _tell_engines(models)
         settings = MapSettings(
             window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
-            blend=blend, average_views=tta, layers=LayerChoice(entropy, probabilities),
+            blend=blend, average_views=tta, crf=MeanField(crf) if crf else None,
+            layers=LayerChoice(entropy, probabilities),
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip
         mapper = Mapper(fabric, models, settings, reading)

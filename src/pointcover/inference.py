@@ -15,11 +15,15 @@ Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
 """A batch: images (B, bands, H, W) uint8, masks (B, H, W) uint8, predictions (B, H, W) uint8, and
 their confidence (B, H, W) float32, the probability of the predicted class."""
 
+Refine = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, bands, H, W) and class probabilities (B, C, H, W) → better probabilities."""
+
 
 @torch.inference_mode()
 def predict(
     fabric: Fabric, models: Sequence[Segmenter], tiles: DataLoader[Batch], *,
     average_views: bool = False, correct: Callable[[Tensor], Tensor] | None = None,
+    refine: Refine | None = None,
 ) -> Iterator[Predicted]:  # fmt: skip
     """Predict whole tiles.
 
@@ -30,19 +34,17 @@ def predict(
         average_views: test-time augmentation: the mean of the softmax over the eight symmetries of
             the square (D4), at eight times the cost.
         correct: is applied to the logits of each model, such as for the ground's shares of classes.
+        refine: is applied to the probabilities of all, such as a conditional random field.
 
     Yields:
         Predicted, on the device of `fabric`.
     """
     networks = [_corrected(fabric.setup_module(model).eval(), correct) for model in models]
-    score = score_views if average_views else score_once
+    score = make_score(networks, average_views=average_views, refine=refine)
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
-        scores = score(networks[0], images)
-        for network in networks[1:]:
-            scores += score(network, images)  # their sum has the argmax of their mean
         # `max` names the first of equal classes, as `argmax` does, in an eighth of its time.
-        most, predictions = scores.max(dim=1)
-        yield images, masks, predictions.to(torch.uint8), most / len(networks)
+        most, predictions = score(images).max(dim=1)
+        yield images, masks, predictions.to(torch.uint8), most
 
 
 def _corrected(
@@ -57,16 +59,21 @@ def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
 
 
 def make_score(
-    networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool
-) -> Callable[[Tensor], Tensor]:
-    """Average the class probabilities of networks, each from one view or from eight."""
+    networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool,
+    refine: Refine | None = None,
+) -> Callable[[Tensor], Tensor]:  # fmt: skip
+    """Average the class probabilities of networks, each from one view or from eight.
+
+    What `refine` then makes of them, with the images beside them, is what is given.
+    """
     once = score_views if average_views else score_once
 
     def score(images: Tensor) -> Tensor:
         scores = once(networks[0], images)
         for network in networks[1:]:
             scores = scores + once(network, images)
-        return scores / len(networks) if len(networks) > 1 else scores
+        scores = scores / len(networks) if len(networks) > 1 else scores
+        return scores if refine is None else refine(images, scores)
 
     return torch.inference_mode()(score)
 

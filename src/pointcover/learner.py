@@ -20,7 +20,8 @@ from pointcover.losses.consistency import ConsistencySettings, weak_to_strong
 from pointcover.losses.gated_crf import CrfSettings, gated_crf
 from pointcover.models import Segmenter
 from pointcover.optimisation import OPTIMISERS, SCHEDULES, Course, OptimiserSettings
-from pointcover.strong_colours import WHITE, strengthen
+from pointcover.strong_colours import strengthen
+from pointcover.tiles import WHITE
 
 DROPOUT: Final = -1
 """The place of dropout among the samples of an epoch: none has this number, nor one below it,

@@ -23,6 +23,7 @@ from pointcover.map_files import (
     write_rasters,
 )
 from pointcover.map_journal import MapJournal
+from pointcover.mean_field import MeanField
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.publishing import PARTIAL, publish_json
@@ -51,6 +52,8 @@ class MapSettings:
     overlap: float = 0.25
     blend: bool = False
     average_views: bool = False
+    crf: MeanField | None = None
+    """Brings neighbours of like colour together."""
     layers: LayerChoice = field(default_factory=LayerChoice)
     polygons: bool = False
     least_m2: float | None = None
@@ -100,7 +103,7 @@ class Mapper:
         self._precision = str(fabric.strategy.precision.precision)
         self.classes = models[0].tile_set.classes
         networks = [fabric.setup_module(model.segmenter).eval() for model in models]
-        self.score = make_score(networks, average_views=settings.average_views)
+        self.score = make_score(networks, average_views=settings.average_views, refine=settings.crf)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
         """Check everything that can be checked before any work.
@@ -254,6 +257,7 @@ class Mapper:
             "reading": asdict(self._reading),
             "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
             "average_views": settings.average_views,
+            **({"crf": asdict(settings.crf)} if settings.crf else {}),
             "layers": asdict(settings.layers),
             "precision": self._precision,
             **environment_of(self._device.type),

@@ -261,6 +261,16 @@ class TrainParams(Section):
 Panels = Annotated[int, Field(strict=True, ge=0, le=64)]
 
 
+class MeanFieldParams(Section):
+    """Neighbours of like colour agree on a class, after prediction."""
+
+    iterations: Annotated[int, Field(strict=True, ge=0, le=50)]
+    weight: Weight
+    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
+    sigma_px: Length
+    sigma_colour: Annotated[float, Field(gt=0, le=2)]
+
+
 class EvaluateParams(Section):
     """How the test split is scored and shown."""
 
@@ -269,6 +279,7 @@ class EvaluateParams(Section):
     priors: dict[str, Annotated[float, Field(gt=0, le=1)]]
     prior_strength: Annotated[float, Field(gt=0, le=10)]
     ensemble: Annotated[str, Field(min_length=1)]
+    crf: MeanFieldParams
     erode_px: Annotated[int, Field(strict=True, ge=0, le=64)]
     leave_out: tuple[str, ...]
     oracle: bool

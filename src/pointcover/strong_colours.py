@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WHITE = 255
+from pointcover.tiles import WHITE
 
 
 @dataclass(frozen=True)

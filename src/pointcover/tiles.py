@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from pointcover.datasets.card import Split
 from pointcover.labels import ClassTable, format_colour, parse_colour
 from pointcover.publishing import publish_csv, publish_json, read_json
 from pointcover.raster import RasterReader, Window
+
+WHITE: Final = 255
+"""The largest value of a band."""
 
 _COLUMNS = ("tile", "orthophoto", "region", "split", "row_off", "col_off", "height", "width")
 _PIXELS = "pixels_"

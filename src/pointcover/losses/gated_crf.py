@@ -3,12 +3,13 @@
 After Obukhov et al. 2019, "Gated CRF Loss for Weakly Supervised Semantic Image Segmentation".
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from pointcover.neighbours import each_offset
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def gated_crf(
 
     A pair costs exp(-d²/2s² - c²/2t²) · (1 - Σ_k p_k q_k), being d px and c in colour apart (s
     is sigma_px, t sigma_colour; p and q are their probabilities).
-    As the kernel is symmetric, half of the offsets are visited, by shifting. As it is constant,
+    As the kernel is symmetric, each pair is visited once. As it is constant,
     the energy is quadratic in the probabilities and its gradient comes with it: no offset is kept
     for the way back, so memory does not go with the radius.
 
@@ -79,27 +80,19 @@ def gated_crf(
     with torch.no_grad():
         asks = _gate(sources, images, scale)
         asked = _gate(destinations, images, scale)
-        colours = images / (math.sqrt(2) * sigma_colour)
         fixed = probabilities.detach()
         energy = torch.zeros((), device=logits.device)
         message = torch.zeros_like(fixed)
-        height, width = fixed.shape[2:]
-        for down in range(min(radius_px, height - 1) + 1):
-            for right in range(-radius_px, radius_px + 1):
-                if (down == 0 and right <= 0) or abs(right) >= width:
-                    continue
-                here = (..., slice(height - down), slice(max(0, -right), width - max(0, right)))
-                there = (..., slice(down, None), slice(max(0, right), width - max(0, -right)))
-                apart = (colours[here] - colours[there]).square_().sum(dim=1, keepdim=True)
-                apart += (down**2 + right**2) / (2 * sigma_px**2)
-                kernel = apart.neg_().exp_()
-                if sources is not None or destinations is not None:
-                    kernel *= asks[here] * asked[there] + asks[there] * asked[here]
-                else:
-                    kernel *= 2
-                energy += kernel.sum()
-                message[here].addcmul_(kernel, fixed[there])
-                message[there].addcmul_(kernel, fixed[here])
+        for here, there, _, kernel in each_offset(
+            images, radius_px=radius_px, sigma_px=sigma_px, sigma_colour=sigma_colour
+        ):
+            if sources is not None or destinations is not None:
+                kernel *= asks[here] * asked[there] + asks[there] * asked[here]
+            else:
+                kernel *= 2
+            energy += kernel.sum()
+            message[here].addcmul_(kernel, fixed[there])
+            message[there].addcmul_(kernel, fixed[here])
         count = asks.sum().clamp_min(1)
         # The value is energy - p·m/2, the gradient -m: m is linear in p
         constant = energy + (fixed * message).sum() / 2
