@@ -124,6 +124,29 @@ def test_a_file_tells_nothing_of_the_machine_that_wrote_it(folder):
     assert b"site-packages" not in (folder / "any.onnx").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["any", "deepness", "int8"])
+def test_files_have_a_form_that_the_runtime_of_deepness_reads(folder, name):
+    # By the releases of ONNX, what ONNX Runtime 1.17 reads: newer ones, as here, read all below.
+    proto = onnx.load(folder / f"{name}.onnx")
+    assert proto.ir_version <= 9
+    assert {entry.domain: entry.version for entry in proto.opset_import}[""] <= 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"bands": (3, 2, 1)}, ["the model wants 3, 2, 1: choose them in its panel"]),
+        ({"value_range": (0, 2047)}, ["the model wants 0 to 2047: scale images to bytes"]),
+        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["wants 2, 1, 3", "wants 10 to 255"]),
+    ],
+)
+def test_what_deepness_cannot_be_told_the_user_is(changes, said):
+    remarks = exporting.remarks_for_deepness(replace(TILE_SET, **changes))
+    assert len(remarks) == len(said)
+    assert all(words in remark for words, remark in zip(said, remarks, strict=True))
+
+
 @every_engine
 @pytest.mark.parametrize("name", ["any", "deepness"])
 def test_a_map_by_a_file_is_that_by_torch(model, folder, tmp_path, monkeypatch, engine, name):

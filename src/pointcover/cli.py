@@ -327,7 +327,7 @@ def export(
     # isort: split
     with one_message("pointcover export"):
         from pointcover.mlflow_store import project_root
-        from pointcover.models.exporting import export_model
+        from pointcover.models.exporting import export_model, remarks_for_deepness
         from pointcover.models.references import load_model
         from pointcover.orthophotos import open_orthophoto, parse_reading, spread_windows
 
@@ -344,6 +344,8 @@ def export(
             f"{out}: {found.same:.2%} {what} get the same class as by PyTorch, probabilities "
             f"differ by {found.largest:.1e} at most ({', '.join(found.engines)})", err=True,
         )  # fmt: skip
+        for remark in remarks_for_deepness(named.tile_set) if deepness else ():
+            typer.echo(f"note: {remark}", err=True)
 
 
 @app.command()

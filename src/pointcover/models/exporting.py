@@ -24,12 +24,16 @@ from pointcover.models.onnx_files import (
 from pointcover.models.quantising import quantise
 from pointcover.models.references import NamedModel
 from pointcover.publishing import publish_file
+from pointcover.tiles import WHITE, TileSet
 
 TOLERANCE: Final = 1e-3
 """How far a probability may lie from PyTorch's: a tenth of what a map shows."""
 
 LEAST_AGREEMENT: Final = 0.9
 """Share of the pixels to which an int8 network must give the same class as the network itself."""
+
+IR_VERSION: Final = 9
+"""The form of a file that ONNX Runtime 1.17 reads, the newest that Deepness 0.6 installs."""
 
 CHECKED: Final = ((1, 64, 64), (2, 64, 96), (1, 160, 128))
 """Batch, height and width of images of noise on which a file is compared with its model."""
@@ -95,6 +99,7 @@ def export_model(
         proto = quantise(proto, calibration)
     for name, value in describe(model.checkpoint).items():
         proto.metadata_props.add(key=name, value=value)
+    proto.ir_version = min(proto.ir_version, IR_VERSION)
     images = [torch.from_numpy(window[None]) for window in calibration] or _draw_images(model)
     agreement = _compare(segmenter, proto.SerializeToString(), images)
     if not calibration and not agreement.largest <= TOLERANCE:
@@ -114,6 +119,23 @@ def export_model(
     with publish_file(path) as aside:
         aside.write_bytes(proto.SerializeToString())
     return agreement
+
+
+def remarks_for_deepness(tile_set: TileSet) -> list[str]:
+    """Say what Deepness does to images otherwise than in training, and no metadata can tell it."""
+    remarks = []
+    if tile_set.bands != tuple(range(1, len(tile_set.bands) + 1)):
+        remarks.append(
+            f"Deepness takes bands in the order of the image, and the model wants "
+            f"{', '.join(map(str, tile_set.bands))}: choose them in its panel (advanced mapping)"
+        )
+    low, high = tile_set.value_range
+    if (low, high) != (0, WHITE):
+        remarks.append(
+            f"Deepness divides images by {WHITE}, and the model wants {low:g} to {high:g}: scale "
+            f"images to bytes in that measure first"
+        )
+    return remarks
 
 
 def _trace(reference: str, segmenter: Segmenter) -> Any:
