@@ -26,8 +26,9 @@ from pointcover.models.references import NamedModel
 from pointcover.publishing import publish_file
 from pointcover.tiles import WHITE, TileSet
 
-TOLERANCE: Final = 1e-3
-"""How far a probability may lie from PyTorch's: a tenth of what a map shows."""
+TOLERANCE: Final = 5e-3
+"""How far a probability may lie from PyTorch's: half of the percent that a map shows. Rounding
+alone, in the pixel that it hurts most, was seen to be 1e-3 (2e-6 in the mean)."""
 
 LEAST_AGREEMENT: Final = 0.9
 """Share of the pixels to which an int8 network must give the same class as the network itself."""
