@@ -30,6 +30,8 @@ QUIET = (
     "--hide-scrollbars", "--window-size=1500,1250", "--virtual-time-budget=20000",
 )  # fmt: skip
 
+TIMEOUT_S = 180
+
 
 def compare_page(study: str) -> str:
     """Give the path of the page that compares a study's runs."""
@@ -85,8 +87,10 @@ def main() -> None:
             subprocess.run(
                 [browser, *QUIET, f"--user-data-dir={profile}", f"--screenshot={out}",
                  f"http://127.0.0.1:{port}{page}"],
-                check=True, stderr=subprocess.DEVNULL,
+                check=True, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S,
             )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        sys.exit(f"Chromium took no picture in {TIMEOUT_S} s: try when the machine has less to do")
     finally:
         os.killpg(server.pid, 15)
     sys.stdout.write(f"{out}\n")
