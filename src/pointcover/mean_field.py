@@ -45,8 +45,6 @@ class MeanField:
         Returns:
             (B, C, H, W) float32, which sum to 1 over the classes.
         """
-        if not self.iterations:
-            return probabilities
         tiny = torch.finfo(torch.float32).tiny
         logits = probabilities.clamp_min(tiny).log()
         colours = images.float() / WHITE

@@ -142,13 +142,18 @@ class ConsistencyParams(Section):
     cutout: Share
 
 
-class CrfParams(Section):
-    """Learning from unlabelled pixels: neighbours of like colour are of one class."""
+class NeighbourParams(Section):
+    """How much neighbours count, which they are, and how alike in colour."""
 
     weight: Weight
     radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
     sigma_px: Length
     sigma_colour: Annotated[float, Field(gt=0, le=2)]
+
+
+class CrfParams(NeighbourParams):
+    """Learning from unlabelled pixels: neighbours of like colour are of one class."""
+
     scale: Literal[1, 2, 4, 8]
 
 
@@ -261,14 +266,10 @@ class TrainParams(Section):
 Panels = Annotated[int, Field(strict=True, ge=0, le=64)]
 
 
-class MeanFieldParams(Section):
+class MeanFieldParams(NeighbourParams):
     """Neighbours of like colour agree on a class, after prediction."""
 
     iterations: Annotated[int, Field(strict=True, ge=0, le=50)]
-    weight: Weight
-    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
-    sigma_px: Length
-    sigma_colour: Annotated[float, Field(gt=0, le=2)]
 
 
 class EvaluateParams(Section):

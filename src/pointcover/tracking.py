@@ -130,18 +130,11 @@ class Run:
         Raises:
             ValueError: a value is NaN or infinite.
         """
-        from mlflow.entities import Metric
-
-        now_ms = int(time.time() * 1000)
-        batch = []
-        for name, value in metrics.items():
-            if value is None:
-                continue
+        values = {name: value for name, value in metrics.items() if value is not None}
+        for name, value in values.items():
             if not math.isfinite(value):
                 raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
-            batch.append(Metric(name, float(value), now_ms, step or 0))
-        with whole_call(self._uri):
-            self._client.log_batch(self.id, metrics=batch)
+        self._log_values(values, step or 0)
 
     def announce_metric(self, name: str) -> None:
         """Say that a number is to come: NaN until it does.
@@ -149,12 +142,15 @@ class Run:
         Of the metrics that runs have in common, MLflow's compare view draws the one that they had
         first: not yet known, a test score would never be that one.
         """
+        self._log_values({name: math.nan}, step=0)
+
+    def _log_values(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
+        now_ms = int(time.time() * 1000)
+        batch = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
         with whole_call(self._uri):
-            self._client.log_batch(
-                self.id, metrics=[Metric(name, math.nan, int(time.time() * 1000), 0)]
-            )
+            self._client.log_batch(self.id, metrics=batch)
 
     def logged_steps(self, name: str) -> frozenset[int]:
         """Say for which steps a metric has been recorded: a run that goes on repeats none."""

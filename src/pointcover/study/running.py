@@ -164,7 +164,7 @@ def run_jobs(
             while todo or under_way:
                 cut |= {
                     job.data for job, _ in under_way.values()
-                    if has_behind(_log_path(job, out), CUTTING)
+                    if job.data not in cut and has_behind(_log_path(job, out), CUTTING)
                 }  # fmt: skip
                 for job in list(todo):
                     is_cutting = job.data in {other.data for other, _ in under_way.values()}
