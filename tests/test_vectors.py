@@ -457,6 +457,44 @@ def test_a_mask_does_not_depend_on_how_it_is_cut_into_windows(seed, tile_px, all
     assert about_tiled.summary() == about_whole.summary()
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 60), st.booleans())
+def test_a_drawing_does_not_depend_on_vertices_left_out_far_from_its_window(
+    seed, vertices, all_touched
+):
+    generator = np.random.default_rng(seed)
+    outline = star(vertices, seed, least=10)
+    holes = [star(5, seed + n, generator.uniform(5, 45, 2), 1, 6).exterior for n in range(4)]
+    shapes = [
+        outline,
+        shapely.Polygon(outline.exterior, holes),
+        star(vertices, seed + 9, (8, 8), least=0.1).exterior,
+        shapely.LineString(generator.uniform(-20, 70, (vertices, 2))),
+        # All but level, as edges that are cut are: GDAL draws them in one row.
+        shapely.LineString(generator.uniform((-20, 19.99), (70, 20.01), (vertices, 2))),
+    ]
+    shapes = [shapely.LineString(s) if s.geom_type == "LinearRing" else s for s in shapes]
+    for shape in shapes:
+        annotations = make([in_pixels(shape)], [1])
+        masks = []
+        for most in (1, 10_000):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(placing, "MANY_VERTICES", most)
+                masks.append(burn(annotations, lay_orthophoto(), 7, all_touched)[0])
+        np.testing.assert_array_equal(*masks)
+
+
+def test_a_road_that_hardly_rises_is_drawn_in_each_window_as_on_the_whole():
+    # It crosses into row 20 at column 46; cut at a window it was taken for level from there on.
+    road = [(44.347479, 19.786109), (33.191961, 19.985064), (48.40949, 20.002038)]
+    far = shapely.LineString([(60 + n % 2, n % 40) for n in range(2000)]).coords
+    annotations = make([in_pixels(shapely.LineString([*far, *road]))], [1])
+    whole, _ = burn(annotations, lay_orthophoto(), None, False)
+    tiled, _ = burn(annotations, lay_orthophoto(), 5, False)
+    np.testing.assert_array_equal(tiled, whole)
+    assert (whole[19, 46:50] == [1, 255, 255, 255]).all()
+
+
 def test_a_window_without_features_is_unlabelled_and_rasterises_nothing(monkeypatch):
     annotations = make([in_pixels(shapely.box(2, 2, 5, 5))], [1])
     placement = place(
