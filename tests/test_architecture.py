@@ -22,7 +22,7 @@ LAYERS = (
     {
         "labels", "params", "publishing", "raster", "tracking", "mlflow_store", "devices",
         "downloads", "archives", "processes", "parallel", "experiments", "recording",
-        "mlflow_model",
+        "mlflow_model", "fetching",
     },
     # The concepts
     {
@@ -55,7 +55,7 @@ LAYERS = (
 
 DOORS = {
     "rasterio": {"raster"},
-    "mlflow": {"tracking", "mlflow_store", "mlflow_model", "serving"},
+    "mlflow": {"tracking", "mlflow_store", "mlflow_model", "fetching", "serving"},
     "segmentation_models_pytorch": {"models", "models.weights"},
     "timm": {"models", "models.weights"},
     "albumentations": {"augmentation"},

@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.models import Model
 
 from pointcover import mlflow_store, tracking
+from pointcover.fetching import fetch_model
 from pointcover.mlflow_store import project_root, tracking_uri
 from pointcover.tracking import MODEL_TAG, resume_training_run, start_run
 
@@ -666,7 +667,7 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network
                 again.log_model(network, 7)
                 assert again.register_champion("served", score, "a")
             assert (again.id == run.id) == (score == 0.5)
-        found = tracking.fetch_model(root, "models:/served@champion", target)
+        found = fetch_model(root, "models:/served@champion", target)
         assert sorted(path.name for path in found.iterdir()) == [
             "MLmodel", "model.json", "model.pt", "requirements.txt",
         ]  # fmt: skip
@@ -778,7 +779,7 @@ def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_
     assert scoring.id != run.id
     assert champion(root).source.endswith(f"{run.id}/artifacts/model")
     assert champion(root).run_id == run.id
-    assert tracking.fetch_model(root, "models:/valley@champion", target).name == "model"
+    assert fetch_model(root, "models:/valley@champion", target).name == "model"
 
 
 def test_pictures_of_an_epoch_are_kept_with_its_step(root):
@@ -822,7 +823,7 @@ def target(tmp_path):
 @pytest.mark.parametrize("prefix", ["", "runs:/"])
 def test_the_model_of_a_run_is_fetched_by_its_id(root, trained, target, prefix):
     run_id, made = trained
-    found = tracking.fetch_model(root, f"{prefix}{run_id}", target)
+    found = fetch_model(root, f"{prefix}{run_id}", target)
     assert {path.name: path.read_text() for path in found.iterdir()} == {
         path.name: path.read_text() for path in made.iterdir()
     }
@@ -839,7 +840,7 @@ def test_a_registered_model_is_fetched_by_alias_and_version(
     where = source.format(run=run_id, folder=made.as_uri())
     version = client.create_model_version("land cover", where, run_id=run_id)
     client.set_registered_model_alias("land cover", "champion", version.version)
-    assert (tracking.fetch_model(root, reference, target) / "model.pt").read_text() == "model.pt"
+    assert (fetch_model(root, reference, target) / "model.pt").read_text() == "model.pt"
 
 
 @pytest.mark.parametrize(
@@ -853,7 +854,7 @@ def test_a_registered_model_is_fetched_by_alias_and_version(
 )
 def test_a_model_that_the_store_does_not_have_is_one_line(root, target, reference, said):
     with pytest.raises(ValueError, match=said) as caught:
-        tracking.fetch_model(root, reference, target)
+        fetch_model(root, reference, target)
     assert "\n" not in str(caught.value)
 
 
@@ -861,10 +862,10 @@ def test_a_run_without_a_model_is_refused(root, target):
     with start_run(root, "killed early") as run:
         pass
     with pytest.raises(ValueError, match="name a run whose training ended"):
-        tracking.fetch_model(root, run.id, target)
+        fetch_model(root, run.id, target)
 
 
 def test_where_there_is_no_store_none_is_made(bare_root, target):
     with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
-        tracking.fetch_model(bare_root, "runs:/" + "0" * 32, target)
+        fetch_model(bare_root, "runs:/" + "0" * 32, target)
     assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]

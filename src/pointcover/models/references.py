@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from pointcover import tracking
+from pointcover.fetching import fetch_model
 from pointcover.models import Segmenter
 from pointcover.models.checkpoint import Checkpoint, load_checkpoint
 from pointcover.models.onnx_files import OnnxSegmenter, read_onnx
@@ -54,7 +54,7 @@ def load_model(reference: str, root: Path) -> NamedModel:
     path = Path(reference)
     if in_mlflow or (RUN_ID.fullmatch(reference) and not path.exists()):
         with TemporaryDirectory() as folder:
-            found = tracking.fetch_model(root, reference, Path(folder))
+            found = fetch_model(root, reference, Path(folder))
             try:
                 return NamedModel(reference, *load_checkpoint(found))
             except ValueError as error:
