@@ -14,7 +14,7 @@ from pointcover.study.conducting import rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import html, markdown, write_report
-from pointcover.study.summary import Summary, summarise
+from pointcover.study.summary import Summary, outdone_references, summarise
 
 PLAN = {
     "title": "Do <links> help?",
@@ -69,6 +69,21 @@ def summary(plan, records) -> Summary:
 def rows(summary: Summary, name: str) -> list[dict[str, str]]:
     (table,) = [table for table in summary.tables if table.name == name]
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+@pytest.mark.parametrize(("second", "told"), [(0.81, False), (0.84, False), (0.95, True)])
+def test_a_dense_reference_that_clicks_outdo_beyond_the_noise_is_told_of(
+    records, plan, second, told
+):
+    # The scores are 0.79 and `second`, the noise floor some 0.05, dense 0.80.
+    records = [
+        replace(record, numbers={**record.numbers, "miou": second})
+        if (record.method, record.points, record.seed) == ("link", 100, 2)
+        else record
+        for record in records
+    ]
+    said = outdone_references(summarise(read_study(plan), records))
+    assert [text[:39] for text in said] == ["link at 100 points scores 0.870, dense "] * told
 
 
 def test_a_row_says_what_a_budget_buys_and_costs(summary):

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from pointcover import tracking
 from pointcover.params import read_yaml
 from pointcover.publishing import sha256
-from pointcover.study.plan import Scale, Study, check_members, members_of, read_study
+from pointcover.study.plan import Scale, check_members, members_of, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, make_jobs, run_jobs
-from pointcover.study.summary import Summary, score, summarise
+from pointcover.study.summary import Summary, outdone_references, score, summarise
 from pointcover.syncing import sync
 
 RESULTS = "results.csv"
@@ -49,10 +49,10 @@ class Conducted:
         )
         return "\n\n".join([head, *said])
 
-    def warnings(self, study: Study) -> list[str]:
+    def warnings(self, summary: Summary) -> list[str]:
         """Say what a reader must know before the numbers."""
         found = []
-        if study.settings.get("dataset", "synthetic") == "synthetic":
+        if summary.study.settings.get("dataset", "synthetic") == "synthetic":
             found.append(
                 "On the drawn dataset: this shows that the study runs; its numbers are no results."
             )
@@ -61,7 +61,7 @@ class Conducted:
                 f"{len(self.failed)} of {self.count} experiments failed and {self.missing} have "
                 f"not been run: means are over those that were."
             )
-        return found
+        return found + outdone_references(summary)
 
 
 def conduct(
@@ -115,7 +115,7 @@ def conduct(
             conducted.records.sort(key=lambda record: order[record.experiment])
             write_records(out / RESULTS, conducted.records)
             summary = summarise(study, conducted.records)
-            write_report(out, summary, command_of(path, scale), conducted.warnings(study))
+            write_report(out, summary, command_of(path, scale), conducted.warnings(summary))
     if conducted.records:
         sync(
             root,
@@ -161,7 +161,8 @@ def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary,
     study = read_study(path, scale)
     records = read_records(out / RESULTS)
     conducted = Conducted(len(members_of(study)), records)
-    return summarise(study, records), conducted.warnings(study)
+    summary = summarise(study, records)
+    return summary, conducted.warnings(summary)
 
 
 def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> None:

@@ -151,6 +151,30 @@ def references_of(lines: Sequence[Line]) -> dict[Axes, Cell]:
     return {line.axes: line.dense for line in lines if line.dense}
 
 
+def outdone_references(summary: Summary) -> list[str]:
+    """Say which dense references a method outdoes by more than the noise, and what that means."""
+    said = []
+    for axes, dense in references_of(summary.lines).items():
+        beside = [
+            (cell.miou.value, f"{line.name} at {cell.points} points")
+            for line in summary.lines
+            if line.axes == axes
+            for cell in line.cells
+            if cell.miou
+        ]
+        if not beside or not dense.miou:
+            continue
+        miou, name = max(beside)
+        if miou > dense.miou.value + (summary.floor or 0):
+            said.append(
+                f"{name} scores {miou:.3f}, {line_name(DENSE, axes)} {dense.miou.value:.3f}: that "
+                f"model did not learn what its masks can teach, so shares of dense, N90 and N95 "
+                f"say little. Under `dense:` in the study file, give it more epochs, "
+                f"`train.balance: class`, or the network that scores more."
+            )
+    return said
+
+
 def line_name(method: str, axes: Axes) -> str:
     """Name a line of the figures: the method, and the values of the axes."""
     return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
