@@ -34,12 +34,13 @@ from torch.nn import functional
 
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import computes_in_bf16
+from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.losses import LOSSES
 from pointcover.losses.gated_crf import gated_crf
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
-from pointcover.raster import RasterReader, Window, north_up, write_geotiff, write_mask
+from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
 from pointcover.tiles import Tile, TileReader, raster_path
 
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -20,9 +20,9 @@ STAGES = (*CHAIN, "suggest")
 LAYERS = (
     # The ground, which knows nothing of the project above it
     {
-        "labels", "params", "publishing", "raster", "tracking", "mlflow_store", "devices",
-        "downloads", "archives", "processes", "parallel", "experiments", "recording",
-        "mlflow_model", "fetching",
+        "labels", "params", "publishing", "raster", "grids", "outlines", "cog", "tracking",
+        "mlflow_store", "mlflow_model", "fetching", "recording", "devices", "downloads",
+        "archives", "processes", "parallel", "experiments",
     },
     # The concepts
     {
@@ -54,7 +54,7 @@ LAYERS = (
 )  # fmt: skip
 
 DOORS = {
-    "rasterio": {"raster"},
+    "rasterio": {"raster", "grids", "outlines", "cog"},
     "mlflow": {"tracking", "mlflow_store", "mlflow_model", "fetching", "serving"},
     "segmentation_models_pytorch": {"models", "models.weights"},
     "timm": {"models", "models.weights"},

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pointcover.cli import app
+from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.raster import Window, north_up, write_geotiff
+from pointcover.raster import Window, write_geotiff
 from pointcover.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
 from tests.imagery import ROOT
 from tests.processes import run_python

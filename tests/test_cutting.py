@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
-from pointcover.cutting import Cutting, Statistics
+from pointcover.cutting import Cutting, Statistics, shrink_image, shrink_mask
 from pointcover.datasets.card import Pair
 from pointcover.tiles import Tile, TileReader, raster_path, read_index
 from tests.imagery import (
@@ -385,3 +385,17 @@ def test_the_area_is_unknown_where_one_gsd_is():
     assert cutting.report(("field",))["train"]["km2"] is None
     cutting.gsd_by_orthophoto_m = {"a": 0.5, "b": 1.0}
     assert cutting.report(("field",))["train"]["km2"] == 0.5 + 2
+
+
+# Shrinking
+
+
+def test_an_image_is_shrunk_to_block_means():
+    image = np.array([[[0, 1, 10, 10], [2, 3, 10, 12]]], np.uint8)
+    assert shrink_image(image, 2).tolist() == [[[2, 10]]]  # 1.5 and 10.5: halves to even
+    assert shrink_image(image, 1) is image
+
+
+def test_a_mask_is_shrunk_to_the_commonest_value_and_the_smallest_of_equals():
+    mask = np.array([[4, 4, 1, 255, 3, 2], [0, 1, 255, 255, 2, 3]], np.uint8)
+    assert shrink_mask(mask, 2).tolist() == [[4, 255, 2]]

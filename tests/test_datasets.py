@@ -26,8 +26,9 @@ from rasterio.transform import from_origin
 from pointcover.cutting import Cutting
 from pointcover.datasets.acquiring import acquire
 from pointcover.datasets.card import CARDS, SPLITS, DatasetCard, find_pairs, load_card
+from pointcover.grids import check_same_grid
 from pointcover.labels import IGNORE_INDEX
-from pointcover.raster import RasterReader, check_same_grid
+from pointcover.raster import RasterReader
 from pointcover.splits import check_tile_size, read_tile_lists, split_regions
 from pointcover.tiles import raster_path
 from tests.imagery import ROOT, draw_image, make_card, write_raster

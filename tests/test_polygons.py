@@ -11,7 +11,7 @@ import shapely
 from scipy import ndimage
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.raster import trace_areas
+from pointcover.outlines import trace_areas
 from pointcover.vectors.polygons import write_polygons
 from tests.imagery import write_raster
 

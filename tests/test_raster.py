@@ -10,19 +10,13 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_origin
 
 from pointcover import raster
 from pointcover.labels import ClassTable
 from pointcover.raster import (
     RasterReader,
     Window,
-    burn,
-    check_same_grid,
-    north_up,
     pad,
-    shrink_image,
-    shrink_mask,
     write_geotiff,
     write_mask,
 )
@@ -255,53 +249,6 @@ def test_a_closed_reader_opens_again(path, image):
     assert np.array_equal(reader.read(WHOLE), image)
 
 
-# Pairs
-
-
-def test_a_mask_of_the_same_pixels_is_accepted_with_or_without_a_place(tmp_path, image):
-    info = RasterReader(write_raster(tmp_path / "a.tif", image)).info()
-    mask = RasterReader(write_raster(tmp_path / "b.tif", image[0])).info()
-    check_same_grid(info, mask)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        bare = write_raster(tmp_path / "c.tif", image[0], crs=None, transform=None)
-    check_same_grid(info, RasterReader(bare).info())
-
-
-@pytest.mark.parametrize(
-    ("mask", "options", "said"),
-    [
-        (np.zeros((50, 40)), {}, "differ in size: 40×50 against 50×40 px"),
-        (np.zeros((40, 50)), {"crs": "EPSG:32634"}, "differ in CRS: EPSG:2180 against EPSG:32634"),
-        (np.zeros((40, 50)), {"transform": from_origin(500_001, 600_000, 0.25, 0.25)},
-         "lie 4.00 px apart"),
-        # Two hundredths of a pixel at the far corner only: another GSD, the same origin
-        (np.zeros((40, 50)), {"transform": from_origin(500_000, 600_000, 0.2501, 0.25)},
-         "lie 0.02 px apart"),
-    ],
-)  # fmt: skip
-def test_a_mask_of_other_pixels_is_refused_with_both_values(tmp_path, image, mask, options, said):
-    info = RasterReader(write_raster(tmp_path / "a.tif", image)).info()
-    other = RasterReader(write_raster(tmp_path / "b.tif", mask.astype(np.uint8), **options)).info()
-    with pytest.raises(ValueError, match=r"a\.tif and its mask .*b\.tif") as caught:
-        check_same_grid(info, other)
-    assert said in str(caught.value)
-
-
-# Shrinking
-
-
-def test_an_image_is_shrunk_to_block_means():
-    image = np.array([[[0, 1, 10, 10], [2, 3, 10, 12]]], np.uint8)
-    assert shrink_image(image, 2).tolist() == [[[2, 10]]]  # 1.5 and 10.5: halves to even
-    assert shrink_image(image, 1) is image
-
-
-def test_a_mask_is_shrunk_to_the_commonest_value_and_the_smallest_of_equals():
-    mask = np.array([[4, 4, 1, 255, 3, 2], [0, 1, 255, 255, 2, 3]], np.uint8)
-    assert shrink_mask(mask, 2).tolist() == [[4, 255, 2]]
-
-
 # Writing
 
 
@@ -374,7 +321,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_under_the_final_name(tmp_pat
         import resource, sys
         from pathlib import Path
         import numpy as np
-        from pointcover.raster import Window, north_up, write_geotiff
+        from pointcover.grids import north_up
+        from pointcover.raster import Window, write_geotiff
         path = Path(sys.argv[1])
         values = np.random.default_rng(0).integers(0, 256, (3, 128, 128), np.uint8)
 
@@ -415,25 +363,3 @@ def test_an_error_while_writing_leaves_nothing(tmp_path, image):
     with pytest.raises(KeyError, match="elsewhere"):
         fail()
     assert not list(tmp_path.iterdir())
-
-
-def test_north_up_places_the_upper_left_corner():
-    assert north_up(500_000, 600_000, 0.25) * (4, 8) == (500_001, 599_998)
-
-
-# Rasterising
-
-
-def test_shapes_are_burned_in_pixels_of_the_whole_raster_and_the_last_one_stays():
-    def square(left, top, side):
-        ring = [(left, top), (left + side, top), (left + side, top + side), (left, top + side)]
-        return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-
-    window = Window(10, 20, 4, 3)
-    drawn = burn([(square(9, 19, 3), 7), (square(11, 21, 1), 8)], window, all_touched=False)
-    assert drawn.dtype == np.int32
-    assert drawn.tolist() == [[7, 7, 0, 0], [7, 8, 0, 0], [0, 0, 0, 0]]
-    burn([(square(13.1, 22.1, 0.2), 9)], window, all_touched=True, onto=drawn)
-    assert drawn.tolist() == [[7, 7, 0, 0], [7, 8, 0, 0], [0, 0, 0, 9]]
-    assert not burn([(square(13.1, 22.1, 0.2), 9)], window, all_touched=False).any()
-    assert not burn([], window, all_touched=True).any()

@@ -7,8 +7,9 @@ import numpy.typing as npt
 from rasterio.windows import Window
 
 from pointcover.datasets.card import Split
+from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
-from pointcover.raster import RasterReader, north_up, write_geotiff, write_mask
+from pointcover.raster import RasterReader, write_geotiff, write_mask
 from pointcover.tiles import Tile, raster_path
 
 Array = npt.NDArray[np.uint8]

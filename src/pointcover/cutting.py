@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointcover.datasets.card import SPLITS, DatasetCard, Pair, Split
+from pointcover.grids import check_same_grid
 from pointcover.labels import (
     IGNORE_INDEX,
     Image,
@@ -27,9 +28,6 @@ from pointcover.raster import (
     RasterInfo,
     RasterReader,
     Window,
-    check_same_grid,
-    shrink_image,
-    shrink_mask,
     write_geotiff,
     write_mask,
 )
@@ -357,3 +355,26 @@ def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:
     if card.binarise_at is None:
         return values
     return np.where(values >= card.binarise_at, 255, 0).astype(np.uint8)
+
+
+def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Average blocks of factor × factor px: (bands, H, W) uint8 → (bands, H // factor, …)."""
+    if factor == 1:
+        return image
+    bands, height, width = image.shape
+    blocks = image.reshape(bands, height // factor, factor, width // factor, factor)
+    return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), np.uint8)
+
+
+def shrink_mask(mask: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """Take the commonest value of blocks of factor × factor px, the smallest of equals.
+
+    (H, W) uint8 → (H // factor, W // factor). IGNORE_INDEX counts as a value like any other.
+    """
+    if factor == 1:
+        return mask
+    height, width = mask.shape
+    blocks = mask.reshape(height // factor, factor, width // factor, factor)
+    values = np.unique(mask)
+    counts = np.stack([(blocks == value).sum(axis=(1, 3)) for value in values])
+    return np.asarray(values[counts.argmax(axis=0)], np.uint8)

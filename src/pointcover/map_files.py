@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.cog import write_cog
 from pointcover.figures import draw_panel, view_image, view_mask
+from pointcover.grids import ground_m2
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
 from pointcover.orthophotos import Orthophoto
 from pointcover.publishing import publish_csv, publish_text
@@ -22,8 +24,6 @@ from pointcover.raster import (
     RasterReader,
     ResampledReader,
     Window,
-    ground_m2,
-    write_cog,
 )
 from pointcover.streaming import LayerChoice
 

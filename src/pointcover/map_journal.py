@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
+from pointcover.grids import north_up
 from pointcover.publishing import PARTIAL, publish_text
-from pointcover.raster import Window, north_up, write_geotiff
+from pointcover.raster import Window, write_geotiff
 
 BLOCK_PX: Final = 512
 _KEY: Final = "key.txt"

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from pointcover.devices import Fabric
+from pointcover.grids import ground_m2
 from pointcover.inference import make_score
 from pointcover.map_files import (
     SUFFIXES,
@@ -27,7 +28,6 @@ from pointcover.mean_field import MeanField
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.publishing import PARTIAL, publish_json
-from pointcover.raster import ground_m2
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, plan_windows, stream_strips
 

@@ -12,13 +12,13 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.grids import ground_m2
 from pointcover.raster import (
     EIGHT_BIT,
     RasterInfo,
     RasterReader,
     ResampledReader,
     Window,
-    ground_m2,
 )
 from pointcover.tiles import TileSet
 from pointcover.windows import LEAST_PX, STRIDE_PX

@@ -1,4 +1,4 @@
-"""Rasters: read a window, write a GeoTIFF of blocks, lay a grid. The one place that opens them.
+"""Rasters: read a window, write a GeoTIFF of blocks. The one place that opens them.
 
 Row before column everywhere; x and y are CRS coordinates only.
 """
@@ -8,24 +8,20 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
-from xml.etree import ElementTree
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-import rasterio.shutil
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.features import rasterize, shapes, sieve
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as project
 from rasterio.windows import Window as Window  # the rest of the project gets it here
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
@@ -57,16 +53,7 @@ os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it when it first 
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
 
-COG_BLOCK_PX: Final = 512
-
-SIEVE_STEP: Final = 4
-"""By what factor the least size of an area grows from pass to pass."""
-
 ZSTD_LEVEL: Final = 1
-GRID_TOLERANCE_PX: Final = 0.01
-
-Place = tuple[float, float]
-"""x and y in a CRS."""
 
 
 @dataclass(frozen=True)
@@ -340,8 +327,8 @@ def _open(path: Path) -> Any:
         return rasterio.open(path, driver=driver)
     except RasterioError as error:
         raise ValueError(
-            f"{path} cannot be read as {driver} ({_reason(error)}): it is damaged or cut short. "
-            f"Copy it again"
+            f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
+            f"short. Copy it again"
         ) from None
 
 
@@ -368,11 +355,12 @@ def _check_png(path: Path) -> None:
 def _damaged(path: Path, window: Window, error: Exception) -> str:
     rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
     return (
-        f"{path} is damaged or cut short: {rows} cannot be read ({_reason(error)}). Copy it again"
+        f"{path} is damaged or cut short: {rows} cannot be read ({gdal_reason(error)}). "
+        f"Copy it again"
     )
 
 
-def _reason(error: BaseException) -> str:
+def gdal_reason(error: BaseException) -> str:
     """Give GDAL's own words, where rasterio says no more than "see previous exception"."""
     return " ".join(str(error.__cause__ or error).split())
 
@@ -384,210 +372,6 @@ def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDA
         return values
     around = [(0, 0)] * (values.ndim - 2) + [(0, missing[0]), (0, missing[1])]
     return np.pad(values, around, constant_values=fill)
-
-
-def north_up(x: float, y: float, gsd_m: float) -> Affine:
-    """Give the transform of a raster whose upper left corner lies at x, y."""
-    return from_origin(x, y, gsd_m, gsd_m)
-
-
-def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
-    """Check that an image and its mask cover the same pixels.
-
-    A CRS is judged by where it puts the raster's corners, not by its text: the masks of
-    LandCover.ai carry PL-1992 written out as a "custom" projection, their images EPSG:2180.
-
-    Raises:
-        ValueError: size, CRS or transform differ; the message shows both.
-    """
-    pair = f"{image.path} and its mask {mask.path}"
-    if (image.height, image.width) != (mask.height, mask.width):
-        raise ValueError(
-            f"{pair} differ in size: {image.height}×{image.width} against "
-            f"{mask.height}×{mask.width} px. Pair the right files, or cut both to the same pixels"
-        )
-    corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
-    if image.crs and mask.crs and image.crs != mask.crs:
-        places = [mask.transform * corner for corner in corners]
-        if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
-            GRID_TOLERANCE_PX
-        ):
-            raise ValueError(
-                f"{pair} differ in CRS: {image.crs.to_string()} against {mask.crs.to_string()}. "
-                f"Reproject one of them"
-            )
-    if image.is_georeferenced and mask.is_georeferenced:
-        apart = _apart_px(
-            image.transform,
-            [image.transform * corner for corner in corners],
-            [mask.transform * corner for corner in corners],
-        )
-        if apart > GRID_TOLERANCE_PX:
-            raise ValueError(
-                f"{pair} lie {apart:.2f} px apart: transform {tuple(image.transform)[:6]} against "
-                f"{tuple(mask.transform)[:6]}. Warp one onto the grid of the other"
-            )
-
-
-def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
-    """Carry places from one CRS to another; NaN where that cannot be done."""
-    try:
-        xs, ys = project(source, target, *zip(*places, strict=True))
-    except Exception:  # PROJ's refusals have no public class in rasterio
-        return [(math.nan, math.nan)] * len(places)
-    return list(zip(xs, ys, strict=True))
-
-
-def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
-    """Say how far places lie apart at most, along one side of the grid's pixels."""
-    pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
-    return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
-
-
-WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
-"""Half axes of the Earth's ellipsoid."""
-
-PLANE_TOLERANCE: Final = 0.01
-"""By what share the plane of a CRS may stretch areas and still stand for the ground: UTM stays
-below 0.2 % in its zone, web maps (EPSG:3857) show fields at 52° north 2.6 times as large."""
-
-
-def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
-    """Give the area on the ground of a pixel in each of some rows.
-
-    In the plane of the CRS where that stands for the ground, else on the ellipsoid at the middle
-    of each row (exact for geographic CRSs and web maps, whose scale hangs on the row alone).
-
-    Args:
-        grid: of the raster.
-        rows: (n,) row numbers.
-
-    Returns:
-        (n,) m², or None where there is no CRS or it is not on the Earth.
-    """
-    if grid.crs is None:
-        return None
-    if grid.pixel_m2 is not None:
-        middle = _on_ellipsoid_m2(grid, np.array([grid.height // 2]))
-        if middle is None or abs(grid.pixel_m2 / middle[0] - 1) <= PLANE_TOLERANCE:
-            return np.full(len(rows), grid.pixel_m2)
-    return _on_ellipsoid_m2(grid, rows)
-
-
-def _on_ellipsoid_m2(
-    grid: RasterInfo, rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64] | None:
-    """Give the area of pixels in the middle of rows, by the ellipsoid's two radii of curvature."""
-    col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
-    corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
-    places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
-    degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
-    if not np.isfinite(degrees).all():
-        return None
-    along_row, along_col = degrees[1] - degrees[0], degrees[3] - degrees[2]
-    latitude = degrees[..., 1].mean(axis=0)
-    a, b = WGS84_M
-    squared = 1 - b**2 / a**2
-    bent = 1 - squared * np.sin(latitude) ** 2
-    north_m, east_m = a * (1 - squared) / bent**1.5, a * np.cos(latitude) / np.sqrt(bent)
-    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
-    return np.asarray(np.abs(turned) * north_m * east_m, np.float64)
-
-
-def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """Average blocks of factor × factor px: (bands, H, W) uint8 → (bands, H // factor, …)."""
-    if factor == 1:
-        return image
-    bands, height, width = image.shape
-    blocks = image.reshape(bands, height // factor, factor, width // factor, factor)
-    return np.asarray(np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)), np.uint8)
-
-
-def shrink_mask(mask: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """Take the commonest value of blocks of factor × factor px, the smallest of equals.
-
-    (H, W) uint8 → (H // factor, W // factor). IGNORE_INDEX counts as a value like any other.
-    """
-    if factor == 1:
-        return mask
-    height, width = mask.shape
-    blocks = mask.reshape(height // factor, factor, width // factor, factor)
-    values = np.unique(mask)
-    counts = np.stack([(blocks == value).sum(axis=(1, 3)) for value in values])
-    return np.asarray(values[counts.argmax(axis=0)], np.uint8)
-
-
-def burn(
-    shapes: Iterable[tuple[Any, int]],
-    window: Window,
-    *,
-    all_touched: bool,
-    onto: npt.NDArray[np.int32] | None = None,
-) -> npt.NDArray[np.int32]:
-    """Rasterise shapes in a window; where shapes overlap, the last one stays.
-
-    Args:
-        shapes: lines and polygons (GeoJSON-like, or shapely's) with their values from 1. Their
-            coordinates are pixels of the whole raster: x is the column, y the row, whole numbers
-            are the pixels' edges.
-        window: what to rasterise.
-        all_touched: give a polygon every pixel that it touches; otherwise those whose centre lies
-            in it.
-        onto: what to draw over, (window height, window width); nothing by default.
-
-    Returns:
-        (window height, window width) int32, 0 where there is no shape.
-    """
-    if onto is None:
-        onto = np.zeros((int(window.height), int(window.width)), np.int32)
-    pairs = list(shapes)
-    if pairs:
-        place = Affine.translation(window.col_off, window.row_off)
-        rasterize(pairs, out=onto, transform=place, all_touched=all_touched)
-    return onto
-
-
-def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Give the outlines of areas of one value, after small ones went to their largest neighbour.
-
-    Areas are connected by pixels' sides. Three bytes a pixel are kept in files in `folder`, so
-    that the system can take the memory back; the rest grows with the outlines.
-
-    Args:
-        path: a mask with one band of uint8; IGNORE_INDEX is no area, and none's neighbour.
-        least_px: how many pixels an area must have to stay, where it has a neighbour that has.
-        folder: where the files may lie; they are removed.
-
-    Yields:
-        a polygon (GeoJSON-like) and its value. Coordinates are pixels: x is the column, y the row,
-        whole numbers are the pixels' edges.
-    """
-    with _open(path) as dataset, _scratch(folder, dataset.shape) as (values, spare, valid):
-        for top in range(0, dataset.height, COG_BLOCK_PX):
-            window = Window(0, top, dataset.width, min(COG_BLOCK_PX, dataset.height - top))
-            rows = slice(top, top + int(window.height))
-            values[rows] = dataset.read(1, window=window)
-            valid[rows] = values[rows] != IGNORE_INDEX
-        # GDAL leaves a small area whose neighbours are small, too: so the smallest go first.
-        least_px = min(least_px, values.size - 1)
-        size_px = 1
-        while size_px < least_px:
-            size_px = min(size_px * SIEVE_STEP, least_px)
-            sieve(values, size_px, out=spare, mask=valid, connectivity=4)
-            values, spare = spare, values
-        for polygon, value in shapes(values, mask=valid, connectivity=4):
-            yield polygon, int(value)
-
-
-@contextmanager
-def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray[np.uint8], ...]]:
-    """Give three arrays of a byte a pixel that lie in files."""
-    paths = [folder / f"trace{number}.partial" for number in range(3)]
-    try:
-        yield tuple(np.memmap(path, np.uint8, "w+", shape=shape) for path in paths)
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 class BlockWriter:
@@ -653,7 +437,7 @@ def write_geotiff(
                 _compare(written, writer)
         except RasterioError as error:
             raise OSError(
-                f"{path} could not be written ({_reason(error)}): is the disk full? Free some "
+                f"{path} could not be written ({gdal_reason(error)}): is the disk full? Free some "
                 f"space and run the stage again"
             ) from None
 
@@ -681,101 +465,3 @@ def write_mask(
         transform=like.transform, nodata=IGNORE_INDEX, palette=dict(enumerate(classes.colours)),
         band_names=("class",),
     )  # fmt: skip
-
-
-def write_cog(
-    path: Path, strips: Sequence[Path], grid: RasterInfo, *, bands: Sequence[int],
-    band_names: Sequence[str], nodata: int, overviews: Literal["mode", "average"],
-    palette: Mapping[int, tuple[int, int, int]] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Write a cloud-optimised uint8 GeoTIFF from strips that lie below each other.
-
-    GDAL makes such a file only from one that is whole: a virtual one, which stands beside the
-    first strip meanwhile. Every strip is compared with what reads back.
-
-    Args:
-        path: where to; whole or not at all.
-        strips: GeoTIFFs of uint8 as wide as the grid, from top to bottom, which together are as
-            high.
-        grid: whose CRS and transform the file gets.
-        bands: which bands of the strips become bands 1, 2, … of the file.
-        band_names: one each.
-        nodata: value of pixels without data.
-        overviews: how four pixels become one: their commonest value, or their mean.
-        palette: colours by value, of one band.
-        tags: what the file says of itself.
-
-    Raises:
-        OSError: the disk is full, or the file does not read back as written.
-    """
-    heights = [RasterReader(strip).info().height for strip in strips]
-    tops = [sum(heights[:number]) for number in range(len(strips))]
-    virtual = strips[0].with_name(f"{path.name}.vrt.partial")
-    virtual.write_text(
-        _virtual(strips, tops, heights, grid, bands, band_names, nodata, palette, tags or {}),
-        encoding="utf-8",
-    )
-    with publish_file(path) as aside:
-        try:
-            rasterio.shutil.copy(
-                virtual, aside, driver="COG", compress="deflate", blocksize=COG_BLOCK_PX,
-                overview_resampling=overviews, bigtiff="if_safer", num_threads="all_cpus",
-            )  # fmt: skip
-            with rasterio.open(aside) as written:
-                for strip, top, height in zip(strips, tops, heights, strict=True):
-                    window = Window(0, top, grid.width, height)
-                    wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), bands)
-                    if not np.array_equal(written.read(window=window), wanted):
-                        raise RasterioError(f"row {top} and those below read back changed")
-        except RasterioError as error:
-            raise OSError(
-                f"{path} could not be written ({_reason(error)}): is the disk full? Free some "
-                f"space and try again"
-            ) from None
-        finally:
-            virtual.unlink()
-
-
-def _virtual(
-    strips: Sequence[Path], tops: Sequence[int], heights: Sequence[int], grid: RasterInfo,
-    bands: Sequence[int], band_names: Sequence[str], nodata: int,
-    palette: Mapping[int, tuple[int, int, int]] | None, tags: Mapping[str, str],
-) -> str:  # fmt: skip
-    """Give the XML of GDAL's virtual format for strips below each other."""
-    width = str(grid.width)
-    root = ElementTree.Element(
-        "VRTDataset", rasterXSize=width, rasterYSize=str(tops[-1] + heights[-1])
-    )
-    if grid.crs is not None:
-        ElementTree.SubElement(root, "SRS").text = grid.crs.to_wkt()
-    if grid.is_georeferenced:
-        numbers = (repr(float(number)) for number in grid.transform.to_gdal())
-        ElementTree.SubElement(root, "GeoTransform").text = ", ".join(numbers)
-    kept = ElementTree.SubElement(root, "Metadata")
-    for name, text in tags.items():
-        ElementTree.SubElement(kept, "MDI", key=name).text = text
-    for number, (band, name) in enumerate(zip(bands, band_names, strict=True), start=1):
-        element = ElementTree.SubElement(
-            root, "VRTRasterBand", dataType="Byte", band=str(number), blockXSize=str(COG_BLOCK_PX),
-            blockYSize=str(COG_BLOCK_PX),
-        )  # fmt: skip
-        ElementTree.SubElement(element, "Description").text = name
-        ElementTree.SubElement(element, "NoDataValue").text = str(nodata)
-        ElementTree.SubElement(element, "ColorInterp").text = "Palette" if palette else "Gray"
-        if palette:
-            table = ElementTree.SubElement(element, "ColorTable")
-            for value in range(256):
-                red, green, blue = palette.get(value, (0, 0, 0))
-                ElementTree.SubElement(
-                    table, "Entry", c1=str(red), c2=str(green), c3=str(blue),
-                    c4="0" if value == nodata else "255",
-                )  # fmt: skip
-        for strip, top, height in zip(strips, tops, heights, strict=True):
-            source = ElementTree.SubElement(element, "SimpleSource")
-            ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = strip.name
-            ElementTree.SubElement(source, "SourceBand").text = str(band)
-            size = {"xOff": "0", "xSize": width, "ySize": str(height)}
-            ElementTree.SubElement(source, "SrcRect", size, yOff="0")
-            ElementTree.SubElement(source, "DstRect", size, yOff=str(top))
-    return ElementTree.tostring(root, encoding="unicode")

@@ -10,9 +10,10 @@ from pointcover.archives import extract_archive
 from pointcover.datasets.card import DatasetCard, Download
 from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
 from pointcover.downloads import archive_cache, fetch_archive, parse_checksum
+from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX
 from pointcover.publishing import digest
-from pointcover.raster import Window, north_up, write_geotiff
+from pointcover.raster import Window, write_geotiff
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _SYNTHETIC_CRS = "EPSG:2180"

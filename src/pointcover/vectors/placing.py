@@ -12,7 +12,8 @@ import shapely
 
 from pointcover.datasets.card import shorten
 from pointcover.labels import IGNORE_INDEX, Mask
-from pointcover.raster import RasterInfo, Window, burn
+from pointcover.outlines import burn
+from pointcover.raster import RasterInfo, Window
 from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, name_crs
 
 SNAP_DECIMALS: Final = 6
@@ -79,7 +80,7 @@ class Placement:
         self, annotations: Annotations, parts: npt.NDArray[np.object_], owners: Numbers,
         grid: RasterInfo, report: "PlacementReport", all_touched: bool,
     ) -> None:  # fmt: skip
-        """Take (P,) parts in pixels (see raster.burn) and their features; index them."""
+        """Take (P,) parts in pixels (see outlines.burn) and their features; index them."""
         self._class_ids = annotations.class_ids
         self._all_touched = all_touched
         self._report = report

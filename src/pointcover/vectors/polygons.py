@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
+from pointcover.grids import ground_m2
 from pointcover.labels import ClassTable
+from pointcover.outlines import trace_areas
 from pointcover.publishing import publish_file, publish_text
 from pointcover.qgis import style_polygons
-from pointcover.raster import RasterInfo, RasterReader, ground_m2, trace_areas
+from pointcover.raster import RasterInfo, RasterReader
 from pointcover.vectors.writing import write_geopackage
 
 LAYER: Final = "classes"
