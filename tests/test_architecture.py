@@ -26,8 +26,10 @@ LAYERS = (
     },
     # The concepts
     {
-        "datasets.card", "datasets.synthetic", "datasets.inventory", "datasets.acquiring",
-        "datasets.folders",
+        "datasets.card", "datasets.inventory", "datasets.acquiring", "datasets.folders",
+        "datasets.synthetic", "datasets.synthetic.sheet", "datasets.synthetic.fields",
+        "datasets.synthetic.roads", "datasets.synthetic.water", "datasets.synthetic.houses",
+        "datasets.synthetic.woodland", "datasets.synthetic.light",
         "tiles", "splits", "cutting", "annotation_report", "distances",
         "annotations", "annotations.annotator", "annotations.budgets", "annotations.drawing",
         "annotations.noise", "annotations.scribbles", "annotations.spacing",

@@ -7,14 +7,14 @@ from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import confusion_matrix
 
-from pointcover.datasets.synthetic import (
+from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.sheet import (
     BACKGROUND,
     BUILDING,
     GSD_M,
     ROAD,
     WATER,
     WOODLAND,
-    draw_orthophoto,
 )
 
 CLASSES = (BACKGROUND, BUILDING, WOODLAND, WATER, ROAD)

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rasterio.transform import from_origin, rowcol, xy
 
-from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
+from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.sheet import GSD_M
 from pointcover.params import read_yaml
 
 HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from pointcover.archives import extract_archive
 from pointcover.datasets.card import DatasetCard, Download
-from pointcover.datasets.synthetic import GSD_M, draw_orthophoto
+from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.sheet import GSD_M
 from pointcover.downloads import archive_cache, fetch_archive, parse_checksum
 from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX
