@@ -208,6 +208,21 @@ def test_a_stage_replaces_the_shell_that_dvc_starts_it_in_and_runs_the_code_besi
     assert pipeline()[stage]["cmd"] == f"exec env PYTHONPATH=src python stages/{stage}.py{item}"
 
 
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        ("src/pointcover/datasets/dubai.yaml", True),
+        ("src/pointcover/datasets/__pycache__/card.cpython-311.pyc", False),
+        ("sources/a.png.aux.xml", True),  # may say where an image lies
+        ("data/tiles/images/train/a.tif.aux.xml", False),  # QGIS leaves it, with statistics
+    ],
+)
+def test_what_lies_beside_files_changes_no_stage(path, counts):
+    command = [sys.executable, "-m", "dvc", "check-ignore", path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == ((1, "") if counts else (0, path))
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_name_every_module_that_a_stage_needs_and_no_other(stage):
     script = ROOT / "stages" / f"{stage}.py"

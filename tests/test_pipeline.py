@@ -68,7 +68,10 @@ class Clone:
     @property
     def environment(self) -> dict[str, str]:
         own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        unset = {"DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "POINTCOVER_DEBUG"}
+        unset = {
+            "DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "POINTCOVER_DEBUG",
+            "PYTHONDONTWRITEBYTECODE",  # users have bytecode beside the modules
+        }  # fmt: skip
         return {k: v for k, v in os.environ.items() if k not in unset} | own
 
     def set(self, changes: dict) -> None:
