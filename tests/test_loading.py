@@ -106,15 +106,16 @@ def test_every_label_of_an_orthophoto_occurs_once_in_its_tiles(dataset):
         assert np.count_nonzero(seen == class_id) == np.count_nonzero(mask == class_id)
 
 
-def test_a_tile_of_an_orthophoto_smaller_than_it_is_padded_without_labels(small):
+def test_a_tile_of_an_orthophoto_smaller_than_it_is_mirrored_without_labels(small):
     image, mask = drawn(3, 40, 50)
     got_image, got_mask = (values.numpy() for values in small[0])
     assert (got_image.shape, got_mask.shape) == ((3, SIZE, SIZE), (SIZE, SIZE))
     assert np.array_equal(got_image[:, :40, :50], image)
+    assert np.array_equal(got_image[:, 40:, :50], image[:, : 40 - SIZE - 1 : -1])
+    assert np.array_equal(got_image[:, :, 50:], got_image[:, :, 49 : 99 - SIZE : -1])
     assert np.array_equal(got_mask[:40, :50], mask)
-    for values, fill in ((got_image, 0), (got_mask, IGNORE_INDEX)):
-        assert (values[..., 40:, :] == fill).all()
-        assert (values[..., 50:] == fill).all()
+    assert (got_mask[40:] == IGNORE_INDEX).all()
+    assert (got_mask[:, 50:] == IGNORE_INDEX).all()
 
 
 def test_whole_tiles_come_in_their_order_each_once_with_any_batch_size(dataset):
@@ -155,18 +156,22 @@ def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixel
             assert np.array_equal(mask, wanted[image[0] - 1, image[1] - 1])
 
 
-@pytest.mark.parametrize(("crop_px", "inside"), [(32, 32 * 32), (64, 40 * 50)])
-def test_a_crop_is_padded_without_labels_and_only_where_the_orthophoto_is_smaller(
-    small, crop_px, inside
-):
+@pytest.mark.parametrize("crop_px", [32, 64])
+def test_a_crop_is_mirrored_without_labels_and_only_where_the_orthophoto_is_smaller(small, crop_px):
     _, wanted = drawn(3, 40, 50)
     crops = CropDataset(small, Augmentation(crop_px, Strength(), 3), seed=1)
     for epoch in range(10):
         image, mask = (values.numpy() for values in crops[epoch, 0])
-        real = image[0] > 0
-        assert np.count_nonzero(real) == inside
-        assert (mask[~real] == IGNORE_INDEX).all()
-        assert np.array_equal(mask[real], wanted[image[0][real] - 1, image[1][real] - 1])
+        rows, cols = image[0] - 1, image[1] - 1  # where each pixel comes from
+        assert image.all()  # nothing is black
+        labelled = mask != IGNORE_INDEX
+        assert np.array_equal(mask[labelled], wanted[rows[labelled], cols[labelled]])
+        seen = np.zeros(wanted.shape, int)
+        np.add.at(seen, (rows[labelled], cols[labelled]), 1)
+        assert seen.max() == 1  # no label was mirrored
+        here = np.unique(np.stack([rows.ravel(), cols.ravel()]), axis=1)
+        assert len(here[0]) == (1024 if crop_px == 32 else 2000)
+        assert (wanted[*here] != IGNORE_INDEX).sum() == labelled.sum()  # and none was lost
 
 
 def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_padding(dataset):

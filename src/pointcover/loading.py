@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX, Image, Mask
-from pointcover.raster import pad
+from pointcover.raster import mirror, pad
 from pointcover.tiles import Tile, TileReader
 
 Batch = tuple[Tensor, Tensor]
@@ -56,7 +56,7 @@ class TileDataset(Dataset[Batch]):
         return len(self.tiles)
 
     def __getitem__(self, place: int) -> Batch:
-        """Read one tile, padded where its orthophoto is smaller."""
+        """Read one tile, mirrored where its orthophoto is smaller, without labels there."""
         tile = self.tiles[place]
         image, around, row, column = self.read_around(place)
         own = (slice(row, row + tile.height), slice(column, column + tile.width))
@@ -64,7 +64,7 @@ class TileDataset(Dataset[Batch]):
         mask[own] = around[own]
         size = (self.size_px, self.size_px)
         return (
-            torch.from_numpy(pad(image, *size, 0)),
+            torch.from_numpy(mirror(image, *size)),
             torch.from_numpy(pad(mask, *size, IGNORE_INDEX)),
         )
 
@@ -85,7 +85,7 @@ class CropDataset(Dataset[CropBatch]):
     """Augmented crops around tiles: as many in an epoch as cover the area of all once.
 
     A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
-    than what a crop shows is padded.
+    than what a crop shows is mirrored at its edges, without labels there.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class CropDataset(Dataset[CropBatch]):
         clicks = self._tiles.read_clicks_around(place, around_px)
         height, width = (max(side, side_px) for side in mask.shape)
         crop, crop_mask, *crop_clicks = self._augmentation(
-            pad(image, height, width, 0), pad(mask, height, width, IGNORE_INDEX), side_px, seed,
+            mirror(image, height, width), pad(mask, height, width, IGNORE_INDEX), side_px, seed,
             *(pad(labels, height, width, IGNORE_INDEX) for labels in clicks),
         )  # fmt: skip
         return (

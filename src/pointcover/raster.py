@@ -374,6 +374,17 @@ def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDA
     return np.pad(values, around, constant_values=fill)
 
 
+def mirror(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Extend (bands, h, w) to at least (bands, height, width) below and to the right, mirrored.
+
+    A network judges land beside a black area badly: it has seen little of the kind.
+    """
+    missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
+    if missing == (0, 0):
+        return image
+    return np.pad(image, [(0, 0), (0, missing[0]), (0, missing[1])], mode="symmetric")
+
+
 class BlockWriter:
     """Writes windows of a GeoTIFF and remembers a checksum of each, to be read back."""
 

@@ -19,7 +19,7 @@ from pointcover.labels import ClassTable, Image, Mask, count_pixels
 from pointcover.loading import TileDataset
 from pointcover.pseudo_labels import label_confident
 from pointcover.publishing import publish_folder
-from pointcover.raster import RasterReader, pad, write_mask
+from pointcover.raster import RasterReader, mirror, write_mask
 from pointcover.tiles import Tile, raster_path
 from pointcover.training import EpochResult, Fitted, State
 
@@ -171,7 +171,7 @@ def _score(
     """Give tiles as `read_around` does, each with its class probabilities, (C, size, size)."""
     size = (tiles.size_px, tiles.size_px)
     views = [tiles.read_around(place) for place in places]
-    images = np.stack([pad(image, *size, 0) for image, _, _, _ in views])
+    images = np.stack([mirror(image, *size) for image, _, _, _ in views])
     scores = network(torch.from_numpy(images).to(device)).float().softmax(dim=1).cpu().numpy()
     for place, view, score in zip(places, views, scores, strict=True):
         yield tiles.tiles[place], view, score

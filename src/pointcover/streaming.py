@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.parallel import one_ahead
+from pointcover.raster import mirror, pad
 from pointcover.windows import Axis, lay_axis
 
 Score = Callable[[Tensor], Tensor]
@@ -172,11 +173,8 @@ def _extend(
     image: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Mirror a raster at its edges where windows reach beyond it; what is added is no data."""
-    missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
-    if missing == (0, 0):
-        return image, valid
-    around = [(0, missing[0]), (0, missing[1])]
-    return np.pad(image, [(0, 0), *around], mode="symmetric"), np.pad(valid, around)
+    image = mirror(image, height, width)
+    return image, pad(valid, image.shape[1], image.shape[2], False)
 
 
 def _scores(
