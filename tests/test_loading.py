@@ -14,6 +14,7 @@ from pointcover.loading import (
     CropDataset,
     EpochBatches,
     TileDataset,
+    crops_of,
     sample_seed,
     tile_loader,
     tile_shares,
@@ -192,9 +193,9 @@ def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_pad
     assert 0.4 < (rows < 32).mean() < 0.6
 
 
-@pytest.mark.parametrize(("workers", "crop_px"), [(0, 32), (2, 32), (0, 96)])
+@pytest.mark.parametrize(("workers", "crop_px"), [(0, 32), (2, 32), (0, 72)])
 def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path, workers, crop_px):
-    """Also where the orthophoto is smaller than what a crop shows, and is padded."""
+    """Also where the orthophoto is smaller than what a crop shows, and is mirrored."""
     image, mask = drawn()
     rows, cols = np.indices(mask.shape)
     clicks = np.where((rows + 2 * cols) % 4 == 0, mask, IGNORE_INDEX)
@@ -218,10 +219,52 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
         assert 0.1 < labelled.sum() / (masks != IGNORE_INDEX).sum() < 0.5
 
 
-def test_an_epoch_has_as_many_crops_of_a_tile_as_cover_it_and_one_of_a_small_one(dataset):
-    # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, in crops of 32 × 32 px.
+@pytest.mark.parametrize(
+    ("crop_px", "least", "most"),
+    [
+        # 64 × 64, 64 × 64, 64 × 22, then 16 × 64, 16 × 64, 16 × 22 px, 12,000 px in all.
+        (32, [4, 4, 1, 0, 0, 0], [5, 5, 2, 2, 2, 1]),
+        (64, [0, 0, 0, 0, 0, 0], [2, 2, 1, 1, 1, 1]),
+    ],
+)
+def test_tiles_take_turns_by_area_and_none_is_left_out_for_long(dataset, crop_px, least, most):
+    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
+    assert len(crops) == round(12_000 / crop_px**2)
+    places = []
+    dataset.read_around = lambda place, side_px: (
+        places.append(place) or TileDataset.read_around(dataset, place, side_px)
+    )
+    for epoch in range(200):
+        for number in range(len(crops)):
+            crops[epoch, number]
+    epochs = np.array([np.bincount(p, minlength=6) for p in np.reshape(places, (200, -1))])
+    assert (epochs.min(axis=0) >= least).all()
+    assert (epochs.max(axis=0) <= most).all()
+    shares = np.array([4096, 4096, 1408, 1024, 1024, 352]) / 12_000
+    np.testing.assert_allclose(epochs.mean(axis=0), shares * len(crops), atol=0.1)
+
+
+def test_tiles_of_whole_crops_are_each_covered_once_in_every_epoch(tmp_path):
+    image, mask = drawn(3, 64, 192)
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
     crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)
-    assert np.bincount(crops._places).tolist() == [4, 4, 1, 1, 1, 1]
+    places = []
+    dataset.read_around = lambda place, side_px: (
+        places.append(place) or TileDataset.read_around(dataset, place, side_px)
+    )
+    for epoch in range(20):
+        places.clear()
+        for number in range(len(crops)):
+            crops[epoch, number]
+        assert places == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+def test_each_orthophoto_gets_one_crop_however_small_it_is():
+    tiles = [tile_of("a", 10, ()), tile_of("b", 20, ()), tile_of("c", 64, ()), tile_of("c", 32, ())]
+    assert crops_of(tiles, 32).tolist() == [1, 1, 4, 1]
+    assert crops_of(tiles, 64).tolist() == [1, 1, 0.8, 0.2]
+    assert crops_of([], 64).size == 0
 
 
 def tile_of(region, side_px, pixels):

@@ -82,7 +82,7 @@ class TileDataset(Dataset[Batch]):
 
 
 class CropDataset(Dataset[CropBatch]):
-    """Augmented crops around tiles: as many in an epoch as cover the area of all once.
+    """Augmented crops around tiles: as many in an epoch as cover each orthophoto's tiles once.
 
     A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
     than what a crop shows is mirrored at its edges, without labels there.
@@ -100,22 +100,21 @@ class CropDataset(Dataset[CropBatch]):
             seed: of the experiment.
             zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground,
                 all scales alike (log-uniform); 1 leaves the scale alone.
-            balance: see `tile_shares`; `none` takes each tile as often as covers it once.
+            balance: see `tile_shares`; `none` goes through an orthophoto's tiles in even steps of
+                area, from another place in each epoch: one of four crops' area is taken four times,
+                one of a quarter in one epoch of four.
         """
         self._tiles = tiles
         self._augmentation = augmentation
         self._zoom = zoom
         self._seed = seed
-        self._places = [
-            place
-            for place, tile in enumerate(tiles.tiles)
-            for _ in range(max(1, round(tile.height * tile.width / augmentation.crop_px**2)))
-        ]
+        of_each = crops_of(tiles.tiles, augmentation.crop_px)
+        self._ends = np.cumsum(of_each)
         self._shares = None if balance == "none" else tile_shares(tiles.tiles, balance)
 
     def __len__(self) -> int:
         """Count the crops of an epoch."""
-        return len(self._places)
+        return round(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, draw: Draw) -> CropBatch:
         """Read around a tile and augment, by the seed of this epoch and number."""
@@ -123,7 +122,7 @@ class CropDataset(Dataset[CropBatch]):
         seed = sample_seed(self._seed, epoch, number)
         scale = self._zoom ** np.random.default_rng([seed, SCALE]).uniform(-1, 1)
         side_px = round(self._augmentation.crop_px * scale)
-        place = self._places[number]
+        place = self._turn(epoch, number)
         if self._shares is not None:
             draw_place = np.random.default_rng([seed, PLACE])
             place = int(draw_place.choice(len(self._shares), p=self._shares))
@@ -139,6 +138,23 @@ class CropDataset(Dataset[CropBatch]):
             torch.from_numpy(crop), torch.from_numpy(crop_mask),
             *map(torch.from_numpy, crop_clicks),
         )  # fmt: skip
+
+    def _turn(self, epoch: int, number: int) -> int:
+        begin = np.random.default_rng([self._seed, epoch, PLACE]).uniform()
+        return int(np.searchsorted(self._ends[:-1], number + begin, side="right"))
+
+
+def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
+    """Say how many crops of an epoch each tile gets: (tiles,), parts of one where it is smaller.
+
+    The tiles of an orthophoto get as many together as cover them, but one at least: what lies in
+    two orthophotos is in no crop together.
+    """
+    areas = np.array([tile.height * tile.width for tile in tiles], np.float64)
+    _, owners = np.unique([tile.orthophoto for tile in tiles], return_inverse=True)
+    whole = np.bincount(owners, areas)
+    crops = np.maximum(1, np.rint(whole / crop_px**2))
+    return np.asarray(areas * (crops / whole)[owners])
 
 
 def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
