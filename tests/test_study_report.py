@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pointcover.study.charts import draw_curves, draw_methods, look
 from pointcover.study.conducting import rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
@@ -69,6 +70,34 @@ def summary(plan, records) -> Summary:
 def rows(summary: Summary, name: str) -> list[dict[str, str]]:
     (table,) = [table for table in summary.tables if table.name == name]
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+def test_a_crowd_of_methods_at_one_budget_is_drawn_below_each_other_and_not_on_the_curve(
+    tmp_path, records
+):
+    names = [f"variant {number}" for number in range(6)]
+    study = PLAN | {
+        "methods": PLAN["methods"] | {name: {"train.epochs": 3, "points": [100]} for name in names},
+        "published": [{"method": "variant 3", "points": 100, "miou": 0.97}],
+    }
+    path = tmp_path / "crowd.yaml"
+    path.write_text(yaml.safe_dump(study))
+    summary = summarise(read_study(path), records)
+    assert draw_methods(summary) == ""  # two methods are no crowd
+    records += [make_record(name, 100, 1, 0.5) for name in names]
+    summary = summarise(read_study(path), records)
+    methods, curves = draw_methods(summary), draw_curves(summary)
+    for name in names:
+        assert f">{name}</text>" in methods
+        assert name not in curves
+    assert ">100 points</text>" in methods
+    assert ">10 points</text>" not in methods
+    assert ">clicks</text>" in methods
+    assert ">clicks</text>" in curves
+
+
+def test_no_two_of_the_first_64_lines_look_alike():
+    assert len({tuple(look(number).values()) for number in range(64)}) == 64
 
 
 @pytest.mark.parametrize(("second", "told"), [(0.81, False), (0.84, False), (0.95, True)])

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -19,6 +20,8 @@ _INK = "#010203"
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6BB1", "#7F7F7F")
 MARKERS = "osD^vPX*"
 COLUMNS = 3
+CROWD = 6
+"""So many methods at one budget are drawn below each other, not above each other on a curve."""
 MARGIN = 0.1
 """mIoU above and below the means that a figure shows."""
 
@@ -30,36 +33,85 @@ def draw_curves(summary: Summary) -> str:
         An <svg> element.
     """
     figure, axes = _one_plot("clicks per tile", "test mIoU")
-    _draw_lines(
-        axes, summary.lines, lambda cell: cell.mean("clicks_per_tile"), lambda cell: cell.miou
-    )
+    shown = _curved(summary.lines)
+    _draw_lines(axes, shown, lambda cell: cell.mean("clicks_per_tile"), lambda cell: cell.miou)
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
     published: list[float] = []
-    for number, line in enumerate(summary.lines):
+    for number, line in shown:
         clicks = {cell.points: cell.mean("clicks_per_tile") for cell in line.cells}
-        places = [
-            (clicks[claim.points], claim.miou)
-            for claim in summary.study.published
-            if claim.method == line.method and claim.points in clicks
-            and claim.is_of(line.axes)
-        ]  # fmt: skip
+        places = [(clicks[points], miou) for points, miou in _claims(summary, line)]
         published += [miou for _, miou in places]
         if places:
             axes.plot(
-                *zip(*places, strict=True), linestyle="none", marker=MARKERS[number % len(MARKERS)],
-                markerfacecolor="none", color=COLOURS[number % len(COLOURS)],
-                label=f"{line.name}, published",
+                *zip(*places, strict=True), linestyle="none", markerfacecolor="none",
+                label=f"{line.name}, published", **look(number),
             )  # fmt: skip
-    return _finish(figure, axes, summary.lines, published)
+    return _finish(figure, axes, [line for _, line in shown], published)
+
+
+def draw_methods(summary: Summary) -> str:
+    """Draw the methods below each other at each budget that has a crowd of them.
+
+    Returns:
+        An <svg> element; nothing where no budget has.
+    """
+    budgets = _crowded(summary.lines)
+    if not budgets:
+        return ""
+    by_budget = {
+        points: [
+            (number, line, miou)
+            for number, line in enumerate(summary.lines)
+            for cell in line.cells
+            if cell.points == points and (miou := cell.miou) is not None
+        ]
+        for points in budgets
+    }
+    dense = [cell.miou.value for cell in references_of(summary.lines).values() if cell.miou]
+    heights = [0.26 * len(rows) + 0.9 for rows in by_budget.values()]
+    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    plots = figure.subplots(len(budgets), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (points, rows) in zip(plots, by_budget.items(), strict=True):
+        axes.set_title(f"{points:,} points", fontsize=9)
+        axes.set_xlabel("test mIoU")
+        _plain(axes)
+        shown = list(dense)
+        for at, (number, line, miou) in enumerate(rows):
+            axes.errorbar(
+                miou.value, at, xerr=miou.half_width or 0, markersize=5, capsize=3, **look(number)
+            )
+            claimed = [score for budget, score in _claims(summary, line) if budget == points]
+            axes.plot(
+                claimed, [at] * len(claimed), linestyle="none", markersize=5,
+                markerfacecolor="none", **look(number),
+            )  # fmt: skip
+            shown += [miou.value, *claimed]
+        axes.set_yticks(range(len(rows)), [line.name for _, line, _ in rows])
+        axes.invert_yaxis()
+        for number, value in enumerate(dense):
+            axes.axvline(value, color=_INK, linestyle=_dash(number), linewidth=1)
+        axes.set_xlim(max(0, min(shown) - MARGIN), min(1, max(shown) + MARGIN))
+    return _svg(figure)
+
+
+def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
+    """List the published figures of a line at its budgets: points and mIoU."""
+    return [
+        (claim.points, claim.miou)
+        for claim in summary.study.published
+        if claim.method == line.method and claim.points in _budgets(line)
+        and claim.is_of(line.axes)
+    ]  # fmt: skip
 
 
 def draw_costs(summary: Summary) -> str:
     """Draw mIoU against hours of clicking."""
     seconds = summary.study.seconds_per_click
     figure, axes = _one_plot(f"hours of clicking, {seconds:g} s a click", "test mIoU")
-    _draw_lines(axes, summary.lines, lambda cell: cell.hours(seconds), lambda cell: cell.miou)
+    shown = _curved(summary.lines)
+    _draw_lines(axes, shown, lambda cell: cell.hours(seconds), lambda cell: cell.miou)
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
-    return _finish(figure, axes, summary.lines, [])
+    return _finish(figure, axes, [line for _, line in shown], [])
 
 
 def draw_classes(summary: Summary) -> str:
@@ -81,7 +133,7 @@ def draw_classes(summary: Summary) -> str:
             value = cell.mean_iou(name)
             return None if value is None else Interval(value, None, None, len(cell.records))
 
-        _draw_lines(axes, summary.lines, lambda cell: cell.mean("clicks_per_tile"), iou)
+        _draw_lines(axes, _curved(summary.lines), lambda cell: cell.mean("clicks_per_tile"), iou)
         _draw_dense(axes, summary.lines, iou)
     for axes in list(figure.axes)[count:]:
         axes.remove()
@@ -89,10 +141,40 @@ def draw_classes(summary: Summary) -> str:
     first.set_ylabel("test IoU")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False,
+        handles, labels, loc="outside lower center", ncols=COLUMNS, fontsize=8, frameon=False,
         labelcolor=_INK,
     )  # fmt: skip
     return _svg(figure)
+
+
+def _crowded(lines: Sequence[Line]) -> list[int]:
+    """List the budgets at which there are more methods than a curve can show."""
+    points = sorted({cell.points for line in lines for cell in line.cells})
+    return [p for p in points if sum(p in _budgets(line) for line in lines) > CROWD]
+
+
+def _curved(lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """Number the lines that a curve shows: those beside the crowd at a single budget."""
+    crowded = _crowded(lines)
+    numbered = list(enumerate(lines))
+    return [
+        (number, line) for number, line in numbered
+        if len(line.cells) != 1 or line.cells[0].points not in crowded
+    ] or numbered  # fmt: skip
+
+
+def _budgets(line: Line) -> set[int]:
+    return {cell.points for cell in line.cells}
+
+
+def look(number: int) -> dict[str, Any]:
+    """Give a line's colour and marker, which no other of the first 64 has together."""
+    marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
+    return {"color": COLOURS[number % len(COLOURS)], "marker": marker}
+
+
+def _dash(number: int) -> str:
+    return ("--", ":", "-.")[number % 3]
 
 
 def _one_plot(x_label: str, y_label: str) -> tuple[Figure, Axes]:
@@ -109,6 +191,10 @@ def _style(axes: Axes, x_label: str, y_label: str) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
+    _plain(axes)
+
+
+def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.25)
     axes.patch.set_alpha(0)
     for side in ("top", "right"):
@@ -116,10 +202,10 @@ def _style(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def _draw_lines(
-    axes: Axes, lines: Sequence[Line], place: Callable[[Cell], float | None],
+    axes: Axes, numbered: Sequence[tuple[int, Line]], place: Callable[[Cell], float | None],
     value: Callable[[Cell], Interval | None],
 ) -> None:  # fmt: skip
-    for number, line in enumerate(lines):
+    for number, line in numbered:
         points = [
             (x, interval)
             for cell in line.cells
@@ -129,8 +215,7 @@ def _draw_lines(
             axes.errorbar(
                 [x for x, _ in points], [interval.value for _, interval in points],
                 yerr=[interval.half_width or 0 for _, interval in points],
-                label=line.name, color=COLOURS[number % len(COLOURS)],
-                marker=MARKERS[number % len(MARKERS)], markersize=5, linewidth=1.5, capsize=3,
+                label=line.name, markersize=5, linewidth=1.5, capsize=3, **look(number),
             )  # fmt: skip
 
 
@@ -140,10 +225,10 @@ def _draw_dense(
     for number, (at, cell) in enumerate(references_of(lines).items()):
         interval = value(cell)
         if interval is not None:
-            dash = ("--", ":", "-.")[number % 3]
             axes.axhline(
-                interval.value, color=_INK, linestyle=dash, linewidth=1, label=line_name(DENSE, at)
-            )
+                interval.value, color=_INK, linestyle=_dash(number), linewidth=1,
+                label=line_name(DENSE, at),
+            )  # fmt: skip
             if interval.low is not None and interval.high is not None:
                 axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
 
@@ -155,7 +240,11 @@ def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[
     if means:
         low, high = min([*means, *others]), max([*means, *others])
         axes.set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
-    axes.legend(frameon=False, fontsize=8, labelcolor=_INK, loc="best")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=COLUMNS, fontsize=8, frameon=False,
+        labelcolor=_INK,
+    )  # fmt: skip
     return _svg(figure)
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from pointcover.publishing import publish_csv, publish_text
-from pointcover.study.charts import draw_classes, draw_costs, draw_curves
+from pointcover.study.charts import draw_classes, draw_costs, draw_curves, draw_methods
 from pointcover.study.plan import Study
 from pointcover.study.summary import Summary, Table
 
@@ -62,8 +62,8 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
     return page.render(
         study=summary.study, tables=summary.tables, command=command, warnings=warnings,
-        curves=Markup(draw_curves(summary)), costs=Markup(draw_costs(summary)),
-        by_class=Markup(draw_classes(summary)),
+        curves=Markup(draw_curves(summary)), methods=Markup(draw_methods(summary)),
+        costs=Markup(draw_costs(summary)), by_class=Markup(draw_classes(summary)),
         settings=settings_text(summary.study), version=metadata.version("pointcover"),
     )  # fmt: skip
 
