@@ -219,6 +219,15 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
         assert 0.1 < labelled.sum() / (masks != IGNORE_INDEX).sum() < 0.5
 
 
+def remember_places(dataset):
+    """Give a list that grows by the place of each tile that is read."""
+    places = []
+    dataset.read_around = lambda place, side_px: (
+        places.append(place) or TileDataset.read_around(dataset, place, side_px)
+    )
+    return places
+
+
 @pytest.mark.parametrize(
     ("crop_px", "least", "most"),
     [
@@ -230,10 +239,7 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
 def test_tiles_take_turns_by_area_and_none_is_left_out_for_long(dataset, crop_px, least, most):
     crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
     assert len(crops) == round(12_000 / crop_px**2)
-    places = []
-    dataset.read_around = lambda place, side_px: (
-        places.append(place) or TileDataset.read_around(dataset, place, side_px)
-    )
+    places = remember_places(dataset)
     for epoch in range(200):
         for number in range(len(crops)):
             crops[epoch, number]
@@ -249,10 +255,7 @@ def test_tiles_of_whole_crops_are_each_covered_once_in_every_epoch(tmp_path):
     tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
     crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)
-    places = []
-    dataset.read_around = lambda place, side_px: (
-        places.append(place) or TileDataset.read_around(dataset, place, side_px)
-    )
+    places = remember_places(dataset)
     for epoch in range(20):
         places.clear()
         for number in range(len(crops)):
@@ -294,10 +297,7 @@ def test_balanced_crops_come_from_tiles_by_their_shares_and_the_same_ones_again(
     dataset = TileDataset(tiles, folder / "images", folder / "masks", SIZE)
     crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, balance=balance)
     assert len(crops) == len(CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1))
-    places = []
-    dataset.read_around = lambda place, side_px: (
-        places.append(place) or TileDataset.read_around(dataset, place, side_px)
-    )
+    places = remember_places(dataset)
     draws = [(epoch, number) for epoch in range(50) for number in range(len(crops))]
     first = [crops[draw][1] for draw in draws]
     assert np.mean(np.array(places) == 0) == pytest.approx(0.5, abs=0.07)

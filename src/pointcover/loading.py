@@ -108,13 +108,14 @@ class CropDataset(Dataset[CropBatch]):
         self._augmentation = augmentation
         self._zoom = zoom
         self._seed = seed
-        of_each = crops_of(tiles.tiles, augmentation.crop_px)
-        self._ends = np.cumsum(of_each)
+        crops = crops_of(tiles.tiles, augmentation.crop_px)
+        self._count = round(float(crops.sum()))
+        self._ends = np.cumsum(crops)[:-1]
         self._shares = None if balance == "none" else tile_shares(tiles.tiles, balance)
 
     def __len__(self) -> int:
         """Count the crops of an epoch."""
-        return round(self._ends[-1]) if len(self._ends) else 0
+        return self._count
 
     def __getitem__(self, draw: Draw) -> CropBatch:
         """Read around a tile and augment, by the seed of this epoch and number."""
@@ -122,8 +123,9 @@ class CropDataset(Dataset[CropBatch]):
         seed = sample_seed(self._seed, epoch, number)
         scale = self._zoom ** np.random.default_rng([seed, SCALE]).uniform(-1, 1)
         side_px = round(self._augmentation.crop_px * scale)
-        place = self._turn(epoch, number)
-        if self._shares is not None:
+        if self._shares is None:
+            place = self._turn(epoch, number)
+        else:
             draw_place = np.random.default_rng([seed, PLACE])
             place = int(draw_place.choice(len(self._shares), p=self._shares))
         around_px = max(side_px, self._tiles.size_px)
@@ -141,7 +143,7 @@ class CropDataset(Dataset[CropBatch]):
 
     def _turn(self, epoch: int, number: int) -> int:
         begin = np.random.default_rng([self._seed, epoch, PLACE]).uniform()
-        return int(np.searchsorted(self._ends[:-1], number + begin, side="right"))
+        return int(np.searchsorted(self._ends, number + begin, side="right"))
 
 
 def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:

@@ -66,7 +66,8 @@ def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[
         whole numbers are the pixels' edges.
     """
     reader = RasterReader(path)
-    height, width = reader.info().height, reader.info().width
+    info = reader.info()
+    height, width = info.height, info.width
     with closing(reader), _scratch(folder, (height, width)) as (values, spare, valid):
         for top in range(0, height, ROWS):
             rows = slice(top, min(top + ROWS, height))

@@ -21,7 +21,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8
 MARKERS = "osD^vPX*"
 COLUMNS = 3
 CROWD = 6
-"""So many methods at one budget are drawn below each other, not above each other on a curve."""
+"""More methods at one budget are drawn below each other, not above each other on a curve."""
 MARGIN = 0.1
 """mIoU above and below the means that a figure shows."""
 
@@ -67,7 +67,11 @@ def draw_methods(summary: Summary) -> str:
         ]
         for points in budgets
     }
-    dense = [cell.miou.value for cell in references_of(summary.lines).values() if cell.miou]
+    dense = [
+        (number, cell.miou.value)
+        for number, cell in enumerate(references_of(summary.lines).values())
+        if cell.miou
+    ]
     heights = [0.26 * len(rows) + 0.9 for rows in by_budget.values()]
     figure = Figure(figsize=(8, sum(heights)), layout="constrained")
     plots = figure.subplots(len(budgets), squeeze=False, height_ratios=heights)[:, 0]
@@ -75,7 +79,7 @@ def draw_methods(summary: Summary) -> str:
         axes.set_title(f"{points:,} points", fontsize=9)
         axes.set_xlabel("test mIoU")
         _plain(axes)
-        shown = list(dense)
+        shown = [value for _, value in dense]
         for at, (number, line, miou) in enumerate(rows):
             axes.errorbar(
                 miou.value, at, xerr=miou.half_width or 0, markersize=5, capsize=3, **look(number)
@@ -88,7 +92,7 @@ def draw_methods(summary: Summary) -> str:
             shown += [miou.value, *claimed]
         axes.set_yticks(range(len(rows)), [line.name for _, line, _ in rows])
         axes.invert_yaxis()
-        for number, value in enumerate(dense):
+        for number, value in dense:
             axes.axvline(value, color=_INK, linestyle=_dash(number), linewidth=1)
         axes.set_xlim(max(0, min(shown) - MARGIN), min(1, max(shown) + MARGIN))
     return _svg(figure)
@@ -139,11 +143,7 @@ def draw_classes(summary: Summary) -> str:
         axes.remove()
     first = figure.axes[0]
     first.set_ylabel("test IoU")
-    handles, labels = first.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=COLUMNS, fontsize=8, frameon=False,
-        labelcolor=_INK,
-    )  # fmt: skip
+    _add_legend(figure, first)
     return _svg(figure)
 
 
@@ -240,12 +240,17 @@ def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[
     if means:
         low, high = min([*means, *others]), max([*means, *others])
         axes.set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
+    _add_legend(figure, axes)
+    return _svg(figure)
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Say below the plots what those of `axes` show."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=COLUMNS, fontsize=8, frameon=False,
         labelcolor=_INK,
     )  # fmt: skip
-    return _svg(figure)
 
 
 def _svg(figure: Figure) -> str:
