@@ -16,7 +16,7 @@ from pointcover import learner, training
 from pointcover.augmentation import Strength
 from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
-from pointcover.learner import FitSettings, moving_average
+from pointcover.learner import FitSettings, MovingAverage
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, partial_cross_entropy
 from pointcover.losses.consistency import ConsistencySettings
@@ -587,17 +587,32 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(monkeypatch):
 
 
 def test_the_average_follows_its_formula_and_copies_what_is_counted():
-    averaged, current = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0])
-    moving_average(0.9)([averaged], [current], torch.tensor(2))  # decay (1 + 2) / (10 + 2)
-    assert averaged.tolist() == pytest.approx([1 * 0.25 + 3 * 0.75, 2.0])
-    averaged = torch.tensor([1.0, 2.0])
-    moving_average(0.9)([averaged], [current], 1_000_000)
-    assert averaged.tolist() == pytest.approx([1 * 0.9 + 3 * 0.1, 2.0])
-    moving_average(0.0)([averaged], [current], 5)
-    assert torch.equal(averaged, current)
-    batches = torch.tensor([7])
-    moving_average(0.9)([batches], [torch.tensor([9])], 1)
-    assert batches.item() == 9
+    def network(value, batches):
+        one = Segmenter(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), MEAN, STD)
+        with torch.no_grad():
+            for weights in one.parameters():
+                weights.fill_(value)
+            one.network[1].num_batches_tracked.fill_(batches)
+        return one
+
+    def mean_of(average):
+        values = torch.cat([weights.flatten() for weights in average.network.parameters()])
+        assert values.min() == values.max()
+        return values[0].item()
+
+    average = MovingAverage(network(5, 0), 0.2)
+    average.update(network(1, 7))
+    assert mean_of(average) == 1  # the first is taken as it is
+    average.update(network(3, 8))  # decay (1 + 1) / (10 + 1)
+    assert mean_of(average) == pytest.approx(1 * 2 / 11 + 3 * 9 / 11)
+    before = mean_of(average)
+    average.update(network(3, 9))  # (1 + 2) / (10 + 2) is more than 0.2
+    assert mean_of(average) == pytest.approx(before * 0.2 + 3 * 0.8)
+    assert average.network.network[1].num_batches_tracked == 9
+    last = MovingAverage(network(5, 0), 0)
+    last.update(network(1, 7))
+    last.update(network(2, 7))
+    assert mean_of(last) == 2  # nothing is averaged
 
 
 def test_an_epoch_in_which_everything_is_wrong_can_still_be_the_best(monkeypatch):

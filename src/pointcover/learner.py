@@ -1,8 +1,9 @@
 """One step of training, and the steps of an epoch: what changes while a network is fitted."""
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import Clocked, CropBatch, EpochBatches, sample_seed
@@ -77,7 +78,7 @@ class Learner:
     model: Segmenter
     network: Any
     """The model as Fabric runs it."""
-    average: AveragedModel
+    average: "MovingAverage"
     averaged_network: nn.Module
     optimizer: Any
     loss: PartialLoss
@@ -110,11 +111,8 @@ class Learner:
                 fused=fabric.device.type == "cuda",
             ),
         )  # fmt: skip
-        average = AveragedModel(
-            model, multi_avg_fn=moving_average(settings.ema_decay), use_buffers=True
-        )
         network, optimizer = fabric.setup(model, optimizer)
-        fabric.to_device(average)
+        average = MovingAverage(model, settings.ema_decay)
         steps = math.ceil(len(batches) / settings.accumulate)
         course = Course(
             settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
@@ -123,7 +121,7 @@ class Learner:
         # Validated, and the teacher of unlabelled pixels, in evaluation mode: so the teacher is the
         # network that is kept, what it says of a crop hangs on no other crop, and no statistic or
         # dropout mask of it changes.
-        averaged_network = Cast(average.module, fabric).eval()
+        averaged_network = Cast(average.network, fabric).eval()
         return cls(
             fabric, model, network, average, averaged_network, optimizer, loss, settings, course,
             batches,
@@ -169,8 +167,10 @@ class Learner:
         as one batch, also where batches, or parts of them on other devices, hold unlike numbers of
         labels. What unlabelled pixels add is a mean over each batch, and the mean of those.
         """
-        batches = [(images, masks, self._weigh(masks, *rest)) for images, masks, *rest in group]
-        counts = [self.loss.weight(masks, weights) for _, masks, weights in batches]
+        batches = [self._take(batch) for batch in group]
+        counts = [
+            self.loss.weight(masks, weights, labelled) for _, masks, weights, labelled in batches
+        ]
         total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
         assert isinstance(total, Tensor)
         tally.add_step(total)
@@ -178,7 +178,7 @@ class Learner:
         has_student = is_warm and self.settings.consistency.weight > 0
         generator = self._generator(step)
         self.optimizer.zero_grad()
-        for number, ((images, masks, weights), count) in enumerate(
+        for number, ((images, masks, weights, labelled), count) in enumerate(
             zip(batches, counts, strict=True), start=1
         ):
             is_last = number == len(group)
@@ -186,7 +186,7 @@ class Learner:
             share = count * self.fabric.world_size / as_divisor(total)
             with self.fabric.no_backward_sync(self.network, enabled=has_student or not is_last):
                 logits = self.network(images)
-                part = self.loss(logits, masks, weights) * share
+                part = self.loss(logits, masks, weights, labelled) * share
                 tally.add_loss(part.detach())
                 if is_warm and self.settings.crf.weight > 0:
                     part = part + self._crf(logits, images, tally) / len(group)
@@ -203,12 +203,21 @@ class Learner:
             assert norm is not None
             tally.add_norm(norm)
         self.optimizer.step()
-        self.average.update_parameters(self.model)
+        self.average.update(self.model)
 
     def _generator(self, step: int) -> torch.Generator:
         """Give a step of this process its own source of chance."""
         seed = sample_seed(self.batches.seed, step, STRONG_COLOURS - self.batches.rank)
         return torch.Generator().manual_seed(seed)
+
+    def _take(self, batch: CropBatch) -> tuple[Tensor, Tensor, Tensor | None, int]:
+        """Bring a batch to the device: images, masks, the weights of labels and their number.
+
+        They are counted before, so that the device is not waited for when they are looked up.
+        """
+        labelled = int(torch.count_nonzero(batch[1] != IGNORE_INDEX))
+        images, masks, *rest = self.fabric.to_device(batch)
+        return images, masks, self._weigh(masks, *rest), labelled
 
     def _weigh(self, masks: Tensor, clicks: Tensor | None = None) -> Tensor | None:
         """Give how much labelled pixels count, (B, H, W); None where all count alike."""
@@ -245,15 +254,53 @@ class Learner:
         """Give the state after the last step; its tensors go on changing."""
         return {
             "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
+            "average": self.average.state(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to a state."""
         self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        self.average.restore(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and buffers (Polyak averaging).
+
+    The decay rises from 0.1 at first, as in tf.train.ExponentialMovingAverage. torch's
+    AveragedModel would do, but it waits for a GPU at each update (2.10 to 2.15).
+    """
+
+    def __init__(self, model: Segmenter, decay: float) -> None:
+        """Begin with a network as it is; `decay` is how much of the average an update leaves."""
+        self.network = copy.deepcopy(model)
+        self._decay = decay
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self, model: Segmenter) -> None:
+        """Move towards a network; the first is taken as it is."""
+        count = self._updates
+        kept = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
+        averaged, current = (list(one.state_dict().values()) for one in (self.network, model))
+        pairs = list(zip(averaged, current, strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        follow = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
+        follow([mean for mean, _ in floats], [value for _, value in floats], count)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)  # batch norm's count of batches
+        self._updates += 1
+
+    def state(self) -> dict[str, Any]:
+        """Give the state after the last update; its tensors go on changing."""
+        return {"network": self.network.state_dict(), "updates": self._updates}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.network.load_state_dict(state["network"])
+        self._updates = state["updates"]
 
 
 class Cast(nn.Module):
@@ -368,21 +415,3 @@ def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
-
-
-def moving_average(
-    decay: float,
-) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Give the update of an exponential moving average; the decay rises from 0.1 at first."""
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        steps = int(count)
-        share = 1 - min(decay, (1 + steps) / (10 + steps))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, share)
-            else:
-                mean.copy_(value)  # batch norm's count of batches
-
-    return update

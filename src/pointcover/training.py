@@ -140,7 +140,8 @@ def fit(
     assert isinstance(batches, EpochBatches)
     batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
     learner = Learner.prepare(fabric, model, loss, settings, batches)
-    train, val = fabric.setup_dataloaders(train, val, use_distributed_sampler=False)
+    # Batches of `train` come as they were read: the learner counts their labels first.
+    val_on_device: Any = fabric.setup_dataloaders(val, use_distributed_sampler=False)
     results, fitted = _go_back(learner, saved) if saved else ([], None)
     for result in results:
         report(result)
@@ -161,7 +162,7 @@ def fit(
         _check_finite(passed.numbers, model, epoch)
         validated: Any = None
         if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
-            validated = validate(learner.averaged_network, val, loss, names)
+            validated = validate(learner.averaged_network, val_on_device, loss, names)
         val_loss, val_scores = fabric.broadcast(validated)
         _check_finite({"validation loss": val_loss}, model, epoch)
         miou = val_scores["miou"]
@@ -185,7 +186,7 @@ def fit(
         )
         results.append(result)
         if result.is_kept:
-            fitted = Fitted(result, weights_of(learner.average.module))
+            fitted = Fitted(result, weights_of(learner.average.network))
         assert fitted is not None
         if save is not None:
             save(epoch, _state(learner, results, fitted))
@@ -239,7 +240,7 @@ def _go_back(learner: Learner, state: State) -> tuple[list[EpochResult], Fitted]
     learner.restore(state)
     results = [EpochResult(**values) for values in state["results"]]
     kept = next(result for result in reversed(results) if result.is_kept)
-    weights = state["kept_weights"] or weights_of(learner.average.module)
+    weights = state["kept_weights"] or weights_of(learner.average.network)
     return results, Fitted(kept, weights)
 
 

@@ -7,6 +7,7 @@ processes, is the sum of the parts' means, each times its share of the whole wei
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import torch
@@ -50,13 +51,18 @@ class PartialLoss:
         if any(not (math.isfinite(w) and w > 0) for w in self.class_weights or ()):
             raise ValueError(f"class_weights are {self.class_weights}: give finite ones above 0")
 
-    def __call__(self, logits: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, logits: Tensor, mask: Tensor, weights: Tensor | None = None,
+        labelled: int | None = None,
+    ) -> Tensor:  # fmt: skip
         """Average over the labelled pixels of this batch; 0 where there are none.
 
         Args:
             logits: (B, C, H, W), any float type; the loss itself is computed in float32.
             mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
             weights: (B, H, W) of at least 0, how much each labelled pixel counts; None is 1 each.
+            labelled: how many labelled pixels there are, where that is known: a GPU is not waited
+                for then.
 
         Returns:
             A scalar, float32.
@@ -66,7 +72,7 @@ class PartialLoss:
         """
         self._check(logits, mask, weights)
         # Places are looked up once: a boolean index would do it for logits and mask each.
-        places = torch.nonzero(mask != IGNORE_INDEX, as_tuple=True)
+        places = _labelled_places(mask, labelled)
         tile, row, column = places
         chosen = logits[tile, :, row, column].float()
         labels = mask[places].long()
@@ -86,15 +92,19 @@ class PartialLoss:
             losses = losses * by_pixel
         return losses.sum() / as_divisor(_labelled_weight(labels, by_class, by_pixel))
 
-    def weight(self, mask: Tensor, weights: Tensor | None = None) -> Tensor:
+    def weight(
+        self, mask: Tensor, weights: Tensor | None = None, labelled: int | None = None
+    ) -> Tensor:
         """Sum what the mean of a batch is divided by, without its logits; arguments as of a call.
 
         Returns:
             A scalar: the number of labelled pixels (int64) where each counts 1, else float32.
         """
         if self.class_weights is None and weights is None:
-            return torch.count_nonzero(mask != IGNORE_INDEX)
-        places = torch.nonzero(mask != IGNORE_INDEX, as_tuple=True)
+            if labelled is None:
+                return torch.count_nonzero(mask != IGNORE_INDEX)
+            return torch.full((), labelled, device=mask.device)
+        places = _labelled_places(mask, labelled)
         by_pixel = None if weights is None else weights[places].float()
         by_class = self._class_weights(mask.device)
         return _labelled_weight(mask[places].long(), by_class, by_pixel)
@@ -117,7 +127,20 @@ class PartialLoss:
     def _class_weights(self, device: torch.device) -> Tensor | None:
         if self.class_weights is None:
             return None
-        return torch.tensor(self.class_weights, dtype=torch.float32, device=device)
+        return _on_device(self.class_weights, device)
+
+
+def _labelled_places(mask: Tensor, labelled: int | None) -> tuple[Tensor, ...]:
+    """Give tile, row and column of each labelled pixel, (N,) int64 each."""
+    is_labelled = mask != IGNORE_INDEX
+    if labelled is None:
+        return torch.nonzero(is_labelled, as_tuple=True)
+    return torch.nonzero_static(is_labelled, size=labelled).unbind(dim=1)
+
+
+@cache  # made anew it would be a copy that waits for the device
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def as_divisor(weight: Tensor) -> Tensor:
@@ -127,7 +150,7 @@ def as_divisor(weight: Tensor) -> Tensor:
 
 def _labelled_weight(labels: Tensor, by_class: Tensor | None, by_pixel: Tensor | None) -> Tensor:
     if by_class is None and by_pixel is None:
-        return torch.tensor(len(labels), device=labels.device)
+        return torch.full((), len(labels), device=labels.device)
     weight = torch.ones_like(labels, dtype=torch.float32) if by_class is None else by_class[labels]
     return (weight if by_pixel is None else weight * by_pixel).sum()
 

@@ -1,0 +1,214 @@
+"""How fast a U-Net is trained here, and how near that comes to what the machine can do.
+
+Run it with ``PYTHONPATH=src python benchmarks/training.py --workers 14`` (a minute on a GPU);
+``--quick`` runs everything once, small. It trains as the stage does, on drawn land in tiles of 512
+px, and prints images a second of
+
+- the step alone, on one batch that lies on the device;
+- the whole loop, which reads and augments crops and brings them there;
+
+with the share of the loop in which the device computes (the sum of its kernels' times, by torch's
+profiler; for a GPU alone), and the arithmetic of the step (torch's FLOP counter; a multiplication
+and an addition are two) over what a matrix product of 8192² reaches in the same precision.
+"""
+# ruff: noqa: T201
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from pointcover.augmentation import STRENGTHS
+from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.devices import Fabric, be_deterministic, make_fabric
+from pointcover.grids import north_up
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.learner import FitSettings, Learner
+from pointcover.loading import CropBatch, EpochBatches, TileDataset, train_loader
+from pointcover.losses import LOSSES
+from pointcover.models import build_model
+from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
+from pointcover.tiles import Tile, raster_path
+
+CLASSES = 5
+CLICKS = 200
+TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in range(CLASSES)))
+
+
+def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
+    """Write an orthophoto of side² drawn tiles with clicks, as the stages do; give its tiles."""
+    generator = np.random.default_rng(0)
+    image, mask = draw_orthophoto(size_px, generator)
+    sparse = np.full_like(mask, IGNORE_INDEX)
+    clicked = generator.choice(sparse.size, CLICKS, replace=False)
+    sparse.ravel()[clicked] = mask.ravel()[clicked]
+    windows = [
+        Window(column * size_px, row * size_px, size_px, size_px)
+        for row in range(side)
+        for column in range(side)
+    ]
+    path = raster_path(folder / "images", "train", "sheet")
+    with write_geotiff(
+        path, height=side * size_px, width=side * size_px, bands=3, block_px=size_px, crs=None,
+        transform=north_up(0, 0, 0.25),
+    ) as out:  # fmt: skip
+        for number, window in enumerate(windows):
+            out.write(np.ascontiguousarray(np.rot90(image, number, (1, 2))), window)
+    masks = raster_path(folder / "masks", "train", "sheet")
+    like = RasterReader(path).info()
+    with write_mask(masks, like=like, block_px=size_px, classes=TABLE) as out:
+        for number, window in enumerate(windows):
+            out.write(np.ascontiguousarray(np.rot90(sparse, number))[None], window)
+    pixels = tuple(np.bincount(sparse[sparse != IGNORE_INDEX], minlength=CLASSES).tolist())
+    return [
+        Tile(
+            str(number), "sheet", "region", "train", int(window.row_off), int(window.col_off),
+            size_px, size_px, pixels,
+        )
+        for number, window in enumerate(windows)
+    ]  # fmt: skip
+
+
+def prepare(fabric: Fabric, encoder: str, batches: EpochBatches) -> Learner:
+    """Set up a U-Net as the default settings train it."""
+    model = build_model(
+        "unet", encoder, weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,
+        std=(50.0,) * 3, seed=0,
+    )  # fmt: skip
+    settings = FitSettings(
+        epochs=100, lr=1e-3, weight_decay=1e-2, warmup=0.1, ema_decay=0.98, keep="last"
+    )
+    return Learner.prepare(fabric, model, LOSSES["cross_entropy"], settings, batches)
+
+
+class NoBar:
+    """A progress bar that shows nothing."""
+
+    def update(self, count: int) -> None:
+        """Take no notice."""
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def per_second(call: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Count calls a second, after a few that warm up."""
+    for _ in range(3 if seconds else 1):
+        call()
+    wait_for(device)
+    started_s, count = time.perf_counter(), 0
+    while count < 1 or time.perf_counter() - started_s < seconds:
+        for _ in range(5 if seconds else 1):
+            call()
+            count += 1
+        wait_for(device)
+    return count / (time.perf_counter() - started_s)
+
+
+def busy_share(call: Callable[[], object], device: torch.device) -> float:
+    """Give the share of a call's time in which a GPU's kernels run, NaN for a CPU."""
+    if device.type != "cuda":
+        return float("nan")
+    wait_for(device)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        started_s = time.perf_counter()
+        call()
+        wait_for(device)
+        seconds = time.perf_counter() - started_s
+    spent_us = sum(event.self_device_time_total for event in profiler.key_averages())
+    return float(spent_us / 1e6 / seconds)
+
+
+def matrix_flops(fabric: Fabric, seconds: float) -> float:
+    """Measure the arithmetic of a large matrix product, in FLOP/s, in a Fabric's precision."""
+    size = 8192 if fabric.device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if "bf16" in fabric._precision.precision else torch.float32
+    left, right = (torch.randn(size, size, dtype=dtype, device=fabric.device) for _ in range(2))
+    return 2 * size**3 * per_second(lambda: left @ right, fabric.device, seconds)
+
+
+def main() -> None:
+    """Print the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--encoder", default="resnet34")
+    parser.add_argument("--size", type=int, default=512, help="of tiles and crops, px")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=0, help="processes that read crops")
+    parser.add_argument("--strength", default="medium", choices=sorted(STRENGTHS))
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--free", action="store_true", help="do not ask for the same bits again")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    size_px, batch = (64, 2) if options.quick else (options.size, options.batch)
+    side = 2 if options.quick else 16
+    seconds = 0 if options.quick else 3
+    if options.free:
+        torch.backends.cudnn.benchmark = True
+    else:
+        be_deterministic()
+    fabric = make_fabric("auto", options.precision)
+    device = fabric.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    print(
+        f"torch {torch.__version__}, {name}, {fabric._precision.precision}: U-Net "
+        f"{options.encoder}, {batch} × {size_px}², {CLICKS} clicks a tile"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        tiles = write_tiles(path, side, size_px)
+        loader = train_loader(
+            TileDataset(tiles, path / "images", path / "masks", size_px), crop_px=size_px, zoom=1,
+            strength=STRENGTHS[options.strength], bands=3, batch_size=batch,
+            workers=options.workers, seed=0,
+        )  # fmt: skip
+        batches: Any = loader.batch_sampler
+        learner = prepare(fabric, options.encoder, batches)
+        taken: CropBatch = next(iter(loader))
+        on_device: CropBatch = fabric.to_device(taken)
+
+        class Nowhere:
+            """A tally that keeps nothing: only of the step itself is there anything to see."""
+
+            def __getattr__(self, name: str) -> Callable[..., None]:
+                return lambda *values, **named: None
+
+        def step() -> None:
+            learner.step([on_device], 1, Nowhere())  # type: ignore[arg-type]
+
+        learner.network.train()
+        rate = batch * per_second(step, device, seconds)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        flops = counter.get_total_flops() / batch
+        limit = matrix_flops(fabric, seconds)
+        print(
+            f"the step alone: {rate:.1f} images/s, {flops / 1e9:.0f} GFLOP an image: "
+            f"{rate * flops / 1e12:.2f} of {limit / 1e12:.2f} TFLOP/s, {rate * flops / limit:.0%}"
+        )
+        for epoch in range(1, 2 if options.quick else 4):  # in the first, workers begin
+            batches.epoch = epoch
+            passed = learner.learn(loader, epoch, [], NoBar())
+        print(
+            f"the whole loop, {options.workers} workers: "
+            f"{batches.samples / passed.seconds:.1f} images/s, "
+            f"{passed.waited_s / passed.seconds:.0%} of it waiting for crops"
+        )
+        batches.epoch += 1
+        share = busy_share(lambda: learner.learn(loader, 9, [], NoBar()), device)
+        if device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(device) / 2**30
+            print(f"the GPU computes in {share:.0%} of the loop's time; {memory:.1f} GiB at most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""On a GPU: the same learning as on a CPU, to the same bits each time, and no step waits for it."""
+
+import pytest
+import torch
+
+from pointcover import inference
+from pointcover.devices import be_deterministic, make_fabric
+from pointcover.labels import IGNORE_INDEX
+from pointcover.learner import FitSettings, Learner, Tally
+from pointcover.loading import EpochBatches
+from pointcover.losses import PartialLoss
+from pointcover.losses.gated_crf import CrfSettings
+from pointcover.models import build_model
+from pointcover.training import fit
+from tests.test_training import drawn_loader, easy_samples, have_equal_weights, timeless
+from tests.tile_sets import CLASSES
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+
+
+@pytest.fixture(autouse=True)
+def _deterministic():
+    before = torch.are_deterministic_algorithms_enabled()
+    be_deterministic()
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+def network():
+    return build_model(
+        "unet", "resnet18", weights="none", bands=3, classes=2, mean=(100.0,) * 3,
+        std=(60.0,) * 3, seed=1, width=0.25,
+    )  # fmt: skip
+
+
+def settings_of(epochs=3, **others):
+    return FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best", **others)
+
+
+def fit_on(device, precision="fp32", saved=None, save=None, loss=None, **settings):
+    results = []
+    images, masks = easy_samples(8)
+    val = torch.utils.data.TensorDataset(*easy_samples(2, seed=9))
+    fitted = fit(
+        make_fabric(device, precision), network(),
+        drawn_loader(images, masks, batch_size=4), torch.utils.data.DataLoader(val, 2),
+        loss or PartialLoss(), CLASSES.names, settings_of(**settings), results.append, saved, save,
+    )  # fmt: skip
+    return results, fitted
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"grown_weight": 0.5}],
+    ids=["plain", "clipped", "crf", "grown"],
+)  # fmt: skip
+@pytest.mark.parametrize("loss", [PartialLoss(), PartialLoss(1.0, (1.0, 2.0), 0.1)])
+def test_no_step_waits_for_the_device(settings, loss):
+    fabric = make_fabric("cuda", "auto")
+    images, masks = easy_samples(4)
+    learner = Learner.prepare(
+        fabric, network(), loss, settings_of(**settings), EpochBatches(4, 4, 0)
+    )
+    learner.network.train()
+    clicks = torch.where(torch.rand(masks.shape) < 0.5, masks, IGNORE_INDEX)
+    batch = [part.pin_memory() for part in (images, masks, clicks)]
+    batch = tuple(batch if learner.settings.needs_clicks else batch[:2])
+    tally = Tally(fabric.device)
+    for _ in range(2):
+        learner.step([batch], 2, tally)  # the first ones prepare
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.step([batch], 3, tally)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_gpu_learns_as_a_cpu_does():
+    on_cpu, _ = fit_on("cpu")
+    on_gpu, _ = fit_on("cuda")
+    # Not to the bit: sums are in another order, and convolutions in TF32.
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=0.05)
+        assert other.val_miou == pytest.approx(one.val_miou, abs=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_params_give_the_same_bits(precision):
+    (first, one), (second, other) = (fit_on("cuda", precision) for _ in range(2))
+    assert timeless(first) == timeless(second)
+    assert have_equal_weights(one, other)
+
+
+def test_a_training_that_goes_on_ends_as_one_that_was_never_interrupted(tmp_path):
+    states = {}
+
+    def save(epoch, state):
+        torch.save(state, tmp_path / f"{epoch}.pt")
+        states[epoch] = tmp_path / f"{epoch}.pt"
+
+    whole, one = fit_on("cuda", save=save)
+    saved = torch.load(states[1], map_location="cpu", weights_only=True)
+    rest, other = fit_on("cuda", saved=saved)
+    assert timeless(whole) == timeless(rest)
+    assert have_equal_weights(one, other)
+
+
+def test_a_gpu_predicts_as_a_cpu_does():
+    _, fitted = fit_on("cpu")
+    images, masks = easy_samples(4, seed=5)
+    tiles = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, masks), 2)
+    scores = []
+    for device in ("cpu", "cuda"):
+        model = network()
+        model.load_state_dict(fitted.weights)
+        found = inference.predict(make_fabric(device, "fp32"), [model], tiles, average_views=True)
+        scores.append(torch.cat([predicted.cpu() for _, _, predicted, _ in found]))
+    assert (scores[0] == scores[1]).float().mean() > 0.995
