@@ -55,14 +55,16 @@ def train(params: Params) -> None:
     settings = params.train
     tile_set = read_tile_set(TILE_SET)
     tiles = read_index(SPARSE / "index.csv")
+    train_tiles = [tile for tile in tiles if tile.split == "train"]
+    labelled = [sum(counts) for counts in zip(*(tile.pixels for tile in train_tiles), strict=True)]
     loss = make_loss(
         settings.loss, tile_set.classes.names, gamma=settings.gamma,
         class_weights=settings.class_weights, label_smoothing=settings.label_smoothing,
+        balance=labelled if settings.class_weighting == "balanced" else None,
     )  # fmt: skip
     fabric = make_fabric(settings.device, settings.precision, settings.devices)
     fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
-    train_tiles = [tile for tile in tiles if tile.split == "train"]
     previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, fabric.device, PREVIEWS)
     fit_network = partial(
         fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),

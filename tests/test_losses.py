@@ -2,16 +2,19 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.losses import (
     LOSSES,
     PartialLoss,
+    balanced_weights,
     make_loss,
     partial_cross_entropy,
 )
@@ -305,6 +308,19 @@ def test_a_loss_is_made_by_name_with_weights_by_class_name():
         "focal", names, gamma=0.5, class_weights={"road": 3, "land": 0.5}, label_smoothing=0.1
     )
     assert made == PartialLoss(0.5, (0.5, 1.0, 3), 0.1)
+
+
+def test_balanced_weights_are_scikit_learns_and_come_below_those_by_name():
+    counts = (700, 0, 30, 4)
+    labels = np.repeat(range(4), counts)
+    wanted = compute_class_weight("balanced", classes=np.array([0, 2, 3]), y=labels)
+    weights = balanced_weights(counts)
+    assert [weights[0], *weights[2:]] == pytest.approx(wanted)
+    assert weights[1] == 1  # nothing of it is labelled: it is never asked for
+    names = ("land", "water", "road", "house")
+    assert make_loss("cross_entropy", names, balance=counts).class_weights == weights
+    made = make_loss("cross_entropy", names, balance=counts, class_weights={"house": 2})
+    assert made.class_weights == (*weights[:3], 2 * weights[3])
 
 
 def test_a_weight_of_a_class_that_there_is_not_is_refused_with_those_there_are():

@@ -181,6 +181,7 @@ class TrainParams(Section):
     accumulate: Count
     loss: Literal["cross_entropy", "focal"]
     gamma: Annotated[float, Field(gt=0, le=10)] | None
+    class_weighting: Literal["none", "balanced"]
     class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     grown_weight: Weight

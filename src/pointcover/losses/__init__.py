@@ -164,9 +164,23 @@ LOSSES: Final[dict[str, PartialLoss]] = {
 """Defaults; `make_loss` gives one other settings."""
 
 
+def balanced_weights(labelled: Sequence[int]) -> tuple[float, ...]:
+    """Weigh classes so that the labels of each count as much as those of any other.
+
+    As scikit-learn's `compute_class_weight("balanced", …)`: all labels over classes times those of
+    the class. One without a label has 1.
+
+    Args:
+        labelled: pixels by class.
+    """
+    total, present = sum(labelled), sum(count > 0 for count in labelled)
+    return tuple(total / (present * count) if count else 1.0 for count in labelled)
+
+
 def make_loss(
     name: str, names: Sequence[str], *, gamma: float | None = None,
     class_weights: Mapping[str, float] | None = None, label_smoothing: float = 0.0,
+    balance: Sequence[int] | None = None,
 ) -> PartialLoss:  # fmt: skip
     """Give a loss of LOSSES with other settings.
 
@@ -176,6 +190,8 @@ def make_loss(
         gamma: of focal; None leaves the default.
         class_weights: by name; a class that is not named has 1.
         label_smoothing: see PartialLoss.
+        balance: labelled pixels by class, which `balanced_weights` evens out; class weights come
+            on top.
 
     Raises:
         ValueError: a class weight names no class.
@@ -186,6 +202,9 @@ def make_loss(
             f"class_weights name {', '.join(unknown)}, wanted names among {', '.join(names)}"
         )
     weights = tuple(class_weights.get(one, 1.0) for one in names) if class_weights else None
+    if balance is not None:
+        evened = balanced_weights(balance)
+        weights = tuple(a * b for a, b in zip(weights, evened, strict=True)) if weights else evened
     chosen = LOSSES[name]
     return replace(
         chosen, gamma=chosen.gamma if gamma is None else gamma, class_weights=weights,
