@@ -50,6 +50,25 @@ def test_what_was_saved_last_is_loaded_and_takes_the_place_of_what_was_before(tm
     assert the_state(tmp_path).name.startswith("000010-")
 
 
+def test_states_take_a_tenth_of_the_time_at_most(tmp_path, monkeypatch):
+    class Clock:
+        now_s = 100.0
+
+        def monotonic(self):
+            self.now_s += 1  # so a save, which looks twice, takes a second
+            return self.now_s
+
+    with Resumption(tmp_path, "a") as one:
+        clock = Clock()
+        monkeypatch.setattr(resumption.time, "monotonic", clock.monotonic)
+        one.save(1, {"epoch": 1})
+        clock.now_s += 7  # with the look itself 8 s after the end of the first
+        one.save(2, {"epoch": 2})
+        assert one.load() == {"epoch": 1}
+        one.save(3, {"epoch": 3})
+        assert one.load() == {"epoch": 3}
+
+
 def test_another_training_finds_nothing(tmp_path):
     save(tmp_path, "a")
     assert load(tmp_path, "b") is None

@@ -8,6 +8,7 @@ folder of its own, named by a fingerprint of all that shapes it, and one process
 import hashlib
 import json
 import logging
+import math
 import shutil
 import sys
 import time
@@ -36,6 +37,10 @@ DECIDING_LIBRARIES: Final = (
     "torch", "lightning-fabric", "segmentation-models-pytorch", "timm", "albumentations", "numpy",
 )  # fmt: skip
 """Whose other version may give other bits."""
+
+SAVING_SHARE: Final = 0.1
+"""At most this share of the time goes into states: of epochs that take less than some ten seconds,
+as on a GPU, only some are kept."""
 
 _WAIT_S: Final = 10
 _GLOBAL_WAIT_S: Final = 120
@@ -100,6 +105,7 @@ class Resumption:
         self._folders = root / FOLDER
         self._folder = self._folders / name
         self._lock: FileLock | None = None
+        self._save_again_s = -math.inf  # of the monotonic clock
 
     def __enter__(self) -> Self:
         """Hold the folder, and remove those that were given up."""
@@ -153,10 +159,13 @@ class Resumption:
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Write the state after an epoch; the last one stays until this one is whole.
 
+        An epoch that follows too soon (SAVING_SHARE) is passed over.
+
         Raises:
             OSError: the disk is full.
         """
-        if self._lock is None:
+        began_s = time.monotonic()
+        if self._lock is None or began_s < self._save_again_s:
             return
         before = self._states()
         fresh = self._folder / "state.pt"
@@ -166,6 +175,8 @@ class Resumption:
         fresh.replace(self._folder / f"{epoch:06}-{sha256(fresh)}.pt")
         for path in before:
             path.unlink()
+        ended_s = time.monotonic()
+        self._save_again_s = ended_s + (ended_s - began_s) * (1 / SAVING_SHARE - 1)
 
     @property
     def run_id(self) -> str | None:

@@ -1,7 +1,7 @@
 """What every stage does around its work: params, lock, signals, and errors in one message.
 
-A stage imports this module before any other that is not Python's own: from here on a missing
-package is one message instead of a traceback.
+A stage imports this module before any other that is not Python's own: from here on it ends with the
+`dvc` that started it, and a missing package is one message instead of a traceback.
 """
 
 import errno
@@ -35,12 +35,24 @@ def _say_what_is_missing(
         sys.__excepthook__(kind, error, trace)
 
 
+def is_assistant() -> bool:
+    """Say whether this process was started by a stage, to compute on another device beside it."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 sys.excepthook = _say_what_is_missing
+
+from pointcover.processes import end_on_signals, end_with_parent  # noqa: E402
+
+if Path(sys.argv[0]).parent.name == "stages":
+    # At once, as torch takes seconds to import. When `dvc` dies: an orphan would write beside the
+    # next attempt. An assistant writes nothing that would have to be put in order, and may wait in
+    # a library that lets no handler run.
+    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
 
 from filelock import FileLock, Timeout  # noqa: E402
 
 from pointcover.params import Params, load_params  # noqa: E402
-from pointcover.processes import end_on_signals, end_with_parent  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
 logger = logging.getLogger("pointcover")
@@ -56,19 +68,11 @@ def run_stage(work: Callable[[Params], None]) -> None:
     name = Path(sys.argv[0]).stem
     level = logging.WARNING if is_assistant() else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    # When `dvc` dies: an orphan would write beside the next attempt. An assistant writes nothing
-    # that would have to be put in order, and may wait in a library that lets no handler run.
-    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
     end_on_signals()
     with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):
             work(params)
-
-
-def is_assistant() -> bool:
-    """Say whether this process was started by a stage, to compute on another device beside it."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 @contextmanager
