@@ -127,7 +127,7 @@ class PartialLoss:
     def _class_weights(self, device: torch.device) -> Tensor | None:
         if self.class_weights is None:
             return None
-        return _on_device(self.class_weights, device)
+        return _on_device(tuple(self.class_weights), device)
 
 
 def _labelled_places(mask: Tensor, labelled: int | None) -> tuple[Tensor, ...]:
