@@ -29,19 +29,19 @@ import rasterio
 import sklearn.metrics
 import torch
 from lightning_fabric import Fabric
+from sheets import write_sheet
 from torch import Tensor
 from torch.nn import functional
 
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import computes_in_bf16
-from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.losses import LOSSES
 from pointcover.losses.gated_crf import gated_crf
 from pointcover.metrics import confusion_matrix
 from pointcover.models import build_model
-from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
-from pointcover.tiles import Tile, TileReader, raster_path
+from pointcover.raster import Window
+from pointcover.tiles import TileReader
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SIZE, CLASSES = 512, 5
@@ -194,38 +194,16 @@ def compare_reading(quick: bool) -> None:
     image, mask = draw_orthophoto(1024, np.random.default_rng(0))
     times = 1 if quick else 4
     image, mask = np.tile(image, (1, times, times)), np.tile(mask, (times, times))
-    side = len(mask)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = raster_path(folder / "images", "train", "sheet")
-        windows = [
-            Window(col, row, SIZE, SIZE)
-            for row in range(0, side, SIZE)
-            for col in range(0, side, SIZE)
-        ]
-        with write_geotiff(
-            path, height=side, width=side, bands=3, block_px=SIZE, crs=None,
-            transform=north_up(0, 0, 0.25),
-        ) as out:  # fmt: skip
-            for window in windows:
-                rows, cols = window.toslices()
-                out.write(np.ascontiguousarray(image[:, rows, cols]), window)
-        like = RasterReader(path).info()
-        masks = raster_path(folder / "masks", "train", "sheet")
-        with write_mask(masks, like=like, block_px=SIZE, classes=TABLE) as out:
-            for window in windows:
-                rows, cols = window.toslices()
-                out.write(np.ascontiguousarray(mask[None, rows, cols]), window)
-        tiles = []
-        for number, window in enumerate(windows):
-            rows, cols = window.toslices()
+        tiles = write_sheet(folder, image, mask, SIZE, TABLE)
+        for tile in tiles:
+            rows, cols = Window(tile.col_off, tile.row_off, SIZE, SIZE).toslices()
             for kind, values in (
                 ("image", image[::-1, rows, cols]),
                 ("mask", mask[None, rows, cols]),
             ):
-                cv2.imwrite(str(folder / f"{number}.{kind}.png"), values.transpose(1, 2, 0))
-            row, col = int(window.row_off), int(window.col_off)
-            tiles.append(Tile(str(number), "sheet", "r", "train", row, col, SIZE, SIZE, ()))
+                cv2.imwrite(str(folder / f"{tile.id}.{kind}.png"), values.transpose(1, 2, 0))
         readers = TileReader(folder / "images", SIZE, 0), TileReader(folder / "masks", SIZE, 255)
 
         def ours() -> None:
@@ -234,15 +212,15 @@ def compare_reading(quick: bool) -> None:
                     reader.read(tile)
 
         def pngs_by_opencv() -> None:
-            for number in range(len(tiles)):
-                read = cv2.imread(str(folder / f"{number}.image.png"), cv2.IMREAD_COLOR_RGB)
+            for tile in tiles:
+                read = cv2.imread(str(folder / f"{tile.id}.image.png"), cv2.IMREAD_COLOR_RGB)
                 np.ascontiguousarray(np.asarray(read).transpose(2, 0, 1))
-                cv2.imread(str(folder / f"{number}.mask.png"), cv2.IMREAD_UNCHANGED)
+                cv2.imread(str(folder / f"{tile.id}.mask.png"), cv2.IMREAD_UNCHANGED)
 
         def pngs_by_rasterio() -> None:
-            for number in range(len(tiles)):
+            for tile in tiles:
                 for kind in ("image", "mask"):
-                    with rasterio.open(folder / f"{number}.{kind}.png") as file:
+                    with rasterio.open(folder / f"{tile.id}.{kind}.png") as file:
                         file.read()
 
         names = ("OpenCV", "rasterio")
@@ -252,7 +230,7 @@ def compare_reading(quick: bool) -> None:
                 f"read a tile and mask, PNGs by {library}", (spent / len(tiles), own / len(tiles))
             )
         png_mb = sum(file.stat().st_size for file in folder.glob("*.png")) / 1e6
-        blocked_mb = (path.stat().st_size + masks.stat().st_size) / 1e6
+        blocked_mb = sum(file.stat().st_size for file in folder.rglob("*.tif")) / 1e6
         report("  on disk", (png_mb, blocked_mb), unit="MB")
 
 

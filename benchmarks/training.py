@@ -22,20 +22,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from sheets import write_sheet
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from pointcover.augmentation import STRENGTHS
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import Fabric, be_deterministic, make_fabric
-from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.learner import FitSettings, Learner
+from pointcover.learner import FitSettings, Learner, Tally
 from pointcover.loading import CropBatch, EpochBatches, TileDataset, train_loader
 from pointcover.losses import LOSSES
 from pointcover.models import build_model
-from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
-from pointcover.tiles import Tile, raster_path
+from pointcover.tiles import Tile
 
 CLASSES = 5
 CLICKS = 200
@@ -43,37 +43,14 @@ TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in ran
 
 
 def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
-    """Write an orthophoto of side² drawn tiles with clicks, as the stages do; give its tiles."""
+    """Write an orthophoto of side² tiles, one drawn and repeated, with clicks; give its tiles."""
     generator = np.random.default_rng(0)
     image, mask = draw_orthophoto(size_px, generator)
     sparse = np.full_like(mask, IGNORE_INDEX)
     clicked = generator.choice(sparse.size, CLICKS, replace=False)
     sparse.ravel()[clicked] = mask.ravel()[clicked]
-    windows = [
-        Window(column * size_px, row * size_px, size_px, size_px)
-        for row in range(side)
-        for column in range(side)
-    ]
-    path = raster_path(folder / "images", "train", "sheet")
-    with write_geotiff(
-        path, height=side * size_px, width=side * size_px, bands=3, block_px=size_px, crs=None,
-        transform=north_up(0, 0, 0.25),
-    ) as out:  # fmt: skip
-        for number, window in enumerate(windows):
-            out.write(np.ascontiguousarray(np.rot90(image, number, (1, 2))), window)
-    masks = raster_path(folder / "masks", "train", "sheet")
-    like = RasterReader(path).info()
-    with write_mask(masks, like=like, block_px=size_px, classes=TABLE) as out:
-        for number, window in enumerate(windows):
-            out.write(np.ascontiguousarray(np.rot90(sparse, number))[None], window)
-    pixels = tuple(np.bincount(sparse[sparse != IGNORE_INDEX], minlength=CLASSES).tolist())
-    return [
-        Tile(
-            str(number), "sheet", "region", "train", int(window.row_off), int(window.col_off),
-            size_px, size_px, pixels,
-        )
-        for number, window in enumerate(windows)
-    ]  # fmt: skip
+    image, sparse = np.tile(image, (1, side, side)), np.tile(sparse, (side, side))
+    return write_sheet(folder, image, sparse, size_px, TABLE)
 
 
 def prepare(fabric: Fabric, encoder: str, batches: EpochBatches) -> Learner:
@@ -86,13 +63,6 @@ def prepare(fabric: Fabric, encoder: str, batches: EpochBatches) -> Learner:
         epochs=100, lr=1e-3, weight_decay=1e-2, warmup=0.1, ema_decay=0.98, keep="last"
     )
     return Learner.prepare(fabric, model, LOSSES["cross_entropy"], settings, batches)
-
-
-class NoBar:
-    """A progress bar that shows nothing."""
-
-    def update(self, count: int) -> None:
-        """Take no notice."""
 
 
 def wait_for(device: torch.device) -> None:
@@ -176,14 +146,10 @@ def main() -> None:
         # Masks come from the host as in the loop: what is labelled is counted there.
         taken: CropBatch = (fabric.to_device(images), *masks)
 
-        class Nowhere:
-            """A tally that keeps nothing: only of the step itself is there anything to see."""
-
-            def __getattr__(self, name: str) -> Callable[..., None]:
-                return lambda *values, **named: None
+        tally = Tally(device)
 
         def step() -> None:
-            learner.step([taken], 1, Nowhere())  # type: ignore[arg-type]
+            learner.step([taken], 1, tally)
 
         learner.network.train()
         rate = batch * per_second(step, device, seconds)
@@ -197,7 +163,7 @@ def main() -> None:
         )
         for epoch in range(1, 2 if options.quick else 3):  # in the first, workers begin
             batches.epoch = epoch
-            passed = learner.learn(loader, epoch, [], NoBar())
+            passed = learner.learn(loader, epoch, [], tqdm(disable=True))
         print(
             f"the whole loop, {options.workers} workers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pointcover import inference
-from pointcover.devices import be_deterministic, make_fabric
+from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
 from pointcover.learner import FitSettings, Learner, Tally
 from pointcover.loading import EpochBatches
@@ -15,15 +15,10 @@ from pointcover.training import fit
 from tests.test_training import drawn_loader, easy_samples, have_equal_weights, timeless
 from tests.tile_sets import CLASSES
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
-
-
-@pytest.fixture(autouse=True)
-def _deterministic():
-    before = torch.are_deterministic_algorithms_enabled()
-    be_deterministic()
-    yield
-    torch.use_deterministic_algorithms(before)
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here"),
+    pytest.mark.usefixtures("one_deterministic_thread"),
+]
 
 
 def network():
@@ -91,14 +86,11 @@ def test_the_same_params_give_the_same_bits(precision):
 
 
 def test_a_training_that_goes_on_ends_as_one_that_was_never_interrupted(tmp_path):
-    states = {}
-
     def save(epoch, state):
         torch.save(state, tmp_path / f"{epoch}.pt")
-        states[epoch] = tmp_path / f"{epoch}.pt"
 
     whole, one = fit_on("cuda", save=save)
-    saved = torch.load(states[1], map_location="cpu", weights_only=True)
+    saved = torch.load(tmp_path / "1.pt", map_location="cpu", weights_only=True)
     rest, other = fit_on("cuda", saved=saved)
     assert timeless(whole) == timeless(rest)
     assert have_equal_weights(one, other)

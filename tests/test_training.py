@@ -587,31 +587,37 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(monkeypatch):
 
 
 def test_the_average_follows_its_formula_and_copies_what_is_counted():
-    def network(value, batches):
-        one = Segmenter(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), MEAN, STD)
+    def network():
+        return Segmenter(nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2)), MEAN, STD)
+
+    def move(one, value, batches):
         with torch.no_grad():
             for weights in one.parameters():
                 weights.fill_(value)
             one.network[1].num_batches_tracked.fill_(batches)
-        return one
 
     def mean_of(average):
         values = torch.cat([weights.flatten() for weights in average.network.parameters()])
         assert values.min() == values.max()
         return values[0].item()
 
-    average = MovingAverage(network(5, 0), 0.2)
-    average.update(network(1, 7))
+    model = network()
+    average = MovingAverage(model, 0.2)
+    move(model, 1, 7)
+    average.update()
     assert mean_of(average) == 1  # the first is taken as it is
-    average.update(network(3, 8))  # decay (1 + 1) / (10 + 1)
+    move(model, 3, 8)
+    average.update()  # decay (1 + 1) / (10 + 1)
     assert mean_of(average) == pytest.approx(1 * 2 / 11 + 3 * 9 / 11)
     before = mean_of(average)
-    average.update(network(3, 9))  # (1 + 2) / (10 + 2) is more than 0.2
+    move(model, 3, 9)
+    average.update()  # (1 + 2) / (10 + 2) is more than 0.2
     assert mean_of(average) == pytest.approx(before * 0.2 + 3 * 0.8)
     assert average.network.network[1].num_batches_tracked == 9
-    last = MovingAverage(network(5, 0), 0)
-    last.update(network(1, 7))
-    last.update(network(2, 7))
+    last = MovingAverage(model, 0)
+    for value in (1, 2):
+        move(model, value, 7)
+        last.update()
     assert mean_of(last) == 2  # nothing is averaged
 
 

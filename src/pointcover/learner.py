@@ -203,7 +203,7 @@ class Learner:
             assert norm is not None
             tally.add_norm(norm)
         self.optimizer.step()
-        self.average.update(self.model)
+        self.average.update()
 
     def _generator(self, step: int) -> torch.Generator:
         """Give a step of this process its own source of chance."""
@@ -273,24 +273,24 @@ class MovingAverage:
     """
 
     def __init__(self, model: Segmenter, decay: float) -> None:
-        """Begin with a network as it is; `decay` is how much of the average an update leaves."""
+        """Follow a network, which lies where it stays; an update leaves `decay` of the average."""
         self.network = copy.deepcopy(model)
         self._decay = decay
         self._updates = 0
+        states = (one.state_dict().values() for one in (self.network, model))
+        pairs = list(zip(*states, strict=True))
+        self._weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, model: Segmenter) -> None:
-        """Move towards a network; the first is taken as it is."""
+    def update(self) -> None:
+        """Move towards the network; the first time it is taken as it is."""
         count = self._updates
         kept = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
-        averaged, current = (list(one.state_dict().values()) for one in (self.network, model))
-        pairs = list(zip(averaged, current, strict=True))
-        floats = [pair for pair in pairs if pair[0].is_floating_point()]
         follow = get_ema_multi_avg_fn(kept)  # type: ignore[no-untyped-call]
-        follow([mean for mean, _ in floats], [value for _, value in floats], count)
-        for mean, value in pairs:
-            if not mean.is_floating_point():
-                mean.copy_(value)  # batch norm's count of batches
+        follow([mean for mean, _ in self._weights], [value for _, value in self._weights], count)
+        for mean, value in self._counts:
+            mean.copy_(value)  # batch norm's count of batches
         self._updates += 1
 
     def state(self) -> dict[str, Any]:
