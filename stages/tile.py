@@ -65,6 +65,11 @@ def tile(params: Params) -> None:
     publish_json(METRICS, report)
     for split in SPLITS:
         logger.info("%s: %d tiles of %d px", split, report[split]["tiles"], size_px)
+    if (by := params.tile.downsample) > 1:
+        logger.info(
+            "each of their pixels is %d × %d of an orthophoto: tile.downsample: 1 keeps them all",
+            by, by,
+        )  # fmt: skip
 
 
 def check_splits(tiles: Sequence[Tile], sides: Mapping[str, str]) -> None:

@@ -120,8 +120,8 @@ class Project:
         shutil.copy(ROOT / "params.yaml", root)
         (root / "sources").mkdir()
         # Tests change modules in this process, and three tiny orthophotos need no second one.
-        self.set({"dataset": "sources/mine.yaml", "tile.size_px": 64, "train.crop_px": 64,
-                  "machine.workers": 1})  # fmt: skip
+        self.set({"dataset": "sources/mine.yaml", "tile.size_px": 64, "tile.downsample": 1,
+                  "train.crop_px": 64, "train.lr": 0.001, "machine.workers": 1})  # fmt: skip
         self.write_card()
 
     def set(self, changes: dict[str, Any]) -> None:

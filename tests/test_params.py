@@ -186,7 +186,7 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"evaluate.worst": 65}, "evaluate.worst: got 65, wanted a whole number, at least 0"),
         ({"evaluate.leave_out": "water"}, "evaluate.leave_out: got 'water', wanted a valid tuple"),
         ({"evaluate.priors": {"water": 0}}, "evaluate.priors.water: got 0, wanted"),
-        ({"train.patience": 15}, "patience is 15, but training ends after 15 epochs"),
+        ({"train.patience": 20}, "patience is 20, but training ends after 20 epochs"),
         ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
         ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),
         ({"machine.workers": 0}, "workers is 0: wanted 1 or more, or -1"),

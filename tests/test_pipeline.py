@@ -29,7 +29,7 @@ SMALL = {
     "points": 10,
     "annotate": {"unit": "per_class"},
     "synthetic": {"orthophotos": 5, "size_px": 160, "seed": 3},
-    "tile": {"size_px": 64},
+    "tile": {"size_px": 64, "downsample": 1},
     "train": {"epochs": 2, "crop_px": 64, "batch_size": 4},
     "evaluate": {"panels": 2},
 }

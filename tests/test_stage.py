@@ -55,7 +55,7 @@ def run(folder, body, **environment):
 
 
 def test_work_gets_all_params_and_ends_with_0(folder):
-    assert run(folder, "print(params.points, params.tile.size_px)") == (0, "200 512\n", "")
+    assert run(folder, "print(params.points, params.tile.size_px)") == (0, "200 256\n", "")
 
 
 @pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError"])

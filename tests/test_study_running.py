@@ -315,7 +315,7 @@ def test_every_study_here_has_a_name_for_each_of_its_experiments(path, scale):
 
 def test_those_with_other_tiles_are_told_apart(root, make_params: Callable[..., Params]):
     member = make_job("a").member
-    params = [make_params(c) for c in ({}, {"train.epochs": 3}, {"tile.downsample": 2})]
+    params = [make_params(c) for c in ({}, {"train.epochs": 3}, {"tile.downsample": 3})]
     one, same, other = make_jobs("study", [member] * 3, params, root)
     assert one.data == same.data != other.data
 
