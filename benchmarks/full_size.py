@@ -110,7 +110,7 @@ def main() -> None:
         (folder / "sources" / "large.yaml").write_text(yaml.safe_dump(card))
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params |= {"dataset": "sources/large.yaml", "source": str(source), "points": 500}
-        params["tile"]["size_px"] = TILE_PX
+        params["tile"] |= {"size_px": TILE_PX, "downsample": 1}
         params["annotate"] |= {"sampler": "uniform", "unit": "per_class", "grower": "link"}
         params["machine"] = {"workers": -1, "backend": "loky"}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
