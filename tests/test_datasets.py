@@ -121,6 +121,12 @@ def isprs_variants(card: str, fake: Fake, eroded_masks: str) -> dict[str, Fake]:
 LANDCOVERAI = Fake(
     "images/{}.tif", "masks/{}.tif", SHEETS, [0, 1, 2, 3, 4], crs="EPSG:2180", mask_crs=PL_1992
 )
+DUBAI = Fake(
+    "Tile {}/images/image_part_00{}.jpg", "Tile {}/masks/image_part_00{}.png",
+    [f"{tile} {part}" for tile in range(1, 9) for part in (1, 2)],
+    [(0x84, 0x29, 0xF6), (0xE2, 0xA9, 0x29), (0x3C, 0x10, 0x98), (0xFE, 0xDD, 0x3A),
+     (0x6E, 0xC1, 0xE4)], [(0x9B, 0x9B, 0x9B), BLACK], mask_bands=3,
+)  # fmt: skip
 POTSDAM_RGB = isprs(
     "2_Ortho_RGB/top_potsdam_{}_RGB.tif", "5_Labels_all/top_potsdam_{}_label.tif", POTSDAM
 )
@@ -166,12 +172,8 @@ FAKES = {
          "Train/Urban 2500", "Train/Urban 1366", "Val/Rural 2522", "Val/Urban 3514"],
         [1, 2, 3, 4, 5, 6, 7], [0], whole=False,
     ),
-    "dubai": Fake(
-        "Tile {}/images/image_part_00{}.jpg", "Tile {}/masks/image_part_00{}.png",
-        [f"{tile} {part}" for tile in range(1, 9) for part in (1, 2)],
-        [(0x84, 0x29, 0xF6), (0xE2, 0xA9, 0x29), (0x3C, 0x10, 0x98), (0xFE, 0xDD, 0x3A),
-         (0x6E, 0xC1, 0xE4)], [(0x9B, 0x9B, 0x9B), BLACK], mask_bands=3,
-    ),
+    "dubai": DUBAI,
+    "dubai_within": DUBAI,
 }  # fmt: skip
 
 
@@ -296,6 +298,19 @@ def test_neighbouring_sheets_of_landcoverai_are_one_region(fakes):
     regions = Counter(pair.region for pair in pairs)
     assert len(regions) == 26
     assert (regions["M-33-20"], regions["N-34-140"], regions["M-34-5"]) == (2, 4, 1)
+
+
+def test_dubai_within_splits_each_mosaic_image_by_image(fakes):
+    card = embedded("dubai_within")
+    regions = [pair.region for pair in find_pairs(card, fakes("dubai_within"))]
+    assert len(set(regions)) == len(regions) == 16
+    sides = split_regions(card, regions, 0)
+    assert {key: card.shares()[key] for key in SPLITS} == {"train": 0.6, "val": 0.1, "test": 0.3}
+    train, test = (
+        {region.split("/")[0] for region in regions if sides[region] == split}
+        for split in ("train", "test")
+    )
+    assert train & test, "images of one mosaic are on two sides"
 
 
 def test_parts_of_one_forest_image_are_one_region(fakes):
