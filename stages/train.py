@@ -35,7 +35,7 @@ from pointcover.resumption import Resumption, environment_of, fingerprint, loade
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.strong_colours import StrongColours
 from pointcover.tiles import Tile, TileSet, read_index, read_tile_set
-from pointcover.training import EpochResult, Fitted, fit
+from pointcover.training import EpochResult, Fitted, Watch, fit
 
 IMAGES = Path("data/tiles/images")
 TILE_SET = Path("data/tiles/tiles.json")
@@ -65,10 +65,10 @@ def train(params: Params) -> None:
     fabric = make_fabric(settings.device, settings.precision, settings.devices)
     fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
-    previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, fabric.device, PREVIEWS)
+    previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, PREVIEWS)
     fit_network = partial(
         fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),
-        partial(fit_round, fabric, params, tile_set, loss, tiles, previews.look),
+        partial(fit_round, fabric, params, tile_set, loss, tiles, previews.watch),
         partial(relabel, fabric, params, tile_set, train_tiles),
     )  # fmt: skip
     if not fabric.is_global_zero:
@@ -103,11 +103,11 @@ def train(params: Params) -> None:
 
 def fit_round(
     fabric: Fabric, params: Params, tile_set: TileSet, loss: PartialLoss, tiles: Sequence[Tile],
-    look: Callable[[Callable[[Tensor], Tensor]], None], labels: Labels,
+    watch: Watch, labels: Labels,
     report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
     save: Callable[[int, dict[str, Any]], None] | None,
 ) -> Fitted:  # fmt: skip
-    """Fit a new network on labels of train tiles; `look`, `report` and so on are those of `fit`."""
+    """Fit a new network on labels of train tiles; `watch`, `report` and so on are as in `fit`."""
     settings, size_px = params.train, tile_set.size_px
     strength, how = STRENGTHS[settings.augmentation], fit_settings(settings)
     crops = train_loader(
@@ -124,7 +124,7 @@ def fit_round(
         logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
     return fit(
         fabric, new_network(params, tile_set), crops, val, loss, tile_set.classes.names, how,
-        report, saved, save, look,
+        report, saved, save, watch,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Previews are of the same tiles each time, and each look is shown once."""
+"""Previews are of the same tiles each time, and what was predicted is shown once."""
 
 import numpy as np
 import torch
@@ -8,17 +8,15 @@ from pointcover.previews import Previews
 from tests.tile_sets import CLASSES, write_easy_tiles
 
 
-def test_a_look_is_shown_once_as_image_labels_and_prediction(tmp_path):
+def test_a_prediction_is_shown_once_beside_image_and_labels(tmp_path):
     tiles = write_easy_tiles(tmp_path, 5)
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", 64)
-    previews = Previews(dataset, CLASSES, torch.device("cpu"), 3)
+    previews = Previews(dataset, CLASSES, 3)
     assert previews.take() == {}
-
-    def brightness(images: torch.Tensor) -> torch.Tensor:
-        bright = images.float().mean(dim=1) - 125
-        return torch.stack([-bright, bright], dim=1)
-
-    previews.look(brightness)
+    images = torch.stack([image for image, _ in dataset])
+    bright = (images.float().mean(dim=1) > 125).long()
+    for first in (0, 2, 4):  # in batches of two, the last of one
+        previews.watch(first, bright[first : first + 2])
     pictures = previews.take()
     assert list(pictures) == [tiles[place].id for place in (0, 2, 4)]
     image, _ = dataset[2]
@@ -34,6 +32,6 @@ def test_there_may_be_fewer_tiles_than_are_wanted_and_none(tmp_path):
     tiles = write_easy_tiles(tmp_path, 2)
     for some in (tiles, []):
         dataset = TileDataset(some, tmp_path / "images", tmp_path / "masks", 64)
-        previews = Previews(dataset, CLASSES, torch.device("cpu"), 4)
-        previews.look(lambda images: torch.zeros(1, 2, 64, 64))
+        previews = Previews(dataset, CLASSES, 4)
+        previews.watch(0, torch.zeros(len(some), 64, 64))
         assert len(previews.take()) == len(some)

@@ -896,9 +896,15 @@ def test_validation_is_over_pixels_and_one_matrix_however_the_tiles_are_batched(
         counts[true, guessed] += 1
     for batch_size in (1, 2, 5):
         loader = DataLoader(TensorDataset(images, masks), batch_size)
-        loss, result = validate(model, loader, partial_cross_entropy, CLASSES.names)
+        seen = []
+        loss, result = validate(
+            model, loader, partial_cross_entropy, CLASSES.names,
+            lambda first, predicted, seen=seen: seen.append((first, predicted.clone())),
+        )  # fmt: skip
         assert loss == pytest.approx(wanted, rel=1e-5)
         assert result == scores(counts.numpy(), CLASSES.names)
+        assert [first for first, _ in seen] == list(range(0, len(images), batch_size))
+        assert torch.equal(torch.cat([predicted for _, predicted in seen]), logits.argmax(1))
 
 
 def test_validation_moves_no_statistic_of_batch_normalisation():

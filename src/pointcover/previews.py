@@ -1,7 +1,5 @@
 """Previews: what the network makes of a few validation tiles, epoch by epoch."""
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,54 +10,46 @@ from pointcover.loading import TileDataset
 
 
 class Previews:
-    """Some tiles of a dataset, the same ones each time, and how they were seen last.
+    """Some tiles of a dataset, the same ones each time, and what was last predicted there.
 
     Only one epoch's predictions are held.
     """
 
-    def __init__(
-        self, tiles: TileDataset, classes: ClassTable, device: torch.device, count: int
-    ) -> None:
+    def __init__(self, tiles: TileDataset, classes: ClassTable, count: int) -> None:
         """Read so many tiles, spread evenly.
 
         Args:
             tiles: with sparse masks.
             classes: of the masks.
-            device: where networks compute.
             count: how many tiles; fewer where there are not so many.
         """
-        self._classes, self._device = classes, device
-        places = spread_evenly(range(len(tiles)), count)
-        self._ids = [tiles.tiles[place].id for place in places]
-        self._shown = [tiles[place] for place in places]
-        self._predictions: list[Tensor] = []
+        self._tiles, self._classes = tiles, classes
+        self._shown = {place: tiles[place] for place in spread_evenly(range(len(tiles)), count)}
+        self._predictions: dict[int, Tensor] = {}
 
-    @torch.inference_mode()
-    def look(self, network: Callable[[Tensor], Tensor]) -> None:
-        """Predict the tiles by a network in evaluation mode: (1, bands, H, W) → logits."""
-        self._predictions = [
-            network(image[np.newaxis].to(self._device)).argmax(dim=1)[0].to("cpu", torch.uint8)
-            for image, _ in self._shown
-        ]
+    def watch(self, first: int, predicted: Tensor) -> None:
+        """Keep what is shown of a batch's classes, (N, H, W), the first of which is so far on."""
+        for place in self._shown:
+            if first <= place < first + len(predicted):
+                self._predictions[place] = predicted[place - first].to("cpu", torch.uint8)
 
     def take(self) -> dict[str, Rgb]:
-        """Give image, sparse labels and prediction side by side, by tile id, once for each look.
+        """Give image, sparse labels and prediction side by side, by tile id, each once.
 
         Returns:
-            (H, 3 W, 3) pictures; none if nobody has looked since.
+            (H, 3 W, 3) pictures; none if nothing was predicted since.
         """
         pictures = {
-            name: np.concatenate(
+            self._tiles.tiles[place].id: np.concatenate(
                 [
                     view_image(image.numpy()),
                     view_clicks(mask.numpy(), self._classes),
-                    view_mask(prediction.numpy(), self._classes),
+                    view_mask(self._predictions[place].numpy(), self._classes),
                 ],
                 axis=1,
             )
-            for name, (image, mask), prediction in zip(
-                self._ids, self._shown, self._predictions, strict=False
-            )
+            for place, (image, mask) in self._shown.items()
+            if place in self._predictions
         }
-        self._predictions = []
+        self._predictions = {}
         return pictures

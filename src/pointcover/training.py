@@ -26,6 +26,10 @@ State = dict[str, Any]
 """A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
 reads."""
 
+Watch = Callable[[int, Tensor], None]
+"""Sees what validation predicts: the place of a batch's first tile among the val tiles, and the
+batch's classes, (N, H, W), on the device."""
+
 NO_VAL_LABELS: Final = (
     "no val tile has a label, so no epoch can be chosen: raise `points`, or give val more regions"
 )
@@ -103,7 +107,7 @@ def fit(
     report: Callable[[EpochResult], None],
     saved: State | None = None,
     save: Callable[[int, State], None] | None = None,
-    look: Callable[[Callable[[Tensor], Tensor]], None] | None = None,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Fit a segmenter on sparse masks and keep the weights of one epoch.
 
@@ -127,8 +131,7 @@ def fit(
         report: is called after each epoch, and first for each that `saved` holds.
         saved: the state to go on from, which `save` was given; model and settings are the same.
         save: is called with each epoch's number and the state after it, before `report`.
-        look: is called with the validated network before each new epoch's `report`, to show what it
-            makes of some images.
+        watch: sees what each new epoch's validation predicts, before its `report`.
 
     Raises:
         ValueError: loss, gradients or weights stopped being finite, no val tile has a label, or an
@@ -162,7 +165,7 @@ def fit(
         _check_finite(passed.numbers, model, epoch)
         validated: Any = None
         if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
-            validated = validate(learner.averaged_network, val_on_device, loss, names)
+            validated = validate(learner.averaged_network, val_on_device, loss, names, watch)
         val_loss, val_scores = fabric.broadcast(validated)
         _check_finite({"validation loss": val_loss}, model, epoch)
         miou = val_scores["miou"]
@@ -191,8 +194,6 @@ def fit(
         if save is not None:
             save(epoch, _state(learner, results, fitted))
         progress.set_postfix(loss=f"{passed.loss:.3f}", val_miou=f"{miou or 0:.3f}")
-        if look is not None and fabric.is_global_zero:
-            look(learner.averaged_network)
         report(result)
     progress.close()
     assert fitted is not None
@@ -206,19 +207,25 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def validate(
-    network: Any, val: DataLoader[Batch], loss: PartialLoss, names: tuple[str, ...]
-) -> tuple[float, dict[str, Any]]:
+    network: Any, val: DataLoader[Batch], loss: PartialLoss, names: tuple[str, ...],
+    watch: Watch | None = None,
+) -> tuple[float, dict[str, Any]]:  # fmt: skip
     """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None
     # Sums stay on the device, in float64 as Python's are.
     total, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    seen = 0
     for images, masks in val:
         logits = network(images)
+        predicted = logits.argmax(dim=1)
+        if watch is not None:
+            watch(seen, predicted)
+        seen += len(images)
         count = loss.weight(masks)
         total = total.to(count.device) + loss(logits, masks).double() * count
         labelled = labelled.to(count.device) + count.double()
-        counts = confusion_matrix(logits.argmax(dim=1), masks, len(names))
+        counts = confusion_matrix(predicted, masks, len(names))
         confusion = counts if confusion is None else confusion + counts
     if confusion is None or not labelled:
         raise ValueError(NO_VAL_LABELS)
