@@ -54,13 +54,13 @@ def suggest(measure: Measure, params: Params) -> None:
     tile_set = checkpoint.tile_set
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
-    score, doubts = make_measure(
-        [fabric.setup_module(model).eval()], measure, len(tile_set.classes),
-        average_views=settings.views == "d4",
+    score = make_measure(
+        [fabric.setup_module(model).eval()], measure, average_views=settings.views == "d4",
+        edge_px=settings.edge_px,
     )  # fmt: skip
     orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
     candidates = look_at_images(
-        list(orthophotos.values()), score, doubts, tile_px=tile_set.size_px,
+        list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
         distance_px=settings.distance_px, seed=params.seed, batch_size=BATCH, device=fabric.device,
     )  # fmt: skip
     wanted = count_questions(
@@ -87,8 +87,9 @@ def suggest(measure: Measure, params: Params) -> None:
     )  # fmt: skip
     if len(suggestions) < wanted:
         logger.warning(
-            "%d clicks were wanted, but no more lie suggest.distance_px (%g) apart: lower it",
-            wanted, settings.distance_px,
+            "%d clicks were wanted, but no more lie suggest.distance_px (%g) apart and "
+            "suggest.edge_px (%d) from other classes: lower one",
+            wanted, settings.distance_px, settings.edge_px,
         )  # fmt: skip
 
 

@@ -109,6 +109,31 @@ def test_classes_take_turns_where_that_is_asked_for(tmp_path):
     assert sorted(one.class_id for one in turns) == [0] * 4 + [2] * 4
 
 
+@pytest.mark.parametrize("edge_px", [0, 1, 5])
+def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
+    named = np.zeros((400, 700))  # windows meet within it
+    named[150:260, 320:] = 2
+    rows, cols = np.mgrid[:400, :700]
+    away = np.maximum(  # from the other class: hand-made, for a rectangle in a corner
+        np.where(rows < 150, 150 - rows, np.where(rows >= 260, rows - 259, 0)),
+        np.where(cols < 320, 320 - cols, 0),
+    )
+    inside = np.minimum(np.minimum(rows - 149, 260 - rows), cols - 319)
+    far = np.where(named == 2, inside, away)
+    # The nearer to the edge, the greater the doubt.
+    image = draw(tmp_path / "a.tif", np.minimum(30 + 5 * far, 99), named)
+    found, _ = suggest([image], 20, distance_px=15, edge_px=edge_px)
+    assert len(found) == 20
+    assert {far[one.row, one.col] for one in found} == {edge_px + 1}
+
+
+def test_where_all_is_near_another_class_the_distance_is_to_be_lowered(tmp_path):
+    named = np.indices((64, 64)).sum(axis=0) // 4 % 2
+    image = draw(tmp_path / "a.tif", np.full((64, 64), 50), named)
+    with pytest.raises(ValueError, match=r"so far from other classes.*lower edge_px \(9\)"):
+        suggest([image], 5, edge_px=9)
+
+
 def test_nothing_is_suggested_where_there_is_no_data(tmp_path):
     values = np.zeros((3, 100, 100), np.uint8)
     values[1:] = 50
@@ -154,7 +179,7 @@ def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_no
     assert fought[0, 2].item() == pytest.approx(1 - entropy, abs=1e-5)
     unsure = score_disagreement([says(0.5, 0.5)] * 2, by_views=False)(image)
     assert unsure[0, 2].item() == pytest.approx(0, abs=1e-6)
-    described = Doubts("disagreement", 2).describe(fought)
+    described = Doubts().describe(fought)
     assert described[0, 1].item() == round((1 - entropy) * MOST)
 
 

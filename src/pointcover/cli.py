@@ -374,6 +374,11 @@ def suggest(
     distance_px: Annotated[
         float, typer.Option(min=1, help="No two clicks are nearer to each other.")
     ] = 32,
+    edge_px: Annotated[
+        int,
+        typer.Option(min=0, max=32, help="No click is so near to where the model sees another "
+                                         "class, where it is hard to tell for you, too."),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
     resample: Resample = False,
     gsd_m: GsdM = None,
@@ -404,7 +409,7 @@ def suggest(
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
         _tell_engines(models)
-        settings = SuggestSettings(by.value, tta, by_class, distance_px, batch_size, seed)
+        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
@@ -415,6 +420,7 @@ def suggest(
         layers = write_suggestions(out, found, grids, stems, models[0].tile_set.classes)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = "" if len(found) == points else f"; {points} do not fit {distance_px:g} px apart"
+        fewer += f" and {edge_px} px from other classes" if fewer and edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)
 
 

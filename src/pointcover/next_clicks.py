@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from pointcover.inference import each_view, make_score, score_once
 from pointcover.labels import IGNORE_INDEX
@@ -19,42 +20,52 @@ from pointcover.windows import usual_window_px
 Measure = Literal["margin", "entropy", "disagreement"]
 OVERLAP: Final = 0.25
 MOST: Final = 254
-"""The greatest doubt, as a byte: the value above says that there is no data."""
+"""The greatest doubt, as a byte: the value above says that no click may lie there."""
 
 
-@dataclass(frozen=True)
 class Doubts:
     """What is kept of a pixel's scores: its class, and the doubt about it."""
-
-    measure: Measure
-    classes: int
 
     def count(self, classes: int) -> int:
         """Count the layers: the class and the doubt."""
         return 2
 
     def describe(self, scores: Tensor) -> Tensor:
-        """Give class ids and doubts, from 0 to MOST.
-
-        `margin` is 1 less how far the likeliest class is ahead of the next one, `entropy` that of
-        the probabilities, `disagreement` is computed before windows are put together.
+        """Give class ids and doubts, from 0 to MOST, IGNORE_INDEX where no click may lie.
 
         Args:
-            scores: (B, C, H, W) float32 probabilities; with `disagreement`, (B, C + 1, H, W).
+            scores: (B, C + 1, H, W) float32: probabilities and doubts, as `make_measure` gives.
 
         Returns:
             (B, 2, H, W) uint8.
         """
-        probabilities = scores[:, : self.classes]
-        if self.measure == "margin":
-            likeliest = probabilities.topk(2, dim=1).values
-            doubt = 1 - (likeliest[:, :1] - likeliest[:, 1:])
-        elif self.measure == "entropy":
-            doubt = entropy_of(probabilities)
-        else:
-            doubt = scores[:, self.classes :]
-        ids = probabilities.argmax(dim=1, keepdim=True).to(torch.uint8)
-        return torch.cat([ids, (doubt * MOST).round().clamp(0, MOST).to(torch.uint8)], dim=1)
+        ids = scores[:, :-1].argmax(dim=1, keepdim=True)
+        doubts = scores[:, -1:]
+        kept = (doubts * MOST).round().clamp(0, MOST)
+        return torch.cat([ids, torch.where(doubts < 0, IGNORE_INDEX, kept)], dim=1).to(torch.uint8)
+
+
+def margin_of(probabilities: Tensor) -> Tensor:
+    """Give 1 less how far the likeliest class is ahead of the next: (B, C, H, W) → (B, 1, H, W)."""
+    likeliest = probabilities.topk(2, dim=1).values
+    return 1 - (likeliest[:, :1] - likeliest[:, 1:])
+
+
+def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
+    """Say where another class lies at most so far away, down and across: (B, 1, H, W) bool.
+
+    Args:
+        class_ids: (B, 1, H, W).
+        distance_px: half the side of the square in which classes are compared.
+    """
+    values = class_ids.float()
+    side, pad = 2 * distance_px + 1, distance_px
+
+    def greatest(values: Tensor) -> Tensor:
+        along = max_pool2d(values, (side, 1), 1, (pad, 0))
+        return max_pool2d(along, (1, side), 1, (0, pad))
+
+    return greatest(values) != -greatest(-values)
 
 
 def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views: bool) -> Score:
@@ -106,7 +117,7 @@ class Candidates:
 
 
 def find_candidates(
-    source: Source, plan: Plan, score: Score, doubts: Doubts, *, cell_px: int,
+    source: Source, plan: Plan, score: Score, classes: int, *, cell_px: int,
     generator: np.random.Generator, batch_size: int, device: torch.device,
     progress: Callable[[int], object],
 ) -> Candidates:  # fmt: skip
@@ -115,8 +126,8 @@ def find_candidates(
     Args:
         source: the image.
         plan: the windows over it.
-        score: the networks.
-        doubts: what is kept of their scores.
+        score: of `make_measure`.
+        classes: how many it tells apart.
         cell_px: side of the squares.
         generator: decides between pixels of equal doubt.
         batch_size: windows at a time.
@@ -124,9 +135,8 @@ def find_candidates(
         progress: is told of rows as they are done.
     """
     found = []
-    channels = doubts.classes + (doubts.measure == "disagreement")
     strips = stream_strips(
-        source, plan, score, channels, doubts, batch_size=batch_size, device=device
+        source, plan, score, classes + 1, Doubts(), batch_size=batch_size, device=device
     )
     with closing(strips):
         for number, strip in strips:
@@ -169,32 +179,61 @@ class Image(Source, Protocol):
 
 
 def make_measure(
-    networks: Sequence[Callable[[Tensor], Any]], measure: Measure, classes: int,
-    *, average_views: bool,
-) -> tuple[Score, Doubts]:  # fmt: skip
-    """Give what scores images, and what makes doubts of the scores.
+    networks: Sequence[Callable[[Tensor], Any]], measure: Measure, *, average_views: bool,
+    edge_px: int,
+) -> Score:  # fmt: skip
+    """Give what scores images, and the doubt about each pixel.
+
+    `margin` is 1 less how far the likeliest class is ahead of the next one, `entropy` that of the
+    probabilities, `disagreement` that of networks or views.
 
     Args:
         networks: several are an ensemble.
         measure: of doubt.
-        classes: how many they tell apart.
         average_views: take eight turned and flipped views of each.
+        edge_px: no click lies so near to where the network sees another class (down or across):
+            what is there is hard to tell for an annotator, too. 0 leaves no pixel out.
+
+    Returns:
+        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and doubts from 0 to 1,
+        or -1 where no click may lie.
 
     Raises:
         ValueError: one view of one network is to disagree with itself.
     """
-    if measure != "disagreement":
-        return make_score(networks, average_views=average_views), Doubts(measure, classes)
-    if len(networks) < 2 and not average_views:
-        raise ValueError(
-            "one model alone cannot disagree: give others with --also, or its eight views with "
-            "--tta, or choose margin or entropy"
+    if measure == "disagreement":
+        if len(networks) < 2 and not average_views:
+            raise ValueError(
+                "one model alone cannot disagree: give others with --also, or its eight views with "
+                "--tta, or choose margin or entropy"
+            )
+        doubtful = score_disagreement(networks, by_views=average_views)
+    else:
+        doubtful = _with_doubts(
+            make_score(networks, average_views=average_views),
+            margin_of if measure == "margin" else entropy_of,
         )
-    return score_disagreement(networks, by_views=average_views), Doubts(measure, classes)
+    if not edge_px:
+        return doubtful
+
+    def score(images: Tensor) -> Tensor:
+        scores = doubtful(images)
+        near = near_edges(scores[:, :-1].argmax(dim=1, keepdim=True), edge_px)
+        return torch.cat([scores[:, :-1], scores[:, -1:].masked_fill(near, -1)], dim=1)
+
+    return torch.inference_mode()(score)
+
+
+def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
+    def both(images: Tensor) -> Tensor:
+        probabilities = score(images)
+        return torch.cat([probabilities, doubt_of(probabilities).clamp(0, 1)], dim=1)
+
+    return torch.inference_mode()(both)
 
 
 def look_at_images(
-    images: Sequence[Image], score: Score, doubts: Doubts, *, tile_px: int, distance_px: float,
+    images: Sequence[Image], score: Score, classes: int, *, tile_px: int, distance_px: float,
     seed: int, batch_size: int, device: torch.device,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> list[Candidates]:  # fmt: skip
@@ -202,8 +241,8 @@ def look_at_images(
 
     Args:
         images: what to look at.
-        score: the networks.
-        doubts: what is kept of their scores.
+        score: of `make_measure`.
+        classes: how many it tells apart.
         tile_px: side of a tile in training.
         distance_px: see `choose`.
         seed: decides between pixels of equal doubt.
@@ -216,7 +255,7 @@ def look_at_images(
     return [
         find_candidates(
             image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
-            score, doubts, cell_px=max(1, round(distance_px)), batch_size=batch_size,
+            score, classes, cell_px=max(1, round(distance_px)), batch_size=batch_size,
             generator=np.random.default_rng([seed, number]), device=device, progress=progress,
         )
         for number, (image, grid) in enumerate(zip(images, grids, strict=True))

@@ -298,6 +298,7 @@ class SuggestParams(Section):
     measures: tuple[Literal["margin", "entropy", "disagreement"], ...]
     points: Count
     distance_px: Annotated[float, Field(ge=1, le=4096)]
+    edge_px: Annotated[int, Field(strict=True, ge=0, le=32)]
     by_class: bool
     views: Literal["one", "d4"]
     precision: Literal["auto", "fp32", "bf16"]

@@ -18,6 +18,7 @@ class SuggestSettings:
     average_views: bool = False
     by_class: bool = False
     distance_px: float = 32
+    edge_px: int = 0
     batch_size: int = 4
     seed: int = 1
 
@@ -42,10 +43,9 @@ class Suggester:
         """
         self._tile_sets = [model.tile_set for model in models]
         self._settings, self._reading, self._device = settings, reading, fabric.device
-        self._score, self._doubts = make_measure(
+        self._score = make_measure(
             [fabric.setup_module(model.segmenter).eval() for model in models],
-            settings.measure, len(self._tile_sets[0].classes),
-            average_views=settings.average_views,
+            settings.measure, average_views=settings.average_views, edge_px=settings.edge_px,
         )  # fmt: skip
 
     def prepare(self, images: Sequence[Path], out: Path) -> list[Orthophoto]:
@@ -89,13 +89,16 @@ class Suggester:
         """
         settings = self._settings
         candidates = look_at_images(
-            orthophotos, self._score, self._doubts, tile_px=self._tile_sets[0].size_px,
+            orthophotos, self._score, len(self._tile_sets[0].classes),
+            tile_px=self._tile_sets[0].size_px,
             distance_px=settings.distance_px, seed=settings.seed, batch_size=settings.batch_size,
             device=self._device, progress=progress,
         )  # fmt: skip
         if not any(len(found.rows) for found in candidates):
             raise ValueError(
-                "the images have no pixel with data, so there is nothing to click on: look at "
-                "their nodata value and alpha band"
+                "the images have no pixel with data"
+                + (" so far from other classes" if settings.edge_px else "")
+                + ", so there is nothing to click on: look at their nodata value and alpha band"
+                + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
         return choose(candidates, count, settings.distance_px, by_class=settings.by_class)
