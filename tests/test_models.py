@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from pointcover.models import MODELS, Segmenter, build_model
+from pointcover.models import MODELS, Segmenter, build_model, prepare_processes
 from pointcover.models.weights import adapt_kernels, load_encoder_weights
 
 ON_ENCODERS = [name for name, architecture in MODELS.items() if architecture.has_encoder]
@@ -263,6 +263,38 @@ def test_encoders_of_other_makes_take_any_bands_and_every_weight_is_taught(model
     logits = segmenter(images(4))
     assert logits.shape == (2, 4, 64, 64)
     assert_teaches_every_weight(segmenter, logits)
+
+
+# Several processes
+
+
+@pytest.mark.parametrize(
+    "encoder", ["tu-regnetx_002", "tu-efficientnet_b0", "tu-mobilenetv3_small_050", "resnet18"]
+)
+def test_a_model_that_normalises_with_other_processes_is_the_same_model(encoder):
+    segmenter = build("unet", encoder).eval()
+    names = list(segmenter.state_dict())
+    with torch.inference_mode():
+        wanted = segmenter(images(3))
+    prepare_processes(segmenter, on_gpus=True)
+    layers = [one for one in segmenter.modules() if isinstance(one, nn.SyncBatchNorm)]
+    assert len(layers) > 10
+    assert not any(isinstance(one, nn.BatchNorm2d) for one in segmenter.modules())
+    with torch.inference_mode():
+        assert torch.equal(segmenter(images(3)), wanted)
+    assert list(segmenter.state_dict()) == names
+
+
+def test_weights_that_take_no_part_are_not_waited_for():
+    segmenter = build("unet", "efficientnet-b0")
+    before = {name: value.clone() for name, value in segmenter.state_dict().items()}
+    prepare_processes(segmenter, on_gpus=False)
+    assert segmenter.training
+    assert all(torch.equal(value, before[name]) for name, value in segmenter.state_dict().items())
+    segmenter(images(3)).sum().backward()
+    idle = {name for name, one in segmenter.named_parameters() if one.grad is None}
+    assert {name for name, one in segmenter.named_parameters() if not one.requires_grad} == idle
+    assert 0 < len(idle) < 5
 
 
 # Names that are wrong

@@ -17,7 +17,7 @@ FIT = """
     from torch import nn
     from pointcover.devices import make_fabric
     from pointcover.labels import IGNORE_INDEX
-    from pointcover.models import Segmenter
+    from pointcover.models import Segmenter, build_model
     from tests.test_training import MEAN, STD, drawn_loader, easy_samples
     from pointcover.losses import PartialLoss
     from pointcover.losses.consistency import ConsistencySettings
@@ -44,6 +44,11 @@ FIT = """
     model = Segmenter(
         nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 2, 1)), MEAN, STD
     )
+    if encoder := settings.pop("encoder", None):
+        model = build_model(
+            "unet", encoder, weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=0,
+            width=0.25,
+        )
     results = []
     fitted = fit(
         fabric, model, drawn_loader(images, masks, 4, clicks=(clicks,)),
@@ -108,3 +113,12 @@ def test_two_processes_with_students_in_colours_of_their_own_stay_one_network(tm
     terms = [result["terms"] for result in first["results"]]
     assert terms == [result["terms"] for result in second["results"]]
     assert all(0 < one["consistency_share"] <= 1 for one in terms[1:])
+
+
+@pytest.mark.slow
+def test_two_processes_keep_one_network_with_statistics_and_weights_that_take_no_part(tmp_path):
+    """Each normalises its own part of a batch, and efficientnet-b0 brings idle weights along."""
+    ways = {"consistency": {"weight": 1.0, "threshold": 0.6}}
+    first, second = fit_in(2, tmp_path, encoder="efficientnet-b0", **ways)
+    assert any("running_mean" in name for name in first["weights"])
+    assert first["weights"] == second["weights"]

@@ -16,7 +16,7 @@ from pointcover import learner, training
 from pointcover.augmentation import Strength
 from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
-from pointcover.learner import FitSettings, MovingAverage
+from pointcover.learner import FitSettings, MovingAverage, frozen_statistics
 from pointcover.loading import EpochBatches, TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, partial_cross_entropy
 from pointcover.losses.consistency import ConsistencySettings
@@ -369,6 +369,17 @@ def test_the_student_in_strong_colours_moves_no_running_statistic():
         seen[weight] = model.network[0].state_dict()
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         assert torch.equal(seen[0.0][name], seen[1e-30][name]), name
+
+
+def test_a_network_that_normalises_with_other_processes_can_be_a_student():
+    """SyncBatchNorm refuses to run without its count of batches; it runs on GPUs alone."""
+    model = nn.SyncBatchNorm(3)
+    with frozen_statistics(model):
+        assert model.momentum == 0
+        assert model.num_batches_tracked is not None
+        model.num_batches_tracked += 1
+    assert model.momentum == 0.1
+    assert model.num_batches_tracked == 0
 
 
 def test_a_grown_label_of_weight_0_is_as_none_and_of_weight_2_as_two():

@@ -19,7 +19,7 @@ from pointcover.loading import Clocked, CropBatch, EpochBatches, sample_seed
 from pointcover.losses import PartialLoss, as_divisor
 from pointcover.losses.consistency import ConsistencySettings, weak_to_strong
 from pointcover.losses.gated_crf import CrfSettings, gated_crf
-from pointcover.models import Segmenter
+from pointcover.models import Segmenter, prepare_processes
 from pointcover.optimisation import OPTIMISERS, SCHEDULES, Course, OptimiserSettings
 from pointcover.strong_colours import strengthen
 from pointcover.tiles import WHITE
@@ -94,16 +94,20 @@ class Learner:
         """Set up a model, its average and its optimiser for epochs of such batches.
 
         Raises:
-            ValueError: an epoch has fewer batches than are to be accumulated.
+            ValueError: an epoch has no batch, or fewer than are to be accumulated.
         """
+        if not len(batches):
+            raise ValueError(
+                f"an epoch has no batch with two crops for each of {fabric.world_size} "
+                f"process(es): add train tiles, lower train.crop_px, or lower train.devices"
+            )
         if settings.accumulate > len(batches):
             raise ValueError(
                 f"train.accumulate is {settings.accumulate}, but an epoch has {len(batches)} "
                 f"batch(es): lower it, or lower train.batch_size"
             )
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            # Else each normalises by its own part of a batch; a CPU has no other way.
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
+        if fabric.world_size > 1:
+            prepare_processes(model, on_gpus=fabric.device.type == "cuda")
         optimizer = OPTIMISERS[settings.optimiser](
             model.parameters(),
             OptimiserSettings(
@@ -151,6 +155,7 @@ class Learner:
             self.set_rate(step, mious)
             self.step(group, step, tally)
             progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
+        self._agree()
         return Passed(
             loss=tally.mean_loss(self.fabric),  # waits for the device, so the time is right
             terms=tally.mean_terms(self.fabric),
@@ -204,6 +209,12 @@ class Learner:
             tally.add_norm(norm)
         self.optimizer.step()
         self.average.update()
+
+    def _agree(self) -> None:
+        """Give all processes the first one's statistics of batches: each saw its own parts."""
+        if self.fabric.world_size > 1:
+            for statistic in self.average.network.buffers():
+                torch.distributed.broadcast(statistic, 0)
 
     def _generator(self, step: int) -> torch.Generator:
         """Give a step of this process its own source of chance."""
@@ -398,16 +409,18 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """
     layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     shares = [layer.momentum for layer in layers]
-    counts = [layer.num_batches_tracked for layer in layers]
+    # Without them SyncBatchNorm would not run: they are set back.
+    counts = [one.num_batches_tracked for one in layers if one.num_batches_tracked is not None]
+    before = [count.clone() for count in counts]
     try:
         for layer in layers:
             layer.momentum = 0.0
-            layer.num_batches_tracked = None
         yield
     finally:
-        for layer, share, count in zip(layers, shares, counts, strict=True):
+        for layer, share in zip(layers, shares, strict=True):
             layer.momentum = share
-            layer.num_batches_tracked = count
+        for count, value in zip(counts, before, strict=True):
+            count.copy_(value)
 
 
 def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined, unused-ignore]
 from torch import Tensor, nn
 
 from pointcover.models.scratch import UNet, UNetPlusPlus
@@ -137,6 +138,31 @@ def build_model(
         else:
             network = architecture.network(**settings)
     return Segmenter(network, mean, std).to(memory_format=torch.channels_last)
+
+
+def prepare_processes(model: Segmenter, *, on_gpus: bool) -> None:
+    """Make a model fit to be trained by several processes, each with a part of every batch.
+
+    Weights that take no part in the output are not trained (some encoders carry the end of their
+    classifier along): processes would wait for their gradients. On GPUs, batches are normalised as
+    a whole; else each process normalises its own part, for which a CPU has no other way.
+
+    Args:
+        model: is changed in place; its state has the same names.
+        on_gpus: whether the processes compute on GPUs.
+    """
+    if on_gpus:
+        # timm's: torch's own would lose the activations that are within timm's BatchNormAct2d.
+        convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
+    was_training = model.training
+    bands = model.mean.numel()
+    with torch.random.fork_rng(devices=[]):
+        empty = torch.zeros(1, bands, TRIAL_PX, TRIAL_PX, device=model.mean.device)
+        model.eval()(empty).sum().backward()
+    for weights in model.parameters():
+        weights.requires_grad_(weights.grad is not None)
+    model.zero_grad()
+    model.train(was_training)
 
 
 def _scale(usual: int | tuple[int, ...], width: float) -> int | tuple[int, ...]:
