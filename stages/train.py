@@ -56,19 +56,13 @@ def train(params: Params) -> None:
     tile_set = read_tile_set(TILE_SET)
     tiles = read_index(SPARSE / "index.csv")
     train_tiles = [tile for tile in tiles if tile.split == "train"]
-    labelled = [sum(counts) for counts in zip(*(tile.pixels for tile in train_tiles), strict=True)]
-    loss = make_loss(
-        settings.loss, tile_set.classes.names, gamma=settings.gamma,
-        class_weights=settings.class_weights, label_smoothing=settings.label_smoothing,
-        balance=labelled if settings.class_weighting == "balanced" else None,
-    )  # fmt: skip
     fabric = make_fabric(settings.device, settings.precision, settings.devices)
     fabric.launch()  # with several devices: from here on this runs in as many processes
     be_deterministic()
     previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, PREVIEWS)
     fit_network = partial(
         fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),
-        partial(fit_round, fabric, params, tile_set, loss, tiles, previews.watch),
+        partial(fit_round, fabric, params, tile_set, tiles, previews.watch),
         partial(relabel, fabric, params, tile_set, train_tiles),
     )  # fmt: skip
     if not fabric.is_global_zero:
@@ -102,9 +96,8 @@ def train(params: Params) -> None:
 
 
 def fit_round(
-    fabric: Fabric, params: Params, tile_set: TileSet, loss: PartialLoss, tiles: Sequence[Tile],
-    watch: Watch, labels: Labels,
-    report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
+    fabric: Fabric, params: Params, tile_set: TileSet, tiles: Sequence[Tile], watch: Watch,
+    labels: Labels, report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
     save: Callable[[int, dict[str, Any]], None] | None,
 ) -> Fitted:  # fmt: skip
     """Fit a new network on labels of train tiles; `watch`, `report` and so on are as in `fit`."""
@@ -122,9 +115,20 @@ def fit_round(
     val = tile_loader(val_set_of(tiles, tile_set), max(1, settings.batch_size // 2))
     if saved:
         logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
+    loss = loss_of(settings, labels, tile_set)
     return fit(
         fabric, new_network(params, tile_set), crops, val, loss, tile_set.classes.names, how,
         report, saved, save, watch,
+    )  # fmt: skip
+
+
+def loss_of(settings: TrainParams, labels: Labels, tile_set: TileSet) -> PartialLoss:
+    """Give the loss of a round: what its labels hold of each class decides what evens them out."""
+    labelled = [sum(counts) for counts in zip(*(one.pixels for one in labels.tiles), strict=True)]
+    return make_loss(
+        settings.loss, tile_set.classes.names, gamma=settings.gamma,
+        class_weights=settings.class_weights, label_smoothing=settings.label_smoothing,
+        balance=labelled if settings.class_weighting == "balanced" else None,
     )  # fmt: skip
 
 

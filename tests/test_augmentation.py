@@ -1,6 +1,7 @@
 """Augmentation moves image and mask together, makes no label, and repeats itself by seed alone."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -257,6 +258,25 @@ def test_with_no_augmentation_a_crop_is_a_part_of_the_tile_as_it_lies():
         row, col = int(image[0, 0, 0]), int(image[1, 0, 0])
         assert np.array_equal(image, place_image()[:, row : row + 32, col : col + 32])
         assert np.array_equal(mask, MASK[row : row + 32, col : col + 32])
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("side_px", [48, SIZE])
+def test_where_there_is_no_data_there_is_none_in_other_colours_too(name, side_px):
+    image = np.full((3, SIZE, SIZE), 170, np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    image[:, :, : SIZE // 2] = 0
+    mask[:, : SIZE // 2] = IGNORE_INDEX
+    augmentation = Augmentation(32, replace(STRENGTHS[name], cutout=0), 3)
+    emptied = 0
+    for seed in range(20):
+        out, labels = augmentation(image, mask, side_px, seed)
+        empty = ~out.any(axis=0)
+        emptied += empty.sum()
+        # Where sizes change, the pixels at the border hold a bit of both.
+        assert (labels[empty] == IGNORE_INDEX).all()
+        assert (labels[~empty] == IGNORE_INDEX).sum() <= 2 * 32
+    assert 0.3 < emptied / (20 * 32 * 32) < 0.7
 
 
 def holes(augmentation, seeds, bands=3, side_px=SIZE):

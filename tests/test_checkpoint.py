@@ -209,6 +209,14 @@ def test_an_ensemble_is_every_model_below_a_folder_by_path_and_may_be_empty(tmp_
         assert all(torch.equal(value, wanted[key]) for key, value in member.state_dict().items())
 
 
+def test_a_model_of_another_gsd_is_no_member(folder):
+    least, greatest = min(TILE_SET.gsds_m), max(TILE_SET.gsds_m)
+    load_ensemble(folder, replace(TILE_SET, gsds_m=(least / 1.05, 1.05 * greatest)))
+    load_ensemble(folder, replace(TILE_SET, gsds_m=()))
+    with pytest.raises(ValueError, match=r"trained on a GSD of .* m, the model trained here on"):
+        load_ensemble(folder, replace(TILE_SET, gsds_m=(2 * greatest,)))
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -169,6 +169,12 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
         ({"train.batch_size": 4, "train.devices": 3}, "with devices 3: wanted at least 6"),
         ({"train.gamma": 2}, "gamma is 2.0, but loss 'cross_entropy' has none: set gamma to null"),
         ({"train.class_weights": {"water": 0}}, "train.class_weights.water: got 0, wanted"),
+        (
+            {"train.schedule": "cosinus"},
+            "train.schedule: got 'cosinus', allowed: 'cosine', 'one_cycle', 'step', 'plateau' or "
+            "'constant'; did you mean 'cosine'?",
+        ),
+        ({"evaluate.prior_strength": 2.0}, "prior_strength is 2, but there are no priors"),
         ({"train.loss": "dice"}, "train.loss: got 'dice', allowed: 'cross_entropy' or 'focal'"),
         ({"train.label_smoothing": 1}, "train.label_smoothing: got 1, wanted a number"),
         ({"train.consistency.threshold": 0}, "train.consistency.threshold: got 0, wanted a number"),

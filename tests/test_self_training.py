@@ -13,10 +13,13 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.learner import FitSettings
 from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import partial_cross_entropy
+from pointcover.params import TrainParams, read_yaml
 from pointcover.raster import RasterReader
 from pointcover.self_training import Labels, fit_in_rounds, label_tiles
 from pointcover.tiles import TileReader, raster_path
 from pointcover.training import fit
+from tests.imagery import ROOT, load_stage
+from tests.maps import TILE_SET
 from tests.test_training import (
     CLASSES,
     MEAN,
@@ -228,3 +231,15 @@ def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
         labelled = label(tmp_path, train_tiles)
     added = sum(sum(tile.pixels) for tile in labelled) - 80
     assert f"labelled {added} pixels beside 80, of {4 * SIZE * SIZE}" in caplog.text
+
+
+def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
+    stage, settings = load_stage("train"), TrainParams(**read_yaml(ROOT / "params.yaml")["train"])
+    evened = settings.model_copy(update={"class_weighting": "balanced"})
+    tiles = write_easy_tiles(tmp_path, 2)
+    tile_set = replace(TILE_SET, classes=CLASSES)
+    for pixels in ((10, 90), (900, 100)):  # as a later round's are other than the clicks'
+        labels = Labels([replace(tile, pixels=pixels) for tile in tiles], tmp_path / "masks")
+        weights = stage.loss_of(evened, labels, tile_set).class_weights
+        assert weights[0] * pixels[0] == pytest.approx(weights[1] * pixels[1])
+        assert stage.loss_of(settings, labels, tile_set).class_weights is None

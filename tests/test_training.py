@@ -252,6 +252,23 @@ def fit_term(settings, *, images=None, masks=None, clicked=0.3, epochs=3, model=
     return results, fitted
 
 
+@pytest.mark.parametrize("term", ["consistency", "crf"])
+def test_pixels_without_data_teach_nothing(term):
+    """As where a loss that looks at all pixels is asked of images without any data."""
+    images, masks = easy_samples(8)
+    images[:, :, :, 16:] = 0
+    masks[:, :, 16:] = IGNORE_INDEX
+    dark = torch.zeros_like(images)
+    ways = TERMS[term]
+    nothing = torch.full_like(masks, IGNORE_INDEX)
+    nothing[0, 0, 0] = 0  # for an epoch to have a loss
+    results, _ = fit_term(ways, images=dark, masks=nothing, clicked=1.0)
+    named = "crf_loss" if term == "crf" else "consistency_share"
+    assert {result.terms[named] for result in results if result.terms} == {0.0}
+    results, _ = fit_term(ways, images=images, masks=masks)
+    assert any(result.terms.get(named, 0) > 0 for result in results)
+
+
 @every_term
 def test_a_term_changes_what_is_learnt_and_the_same_way_each_time(term):
     plain, (results, fitted) = fit_term({})[1], fit_term(TERMS[term])
@@ -841,6 +858,19 @@ def test_gradients_that_break_under_clipping_are_named():
 def test_a_rate_that_diverges_stops_with_what_to_try():
     with pytest.raises(ValueError, match=r"broke down in epoch \d: .*tenth of train\.lr.*fp32"):
         fit_drawn(pointwise(), drawn_loader(*easy_samples(8)), epochs=9, lr=1e30, weight_decay=0.01)
+
+
+def test_alone_on_a_cpu_training_stops_at_the_step_that_breaks():
+    taken = []
+
+    class Counted(nn.Conv2d):
+        def forward(self, values):
+            taken.append(self.training)
+            return super().forward(values) * (math.nan if len(taken) == 2 else 1)
+
+    with pytest.raises(ValueError, match=r"in epoch 1: loss nan is not finite\. Try"):
+        fit_drawn(Segmenter(Counted(3, 2, 1), MEAN, STD), drawn_loader(*easy_samples(20)))
+    assert taken == [True, True]
 
 
 def test_a_band_that_becomes_infinite_stops_with_what_to_try():

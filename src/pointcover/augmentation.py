@@ -110,8 +110,12 @@ class Augmentation:
             crop = resize(image=crop)["image"]
             masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
-        out = self._compose(image=np.ascontiguousarray(crop), masks=masks)
-        turned, turned_masks = self._degrade(out["image"], out["masks"], generator)
+        is_empty = (~crop.any(axis=2)).astype(np.uint8)
+        out = self._compose(image=np.ascontiguousarray(crop), masks=[*masks, is_empty])
+        *turned_masks, turned_empty = out["masks"]
+        turned, turned_masks = self._degrade(out["image"], turned_masks, generator)
+        if is_empty.any():  # no data stays 0 in every band, as the network will see it in maps
+            turned = np.where(turned_empty[:, :, np.newaxis], np.uint8(0), turned)
         first, *further = map(np.ascontiguousarray, turned_masks)
         return np.ascontiguousarray(turned.transpose(2, 0, 1)), first, *further
 

@@ -150,11 +150,18 @@ class Learner:
         self.network.train()
         crops = Clocked(train)
         tally = Tally(self.fabric.device)
+        # A GPU would be waited for, and of several processes one alone would stop.
+        alone_on_cpu = self.fabric.device.type == "cpu" and self.fabric.world_size == 1
+        val = {"val_miou": f"{mious[-1]:.3f}"} if mious else {}
         for number, group in enumerate(grouped(crops, self.settings.accumulate)):
             step = (epoch - 1) * self.course.epoch_steps + number
             self.set_rate(step, mious)
             self.step(group, step, tally)
             progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
+            if alone_on_cpu:
+                progress.set_postfix(loss=f"{tally.loss_so_far():.3f}", **val)
+                if not math.isfinite(tally.loss_so_far()):
+                    break
         self._agree()
         return Passed(
             loss=tally.mean_loss(self.fabric),  # waits for the device, so the time is right
@@ -245,6 +252,7 @@ class Learner:
         with torch.no_grad():
             taught = self.averaged_network(images)
         strong, is_visible = strengthen(images, generator, how.colours)
+        is_visible &= has_data(images)
         with frozen_statistics(self.model):
             logits = self.network(strong)
         loss, share = weak_to_strong(logits, taught, masks, how.threshold, is_visible)
@@ -254,9 +262,10 @@ class Learner:
     def _crf(self, logits: Tensor, images: Tensor, tally: "Tally") -> Tensor:
         """Compare each pixel with its neighbours, by what the network says and by colour."""
         how = self.settings.crf
+        gate = has_data(images)
         loss = gated_crf(
-            logits, images / WHITE, radius_px=how.radius_px, sigma_px=how.sigma_px,
-            sigma_colour=how.sigma_colour, scale=how.scale,
+            logits, images / WHITE, sources=gate, destinations=gate, radius_px=how.radius_px,
+            sigma_px=how.sigma_px, sigma_colour=how.sigma_colour, scale=how.scale,
         )  # fmt: skip
         tally.add_terms(crf_loss=loss.detach())
         return how.weight * loss
@@ -377,6 +386,10 @@ class Tally:
         """Note the norm of a step's gradients; one that is not finite is not forgotten."""
         self._norm = torch.maximum(self._norm, norm)
 
+    def loss_so_far(self) -> float:
+        """Give the mean over this process's steps; a GPU is waited for."""
+        return self._loss.item() / max(1, self._steps)
+
     def mean_loss(self, fabric: Fabric) -> float:
         """Give the mean over the steps and processes."""
         total = fabric.all_reduce(self._loss.clone(), reduce_op="mean")
@@ -399,6 +412,14 @@ class Tally:
     def batches_without_labels(self) -> int:
         """Count the steps in which nothing was labelled."""
         return int(self._unlabelled.item())
+
+
+def has_data(images: Tensor) -> Tensor:
+    """Say which pixels have a value above 0, (B, bands, H, W) → (B, H, W) bool.
+
+    The tile stage writes 0 in every band where there is no data.
+    """
+    return images.amax(dim=1) > 0
 
 
 @contextmanager

@@ -23,9 +23,6 @@ from pointcover.raster import (
 from pointcover.tiles import TileSet
 from pointcover.windows import LEAST_PX, STRIDE_PX
 
-GSD_TOLERANCE: Final = 1.1
-"""By what factor a GSD may lie outside of those in training."""
-
 SAME_GSD: Final = 0.01
 """By what share what a user says of a GSD may differ from what the file says."""
 
@@ -259,12 +256,12 @@ def _check_gsd(
     Raises:
         ValueError: it is another, and resampling is not asked for, or would not serve all models.
     """
-    known = [tile_set.gsds_m for tile_set in trained if tile_set.gsds_m]
+    known = [tile_set for tile_set in trained if tile_set.gsds_m]
     if gsd_m is None:
         if known:
             remarks.append(
                 f"the GSD of {path} is not known, so it is not compared with that of training "
-                f"({_range(known[0])}): say it with --gsd-m"
+                f"({_range(known[0].gsds_m)}): say it with --gsd-m"
             )
         return None
     if not known:
@@ -273,25 +270,21 @@ def _check_gsd(
             f"model does not know"
         )
         return None
-    if all(_fits(gsd_m, gsds_m) for gsds_m in known):
+    unfit = next((one.gsds_m for one in known if not one.knows_gsd(gsd_m)), None)
+    if unfit is None:
         return None
-    unfit = next(gsds_m for gsds_m in known if not _fits(gsd_m, gsds_m))
     if not settings.resample:
         raise ValueError(
             f"{path} has a GSD of {_show(gsd_m)}, but the model was trained on {_range(unfit)}: "
             f"say --resample to have the image brought to that, or take a model of its GSD"
         )
     wanted_m = float(np.clip(gsd_m, min(unfit), max(unfit)))
-    if not all(_fits(wanted_m, gsds_m) for gsds_m in known):
+    if not all(one.knows_gsd(wanted_m) for one in known):
+        ranges = " and ".join(_range(one.gsds_m) for one in known)
         raise ValueError(
-            f"the models were trained on GSDs of {' and '.join(_range(gsds) for gsds in known)}: "
-            f"no GSD serves all of them, leave one out"
+            f"the models were trained on GSDs of {ranges}: no GSD serves all of them, leave one out"
         )
     return wanted_m
-
-
-def _fits(gsd_m: float, gsds_m: Sequence[float]) -> bool:
-    return min(gsds_m) / GSD_TOLERANCE <= gsd_m <= max(gsds_m) * GSD_TOLERANCE
 
 
 def _range(gsds_m: Sequence[float]) -> str:

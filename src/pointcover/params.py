@@ -1,6 +1,7 @@
 """params.yaml as validated, frozen models: what each key may be, one message for all faults."""
 
 import difflib
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -291,6 +292,15 @@ class EvaluateParams(Section):
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
 
+    @model_validator(mode="after")
+    def _strength_is_of_priors(self) -> "EvaluateParams":
+        if not self.priors and self.prior_strength != 1:
+            raise ValueError(
+                f"prior_strength is {self.prior_strength:g}, but there are no priors: set it to 1, "
+                f"or give priors"
+            )
+        return self
+
 
 class SuggestParams(Section):
     """The next clicks, which the model chooses on train tiles and the dense masks answer."""
@@ -472,7 +482,10 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
         keys = ", ".join(_section_at(model, steps).model_fields)
         return f"{key}: got {got}, wanted a section with the keys {keys}"
     if kind == "literal_error":
-        return f"{key}: got {got}, allowed: {context['expected']}"
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        near = difflib.get_close_matches(str(fault["input"]), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{key}: got {got}, allowed: {context['expected']}{hint}"
     if kind == "value_error":
         return f"{key}: {context['error']}" if key else str(context["error"])
     field = _section_at(model, steps[:-1]).model_fields.get(str(steps[-1])) if steps else None

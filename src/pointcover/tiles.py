@@ -18,6 +18,9 @@ from pointcover.raster import RasterReader, Window
 WHITE: Final = 255
 """The largest value of a band."""
 
+GSD_TOLERANCE: Final = 1.1
+"""By what factor a GSD may lie outside of those in training."""
+
 _COLUMNS = ("tile", "orthophoto", "region", "split", "row_off", "col_off", "height", "width")
 _PIXELS = "pixels_"
 
@@ -60,6 +63,15 @@ class TileSet:
     value_range: tuple[float, float]
     bands: tuple[int, ...]
     """Band numbers of the source files, in the order in which the tiles hold them."""
+
+    def knows_gsd(self, gsd_m: float) -> bool:
+        """Say whether a GSD is one of those that occur or lies between them, within 10 %.
+
+        Where none is known, nothing speaks against it.
+        """
+        if not self.gsds_m:
+            return True
+        return min(self.gsds_m) / GSD_TOLERANCE <= gsd_m <= max(self.gsds_m) * GSD_TOLERANCE
 
     def to_json(self) -> dict[str, Any]:
         """Give what tiles.json and a model's JSON hold."""

@@ -119,7 +119,7 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Segmenter]:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a model is damaged, or of other classes, bands or value range.
+        ValueError: a model is damaged, or of other classes, bands, value range or GSD.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -136,5 +136,15 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Segmenter]:
                     f"{description}: its {name} are {got}, those of the model trained here are "
                     f"{wanted}: take it out of {folder}, or train both on one dataset"
                 )
+        if not all(checkpoint.tile_set.knows_gsd(gsd_m) for gsd_m in own.gsds_m):
+            raise ValueError(
+                f"{description}: it was trained on a GSD of {_metres(checkpoint.tile_set)}, the "
+                f"model trained here on {_metres(own)}: take it out of {folder}, or train both "
+                f"with one tile.downsample"
+            )
         members.append(segmenter)
     return members
+
+
+def _metres(tile_set: TileSet) -> str:
+    return ", ".join(f"{gsd_m:.4g}" for gsd_m in tile_set.gsds_m) + " m"
