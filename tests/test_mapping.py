@@ -440,6 +440,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     save_model(tmp_path / "model", tile_set=replace(TILE_SET, bands=(3, 1, 2)))
     write_raster(tmp_path / "a.tif", draw_image(600, 300))
     options = ["model", "a.tif", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
+    options += ["--window-px", "64"]  # so that there are strips to be killed between
     undisturbed = start(*options, "--out", "wanted", cwd=tmp_path)
     assert undisturbed.wait(300) == 0
     said = undisturbed.stderr.read()

@@ -12,16 +12,24 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import rasterio
+import torch
 import yaml
 from mlflow import MlflowClient
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
+
+from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.inference import make_score
+from pointcover.models.checkpoint import load_checkpoint
+from pointcover.streaming import LayerChoice, plan_windows, stream_strips
+from pointcover.windows import usual_window_px
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]
@@ -461,6 +469,40 @@ def test_the_default_run_beats_a_classifier_of_colours_that_sees_every_training_
     network = json.loads((tmp_path / "metrics/evaluate.json").read_text())["miou"]
     assert network > by_colour + 0.05
     assert by_colour < 0.5
+    assert share_that_windows_decide(tmp_path / "models") <= 0.002
+
+
+def share_that_windows_decide(model: Path) -> float:
+    """Of the pixels within 16 px of a seam, the share that one window over all sees otherwise."""
+    segmenter, checkpoint, _ = load_checkpoint(model)
+    drawn, _ = draw_orthophoto(2048, np.random.default_rng(7))
+    image = drawn.reshape(3, 1024, 2, 1024, 2).mean(axis=(2, 4)).round().astype(np.uint8)
+    score = make_score([segmenter.eval()], average_views=False)
+    usual_px = usual_window_px(checkpoint.tile_set.size_px)
+    maps = {}
+    for window_px in (1024, usual_px):
+        plan = plan_windows(1024, 1024, window_px, 0.25, blend=False)
+        strips = stream_strips(
+            Drawn(image), plan, score, len(checkpoint.tile_set.classes), LayerChoice(),
+            batch_size=2, device=torch.device("cpu"),
+        )  # fmt: skip
+        maps[window_px] = np.concatenate([strip[0] for _, strip in strips])
+    near = np.zeros((1024, 1024), bool)
+    for cut in plan.rows.cuts[1:-1]:
+        near[cut - 16 : cut + 16] = near[:, cut - 16 : cut + 16] = True
+    assert near.any()
+    return (maps[1024] != maps[usual_px])[near].mean()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An image in memory, read by rows."""
+
+    image: np.ndarray
+
+    def read_rows(self, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.image[:, top:bottom]
+        return rows, np.ones(rows.shape[1:], bool)
 
 
 def draw_folder(folder: Path, seed: int) -> None:

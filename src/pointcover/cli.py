@@ -224,7 +224,7 @@ def predict(
     window_px: Annotated[
         int | None,
         typer.Option(help="Height and width of what the network sees at a time. By default that "
-                     "of a tile in training."),
+                     "of a tile in training, but 512 at least."),
     ] = None,
     overlap: Annotated[
         float, typer.Option(help="Share of a window that it has in common with the next.")

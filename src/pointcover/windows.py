@@ -18,6 +18,9 @@ STRIDE_PX: Final = 32
 LEAST_PX: Final = 64
 """Side of a window at least."""
 
+USUAL_PX: Final = 512
+"""Side of a window, where tiles in training are not larger."""
+
 MAX_OVERLAP: Final = 0.75
 """Of a window: beyond, each pixel would be looked at sixteen times and more."""
 
@@ -69,8 +72,11 @@ class Axis:
 
 
 def usual_window_px(tile_px: int) -> int:
-    """Give the side of what a network sees at a time: that of a tile in training."""
-    return max(LEAST_PX, round_up(tile_px))
+    """Give the side of what a network sees at a time: of a tile in training, but USUAL_PX at least.
+
+    An eighth of a window is cut off at each side: in smaller ones that is less than a U-Net sees.
+    """
+    return max(USUAL_PX, round_up(tile_px))
 
 
 def round_up(size_px: int) -> int:
