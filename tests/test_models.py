@@ -265,6 +265,20 @@ def test_encoders_of_other_makes_take_any_bands_and_every_weight_is_taught(model
     assert_teaches_every_weight(segmenter, logits)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "layout"),
+    [
+        ("tu-mobileone_s0", torch.contiguous_format), ("mobileone_s0", torch.contiguous_format),
+        ("tu-regnetx_002", torch.channels_last), ("resnet18", torch.channels_last),
+    ],
+)  # fmt: skip
+def test_weights_lie_by_pixel_unless_torch_would_write_beyond_its_memory(encoder, layout):
+    segmenter = build("unet", encoder)
+    assert segmenter.layout == layout
+    kernels = [one for one in segmenter.parameters() if one.dim() == 4 and one.shape[2] > 1]
+    assert all(one.is_contiguous(memory_format=layout) for one in kernels)
+
+
 # Several processes
 
 

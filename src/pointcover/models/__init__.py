@@ -17,6 +17,9 @@ from pointcover.models.weights import load_encoder_weights
 STRIDE_PX: Final = 32
 """Height and width of images are multiples of this: how far the deepest features are reduced."""
 
+FEW_BANDS: Final = 16
+"""A convolution of more channels is none of an image's bands."""
+
 TRIAL_PX: Final = 64
 """Height and width of the empty image that tells whether an encoder fits a model."""
 
@@ -60,6 +63,7 @@ class Segmenter(nn.Module):
         """Wrap a network; mean and std are by band, in units of the tiles (0 to 255)."""
         super().__init__()
         self.network = network
+        self.layout = _layout_of(network)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
@@ -72,7 +76,7 @@ class Segmenter(nn.Module):
         """
         self._check(images)
         normalised = (images.float() - self.mean) / self.std
-        logits: Tensor = self.network(normalised.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(normalised.contiguous(memory_format=self.layout))
         return logits
 
     def _check(self, images: Tensor) -> None:
@@ -92,6 +96,21 @@ class Segmenter(nn.Module):
                 "got a batch of one image to learn from, wanted two or more for batch "
                 "normalisation: raise train.batch_size"
             )
+
+
+def _layout_of(network: nn.Module) -> torch.memory_format:
+    """Give how images and weights lie in memory: by pixel, which is faster, where that is safe.
+
+    torch 2.15 writes beyond its memory (on a CPU, and the process aborts) in the backward pass of a
+    first convolution of one pixel that leaves pixels out, as MobileOne, RepVGG and FastViT have.
+    """
+    risky = any(
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+        and layer.in_channels <= FEW_BANDS
+        for layer in network.modules()
+    )  # fmt: skip
+    return torch.contiguous_format if risky else torch.channels_last
 
 
 def build_model(
@@ -137,7 +156,8 @@ def build_model(
                 load_encoder_weights(network.encoder, encoder, weights)
         else:
             network = architecture.network(**settings)
-    return Segmenter(network, mean, std).to(memory_format=torch.channels_last)
+    segmenter = Segmenter(network, mean, std)
+    return segmenter.to(memory_format=segmenter.layout)
 
 
 def prepare_processes(model: Segmenter, *, on_gpus: bool) -> None:
