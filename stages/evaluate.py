@@ -4,7 +4,7 @@ from pointcover.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from pointcover import tracking
 from pointcover.devices import be_deterministic, make_fabric
@@ -25,14 +24,14 @@ from pointcover.evaluation import (
     write_tables,
 )
 from pointcover.figures import spread_evenly
-from pointcover.inference import Predicted, predict
+from pointcover.inference import Correct, Predicted, predict
 from pointcover.loading import TileDataset, tile_loader
 from pointcover.mean_field import MeanField
 from pointcover.mlflow_store import project_root
-from pointcover.models.checkpoint import load_checkpoint, load_ensemble
+from pointcover.models.checkpoint import Member, load_checkpoint, load_ensemble
 from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
 from pointcover.params import EvaluateParams, Params, run_name
-from pointcover.priors import check_priors, correct_logits, count_shares
+from pointcover.priors import Priors
 from pointcover.processes import entered_whole
 from pointcover.publishing import (
     digest_values,
@@ -73,7 +72,8 @@ def evaluate(params: Params) -> None:
     check_left_out(left_out, classes.names)
     tiles, is_dense = tiles_to_score(settings)
     oracle_tiles = tiles_of_oracle() if settings.oracle else []
-    correct = correction_of(settings, classes.names)
+    members = [Member(MODELS, model, checkpoint), *others]
+    corrections = corrections_of(settings, members)
     refine = MeanField(**settings.crf.model_dump()) if settings.crf.iterations else None
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
@@ -85,8 +85,9 @@ def evaluate(params: Params) -> None:
 
     def predict_tiles(dataset: TileDataset) -> Iterator[Predicted]:
         return predict(
-            fabric, [model, *others], tile_loader(dataset, settings.batch_size),
-            average_views=settings.views == "d4", correct=correct, refine=refine,
+            fabric, [member.segmenter for member in members],
+            tile_loader(dataset, settings.batch_size), average_views=settings.views == "d4",
+            corrections=corrections, refine=refine,
         )  # fmt: skip
 
     def tally(tiles: Sequence[Tile]) -> Tally:
@@ -103,7 +104,7 @@ def evaluate(params: Params) -> None:
     result = protocol | {"model_count": 1 + len(others)} | summary
     for oracle in tallies[1:]:
         result |= {"oracle_val": describe_oracle(oracle, classes.names, left_out)}
-    if correct:
+    if corrections:
         result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
     if refine:
         result |= {"crf": asdict(refine)}
@@ -166,20 +167,22 @@ def tiles_of_oracle() -> list[Tile]:
     return tiles
 
 
-def correction_of(
-    settings: EvaluateParams, names: tuple[str, ...]
-) -> Callable[[Tensor], Tensor] | None:
-    """Give what takes logits from the training labels' shares of classes to those of the land.
+def corrections_of(settings: EvaluateParams, members: Sequence[Member]) -> list[Correct]:
+    """Give what takes the logits of each model from the shares that it learned to the land's.
 
     Raises:
-        ValueError: priors name other classes than there are, or a class has no training label.
+        ValueError: priors name other classes than there are, or a model's shares are not known.
     """
     if not settings.priors:
-        return None
-    priors = check_priors(settings.priors, names)
-    labelled = [tile.pixels for tile in read_index(SPARSE / "index.csv") if tile.split == "train"]
-    shares = count_shares([sum(counts) for counts in zip(*labelled, strict=True)], names)
-    return partial(correct_logits, priors=priors, label_shares=shares, tau=settings.prior_strength)
+        return []
+    priors = Priors(settings.priors, settings.prior_strength)
+    return [
+        priors.correction(
+            str(member.folder), member.checkpoint.tile_set.classes.names,
+            member.checkpoint.label_shares,
+        )
+        for member in members
+    ]  # fmt: skip
 
 
 def record(

@@ -18,6 +18,7 @@ from pointcover import tracking
 from pointcover.augmentation import STRENGTHS
 from pointcover.devices import Fabric, be_deterministic, make_fabric
 from pointcover.figures import draw_curves
+from pointcover.label_shares import expect_labels, loss_shares
 from pointcover.learner import Cast, FitSettings
 from pointcover.loading import TileDataset, tile_loader, train_loader
 from pointcover.losses import PartialLoss, make_loss
@@ -88,8 +89,11 @@ def train(params: Params) -> None:
                     run.log_metrics(result.metrics(), step=result.epoch)
                     run.log_images(previews.take(), step=result.epoch)
 
-            fitted = fit_network(report=report, saved=fabric.broadcast(saved), save=resumption.save)
-            write_outcome(run, settings, tile_set, tiles, fitted, rows)
+            fitted, labels = fit_network(
+                report=report, saved=fabric.broadcast(saved), save=resumption.save
+            )
+            shares = shares_of(settings, tile_set, labels)
+            write_outcome(run, settings, tile_set, tiles, fitted, shares, rows)
         resumption.remove()
     shutil.rmtree(PSEUDO_LABELS, ignore_errors=True)
     logger.info("kept epoch %d, sparse val mIoU %.3f", fitted.kept.epoch, fitted.kept.val_miou or 0)
@@ -105,7 +109,7 @@ def fit_round(
     strength, how = STRENGTHS[settings.augmentation], fit_settings(settings)
     crops = train_loader(
         TileDataset(
-            [tile for tile in labels.tiles if sum(tile.pixels)], IMAGES, labels.masks, size_px,
+            labels.labelled, IMAGES, labels.masks, size_px,
             SPARSE / "clicks" if how.needs_clicks else None,
         ),
         crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom, strength=strength,
@@ -157,6 +161,16 @@ def relabel(
     return Labels(fabric.broadcast(labelled), PSEUDO_LABELS)
 
 
+def shares_of(settings: TrainParams, tile_set: TileSet, labels: Labels) -> tuple[float, ...]:
+    """Give each class's share of the loss of a round, by which priors correct its network."""
+    tiles, weights = labels.labelled, loss_of(settings, labels, tile_set).class_weights
+    in_crops = expect_labels(
+        tiles, labels.masks, SPARSE / "clicks", size_px=tile_set.size_px, crop_px=settings.crop_px,
+        grown_weight=settings.grown_weight,
+    )  # fmt: skip
+    return loss_shares(tiles, in_crops, weights, crop_px=settings.crop_px, balance=settings.balance)
+
+
 def new_network(params: Params, tile_set: TileSet) -> Segmenter:
     """Build the network with its first weights, the same each time."""
     settings = params.train
@@ -200,7 +214,7 @@ def open_run(root: Path, params: Params, resumption: Resumption) -> tracking.Run
 
 def write_outcome(
     run: tracking.Run, settings: TrainParams, tile_set: TileSet, tiles: Sequence[Tile],
-    fitted: Fitted, rows: Sequence[dict[str, Any]],
+    fitted: Fitted, label_shares: tuple[float, ...], rows: Sequence[dict[str, Any]],
 ) -> None:  # fmt: skip
     """Write the model, its scores and the curves, and record them."""
     kept = fitted.kept
@@ -213,7 +227,9 @@ def write_outcome(
         "tiles_without_labels": len([tile for tile in tiles if not sum(tile.pixels)]),
     }
     with publish_folder(MODELS) as out:
-        checkpoint = Checkpoint(settings.model, settings.encoder, tile_set, outcome, settings.width)
+        checkpoint = Checkpoint(
+            settings.model, settings.encoder, tile_set, outcome, settings.width, label_shares
+        )
         digest = save_checkpoint(out, checkpoint, fitted.weights)
     publish_json(METRICS, outcome)
     publish_csv(CURVES, list(rows[0]), [list(row.values()) for row in rows])

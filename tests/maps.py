@@ -29,10 +29,11 @@ class Identity(nn.Module):
         return 5 * nn.functional.one_hot(values[:, 0].long(), len(CLASSES)).movedim(-1, 1).float()
 
 
-def identity_model(sha256="0" * 64, gsds_m=()):
+def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
     """Give a model that returns its input, as if it had been read from disk."""
     segmenter = Segmenter(Identity(), (0.0,) * 3, (1.0,) * 3)
-    checkpoint = Checkpoint("identity", "none", replace(TILE_SET, gsds_m=gsds_m), {})
+    tile_set = replace(TILE_SET, gsds_m=gsds_m)
+    checkpoint = Checkpoint("identity", "none", tile_set, {}, label_shares=label_shares)
     return NamedModel("identity", segmenter, checkpoint, sha256)
 
 
@@ -50,7 +51,7 @@ def make_map(image: Path, out: Path, *, force=False, **settings):
     return mapper.make(task, lambda megapixels, was_done: None)
 
 
-def save_model(folder: Path, seed=0, tile_set=TILE_SET) -> str:
+def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
     """Save a small network with random weights; give their SHA-256."""
     network = build_model(
         "unet", "mobilenet_v2", weights="none", bands=len(tile_set.mean),
@@ -61,6 +62,5 @@ def save_model(folder: Path, seed=0, tile_set=TILE_SET) -> str:
     for name, value in weights.items():  # statistics of batches that there never were
         if name.endswith("running_var"):
             value += torch.rand(value.shape, generator=torch.Generator().manual_seed(seed))
-    return save_checkpoint(
-        folder, Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25), weights
-    )
+    checkpoint = Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25, label_shares)
+    return save_checkpoint(folder, checkpoint, weights)

@@ -182,7 +182,16 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     assert scores["pixels"] == 30
     assert set(scores["boundary_f1"].values()) == {None}
     assert "held-out annotations do not show" in scores["no_boundary_f1"]
-    surveyed.set({"evaluate.oracle": True})
+    learned = json.loads((surveyed.root / "models/model.json").read_text())["label_shares"]
+    assert sum(learned.values()) == pytest.approx(1)
+    assert min(learned.values()) > 0
+    surveyed.set({"evaluate.priors": learned})  # of a land that has them nothing is corrected
+    surveyed.run("evaluate")
+    again = json.loads((surveyed.root / "metrics/evaluate.json").read_text())
+    assert again.pop("priors") == learned
+    assert again.pop("prior_strength") == 1
+    assert again["by_class"] == scores["by_class"]
+    surveyed.set({"evaluate.priors": {}, "evaluate.oracle": True})
     assert "test split has none: set it to false" in surveyed.refusal("evaluate")
     surveyed.set({"evaluate.oracle": False, "evaluate.erode_px": 2})
     assert "evaluate.erode_px is 2, which takes dense masks" in surveyed.refusal("evaluate")

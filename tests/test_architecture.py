@@ -46,8 +46,8 @@ LAYERS = (
     # What works on them
     {
         "models.checkpoint", "models.onnx_files", "models.exporting", "models.quantising",
-        "annotating", "loading", "learner", "training", "inference", "stage", "report",
-        "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
+        "annotating", "loading", "label_shares", "learner", "training", "inference", "stage",
+        "report", "resumption", "self_training", "previews", "tallies", "evaluation", "panels",
         "syncing",
         "study.running", "study.report", "study.conducting", "cli", "models.references",
         "streaming", "map_journal", "map_files", "mapping", "suggesting", "vectors.suggestions",

@@ -3,7 +3,7 @@
 import shutil
 import socket
 import warnings
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import rasterio
 import torch
 from pytest_socket import SocketConnectBlockedError
 
-from pointcover.tiles import read_index, read_tile_set, write_index
+from pointcover.models.checkpoint import Checkpoint, Member
 from tests.imagery import draw_image, draw_mask, load_stage, write_raster
+from tests.maps import TILE_SET
 
 
 def test_the_network_is_off_in_tests():
@@ -273,28 +274,30 @@ def test_a_class_weight_without_a_class(project):
     assert "class_weights name lava, wanted names among" in message
 
 
-def test_priors_that_are_not_those_of_the_classes_or_of_labels(project):
-    project.run("download", "tile", "annotate")
-    names = read_tile_set(project.root / "data" / "tiles" / "tiles.json").classes.names
-    correction_of = load_stage("evaluate").correction_of
+def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(project):
+    corrections_of = load_stage("evaluate").corrections_of
+    names = TILE_SET.classes.names
 
-    def correct(priors):
-        settings = project.params().evaluate
-        return correction_of(settings.model_copy(update={"priors": priors}), names)
+    def correct(priors, *label_shares, strength=1.0):
+        said = {"priors": priors, "prior_strength": strength}
+        settings = project.params().evaluate.model_copy(update=said)
+        members = [
+            Member(Path(f"model{n}"), None, Checkpoint("unet", "none", TILE_SET, {}, 1.0, shares))
+            for n, shares in enumerate(label_shares)
+        ]
+        return corrections_of(settings, members)
 
-    assert correct({}) is None
+    assert correct({}, None) == []
     with pytest.raises(ValueError, match=r"priors lack .* and name unknown \['lava'\]: give each"):
-        correct({"lava": 1.0})
+        correct({"lava": 1.0}, None)
     with pytest.raises(ValueError, match="priors sum to"):
-        correct(dict.fromkeys(names, 0.9))
-    index = project.root / "data" / "sparse" / "index.csv"
-    tiles = read_index(index)
-    train = np.array([tile.pixels for tile in tiles if tile.split == "train"]).sum(axis=0)
-    priors = dict(zip(names, np.linspace(1, 2, len(names)) / (1.5 * len(names)), strict=True))
-    logits = torch.zeros(1, len(names), 1, 1)
-    shift = correct(priors)(logits).flatten().numpy()
-    wanted = np.log(list(priors.values())) - np.log(train / train.sum())
-    np.testing.assert_allclose(shift, wanted, rtol=1e-5)
-    write_index(index, [replace(tile, pixels=(0, *tile.pixels[1:])) for tile in tiles], names)
-    with pytest.raises(ValueError, match=rf"no labelled pixel of \['{names[0]}'\]: label some"):
-        correct(priors)
+        correct(dict.fromkeys(names, 0.9), None)
+    priors, learned = (0.1, 0.2, 0.3, 0.4), [(0.4, 0.3, 0.2, 0.1), (0.25,) * 4]
+    by_name = dict(zip(names, priors, strict=True))
+    for one, shares in zip(correct(by_name, *learned, strength=0.5), learned, strict=True):
+        shift = one(torch.zeros(1, len(names), 1, 1)).flatten().numpy()
+        np.testing.assert_allclose(shift, np.log(np.divide(priors, shares)) / 2, rtol=1e-5)
+    with pytest.raises(ValueError, match="model1 does not say which shares"):
+        correct(by_name, learned[0], None)
+    with pytest.raises(ValueError, match=rf"model0 learned from no label of \['{names[1]}'\]"):
+        correct(by_name, (0.5, 0.0, 0.25, 0.25))

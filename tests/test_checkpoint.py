@@ -24,8 +24,9 @@ TILE_SET = TileSet(
     std=(40.4, 30.5, 20.6, 0.3), value_range=(0.0, 65535.0), bands=(3, 2, 1, 4),
 )  # fmt: skip
 CHECKPOINT = Checkpoint(
-    "unet", "mobilenet_v2", TILE_SET, {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None}
-)
+    "unet", "mobilenet_v2", TILE_SET, {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None},
+    label_shares=(0.1 + 0.2, 0.7),
+)  # fmt: skip
 
 
 def build(seed=1):
@@ -88,6 +89,16 @@ def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     again.eval()
     with torch.inference_mode():
         assert torch.equal(again(images(1)), segmenter(images(1)))
+
+
+def test_label_shares_go_by_the_names_of_the_classes_and_old_models_have_none(folder):
+    values = json.loads((folder / "model.json").read_text())
+    assert values.pop("label_shares") == {"dark": 0.1 + 0.2, "bright": 0.7}
+    (folder / "model.json").write_text(json.dumps(values))
+    assert load_checkpoint(folder)[1] == replace(CHECKPOINT, label_shares=None)
+    (folder / "model.json").write_text(json.dumps(values | {"label_shares": {"dark": 1}}))
+    with pytest.raises(ValueError, match=r"does not describe a model \(KeyError: 'bright'\)"):
+        load_checkpoint(folder)
 
 
 @torch.inference_mode()
@@ -168,7 +179,10 @@ def test_a_pickle_in_the_weights_is_not_executed_though_its_checksum_is_right(
         {"encoder": "resnet18"},
         {"model": "fpn"},
         {"width": 0.5},
-        {"classes": [{"name": str(i), "colour": f"#00000{i}"} for i in range(3)]},
+        {
+            "classes": [{"name": str(i), "colour": f"#00000{i}"} for i in range(3)],
+            "label_shares": None,
+        },
     ],
     ids=["encoder", "model", "width", "classes"],
 )
@@ -205,8 +219,9 @@ def test_an_ensemble_is_every_model_below_a_folder_by_path_and_may_be_empty(tmp_
         save_checkpoint(tmp_path / name, CHECKPOINT, model.state_dict())
     members = load_ensemble(tmp_path, TILE_SET)
     for member, name in zip(members, ("a/deep", "b"), strict=True):
-        wanted = built[name].state_dict()
-        assert all(torch.equal(value, wanted[key]) for key, value in member.state_dict().items())
+        assert (member.folder, member.checkpoint) == (tmp_path / name, CHECKPOINT)
+        wanted, found = built[name].state_dict(), member.segmenter.state_dict()
+        assert all(torch.equal(value, wanted[key]) for key, value in found.items())
 
 
 def test_a_model_of_another_gsd_is_no_member(folder):

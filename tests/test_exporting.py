@@ -29,7 +29,8 @@ every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 def name_model(network):
     tile_set = replace(TILE_SET, gsds_m=(0.1, 0.25, 0.4))
-    checkpoint = Checkpoint("unet", "resnet18", tile_set, {"epoch": 3}, 0.5)
+    shares = (0.1, 0.2, 0.3, 0.4)
+    checkpoint = Checkpoint("unet", "resnet18", tile_set, {"epoch": 3}, 0.5, shares)
     return NamedModel("here", Segmenter(network, MEAN, STD).eval(), checkpoint, "0" * 64)
 
 

@@ -47,7 +47,7 @@ def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_vi
     loader = DataLoader(TensorDataset(images, masks), 2)
     found = predict(
         make_fabric("cpu", "fp32"), models, loader, average_views=average_views,
-        correct=lambda logits: logits + shift,
+        corrections=[lambda logits: logits + shift] * count,
     )  # fmt: skip
     predictions = torch.cat([prediction for _, _, prediction, _ in found]).int()
     first = images[:, 0].int()
@@ -55,6 +55,19 @@ def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_vi
     certain = (first % 50 != 0) & (first != 75)
     assert torch.equal(predictions[certain], wanted[certain])
     assert bool((wanted != first // 50).any())
+
+
+def test_each_model_of_an_ensemble_is_corrected_by_its_own():
+    """Both see 0.8 to 0.2; one is taken to 0.2 and the other to 0.5: in the mean 0.35."""
+    images, masks = numbered(1)
+    models = [Segmenter(Says(0.8, 0.2), (0.0,) * 3, (1.0,) * 3) for _ in range(2)]
+    shifts = [torch.tensor([0.0, np.log(x)]).view(1, 2, 1, 1).float() for x in (16, 4)]
+    ((_, _, predictions, confidence),) = predict(
+        make_fabric("cpu", "fp32"), models, DataLoader(TensorDataset(images, masks), 1),
+        corrections=[lambda logits, shift=shift: logits + shift for shift in shifts],
+    )  # fmt: skip
+    assert (predictions == 1).all()
+    torch.testing.assert_close(confidence, torch.full_like(confidence, 0.65))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10])

@@ -20,6 +20,7 @@ from pointcover.map_files import SUFFIXES
 from pointcover.map_journal import MapJournal
 from pointcover.mean_field import MeanField
 from pointcover.orthophotos import ReadingSettings
+from pointcover.priors import Priors
 from pointcover.streaming import LayerChoice
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.maps import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
@@ -189,6 +190,25 @@ def test_several_models_are_averaged(tmp_path):
     assert (read_map(tmp_path / "out", "confidence") == round(confidence)).all()
 
 
+PRIORS = Priors({"land": 0.01, "water": 0.97, "road": 0.01, "wood & heath": 0.01})
+
+
+def test_each_model_is_corrected_from_its_own_shares_before_they_are_averaged(tmp_path):
+    """Of class 0 both are sure by 5; the first learned water as common as it is."""
+    models = [
+        identity_model(label_shares=tuple(PRIORS.shares.values())),
+        identity_model("1" * 64, label_shares=(0.97, 0.01, 0.01, 0.01)),
+    ]
+    path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8))
+    make_map(path, tmp_path / "out", models=models, priors=PRIORS)
+    odds = np.array([[np.exp(5), 1, 1, 1], [np.exp(5) / 97, 97, 1, 1]])
+    wanted = (odds / odds.sum(axis=1, keepdims=True)).mean(axis=0)
+    assert (read_map(tmp_path / "out") == wanted.argmax()).all()
+    assert (read_map(tmp_path / "out", "confidence") == round(100 * wanted.max())).all()
+    summary = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert summary["settings"]["priors"] == {"shares": dict(PRIORS.shares), "strength": 1}
+
+
 def test_eight_views_of_an_identity_are_the_identity(tmp_path):
     image = draw_classes(90, 130)
     make_map(write_raster(tmp_path / "a.tif", image), tmp_path / "out", average_views=True)
@@ -323,19 +343,26 @@ def test_a_map_that_was_cut_off_goes_on_and_has_the_same_bytes(
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == wanted
 
 
-@pytest.mark.parametrize("change", ["image", "model", "settings"])
+@pytest.mark.parametrize("change", ["image", "model", "settings", "priors", "shares"])
 def test_strips_of_another_image_model_or_setting_are_not_used(tmp_path, monkeypatch, change):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
+    models = [identity_model(label_shares=(0.25,) * 4)]
+    even = Priors(dict.fromkeys(CLASSES.names, 0.25))
+    first = {"priors": even} if change == "shares" else {}
     with monkeypatch.context() as patch:
         fail_after(patch, 2)
         with pytest.raises(Interruption):
-            make_map(path, tmp_path / "out")
+            make_map(path, tmp_path / "out", models=models, **first)
     image, changes = draw_classes(250, 210), {}
     if change == "image":
         image = draw_classes(250, 210, seed=1)
         write_raster(path, image)
     elif change == "model":
         changes = {"models": [identity_model("3" * 64)]}
+    elif change == "priors":
+        changes = {"priors": even, "models": models}
+    elif change == "shares":
+        changes = {"priors": even, "models": [identity_model(label_shares=(0.3, 0.3, 0.2, 0.2))]}
     else:
         changes = {"overlap": 0.5}
     saved = fail_after(monkeypatch, 99)
@@ -493,6 +520,18 @@ def test_the_command_makes_all_that_it_is_asked_for(folder):
     assert "say --force to replace it" in again.stderr
 
 
+def test_the_command_corrects_maps_for_the_shares_of_the_land(folder):
+    save_model(folder / "model", label_shares=(0.25,) * 4)
+    said = "land=0.001,water=0.001,wood & heath=0.001,road=0.997"
+    for out, options in (("plain", []), ("more", ["--prior-strength", "2"]), ("bayes", [])):
+        priors = [] if out == "plain" else ["--priors", said]
+        done = run("model", "a.tif", "--out", out, *priors, *options)
+        assert (done.exit_code, done.stdout) == (0, "")
+    shares = [(read_map(folder / out) == 2).mean() for out in ("plain", "bayes", "more")]
+    assert shares == sorted(shares)
+    assert shares[0] < shares[1]
+
+
 def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
     write_raster(folder / "b.tif", draw_image(40, 40), crs=None)
     for ending in ("%\n", "b_classes.tif is there already\n"):
@@ -500,6 +539,9 @@ def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
         assert done.exit_code == 0
         assert done.stderr.startswith("note: b.tif has no CRS, so its map has none either\nnote: ")
         assert done.stderr.endswith(ending)
+
+
+EVEN = ",".join(f"{name}=0.25" for name in CLASSES.names)
 
 
 @pytest.mark.parametrize(
@@ -510,6 +552,10 @@ def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
         (["model", "a.tif", "--window-px", "100"], "window_px: got 100, wanted a multiple of 32"),
         (["model", "a.tif", "--overlap", "1"], "overlap: got 1.0, wanted a share from 0 to 0.75"),
         (["model", "a.tif", "--bands", "x"], "--bands: got 'x'"),
+        (["model", "a.tif", "--priors", "land"], "--priors: got 'land'"),
+        (["model", "a.tif", "--priors", "land=1"], "priors lack ['road', 'water', 'wood & heath']"),
+        (["model", "a.tif", "--priors", EVEN], "model does not say which shares its classes had"),
+        (["model", "a.tif", "--prior-strength", "2"], "--prior-strength: got 2 without --priors"),
         (["runs:/" + "0" * 32, "a.tif"], "there is no MLflow store at sqlite:"),
         (["model", "model/model.json"], "model/model.json is no raster"),
     ],

@@ -163,9 +163,10 @@ def fit_rounds(
         return Labels(label(folder, tiles, network=network, threshold=threshold), folder / "more")
 
     results = []
-    fitted = fit_in_rounds(
+    fitted, learned = fit_in_rounds(
         rounds, Labels(tiles, folder / "masks"), fit_round, relabel, results.append, saved, save
     )
+    assert seen is None or learned == seen[-1]
     return results, fitted
 
 

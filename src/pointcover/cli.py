@@ -205,6 +205,15 @@ def predict(
         typer.Option(min=0, max=50, help="Iterations of a conditional random field, in which "
                      "neighbours of like colour agree on a class; 5 are usual."),
     ] = 0,
+    priors: Annotated[
+        str | None,
+        typer.Option(help="The share of the land that each class has, such as "
+                     "field=0.6,forest=0.4: models are corrected that saw others in training."),
+    ] = None,
+    prior_strength: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="How far predictions follow --priors; 1 is Bayes' rule."),
+    ] = 1,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
     ] = False,
@@ -255,10 +264,17 @@ def predict(
         from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
+        from pointcover.priors import Priors, parse_shares
         from pointcover.streaming import LayerChoice
         from pointcover.windows import usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
+        if priors is None and prior_strength != 1:
+            raise ValueError(
+                f"--prior-strength: got {prior_strength:g} without --priors: say which, or leave "
+                f"it out"
+            )
+        ground = Priors(parse_shares(priors), prior_strength) if priors is not None else None
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
@@ -266,7 +282,7 @@ def predict(
         settings = MapSettings(
             window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
             blend=blend, average_views=tta, crf=MeanField(crf) if crf else None,
-            layers=LayerChoice(entropy, probabilities),
+            priors=ground, layers=LayerChoice(entropy, probabilities),
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip
         mapper = Mapper(fabric, models, settings, reading)

@@ -15,6 +15,9 @@ Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
 """A batch: images (B, bands, H, W) uint8, masks (B, H, W) uint8, predictions (B, H, W) uint8, and
 their confidence (B, H, W) float32, the probability of the predicted class."""
 
+Correct = Callable[[Tensor], Tensor]
+"""Logits (B, C, H, W) of one network → corrected ones of the same shape."""
+
 Refine = Callable[[Tensor, Tensor], Tensor]
 """Images (B, bands, H, W) and class probabilities (B, C, H, W) → better probabilities."""
 
@@ -22,7 +25,7 @@ Refine = Callable[[Tensor, Tensor], Tensor]
 @torch.inference_mode()
 def predict(
     fabric: Fabric, models: Sequence[Segmenter], tiles: DataLoader[Batch], *,
-    average_views: bool = False, correct: Callable[[Tensor], Tensor] | None = None,
+    average_views: bool = False, corrections: Sequence[Correct] = (),
     refine: Refine | None = None,
 ) -> Iterator[Predicted]:  # fmt: skip
     """Predict whole tiles.
@@ -33,13 +36,15 @@ def predict(
         tiles: images and masks.
         average_views: test-time augmentation: the mean of the softmax over the eight symmetries of
             the square (D4), at eight times the cost.
-        correct: is applied to the logits of each model, such as for the ground's shares of classes.
+        corrections: of the logits of each model, such as for the ground's shares of classes; none
+            leaves them.
         refine: is applied to the probabilities of all, such as a conditional random field.
 
     Yields:
         Predicted, on the device of `fabric`.
     """
-    networks = [_corrected(fabric.setup_module(model).eval(), correct) for model in models]
+    modules = [fabric.setup_module(model).eval() for model in models]
+    networks = correct_each(modules, corrections)
     score = make_score(networks, average_views=average_views, refine=refine)
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
         # `max` names the first of equal classes, as `argmax` does, in an eighth of its time.
@@ -47,10 +52,17 @@ def predict(
         yield images, masks, predictions.to(torch.uint8), most
 
 
-def _corrected(
-    network: Callable[[Tensor], Any], correct: Callable[[Tensor], Tensor] | None
-) -> Callable[[Tensor], Any]:
-    return network if correct is None else lambda images: correct(network(images))
+def correct_each(
+    networks: Sequence[Callable[[Tensor], Any]], corrections: Sequence[Correct]
+) -> list[Callable[[Tensor], Any]]:
+    """Give networks whose logits are corrected, each by its own correction; none leaves them."""
+
+    def join(network: Callable[[Tensor], Any], correct: Correct) -> Callable[[Tensor], Any]:
+        return lambda images: correct(network(images))
+
+    if not corrections:
+        return list(networks)
+    return [join(*pair) for pair in zip(networks, corrections, strict=True)]
 
 
 def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:

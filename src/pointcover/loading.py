@@ -185,6 +185,14 @@ def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float
     return np.asarray(shares / shares.sum())
 
 
+def crop_shares(tiles: Sequence[Tile], crop_px: int, balance: Balance) -> npt.NDArray[np.float64]:
+    """Give the share of a training's crops that each tile gets: (tiles,), which sums to 1."""
+    if balance != "none":
+        return tile_shares(tiles, balance)
+    crops = crops_of(tiles, crop_px)
+    return np.asarray(crops / crops.sum())
+
+
 def sample_seed(seed: int, epoch: int, number: int) -> int:
     """Give a sample of an epoch its own seed, 0 to 2³² - 1."""
     digest = hashlib.blake2b(f"{seed}:{epoch}:{number}".encode(), digest_size=4).digest()

@@ -14,7 +14,7 @@ import numpy as np
 
 from pointcover.devices import Fabric
 from pointcover.grids import ground_m2
-from pointcover.inference import make_score
+from pointcover.inference import Correct, correct_each, make_score
 from pointcover.map_files import (
     SUFFIXES,
     ClassArea,
@@ -27,6 +27,7 @@ from pointcover.map_journal import MapJournal
 from pointcover.mean_field import MeanField
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
+from pointcover.priors import Priors
 from pointcover.publishing import PARTIAL, publish_json
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, plan_windows, stream_strips
@@ -54,6 +55,8 @@ class MapSettings:
     average_views: bool = False
     crf: MeanField | None = None
     """Brings neighbours of like colour together."""
+    priors: Priors | None = None
+    """Correct the logits of each model, where its training had classes in other shares."""
     layers: LayerChoice = field(default_factory=LayerChoice)
     polygons: bool = False
     least_m2: float | None = None
@@ -97,12 +100,17 @@ class Mapper:
             models: whose probabilities are averaged; they fit each other.
             settings: how images become maps.
             reading: what a user says of the images.
+
+        Raises:
+            ValueError: priors do not fit a model.
         """
         self._models, self._settings, self._reading = models, settings, reading
         self._device = fabric.device
         self._precision = str(fabric.strategy.precision.precision)
         self.classes = models[0].tile_set.classes
-        networks = [fabric.setup_module(model.segmenter).eval() for model in models]
+        corrections = _corrections_of(models, settings.priors)
+        modules = [fabric.setup_module(model.segmenter).eval() for model in models]
+        networks = correct_each(modules, corrections)
         self.score = make_score(networks, average_views=settings.average_views, refine=settings.crf)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
@@ -239,6 +247,8 @@ class Mapper:
     def _shown(self) -> dict[str, Any]:
         """Give what the map's own JSON says of how it was made."""
         settings = asdict(self._settings) | {"reading": asdict(self._reading)}
+        if not self._settings.priors:
+            del settings["priors"]  # so that a map of before there were any is still this one
         return {
             "models": [
                 {"reference": model.reference, "sha256": model.sha256, "engine": model.engine}
@@ -258,11 +268,30 @@ class Mapper:
             "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
             "average_views": settings.average_views,
             **({"crf": asdict(settings.crf)} if settings.crf else {}),
+            **self._shaping_priors(),
             "layers": asdict(settings.layers),
             "precision": self._precision,
             **environment_of(self._device.type),
         }
         return fingerprint(shaping, {"image": orthophoto.reader.path})
+
+    def _shaping_priors(self) -> dict[str, Any]:
+        """Give priors and what they correct: label shares are no part of a model's weights."""
+        if not self._settings.priors:
+            return {}
+        label_shares = [model.checkpoint.label_shares for model in self._models]
+        return {"priors": asdict(self._settings.priors), "label_shares": label_shares}
+
+
+def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list[Correct]:
+    if priors is None:
+        return []
+    return [
+        priors.correction(
+            model.reference, model.tile_set.classes.names, model.checkpoint.label_shares
+        )
+        for model in models
+    ]
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:

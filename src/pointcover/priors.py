@@ -1,13 +1,77 @@
 """Priors: how common classes are on the ground, where labels were not drawn in that measure."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 SUM_TOLERANCE = 0.01
 """Given shares may miss 1 by this much, as rounded per cents do; they are rescaled."""
+
+
+@dataclass(frozen=True)
+class Priors:
+    """How common classes are on the ground, and how far predictions follow that."""
+
+    shares: Mapping[str, float]
+    """By class name, of all classes; see `check_priors`."""
+    strength: float = 1.0
+    """1 is Bayes' rule, 0 changes nothing."""
+
+    def correction(
+        self, model: str, names: Sequence[str], label_shares: Sequence[float] | None
+    ) -> Callable[[Tensor], Tensor]:
+        """Give what takes a model's logits from the shares that it learned to those of the ground.
+
+        Args:
+            model: what it is called, for messages.
+            names: of its classes, in the order of their ids.
+            label_shares: of its training's loss, one a class; None where they are not known.
+
+        Raises:
+            ValueError: the priors name other classes than the model, or its label shares are not
+                known, or not above 0.
+        """
+        priors = check_priors(self.shares, names)
+        if label_shares is None:
+            raise ValueError(
+                f"{model} does not say which shares its classes had in training (label_shares), so "
+                f"priors cannot correct it: train it again, and export it again where it is an "
+                f"ONNX file, or leave priors out"
+            )
+        pairs = zip(names, label_shares, strict=True)
+        unseen = [name for name, share in pairs if not 0 < share < math.inf]
+        if unseen:
+            raise ValueError(
+                f"{model} learned from no label of {unseen}, so priors cannot correct it: label "
+                f"some and train it again, or leave priors out"
+            )
+        return partial(correct_logits, priors=priors, label_shares=label_shares, tau=self.strength)
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """Turn ``"field=0.6,forest=0.4"`` into shares by class name.
+
+    Raises:
+        ValueError: a part is no name with a number, or names a class a second time.
+    """
+    shares: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            share = float(number)
+        except ValueError:
+            share = math.nan
+        if not name or math.isnan(share) or name in shares:
+            raise ValueError(
+                f"--priors: got {part.strip()!r} in {text!r}, wanted each class once with its "
+                f"share, such as field=0.6,forest=0.4"
+            )
+        shares[name] = share
+    return shares
 
 
 def check_priors(shares: Mapping[str, float], names: Sequence[str]) -> tuple[float, ...]:
@@ -34,20 +98,6 @@ def check_priors(shares: Mapping[str, float], names: Sequence[str]) -> tuple[flo
     return tuple(shares[name] / total for name in names)
 
 
-def count_shares(pixels: Sequence[int], names: Sequence[str]) -> tuple[float, ...]:
-    """Turn counts of labelled pixels, one a class, into shares.
-
-    Raises:
-        ValueError: a class has no labelled pixel, so nothing was learned that could be corrected.
-    """
-    if len(pixels) != len(names):
-        raise ValueError(f"{len(pixels)} counts for {len(names)} classes: give one a class")
-    empty = [name for name, count in zip(names, pixels, strict=True) if count <= 0]
-    if empty:
-        raise ValueError(f"no labelled pixel of {empty}: label some, or leave priors uncorrected")
-    return tuple(count / sum(pixels) for count in pixels)
-
-
 def correct_logits(
     logits: Tensor, priors: Sequence[float], label_shares: Sequence[float], tau: float = 1.0
 ) -> Tensor:
@@ -58,7 +108,7 @@ def correct_logits(
     Args:
         logits: (B, C, H, W).
         priors: share of the ground, one a class, above 0.
-        label_shares: share of the training labels, one a class, above 0.
+        label_shares: share of the training's loss, one a class, above 0.
         tau: how far to go; 0 changes nothing.
 
     Returns:

@@ -40,6 +40,11 @@ class Labels:
     masks: Path
     """The folder of their masks."""
 
+    @property
+    def labelled(self) -> list[Tile]:
+        """Give the tiles that crops are drawn from: those with a label."""
+        return [tile for tile in self.tiles if sum(tile.pixels)]
+
 
 def fit_in_rounds(
     rounds: int,
@@ -49,7 +54,7 @@ def fit_in_rounds(
     report: Report,
     saved: State | None = None,
     save: Save | None = None,
-) -> Fitted:
+) -> tuple[Fitted, Labels]:
     """Fit, then label and fit again, so many times. Epochs are numbered on over the rounds.
 
     A state is that of the round's fit, with the number of the round, the weights that labelled for
@@ -66,7 +71,7 @@ def fit_in_rounds(
         save: is called with each epoch's number and the state after it.
 
     Returns:
-        What the last round came to.
+        What the last round came to, and the labels that it learned from.
     """
     first = 0
     labeller: dict[str, Tensor] | None = None
@@ -89,7 +94,7 @@ def fit_in_rounds(
         fitted, results = _fit_one(len(done), before, labels, fit_round, report, state, save)
         kept = replace(fitted.kept, epoch=len(done) + fitted.kept.epoch)
         done, labeller, state = [*done, *results], fitted.weights, None
-    return replace(fitted, kept=kept)
+    return replace(fitted, kept=kept), labels
 
 
 def _fit_one(

@@ -27,6 +27,9 @@ class Checkpoint:
     """Which epoch, and how well it did on sparse validation masks."""
     width: float = 1.0
     """Share of the usual channels; model.json of before there was a choice does not have it."""
+    label_shares: tuple[float, ...] | None = None
+    """Each class's share of the training loss, see `label_shares.py`; None where model.json is
+    older than that."""
 
     def to_json(self) -> dict[str, Any]:
         """Give plain values, from which `from_json` makes the same."""
@@ -35,6 +38,7 @@ class Checkpoint:
             "encoder": self.encoder,
             "width": self.width,
             "training": self.training,
+            "label_shares": self._shares_by_name(),
             **self.tile_set.to_json(),
         }
 
@@ -45,10 +49,26 @@ class Checkpoint:
         Raises:
             ValueError, KeyError, TypeError: the values do not describe a model.
         """
+        tile_set, shares = TileSet.from_json(values), values.get("label_shares")
         return cls(
-            values["model"], values["encoder"], TileSet.from_json(values), values["training"],
+            values["model"], values["encoder"], tile_set, values["training"],
             float(values.get("width", cls.width)),
+            tuple(float(shares[name]) for name in tile_set.classes.names) if shares else None,
         )  # fmt: skip
+
+    def _shares_by_name(self) -> dict[str, float] | None:
+        if self.label_shares is None:
+            return None
+        return dict(zip(self.tile_set.classes.names, self.label_shares, strict=True))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model of an ensemble, and where it lies."""
+
+    folder: Path
+    segmenter: Segmenter
+    checkpoint: Checkpoint
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Tensor]) -> str:
@@ -110,7 +130,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
     return segmenter, checkpoint, digest
 
 
-def load_ensemble(folder: Path, own: TileSet) -> list[Segmenter]:
+def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     """Read the models that lie below a folder, in the order of their paths.
 
     Args:
@@ -142,7 +162,7 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Segmenter]:
                 f"model trained here on {_metres(own)}: take it out of {folder}, or train both "
                 f"with one tile.downsample"
             )
-        members.append(segmenter)
+        members.append(Member(description.parent, segmenter, checkpoint))
     return members
 
 
