@@ -1,6 +1,8 @@
 """The next clicks lie where the network doubts, apart from each other, over all images."""
 
 import math
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -14,7 +16,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from pointcover.cli import app
+from pointcover.datasets.card import find_pairs
 from pointcover.devices import make_fabric
+from pointcover.labels import IGNORE_INDEX
 from pointcover.models import Segmenter
 from pointcover.next_clicks import (
     MOST,
@@ -25,10 +29,12 @@ from pointcover.next_clicks import (
     score_disagreement,
 )
 from pointcover.orthophotos import ReadingSettings
+from pointcover.raster import Window
 from pointcover.suggesting import Suggester, SuggestSettings
+from pointcover.vectors.placing import PlacementReport, place
 from pointcover.vectors.reading import read_annotations
 from pointcover.vectors.suggestions import write_suggestions
-from tests.imagery import write_raster
+from tests.imagery import make_card, write_raster
 from tests.maps import CLASSES, identity_model, save_model
 
 
@@ -201,8 +207,8 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     found = choose([candidates], 40, 25.5, by_class=False)
     # By hand: take the best that is left, as long as it is far from all that were taken
     taken: list[tuple[int, int]] = []
-    for place in np.argsort(-doubts):
-        at = int(candidates.rows[place]), int(candidates.cols[place])
+    for best in np.argsort(-doubts):
+        at = int(candidates.rows[best]), int(candidates.cols[best])
         if all(math.dist(at, other) >= 25.5 for other in taken):
             taken.append(at)
     assert [(one.row, one.col) for one in found] == taken[:40]
@@ -216,7 +222,8 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     found, orthophotos = suggest(images, 6)
     path = tmp_path / "next.gpkg"
     grids = [orthophoto.grid for orthophoto in orthophotos]
-    assert write_suggestions(path, found, grids, ["a", "b"], CLASSES) == {"suggestions": 6}
+    names = ["a", "b"]
+    assert write_suggestions(path, found, grids, names, CLASSES) == {"suggestions": 6}
     table = geopandas.read_file(path)
     assert set(table["class"]) == {""}
     assert set(table["predicted"]) == {"land"}
@@ -230,7 +237,58 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
     assert read.class_ids.tolist() == [1, 2, 0, 1]
     assert read.ignored == 2
-    assert read.orthophotos.tolist() == table["orthophoto"][:4].tolist()
+    assert table["image"].tolist() == [names[one.image] for one in found]
+
+
+def fill_in(path, answers):
+    """Type classes into a written file where it lies, as QGIS does."""
+    with closing(sqlite3.connect(path)) as file, file:
+        for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
+            file.create_function(name, 1, lambda shape: 0)  # triggers of the index name them
+        for fid, answer in answers.items():
+            file.execute("UPDATE suggestions SET class = ? WHERE fid = ?", [answer, fid])
+
+
+@pytest.mark.parametrize(
+    ("glob", "files", "names"),
+    [
+        (
+            "*/images/*.tif", ["Tile 1/images/west.tif", "Tile 2/images/east.tif"],
+            ["Tile_1-west", "Tile_2-east"],
+        ),
+        ("images/tile_*.tif", ["images/tile_01.tif", "images/tile_02.tif"], ["01", "02"]),
+    ],
+)  # fmt: skip
+def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
+    tmp_path, glob, files, names
+):
+    images = [
+        draw(tmp_path / file, np.full((100, 100), 50), place=(500_000 + 15 * number, 600_000))
+        for number, file in enumerate(files)
+    ]  # they overlap by 40 px
+    pairs = find_pairs(make_card(images=glob, masks=None, region="file"), tmp_path)
+    assert [pair.name for pair in pairs] == names
+    found, orthophotos = suggest(images, 12, distance_px=10)
+    out = tmp_path / "next.gpkg"
+    grids = [orthophoto.grid for orthophoto in orthophotos]
+    write_suggestions(out, found, grids, [image.stem for image in images], CLASSES)
+    fill_in(out, {fid: CLASSES.names[fid % 4] for fid in range(1, 13)})
+    read = read_annotations(out, CLASSES, "class", ignore=[""], orthophotos=names)
+    report = PlacementReport(read)
+    masks = [
+        place(read, grid, report, orthophoto=name, all_touched=False).burn(Window(0, 0, 100, 100))
+        for name, grid in zip(names, grids, strict=True)
+    ]
+    for fid, one in enumerate(found, 1):
+        assert masks[one.image][one.row, one.col] == fid % 4
+        # What lies on both images is a click on both.
+        beside = one.col - (60 if one.image == 0 else -60)
+        if 0 <= beside < 100:
+            assert masks[1 - one.image][one.row, beside] == fid % 4
+    labelled = [np.count_nonzero(mask != IGNORE_INDEX) for mask in masks]
+    shared = [one.col >= 60 if one.image == 0 else one.col < 40 for one in found]
+    assert sum(labelled) == len(found) + sum(shared)
+    assert any(shared)
 
 
 def test_the_style_offers_the_classes_and_shows_what_is_still_to_be_named(tmp_path):

@@ -24,13 +24,14 @@ def write_suggestions(
     """Write points in the middle of pixels, with an empty column `class` to be filled in.
 
     `annotations` in params.yaml reads the file once it is; those that were left empty are named
-    `""` in `annotate.vectors.ignore`.
+    `""` in `annotate.vectors.ignore`. Their place says which orthophotos they are of: there is no
+    column `orthophoto`, as what a dataset calls an image is its card's and not known here.
 
     Args:
         path: the .gpkg to write; a .qml of its style lies beside it.
         suggestions: in the order of their worth.
         grids: of the images, all with a CRS.
-        names: of the images' orthophotos.
+        names: of the images, for whoever looks at the table.
         classes: the classes that there are.
 
     Returns:
@@ -51,7 +52,7 @@ def write_suggestions(
                 "predicted": [classes.names[one.class_id] for _, one in ranked],
                 "doubt": [round(one.doubt, 3) for _, one in ranked],
                 "rank": [rank for rank, _ in ranked],
-                "orthophoto": [names[one.image] for _, one in ranked],
+                "image": [names[one.image] for _, one in ranked],
             },
             geometry=[
                 shapely.Point(grids[one.image].transform * (one.col + 0.5, one.row + 0.5))
