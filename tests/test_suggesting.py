@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -171,6 +172,28 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
         assert seen[row, col] == square.max()
         assert int(value * (MOST + 1)) == seen[row, col]
         assert class_id == classes[row, col]
+
+
+def test_a_distance_beyond_the_image_costs_no_memory_and_gives_one_click(tmp_path):
+    image = draw(tmp_path / "a.tif", np.full((150, 300), 50))
+    suggest([image], 5)  # what is imported at first use
+    tracemalloc.start()
+    found, _ = suggest([image], 5, distance_px=15_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 1
+    assert peak < 20e6
+
+
+def test_a_distance_that_is_no_number_of_pixels_is_refused(tmp_path):
+    for distance in (math.nan, 0.5):
+        with pytest.raises(ValueError, match=rf"distance_px: got {distance}, wanted a number of p"):
+            SuggestSettings(distance_px=distance)
+    command = ["suggest", "model", "a.tif", "--out", str(tmp_path / "n.gpkg")]
+    done = CliRunner().invoke(app, [*command, "--distance-px", "inf"])
+    assert done.exit_code == 1
+    assert "distance_px: got inf, wanted a number of pixels, 1 or more" in done.output
+    assert "Traceback" not in done.output
 
 
 def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_not():

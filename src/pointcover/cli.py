@@ -405,11 +405,11 @@ def suggest(
 
         _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
+        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
         _tell_engines(models)
-        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -152,22 +153,38 @@ def _of_strip(
 ) -> tuple[npt.NDArray[Any], ...]:
     """Give row, column, doubt and class of the most doubtful pixel of each square in a strip."""
     class_ids, doubts = strip
-    height, width = doubts.shape
     values = (doubts + generator.random(doubts.shape, np.float32)) / (MOST + 1)
     values[doubts == IGNORE_INDEX] = -1
-    above = top % cell_px  # squares lie on one grid over all strips
-    around = ((above, -(above + height) % cell_px), (0, -width % cell_px))
-    padded = np.pad(values, around, constant_values=-1)
-    down, across = padded.shape[0] // cell_px, padded.shape[1] // cell_px
-    squares = (
-        padded.reshape(down, cell_px, across, cell_px).swapaxes(1, 2).reshape(down, across, -1)
-    )
-    best = squares.argmax(axis=2)
-    chosen = np.take_along_axis(squares, best[:, :, None], axis=2)[:, :, 0]
-    some = np.nonzero(chosen >= 0)
-    rows = some[0] * cell_px + best[some] // cell_px - above
-    cols = some[1] * cell_px + best[some] % cell_px
-    return rows + top, cols, chosen[some].astype(np.float64), class_ids[rows, cols]
+    rows, cols = _best_of_squares(values, top, cell_px)
+    return rows + top, cols, values[rows, cols].astype(np.float64), class_ids[rows, cols]
+
+
+def _best_of_squares(
+    values: npt.NDArray[np.float32], top: int, cell_px: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give rows and columns of the greatest value of each square, without those below 0.
+
+    Args:
+        values: (H, W), whose first row is row `top` of the image: squares lie on one grid over all
+            of it.
+        top: see there.
+        cell_px: side of the squares.
+    """
+    height, width = values.shape
+    first = -top % cell_px  # where the next row of squares begins
+    cuts = [0, *range(first or cell_px, height, cell_px), height]
+    found = []
+    for begin, end in pairwise(cuts):
+        # A row of squares at a time: padding it to whole squares costs little.
+        band = np.pad(values[begin:end], ((0, 0), (0, -width % cell_px)), constant_values=-1)
+        cells = band.reshape(end - begin, -1, cell_px).swapaxes(0, 1)
+        squares = cells.reshape(len(cells), -1)
+        best = squares.argmax(axis=1)
+        some = np.flatnonzero(squares[np.arange(len(best)), best] >= 0)
+        down, across = np.divmod(best[some], cell_px)
+        found.append((begin + down, some * cell_px + across))
+    rows, cols = (np.concatenate(part) for part in zip(*found, strict=True))
+    return rows, cols
 
 
 class Image(Source, Protocol):
@@ -255,11 +272,16 @@ def look_at_images(
     return [
         find_candidates(
             image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
-            score, classes, cell_px=max(1, round(distance_px)), batch_size=batch_size,
+            score, classes, cell_px=side_of_squares(distance_px, grid), batch_size=batch_size,
             generator=np.random.default_rng([seed, number]), device=device, progress=progress,
         )
         for number, (image, grid) in enumerate(zip(images, grids, strict=True))
     ]  # fmt: skip
+
+
+def side_of_squares(distance_px: float, grid: RasterInfo) -> int:
+    """Give the side of the squares of which one pixel each is kept: the image's own at most."""
+    return max(1, round(min(distance_px, max(grid.height, grid.width))))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Suggesting: the next clicks on images of one's own, by models of one's own."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ class SuggestSettings:
     edge_px: int = 0
     batch_size: int = 4
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a distance that is none.
+
+        Raises:
+            ValueError: it is less than a pixel, infinite or not a number.
+        """
+        if not 1 <= self.distance_px < math.inf:
+            raise ValueError(
+                f"distance_px: got {self.distance_px}, wanted a number of pixels, 1 or more"
+            )
 
 
 class Suggester:
