@@ -61,7 +61,8 @@ def suggest(measure: Measure, params: Params) -> None:
     orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
     candidates = look_at_images(
         list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
-        distance_px=settings.distance_px, seed=params.seed, batch_size=BATCH, device=fabric.device,
+        distance_px=settings.distance_px, by_class=settings.by_class, seed=params.seed,
+        batch_size=BATCH, device=fabric.device,
     )  # fmt: skip
     wanted = count_questions(
         settings.points, params.annotate.unit, sum(len(part) for part in tiles.values())

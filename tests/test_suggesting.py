@@ -116,6 +116,16 @@ def test_classes_take_turns_where_that_is_asked_for(tmp_path):
     assert sorted(one.class_id for one in turns) == [0] * 4 + [2] * 4
 
 
+def test_a_class_that_is_nowhere_the_most_doubtful_gets_its_turn(tmp_path):
+    named = np.zeros((200, 240))
+    named[:, 10::30] = named[:, 11::30] = named[:, 12::30] = 2  # roads in each square
+    image = draw(tmp_path / "a.tif", np.where(named == 2, 60, 40), named)
+    found, _ = suggest([image], 12, distance_px=32, by_class=True)
+    assert [one.class_id for one in found] == [0, 2] * 6
+    assert all(named[one.row, one.col] == one.class_id for one in found)
+    assert pdist([(one.row, one.col) for one in found]).min() >= 32
+
+
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
 def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
     named = np.zeros((400, 700))  # windows meet within it
@@ -161,7 +171,8 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
     doubts = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
     doubts[3, 4] = 255  # no data
-    rows, cols, values, ids = _of_strip(np.stack([classes, doubts]), top, 16, generator)
+    strip = np.stack([classes, doubts])
+    rows, cols, values, ids = _of_strip(strip, top, 16, generator, by_class=False)
     assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
     seen = np.where(doubts == 255, -1, doubts.astype(int))
     for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):

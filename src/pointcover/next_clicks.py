@@ -118,7 +118,7 @@ class Candidates:
 
 
 def find_candidates(
-    source: Source, plan: Plan, score: Score, classes: int, *, cell_px: int,
+    source: Source, plan: Plan, score: Score, classes: int, *, cell_px: int, by_class: bool,
     generator: np.random.Generator, batch_size: int, device: torch.device,
     progress: Callable[[int], object],
 ) -> Candidates:  # fmt: skip
@@ -130,6 +130,8 @@ def find_candidates(
         score: of `make_measure`.
         classes: how many it tells apart.
         cell_px: side of the squares.
+        by_class: keep one for each class that the network sees in a square, so that one which is
+            sure beside what is doubtful has candidates, too.
         generator: decides between pixels of equal doubt.
         batch_size: windows at a time.
         device: where the networks compute.
@@ -141,7 +143,8 @@ def find_candidates(
     )
     with closing(strips):
         for number, strip in strips:
-            found.append(_of_strip(strip, plan.cuts[number], cell_px, generator))
+            top = plan.cuts[number]
+            found.append(_of_strip(strip, top, cell_px, generator, by_class=by_class))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
@@ -149,13 +152,19 @@ def find_candidates(
 
 
 def _of_strip(
-    strip: npt.NDArray[np.uint8], top: int, cell_px: int, generator: np.random.Generator
-) -> tuple[npt.NDArray[Any], ...]:
-    """Give row, column, doubt and class of the most doubtful pixel of each square in a strip."""
+    strip: npt.NDArray[np.uint8], top: int, cell_px: int, generator: np.random.Generator, *,
+    by_class: bool,
+) -> tuple[npt.NDArray[Any], ...]:  # fmt: skip
+    """Give row, column, doubt and class of the most doubtful pixel of each square in a strip.
+
+    With `by_class` that of each class in each square, the classes one after the other.
+    """
     class_ids, doubts = strip
     values = (doubts + generator.random(doubts.shape, np.float32)) / (MOST + 1)
     values[doubts == IGNORE_INDEX] = -1
-    rows, cols = _best_of_squares(values, top, cell_px)
+    kinds = [class_ids == one for one in np.unique(class_ids)] if by_class else [values >= 0]
+    best = [_best_of_squares(np.where(kind, values, -1), top, cell_px) for kind in kinds]
+    rows, cols = (np.concatenate(part) for part in zip(*best, strict=True))
     return rows + top, cols, values[rows, cols].astype(np.float64), class_ids[rows, cols]
 
 
@@ -251,10 +260,10 @@ def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
 
 def look_at_images(
     images: Sequence[Image], score: Score, classes: int, *, tile_px: int, distance_px: float,
-    seed: int, batch_size: int, device: torch.device,
+    by_class: bool, seed: int, batch_size: int, device: torch.device,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> list[Candidates]:  # fmt: skip
-    """Find the candidates of each image, one a square of distance_px.
+    """Find the candidates of each image, one a square of distance_px (and class, with `by_class`).
 
     Args:
         images: what to look at.
@@ -262,6 +271,7 @@ def look_at_images(
         classes: how many it tells apart.
         tile_px: side of a tile in training.
         distance_px: see `choose`.
+        by_class: see there, too.
         seed: decides between pixels of equal doubt.
         batch_size: windows at a time.
         device: where the networks compute.
@@ -272,8 +282,9 @@ def look_at_images(
     return [
         find_candidates(
             image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
-            score, classes, cell_px=side_of_squares(distance_px, grid), batch_size=batch_size,
-            generator=np.random.default_rng([seed, number]), device=device, progress=progress,
+            score, classes, cell_px=side_of_squares(distance_px, grid), by_class=by_class,
+            generator=np.random.default_rng([seed, number]), batch_size=batch_size, device=device,
+            progress=progress,
         )
         for number, (image, grid) in enumerate(zip(images, grids, strict=True))
     ]  # fmt: skip

@@ -103,8 +103,8 @@ class Suggester:
         candidates = look_at_images(
             orthophotos, self._score, len(self._tile_sets[0].classes),
             tile_px=self._tile_sets[0].size_px,
-            distance_px=settings.distance_px, seed=settings.seed, batch_size=settings.batch_size,
-            device=self._device, progress=progress,
+            distance_px=settings.distance_px, by_class=settings.by_class, seed=settings.seed,
+            batch_size=settings.batch_size, device=self._device, progress=progress,
         )  # fmt: skip
         if not any(len(found.rows) for found in candidates):
             raise ValueError(
