@@ -28,6 +28,7 @@ from pointcover.next_clicks import (
     _of_strip,
     choose,
     score_disagreement,
+    thin,
 )
 from pointcover.orthophotos import ReadingSettings
 from pointcover.raster import Window
@@ -248,6 +249,31 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     assert [(one.row, one.col) for one in found] == taken[:40]
 
 
+@pytest.mark.parametrize("by_class", [False, True])
+def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
+    generator = np.random.default_rng(5)
+    candidates = [
+        Candidates(
+            generator.integers(0, side, 500), generator.integers(0, side, 500),
+            generator.random(500), generator.integers(0, 3, 500).astype(np.uint8),
+        )
+        for side in (60, 300, 150)
+    ]  # fmt: skip
+    candidates.append(Candidates(*(np.zeros(0, np.uint8) for _ in range(4))))
+    for count in (1, 25, 5000):
+        left = [thin(found, count, 20, by_class=by_class) for found in candidates]
+        assert max(len(found.rows) for found in left) <= min(count, 150)
+        chosen = choose(left, count, 20, by_class=by_class)
+        assert chosen == choose(candidates, count, 20, by_class=by_class)
+
+
+def test_nearly_as_many_clicks_come_as_fit(tmp_path):
+    sure = np.random.default_rng(0).integers(30, 99, (400, 450))
+    found, _ = suggest([draw(tmp_path / "a.tif", sure)], 130, distance_px=32)
+    assert len(found) >= 115  # of some 133, if each pixel is tried
+    assert pdist([(one.row, one.col) for one in found]).min() >= 32
+
+
 def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     images = [
         draw(tmp_path / "a.tif", np.full((100, 100), 50)),
@@ -347,7 +373,7 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert "say --force to replace it" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
-    assert "5000 do not fit 32 px apart" in more.output
+    assert "; of 5000 no more were found 32 px from each other" in more.output
 
 
 @pytest.mark.parametrize(

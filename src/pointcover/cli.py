@@ -419,8 +419,10 @@ def suggest(
         stems = [path.stem for path in images]
         layers = write_suggestions(out, found, grids, stems, models[0].tile_set.classes)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
-        fewer = "" if len(found) == points else f"; {points} do not fit {distance_px:g} px apart"
-        fewer += f" and {edge_px} px from other classes" if fewer and edge_px else ""
+        fewer = ""
+        if len(found) < points:
+            fewer = f"; of {points} no more were found {distance_px:g} px from each other"
+            fewer += f" and {edge_px} px from other classes" if edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)
 
 

@@ -1,5 +1,6 @@
 """The next clicks: where a network's doubt is greatest, apart from each other, over all images."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pointcover.windows import usual_window_px
 
 Measure = Literal["margin", "entropy", "disagreement"]
 OVERLAP: Final = 0.25
+CELLS: Final = 4
+"""Squares of which one pixel each is kept, along the distance that clicks have."""
 MOST: Final = 254
 """The greatest doubt, as a byte: the value above says that no click may lie there."""
 
@@ -109,9 +112,9 @@ def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views:
 class Candidates:
     """Pixels of one image that may be suggested, each the most doubtful of its surroundings."""
 
-    rows: npt.NDArray[np.int64]
-    cols: npt.NDArray[np.int64]
-    doubts: npt.NDArray[np.float64]
+    rows: npt.NDArray[np.int32]
+    cols: npt.NDArray[np.int32]
+    doubts: npt.NDArray[np.float32]
     """0 to 1, with a little chance added, which decides between equals."""
     class_ids: npt.NDArray[np.uint8]
     """What the network takes them for."""
@@ -148,7 +151,7 @@ def find_candidates(
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
-    return Candidates(rows, cols, values, class_ids.astype(np.uint8))
+    return Candidates(rows, cols, values, class_ids)
 
 
 def _of_strip(
@@ -165,7 +168,8 @@ def _of_strip(
     kinds = [class_ids == one for one in np.unique(class_ids)] if by_class else [values >= 0]
     best = [_best_of_squares(np.where(kind, values, -1), top, cell_px) for kind in kinds]
     rows, cols = (np.concatenate(part) for part in zip(*best, strict=True))
-    return rows + top, cols, values[rows, cols].astype(np.float64), class_ids[rows, cols]
+    places = (rows + top).astype(np.int32), cols.astype(np.int32)
+    return *places, values[rows, cols], class_ids[rows, cols]
 
 
 def _best_of_squares(
@@ -259,18 +263,22 @@ def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
 
 
 def look_at_images(
-    images: Sequence[Image], score: Score, classes: int, *, tile_px: int, distance_px: float,
-    by_class: bool, seed: int, batch_size: int, device: torch.device,
+    images: Sequence[Image], score: Score, classes: int, *, tile_px: int, count: int,
+    distance_px: float, by_class: bool, seed: int, batch_size: int, device: torch.device,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> list[Candidates]:  # fmt: skip
-    """Find the candidates of each image, one a square of distance_px (and class, with `by_class`).
+    """Find the candidates of each image: as many as may be chosen, if all are of this one.
+
+    They are the best of those of small squares (see `side_of_squares`). So memory grows with the
+    squares of one image, and for the others with `count`.
 
     Args:
         images: what to look at.
         score: of `make_measure`.
         classes: how many it tells apart.
         tile_px: side of a tile in training.
-        distance_px: see `choose`.
+        count: see `choose`.
+        distance_px: see there, too.
         by_class: see there, too.
         seed: decides between pixels of equal doubt.
         batch_size: windows at a time.
@@ -279,20 +287,26 @@ def look_at_images(
     """
     window_px = usual_window_px(tile_px)
     grids = [image.grid for image in images]
-    return [
-        find_candidates(
+    kept = []
+    for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
+        found = find_candidates(
             image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
             score, classes, cell_px=side_of_squares(distance_px, grid), by_class=by_class,
             generator=np.random.default_rng([seed, number]), batch_size=batch_size, device=device,
             progress=progress,
-        )
-        for number, (image, grid) in enumerate(zip(images, grids, strict=True))
-    ]  # fmt: skip
+        )  # fmt: skip
+        kept.append(thin(found, count, distance_px, by_class=by_class))
+    return kept
 
 
 def side_of_squares(distance_px: float, grid: RasterInfo) -> int:
-    """Give the side of the squares of which one pixel each is kept: the image's own at most."""
-    return max(1, round(min(distance_px, max(grid.height, grid.width))))
+    """Give the side of the squares of which one pixel each is kept: the image's own at most.
+
+    A quarter of the distance. Squares as large as that hold one candidate where often another
+    pixel would have fitted: of 133 clicks that greedily fit 32 px apart on 400 × 450 px of noise
+    83 came; with a quarter 119 do, with a third 112.
+    """
+    return math.ceil(min(distance_px / CELLS, max(grid.height, grid.width)))
 
 
 @dataclass(frozen=True)
@@ -321,37 +335,54 @@ def choose(
     Returns:
         The first one of each image before the second ones, and so on.
     """
+    chosen = []
+    for image, place in _pick(candidates, count, distance_px, by_class=by_class):
+        found = candidates[image]
+        row, col = int(found.rows[place]), int(found.cols[place])
+        doubt = min(1.0, float(found.doubts[place]))
+        chosen.append(Suggestion(image, row, col, doubt, int(found.class_ids[place])))
+    return chosen
+
+
+def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -> Candidates:
+    """Leave of one image's candidates those that `choose` would take if it were the only one.
+
+    Whatever other images there are, it takes no others, unless these are near.
+    """
+    picked = _pick([found], count, distance_px, by_class=by_class)
+    kept = np.array([place for _, place in picked], np.intp)
+    return Candidates(found.rows[kept], found.cols[kept], found.doubts[kept], found.class_ids[kept])
+
+
+def _pick(
+    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool
+) -> list[tuple[int, int]]:
+    """Say which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
         order = np.argsort(-found.doubts, kind="stable")
         ids = np.unique(found.class_ids) if by_class else [None]
         for class_id in ids:
             of_class = order if class_id is None else order[found.class_ids[order] == class_id]
-            groups.append((image, iter(of_class.tolist())))
+            groups.append((image, iter(of_class)))
     taken: list[dict[tuple[int, int], list[tuple[int, int]]]] = [{} for _ in candidates]
-    chosen: list[Suggestion] = []
-    while groups and len(chosen) < count:
+    picked: list[tuple[int, int]] = []
+    while groups and len(picked) < count:
         for group in list(groups):
             image, places = group
             found = candidates[image]
-            place = next(
-                (
-                    p
-                    for p in places
-                    if _is_free(taken[image], found.rows[p], found.cols[p], distance_px)
-                ),
-                None,
-            )
-            if place is None:
+            for place in places:
+                row, col = int(found.rows[place]), int(found.cols[place])
+                if _is_free(taken[image], row, col, distance_px):
+                    break
+            else:
                 groups.remove(group)
                 continue
-            row, col = int(found.rows[place]), int(found.cols[place])
             taken[image].setdefault(_cell(row, col, distance_px), []).append((row, col))
-            doubt = min(1.0, float(found.doubts[place]))
-            chosen.append(Suggestion(image, row, col, doubt, int(found.class_ids[place])))
-            if len(chosen) == count:
+            picked.append((image, int(place)))
+            if len(picked) == count:
                 break
-    return chosen
+    return picked
 
 
 def _cell(row: int, col: int, side: float) -> tuple[int, int]:

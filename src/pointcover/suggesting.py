@@ -102,7 +102,7 @@ class Suggester:
         settings = self._settings
         candidates = look_at_images(
             orthophotos, self._score, len(self._tile_sets[0].classes),
-            tile_px=self._tile_sets[0].size_px,
+            tile_px=self._tile_sets[0].size_px, count=count,
             distance_px=settings.distance_px, by_class=settings.by_class, seed=settings.seed,
             batch_size=settings.batch_size, device=self._device, progress=progress,
         )  # fmt: skip
