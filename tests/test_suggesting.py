@@ -376,6 +376,18 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert "; of 5000 no more were found 32 px from each other" in more.output
 
 
+@pytest.mark.parametrize("resample", [False, True])
+def test_an_image_that_has_a_crs_and_no_place_is_refused(tmp_path, resample):
+    here, nowhere = draw(tmp_path / "here.tif", np.full((64, 64), 50)), tmp_path / "nowhere.tif"
+    write_raster(nowhere, np.full((3, 64, 64), 50, np.uint8), transform=None)
+    model = replace(doubter(), checkpoint=identity_model(gsds_m=(0.25,)).checkpoint)
+    suggester = Suggester(
+        make_fabric("cpu", "fp32"), [model], SuggestSettings(), ReadingSettings(resample=resample)
+    )
+    with pytest.raises(ValueError, match=r"nowhere\.tif: a CRS, but no transform.*world file"):
+        suggester.prepare([here, nowhere], tmp_path / "next.gpkg")
+
+
 @pytest.mark.parametrize(
     ("out", "said"), [("next.shp", "does not end in .gpkg"), ("next.gpkg", "no CRS, so a click")]
 )

@@ -9,6 +9,7 @@ from pointcover.devices import Fabric
 from pointcover.models.references import NamedModel
 from pointcover.next_clicks import Measure, Suggestion, choose, look_at_images, make_measure
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
+from pointcover.raster import RasterReader
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Suggester:
 
         Raises:
             FileNotFoundError: an image is missing.
-            ValueError: an image does not fit the model, or has no CRS; two have one name; the file
-                is called otherwise than .gpkg.
+            ValueError: an image does not fit the model, or has no CRS or place; two have one name;
+                the file is called otherwise than .gpkg.
         """
         if out.suffix != ".gpkg":
             raise ValueError(f"{out} does not end in .gpkg: points are written as a GeoPackage")
@@ -77,14 +78,8 @@ class Suggester:
                 f"several images are called {', '.join(twice)}, and a point could not say on which "
                 f"it lies: rename them, or look at them one after the other"
             )
-        found = [open_orthophoto(path, self._tile_sets, self._reading) for path in images]
-        lost = [str(o.reader.path) for o in found if o.grid.crs is None]
-        if lost:
-            raise ValueError(
-                f"{', '.join(lost)}: no CRS, so a click would be nowhere on the map. Give the "
-                f"image its CRS (in QGIS: Raster > Projections > Assign projection)"
-            )
-        return found
+        _check_places(images)
+        return [open_orthophoto(path, self._tile_sets, self._reading) for path in images]
 
     def suggest(
         self, orthophotos: Sequence[Orthophoto], count: int, progress: Callable[[int], object]
@@ -114,3 +109,26 @@ class Suggester:
                 + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
         return choose(candidates, count, settings.distance_px, by_class=settings.by_class)
+
+
+def _check_places(images: Sequence[Path]) -> None:
+    """Check that images say where on the Earth their pixels lie.
+
+    Raises:
+        FileNotFoundError: an image is missing.
+        ValueError: some have no CRS or no transform.
+    """
+    infos = [RasterReader(path).info() for path in images]
+    lost = [str(info.path) for info in infos if info.crs is None]
+    if lost:
+        raise ValueError(
+            f"{', '.join(lost)}: no CRS, so a click would be nowhere on the map. Give the "
+            f"image its CRS (in QGIS: Raster > Projections > Assign projection)"
+        )
+    unplaced = [str(info.path) for info in infos if not info.is_georeferenced]
+    if unplaced:
+        raise ValueError(
+            f"{', '.join(unplaced)}: a CRS, but no transform, so a click would be nowhere on the "
+            f"map. Put the image's world file beside it, or georeference it (in QGIS: Layer > "
+            f"Georeferencer)"
+        )
