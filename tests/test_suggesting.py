@@ -5,14 +5,16 @@ import sqlite3
 import tracemalloc
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
 import pytest
 import torch
-from rasterio.transform import from_origin
-from scipy.spatial.distance import pdist
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
+from scipy.spatial.distance import cdist, pdist
 from torch import nn
 from typer.testing import CliRunner
 
@@ -25,13 +27,14 @@ from pointcover.next_clicks import (
     MOST,
     Candidates,
     Doubts,
+    _find_beside,
     _of_strip,
     choose,
     score_disagreement,
     thin,
 )
 from pointcover.orthophotos import ReadingSettings
-from pointcover.raster import Window
+from pointcover.raster import RasterInfo, Window
 from pointcover.suggesting import Suggester, SuggestSettings
 from pointcover.vectors.placing import PlacementReport, place
 from pointcover.vectors.reading import read_annotations
@@ -247,6 +250,40 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
         if all(math.dist(at, other) >= 25.5 for other in taken):
             taken.append(at)
     assert [(one.row, one.col) for one in found] == taken[:40]
+
+
+@pytest.mark.parametrize("gsd_m", [0.25, 1.0])
+def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
+    images = [draw(tmp_path / "a.tif", np.full((100, 100), 50))]
+    images.append(tmp_path / "b.tif")  # turned by a quarter, on the right half of the other
+    b = Affine(0, gsd_m, 500_012.5, gsd_m, 0, 599_970)
+    values = np.full((3, 100, 100), 50, np.uint8)
+    values[0] = 0
+    write_raster(images[1], values, transform=b)
+    images.append(draw(tmp_path / "c.tif", np.full((100, 100), 50), place=(500_026, 600_000)))
+    images.append(draw(tmp_path / "far.tif", np.full((100, 100), 50), place=(900_000, 600_000)))
+    found, orthophotos = suggest(images, 400, distance_px=10)
+    at = np.array([orthophotos[o.image].grid.transform * (o.col + 0.5, o.row + 0.5) for o in found])
+    of = np.array([one.image for one in found])
+    assert set(of) == {0, 1, 2, 3}
+    for one in range(4):
+        for other in range(one + 1, 4):
+            apart = cdist(at[of == one], at[of == other]).min()
+            assert apart >= 10 * (gsd_m if 1 in (one, other) else 0.25) - 1e-6
+    for one in range(4):
+        assert pdist([(o.row, o.col) for o in found if o.image == one]).min() >= 10
+    alone = len(suggest([images[3]], 400, distance_px=10)[0])  # chance is another one there
+    assert (of == 3).sum() > 0.9 * alone, "what is far away costs nothing"
+    assert (of == 2).sum() < 0.9 * alone
+
+
+def test_images_of_other_crs_or_without_place_do_not_meet():
+    grids = [
+        RasterInfo(Path("a.tif"), 50, 50, 3, "uint8", crs, Affine.identity(), False)
+        for crs in (CRS.from_epsg(2180), CRS.from_epsg(2177), CRS.from_epsg(2180), None, None)
+    ]
+    found = _find_beside(grids, 10)
+    assert [[near.image for near in part] for part in found] == [[2], [], [0], [], []]
 
 
 @pytest.mark.parametrize("by_class", [False, True])

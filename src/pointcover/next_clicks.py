@@ -322,8 +322,9 @@ class Suggestion:
 
 
 def choose(
-    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool
-) -> list[Suggestion]:
+    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
+    grids: Sequence[RasterInfo] = (),
+) -> list[Suggestion]:  # fmt: skip
     """Choose the most doubtful candidates, in turn from each image, no two near each other.
 
     Args:
@@ -331,12 +332,15 @@ def choose(
         count: how many to choose; fewer come where there are not so many.
         distance_px: the least distance of two in one image.
         by_class: in turn from each class of each image, too, as the network sees them.
+        grids: of the images, where they have a place: then clicks on two of one CRS keep the
+            distance, too, in pixels of the coarser one.
 
     Returns:
         The first one of each image before the second ones, and so on.
     """
     chosen = []
-    for image, place in _pick(candidates, count, distance_px, by_class=by_class):
+    picked = _pick(candidates, count, distance_px, by_class=by_class, grids=grids)
+    for image, place in picked:
         found = candidates[image]
         row, col = int(found.rows[place]), int(found.cols[place])
         doubt = min(1.0, float(found.doubts[place]))
@@ -355,8 +359,9 @@ def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -
 
 
 def _pick(
-    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool
-) -> list[tuple[int, int]]:
+    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
+    grids: Sequence[RasterInfo] = (),
+) -> list[tuple[int, int]]:  # fmt: skip
     """Say which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
@@ -365,7 +370,9 @@ def _pick(
         for class_id in ids:
             of_class = order if class_id is None else order[found.class_ids[order] == class_id]
             groups.append((image, iter(of_class)))
-    taken: list[dict[tuple[int, int], list[tuple[int, int]]]] = [{} for _ in candidates]
+    beside = _find_beside(grids, distance_px) if grids else [[] for _ in candidates]
+    greatest = max([distance_px, *(near.distance_px for part in beside for near in part)])
+    taken = [_Taken(greatest) for _ in candidates]
     picked: list[tuple[int, int]] = []
     while groups and len(picked) < count:
         for group in list(groups):
@@ -373,30 +380,86 @@ def _pick(
             found = candidates[image]
             for place in places:
                 row, col = int(found.rows[place]), int(found.cols[place])
-                if _is_free(taken[image], row, col, distance_px):
+                if taken[image].is_free(row, col):
                     break
             else:
                 groups.remove(group)
                 continue
-            taken[image].setdefault(_cell(row, col, distance_px), []).append((row, col))
+            taken[image].add(row, col, distance_px)
+            for near in beside[image]:
+                x, y = near.transform * (col + 0.5, row + 0.5)  # its centre
+                taken[near.image].add(y - 0.5, x - 0.5, near.distance_px)
             picked.append((image, int(place)))
             if len(picked) == count:
                 break
     return picked
 
 
-def _cell(row: int, col: int, side: float) -> tuple[int, int]:
-    return int(row // side), int(col // side)
+class _Taken:
+    """Where clicks were taken on one image, or beside it on others, in its rows and columns."""
+
+    def __init__(self, side_px: float) -> None:
+        """Begin with none.
+
+        Args:
+            side_px: the greatest distance that any of them keeps: the side of the cells in which
+                they are looked up.
+        """
+        self._side_px = side_px
+        self._cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
+
+    def add(self, row: float, col: float, distance_px: float) -> None:
+        """Take a place, from which others keep a distance."""
+        self._cells.setdefault(self._cell(row, col), []).append((row, col, distance_px**2))
+
+    def is_free(self, row: int, col: int) -> bool:
+        """Say whether a place is near to none that was taken."""
+        down, across = self._cell(row, col)
+        return all(
+            (row - other) ** 2 + (col - beside) ** 2 >= apart
+            for y in range(down - 1, down + 2)
+            for x in range(across - 1, across + 2)
+            for other, beside, apart in self._cells.get((y, x), ())
+        )
+
+    def _cell(self, row: float, col: float) -> tuple[int, int]:
+        return int(row // self._side_px), int(col // self._side_px)
 
 
-def _is_free(
-    taken: dict[tuple[int, int], list[tuple[int, int]]], row: int, col: int, distance_px: float
-) -> bool:
-    """Say whether nothing that was taken lies within the distance."""
-    down, across = _cell(row, col, distance_px)
-    return all(
-        (row - other) ** 2 + (col - beside) ** 2 >= distance_px**2
-        for y in range(down - 1, down + 2)
-        for x in range(across - 1, across + 2)
-        for other, beside in taken.get((y, x), ())
-    )
+@dataclass(frozen=True)
+class _Beside:
+    """Another image that lies on the one it is beside, or so near that clicks might meet."""
+
+    image: int
+    transform: Any
+    """From the pixels of the one to those of this other image (affine)."""
+    distance_px: float
+    """That clicks keep, in pixels of this other image."""
+
+
+def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_Beside]]:
+    """Find for each image what other ones of its CRS lie on it, or nearer than the distance.
+
+    The distance is counted in pixels of the coarser image of two.
+    """
+    kinds: list[RasterInfo] = []  # one of each CRS
+    for grid in grids:
+        if all(grid.crs != kind.crs for kind in kinds):
+            kinds.append(grid)
+    crs = [next(n for n, kind in enumerate(kinds) if kind.crs == grid.crs) for grid in grids]
+    sides = [math.sqrt(abs(grid.transform.determinant)) for grid in grids]
+    found: list[list[_Beside]] = [[] for _ in grids]
+    for one, grid in enumerate(grids):
+        for other, to in enumerate(grids):
+            if one == other or crs[one] != crs[other] or grid.crs is None:
+                continue
+            transform = ~to.transform * grid.transform
+            apart = distance_px * max(1, sides[one] / sides[other])
+            corners = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
+            x, y = zip(*(transform * corner for corner in corners), strict=True)
+            if (
+                -apart < max(x) and min(x) < to.width + apart
+                and -apart < max(y) and min(y) < to.height + apart
+            ):  # fmt: skip
+                found[one].append(_Beside(other, transform, apart))
+    return found

@@ -108,7 +108,10 @@ class Suggester:
                 + ", so there is nothing to click on: look at their nodata value and alpha band"
                 + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
-        return choose(candidates, count, settings.distance_px, by_class=settings.by_class)
+        return choose(
+            candidates, count, settings.distance_px, by_class=settings.by_class,
+            grids=[orthophoto.grid for orthophoto in orthophotos],
+        )  # fmt: skip
 
 
 def _check_places(images: Sequence[Path]) -> None:
