@@ -15,6 +15,7 @@ import torch
 from rasterio.crs import CRS
 from rasterio.transform import Affine, from_origin
 from scipy.spatial.distance import cdist, pdist
+from shapely import LineString, Point, box
 from torch import nn
 from typer.testing import CliRunner
 
@@ -277,6 +278,41 @@ def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
     assert (of == 2).sum() < 0.9 * alone
 
 
+def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
+    image = draw(tmp_path / "a.tif", np.full((100, 120), 50))
+    shapes = [Point(500_005, 599_990), LineString([(500_020, 599_999), (500_020, 599_980)])]
+    ready = geopandas.GeoDataFrame({"class": ["road", "1"]}, geometry=shapes, crs="EPSG:2180")
+    empty = geopandas.GeoDataFrame(
+        {"class": [""]}, geometry=[Point(500_010, 599_990)], crs="EPSG:2180"
+    )
+    ready.to_crs(4326).to_file(tmp_path / "clicks.gpkg", layer="ready")
+    empty.to_file(tmp_path / "clicks.gpkg", layer="empty")  # nobody could tell
+    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, "class", ignore=[""])
+    suggester = Suggester(
+        make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(distance_px=12), ReadingSettings()
+    )
+    orthophotos = suggester.prepare([image], tmp_path / "next.gpkg")
+    plain = suggester.suggest(orthophotos, 500, lambda rows: None)
+    found = suggester.suggest(orthophotos, 500, lambda rows: None, clicks)
+
+    def apart(some):
+        at = geopandas.GeoSeries([Point(500_000 + (o.col + 0.5) / 4, 600_000 - (o.row + 0.5) / 4)
+                                  for o in some])  # fmt: skip
+        return [at.distance(shape).min() for shape in (*shapes, empty.geometry[0])]
+
+    assert max(apart(plain)) < 3
+    assert min(apart(found)[:2]) >= 3 - 1e-6
+    assert apart(found)[2] < 3
+    assert 20 < len(found) < len(plain)
+    everywhere = geopandas.GeoDataFrame(
+        {"class": ["land"]}, geometry=[box(500_000, 599_970, 500_030, 600_000)], crs="EPSG:2180"
+    )
+    everywhere.to_file(tmp_path / "all.gpkg")
+    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, "class")
+    with pytest.raises(ValueError, match="no pixel with data so far from the clicks"):
+        suggester.suggest(orthophotos, 5, lambda rows: None, clicks)
+
+
 def test_images_of_other_crs_or_without_place_do_not_meet():
     grids = [
         RasterInfo(Path("a.tif"), 50, 50, 3, "uint8", crs, Affine.identity(), False)
@@ -411,6 +447,16 @@ def test_the_command_writes_a_file_once(tmp_path):
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
     assert "; of 5000 no more were found 32 px from each other" in more.output
+    clicks = tmp_path / "clicks.gpkg"
+    table = geopandas.read_file(out, layer="suggestions").assign(**{"class": "land"})
+    table.iloc[:1].to_file(clicks)
+    more = CliRunner().invoke(
+        app, [*command, "--force", "--points", "5000", "--clicks", str(clicks)]
+    )
+    assert more.exit_code == 0, more.output
+    assert "32 px from each other and from the clicks" in more.output
+    kept = geopandas.read_file(out, layer="suggestions")
+    assert kept.distance(table.geometry[0]).min() >= 8
 
 
 @pytest.mark.parametrize("resample", [False, True])

@@ -379,6 +379,14 @@ def suggest(
         typer.Option(min=0, max=32, help="No click is so near to where the model sees another "
                                          "class, where it is hard to tell for you, too."),
     ] = 0,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
+                     "click is nearer to it than to another one."),
+    ] = None,
+    clicks_column: Annotated[
+        str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
+    ] = "class",
     seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
     resample: Resample = False,
     gsd_m: GsdM = None,
@@ -401,6 +409,7 @@ def suggest(
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
         from pointcover.suggesting import Suggester, SuggestSettings
+        from pointcover.vectors.reading import read_annotations
         from pointcover.vectors.suggestions import write_suggestions
 
         _check_outputs(out, ".qml", force=force)
@@ -412,16 +421,19 @@ def suggest(
         _tell_engines(models)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)
+        classes = models[0].tile_set.classes
+        before = read_annotations(clicks, classes, clicks_column, ignore=[""]) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
         with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
-            found = suggester.suggest(orthophotos, points, bar.update)
+            found = suggester.suggest(orthophotos, points, bar.update, before)
         grids = [orthophoto.grid for orthophoto in orthophotos]
         stems = [path.stem for path in images]
-        layers = write_suggestions(out, found, grids, stems, models[0].tile_set.classes)
+        layers = write_suggestions(out, found, grids, stems, classes)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = ""
         if len(found) < points:
             fewer = f"; of {points} no more were found {distance_px:g} px from each other"
+            fewer += " and from the clicks" if clicks else ""
             fewer += f" and {edge_px} px from other classes" if edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)
 

@@ -266,6 +266,7 @@ def look_at_images(
     images: Sequence[Image], score: Score, classes: int, *, tile_px: int, count: int,
     distance_px: float, by_class: bool, seed: int, batch_size: int, device: torch.device,
     progress: Callable[[int], object] = lambda rows: None,
+    leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
 ) -> list[Candidates]:  # fmt: skip
     """Find the candidates of each image: as many as may be chosen, if all are of this one.
 
@@ -284,6 +285,7 @@ def look_at_images(
         batch_size: windows at a time.
         device: where the networks compute.
         progress: is told of rows as they are done.
+        leave_out: gives the candidates of an image without those that must not be chosen.
     """
     window_px = usual_window_px(tile_px)
     grids = [image.grid for image in images]
@@ -295,7 +297,8 @@ def look_at_images(
             generator=np.random.default_rng([seed, number]), batch_size=batch_size, device=device,
             progress=progress,
         )  # fmt: skip
-        kept.append(thin(found, count, distance_px, by_class=by_class))
+        allowed = leave_out(grid, found) if leave_out else found
+        kept.append(thin(allowed, count, distance_px, by_class=by_class))
     return kept
 
 

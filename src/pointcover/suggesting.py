@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pointcover.devices import Fabric
@@ -10,6 +11,8 @@ from pointcover.models.references import NamedModel
 from pointcover.next_clicks import Measure, Suggestion, choose, look_at_images, make_measure
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.raster import RasterReader
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.suggestions import leave_out_near
 
 
 @dataclass(frozen=True)
@@ -82,17 +85,20 @@ class Suggester:
         return [open_orthophoto(path, self._tile_sets, self._reading) for path in images]
 
     def suggest(
-        self, orthophotos: Sequence[Orthophoto], count: int, progress: Callable[[int], object]
-    ) -> list[Suggestion]:
+        self, orthophotos: Sequence[Orthophoto], count: int, progress: Callable[[int], object],
+        clicks: Annotations | None = None,
+    ) -> list[Suggestion]:  # fmt: skip
         """Choose the clicks that are worth most.
 
         Args:
             orthophotos: of `prepare`.
             count: how many clicks.
             progress: is told of rows as they are done.
+            clicks: what is annotated already: no click is so near to it as to another one.
 
         Raises:
-            ValueError: an image is damaged, or none holds data.
+            ValueError: an image is damaged, or none holds data (far enough from other classes and
+                clicks), or nothing leads from the CRS of the clicks to that of an image.
         """
         settings = self._settings
         candidates = look_at_images(
@@ -100,11 +106,13 @@ class Suggester:
             tile_px=self._tile_sets[0].size_px, count=count,
             distance_px=settings.distance_px, by_class=settings.by_class, seed=settings.seed,
             batch_size=settings.batch_size, device=self._device, progress=progress,
+            leave_out=partial(leave_out_near, clicks, settings.distance_px) if clicks else None,
         )  # fmt: skip
         if not any(len(found.rows) for found in candidates):
             raise ValueError(
                 "the images have no pixel with data"
                 + (" so far from other classes" if settings.edge_px else "")
+                + (" so far from the clicks" if clicks else "")
                 + ", so there is nothing to click on: look at their nodata value and alpha band"
                 + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
