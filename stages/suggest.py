@@ -59,13 +59,14 @@ def suggest(measure: Measure, params: Params) -> None:
         edge_px=settings.edge_px,
     )  # fmt: skip
     orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
-    candidates = look_at_images(
-        list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
-        distance_px=settings.distance_px, seed=params.seed, batch_size=BATCH, device=fabric.device,
-    )  # fmt: skip
     wanted = count_questions(
         settings.points, params.annotate.unit, sum(len(part) for part in tiles.values())
     )
+    candidates = look_at_images(
+        list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
+        count=wanted, distance_px=settings.distance_px, by_class=settings.by_class,
+        seed=params.seed, batch_size=BATCH, device=fabric.device,
+    )  # fmt: skip
     suggestions = choose(candidates, wanted, settings.distance_px, by_class=settings.by_class)
     places: dict[int, list[int]] = {}  # of an orthophoto's among all suggestions
     for place, asked in enumerate(suggestions):
@@ -87,8 +88,8 @@ def suggest(measure: Measure, params: Params) -> None:
     )  # fmt: skip
     if len(suggestions) < wanted:
         logger.warning(
-            "%d clicks were wanted, but no more lie suggest.distance_px (%g) apart and "
-            "suggest.edge_px (%d) from other classes: lower one",
+            "%d clicks were wanted, but no more were found suggest.distance_px (%g) from each "
+            "other and suggest.edge_px (%d) from other classes: lower one",
             wanted, settings.distance_px, settings.edge_px,
         )  # fmt: skip
 

@@ -52,6 +52,41 @@ def test_points_writes_the_clicks_and_says_how_many(folder):
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["points.gpkg", "points.qml"]
 
 
+@pytest.mark.parametrize(
+    ("command", "ending"),
+    [
+        (["points"], ".gpkg"),
+        (["suggest", "no-model", "a.tif", "--out"], ".gpkg"),
+        (["export", "no-model", "--out"], ".onnx"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("afile/x", "afile/x{} cannot be written (afile is no folder): choose another name"),
+        ("/proc/x", "/proc/x{} cannot be written"),
+        ("dd", "dd{} is a folder, wanted the name of a file"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_any_work(
+    folder, command, ending, place, said
+):
+    (folder / "afile").write_text("mine")
+    (folder / f"dd{ending}").mkdir()
+    before = sorted(folder.iterdir())
+    done = run(*command, f"{place}{ending}", "--force")
+    assert done.exit_code == 1
+    assert said.format(ending) in done.stderr
+    assert "Errno" not in done.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_folder_called_like_the_style_is_told_before_any_work(folder):
+    (folder / "next.qml").mkdir()
+    done = run("suggest", "no-model", "a.tif", "--out", "next.gpkg", "--force")
+    assert "next.qml is a folder, but a file of this name is to be written" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["points.gpkg", "points.qml"])
 def test_what_is_there_is_replaced_only_when_asked(folder, name):
     (folder / name).write_text("mine")

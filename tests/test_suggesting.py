@@ -1,34 +1,46 @@
 """The next clicks lie where the network doubts, apart from each other, over all images."""
 
 import math
+import sqlite3
+import tracemalloc
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import geopandas
 import numpy as np
 import pytest
 import torch
-from rasterio.transform import from_origin
-from scipy.spatial.distance import pdist
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
+from scipy.spatial.distance import cdist, pdist
+from shapely import LineString, Point, box
 from torch import nn
 from typer.testing import CliRunner
 
 from pointcover.cli import app
+from pointcover.datasets.card import find_pairs
 from pointcover.devices import make_fabric
+from pointcover.labels import IGNORE_INDEX
 from pointcover.models import Segmenter
 from pointcover.next_clicks import (
     MOST,
     Candidates,
     Doubts,
+    _find_beside,
     _of_strip,
     choose,
     score_disagreement,
+    thin,
 )
 from pointcover.orthophotos import ReadingSettings
+from pointcover.raster import RasterInfo, Window
 from pointcover.suggesting import Suggester, SuggestSettings
+from pointcover.vectors.placing import PlacementReport, place
 from pointcover.vectors.reading import read_annotations
 from pointcover.vectors.suggestions import write_suggestions
-from tests.imagery import write_raster
+from tests.imagery import make_card, write_raster
 from tests.maps import CLASSES, identity_model, save_model
 
 
@@ -109,6 +121,16 @@ def test_classes_take_turns_where_that_is_asked_for(tmp_path):
     assert sorted(one.class_id for one in turns) == [0] * 4 + [2] * 4
 
 
+def test_a_class_that_is_nowhere_the_most_doubtful_gets_its_turn(tmp_path):
+    named = np.zeros((200, 240))
+    named[:, 10::30] = named[:, 11::30] = named[:, 12::30] = 2  # roads in each square
+    image = draw(tmp_path / "a.tif", np.where(named == 2, 60, 40), named)
+    found, _ = suggest([image], 12, distance_px=32, by_class=True)
+    assert [one.class_id for one in found] == [0, 2] * 6
+    assert all(named[one.row, one.col] == one.class_id for one in found)
+    assert pdist([(one.row, one.col) for one in found]).min() >= 32
+
+
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
 def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
     named = np.zeros((400, 700))  # windows meet within it
@@ -154,7 +176,8 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
     doubts = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
     doubts[3, 4] = 255  # no data
-    rows, cols, values, ids = _of_strip(np.stack([classes, doubts]), top, 16, generator)
+    strip = np.stack([classes, doubts])
+    rows, cols, values, ids = _of_strip(strip, top, 16, generator, by_class=False)
     assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
     seen = np.where(doubts == 255, -1, doubts.astype(int))
     for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):
@@ -165,6 +188,28 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
         assert seen[row, col] == square.max()
         assert int(value * (MOST + 1)) == seen[row, col]
         assert class_id == classes[row, col]
+
+
+def test_a_distance_beyond_the_image_costs_no_memory_and_gives_one_click(tmp_path):
+    image = draw(tmp_path / "a.tif", np.full((150, 300), 50))
+    suggest([image], 5)  # what is imported at first use
+    tracemalloc.start()
+    found, _ = suggest([image], 5, distance_px=15_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 1
+    assert peak < 20e6
+
+
+def test_a_distance_that_is_no_number_of_pixels_is_refused(tmp_path):
+    for distance in (math.nan, 0.5):
+        with pytest.raises(ValueError, match=rf"distance_px: got {distance}, wanted a number of p"):
+            SuggestSettings(distance_px=distance)
+    command = ["suggest", "model", "a.tif", "--out", str(tmp_path / "n.gpkg")]
+    done = CliRunner().invoke(app, [*command, "--distance-px", "inf"])
+    assert done.exit_code == 1
+    assert "distance_px: got inf, wanted a number of pixels, 1 or more" in done.output
+    assert "Traceback" not in done.output
 
 
 def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_not():
@@ -201,11 +246,105 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     found = choose([candidates], 40, 25.5, by_class=False)
     # By hand: take the best that is left, as long as it is far from all that were taken
     taken: list[tuple[int, int]] = []
-    for place in np.argsort(-doubts):
-        at = int(candidates.rows[place]), int(candidates.cols[place])
+    for best in np.argsort(-doubts):
+        at = int(candidates.rows[best]), int(candidates.cols[best])
         if all(math.dist(at, other) >= 25.5 for other in taken):
             taken.append(at)
     assert [(one.row, one.col) for one in found] == taken[:40]
+
+
+@pytest.mark.parametrize("gsd_m", [0.25, 1.0])
+def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
+    images = [draw(tmp_path / "a.tif", np.full((100, 100), 50))]
+    images.append(tmp_path / "b.tif")  # turned by a quarter, on the right half of the other
+    b = Affine(0, gsd_m, 500_012.5, gsd_m, 0, 599_970)
+    values = np.full((3, 100, 100), 50, np.uint8)
+    values[0] = 0
+    write_raster(images[1], values, transform=b)
+    images.append(draw(tmp_path / "c.tif", np.full((100, 100), 50), place=(500_026, 600_000)))
+    images.append(draw(tmp_path / "far.tif", np.full((100, 100), 50), place=(900_000, 600_000)))
+    found, orthophotos = suggest(images, 400, distance_px=10)
+    at = np.array([orthophotos[o.image].grid.transform * (o.col + 0.5, o.row + 0.5) for o in found])
+    of = np.array([one.image for one in found])
+    assert set(of) == {0, 1, 2, 3}
+    for one in range(4):
+        for other in range(one + 1, 4):
+            apart = cdist(at[of == one], at[of == other]).min()
+            assert apart >= 10 * (gsd_m if 1 in (one, other) else 0.25) - 1e-6
+    for one in range(4):
+        assert pdist([(o.row, o.col) for o in found if o.image == one]).min() >= 10
+    alone = len(suggest([images[3]], 400, distance_px=10)[0])  # chance is another one there
+    assert (of == 3).sum() > 0.9 * alone, "what is far away costs nothing"
+    assert (of == 2).sum() < 0.9 * alone
+
+
+def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
+    image = draw(tmp_path / "a.tif", np.full((100, 120), 50))
+    shapes = [Point(500_005, 599_990), LineString([(500_020, 599_999), (500_020, 599_980)])]
+    ready = geopandas.GeoDataFrame({"class": ["road", "1"]}, geometry=shapes, crs="EPSG:2180")
+    empty = geopandas.GeoDataFrame(
+        {"class": [""]}, geometry=[Point(500_010, 599_990)], crs="EPSG:2180"
+    )
+    ready.to_crs(4326).to_file(tmp_path / "clicks.gpkg", layer="ready")
+    empty.to_file(tmp_path / "clicks.gpkg", layer="empty")  # nobody could tell
+    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, "class", ignore=[""])
+    suggester = Suggester(
+        make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(distance_px=12), ReadingSettings()
+    )
+    orthophotos = suggester.prepare([image], tmp_path / "next.gpkg")
+    plain = suggester.suggest(orthophotos, 500, lambda rows: None)
+    found = suggester.suggest(orthophotos, 500, lambda rows: None, clicks)
+
+    def apart(some):
+        at = geopandas.GeoSeries([Point(500_000 + (o.col + 0.5) / 4, 600_000 - (o.row + 0.5) / 4)
+                                  for o in some])  # fmt: skip
+        return [at.distance(shape).min() for shape in (*shapes, empty.geometry[0])]
+
+    assert max(apart(plain)) < 3
+    assert min(apart(found)[:2]) >= 3 - 1e-6
+    assert apart(found)[2] < 3
+    assert 20 < len(found) < len(plain)
+    everywhere = geopandas.GeoDataFrame(
+        {"class": ["land"]}, geometry=[box(500_000, 599_970, 500_030, 600_000)], crs="EPSG:2180"
+    )
+    everywhere.to_file(tmp_path / "all.gpkg")
+    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, "class")
+    with pytest.raises(ValueError, match="no pixel with data so far from the clicks"):
+        suggester.suggest(orthophotos, 5, lambda rows: None, clicks)
+
+
+def test_images_of_other_crs_or_without_place_do_not_meet():
+    grids = [
+        RasterInfo(Path("a.tif"), 50, 50, 3, "uint8", crs, Affine.identity(), False)
+        for crs in (CRS.from_epsg(2180), CRS.from_epsg(2177), CRS.from_epsg(2180), None, None)
+    ]
+    found = _find_beside(grids, 10)
+    assert [[near.image for near in part] for part in found] == [[2], [], [0], [], []]
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
+    generator = np.random.default_rng(5)
+    candidates = [
+        Candidates(
+            generator.integers(0, side, 500), generator.integers(0, side, 500),
+            generator.random(500), generator.integers(0, 3, 500).astype(np.uint8),
+        )
+        for side in (60, 300, 150)
+    ]  # fmt: skip
+    candidates.append(Candidates(*(np.zeros(0, np.uint8) for _ in range(4))))
+    for count in (1, 25, 5000):
+        left = [thin(found, count, 20, by_class=by_class) for found in candidates]
+        assert max(len(found.rows) for found in left) <= min(count, 150)
+        chosen = choose(left, count, 20, by_class=by_class)
+        assert chosen == choose(candidates, count, 20, by_class=by_class)
+
+
+def test_nearly_as_many_clicks_come_as_fit(tmp_path):
+    sure = np.random.default_rng(0).integers(30, 99, (400, 450))
+    found, _ = suggest([draw(tmp_path / "a.tif", sure)], 130, distance_px=32)
+    assert len(found) >= 115  # of some 133, if each pixel is tried
+    assert pdist([(one.row, one.col) for one in found]).min() >= 32
 
 
 def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
@@ -216,7 +355,8 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     found, orthophotos = suggest(images, 6)
     path = tmp_path / "next.gpkg"
     grids = [orthophoto.grid for orthophoto in orthophotos]
-    assert write_suggestions(path, found, grids, ["a", "b"], CLASSES) == {"suggestions": 6}
+    names = ["a", "b"]
+    assert write_suggestions(path, found, grids, names, CLASSES) == {"suggestions": 6}
     table = geopandas.read_file(path)
     assert set(table["class"]) == {""}
     assert set(table["predicted"]) == {"land"}
@@ -230,7 +370,58 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
     assert read.class_ids.tolist() == [1, 2, 0, 1]
     assert read.ignored == 2
-    assert read.orthophotos.tolist() == table["orthophoto"][:4].tolist()
+    assert table["image"].tolist() == [names[one.image] for one in found]
+
+
+def fill_in(path, answers):
+    """Type classes into a written file where it lies, as QGIS does."""
+    with closing(sqlite3.connect(path)) as file, file:
+        for name in ("ST_IsEmpty", "ST_MinX", "ST_MaxX", "ST_MinY", "ST_MaxY"):
+            file.create_function(name, 1, lambda shape: 0)  # triggers of the index name them
+        for fid, answer in answers.items():
+            file.execute("UPDATE suggestions SET class = ? WHERE fid = ?", [answer, fid])
+
+
+@pytest.mark.parametrize(
+    ("glob", "files", "names"),
+    [
+        (
+            "*/images/*.tif", ["Tile 1/images/west.tif", "Tile 2/images/east.tif"],
+            ["Tile_1-west", "Tile_2-east"],
+        ),
+        ("images/tile_*.tif", ["images/tile_01.tif", "images/tile_02.tif"], ["01", "02"]),
+    ],
+)  # fmt: skip
+def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
+    tmp_path, glob, files, names
+):
+    images = [
+        draw(tmp_path / file, np.full((100, 100), 50), place=(500_000 + 15 * number, 600_000))
+        for number, file in enumerate(files)
+    ]  # they overlap by 40 px
+    pairs = find_pairs(make_card(images=glob, masks=None, region="file"), tmp_path)
+    assert [pair.name for pair in pairs] == names
+    found, orthophotos = suggest(images, 12, distance_px=10)
+    out = tmp_path / "next.gpkg"
+    grids = [orthophoto.grid for orthophoto in orthophotos]
+    write_suggestions(out, found, grids, [image.stem for image in images], CLASSES)
+    fill_in(out, {fid: CLASSES.names[fid % 4] for fid in range(1, 13)})
+    read = read_annotations(out, CLASSES, "class", ignore=[""], orthophotos=names)
+    report = PlacementReport(read)
+    masks = [
+        place(read, grid, report, orthophoto=name, all_touched=False).burn(Window(0, 0, 100, 100))
+        for name, grid in zip(names, grids, strict=True)
+    ]
+    for fid, one in enumerate(found, 1):
+        assert masks[one.image][one.row, one.col] == fid % 4
+        # What lies on both images is a click on both.
+        beside = one.col - (60 if one.image == 0 else -60)
+        if 0 <= beside < 100:
+            assert masks[1 - one.image][one.row, beside] == fid % 4
+    labelled = [np.count_nonzero(mask != IGNORE_INDEX) for mask in masks]
+    shared = [one.col >= 60 if one.image == 0 else one.col < 40 for one in found]
+    assert sum(labelled) == len(found) + sum(shared)
+    assert any(shared)
 
 
 def test_the_style_offers_the_classes_and_shows_what_is_still_to_be_named(tmp_path):
@@ -255,7 +446,29 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert "say --force to replace it" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
-    assert "5000 do not fit 32 px apart" in more.output
+    assert "; of 5000 no more were found 32 px from each other" in more.output
+    clicks = tmp_path / "clicks.gpkg"
+    table = geopandas.read_file(out, layer="suggestions").assign(**{"class": "land"})
+    table.iloc[:1].to_file(clicks)
+    more = CliRunner().invoke(
+        app, [*command, "--force", "--points", "5000", "--clicks", str(clicks)]
+    )
+    assert more.exit_code == 0, more.output
+    assert "32 px from each other and from the clicks" in more.output
+    kept = geopandas.read_file(out, layer="suggestions")
+    assert kept.distance(table.geometry[0]).min() >= 8
+
+
+@pytest.mark.parametrize("resample", [False, True])
+def test_an_image_that_has_a_crs_and_no_place_is_refused(tmp_path, resample):
+    here, nowhere = draw(tmp_path / "here.tif", np.full((64, 64), 50)), tmp_path / "nowhere.tif"
+    write_raster(nowhere, np.full((3, 64, 64), 50, np.uint8), transform=None)
+    model = replace(doubter(), checkpoint=identity_model(gsds_m=(0.25,)).checkpoint)
+    suggester = Suggester(
+        make_fabric("cpu", "fp32"), [model], SuggestSettings(), ReadingSettings(resample=resample)
+    )
+    with pytest.raises(ValueError, match=r"nowhere\.tif: a CRS, but no transform.*world file"):
+        suggester.prepare([here, nowhere], tmp_path / "next.gpkg")
 
 
 @pytest.mark.parametrize(

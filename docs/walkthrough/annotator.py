@@ -75,7 +75,7 @@ def click(folder: Path, out: Path) -> None:
 def answer(folder: Path, asked: Path, clicks: Path) -> None:
     """Say what is at each suggested place, and add the layer to the clicks."""
     table = geopandas.read_file(asked, layer="suggestions")
-    for name, part in table.groupby("orthophoto"):
+    for name, part in table.groupby("image"):
         table.loc[part.index, "class"] = look(folder, name, *pixels_of(folder, name, part))
     table.to_file(clicks, layer="answers", driver="GPKG")
 
@@ -102,11 +102,11 @@ def picture(folder: Path) -> None:
 
     clicks = geopandas.read_file(folder / "clicks.gpkg", layer="clicks")
     asked = geopandas.read_file(folder / "next.gpkg", layer="suggestions")
-    for number, table in ((2, clicks), (4, asked)):
+    for number, table, column in ((2, clicks, "orthophoto"), (4, asked, "image")):
         figure = Figure(figsize=(9, 4.9), layout="constrained")
         for axes, name in zip(figure.subplots(1, 2), NAMES[:2], strict=True):
             show(axes, images[name], name)
-            part = table[table.orthophoto == name]
+            part = table[table[column] == name]
             rows, cols = pixels_of(folder, name, part)
             ids = [CLASSES.index(value or "background") for value in part["class"]]
             fill = [COLOURS[value] for value in ids] if number == 2 else "#ffe600"

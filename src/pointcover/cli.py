@@ -106,7 +106,7 @@ def points(
         from pointcover.tiles import read_index, read_tile_set
         from pointcover.vectors.writing import write_points
 
-        _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
+        _check_outputs(out, ".qml", force=force)
         classes = read_tile_set(tiles / "tiles.json").classes
         index = read_index(sparse / "index.csv")
         progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
@@ -349,7 +349,7 @@ def export(
 
         if out.suffix != ".onnx":
             raise ValueError(f"--out: got {out}, wanted a name that ends in .onnx")
-        _refuse_to_replace([out], force=force)
+        _check_outputs(out, force=force)
         named = load_model(model, project_root())
         reading = parse_reading(bands, value_range, gsd_m, resample)
         orthophotos = [open_orthophoto(path, [named.tile_set], reading) for path in int8 or []]
@@ -395,6 +395,14 @@ def suggest(
         typer.Option(min=0, max=32, help="No click is so near to where the model sees another "
                                          "class, where it is hard to tell for you, too."),
     ] = 0,
+    clicks: Annotated[
+        Path | None,
+        typer.Option(help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
+                     "click is nearer to it than to another one."),
+    ] = None,
+    clicks_column: Annotated[
+        str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
+    ] = "class",
     seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
     resample: Resample = False,
     gsd_m: GsdM = None,
@@ -417,26 +425,32 @@ def suggest(
         from pointcover.models.references import load_models
         from pointcover.orthophotos import parse_reading
         from pointcover.suggesting import Suggester, SuggestSettings
+        from pointcover.vectors.reading import read_annotations
         from pointcover.vectors.suggestions import write_suggestions
 
-        _refuse_to_replace([out, out.with_suffix(".qml")], force=force)
+        _check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
+        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())
         _tell_engines(models)
-        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
         suggester = Suggester(fabric, models, settings, reading)
         orthophotos = suggester.prepare(images, out)
+        classes = models[0].tile_set.classes
+        before = read_annotations(clicks, classes, clicks_column, ignore=[""]) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
         with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
-            found = suggester.suggest(orthophotos, points, bar.update)
+            found = suggester.suggest(orthophotos, points, bar.update, before)
         grids = [orthophoto.grid for orthophoto in orthophotos]
         stems = [path.stem for path in images]
-        layers = write_suggestions(out, found, grids, stems, models[0].tile_set.classes)
+        layers = write_suggestions(out, found, grids, stems, classes)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
-        fewer = "" if len(found) == points else f"; {points} do not fit {distance_px:g} px apart"
-        fewer += f" and {edge_px} px from other classes" if fewer and edge_px else ""
+        fewer = ""
+        if len(found) < points:
+            fewer = f"; of {points} no more were found {distance_px:g} px from each other"
+            fewer += " and from the clicks" if clicks else ""
+            fewer += f" and {edge_px} px from other classes" if edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)
 
 
@@ -447,10 +461,51 @@ def _tell_engines(models: "list[NamedModel]") -> None:
             typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
 
 
-def _refuse_to_replace(paths: list[Path], *, force: bool) -> None:
+def _check_outputs(out: Path, *beside: str, force: bool) -> None:
+    """Check before any work that a file can be written, and may be; its folder is made.
+
+    Args:
+        out: the file.
+        beside: the endings of what lies beside it under its name.
+        force: what is there may be replaced.
+
+    Raises:
+        OSError: one of them cannot be written, or is there.
+    """
+    if not out.name or out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder, wanted the name of a file to write")
+    paths = [out, *(out.with_suffix(ending) for ending in beside)]
     there = [path for path in paths if path.exists()]
     if there and not force:
         raise FileExistsError(
             f"{' and '.join(str(path) for path in there)} exists: choose another name, or say "
             f"--force to replace it"
         )
+    for path in there:
+        if path.is_dir():
+            raise IsADirectoryError(
+                f"{path} is a folder, but a file of this name is to be written: choose another name"
+            )
+    _check_folder(out)
+
+
+def _check_folder(out: Path) -> None:
+    """Make the folder of a file and check that a file can be written there.
+
+    Raises:
+        OSError: it cannot.
+    """
+    from pointcover.publishing import PARTIAL
+
+    probe = out.with_name(f"{out.name}.probe{PARTIAL}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        is_file = isinstance(error, FileExistsError)
+        reason = f"{out.parent} is no folder" if is_file else error.strerror
+        raise OSError(
+            f"{out} cannot be written ({reason}): choose another name, in a folder where "
+            f"you may write"
+        ) from None

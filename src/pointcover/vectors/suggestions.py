@@ -4,17 +4,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas
+import numpy as np
+import numpy.typing as npt
 import pyproj
 import shapely
 
 from pointcover.labels import ClassTable
-from pointcover.next_clicks import Suggestion
+from pointcover.next_clicks import Candidates, Suggestion
 from pointcover.publishing import publish_file, publish_text
 from pointcover.qgis import style_suggestions
 from pointcover.raster import RasterInfo
+from pointcover.vectors.features import Annotations
 from pointcover.vectors.writing import write_geopackage
 
 LAYER = "suggestions"
+
+
+def leave_out_near(
+    clicks: Annotations, distance_px: float, grid: RasterInfo, found: Candidates
+) -> Candidates:
+    """Leave out candidates that lie within a distance of what somebody has annotated.
+
+    Args:
+        clicks: points, lines and polygons.
+        distance_px: from the middle of a pixel, in pixels of the image.
+        grid: of the image, with a CRS.
+        found: its candidates.
+
+    Raises:
+        ValueError: nothing leads from the CRS of the clicks to that of the image.
+    """
+    parts, _ = clicks.project(grid)
+    inverse = ~grid.transform
+
+    def convert(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.column_stack(inverse * (xy[:, 0], xy[:, 1]))
+
+    middles = shapely.points(found.cols + 0.5, found.rows + 0.5)
+    shapes = shapely.transform(parts, convert)
+    near = shapely.STRtree(middles).query(shapes, predicate="dwithin", distance=distance_px)[1]
+    kept = np.setdiff1d(np.arange(len(found.rows)), near)
+    return Candidates(found.rows[kept], found.cols[kept], found.doubts[kept], found.class_ids[kept])
 
 
 def write_suggestions(
@@ -24,13 +54,14 @@ def write_suggestions(
     """Write points in the middle of pixels, with an empty column `class` to be filled in.
 
     `annotations` in params.yaml reads the file once it is; those that were left empty are named
-    `""` in `annotate.vectors.ignore`.
+    `""` in `annotate.vectors.ignore`. Their place says which orthophotos they are of: there is no
+    column `orthophoto`, as what a dataset calls an image is its card's and not known here.
 
     Args:
         path: the .gpkg to write; a .qml of its style lies beside it.
         suggestions: in the order of their worth.
         grids: of the images, all with a CRS.
-        names: of the images' orthophotos.
+        names: of the images, for whoever looks at the table.
         classes: the classes that there are.
 
     Returns:
@@ -51,7 +82,7 @@ def write_suggestions(
                 "predicted": [classes.names[one.class_id] for _, one in ranked],
                 "doubt": [round(one.doubt, 3) for _, one in ranked],
                 "rank": [rank for rank, _ in ranked],
-                "orthophoto": [names[one.image] for _, one in ranked],
+                "image": [names[one.image] for _, one in ranked],
             },
             geometry=[
                 shapely.Point(grids[one.image].transform * (one.col + 0.5, one.row + 0.5))
