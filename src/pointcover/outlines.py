@@ -1,5 +1,6 @@
 """Outlines: shapes become pixels, and areas of pixels become shapes."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from pointcover.raster import RasterReader, Window
 
 ROWS: Final = 512
 """How many are read at a time."""
+
+ZEROS: Final = 1 << 20
+"""How many are written at a time where a file's bytes cannot be reserved."""
 
 SIEVE_STEP: Final = 4
 """By what factor the least size of an area grows from pass to pass."""
@@ -64,6 +68,9 @@ def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[
     Yields:
         a polygon (GeoJSON-like) and its value. Coordinates are pixels: x is the column, y the row,
         whole numbers are the pixels' edges.
+
+    Raises:
+        OSError: the disk is full.
     """
     reader = RasterReader(path)
     info = reader.info()
@@ -86,10 +93,37 @@ def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[
 
 @contextmanager
 def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray[np.uint8], ...]]:
-    """Give three arrays of a byte a pixel that lie in files."""
+    """Give three arrays of a byte a pixel that lie in files.
+
+    Raises:
+        OSError: the disk is full.
+    """
     paths = [folder / f"trace{number}.partial" for number in range(3)]
     try:
-        yield tuple(np.memmap(path, np.uint8, "w+", shape=shape) for path in paths)
+        for path in paths:
+            _reserve(path, shape[0] * shape[1])
+        yield tuple(np.memmap(path, np.uint8, "r+", shape=shape) for path in paths)
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file whose bytes are the disk's already.
+
+    A mapped file without them ends the process (SIGBUS) where the disk is full, without a word.
+
+    Raises:
+        OSError: the disk is full; it names the file.
+    """
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+                return
+            for at in range(0, size, ZEROS):
+                file.write(bytes(min(ZEROS, size - at)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
