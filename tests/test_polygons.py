@@ -10,8 +10,10 @@ import rasterio
 import shapely
 from scipy import ndimage
 
+from pointcover import outlines
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.outlines import trace_areas
+from pointcover.vectors import polygons
 from pointcover.vectors.polygons import write_polygons
 from tests.imagery import write_raster
 
@@ -33,6 +35,13 @@ def rough_mask(height, width, seed=0):
     mask = np.digitize(field, [-0.5, 0.5]).astype(np.uint8)
     mask[20:40, 30:60] = IGNORE_INDEX
     return mask
+
+
+def trace(path, least_px=1):
+    """Outlines and values of the areas of a small mask, as they are traced."""
+    (block,) = trace_areas(path, least_px, path.parent)
+    found = [(shapely.geometry.shape(polygon), value) for polygon, value in block.outlines]
+    return [(shape, value) for shape, value in found if value < IGNORE_INDEX]
 
 
 def test_a_square_is_a_square_with_its_name_and_area(tmp_path):
@@ -57,7 +66,8 @@ def test_neighbours_fit_each_other_and_cover_what_has_data(tmp_path):
     assert shapely.is_valid(shapes).all()
     assert shapely.coverage_is_valid(np.asarray(shapes))
     assert shapely.area(shapes).sum() == pytest.approx((mask < 255).sum() / 16, rel=0.002)
-    assert table.area_m2.sum() == pytest.approx(shapely.area(shapes).sum())
+    assert table.area_px.sum() == (mask < 255).sum()
+    assert table.area_m2.sum() == pytest.approx((mask < 255).sum() / 16)
 
 
 def test_outlines_are_smoother_than_pixels_and_stay_beside_them(tmp_path):
@@ -67,9 +77,7 @@ def test_outlines_are_smoother_than_pixels_and_stay_beside_them(tmp_path):
     table = read(tmp_path / "a.gpkg").set_index("class_id")
     corners = [len(shape.exterior.coords) for shape in table.geometry]
     assert max(corners) < 30  # 80 steps of two corners before
-    raw = shapely.unary_union(
-        [shapely.geometry.shape(p) for p, v in trace_areas(tmp_path / "a.tif", 1, tmp_path) if v]
-    )
+    raw = shapely.unary_union([shape for shape, value in trace(tmp_path / "a.tif") if value])
     raw = shapely.affinity.affine_transform(raw, [0.25, 0, 0, -0.25, 500_000, 600_000])
     assert shapely.hausdorff_distance(table.geometry[1], raw) < 2 * 0.25
 
@@ -78,8 +86,7 @@ def test_no_area_stays_that_is_smaller_than_asked_for_unless_it_has_no_neighbour
     mask = rough_mask(200, 240)
     mask[25:28, 40:44] = 1  # an island of 12 px in what has no data
     path = write(tmp_path / "a.tif", mask)
-    found = list(trace_areas(path, 50, tmp_path))
-    areas = np.array([shapely.geometry.shape(polygon).area for polygon, _ in found])
+    areas = np.array([shape.area for shape, _ in trace(path, 50)])
     assert sorted(areas)[0] == 12
     assert (np.sort(areas)[1:] >= 50).all()
     assert areas.sum() == (mask < 255).sum()
@@ -90,14 +97,69 @@ def test_a_small_area_goes_to_its_largest_neighbour(tmp_path):
     mask = np.zeros((30, 30))
     mask[:, 20:] = 1
     mask[10:12, 18:21] = 2
-    values = {value for _, value in trace_areas(write(tmp_path / "a.tif", mask), 7, tmp_path)}
-    assert values == {0, 1}
-    shapes = [
-        shapely.geometry.shape(polygon)
-        for polygon, value in trace_areas(tmp_path / "a.tif", 7, tmp_path)
-        if value == 0
-    ]
-    assert sum(shape.area for shape in shapes) == 600 + 2
+    traced = trace(write(tmp_path / "a.tif", mask), 7)
+    assert {value for _, value in traced} == {0, 1}
+    assert sum(shape.area for shape, value in traced if value == 0) == 600 + 2
+
+
+def test_a_pixel_is_an_area_of_its_own_where_that_is_asked_for(tmp_path):
+    mask = np.zeros((20, 20))
+    mask[10, 10] = 1
+    mask[:5] = IGNORE_INDEX
+    mask[2, 2] = 2
+    write_polygons(tmp_path / "a.gpkg", write(tmp_path / "a.tif", mask), CLASSES, 1)
+    table = read(tmp_path / "a.gpkg").set_index("class")
+    assert table.area_px.to_dict() == {"a": 299, "b": 1, "c": 1}
+    assert not shapely.is_empty(table.geometry.values).any()
+
+
+# In blocks ---------------------------------------------------------------------------------------
+
+
+def cut(monkeypatch, rows):
+    """Let a mask be traced so many rows at a time, and written some polygons at a time."""
+    monkeypatch.setattr(outlines, "LEAST_ROWS", rows)
+    monkeypatch.setattr(outlines.trace_areas, "__defaults__", (1,))
+    monkeypatch.setattr(polygons, "AT_ONCE", 7)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_map_in_blocks_has_the_areas_of_one_that_is_whole(tmp_path, monkeypatch, rows, seed):
+    mask = rough_mask(90, 70, seed)
+    mask[:, 68:], mask[50:52, 10:30] = 1, IGNORE_INDEX
+    path = write(tmp_path / "a.tif", mask)
+    write_polygons(tmp_path / "whole.gpkg", path, CLASSES, 3)
+    whole = read(tmp_path / "whole.gpkg")
+    cut(monkeypatch, rows)
+    count = write_polygons(tmp_path / "cut.gpkg", path, CLASSES, 3)
+    found = read(tmp_path / "cut.gpkg")
+    assert count == len(found) == len(whole)
+    wanted = sorted(zip(whole.class_id, whole.area_px, strict=True))
+    assert sorted(zip(found.class_id, found.area_px, strict=True)) == wanted
+    shapes = np.asarray(found.geometry.values)
+    assert (shapely.get_type_id(shapes) == 3).all()
+    assert shapely.is_valid(shapes).all()
+    assert shapely.coverage_is_valid(shapes)
+    assert shapely.area(shapes).sum() == pytest.approx((mask < 255).sum() / 16, rel=0.002)
+    assert found.area_m2.sum() == pytest.approx((mask < 255).sum() / 16)
+
+
+def test_areas_are_those_that_hang_together_by_sides(tmp_path, monkeypatch):
+    """A ring, a spiral and areas that touch at corners, over the edges of blocks of three rows."""
+    mask = np.zeros((24, 30))
+    mask[2:22, 2:22] = 1
+    mask[5:19, 5:19] = 2
+    mask[8:16, 8:16] = 1  # within the ring, and none of it
+    mask[8, 10:12] = 2  # bay at an edge
+    mask[::2, 24::2], mask[1::2, 25::2] = 1, 1  # a chessboard
+    cut(monkeypatch, 3)
+    write_polygons(tmp_path / "a.gpkg", write(tmp_path / "a.tif", mask), CLASSES, 1)
+    table = read(tmp_path / "a.gpkg")
+    counts = {value: ndimage.label(mask == value)[1] for value in (0, 1, 2)}
+    assert table.class_id.value_counts().to_dict() == counts
+    assert shapely.coverage_is_valid(np.asarray(table.geometry.values))
+    assert shapely.area(table.geometry.values).sum() == pytest.approx(24 * 30 / 16, rel=0.01)
 
 
 def test_without_a_place_pixels_are_coordinates_as_a_gis_shows_them(tmp_path):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,15 @@ from pointcover.raster import RasterReader, Window
 
 ROWS: Final = 512
 """How many are read at a time."""
+
+TRACED_PX: Final = 4_000_000
+"""How many are traced at a time: some 200 MB."""
+
+LEAST_ROWS: Final = 64
+"""Of what is traced at a time: at its edges outlines keep corners."""
+
+BEYOND: Final = 256
+"""What the values around a block are raised by."""
 
 ZEROS: Final = 1 << 20
 """How many are written at a time where a file's bytes cannot be reserved."""
@@ -54,19 +64,36 @@ def burn(
     return onto
 
 
-def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[str, Any], int]]:
+@dataclass(frozen=True)
+class TracedRows:
+    """The outlines of a mask's areas in a block of whole rows."""
+
+    top: int
+    bottom: int
+    """Where the next block begins."""
+    outlines: list[tuple[dict[str, Any], int]]
+    """Polygons (GeoJSON-like) and their values; together they cover the block and one pixel around
+    it, so that those in the block have a corner wherever three meet at its edge, too. Those of
+    IGNORE_INDEX and more are no areas: no data, and what lies around, BEYOND more than it is."""
+
+
+def trace_areas(
+    path: Path, least_px: int, folder: Path, block_px: int = TRACED_PX
+) -> Iterator[TracedRows]:
     """Give the outlines of areas of one value, after small ones went to their largest neighbour.
 
-    Areas are connected by pixels' sides. Three bytes a pixel are kept in files in `folder`, so
-    that the system can take the memory back; the rest grows with the outlines.
+    Areas are connected by pixels' sides; one that reaches over the edge of a block has a part in
+    each. Three bytes a pixel are kept in files in `folder`, so that the system can take the memory
+    back.
 
     Args:
         path: a mask with one band of uint8; IGNORE_INDEX is no area, and none's neighbour.
         least_px: how many pixels an area must have to stay, where it has a neighbour that has.
         folder: where the files may lie; they are removed.
+        block_px: how many pixels are traced at a time.
 
     Yields:
-        a polygon (GeoJSON-like) and its value. Coordinates are pixels: x is the column, y the row,
+        blocks of rows from top to bottom. Coordinates are pixels: x is the column, y the row,
         whole numbers are the pixels' edges.
 
     Raises:
@@ -87,8 +114,22 @@ def trace_areas(path: Path, least_px: int, folder: Path) -> Iterator[tuple[dict[
             size_px = min(size_px * SIEVE_STEP, least_px)
             sieve(values, size_px, out=spare, mask=valid, connectivity=4)
             values, spare = spare, values
-        for polygon, value in shapes(values, mask=valid, connectivity=4):
-            yield polygon, int(value)
+        step = max(LEAST_ROWS, block_px // width)
+        for top in range(0, height, step):
+            yield _trace_rows(values, top, min(top + step, height))
+
+
+def _trace_rows(values: npt.NDArray[np.uint8], top: int, bottom: int) -> TracedRows:
+    """Trace rows of (H, W) values, and what lies around them."""
+    height, width = values.shape
+    block = np.full((bottom - top + 2, width + 2), BEYOND + IGNORE_INDEX, np.int16)
+    block[1:-1, 1:-1] = values[top:bottom]
+    for row, place in ((top - 1, 0), (bottom, -1)):
+        if 0 <= row < height:
+            block[place, 1:-1] = BEYOND + values[row].astype(np.int16)
+    place = Affine.translation(-1, top - 1)
+    found = shapes(block, connectivity=4, transform=place)
+    return TracedRows(top, bottom, [(polygon, int(value)) for polygon, value in found])
 
 
 @contextmanager

@@ -156,20 +156,47 @@ def write_geopackage(
     Raises:
         OSError: the disk is full, or something is missing.
     """
+    parts = {name: [table] for name, table in tables.items()}
+    write_geopackage_in_parts(aside, path, parts, style, geometry_type)
+
+
+def write_geopackage_in_parts(
+    aside: Path, path: Path, layers: Mapping[str, Iterable[geopandas.GeoDataFrame]], style: str,
+    geometry_type: str,
+) -> dict[str, int]:  # fmt: skip
+    """Write layers whose features come in parts, one of which is in memory; else as the above.
+
+    Args:
+        aside: where to.
+        path: what it will be called, for messages.
+        layers: features by layer, one part at least each.
+        style: QML of all of them.
+        geometry_type: as GDAL calls it, of all of them.
+
+    Returns:
+        How many features each layer has.
+
+    Raises:
+        OSError: the disk is full, or something is missing.
+    """
     journal = aside.with_name(aside.name + "-journal")
     aside.unlink(missing_ok=True)
+    counts = dict.fromkeys(layers, 0)
     try:
         with warnings.catch_warnings():
             # They say that the name should end in .gpkg, and it will.
             warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
-            for name, table in tables.items():
-                pyogrio.write_dataframe(
-                    table, aside, layer=name, driver="GPKG", geometry_type=geometry_type
-                )
+            for name, parts in layers.items():
+                for number, table in enumerate(parts):
+                    pyogrio.write_dataframe(
+                        table, aside, layer=name, driver="GPKG", geometry_type=geometry_type,
+                        append=number > 0,
+                    )  # fmt: skip
+                    counts[name] += len(table)
         with closing(sqlite3.connect(aside)) as database, database:
-            _add_style(database, list(tables), style)
+            _add_style(database, list(counts), style)
         with closing(sqlite3.connect(aside)) as database:
-            _check_written(database, tables)
+            _check_written(database, counts)
     except (DataSourceError, DataLayerError, sqlite3.Error) as error:
         reason = " ".join(str(error).split())
         raise OSError(
@@ -178,6 +205,7 @@ def write_geopackage(
         ) from None
     finally:
         journal.unlink(missing_ok=True)
+    return counts
 
 
 def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) -> None:
@@ -210,9 +238,7 @@ def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) 
     database.execute("UPDATE gpkg_contents SET last_change = ?", [WRITTEN_AT])
 
 
-def _check_written(
-    database: sqlite3.Connection, tables: Mapping[str, geopandas.GeoDataFrame]
-) -> None:
+def _check_written(database: sqlite3.Connection, counts: Mapping[str, int]) -> None:
     """Check that every feature is there, in its table and in the index by which a GIS finds it.
 
     (Seen with GDAL 3.12: on a full disk the index was missing without an error, since it is written
@@ -221,11 +247,11 @@ def _check_written(
     (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
-    for name, table in tables.items():
+    for name, wanted in counts.items():
         (geometry,) = database.execute(
             "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [name]
         ).fetchone()
         for kept in (name, f"rtree_{name}_{geometry}_rowid"):
             (count,) = database.execute(f'SELECT count(*) FROM "{kept}"').fetchone()
-            if count != len(table):
-                raise sqlite3.DatabaseError(f"{count} of {len(table)} features read back in {kept}")
+            if count != wanted:
+                raise sqlite3.DatabaseError(f"{count} of {wanted} features read back in {kept}")
