@@ -254,6 +254,78 @@ def test_another_map_is_replaced_only_when_asked_and_then_wholly(tmp_path):
     assert made == {f"a_{name}" for name in (*FILES, "preview.png")} | {"a.json"}
 
 
+@pytest.mark.parametrize("what", ["threads", "batch_size", "a map of before"])
+def test_what_moves_the_last_bit_alone_makes_no_map_anew(tmp_path, monkeypatch, what):
+    path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
+    make_map(path, tmp_path / "out")
+    changes = {"batch_size": 2} if what == "batch_size" else {}
+    summary = tmp_path / "out" / "a.json"
+    if what == "threads":
+        monkeypatch.setattr(mapping, "environment_of", lambda device: {"machine": "another"})
+    elif what == "a map of before":
+        values = json.loads(summary.read_text())
+        del values["image_sha256"]
+        summary.write_text(json.dumps(values))
+    (task,) = make_mapper(**changes).prepare([path], tmp_path / "out", replace=False)
+    assert task.is_done
+    write_raster(path, draw_classes(70, 70, seed=1))
+    with pytest.raises(FileExistsError, match="is no map of this image"):
+        make_mapper(**changes).prepare([path], tmp_path / "out", replace=False)
+    for text in ("[]", '{"settings": 5}', '{"settings": {}, "models": [1]}'):
+        summary.write_text(text)
+        with pytest.raises(FileExistsError, match="is no map of this image"):
+            make_mapper().prepare([path], tmp_path / "out", replace=False)
+
+
+def test_polygons_are_added_to_a_map_that_is_there_and_to_no_other(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
+    wanted = make_map(path, tmp_path / "wanted", polygons=True, least_m2=5)
+    make_map(path, tmp_path / "out")
+    made = (tmp_path / "out" / "a_classes.tif").stat().st_mtime_ns
+    assert make_map(path, tmp_path / "out", polygons=True, least_m2=5) == wanted
+    assert (tmp_path / "out" / "a_classes.tif").stat().st_mtime_ns == made
+    assert read_tree(tmp_path / "out").keys() == {
+        name.replace("wanted", "out") for name in read_tree(tmp_path / "wanted")
+    }
+    for name in ("a.json", "a_polygons.gpkg"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
+    for said in ({"polygons": True, "least_m2": 5}, {}):
+        (task,) = make_mapper(**said).prepare([path], tmp_path / "out", replace=False)
+        assert task.is_done
+    with pytest.raises(FileExistsError, match="is no map of this image"):
+        make_map(path, tmp_path / "out", polygons=True, least_m2=1)
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("when", ["traced", "in place"])
+def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
+    tmp_path, monkeypatch, force, when
+):
+    path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
+    make_map(path, tmp_path / "wanted", polygons=True)
+    if force:
+        make_map(path, tmp_path / "out", overlap=0.5, polygons=True)
+    with monkeypatch.context() as patch:
+        if when == "traced":
+            patch.setattr("pointcover.outlines._reserve", interrupt)
+        else:
+            publish = mapping.publish_json
+            patch.setattr(
+                mapping, "publish_json",
+                lambda path, values: interrupt() if "polygons" in values else publish(path, values),
+            )  # fmt: skip
+        with pytest.raises(Interruption):
+            make_map(path, tmp_path / "out", polygons=True, force=force)
+    there = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"a_{name}" for name in (*FILES, "preview.png")} | {"a.json"} <= there
+    assert ("a_polygons.gpkg" in there) == (when == "in place")
+    saved = fail_after(monkeypatch, 0)
+    make_map(path, tmp_path / "out", polygons=True, force=force)
+    assert saved == []
+    wanted = {path.name: path.read_bytes() for path in (tmp_path / "wanted").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == wanted
+
+
 def test_a_strangers_file_of_that_name_is_not_replaced(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     (tmp_path / "out").mkdir()
@@ -305,6 +377,10 @@ def test_least_areas_in_m2_want_a_gsd(tmp_path):
 
 class Interruption(BaseException):
     """What a signal's SystemExit is like."""
+
+
+def interrupt(*_):
+    raise Interruption
 
 
 def fail_after(monkeypatch, strips):

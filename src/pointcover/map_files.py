@@ -32,7 +32,8 @@ SUFFIXES: Final = (
     "_entropy.qml", "_probabilities.tif", "_polygons.gpkg", "_polygons.qml", "_areas.csv",
     "_preview.png", ".json",
 )  # fmt: skip
-"""What the files of a map are called after the image's stem. The last says that all are there."""
+"""What the files of a map are called after the image's stem. The last says that all are there (of
+polygons, which come after it, once they are)."""
 
 AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha")
 M2_PER_HA: Final = 10_000

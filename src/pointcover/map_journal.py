@@ -98,6 +98,11 @@ class MapJournal:
         ) as out:  # fmt: skip
             out.write(strip, Window(0, 0, width, height))
 
+    def remove_strips(self) -> None:
+        """Remove the strips: what they were for is in its place."""
+        for path in self.paths():
+            path.unlink(missing_ok=True)
+
     def remove(self) -> None:
         """Remove the folder: the map is whole."""
         shutil.rmtree(self.folder)

@@ -28,15 +28,21 @@ from pointcover.mean_field import MeanField
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.priors import Priors
-from pointcover.publishing import PARTIAL, publish_json
+from pointcover.publishing import PARTIAL, publish_json, sha256
 from pointcover.resumption import environment_of, fingerprint
-from pointcover.streaming import LayerChoice, plan_windows, stream_strips
+from pointcover.streaming import LayerChoice, Plan, plan_windows, stream_strips
 
 FORMAT: Final = 1
 """Of the strips: raised when code changes what they hold, so that none of older code is used."""
 
 SMALL_PX: Final = 50
 """Areas of fewer pixels are no polygons of their own, unless a user says how many m²."""
+
+POLYGONS: Final = ("_polygons.gpkg", "_polygons.qml")
+"""Those of SUFFIXES that come last."""
+
+FREE: Final = ("batch_size", "polygons", "least_m2")
+"""Settings that make no other rasters."""
 
 FOLDER_SUFFIX: Final = ".map.partial"
 """Ending of the folder beside the maps that holds the strips of one that is being made."""
@@ -73,8 +79,11 @@ class MapTask:
     stem: str
     key: str
     """Of all that shapes the map."""
-    is_done: bool
+    image_sha256: str
+    is_done: bool = False
     """The map is there already."""
+    has_rasters: bool = False
+    """All of it is there but polygons."""
 
     @property
     def megapixels(self) -> float:
@@ -137,8 +146,8 @@ class Mapper:
                 self._settings.overlap, self._settings.blend,
             )  # fmt: skip
             self._least_px(orthophoto)
-            task = MapTask(orthophoto, folder, path.stem, self._key(orthophoto), is_done=False)
-            tasks.append(_compare_with_present(task, self._shown()["settings"], replace=replace))
+            task = MapTask(orthophoto, folder, path.stem, self._key(orthophoto), sha256(path))
+            tasks.append(_compare_with_present(task, self._shown(), replace=replace))
         return tasks
 
     def make(
@@ -156,35 +165,47 @@ class Mapper:
             ValueError: the image is damaged, or another process makes this map.
             OSError: the disk is full.
         """
-        orthophoto, settings = task.orthophoto, self._settings
-        grid = orthophoto.grid
+        grid, settings = task.orthophoto.grid, self._settings
         plan = plan_windows(
             grid.height, grid.width, settings.window_px, settings.overlap, settings.blend
         )
         with MapJournal(_journal_folder(task), task.key, plan.cuts) as journal:
-            done = journal.done()
-            progress(plan.cuts[done] * grid.width / 1e6, True)
-            if done < len(plan.cuts) - 1:
-                strips = stream_strips(
-                    orthophoto, plan, self.score, len(self.classes), settings.layers,
-                    batch_size=settings.batch_size, device=self._device, first=done,
-                )  # fmt: skip
-                with closing(strips), ThreadPoolExecutor(1) as writer:
-                    saving: Future[None] | None = None
-                    for number, strip in strips:
-                        if saving:
-                            saving.result()
-                        saving = writer.submit(journal.save, number, strip)
-                        rows = plan.cuts[number + 1] - plan.cuts[number]
-                        progress(rows * grid.width / 1e6, False)
-                    if saving:
-                        saving.result()
-            areas = self._write_rasters(task, journal)
-            if not rasters_only:
-                self._describe(task, journal.folder, areas)
-            _publish(task, journal.folder)
+            if task.has_rasters:
+                progress(task.megapixels, True)
+                areas = _read_areas(task)
+            else:
+                self._save_strips(task, plan, journal, progress)
+                areas = self._write_rasters(task, journal)
+                if not rasters_only:
+                    self._describe(task, journal.folder, areas)
+                _publish(task, journal.folder)
+            if settings.polygons and not rasters_only:
+                journal.remove_strips()
+                self._add_polygons(task, journal.folder)
             journal.remove()
         return areas
+
+    def _save_strips(
+        self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress
+    ) -> None:
+        """Score an image from the first strip that a journal lacks."""
+        settings, width, done = self._settings, task.orthophoto.grid.width, journal.done()
+        progress(plan.cuts[done] * width / 1e6, True)
+        if done == len(plan.cuts) - 1:
+            return
+        strips = stream_strips(
+            task.orthophoto, plan, self.score, len(self.classes), settings.layers,
+            batch_size=settings.batch_size, device=self._device, first=done,
+        )  # fmt: skip
+        with closing(strips), ThreadPoolExecutor(1) as writer:
+            saving: Future[None] | None = None
+            for number, strip in strips:
+                if saving:
+                    saving.result()
+                saving = writer.submit(journal.save, number, strip)
+                progress((plan.cuts[number + 1] - plan.cuts[number]) * width / 1e6, False)
+            if saving:
+                saving.result()
 
     def _write_rasters(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
         """Make a map's rasters from its strips, in the journal's folder."""
@@ -200,32 +221,42 @@ class Mapper:
         return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
 
     def _describe(self, task: MapTask, folder: Path, areas: list[ClassArea]) -> None:
-        """Add to a map's rasters in a folder all its other files."""
+        """Add to a map's rasters in a folder all its other files but polygons."""
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", areas)
         mask = folder / f"{stem}_classes.tif"
-        shown = self._shown()
-        if self._settings.polygons:
-            from pointcover.vectors.polygons import write_polygons  # a second of imports
-
-            path = folder / f"{stem}_polygons.gpkg"
-            count = write_polygons(path, mask, self.classes, self._least_px(orthophoto))
-            shown["polygons"] = count
         draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
         publish_json(
             folder / f"{stem}.json",
             {
                 "key": task.key,
                 "image": orthophoto.reader.path.name,
+                "image_sha256": task.image_sha256,
                 "height": grid.height,
                 "width": grid.width,
                 "gsd_m": orthophoto.gsd_m,
                 "crs": grid.crs.to_string() if grid.crs else None,
                 "remarks": list(orthophoto.remarks),
-                **shown,
+                **self._shown(),
                 "areas": [asdict(area) for area in areas],
             },
         )
+
+    def _add_polygons(self, task: MapTask, folder: Path) -> None:
+        """Add polygons to a map that is in its place, and say so in its JSON.
+
+        They take long and much of the disk, and hours of mapping should not hang on them.
+        """
+        from pointcover.vectors.polygons import write_polygons  # a second of imports
+
+        path = folder / f"{task.stem}{POLYGONS[0]}"
+        least_px = self._least_px(task.orthophoto)
+        count = write_polygons(path, task.path("_classes.tif"), self.classes, least_px)
+        for suffix in POLYGONS:
+            (folder / f"{task.stem}{suffix}").replace(task.path(suffix))
+        summary = task.path(SUFFIXES[-1])
+        values = json.loads(summary.read_text(encoding="utf-8"))
+        publish_json(summary, values | self._shown() | {"polygons": count})
 
     def _least_px(self, orthophoto: Orthophoto) -> int:
         """Give how many pixels an area must have to be a polygon.
@@ -348,28 +379,67 @@ def _journal_folder(task: MapTask) -> Path:
     return task.path(FOLDER_SUFFIX)
 
 
-def _compare_with_present(task: MapTask, settings: dict[str, Any], *, replace: bool) -> MapTask:
-    """Say of a task whether its map is there already.
+def _compare_with_present(task: MapTask, shown: dict[str, Any], *, replace: bool) -> MapTask:
+    """Say of a task how much of its map is there already.
+
+    Args:
+        task: of which nothing is known.
+        shown: what the map's JSON will say of how it was made.
+        replace: whether what is there may be replaced.
 
     Raises:
-        FileExistsError: another one is, or something else of its names.
+        FileExistsError: another map is, or something else of its names.
     """
     present = [task.path(suffix) for suffix in SUFFIXES if task.path(suffix).exists()]
-    # Of a map that was killed at the very end some files are in place.
-    if replace or not present or MapJournal(_journal_folder(task), task.key, ()).has_begun():
-        return task
-    summary = task.path(SUFFIXES[-1])
-    if summary in present:
-        try:
-            values = json.loads(summary.read_text(encoding="utf-8"))
-        except ValueError:
-            values = {}
-        if (values.get("key"), values.get("settings")) == (task.key, settings):
+    has_begun = MapJournal(_journal_folder(task), task.key, ()).has_begun()
+    values = _read_summary(task)
+    wants_polygons = shown["settings"]["polygons"]
+    if _identity(values, task) == _identity(shown | {"image_sha256": task.image_sha256}, task):
+        free = has_begun or not any(task.path(suffix).exists() for suffix in POLYGONS)
+        if wants_polygons and "polygons" not in values and free:
+            # Told to replace a map, a second attempt still goes on with its first.
+            return dataclasses.replace(task, has_rasters=has_begun or not replace)
+        same = values["settings"]["least_m2"] == shown["settings"]["least_m2"]
+        if not replace and (not wants_polygons or ("polygons" in values and same)):
             return dataclasses.replace(task, is_done=True)
+    # Of a map that was killed at the very end some files are in place.
+    if replace or not present or has_begun:
+        return task
     raise FileExistsError(
         f"{present[0]} exists, and is no map of this image by these models and settings: choose "
         f"another folder with --out, or say --force to replace it"
     )
+
+
+def _read_summary(task: MapTask) -> dict[str, Any]:
+    """Read the JSON of a map that is there; give nothing where it is none of ours."""
+    try:
+        values = json.loads(task.path(SUFFIXES[-1]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
+    """Give by what a map that is there is told from others; None for what is no map.
+
+    Threads, instructions and versions of libraries are left out, which the key of half a map holds:
+    they move the last bit of a probability, and nobody maps anew for that.
+    """
+    try:
+        settings = {name: said for name, said in values["settings"].items() if name not in FREE}
+        image = values.get("image_sha256")
+        if image is None and values["key"] == task.key:  # of before JSONs said it
+            image = task.image_sha256
+        models = [[model["sha256"], model["engine"]] for model in values["models"]]
+        return [image, models, settings, values["precision"]]
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_areas(task: MapTask) -> list[ClassArea]:
+    """Read what the JSON of a map that is there says of areas."""
+    return [ClassArea(**area) for area in _read_summary(task)["areas"]]
 
 
 def _publish(task: MapTask, made: Path) -> None:
