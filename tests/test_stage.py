@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from pointcover import stage
 from tests.imagery import ROOT
 from tests.processes import is_alive
 
@@ -74,6 +75,36 @@ def test_a_defect_is_one_message_that_says_how_to_see_where(folder):
     assert (
         "unexpected KeyError: 'x'. This is a defect of pointcover: run again with POINT" in errors
     )
+
+
+OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch calls it
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        (
+            "pointcover predict",
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "can't allocate memory: you tried): lower --batch-size or --window-px, end other",
+        ),
+        ("pointcover suggest", OutOfMemoryError("CUDA out of memory. Tried\nmore"),
+         "(CUDA out of memory. Tried): lower --batch-size, end"),
+        ("train (process 1)", MemoryError(), "(MemoryError): lower train.batch_size or train.crop"),
+        ("evaluate", RuntimeError("cuDNN error: CUBLAS_STATUS_ALLOC_FAILED"), "evaluate.batch_"),
+        ("tile", MemoryError("Unable to allocate 9 GiB"), "allocate 9 GiB): lower machine.workers"),
+        ("pointcover sync", MemoryError(), "lower what is done at a time"),
+    ],
+)  # fmt: skip
+def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, name, error, said):
+    with pytest.raises(SystemExit) as caught, stage.one_message(name):
+        raise error
+    assert caught.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"\n{name}: the memory is full (")
+    assert said in message
+    assert "defect" not in message
+    assert message.count("\n") == 2
 
 
 @pytest.mark.parametrize("error", ["ValueError", "KeyError"])

@@ -55,6 +55,19 @@ from filelock import FileLock, Timeout  # noqa: E402
 from pointcover.params import Params, load_params  # noqa: E402
 
 LOCK_TIMEOUT_S = 20
+MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+"""What torch and CUDA say of memory, in small letters."""
+
+LOWER = {
+    "predict": "--batch-size or --window-px",
+    "suggest": "--batch-size",
+    "train": "train.batch_size or train.crop_px",
+    "evaluate": "evaluate.batch_size",
+    "tile": "machine.workers",
+    "annotate": "machine.workers",
+}
+"""What makes a command or stage take less memory."""
+
 logger = logging.getLogger("pointcover")
 
 
@@ -89,6 +102,8 @@ def one_message(name: str) -> Iterator[None]:
     except ModuleNotFoundError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            _fail(name, _message_of_memory(name, error))
         _fail(
             name,
             f"unexpected {type(error).__name__}: {error}. This is a defect of pointcover: run "
@@ -110,6 +125,26 @@ def _message_of(error: Exception) -> str:
             f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
         )
     return str(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that of a machine or device whose memory is full.
+
+    torch calls it RuntimeError on a CPU; it is not imported for this.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in MEMORY_SIGNS)
+
+
+def _message_of_memory(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
+    lower = next((what for work, what in LOWER.items() if work in name), "what is done at a time")
+    return (
+        f"the memory is full ({reason[:200]}): lower {lower}, end other programs, or take a "
+        f"machine with more"
+    )
 
 
 def _only_writer(name: str) -> FileLock:
