@@ -39,6 +39,24 @@ def path(tmp_path, image):
 # Reading
 
 
+def test_a_folder_is_called_one(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder, wanted a raster file: .*/\*\.tif"):
+        RasterReader(tmp_path).info()
+
+
+def test_a_crs_that_gdal_cannot_read_is_damage(path, monkeypatch):
+    """As of a geo key of no known type, where rasterio lets an error of GDAL's through."""
+
+    class Damaged:
+        @property
+        def crs(self):
+            raise Exception("Key 1026 of unknown type.")
+
+    monkeypatch.setattr(RasterReader, "dataset", Damaged())
+    with pytest.raises(ValueError, match=r"a\.tif is damaged: its CRS .*1026.*Copy it again"):
+        RasterReader(path).info()
+
+
 def test_a_raster_says_its_size_bands_place_and_gsd(path):
     info = RasterReader(path).info()
     assert (info.height, info.width, info.bands, info.dtype) == (40, 50, 3, "uint8")

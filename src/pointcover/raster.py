@@ -120,7 +120,7 @@ class RasterReader:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is empty, or none of the formats in SIGNATURES.
+            ValueError: it is a folder, empty, or none of the formats in SIGNATURES.
         """
         if self._dataset is None or self._opened_by != os.getpid():
             self._dataset = self._open()
@@ -131,15 +131,27 @@ class RasterReader:
         return _open(self.path)
 
     def info(self) -> RasterInfo:
-        """Describe the raster."""
+        """Describe the raster.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no raster, or what it says of its place is damaged.
+        """
         dataset = self.dataset
+        try:
+            crs = dataset.crs or None
+        except Exception as error:  # GDAL's own, which have no public class in rasterio
+            raise ValueError(
+                f"{self.path} is damaged: its CRS cannot be read ({gdal_reason(error)}). Copy it "
+                f"again"
+            ) from None
         return RasterInfo(
             path=self.path,
             height=dataset.height,
             width=dataset.width,
             bands=dataset.count,
             dtype=str(dataset.dtypes[0]),
-            crs=dataset.crs or None,
+            crs=crs,
             transform=dataset.transform,
             has_palette=dataset.colorinterp[0] == ColorInterp.palette,
         )
@@ -309,6 +321,10 @@ class ResampledReader(RasterReader):
 
 
 def _open(path: Path) -> Any:
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, wanted a raster file: give those in it, such as {path}/*.tif"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, wanted a raster file")
     if path.stat().st_size == 0:
