@@ -191,6 +191,23 @@ def test_classes_and_reliability_without_a_pixel_are_drawn(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"classes.png", "reliability.png"}
 
 
+def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, monkeypatch):
+    names = ("background", "building", "woodland", "water", "road", "greenhouse", "railway", "rock")
+    classes = ClassTable(names, tuple((10 * n, 200, 9) for n in range(len(names))))
+    figures = []
+    monkeypatch.setattr("pointcover.figures._save", lambda figure, *_: figures.append(figure))
+    view = np.zeros((600, 190, 3), np.uint8)
+    draw_panel(
+        tmp_path / "a.png", "t", [("image", view), ("map", view)], classes, view_inches=(6, 2)
+    )
+    (figure,) = figures
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    shown, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= shown.x0 < shown.x1 <= whole.x1
+    assert whole.y0 <= shown.y0 < shown.y1 < figure.axes[0].get_window_extent().y0
+
+
 def test_a_panel_of_one_view_is_drawn(tmp_path):
     draw_panel(tmp_path / "one.png", "t", [("v", np.zeros((8, 8, 3), np.uint8))], CLASSES)
     assert share_of(read(tmp_path / "one.png"), (0, 0, 0)) > 0.3

@@ -620,6 +620,21 @@ def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
 EVEN = ",".join(f"{name}=0.25" for name in CLASSES.names)
 
 
+def test_maps_among_the_images_are_left_out(folder):
+    """As `predict model img/* --out img` gives them when it is said again."""
+    write_raster(folder / "img" / "a.tif", draw_image(40, 40))
+    assert run("model", "img/a.tif", "--out", "img").exit_code == 0
+    pictures = [*map(str, sorted((folder / "img").glob("*.tif"))), "img/a_preview.png"]
+    again = run("model", *pictures, "--out", "img")
+    assert again.exit_code == 0
+    for name in ("a_classes.tif", "a_confidence.tif", "a_preview.png"):
+        assert f"{name} is a map of pointcover, and is left out\n" in again.stderr
+    assert "a_classes.tif is there already" in again.stderr
+    alone = run("model", "img/a_classes.tif", "--out", "out")
+    assert alone.exit_code == 1
+    assert "img/a_classes.tif: maps of pointcover, wanted images" in alone.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -259,7 +259,7 @@ def predict(
         from tqdm import tqdm
 
         from pointcover.devices import be_deterministic, make_fabric
-        from pointcover.mapping import Mapper, MapSettings
+        from pointcover.mapping import Mapper, MapSettings, leave_out_maps
         from pointcover.mean_field import MeanField
         from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
@@ -286,7 +286,10 @@ def predict(
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip
         mapper = Mapper(fabric, models, settings, reading)
-        tasks = mapper.prepare(images, out, replace=force)
+        given, maps = leave_out_maps(images)
+        for path in maps:
+            typer.echo(f"note: {path} is a map of pointcover, and is left out", err=True)
+        tasks = mapper.prepare(given, out, replace=force)
         for remark in (remark for task in tasks for remark in task.orthophoto.remarks):
             typer.echo(f"note: {remark}", err=True)
         todo = [task for task in tasks if not task.is_done]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import NullFormatter
 from scipy.ndimage import grey_erosion
 
@@ -23,6 +24,9 @@ ItemT = TypeVar("ItemT")
 
 VIEW_INCHES = 3.2
 DPI = 100
+MOST_COLUMNS = 8
+"""Of a legend."""
+LEGEND_ROW_INCHES = 0.17
 UNLABELLED_GREY = 235
 ERROR_RED = (214, 40, 40)
 
@@ -62,6 +66,7 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
 def draw_panel(
     path: Path, title: str, views: Sequence[tuple[str, Rgb | Shares]], classes: ClassTable, *,
     view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES), without: str = "unlabelled",
+    tags: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Write a PNG with views of one tile or map side by side and a legend of the class names.
 
@@ -72,9 +77,12 @@ def draw_panel(
         classes: names and colours.
         view_inches: height and width of a view.
         without: what the legend calls a pixel of no class.
+        tags: what the file says of itself.
     """
     height, width = view_inches
-    figure = Figure(figsize=(width * len(views), height + 0.9), layout="constrained")
+    columns = _columns([*classes.names, without], width * len(views))
+    below = LEGEND_ROW_INCHES * (-(-(len(classes) + 1) // columns) - 1)
+    figure = Figure(figsize=(width * len(views), height + 0.9 + below), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for axes, (name, view) in zip(
         np.atleast_1d(figure.subplots(1, len(views))), views, strict=True
@@ -96,10 +104,15 @@ def draw_panel(
         Patch(facecolor=(grey, grey, grey), edgecolor="black", linewidth=0.4, label=without)
     )
     figure.legend(
-        handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=8,
-        frameon=False,
-    )  # fmt: skip
-    _save(figure, path)
+        handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
+    _save(figure, path, tags)
+
+
+def _columns(labels: Sequence[str], width_inches: float) -> int:
+    """Say how many columns of a legend fit beside each other, MOST_COLUMNS at most."""
+    longest = max(TextPath((0, 0), label, size=8).get_extents().width / 72 for label in labels)
+    return max(1, min(len(labels), MOST_COLUMNS, int(width_inches / (longest + 0.55))))
 
 
 def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None:
@@ -236,7 +249,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, tags: Mapping[str, str] | None = None) -> None:
     # Without the library's version in the file, the same picture is the same bytes.
     with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": DPI}):
-        figure.savefig(aside, format="png", metadata={"Software": None})
+        figure.savefig(aside, format="png", metadata={"Software": None, **(tags or {})})

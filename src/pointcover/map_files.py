@@ -35,6 +35,9 @@ SUFFIXES: Final = (
 """What the files of a map are called after the image's stem. The last says that all are there (of
 polygons, which come after it, once they are)."""
 
+IMAGE_TAG: Final = "POINTCOVER_IMAGE"
+"""In every picture and raster of a map: the name of its image."""
+
 AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha")
 M2_PER_HA: Final = 10_000
 PREVIEW_PX: Final = 900
@@ -178,6 +181,7 @@ def draw_preview(
     draw_panel(
         path, title, [("image", picture), ("map", view_mask(found, classes))], classes,
         view_inches=(max(height * inch, 1), max(width * inch, 2)), without="no data",
+        tags={IMAGE_TAG: orthophoto.reader.path.name},
     )  # fmt: skip
 
 

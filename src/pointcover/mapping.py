@@ -16,6 +16,7 @@ from pointcover.devices import Fabric
 from pointcover.grids import ground_m2
 from pointcover.inference import Correct, correct_each, make_score
 from pointcover.map_files import (
+    IMAGE_TAG,
     SUFFIXES,
     ClassArea,
     draw_preview,
@@ -29,6 +30,7 @@ from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.priors import Priors
 from pointcover.publishing import PARTIAL, publish_json, sha256
+from pointcover.raster import RasterReader
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, Plan, plan_windows, stream_strips
 
@@ -212,7 +214,7 @@ class Mapper:
         orthophoto, strips = task.orthophoto, journal.paths()
         tags = {
             "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
-            "POINTCOVER_IMAGE": orthophoto.reader.path.name,
+            IMAGE_TAG: orthophoto.reader.path.name,
         }
         write_rasters(
             journal.folder, task.stem, strips, orthophoto.grid, self.classes,
@@ -287,6 +289,7 @@ class Mapper:
             ],
             "settings": json.loads(json.dumps(settings)),  # as it reads back: tuples are lists
             "precision": self._precision,
+            **({"label_shares": self._label_shares()} if self._settings.priors else {}),
         }
 
     def _key(self, orthophoto: Orthophoto) -> str:
@@ -310,8 +313,15 @@ class Mapper:
         """Give priors and what they correct: label shares are no part of a model's weights."""
         if not self._settings.priors:
             return {}
-        label_shares = [model.checkpoint.label_shares for model in self._models]
-        return {"priors": asdict(self._settings.priors), "label_shares": label_shares}
+        return {
+            "priors": asdict(self._settings.priors), "label_shares": self._label_shares(),
+        }  # fmt: skip
+
+    def _label_shares(self) -> list[Any]:
+        """Give those of each model, as they read back from JSON."""
+        return list(
+            json.loads(json.dumps([model.checkpoint.label_shares for model in self._models]))
+        )
 
 
 def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list[Correct]:
@@ -323,6 +333,36 @@ def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list
         )
         for model in models
     ]
+
+
+def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell images from maps, which lie among them where they were written into their folder.
+
+    Args:
+        images: as a user gives them, such as all of a folder.
+
+    Returns:
+        images, and those that say of themselves that they are maps.
+
+    Raises:
+        ValueError: all are maps.
+    """
+    maps = [path for path in images if _is_map(path)]
+    if maps and len(maps) == len(images):
+        raise ValueError(
+            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
+            f"wanted images: give those that they are of"
+        )
+    return [path for path in images if path not in maps], maps
+
+
+def _is_map(path: Path) -> bool:
+    """Say whether a file is a map's; one that cannot be read is said to be so later."""
+    with closing(RasterReader(path)) as reader:
+        try:
+            return IMAGE_TAG in reader.dataset.tags()
+        except (ValueError, OSError):
+            return False
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:
@@ -432,7 +472,7 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
         if image is None and values["key"] == task.key:  # of before JSONs said it
             image = task.image_sha256
         models = [[model["sha256"], model["engine"]] for model in values["models"]]
-        return [image, models, settings, values["precision"]]
+        return [image, models, settings, values["precision"], values.get("label_shares")]
     except (KeyError, TypeError, AttributeError):
         return None
 
