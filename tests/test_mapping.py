@@ -643,6 +643,8 @@ def test_maps_among_the_images_are_left_out(folder):
         (["model", "a.tif", "--window-px", "100"], "window_px: got 100, wanted a multiple of 32"),
         (["model", "a.tif", "--overlap", "1"], "overlap: got 1.0, wanted a share from 0 to 0.75"),
         (["model", "a.tif", "--bands", "x"], "--bands: got 'x'"),
+        (["model", "model"], "model is a folder, wanted a raster file: give those in it"),
+        (["model", "a.tif", "--min-area-m2", "9"], "--min-area-m2: got 9 without --polygons"),
         (["model", "a.tif", "--priors", "land"], "--priors: got 'land'"),
         (["model", "a.tif", "--priors", "land=1"], "priors lack ['road', 'water', 'wood & heath']"),
         (["model", "a.tif", "--priors", EVEN], "model does not say which shares its classes had"),
@@ -659,7 +661,23 @@ def test_what_cannot_be_is_one_message_before_any_work(folder, arguments, said):
     assert not (folder / "out").exists() or not list((folder / "out").iterdir())
 
 
-@pytest.mark.parametrize("option", [["--device", "tpu"], ["--precision", "fp8"], ["--gsd-m", "-1"]])
+def test_a_map_without_any_data_is_said_to_be_one(folder):
+    write_raster(folder / "b.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
+    done = run("model", "b.tif", "--out", "out")
+    assert done.exit_code == 0
+    assert done.stderr.endswith(
+        "out/b_classes.tif: no pixel has data, so no class has any: look at the image's nodata "
+        "value, alpha band or mask\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--device", "tpu"], ["--precision", "fp8"], ["--gsd-m", "-1"], ["--gsd-m", "0"],
+        ["--gsd-m", "inf"], ["--gsd-m", "nan"], ["--min-area-m2", "inf"], ["--min-area-m2", "nan"],
+    ],
+)  # fmt: skip
 def test_a_value_that_an_option_does_not_know_is_a_wrong_use(folder, option):
     done = run("model", "a.tif", "--out", "out", *option)
     assert done.exit_code == 2

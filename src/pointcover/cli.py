@@ -3,6 +3,7 @@
 Only typer is imported here, each command imports what it needs: `pointcover --help` does not wait.
 """
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from pointcover.map_files import ClassArea
     from pointcover.models.references import NamedModel
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -55,9 +57,22 @@ Resample = Annotated[
         help="Bring images of another GSD to that of training; their maps have it, too.",
     ),
 ]
+
+
+def _check_finite(value: float | None) -> float | None:
+    """Refuse numbers that are none, which typer's own bounds let pass."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"got {value}, wanted a number")
+    return value
+
+
 GsdM = Annotated[
-    float | None, typer.Option(min=0, help="GSD of images that do not tell it, in metres.")
-]
+    float | None,
+    typer.Option(
+        min=0.0001, max=100_000, callback=_check_finite,
+        help="GSD of images that do not tell it, in metres.",
+    ),
+]  # fmt: skip
 Bands = Annotated[
     str | None,
     typer.Option(
@@ -223,8 +238,8 @@ def predict(
     ] = False,
     min_area_m2: Annotated[
         float | None,
-        typer.Option(min=0, help="The smallest polygon; what is smaller goes to its largest "
-                     "neighbour. By default 50 pixels."),
+        typer.Option(min=0, max=1e12, callback=_check_finite, help="The smallest polygon; what is "
+                     "smaller goes to its largest neighbour. By default 50 pixels."),
     ] = None,
     resample: Resample = False,
     gsd_m: GsdM = None,
@@ -269,6 +284,11 @@ def predict(
         from pointcover.windows import usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
+        if min_area_m2 is not None and not polygons:
+            raise ValueError(
+                f"--min-area-m2: got {min_area_m2:g} without --polygons, whose smallest it says: "
+                f"say --polygons, too, or leave it out"
+            )
         if priors is None and prior_strength != 1:
             raise ValueError(
                 f"--prior-strength: got {prior_strength:g} without --priors: say which, or leave "
@@ -310,9 +330,8 @@ def predict(
 
             for task in todo:
                 areas = mapper.make(task, progress)
-                shares = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
                 bar.clear()
-                typer.echo(f"{task.path('_classes.tif')}: {shares}", err=True)
+                typer.echo(f"{task.path('_classes.tif')}: {_show_shares(areas)}", err=True)
 
 
 @app.command()
@@ -462,6 +481,16 @@ def _tell_engines(models: "list[NamedModel]") -> None:
     for each in models:
         if each.engine != "torch":
             typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
+
+
+def _show_shares(areas: "list[ClassArea]") -> str:
+    """Say in a line what share of a map each class has."""
+    if all(area.share is None for area in areas):
+        return (
+            "no pixel has data, so no class has any: look at the image's nodata value, alpha band "
+            "or mask"
+        )
+    return ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
 
 
 def _check_outputs(out: Path, *beside: str, force: bool) -> None:
