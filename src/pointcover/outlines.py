@@ -18,8 +18,8 @@ from pointcover.raster import RasterReader, Window
 ROWS: Final = 512
 """How many are read at a time."""
 
-TRACED_PX: Final = 4_000_000
-"""How many are traced at a time: some 200 MB."""
+TRACED_PX: Final = 2_000_000
+"""How many are traced at a time."""
 
 LEAST_ROWS: Final = 64
 """Of what is traced at a time: at its edges outlines keep corners."""
@@ -71,10 +71,11 @@ class TracedRows:
     top: int
     bottom: int
     """Where the next block begins."""
-    outlines: list[tuple[dict[str, Any], int]]
-    """Polygons (GeoJSON-like) and their values; together they cover the block and one pixel around
-    it, so that those in the block have a corner wherever three meet at its edge, too. Those of
-    IGNORE_INDEX and more are no areas: no data, and what lies around, BEYOND more than it is."""
+    outlines: Iterator[tuple[dict[str, Any], int]]
+    """Polygons (GeoJSON-like) and their values, to be run through once; together they cover the
+    block and one pixel around it, so that those in the block have a corner wherever three meet at
+    its edge, too. Those of IGNORE_INDEX and more are no areas: no data, and what lies around,
+    BEYOND more than it is."""
 
 
 def trace_areas(
@@ -129,7 +130,7 @@ def _trace_rows(values: npt.NDArray[np.uint8], top: int, bottom: int) -> TracedR
             block[place, 1:-1] = BEYOND + values[row].astype(np.int16)
     place = Affine.translation(-1, top - 1)
     found = shapes(block, connectivity=4, transform=place)
-    return TracedRows(top, bottom, [(polygon, int(value)) for polygon, value in found])
+    return TracedRows(top, bottom, ((polygon, int(value)) for polygon, value in found))
 
 
 @contextmanager

@@ -179,8 +179,9 @@ def _simplify(block: TracedRows, grid: RasterInfo) -> tuple[Areas, Numbers, Numb
         the areas, and which of them lies along the block's first and last row: twice (W,), -1
         where there is none.
     """
-    around = np.array([_node(polygon) for polygon, _ in block.outlines], object)
-    values = np.array([value for _, value in block.outlines], np.int64)
+    noded = [(_node(polygon), value) for polygon, value in block.outlines]
+    around = np.array([outline for outline, _ in noded], object)
+    values = np.array([value for _, value in noded], np.int64)
     are_areas = values < IGNORE_INDEX
     traced = around[are_areas]
     pixels = np.rint(shapely.area(traced)).astype(np.int64)
