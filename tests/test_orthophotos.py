@@ -3,13 +3,16 @@
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
-from rasterio.transform import from_origin
+from rasterio.transform import Affine, from_origin
 
+from pointcover.grids import ground_m2, pixel_sides_m
 from pointcover.labels import ClassTable
 from pointcover.orthophotos import (
     ReadingSettings,
@@ -18,6 +21,7 @@ from pointcover.orthophotos import (
     parse_range,
     spread_windows,
 )
+from pointcover.raster import RasterInfo, RasterReader, Window
 from pointcover.tiles import TileSet
 from tests.imagery import draw_image, write_raster
 
@@ -172,6 +176,47 @@ def test_degrees_are_metres_on_the_ground(tmp_path):
     assert open_orthophoto(path, [RGB], ASKED).gsd_m == pytest.approx(0.25, rel=1e-3)
 
 
+OBLONG = {
+    "plane": ("EPSG:2180", from_origin(500_000, 600_000, 0.5, 0.125)),
+    "square degrees": ("EPSG:4326", from_origin(20, 60, 0.5 / 111_412, 0.5 / 111_412)),
+    "equal areas": ("EPSG:6933", from_origin(1_900_000, 6_300_000, 0.5, 0.125)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("crs", "place"), OBLONG.values(), ids=OBLONG)
+def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs, place):
+    path = write_raster(tmp_path / "a.tif", draw_image(80, 60), crs=crs, transform=place)
+    info = RasterReader(path).info()
+    down_m, across_m = pixel_sides_m(info)
+    gsd_m = math.sqrt(down_m * across_m)
+    assert gsd_m**2 == pytest.approx(float(ground_m2(info, np.array([40]))[0]))
+    between = replace(RGB, gsds_m=(0.1, gsd_m, 1.0))
+    with pytest.raises(
+        ValueError, match=r"m down and .* m across, but .* each way: say --resample"
+    ):
+        open_orthophoto(path, [between], ASKED)
+    orthophoto = open_orthophoto(path, [between], ReadingSettings(resample=True))
+    assert (orthophoto.grid.height, orthophoto.grid.width) == (
+        round(80 * down_m / gsd_m), round(60 * across_m / gsd_m),
+    )  # fmt: skip
+    assert pixel_sides_m(orthophoto.grid) == pytest.approx((gsd_m, gsd_m), rel=0.02)
+    assert orthophoto.gsd_m == pytest.approx(gsd_m)
+    (remark,) = open_orthophoto(path, [replace(RGB, gsds_m=())], ASKED).remarks[1:]
+    assert "are no squares" in remark
+
+
+def test_sides_are_those_of_the_ground():
+    """At 60° north a degree of longitude is half as long as one of latitude."""
+    for crs, place, ratio in (
+        ("EPSG:4326", from_origin(20, 60, 1e-5, 1e-5), 0.5),
+        ("EPSG:3857", from_origin(2e6, 8_399_737, 1, 1), 1),
+        ("EPSG:2180", Affine.rotation(30) @ Affine.scale(0.5, -0.25), 2),
+    ):
+        info = RasterInfo(Path("a.tif"), 2, 2, 1, "uint8", CRS.from_string(crs), place, False)
+        down_m, across_m = pixel_sides_m(info)
+        assert across_m / down_m == pytest.approx(ratio, rel=0.01)
+
+
 @pytest.mark.parametrize("crs", ["EPSG:2180", None])
 @pytest.mark.parametrize(("trained_m", "size"), [(0.5, (10, 15)), (0.125, (40, 60)), (5.0, (1, 2))])
 def test_resampling_keeps_the_extent_and_takes_the_gsd_of_training(tmp_path, crs, trained_m, size):
@@ -198,6 +243,79 @@ def test_models_without_a_common_gsd_are_refused_even_where_images_may_be_resamp
     trained = [replace(RGB, gsds_m=(1.0,)), replace(RGB, gsds_m=(2.0,))]
     with pytest.raises(ValueError, match="on GSDs of 1 m and 2 m: no GSD serves all"):
         open_orthophoto(path, trained, ReadingSettings(resample=True))
+
+
+def write_sparse(path, **options):
+    """Four blocks of 64 px, of which the upper left one is never written."""
+    values = draw_image(100, 120)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=3, height=100, width=120, crs="EPSG:2180",
+        transform=from_origin(500_000, 600_000, 0.25, 0.25), tiled=True, blockxsize=64,
+        blockysize=64, sparse_ok=True, **options,
+    ) as file:  # fmt: skip
+        file.write(values[:, 64:], window=Window(0, 64, 120, 36))
+        file.write(values[:, :64, 64:], window=Window(64, 0, 56, 64))
+    return path
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_blocks_that_were_never_written_are_no_land(tmp_path, resampled):
+    path = write_sparse(tmp_path / "a.tif")
+    trained = replace(RGB, gsds_m=(0.5,)) if resampled else RGB
+    orthophoto = open_orthophoto(path, [trained], ReadingSettings(resample=resampled))
+    values, valid = read_all(orthophoto)
+    size = 32 if resampled else 64
+    wanted = np.ones(valid.shape, bool)
+    wanted[:size, :size] = False
+    assert np.array_equal(valid, wanted)
+    assert not values[:, ~valid].any()
+    assert np.array_equal(orthophoto.read_rows(size - 2, size + 2)[1], wanted[size - 2 : size + 2])
+    assert "blocks with 34.1% of its pixels were never written" in orthophoto.remarks[-1]
+
+
+def test_blocks_that_are_no_data_anyway_are_no_remark(tmp_path):
+    orthophoto = open_orthophoto(write_sparse(tmp_path / "a.tif", nodata=0), [RGB], ASKED)
+    assert not orthophoto.remarks
+    assert not read_all(orthophoto)[1][:64, :64].any()
+
+
+@pytest.mark.parametrize("said", [{}, {"value_range": (0, 2047)}])
+def test_values_that_all_become_black_or_white_are_refused(tmp_path, said):
+    image = np.random.default_rng(0).random((3, 200, 300)).astype(np.float32)
+    image[:, :150] = 0  # what lies around
+    path = write_raster(tmp_path / "a.tif", image)
+    trained = replace(RGB, value_range=(0.0, 2047.0))
+    wanted = (
+        r"has values of .* to 0\.99.*, of which 100% .* 0 is black and 2047 is white .*--value-ra"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        open_orthophoto(path, [trained], ReadingSettings(**said))
+    open_orthophoto(path, [trained], ReadingSettings(value_range=(0, 1)))
+    bright = write_raster(tmp_path / "b.tif", np.full((3, 90, 90), 60_000, np.uint16))
+    with pytest.raises(ValueError, match="values of 60000 to 60000, of which 100%"):
+        open_orthophoto(bright, [trained], ASKED)
+    empty = write_raster(tmp_path / "c.tif", np.zeros((3, 90, 90), np.uint16))
+    open_orthophoto(empty, [trained], ASKED)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "advice"),
+    [
+        (("blue", "green", "red"), "say --bands 3,2,1"),
+        (("undefined", "red", "green", "blue"), "say --bands 2,3,4"),
+        (("green", "red", "undefined"), "say which of its bands the model's are"),
+        (("red", "green", "blue", "undefined"), None),
+        (("gray", "undefined", "undefined"), None),
+    ],
+)
+def test_colours_in_another_order_than_usual_are_remarked(tmp_path, kinds, advice):
+    path = write_raster(tmp_path / "a.tif", draw_image(20, 30, bands=len(kinds)))
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = [ColorInterp[kind] for kind in kinds]
+    remarks = open_orthophoto(path, [RGB], ASKED).remarks
+    assert [advice in remark for remark in remarks] == [True] * (advice is not None)
+    assert not open_orthophoto(path, [RGB], ReadingSettings(bands=(1, 2, 3))).remarks
+    assert not open_orthophoto(path, [replace(RGB, bands=(3, 2, 1))], ASKED).remarks
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,47 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
     return _on_ellipsoid_m2(grid, rows)
 
 
+def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
+    """Give the two sides of the pixel in the middle of a raster, along a column and along a row.
+
+    Their product is what `ground_m2` gives, unless the grid is skewed; degrees along a parallel are
+    shorter than along a meridian, and some planes keep areas but not shapes.
+
+    Returns:
+        metres, or None where there is no CRS or it is not on the Earth.
+    """
+    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
+    if area_m2 is None or not area_m2[0] > 0:
+        return None
+    steps = _steps(grid, np.array([grid.height // 2]))
+    if steps is None:
+        return None
+    across, down = (float(np.hypot(*(step[0] * steps[2][0]))) for step in steps[:2])
+    scale = math.sqrt(float(area_m2[0]) / (down * across))
+    return down * scale, across * scale
+
+
 def _on_ellipsoid_m2(
     grid: RasterInfo, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64] | None:
     """Give the area of pixels in the middle of rows, by the ellipsoid's two radii of curvature."""
+    steps = _steps(grid, rows)
+    if steps is None:
+        return None
+    along_row, along_col, metres = steps
+    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
+    return np.asarray(np.abs(turned) * metres[:, 1] * metres[:, 0], np.float64)
+
+
+def _steps(
+    grid: RasterInfo, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Give how far it is over pixels in the middle of rows.
+
+    Returns:
+        along the row and along the column, twice (n, 2) radians east and north, and how many metres
+        a radian is, (n, 2) east and north; None where the CRS is not on the Earth.
+    """
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
     places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
@@ -122,5 +159,4 @@ def _on_ellipsoid_m2(
     squared = 1 - b**2 / a**2
     bent = 1 - squared * np.sin(latitude) ** 2
     north_m, east_m = a * (1 - squared) / bent**1.5, a * np.cos(latitude) / np.sqrt(bent)
-    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
-    return np.asarray(np.abs(turned) * north_m * east_m, np.float64)
+    return along_row, along_col, np.stack([east_m, north_m], axis=1)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.grids import ground_m2
+from pointcover.grids import ground_m2, pixel_sides_m
 from pointcover.raster import (
     EIGHT_BIT,
     RasterInfo,
@@ -20,11 +20,23 @@ from pointcover.raster import (
     ResampledReader,
     Window,
 )
-from pointcover.tiles import TileSet
+from pointcover.tiles import GSD_TOLERANCE, TileSet
 from pointcover.windows import LEAST_PX, STRIDE_PX
 
 SAME_GSD: Final = 0.01
 """By what share what a user says of a GSD may differ from what the file says."""
+
+
+MOST_EXTREME: Final = 0.99
+"""Share of an image's values that may not all become black or white."""
+
+SAMPLES: Final = 4
+"""Windows down and across by which an image's values are judged."""
+
+SAMPLE_PX: Final = 128
+"""Their side."""
+
+RGB: Final = ("red", "green", "blue")
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,37 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
+@dataclass(frozen=True, eq=False)
+class MissingBlocks:
+    """Blocks of a file that were never written: they read as black, and are no land."""
+
+    flags: npt.NDArray[np.bool_]
+    """(rows of blocks, columns of blocks)."""
+    height: float
+    """Of a block, in pixels of the map."""
+    width: float
+
+    def cover(self, top: int, bottom: int, width: int) -> npt.NDArray[np.bool_]:
+        """Say which pixels of whole rows lie in such blocks, (rows, W)."""
+        return self.flags[np.ix_(self._rows(np.arange(top, bottom)), self._columns(width))]
+
+    def share(self, height: int, width: int) -> float:
+        """Give the share of a map's pixels that lie in such blocks."""
+        down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
+        across = np.bincount(self._columns(width), minlength=self.flags.shape[1])
+        return float(down @ self.flags @ across / (height * width))
+
+    def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Say in which row of blocks rows lie."""
+        found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
+        return np.asarray(found, np.int64)
+
+    def _columns(self, width: int) -> npt.NDArray[np.int64]:
+        """Say in which column of blocks each column lies."""
+        found = np.minimum((np.arange(width) + 0.5) / self.width, self.flags.shape[1] - 1)
+        return np.asarray(found, np.int64)
+
+
 @dataclass(frozen=True)
 class Orthophoto:
     """An image that fits a model, and the grid of its map."""
@@ -92,6 +135,7 @@ class Orthophoto:
     """Of the grid, where it is known."""
     remarks: tuple[str, ...]
     """What a user should know of it: what could not be checked, what was changed."""
+    missing: MissingBlocks | None = None
 
     def read_rows(
         self, top: int, bottom: int
@@ -102,7 +146,11 @@ class Orthophoto:
             ValueError: the file is damaged there.
         """
         window = Window(0, top, self.grid.width, bottom - top)
-        return self.reader.read_scaled(window, self.bands, self.value_range)
+        image, valid = self.reader.read_scaled(window, self.bands, self.value_range)
+        if self.missing:
+            valid = valid & ~self.missing.cover(top, bottom, self.grid.width)
+            image[:, ~valid] = 0
+        return image, valid
 
 
 def open_orthophoto(
@@ -119,31 +167,42 @@ def open_orthophoto(
         FileNotFoundError: there is no such file.
         ValueError: it is no whole raster, or does not fit; the message says what to do.
     """
-    reader = RasterReader(path)
+    reader = source = RasterReader(path)
     info = reader.info()
     bands = _choose_bands(reader, info, trained[0], settings)
     value_range = _choose_range(reader, info, bands, trained[0], settings)
-    reader.check_whole()
-    remarks = []
+    unwritten = reader.check_whole()
+    _check_scaling(reader, info, bands, value_range, settings)
+    remarks: list[str] = []
     if info.crs is None:
         remarks.append(f"{path} has no CRS, so its map has none either")
-    gsd_m = _gsd_of(info)
-    if gsd_m and settings.gsd_m and abs(settings.gsd_m / gsd_m - 1) > SAME_GSD:
-        raise ValueError(
-            f"{path} has a GSD of {_show(gsd_m)} itself, but --gsd-m says {_show(settings.gsd_m)}: "
-            f"leave --gsd-m away, or mend the file"
+    _remark_on_colours(reader, bands, trained[0], settings, remarks)
+    gsd_m, sides_m = _measure_gsd(info, settings)
+    wanted_m = _check_gsd(path, gsd_m, sides_m, trained, settings, remarks)
+    height, width = info.height, info.width
+    if wanted_m is not None and sides_m is not None:
+        height, width = (
+            max(1, round(size * side_m / wanted_m))
+            for size, side_m in zip((height, width), sides_m, strict=True)
         )
-    gsd_m = gsd_m or settings.gsd_m
-    wanted_m = _check_gsd(path, gsd_m, trained, settings, remarks)
-    if gsd_m is None or wanted_m is None:
-        return Orthophoto(reader, info, bands, value_range, gsd_m, tuple(remarks))
-    height, width = (max(1, round(size * gsd_m / wanted_m)) for size in (info.height, info.width))
-    resampled = ResampledReader(path, height, width)
-    remarks.append(
-        f"{path} is resampled from {_show(gsd_m)} to {_show(wanted_m)}: its map has "
-        f"{height} × {width} px over the same extent"
-    )
-    return Orthophoto(resampled, resampled.info(), bands, value_range, wanted_m, tuple(remarks))
+        remarks.append(
+            f"{path} is resampled from {_show_sides(gsd_m, sides_m)} to {_show(wanted_m)}: its map "
+            f"has {height} × {width} px over the same extent"
+        )
+        gsd_m = wanted_m
+        reader = ResampledReader(path, height, width)
+    missing = None
+    if unwritten.any() and source.is_all_valid():
+        block = source.dataset.block_shapes[0]
+        missing = MissingBlocks(
+            unwritten, block[0] * height / info.height, block[1] * width / info.width
+        )
+        share = missing.share(height, width)
+        remarks.append(
+            f"{path}: blocks with {share:.1%} of its pixels were never written, so there is no "
+            f"data in them: if they are no hole, copy the image again"
+        )
+    return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks), missing)
 
 
 def spread_windows(
@@ -239,6 +298,101 @@ def _choose_range(
     )
 
 
+def _check_scaling(
+    reader: RasterReader, info: RasterInfo, bands: Sequence[int],
+    value_range: tuple[float, float], settings: ReadingSettings,
+) -> None:  # fmt: skip
+    """Check that an image has shades of grey in a value range, by windows spread over it.
+
+    Zeros are left out: they may be what lies around the land.
+
+    Raises:
+        ValueError: nearly all of its values become black or white.
+    """
+    if value_range == EIGHT_BIT and info.dtype == "uint8":
+        return
+    found = _sample_values(reader, info, bands)
+    low, high = value_range
+    scaled = np.rint((found - low) * (255 / (high - low)))
+    share = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
+    if share >= MOST_EXTREME:
+        raise ValueError(
+            f"{info.path} has values of {found.min():g} to {found.max():g}, of which {share:.0%} "
+            f"become black or white, since {low:g} is black and {high:g} is white "
+            f"{'as --value-range says' if settings.value_range else 'as in training'}: say with "
+            f"--value-range LOW,HIGH which of its values are as dark and as bright as in training"
+        )
+
+
+def _sample_values(
+    reader: RasterReader, info: RasterInfo, bands: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Give values with data from windows spread over an image, (n,), without zeros."""
+    height, width = min(info.height, SAMPLE_PX), min(info.width, SAMPLE_PX)
+    tops, lefts = (
+        np.unique(np.linspace(0, size - part, SAMPLES).astype(int))
+        for size, part in ((info.height, height), (info.width, width))
+    )
+    parts = []
+    for top in tops.tolist():
+        for left in lefts.tolist():
+            window = Window(left, top, width, height)
+            values = reader.read(window, bands)[:, reader.read_valid(window)]
+            parts.append(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _remark_on_colours(
+    reader: RasterReader, bands: Sequence[int], trained: TileSet, settings: ReadingSettings,
+    remarks: list[str],
+) -> None:  # fmt: skip
+    """Remark where a file calls bands red, green and blue in another order than usual.
+
+    What those of training were called no model knows, but bands 1,2,3 are red, green, blue nearly
+    always.
+    """
+    kinds = reader.colours()
+    called = [kinds[band - 1] for band in bands[:3]]
+    if settings.bands or trained.bands[:3] != (1, 2, 3) or not any(
+        kind in RGB and kind != usual for kind, usual in zip(called, RGB, strict=True)
+    ):  # fmt: skip
+        return
+    advice = "which of its bands the model's are"
+    if all(colour in kinds for colour in RGB):
+        first = [kinds.index(colour) + 1 for colour in RGB]
+        order = first + [band for band in bands if band not in first]
+        advice = f"--bands {_list(order[: len(bands)])}"
+    remarks.append(
+        f"{reader.path} calls its bands {', '.join(kinds)}, and the model takes "
+        f"{_list(bands)} as it did in training: if those were red, green, blue, say {advice}"
+    )
+
+
+def _measure_gsd(
+    info: RasterInfo, settings: ReadingSettings
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Give the GSD in metres, and a pixel's sides along a column and a row where it is known.
+
+    On the ground where the CRS is in degrees.
+
+    Raises:
+        ValueError: a user says another than the file.
+    """
+    gsd_m, sides_m = _gsd_of(info), pixel_sides_m(info)
+    said_m = settings.gsd_m
+    if gsd_m and said_m and abs(said_m / gsd_m - 1) > SAME_GSD:
+        raise ValueError(
+            f"{info.path} has a GSD of {_show(gsd_m)} itself, but --gsd-m says {_show(said_m)}: "
+            f"leave --gsd-m away, or mend the file"
+        )
+    gsd_m = gsd_m or said_m
+    if gsd_m is None:
+        return None, None
+    if sides_m is None or max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
+        return gsd_m, (gsd_m, gsd_m)
+    return gsd_m, sides_m
+
+
 def _gsd_of(info: RasterInfo) -> float | None:
     """Give the GSD in metres, on the ground where the CRS is in degrees."""
     if info.pixel_m2 is not None:
@@ -248,16 +402,17 @@ def _gsd_of(info: RasterInfo) -> float | None:
 
 
 def _check_gsd(
-    path: Path, gsd_m: float | None, trained: Sequence[TileSet], settings: ReadingSettings,
-    remarks: list[str],
+    path: Path, gsd_m: float | None, sides_m: tuple[float, float] | None,
+    trained: Sequence[TileSet], settings: ReadingSettings, remarks: list[str],
 ) -> float | None:  # fmt: skip
     """Compare a GSD with those of training; give the one to resample to, if any.
 
     Raises:
-        ValueError: it is another, and resampling is not asked for, or would not serve all models.
+        ValueError: it is another, or pixels are no squares, and resampling is not asked for, or
+            would not serve all models.
     """
     known = [tile_set for tile_set in trained if tile_set.gsds_m]
-    if gsd_m is None:
+    if gsd_m is None or sides_m is None:
         if known:
             remarks.append(
                 f"the GSD of {path} is not known, so it is not compared with that of training "
@@ -269,14 +424,23 @@ def _check_gsd(
             f"the GSD of {path} ({_show(gsd_m)}) is not compared with that of training, which the "
             f"model does not know"
         )
+        if max(sides_m) / min(sides_m) > GSD_TOLERANCE:
+            remarks.append(
+                f"the pixels of {path} are no squares ({_show_sides(gsd_m, sides_m)}), those of "
+                f"training most likely were"
+            )
         return None
+    is_square = max(sides_m) / min(sides_m) <= GSD_TOLERANCE
     unfit = next((one.gsds_m for one in known if not one.knows_gsd(gsd_m)), None)
     if unfit is None:
-        return None
+        if is_square:
+            return None
+        unfit = known[0].gsds_m
     if not settings.resample:
         raise ValueError(
-            f"{path} has a GSD of {_show(gsd_m)}, but the model was trained on {_range(unfit)}: "
-            f"say --resample to have the image brought to that, or take a model of its GSD"
+            f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
+            f"{_range(unfit)}{'' if is_square else ' each way'}: say --resample to have the "
+            f"image brought to that, or take a model of its GSD"
         )
     wanted_m = float(np.clip(gsd_m, min(unfit), max(unfit)))
     if not all(one.knows_gsd(wanted_m) for one in known):
@@ -291,6 +455,13 @@ def _range(gsds_m: Sequence[float]) -> str:
     if len(gsds_m) == 1:
         return _show(gsds_m[0])
     return f"{min(gsds_m):.4g} to {_show(max(gsds_m))}"
+
+
+def _show_sides(gsd_m: float | None, sides_m: tuple[float, float]) -> str:
+    """Show a GSD, or both sides of a pixel that is no square."""
+    if max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
+        return _show(gsd_m or sides_m[0])
+    return f"{sides_m[0]:.4g} m down and {_show(sides_m[1])} across"
 
 
 def _show(gsd_m: float) -> str:

@@ -222,10 +222,18 @@ class RasterReader:
             image[:, ~valid] = 0
         return image, valid
 
-    def check_whole(self) -> None:
+    def colours(self) -> tuple[str, ...]:
+        """Give what the file calls each band, such as red, nir or undefined."""
+        return tuple(kind.name for kind in self.dataset.colorinterp)
+
+    def check_whole(self) -> npt.NDArray[np.bool_]:
         """Check that a file was not cut short, before hours of work on it.
 
         A TIFF is asked where its blocks lie, which takes no time; other formats are read.
+
+        Returns:
+            (rows of blocks, columns of blocks): was never written in any band. GDAL reads such
+            blocks as 0, or as nodata.
 
         Raises:
             ValueError: it is cut short, or cannot be read.
@@ -234,22 +242,26 @@ class RasterReader:
         if dataset.driver != "GTiff":
             for top in range(0, dataset.height, 512):
                 self.read(Window(0, top, dataset.width, min(512, dataset.height - top)), [1])
-            return
+            return np.zeros((1, 1), bool)
         size = self.path.stat().st_size
         height, width = dataset.block_shapes[0]
+        blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
+        missing = np.ones(blocks, bool)
         for band in dataset.indexes:
-            for row in range(math.ceil(dataset.height / height)):
-                for col in range(math.ceil(dataset.width / width)):
+            for row in range(blocks[0]):
+                for col in range(blocks[1]):
                     end = sum(
                         int(dataset.get_tag_item(f"{what}_{col}_{row}", "TIFF", bidx=band) or 0)
                         for what in ("BLOCK_OFFSET", "BLOCK_SIZE")
                     )
+                    missing[row, col] &= end == 0
                     if end > size:
                         raise ValueError(
                             f"{self.path} is cut short: it has {size} bytes, but its block at row "
                             f"{row * height}, column {col * width} ends at byte {end}. Copy it "
                             f"again"
                         )
+        return missing
 
     def read_rgb(self, window: Window) -> npt.NDArray[np.uint8]:
         """Read a window as red, green, blue: (3, H, W) uint8; palette images are converted.
@@ -271,9 +283,13 @@ class RasterReader:
             )
         return self.read(window, [1, 2, 3])
 
+    def is_all_valid(self) -> bool:
+        """Say whether a file has neither nodata nor alpha nor a mask."""
+        return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
+
     def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
         """Say which pixels hold data: (H, W) bool, from nodata, alpha or the file's own mask."""
-        if all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums):
+        if self.is_all_valid():
             return np.ones((int(window.height), int(window.width)), bool)
         try:
             return np.asarray(self.dataset.dataset_mask(window=window)) > 0
