@@ -86,7 +86,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         (
             "pointcover predict",
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
-            "can't allocate memory: you tried): lower --batch-size or --window-px, end other",
+            "can't allocate memory: you tried): lower --batch-size or --window-px (or, ",
         ),
         ("pointcover suggest", OutOfMemoryError("CUDA out of memory. Tried\nmore"),
          "(CUDA out of memory. Tried): lower --batch-size, end"),

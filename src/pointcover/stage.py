@@ -59,7 +59,8 @@ MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed", "bad_a
 """What torch and CUDA say of memory, in small letters."""
 
 LOWER = {
-    "predict": "--batch-size or --window-px",
+    "predict": "--batch-size or --window-px (or, where rasters are there already and polygons are "
+    "what is missing, leave --polygons out)",
     "suggest": "--batch-size",
     "train": "train.batch_size or train.crop_px",
     "evaluate": "evaluate.batch_size",
