@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import struct
 import warnings
 
 import numpy as np
@@ -44,16 +45,17 @@ def test_a_folder_is_called_one(tmp_path):
         RasterReader(tmp_path).info()
 
 
-def test_a_crs_that_gdal_cannot_read_is_damage(path, monkeypatch):
-    """As of a geo key of no known type, where rasterio lets an error of GDAL's through."""
-
-    class Damaged:
-        @property
-        def crs(self):
-            raise Exception("Key 1026 of unknown type.")
-
-    monkeypatch.setattr(RasterReader, "dataset", Damaged())
-    with pytest.raises(ValueError, match=r"a\.tif is damaged: its CRS .*1026.*Copy it again"):
+def test_a_geo_key_that_gdal_cannot_read_is_damage(path):
+    """Of no known type, beside a tag that points beyond the file: GDAL's error gets through."""
+    data = bytearray(path.read_bytes())
+    tag, key = (
+        data.index(struct.pack("<HH", 33550, 12)),
+        data.index(struct.pack("<HH", 1026, 34737)),
+    )
+    data[tag + 11] = 15
+    data[key + 2] = 52
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a\.tif is damaged: .* cannot be read .*Copy it again"):
         RasterReader(path).info()
 
 

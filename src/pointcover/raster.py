@@ -139,22 +139,21 @@ class RasterReader:
         """
         dataset = self.dataset
         try:
-            crs = dataset.crs or None
+            return RasterInfo(
+                path=self.path,
+                height=dataset.height,
+                width=dataset.width,
+                bands=dataset.count,
+                dtype=str(dataset.dtypes[0]),
+                crs=dataset.crs or None,
+                transform=dataset.transform,
+                has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+            )
         except Exception as error:  # GDAL's own, which have no public class in rasterio
             raise ValueError(
-                f"{self.path} is damaged: its CRS cannot be read ({gdal_reason(error)}). Copy it "
-                f"again"
+                f"{self.path} is damaged: what it says of itself and its place cannot be read "
+                f"({gdal_reason(error)}). Copy it again"
             ) from None
-        return RasterInfo(
-            path=self.path,
-            height=dataset.height,
-            width=dataset.width,
-            bands=dataset.count,
-            dtype=str(dataset.dtypes[0]),
-            crs=crs,
-            transform=dataset.transform,
-            has_palette=dataset.colorinterp[0] == ColorInterp.palette,
-        )
 
     def alpha_bands(self) -> tuple[int, ...]:
         """Give the numbers of the bands that the file calls alpha."""
