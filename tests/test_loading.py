@@ -1,6 +1,5 @@
 """Batches hold what the tiles hold, in an order that seed and epoch alone decide."""
 
-import multiprocessing
 import pickle
 
 import numpy as np
@@ -26,15 +25,6 @@ from tests.tile_sets import write_orthophoto
 
 HEIGHT, WIDTH, SIZE = 80, 150, 64
 """Six tiles: two rows, the lower 16 px high; three columns, the last 22 px wide."""
-
-
-@pytest.fixture(autouse=True)
-def workers_are_not_forked():
-    """Of a process in which other tests ran ONNX engines: these leave threads, and forks crash."""
-    usual = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("forkserver", force=True)
-    yield
-    multiprocessing.set_start_method(usual, force=True)
 
 
 def drawn(bands=3, height=HEIGHT, width=WIDTH):
