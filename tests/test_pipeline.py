@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from pointcover.inference import make_score
 from pointcover.models.checkpoint import load_checkpoint
 from pointcover.streaming import LayerChoice, plan_windows, stream_strips
 from pointcover.windows import usual_window_px
+from tests.test_streaming import Picture
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]
@@ -483,7 +483,7 @@ def share_that_windows_decide(model: Path) -> float:
     for window_px in (1024, usual_px):
         plan = plan_windows(1024, 1024, window_px, 0.25, blend=False)
         strips = stream_strips(
-            Drawn(image), plan, score, len(checkpoint.tile_set.classes), LayerChoice(),
+            Picture(image), plan, score, len(checkpoint.tile_set.classes), LayerChoice(),
             batch_size=2, device=torch.device("cpu"),
         )  # fmt: skip
         maps[window_px] = np.concatenate([strip[0] for _, strip in strips])
@@ -492,17 +492,6 @@ def share_that_windows_decide(model: Path) -> float:
         near[cut - 16 : cut + 16] = near[:, cut - 16 : cut + 16] = True
     assert near.any()
     return (maps[1024] != maps[usual_px])[near].mean()
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """An image in memory, read by rows."""
-
-    image: np.ndarray
-
-    def read_rows(self, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self.image[:, top:bottom]
-        return rows, np.ones(rows.shape[1:], bool)
 
 
 def draw_folder(folder: Path, seed: int) -> None:

@@ -527,13 +527,10 @@ def _check_folder(out: Path) -> None:
     Raises:
         OSError: it cannot.
     """
-    from pointcover.publishing import PARTIAL
+    from pointcover.publishing import probe_folder
 
-    probe = out.with_name(f"{out.name}.probe{PARTIAL}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe_folder(out.parent)
     except OSError as error:
         is_file = isinstance(error, FileExistsError)
         reason = f"{out.parent} is no folder" if is_file else error.strerror

@@ -159,8 +159,9 @@ class Learner:
             self.step(group, step, tally)
             progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
             if alone_on_cpu:
-                progress.set_postfix(loss=f"{tally.loss_so_far():.3f}", **val)
-                if not math.isfinite(tally.loss_so_far()):
+                loss = tally.loss_so_far()
+                progress.set_postfix(loss=f"{loss:.3f}", **val)
+                if not math.isfinite(loss):
                     break
         self._agree()
         return Passed(

@@ -29,7 +29,7 @@ from pointcover.mean_field import MeanField
 from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.priors import Priors
-from pointcover.publishing import PARTIAL, publish_json, sha256
+from pointcover.publishing import probe_folder, publish_json, sha256
 from pointcover.raster import RasterReader
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, Plan, plan_windows, stream_strips
@@ -148,7 +148,9 @@ class Mapper:
                 self._settings.overlap, self._settings.blend,
             )  # fmt: skip
             self._least_px(orthophoto)
-            task = MapTask(orthophoto, folder, path.stem, self._key(orthophoto), sha256(path))
+            image_sha256 = sha256(path)
+            key = self._key(orthophoto, image_sha256)
+            task = MapTask(orthophoto, folder, path.stem, key, image_sha256)
             tasks.append(_compare_with_present(task, self._shown(), replace=replace))
         return tasks
 
@@ -292,7 +294,7 @@ class Mapper:
             **({"label_shares": self._label_shares()} if self._settings.priors else {}),
         }
 
-    def _key(self, orthophoto: Orthophoto) -> str:
+    def _key(self, orthophoto: Orthophoto, image_sha256: str) -> str:
         """Name all that shapes the strips of an image; those of others are not gone on with."""
         settings = self._settings
         shaping = {
@@ -302,26 +304,25 @@ class Mapper:
             "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
             "average_views": settings.average_views,
             **({"crf": asdict(settings.crf)} if settings.crf else {}),
-            **self._shaping_priors(),
+            **(
+                {"priors": asdict(settings.priors), "label_shares": self._label_shares()}
+                if settings.priors
+                else {}
+            ),
             "layers": asdict(settings.layers),
             "precision": self._precision,
             **environment_of(self._device.type),
         }
-        return fingerprint(shaping, {"image": orthophoto.reader.path})
+        path = orthophoto.reader.path
+        return fingerprint(shaping, {"image": path}, {path: image_sha256})
 
-    def _shaping_priors(self) -> dict[str, Any]:
-        """Give priors and what they correct: label shares are no part of a model's weights."""
-        if not self._settings.priors:
-            return {}
-        return {
-            "priors": asdict(self._settings.priors), "label_shares": self._label_shares(),
-        }  # fmt: skip
+    def _label_shares(self) -> list[list[float] | None]:
+        """Give what priors correct in each model, as it reads back from JSON.
 
-    def _label_shares(self) -> list[Any]:
-        """Give those of each model, as they read back from JSON."""
-        return list(
-            json.loads(json.dumps([model.checkpoint.label_shares for model in self._models]))
-        )
+        It is no part of a model's weights.
+        """
+        shares = [model.checkpoint.label_shares for model in self._models]
+        return [None if each is None else list(each) for each in shares]
 
 
 def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list[Correct]:
@@ -378,11 +379,8 @@ def _check_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot.
     """
-    probe = folder / f"probe{PARTIAL}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe_folder(folder)
     except OSError as error:
         raise OSError(
             f"{folder} cannot be written ({error.strerror}): wanted a folder for the maps, choose "

@@ -119,6 +119,12 @@ class Candidates:
     class_ids: npt.NDArray[np.uint8]
     """What the network takes them for."""
 
+    def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
+        """Give some of them, by their places."""
+        return Candidates(
+            self.rows[chosen], self.cols[chosen], self.doubts[chosen], self.class_ids[chosen]
+        )
+
 
 def find_candidates(
     source: Source, plan: Plan, score: Score, classes: int, *, cell_px: int, by_class: bool,
@@ -357,8 +363,7 @@ def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -
     Whatever other images there are, it takes no others, unless these are near.
     """
     picked = _pick([found], count, distance_px, by_class=by_class)
-    kept = np.array([place for _, place in picked], np.intp)
-    return Candidates(found.rows[kept], found.cols[kept], found.doubts[kept], found.class_ids[kept])
+    return found.take(np.array([place for _, place in picked], np.intp))
 
 
 def _pick(

@@ -416,7 +416,7 @@ def _check_gsd(
         if known:
             remarks.append(
                 f"the GSD of {path} is not known, so it is not compared with that of training "
-                f"({_range(known[0].gsds_m)}): say it with --gsd-m"
+                f"({known[0].show_gsds()}): say it with --gsd-m"
             )
         return None
     if not known:
@@ -431,30 +431,24 @@ def _check_gsd(
             )
         return None
     is_square = max(sides_m) / min(sides_m) <= GSD_TOLERANCE
-    unfit = next((one.gsds_m for one in known if not one.knows_gsd(gsd_m)), None)
+    unfit = next((one for one in known if not one.knows_gsd(gsd_m)), None)
     if unfit is None:
         if is_square:
             return None
-        unfit = known[0].gsds_m
+        unfit = known[0]
     if not settings.resample:
         raise ValueError(
             f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
-            f"{_range(unfit)}{'' if is_square else ' each way'}: say --resample to have the "
+            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: say --resample to have the "
             f"image brought to that, or take a model of its GSD"
         )
-    wanted_m = float(np.clip(gsd_m, min(unfit), max(unfit)))
+    wanted_m = float(np.clip(gsd_m, min(unfit.gsds_m), max(unfit.gsds_m)))
     if not all(one.knows_gsd(wanted_m) for one in known):
-        ranges = " and ".join(_range(one.gsds_m) for one in known)
+        ranges = " and ".join(one.show_gsds() for one in known)
         raise ValueError(
             f"the models were trained on GSDs of {ranges}: no GSD serves all of them, leave one out"
         )
     return wanted_m
-
-
-def _range(gsds_m: Sequence[float]) -> str:
-    if len(gsds_m) == 1:
-        return _show(gsds_m[0])
-    return f"{min(gsds_m):.4g} to {_show(max(gsds_m))}"
 
 
 def _show_sides(gsd_m: float | None, sides_m: tuple[float, float]) -> str:

@@ -113,6 +113,18 @@ def digest_values(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).hexdigest()
 
 
+def probe_folder(folder: Path) -> None:
+    """Make a folder and check that a file can be written there.
+
+    Raises:
+        OSError: it cannot.
+    """
+    probe = folder / f"probe{PARTIAL}"
+    folder.mkdir(parents=True, exist_ok=True)
+    probe.touch()
+    probe.unlink(missing_ok=True)  # another process may probe, too
+
+
 def flush_to_disk(path: Path) -> None:
     """Wait until a file's bytes are on the disk: a full disk shows itself here at the latest."""
     with path.open("rb+") as file:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import torch
@@ -47,13 +47,17 @@ _GLOBAL_WAIT_S: Final = 120
 _RUN: Final = "run.txt"
 
 
-def fingerprint(settings: Mapping[str, object], files: Mapping[str, Path]) -> str:
+def fingerprint(
+    settings: Mapping[str, object], files: Mapping[str, Path],
+    known: Mapping[Path, str] = MappingProxyType({}),
+) -> str:  # fmt: skip
     """Give 32 hexadecimal digits that change with a setting, and with a byte or name of a file.
 
     Args:
         settings: what JSON can hold, by name.
         files: files, or folders with all that is in them, by a name that is the same in every copy
             of the tree.
+        known: SHA-256 of files of which somebody has it: these are not read.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -63,7 +67,8 @@ def fingerprint(settings: Mapping[str, object], files: Mapping[str, Path]) -> st
         parts = sorted(path.rglob("*")) if path.is_dir() else [path]
         for part in parts:
             if not part.is_dir():
-                place = f"{name}\0{part.relative_to(path).as_posix()}\0{sha256(part)}\n"
+                digest = known.get(part) or sha256(part)
+                place = f"{name}\0{part.relative_to(path).as_posix()}\0{digest}\n"
                 whole.update(place.encode())
     return whole.hexdigest()[:32]
 

@@ -73,6 +73,11 @@ class TileSet:
             return True
         return min(self.gsds_m) / GSD_TOLERANCE <= gsd_m <= max(self.gsds_m) * GSD_TOLERANCE
 
+    def show_gsds(self) -> str:
+        """Show the GSDs that occur, of which there is one at least: ``0.25 to 0.5 m``."""
+        least, greatest = min(self.gsds_m), max(self.gsds_m)
+        return f"{greatest:.4g} m" if len(self.gsds_m) == 1 else f"{least:.4g} to {greatest:.4g} m"
+
     def to_json(self) -> dict[str, Any]:
         """Give what tiles.json and a model's JSON hold."""
         return {

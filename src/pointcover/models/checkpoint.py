@@ -158,13 +158,9 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
                 )
         if not all(checkpoint.tile_set.knows_gsd(gsd_m) for gsd_m in own.gsds_m):
             raise ValueError(
-                f"{description}: it was trained on a GSD of {_metres(checkpoint.tile_set)}, the "
-                f"model trained here on {_metres(own)}: take it out of {folder}, or train both "
+                f"{description}: it was trained on a GSD of {checkpoint.tile_set.show_gsds()}, the "
+                f"model trained here on {own.show_gsds()}: take it out of {folder}, or train both "
                 f"with one tile.downsample"
             )
         members.append(Member(description.parent, segmenter, checkpoint))
     return members
-
-
-def _metres(tile_set: TileSet) -> str:
-    return ", ".join(f"{gsd_m:.4g}" for gsd_m in tile_set.gsds_m) + " m"

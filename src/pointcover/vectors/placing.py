@@ -65,7 +65,7 @@ def place(
     report.see(parts, footprint, grid.path)
     return Placement(
         annotations,
-        _to_pixels(parts[found], grid),
+        to_pixels(parts[found], grid),
         annotations.owners[found],
         grid,
         report,
@@ -242,7 +242,7 @@ def _offset(part: Window, window: Window) -> tuple[tuple[int, int], tuple[int, i
     return begin, (int(part.height), int(part.width))
 
 
-def _to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[np.object_]:
+def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[np.object_]:
     """Turn CRS coordinates into columns and rows, whole numbers at the pixels' edges."""
     place = grid.transform
     inverse = np.linalg.inv([[place.a, place.b], [place.d, place.e]])

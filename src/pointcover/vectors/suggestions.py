@@ -5,7 +5,6 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
-import numpy.typing as npt
 import pyproj
 import shapely
 
@@ -15,6 +14,7 @@ from pointcover.publishing import publish_file, publish_text
 from pointcover.qgis import style_suggestions
 from pointcover.raster import RasterInfo
 from pointcover.vectors.features import Annotations
+from pointcover.vectors.placing import to_pixels
 from pointcover.vectors.writing import write_geopackage
 
 LAYER = "suggestions"
@@ -35,16 +35,10 @@ def leave_out_near(
         ValueError: nothing leads from the CRS of the clicks to that of the image.
     """
     parts, _ = clicks.project(grid)
-    inverse = ~grid.transform
-
-    def convert(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack(inverse * (xy[:, 0], xy[:, 1]))
-
     middles = shapely.points(found.cols + 0.5, found.rows + 0.5)
-    shapes = shapely.transform(parts, convert)
+    shapes = to_pixels(parts, grid)
     near = shapely.STRtree(middles).query(shapes, predicate="dwithin", distance=distance_px)[1]
-    kept = np.setdiff1d(np.arange(len(found.rows)), near)
-    return Candidates(found.rows[kept], found.cols[kept], found.doubts[kept], found.class_ids[kept])
+    return found.take(np.setdiff1d(np.arange(len(found.rows)), near))
 
 
 def write_suggestions(
