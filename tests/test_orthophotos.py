@@ -270,6 +270,10 @@ def test_blocks_that_were_never_written_are_no_land(tmp_path, resampled):
     assert np.array_equal(valid, wanted)
     assert not values[:, ~valid].any()
     assert np.array_equal(orthophoto.read_rows(size - 2, size + 2)[1], wanted[size - 2 : size + 2])
+    window = Window(size - 2, size - 3, 4, 9)
+    found, has_data = orthophoto.read(window)
+    assert np.array_equal(has_data, wanted[window.toslices()])
+    assert np.array_equal(found, values[(slice(None), *window.toslices())])
     assert "blocks with 34.1% of its pixels were never written" in orthophoto.remarks[-1]
 
 

@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 import geopandas
 import numpy as np
 import pytest
+import rasterio
 import torch
 from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 from scipy.spatial.distance import cdist, pdist
 from shapely import LineString, Point, box
@@ -457,6 +459,23 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert "32 px from each other and from the clicks" in more.output
     kept = geopandas.read_file(out, layer="suggestions")
     assert kept.distance(table.geometry[0]).min() >= 8
+
+
+def test_the_command_says_what_is_with_images_and_leaves_out_maps(tmp_path):
+    save_model(tmp_path / "model")
+    image = draw(tmp_path / "a.tif", np.full((128, 160), 50))
+    with rasterio.open(image, "r+") as file:
+        file.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    map_file = draw(tmp_path / "a_classes.tif", np.full((128, 160), 50))
+    with rasterio.open(map_file, "r+") as file:
+        file.update_tags(POINTCOVER_IMAGE="a.tif")
+    command = ["suggest", str(tmp_path / "model"), str(image), str(map_file), "--points", "3"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "next.gpkg")])
+    assert done.exit_code == 0, done.output
+    assert "note: " in done.output
+    assert "blue, green, red" in done.output
+    assert f"{map_file} is a map of pointcover, and is left out" in done.output
+    assert "3 in layer 'suggestions'" in done.output
 
 
 @pytest.mark.parametrize("resample", [False, True])

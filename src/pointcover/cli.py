@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from pointcover.map_files import ClassArea
     from pointcover.models.references import NamedModel
+    from pointcover.orthophotos import Orthophoto
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -274,7 +275,7 @@ def predict(
         from tqdm import tqdm
 
         from pointcover.devices import be_deterministic, make_fabric
-        from pointcover.mapping import Mapper, MapSettings, leave_out_maps
+        from pointcover.mapping import Mapper, MapSettings
         from pointcover.mean_field import MeanField
         from pointcover.mlflow_store import project_root
         from pointcover.models.references import load_models
@@ -306,12 +307,8 @@ def predict(
             polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
         )  # fmt: skip
         mapper = Mapper(fabric, models, settings, reading)
-        given, maps = leave_out_maps(images)
-        for path in maps:
-            typer.echo(f"note: {path} is a map of pointcover, and is left out", err=True)
-        tasks = mapper.prepare(given, out, replace=force)
-        for remark in (remark for task in tasks for remark in task.orthophoto.remarks):
-            typer.echo(f"note: {remark}", err=True)
+        tasks = mapper.prepare(_without_maps(images), out, replace=force)
+        _tell_remarks([task.orthophoto for task in tasks])
         todo = [task for task in tasks if not task.is_done]
         for task in tasks:
             if task.is_done:
@@ -374,7 +371,9 @@ def export(
         _check_outputs(out, force=force)
         named = load_model(model, project_root())
         reading = parse_reading(bands, value_range, gsd_m, resample)
-        orthophotos = [open_orthophoto(path, [named.tile_set], reading) for path in int8 or []]
+        given = _without_maps(int8 or [])
+        orthophotos = [open_orthophoto(path, [named.tile_set], reading) for path in given]
+        _tell_remarks(orthophotos)
         windows = spread_windows(orthophotos, named.tile_set.size_px) if orthophotos else []
         found = export_model(named, out, is_for_deepness=deepness, calibration=windows)
         what = f"of the pixels of {len(windows)} windows" if windows else "of the pixels of noise"
@@ -458,14 +457,16 @@ def suggest(
         models = load_models([model, *(also or [])], project_root())
         _tell_engines(models)
         suggester = Suggester(fabric, models, settings, reading)
-        orthophotos = suggester.prepare(images, out)
+        given = _without_maps(images)
+        orthophotos = suggester.prepare(given, out)
+        _tell_remarks(orthophotos)
         classes = models[0].tile_set.classes
         before = read_annotations(clicks, classes, clicks_column, ignore=[""]) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
         with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
             found = suggester.suggest(orthophotos, points, bar.update, before)
         grids = [orthophoto.grid for orthophoto in orthophotos]
-        stems = [path.stem for path in images]
+        stems = [path.stem for path in given]
         layers = write_suggestions(out, found, grids, stems, classes)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = ""
@@ -474,6 +475,26 @@ def suggest(
             fewer += " and from the clicks" if clicks else ""
             fewer += f" and {edge_px} px from other classes" if edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)
+
+
+def _without_maps(images: list[Path]) -> list[Path]:
+    """Give images without the maps among them, and say which these are.
+
+    Raises:
+        ValueError: all are maps.
+    """
+    from pointcover.map_files import leave_out_maps
+
+    given, maps = leave_out_maps(images)
+    for path in maps:
+        typer.echo(f"note: {path} is a map of pointcover, and is left out", err=True)
+    return given
+
+
+def _tell_remarks(orthophotos: "list[Orthophoto]") -> None:
+    """Say what a user should know of the images."""
+    for remark in (remark for orthophoto in orthophotos for remark in orthophoto.remarks):
+        typer.echo(f"note: {remark}", err=True)
 
 
 def _tell_engines(models: "list[NamedModel]") -> None:

@@ -5,6 +5,7 @@ a picture to look at first.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -196,3 +197,33 @@ def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> np
     shown = np.clip(shown, 0, 255).astype(np.uint8)
     shown[~valid] = 255
     return np.asarray(shown, np.uint8)
+
+
+def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell images from maps, which lie among them where they were written into their folder.
+
+    Args:
+        images: as a user gives them, such as all of a folder.
+
+    Returns:
+        images, and those that say of themselves that they are maps.
+
+    Raises:
+        ValueError: all are maps.
+    """
+    maps = [path for path in images if _is_map(path)]
+    if maps and len(maps) == len(images):
+        raise ValueError(
+            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
+            f"wanted images: give those that they are of"
+        )
+    return [path for path in images if path not in maps], maps
+
+
+def _is_map(path: Path) -> bool:
+    """Say whether a file is a map's; one that cannot be read is said to be so later."""
+    with closing(RasterReader(path)) as reader:
+        try:
+            return IMAGE_TAG in reader.dataset.tags()
+        except (ValueError, OSError):
+            return False

@@ -30,7 +30,6 @@ from pointcover.models.references import NamedModel
 from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.priors import Priors
 from pointcover.publishing import probe_folder, publish_json, sha256
-from pointcover.raster import RasterReader
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, Plan, plan_windows, stream_strips
 
@@ -334,36 +333,6 @@ def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list
         )
         for model in models
     ]
-
-
-def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell images from maps, which lie among them where they were written into their folder.
-
-    Args:
-        images: as a user gives them, such as all of a folder.
-
-    Returns:
-        images, and those that say of themselves that they are maps.
-
-    Raises:
-        ValueError: all are maps.
-    """
-    maps = [path for path in images if _is_map(path)]
-    if maps and len(maps) == len(images):
-        raise ValueError(
-            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
-            f"wanted images: give those that they are of"
-        )
-    return [path for path in images if path not in maps], maps
-
-
-def _is_map(path: Path) -> bool:
-    """Say whether a file is a map's; one that cannot be read is said to be so later."""
-    with closing(RasterReader(path)) as reader:
-        try:
-            return IMAGE_TAG in reader.dataset.tags()
-        except (ValueError, OSError):
-            return False
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:

@@ -102,14 +102,15 @@ class MissingBlocks:
     """Of a block, in pixels of the map."""
     width: float
 
-    def cover(self, top: int, bottom: int, width: int) -> npt.NDArray[np.bool_]:
-        """Say which pixels of whole rows lie in such blocks, (rows, W)."""
-        return self.flags[np.ix_(self._rows(np.arange(top, bottom)), self._columns(width))]
+    def cover(self, window: Window) -> npt.NDArray[np.bool_]:
+        """Say which pixels of a window of the map lie in such blocks, (h, w)."""
+        rows = self._rows(window.row_off + np.arange(window.height))
+        return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
 
     def share(self, height: int, width: int) -> float:
         """Give the share of a map's pixels that lie in such blocks."""
         down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
-        across = np.bincount(self._columns(width), minlength=self.flags.shape[1])
+        across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
         return float(down @ self.flags @ across / (height * width))
 
     def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -117,9 +118,9 @@ class MissingBlocks:
         found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
         return np.asarray(found, np.int64)
 
-    def _columns(self, width: int) -> npt.NDArray[np.int64]:
-        """Say in which column of blocks each column lies."""
-        found = np.minimum((np.arange(width) + 0.5) / self.width, self.flags.shape[1] - 1)
+    def _columns(self, columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Say in which column of blocks columns lie."""
+        found = np.minimum((columns + 0.5) / self.width, self.flags.shape[1] - 1)
         return np.asarray(found, np.int64)
 
 
@@ -145,10 +146,17 @@ class Orthophoto:
         Raises:
             ValueError: the file is damaged there.
         """
-        window = Window(0, top, self.grid.width, bottom - top)
+        return self.read(Window(0, top, self.grid.width, bottom - top))
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read a window: (bands, h, w) uint8, 0 without data, and (h, w): has data.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
         image, valid = self.reader.read_scaled(window, self.bands, self.value_range)
         if self.missing:
-            valid = valid & ~self.missing.cover(top, bottom, self.grid.width)
+            valid = valid & ~self.missing.cover(window)
             image[:, ~valid] = 0
         return image, valid
 
@@ -186,8 +194,8 @@ def open_orthophoto(
             for size, side_m in zip((height, width), sides_m, strict=True)
         )
         remarks.append(
-            f"{path} is resampled from {_show_sides(gsd_m, sides_m)} to {_show(wanted_m)}: its map "
-            f"has {height} × {width} px over the same extent"
+            f"{path} is resampled from {_show_sides(gsd_m, sides_m)} to {_show(wanted_m)}: "
+            f"{height} × {width} px over the same extent"
         )
         gsd_m = wanted_m
         reader = ResampledReader(path, height, width)
@@ -234,9 +242,7 @@ def spread_windows(
     chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
     windows = []
     for orthophoto, window in (places[number] for number in chosen):
-        values, valid = orthophoto.reader.read_scaled(
-            window, orthophoto.bands, orthophoto.value_range
-        )
+        values, valid = orthophoto.read(window)
         if valid.any():
             windows.append(values)
     if not windows:
