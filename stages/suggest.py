@@ -65,7 +65,7 @@ def suggest(measure: Measure, params: Params) -> None:
     candidates = look_at_images(
         list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
         count=wanted, distance_px=settings.distance_px, by_class=settings.by_class,
-        seed=params.seed, batch_size=BATCH, device=fabric.device,
+        share=settings.share, seed=params.seed, batch_size=BATCH, device=fabric.device,
     )  # fmt: skip
     suggestions = choose(candidates, wanted, settings.distance_px, by_class=settings.by_class)
     places: dict[int, list[int]] = {}  # of an orthophoto's among all suggestions

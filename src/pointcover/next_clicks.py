@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final, Literal, Protocol
 
@@ -118,12 +118,21 @@ class Candidates:
     """0 to 1, with a little chance added, which decides between equals."""
     class_ids: npt.NDArray[np.uint8]
     """What the network takes them for."""
+    turns: npt.NDArray[np.float32]
+    """The greater, the sooner it is a candidate's turn to be chosen."""
 
     def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
         """Give some of them, by their places."""
         return Candidates(
-            self.rows[chosen], self.cols[chosen], self.doubts[chosen], self.class_ids[chosen]
-        )
+            self.rows[chosen], self.cols[chosen], self.doubts[chosen], self.class_ids[chosen],
+            self.turns[chosen],
+        )  # fmt: skip
+
+    def split(self, *, by_class: bool) -> list[npt.NDArray[np.intp]]:
+        """Give the places of all of them, or of those of each class."""
+        if not by_class:
+            return [np.arange(len(self.rows))]
+        return [np.flatnonzero(self.class_ids == one) for one in np.unique(self.class_ids)]
 
 
 def find_candidates(
@@ -157,7 +166,30 @@ def find_candidates(
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
-    return Candidates(rows, cols, values, class_ids)
+    return Candidates(rows, cols, values, class_ids, turns=values)
+
+
+def draw_turns(
+    found: Candidates, share: float, generator: np.random.Generator, *, by_class: bool
+) -> Candidates:
+    """Let chance decide whose turn it is among the most doubtful candidates; the others follow.
+
+    The greatest doubts of one network lie side by side and are often those of what nobody can tell:
+    Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick) draw from
+    the most doubtful twentieth of an image.
+
+    Args:
+        found: candidates of one image.
+        share: of them, from which is drawn: with 0 the most doubtful one comes first.
+        generator: of chance.
+        by_class: that share of each class.
+    """
+    turns = found.doubts.copy()
+    for places in found.split(by_class=by_class):
+        count = math.ceil(share * len(places))
+        drawn = places[np.argsort(-found.doubts[places], kind="stable")[:count]]
+        turns[drawn] = 2 + generator.random(count, np.float32)
+    return replace(found, turns=turns)
 
 
 def _of_strip(
@@ -270,8 +302,8 @@ def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
 
 def look_at_images(
     images: Sequence[Image], score: Score, classes: int, *, tile_px: int, count: int,
-    distance_px: float, by_class: bool, seed: int, batch_size: int, device: torch.device,
-    progress: Callable[[int], object] = lambda rows: None,
+    distance_px: float, by_class: bool, share: float, seed: int, batch_size: int,
+    device: torch.device, progress: Callable[[int], object] = lambda rows: None,
     leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
 ) -> list[Candidates]:  # fmt: skip
     """Find the candidates of each image: as many as may be chosen, if all are of this one.
@@ -287,7 +319,8 @@ def look_at_images(
         count: see `choose`.
         distance_px: see there, too.
         by_class: see there, too.
-        seed: decides between pixels of equal doubt.
+        share: see `draw_turns`.
+        seed: decides between pixels of equal doubt, and draws.
         batch_size: windows at a time.
         device: where the networks compute.
         progress: is told of rows as they are done.
@@ -297,14 +330,15 @@ def look_at_images(
     grids = [image.grid for image in images]
     kept = []
     for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
+        generator = np.random.default_rng([seed, number])
         found = find_candidates(
             image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
             score, classes, cell_px=side_of_squares(distance_px, grid), by_class=by_class,
-            generator=np.random.default_rng([seed, number]), batch_size=batch_size, device=device,
-            progress=progress,
+            generator=generator, batch_size=batch_size, device=device, progress=progress,
         )  # fmt: skip
         allowed = leave_out(grid, found) if leave_out else found
-        kept.append(thin(allowed, count, distance_px, by_class=by_class))
+        drawn = draw_turns(allowed, share, generator, by_class=by_class)
+        kept.append(thin(drawn, count, distance_px, by_class=by_class))
     return kept
 
 
@@ -334,7 +368,7 @@ def choose(
     candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[Suggestion]:  # fmt: skip
-    """Choose the most doubtful candidates, in turn from each image, no two near each other.
+    """Choose candidates, in turn from each image, no two near each other.
 
     Args:
         candidates: of each image.
@@ -373,11 +407,9 @@ def _pick(
     """Say which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
-        order = np.argsort(-found.doubts, kind="stable")
-        ids = np.unique(found.class_ids) if by_class else [None]
-        for class_id in ids:
-            of_class = order if class_id is None else order[found.class_ids[order] == class_id]
-            groups.append((image, iter(of_class)))
+        for places in found.split(by_class=by_class):
+            in_turn = places[np.argsort(-found.turns[places], kind="stable")]
+            groups.append((image, iter(in_turn)))
     beside = _find_beside(grids, distance_px) if grids else [[] for _ in candidates]
     greatest = max([distance_px, *(near.distance_px for part in beside for near in part)])
     taken = [_Taken(greatest) for _ in candidates]

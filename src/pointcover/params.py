@@ -309,6 +309,7 @@ class SuggestParams(Section):
     points: Count
     distance_px: Annotated[float, Field(ge=1, le=4096)]
     edge_px: Annotated[int, Field(strict=True, ge=0, le=32)]
+    share: Annotated[float, Field(ge=0, le=1)]
     by_class: bool
     views: Literal["one", "d4"]
     precision: Literal["auto", "fp32", "bf16"]
