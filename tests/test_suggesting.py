@@ -33,6 +33,7 @@ from pointcover.next_clicks import (
     _find_beside,
     _of_strip,
     choose,
+    draw_turns,
     score_disagreement,
     thin,
 )
@@ -131,6 +132,46 @@ def test_a_class_that_is_nowhere_the_most_doubtful_gets_its_turn(tmp_path):
     assert [one.class_id for one in found] == [0, 2] * 6
     assert all(named[one.row, one.col] == one.class_id for one in found)
     assert pdist([(one.row, one.col) for one in found]).min() >= 32
+
+
+def test_a_share_draws_from_the_most_doubtful_ones_and_the_others_follow(tmp_path):
+    sure = np.repeat(np.arange(30, 90, 0.25)[None], 100, axis=0)  # 240 columns, surer to the right
+    image = draw(tmp_path / "a.tif", sure)
+    first, _ = suggest([image], 12, distance_px=8)
+    drawn, _ = suggest([image], 12, distance_px=8, share=0.5)
+    other, _ = suggest([image], 12, distance_px=8, share=0.5, seed=2)
+    assert max(one.col for one in first) < 24
+    assert 60 < max(one.col for one in drawn) < 120 + 8
+    assert drawn != other
+    assert drawn == suggest([image], 12, distance_px=8, share=0.5)[0]
+    many, _ = suggest([image], 1000, distance_px=8, share=0.5)
+    assert max(one.col for one in many) > 220
+    assert pdist([(one.row, one.col) for one in many]).min() >= 8
+    left = [one.col < 120 + 8 for one in many]
+    assert left == sorted(left, reverse=True)
+
+
+def test_turns_are_drawn_for_the_share_of_each_class():
+    doubts = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.8, 0.6], np.float32)
+    ids = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
+    found = Candidates(np.arange(8), np.arange(8), doubts, ids, doubts)
+    drawn = draw_turns(found, 0.5, np.random.default_rng(0), by_class=True).turns >= 2
+    assert drawn.tolist() == [False, True, False, True, True, False, True, False]
+    drawn = draw_turns(found, 0.3, np.random.default_rng(0), by_class=False).turns >= 2
+    assert np.flatnonzero(drawn).tolist() == [1, 3, 6]
+    kept = draw_turns(found, 0, np.random.default_rng(0), by_class=True)
+    assert np.array_equal(kept.turns, doubts)
+    first = [
+        int(draw_turns(found, 0.5, np.random.default_rng(seed), by_class=False).turns.argmax())
+        for seed in range(200)
+    ]
+    assert {one: first.count(one) > 25 for one in set(first)} == dict.fromkeys([1, 3, 6, 7], True)
+
+
+def test_a_share_that_is_none_is_refused():
+    for share in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match=f"share: got {share}, wanted a share from 0 to 1"):
+            SuggestSettings(share=share)
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
@@ -243,7 +284,7 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     doubts = generator.random(1000)
     candidates = Candidates(
         generator.integers(0, 400, 1000), generator.integers(0, 400, 1000), doubts,
-        np.zeros(1000, np.uint8),
+        np.zeros(1000, np.uint8), doubts,
     )  # fmt: skip
     found = choose([candidates], 40, 25.5, by_class=False)
     # By hand: take the best that is left, as long as it is far from all that were taken
@@ -331,10 +372,11 @@ def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
         Candidates(
             generator.integers(0, side, 500), generator.integers(0, side, 500),
             generator.random(500), generator.integers(0, 3, 500).astype(np.uint8),
+            generator.random(500),
         )
         for side in (60, 300, 150)
     ]  # fmt: skip
-    candidates.append(Candidates(*(np.zeros(0, np.uint8) for _ in range(4))))
+    candidates.append(Candidates(*(np.zeros(0, np.uint8) for _ in range(5))))
     for count in (1, 25, 5000):
         left = [thin(found, count, 20, by_class=by_class) for found in candidates]
         assert max(len(found.rows) for found in left) <= min(count, 150)

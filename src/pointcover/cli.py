@@ -416,6 +416,12 @@ def suggest(
         typer.Option(min=0, max=32, help="No click is so near to where the model sees another "
                                          "class, where it is hard to tell for you, too."),
     ] = 0,
+    share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Draw at random among so large a share of what may be "
+                                        "clicked at, the most doubtful one (with --by-class of "
+                                        "each class); 0: the most doubtful points themselves."),
+    ] = 0,
     clicks: Annotated[
         Path | None,
         typer.Option(help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
@@ -424,7 +430,7 @@ def suggest(
     clicks_column: Annotated[
         str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
     ] = "class",
-    seed: Annotated[int, typer.Option(min=0, help="Decides between pixels of equal doubt.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Draws, and decides between equal doubts.")] = 1,
     resample: Resample = False,
     gsd_m: GsdM = None,
     bands: Bands = None,
@@ -451,7 +457,9 @@ def suggest(
 
         _check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
-        settings = SuggestSettings(by.value, tta, by_class, distance_px, edge_px, batch_size, seed)
+        settings = SuggestSettings(
+            by.value, tta, by_class, distance_px, edge_px, share, batch_size, seed
+        )
         fabric = make_fabric(device, precision)
         be_deterministic()
         models = load_models([model, *(also or [])], project_root())

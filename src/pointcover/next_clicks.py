@@ -407,8 +407,8 @@ def _pick(
     """Say which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
-        for places in found.split(by_class=by_class):
-            in_turn = places[np.argsort(-found.turns[places], kind="stable")]
+        for members in found.split(by_class=by_class):
+            in_turn = members[np.argsort(-found.turns[members], kind="stable")]
             groups.append((image, iter(in_turn)))
     beside = _find_beside(grids, distance_px) if grids else [[] for _ in candidates]
     greatest = max([distance_px, *(near.distance_px for part in beside for near in part)])

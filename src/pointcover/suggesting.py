@@ -24,19 +24,23 @@ class SuggestSettings:
     by_class: bool = False
     distance_px: float = 32
     edge_px: int = 0
+    share: float = 0
     batch_size: int = 4
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a distance that is none.
+        """Refuse a distance or a share that is none.
 
         Raises:
-            ValueError: it is less than a pixel, infinite or not a number.
+            ValueError: a distance less than a pixel, infinite or not a number; a share beyond 0 to
+                1.
         """
         if not 1 <= self.distance_px < math.inf:
             raise ValueError(
                 f"distance_px: got {self.distance_px}, wanted a number of pixels, 1 or more"
             )
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share: got {self.share}, wanted a share from 0 to 1")
 
 
 class Suggester:
@@ -104,8 +108,9 @@ class Suggester:
         candidates = look_at_images(
             orthophotos, self._score, len(self._tile_sets[0].classes),
             tile_px=self._tile_sets[0].size_px, count=count,
-            distance_px=settings.distance_px, by_class=settings.by_class, seed=settings.seed,
-            batch_size=settings.batch_size, device=self._device, progress=progress,
+            distance_px=settings.distance_px, by_class=settings.by_class,
+            share=settings.share, seed=settings.seed, batch_size=settings.batch_size,
+            device=self._device, progress=progress,
             leave_out=partial(leave_out_near, clicks, settings.distance_px) if clicks else None,
         )  # fmt: skip
         if not any(len(found.rows) for found in candidates):
