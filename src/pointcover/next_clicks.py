@@ -188,7 +188,7 @@ def draw_turns(
     for places in found.split(by_class=by_class):
         count = math.ceil(share * len(places))
         drawn = places[np.argsort(-found.doubts[places], kind="stable")[:count]]
-        turns[drawn] = 2 + generator.random(count, np.float32)
+        turns[drawn] = 2 + generator.random(count, np.float32)  # before all doubts, 1 at most
     return replace(found, turns=turns)
 
 
@@ -368,7 +368,7 @@ def choose(
     candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[Suggestion]:  # fmt: skip
-    """Choose candidates, in turn from each image, no two near each other.
+    """Choose candidates by their turns, from one image after the other, no two near each other.
 
     Args:
         candidates: of each image.
