@@ -62,7 +62,8 @@ def train(params: Params) -> None:
     be_deterministic()
     previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, PREVIEWS)
     fit_network = partial(
-        fit_in_rounds, settings.self_training.rounds, Labels(train_tiles, SPARSE / "masks"),
+        fit_in_rounds, settings.self_training.rounds,
+        Labels(train_tiles, SPARSE / "masks", has_grown=params.annotate.grower != "none"),
         partial(fit_round, fabric, params, tile_set, tiles, previews.watch),
         partial(relabel, fabric, params, tile_set, train_tiles),
     )  # fmt: skip
@@ -106,7 +107,7 @@ def fit_round(
 ) -> Fitted:  # fmt: skip
     """Fit a new network on labels of train tiles; `watch`, `report` and so on are as in `fit`."""
     settings, size_px = params.train, tile_set.size_px
-    strength, how = STRENGTHS[settings.augmentation], fit_settings(settings)
+    strength, how = STRENGTHS[settings.augmentation], fit_settings(settings, labels)
     crops = train_loader(
         TileDataset(
             labels.labelled, IMAGES, labels.masks, size_px,
@@ -158,17 +159,21 @@ def relabel(
             threshold=settings.threshold, top_share=settings.top_share,
             batch_size=max(1, params.train.batch_size // 2),
         )  # fmt: skip
-    return Labels(fabric.broadcast(labelled), PSEUDO_LABELS)
+    return Labels(fabric.broadcast(labelled), PSEUDO_LABELS, has_grown=True)
 
 
 def shares_of(settings: TrainParams, tile_set: TileSet, labels: Labels) -> tuple[float, ...]:
     """Give each class's share of the loss of a round, by which priors correct its network."""
     tiles, weights = labels.labelled, loss_of(settings, labels, tile_set).class_weights
+    how = fit_settings(settings, labels)
     in_crops = expect_labels(
-        tiles, labels.masks, SPARSE / "clicks", size_px=tile_set.size_px, crop_px=settings.crop_px,
-        grown_weight=settings.grown_weight,
+        tiles, labels.masks, SPARSE / "clicks" if how.needs_clicks else None,
+        size_px=tile_set.size_px, crop_px=settings.crop_px,
     )  # fmt: skip
-    return loss_shares(tiles, in_crops, weights, crop_px=settings.crop_px, balance=settings.balance)
+    return loss_shares(
+        tiles, in_crops, weights, crop_px=settings.crop_px, balance=settings.balance,
+        shares=how.shares,
+    )  # fmt: skip
 
 
 def new_network(params: Params, tile_set: TileSet) -> Segmenter:
@@ -181,8 +186,8 @@ def new_network(params: Params, tile_set: TileSet) -> Segmenter:
     )  # fmt: skip
 
 
-def fit_settings(settings: TrainParams) -> FitSettings:
-    """Give what `fit` takes of the settings."""
+def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
+    """Give what `fit` takes of the settings, for a round with such labels."""
     consistency, crf = settings.consistency, settings.crf
     jitter = consistency.colour_jitter
     colours = StrongColours(
@@ -196,7 +201,7 @@ def fit_settings(settings: TrainParams) -> FitSettings:
         schedule=settings.schedule, drop_factor=settings.drop_factor,
         drop_epochs=settings.drop_epochs, clip_norm=settings.clip_norm,
         accumulate=settings.accumulate, patience=settings.patience,
-        grown_weight=settings.grown_weight,
+        grown_share=settings.grown_share if labels.has_grown else None,
         consistency=ConsistencySettings(consistency.weight, consistency.threshold, colours),
         crf=CrfSettings(crf.weight, crf.radius_px, crf.sigma_px, crf.sigma_colour, crf.scale),
     )  # fmt: skip

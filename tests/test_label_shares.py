@@ -24,7 +24,7 @@ def tile(pixels, *, orthophoto="one", region="north", side=SIZE):
 
 def shares(tiles, class_weights=None, *, balance="none", crop_px=SIZE):
     """Give label shares of tiles whose crops hold all their labels."""
-    labels = np.array([one.pixels for one in tiles], float)
+    labels = np.array([[one.pixels for one in tiles]], float)
     return loss_shares(tiles, labels, class_weights, crop_px=crop_px, balance=balance)
 
 
@@ -34,11 +34,10 @@ def write_mask(folder, name, mask):
     return [replace(one, pixels=one.pixels[:2]) for one in tiles]
 
 
-def expect(folder, tiles, *, crop_px=SIZE, grown_weight=1.0):
-    return expect_labels(
-        tiles, folder / "masks", folder / "clicked" / "masks", size_px=SIZE, crop_px=crop_px,
-        grown_weight=grown_weight,
-    )  # fmt: skip
+def expect(folder, tiles, *, crop_px=SIZE):
+    """Give the labels of each class in a crop of each tile, all in one part."""
+    (labels,) = expect_labels(tiles, folder / "masks", None, size_px=SIZE, crop_px=crop_px)
+    return labels
 
 
 # Shares, by hand
@@ -100,18 +99,24 @@ def test_a_crop_larger_than_the_orthophoto_holds_all_its_labels(tmp_path):
     np.testing.assert_allclose(labels, (1, 20))
 
 
-@pytest.mark.parametrize(
-    ("weight", "wanted"), [(1, (10, 18)), (0.5, (5.5, 9.5)), (0, (1, 1)), (2, (19, 35))]
-)
-def test_what_was_not_clicked_counts_by_its_weight(tmp_path, weight, wanted):
+def test_what_was_not_clicked_has_a_share_of_its_own_however_far_it_grew(tmp_path):
     clicks = np.full((SIZE, SIZE), IGNORE_INDEX, np.uint8)
     clicks[5, 5], clicks[9, 40] = 0, 1
     masks = clicks.copy()
-    masks[5, :10], masks[9, 30:48] = 0, 1
-    if weight != 1:  # else they are not opened
-        write_mask(tmp_path / "clicked", "one", clicks)
+    masks[5, :10], masks[9, 30:61] = 0, 1
+    write_mask(tmp_path / "clicked", "one", clicks)
     tiles = write_mask(tmp_path, "one", masks)
-    np.testing.assert_allclose(expect(tmp_path, tiles, grown_weight=weight), [wanted])
+    labels = expect_labels(
+        tiles, tmp_path / "masks", tmp_path / "clicked" / "masks", size_px=SIZE, crop_px=SIZE
+    )
+    np.testing.assert_allclose(labels, [[(1, 1)], [(9, 30)]])
+    way = {"crop_px": SIZE, "balance": "none", "shares": (0.8, 0.2)}
+    wanted = (0.8 / 2 + 0.2 * 9 / 39, 0.8 / 2 + 0.2 * 30 / 39)
+    assert loss_shares(tiles, labels, None, **way) == pytest.approx(wanted)
+    wanted = np.array((0.8 / 4 + 0.2 * 9 / 99, 0.8 * 3 / 4 + 0.2 * 90 / 99))
+    assert loss_shares(tiles, labels, (1, 3), **way) == pytest.approx(tuple(wanted))
+    labels[1] = 0  # nothing grew: clicks are all
+    assert loss_shares(tiles, labels, None, **way) == pytest.approx((0.5, 0.5))
 
 
 # Both, as drawn
@@ -141,8 +146,9 @@ def test_they_are_what_crops_hold_in_the_long_run(tmp_path, balance, crop_px):
     masks = [crops[epoch, n][1] for epoch in range(1500 // len(crops)) for n in range(len(crops))]
     counts = np.bincount(torch.stack(masks).ravel(), minlength=256)[:2] * weights
     found = loss_shares(
-        tiles, expect(tmp_path, tiles, crop_px=crop_px), weights, crop_px=crop_px, balance=balance
-    )
+        tiles, expect(tmp_path, tiles, crop_px=crop_px)[np.newaxis], weights, crop_px=crop_px,
+        balance=balance,
+    )  # fmt: skip
     assert found == pytest.approx(tuple(counts / counts.sum()), abs=0.02)
 
 

@@ -176,41 +176,34 @@ def test_a_loss_leaves_logits_and_mask_as_they_were(name):
 def test_the_weight_counts_all_pixels_but_the_ignored_ones_with_class_0_among_them():
     mask = torch.tensor([[[0, 255, 2], [255, 0, 1]]], dtype=torch.uint8)
     assert partial_cross_entropy.weight(mask).item() == 4
-    weights = torch.tensor([[[0.5, 9, 1], [9, 0, 2]]])
-    assert partial_cross_entropy.weight(mask, weights).item() == 3.5
+    assert partial_cross_entropy.weight(mask, labelled=4).item() == 4
     by_class = PartialLoss(class_weights=(1, 10, 100))
     assert by_class.weight(mask).item() == 112
-    assert by_class.weight(mask, weights).item() == 120.5
 
 
 @pytest.mark.parametrize("by_class", [None, (0.1, 1.0, 2.0, 5.0, 0.5)])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_means_of_parts_by_their_share_of_the_weight_are_the_mean_of_the_whole(by_class, weighted):
+def test_means_of_parts_by_their_share_of_the_weight_are_the_mean_of_the_whole(by_class):
     logits, mask = sparse_batch(8, batch=4, share=0.3)
     mask[0] = IGNORE_INDEX
-    weights = torch.rand(mask.shape) if weighted else torch.ones(mask.shape)
     loss = PartialLoss(gamma=1.0, class_weights=by_class)
     parts = [slice(0, 1), slice(1, 2), slice(2, 4)]
-    total = sum(loss.weight(mask[part], weights[part]) for part in parts)
-    mean = sum(
-        loss(logits[part], mask[part], weights[part]) * loss.weight(mask[part], weights[part])
-        for part in parts
-    )
-    torch.testing.assert_close(mean / total, loss(logits, mask, weights))
+    total = sum(loss.weight(mask[part]) for part in parts)
+    mean = sum(loss(logits[part], mask[part]) * loss.weight(mask[part]) for part in parts)
+    torch.testing.assert_close(mean / total, loss(logits, mask))
 
 
 # Focal, weights, smoothing
 
 
-def published_focal(logits, mask, gamma, weights):
+def published_focal(logits, mask, gamma):
     """Lin et al.'s formula with one-hot labels over all pixels; in fp32 its 1 - p can be 0."""
-    logits, weights = logits.double(), weights.double()
+    logits = logits.double()
     labelled = mask != IGNORE_INDEX
     one_hot = functional.one_hot(torch.where(labelled, mask, 0).long(), logits.shape[1])
     one_hot = one_hot.movedim(-1, 1) * labelled[:, None]
     p = logits.softmax(dim=1)
     losses = -(one_hot * (1 - p) ** gamma * p.log()).sum(dim=1)
-    return (losses * weights).sum() / (weights * labelled).sum()
+    return losses.sum() / labelled.sum()
 
 
 @given(
@@ -222,11 +215,8 @@ def published_focal(logits, mask, gamma, weights):
 def test_focal_equals_the_published_formula_in_value_and_gradient(seed, gamma, share):
     logits, mask = sparse_batch(seed, share=share)
     mask[0, 0, 0] = 1
-    weights = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) + 0.1
-    ours = value_and_gradient(lambda x, m: PartialLoss(gamma=gamma)(x, m, weights), logits, mask)
-    theirs = value_and_gradient(
-        lambda x, m: published_focal(x, m, gamma, weights).float(), logits, mask
-    )
+    ours = value_and_gradient(PartialLoss(gamma=gamma), logits, mask)
+    theirs = value_and_gradient(lambda x, m: published_focal(x, m, gamma).float(), logits, mask)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -247,22 +237,6 @@ def test_class_weights_and_label_smoothing_are_torchs(seed, smoothing, weighted)
     torch.testing.assert_close(
         value_and_gradient(loss, logits, mask), value_and_gradient(torchs, logits, mask)
     )
-
-
-@every_loss
-def test_a_pixel_of_weight_two_counts_as_two_and_one_of_weight_zero_as_none(name):
-    logits, mask = sparse_batch(6)
-    mask[0, 0, :3] = 1
-    weights = torch.ones(mask.shape)
-    weights[0], weights[1, :6] = 2, 0
-    rest = mask.clone()
-    rest[1, :6] = IGNORE_INDEX
-    doubled = torch.cat([rest, rest[:1]])
-    torch.testing.assert_close(
-        LOSSES[name](logits, mask, weights),
-        LOSSES[name](torch.cat([logits, logits[:1]]), doubled),
-    )
-    assert LOSSES[name](logits, mask, torch.zeros(mask.shape)).item() == 0
 
 
 @every_loss
@@ -332,5 +306,5 @@ def test_what_does_not_fit_the_logits_is_refused_with_both_sizes():
     logits, mask = sparse_batch(0)
     with pytest.raises(ValueError, match="2 values for 5 classes"):
         PartialLoss(class_weights=(1, 2))(logits, mask)
-    with pytest.raises(ValueError, match=r"weights is \(2, 3, 3\)"):
-        partial_cross_entropy(logits, mask, torch.ones(2, 3, 3))
+    with pytest.raises(ValueError, match=r"mask is \(2, 3, 3\)"):
+        partial_cross_entropy(logits, mask[:2, :3, :3])

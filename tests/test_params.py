@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -115,12 +116,13 @@ def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_para
     from tests.imagery import load_stage
 
     params = make_params()
-    settings = load_stage("train").fit_settings(params.train)
+    stage = load_stage("train")
+    settings = stage.fit_settings(params.train, stage.Labels([], Path("masks"), has_grown=True))
     assert settings.crf == CrfSettings(weight=0)
     assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
     colours = replace(settings.consistency.colours, gain=StrongColours().gain)
     assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
-    assert (settings.grown_weight, params.train.self_training.rounds) == (1, 0)
+    assert (settings.grown_share, params.train.self_training.rounds) == (None, 0)
     assert not settings.needs_clicks
     assert params.evaluate.priors == {}
 
@@ -185,8 +187,12 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
             "begin after the warm-up, and warmup is 1: lower warmup",
         ),
         (
-            {"annotate.grower": "none", "train.grown_weight": 0.5},
-            "train.grown_weight is 0.5, but no label grows: set it to 1",
+            {"annotate.grower": "none", "train.grown_share": 0.5},
+            "train.grown_share is 0.5, but no label grows: set it to null",
+        ),
+        (
+            {"train.grown_share": 1},
+            "train.grown_share: got 1, wanted less than 1",
         ),
         ({"evaluate.erode_px": -1}, "evaluate.erode_px: got -1, wanted a whole number, at least 0"),
         ({"evaluate.worst": 65}, "evaluate.worst: got 65, wanted a whole number, at least 0"),
@@ -303,4 +309,4 @@ def test_what_is_recorded_of_params_is_flat_and_theirs(make_params):
     params: Params = make_params({"points": 7, "train.lr": 0.5})
     columns = describe(params)
     assert (columns["points"], columns["lr"], columns["dataset"]) == (7, 0.5, "synthetic")
-    assert all(isinstance(value, str | int | float) for value in columns.values())
+    assert all(isinstance(value, str | int | float | None) for value in columns.values())

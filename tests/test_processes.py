@@ -83,7 +83,7 @@ def fit_in(devices, folder, **settings):
     [
         {"optimiser": "sgd"},
         {"accumulate": 2, "clip_norm": 0.05, "schedule": "plateau", "drop_epochs": 1},
-        {"accumulate": 2, "grown_weight": 0.3, "crf": {"weight": 0.3, "radius_px": 2},
+        {"accumulate": 2, "grown_share": 0.3, "crf": {"weight": 0.3, "radius_px": 2},
          "loss": {"gamma": 1.0, "class_weights": [0.3, 2.0]}},
     ],
 )  # fmt: skip

@@ -134,13 +134,13 @@ def test_tiles_that_are_scored_on_are_refused(tmp_path, train_tiles):
 
 
 def fit_rounds(
-    folder, tiles, *, rounds, saved=None, save=None, threshold=0.6, seen=None, grown_weight=1.0
+    folder, tiles, *, rounds, saved=None, save=None, threshold=0.6, seen=None, grown_share=None
 ):
     """Fit as the stage does, on few clicks; give all epochs and the end."""
     val = TileDataset(
         write_easy_tiles(folder, 2, split="val"), folder / "images", folder / "masks", SIZE
     )
-    settings = FitSettings(2, 0.02, 0.0, 0.1, 0.5, "last", grown_weight=grown_weight)
+    settings = FitSettings(2, 0.02, 0.0, 0.1, 0.5, "last", grown_share=grown_share)
 
     def fit_round(labels, report, saved, save):
         if seen is not None:
@@ -160,11 +160,13 @@ def fit_rounds(
 
     def relabel(weights):
         network = pointwise(weights).eval()
-        return Labels(label(folder, tiles, network=network, threshold=threshold), folder / "more")
+        labelled = label(folder, tiles, network=network, threshold=threshold)
+        return Labels(labelled, folder / "more", has_grown=True)
 
     results = []
+    clicked = Labels(tiles, folder / "masks", has_grown=False)
     fitted, learned = fit_in_rounds(
-        rounds, Labels(tiles, folder / "masks"), fit_round, relabel, results.append, saved, save
+        rounds, clicked, fit_round, relabel, results.append, saved, save
     )
     assert seen is None or learned == seen[-1]
     return results, fitted
@@ -198,10 +200,10 @@ def test_a_round_in_which_nothing_is_sure_learns_the_same_again(tmp_path, train_
 
 
 def test_what_was_labelled_in_a_round_counts_as_grown(tmp_path, train_tiles):
-    """With a weight of 0 it counts nothing: the second round is as the first."""
-    _, first = fit_rounds(tmp_path, train_tiles, rounds=0, grown_weight=0.0)
-    _, none = fit_rounds(tmp_path, train_tiles, rounds=1, grown_weight=0.0)
-    _, half = fit_rounds(tmp_path, train_tiles, rounds=1, grown_weight=0.5)
+    """With a share of 0 it counts nothing: the second round is as the first."""
+    _, first = fit_rounds(tmp_path, train_tiles, rounds=0, grown_share=0.0)
+    _, none = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.0)
+    _, half = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.5)
     first, none, half = (fitted.weights["network.weight"] for fitted in (first, none, half))
     torch.testing.assert_close(none, first, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(half, first, rtol=1e-4, atol=1e-6)
@@ -240,7 +242,8 @@ def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
     tiles = write_easy_tiles(tmp_path, 2)
     tile_set = replace(TILE_SET, classes=CLASSES)
     for pixels in ((10, 90), (900, 100)):  # as a later round's are other than the clicks'
-        labels = Labels([replace(tile, pixels=pixels) for tile in tiles], tmp_path / "masks")
+        counted = [replace(tile, pixels=pixels) for tile in tiles]
+        labels = Labels(counted, tmp_path / "masks", has_grown=True)
         weights = stage.loss_of(evened, labels, tile_set).class_weights
         assert weights[0] * pixels[0] == pytest.approx(weights[1] * pixels[1])
         assert stage.loss_of(settings, labels, tile_set).class_weights is None

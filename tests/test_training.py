@@ -226,14 +226,14 @@ def layered(seed=3):
 TERMS = {
     "consistency": {"consistency": ConsistencySettings(weight=1.0, threshold=0.55)},
     "crf": {"crf": CrfSettings(weight=0.5, radius_px=2)},
-    "grown_weight": {"grown_weight": 0.2},
+    "grown_share": {"grown_share": 0.2},
     "focal": {"loss": PartialLoss(gamma=2.0)},
     "class_weights": {"loss": PartialLoss(class_weights=(0.2, 3.0))},
     "label_smoothing": {"loss": PartialLoss(label_smoothing=0.2)},
     "all": {
         "loss": PartialLoss(gamma=1.0, class_weights=(0.2, 3.0), label_smoothing=0.1),
         "consistency": ConsistencySettings(weight=0.5, threshold=0.55),
-        "crf": CrfSettings(weight=0.5, radius_px=2), "grown_weight": 0.2, "accumulate": 2,
+        "crf": CrfSettings(weight=0.5, radius_px=2), "grown_share": 0.2, "accumulate": 2,
     },
 }  # fmt: skip
 every_term = pytest.mark.parametrize("term", TERMS)
@@ -278,10 +278,10 @@ def test_a_term_changes_what_is_learnt_and_the_same_way_each_time(term):
     assert timeless(again) == timeless(results)
 
 
-def test_terms_of_weight_0_and_clicks_that_count_alike_change_no_bit():
+def test_terms_of_weight_0_and_labels_that_count_alike_change_no_bit():
     nothing = {
         "consistency": ConsistencySettings(weight=0.0), "crf": CrfSettings(weight=0.0),
-        "grown_weight": 1.0, "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
+        "grown_share": None, "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
     }  # fmt: skip
     results, fitted = fit_term(nothing)
     plain = fit_drawn(
@@ -399,40 +399,41 @@ def test_a_network_that_normalises_with_other_processes_can_be_a_student():
     assert model.num_batches_tracked == 0
 
 
-def test_a_grown_label_of_weight_0_is_as_none_and_of_weight_2_as_two():
+def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
     images, masks = easy_samples(8)
     clicks = masks.clone()
     clicks[:, 16:] = IGNORE_INDEX
     wanted = fit_drawn(pointwise(), drawn_loader(images, clicks), keep="last")
-    for weight, alike in ((0.0, True), (2.0, False)):
+    for share, alike in ((0.0, True), (0.6, False)):
         fitted = fit_drawn(
             pointwise(), drawn_loader(images, masks, clicks=(clicks,)), keep="last",
-            grown_weight=weight,
+            grown_share=share,
         )  # fmt: skip
         near = torch.allclose(
             fitted.weights["network.weight"], wanted.weights["network.weight"], rtol=1e-4
         )
         assert near == alike
-    # By hand, with a rate of nothing: twice the grown ones, once the clicked.
+    # By hand, with a rate of nothing: a mean over each of the two.
     model = pointwise()
     with torch.no_grad():
         logits = model(images)
     losses = nn.functional.cross_entropy(
         logits, masks.long(), ignore_index=IGNORE_INDEX, reduction="none"
     )
-    weights = torch.where(clicks != IGNORE_INDEX, 1.0, 2.0) * (masks != IGNORE_INDEX)
+    is_clicked = clicks != IGNORE_INDEX
+    is_grown = ~is_clicked & (masks != IGNORE_INDEX)
+    wanted = 0.4 * losses[is_clicked].mean() + 0.6 * losses[is_grown].mean()
     fitted = fit_drawn(
         model, drawn_loader(images, masks, 8, clicks=(clicks,)), epochs=1, lr=1e-30,
-        grown_weight=2.0,
+        grown_share=0.6,
     )  # fmt: skip
-    assert fitted.kept.train_loss == pytest.approx(
-        ((losses * weights).sum() / weights.sum()).item(), rel=1e-5
-    )
+    assert fitted.kept.train_loss == pytest.approx(wanted.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("grown_share", [None, 0.3])
 @pytest.mark.parametrize("loss", [PartialLoss(class_weights=(0.1, 0.3)), PartialLoss(gamma=2.0)])
-def test_accumulated_batches_count_by_the_weight_of_their_labels(loss):
-    ways = {"loss": loss, "grown_weight": 0.3, "optimiser": "sgd"}
+def test_accumulated_batches_count_by_the_weight_of_their_labels(loss, grown_share):
+    ways = {"loss": loss, "grown_share": grown_share, "optimiser": "sgd"}
     images, masks = easy_samples(8)
     for number in range(8):
         masks[number, 4 * (number % 4) + 4 :] = IGNORE_INDEX

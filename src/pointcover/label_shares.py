@@ -16,8 +16,7 @@ from pointcover.tiles import Tile, TileReader
 
 
 def expect_labels(
-    tiles: Sequence[Tile], masks: Path, clicks: Path, *, size_px: int, crop_px: int,
-    grown_weight: float = 1.0,
+    tiles: Sequence[Tile], masks: Path, clicks: Path | None, *, size_px: int, crop_px: int
 ) -> npt.NDArray[np.float64]:  # fmt: skip
     """Say how many labelled pixels of each class a crop of each tile holds in the mean.
 
@@ -28,32 +27,31 @@ def expect_labels(
     Args:
         tiles: that crops are drawn from.
         masks: the folder of their masks.
-        clicks: the folder of their clicks, which is read unless `grown_weight` is 1.
+        clicks: the folder of their clicks, where they are counted apart; None where they are not.
         size_px: of a tile.
         crop_px: height and width of a crop, at most `size_px`. That `zoom` has some see more ground
             and some less is not counted.
-        grown_weight: of a labelled pixel that was not clicked.
 
     Returns:
-        (tiles, classes).
+        (1, tiles, classes); with `clicks` (2, tiles, classes): clicked ones, and the others.
 
     Raises:
         FileNotFoundError, ValueError: a raster is missing or damaged.
     """
-    mask_reader, click_reader = (
-        TileReader(folder, size_px, fill=IGNORE_INDEX) for folder in (masks, clicks)
-    )
+    mask_reader = TileReader(masks, size_px, fill=IGNORE_INDEX)
+    click_reader = None if clicks is None else TileReader(clicks, size_px, fill=IGNORE_INDEX)
     expected = []
     for tile in tiles:
         mask = mask_reader.read_around(tile)[0][0]
-        rows, columns = np.nonzero(mask != IGNORE_INDEX)
-        by_row, by_column = (_cover(side, crop_px) for side in mask.shape)
-        weights = by_row[rows] * by_column[columns]
-        if grown_weight != 1:
-            is_grown = click_reader.read_around(tile)[0][0][rows, columns] == IGNORE_INDEX
-            weights = np.where(is_grown, grown_weight * weights, weights)
-        expected.append(np.bincount(mask[rows, columns], weights, minlength=len(tile.pixels)))
-    return np.array(expected, np.float64)
+        parts = [mask != IGNORE_INDEX]
+        if click_reader is not None:
+            is_clicked = click_reader.read_around(tile)[0][0] != IGNORE_INDEX
+            parts = [parts[0] & is_clicked, parts[0] & ~is_clicked]
+        chances = np.multiply.outer(*(_cover(side, crop_px) for side in mask.shape))
+        expected.append(
+            [np.bincount(mask[one], chances[one], minlength=len(tile.pixels)) for one in parts]
+        )
+    return np.array(expected, np.float64).swapaxes(0, 1)
 
 
 def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
@@ -66,20 +64,25 @@ def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
 
 def loss_shares(
     tiles: Sequence[Tile], labels: npt.NDArray[np.float64], class_weights: Sequence[float] | None,
-    *, crop_px: int, balance: Balance,
+    *, crop_px: int, balance: Balance, shares: Sequence[float] = (1.0,),
 ) -> tuple[float, ...]:  # fmt: skip
     """Give each class's expected share of what the loss on labelled pixels divides by.
 
     Args:
         tiles: that crops are drawn from.
-        labels: (tiles, classes) in a crop, of `expect_labels`.
+        labels: (parts, tiles, classes) in a crop, of `expect_labels`.
         class_weights: of the loss, one a class; None is 1 each.
         crop_px: height and width of a crop.
         balance: how tiles are drawn, see `tile_shares`.
+        shares: of each part in the loss; one without a label has none.
 
     Returns:
         One share a class, 0 where it has no label; they sum to 1.
     """
-    weights = np.ones(labels.shape[1]) if class_weights is None else np.array(class_weights)
-    by_class = crop_shares(tiles, crop_px, balance) @ labels * weights
-    return tuple((by_class / by_class.sum()).tolist())
+    weights = np.ones(labels.shape[2]) if class_weights is None else np.array(class_weights)
+    by_class = crop_shares(tiles, crop_px, balance) @ labels * weights  # (parts, classes)
+    sums = by_class.sum(axis=1)
+    is_there = sums > 0
+    present = np.array(shares)[is_there]
+    means = by_class[is_there] / sums[is_there, np.newaxis]
+    return tuple((present / present.sum() @ means).tolist())

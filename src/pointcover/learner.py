@@ -32,6 +32,10 @@ STRONG_COLOURS: Final = -(2**20)
 """The place of a step's strong colours among the samples of an epoch, below those of dropout."""
 
 
+Labels = Sequence[tuple[Tensor, int]]
+"""Masks, (B, H, W) uint8, and how many labels each has: one for each share of the loss."""
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """How long and how fast to learn."""
@@ -59,15 +63,21 @@ class FitSettings:
     """Batches to one step."""
     patience: int | None = None
     """Training stops after so many epochs without a better sparse validation mIoU."""
-    grown_weight: float = 1.0
-    """How much a labelled pixel that was not clicked counts beside one that was."""
+    grown_share: float | None = None
+    """Of the loss, what labels have together that were not clicked; clicks have the rest. None: all
+    labelled pixels count alike."""
     consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
     crf: CrfSettings = field(default_factory=CrfSettings)
 
     @property
     def needs_clicks(self) -> bool:
         """Say whether training must know which labels were clicked."""
-        return self.grown_weight != 1
+        return self.grown_share is not None
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Give the shares of the loss: of all labels, or of the clicked and of the grown ones."""
+        return (1.0,) if self.grown_share is None else (1 - self.grown_share, self.grown_share)
 
 
 @dataclass(frozen=True)
@@ -178,28 +188,28 @@ class Learner:
 
         Each batch counts by the weight of its labelled pixels: so the gradient is that of the group
         as one batch, also where batches, or parts of them on other devices, hold unlike numbers of
-        labels. What unlabelled pixels add is a mean over each batch, and the mean of those.
+        labels. Where clicks and grown labels have shares, each of the two is such a mean, and one
+        that a step has no label of adds nothing. What unlabelled pixels add is a mean over each
+        batch, and the mean of those.
         """
         batches = [self._take(batch) for batch in group]
-        counts = [
-            self.loss.weight(masks, weights, labelled) for _, masks, weights, labelled in batches
-        ]
-        total = self.fabric.all_reduce(torch.stack(counts).sum(), reduce_op="sum")
-        assert isinstance(total, Tensor)
-        tally.add_step(total)
+        weights = torch.stack([self._weigh(labels) for _, _, labels in batches])
+        totals = self.fabric.all_reduce(weights.sum(dim=0), reduce_op="sum")
+        assert isinstance(totals, Tensor)
+        tally.add_step(totals.sum())
         is_warm = step >= self.course.warmup * self.course.steps
         has_student = is_warm and self.settings.consistency.weight > 0
         generator = self._generator(step)
         self.optimizer.zero_grad()
-        for number, ((images, masks, weights, labelled), count) in enumerate(
-            zip(batches, counts, strict=True), start=1
+        for number, ((images, masks, labels), weight) in enumerate(
+            zip(batches, weights, strict=True), start=1
         ):
             is_last = number == len(group)
             # DDP takes the mean of the gradients of all processes, and what is wanted is their sum.
-            share = count * self.fabric.world_size / as_divisor(total)
+            scale = weight * self.fabric.world_size / as_divisor(totals)
             with self.fabric.no_backward_sync(self.network, enabled=has_student or not is_last):
                 logits = self.network(images)
-                part = self.loss(logits, masks, weights, labelled) * share
+                part = (self._label_losses(logits, labels) * scale).sum()
                 tally.add_loss(part.detach())
                 if is_warm and self.settings.crf.weight > 0:
                     part = part + self._crf(logits, images, tally) / len(group)
@@ -229,21 +239,31 @@ class Learner:
         seed = sample_seed(self.batches.seed, step, STRONG_COLOURS - self.batches.rank)
         return torch.Generator().manual_seed(seed)
 
-    def _take(self, batch: CropBatch) -> tuple[Tensor, Tensor, Tensor | None, int]:
-        """Bring a batch to the device: images, masks, the weights of labels and their number.
+    def _take(self, batch: CropBatch) -> tuple[Tensor, Tensor, Labels]:
+        """Bring a batch to the device: images, masks, and the labels of each share of the loss.
 
         They are counted before, so that the device is not waited for when they are looked up.
         """
-        labelled = int(torch.count_nonzero(batch[1] != IGNORE_INDEX))
-        images, masks, *rest = self.fabric.to_device(batch)
-        return images, masks, self._weigh(masks, *rest), labelled
+        counts = [int(torch.count_nonzero(one != IGNORE_INDEX)) for one in self._part(*batch[1:])]
+        images, masks, *clicks = self.fabric.to_device(batch)
+        return images, masks, list(zip(self._part(masks, *clicks), counts, strict=True))
 
-    def _weigh(self, masks: Tensor, clicks: Tensor | None = None) -> Tensor | None:
-        """Give how much labelled pixels count, (B, H, W); None where all count alike."""
+    def _part(self, masks: Tensor, clicks: Tensor | None = None) -> list[Tensor]:
+        """Part what was clicked from what was grown, where they have shares of their own."""
         if not self.settings.needs_clicks:
-            return None
+            return [masks]
         assert clicks is not None
-        return torch.where(clicks != IGNORE_INDEX, 1.0, self.settings.grown_weight)
+        is_clicked = clicks != IGNORE_INDEX
+        return [masks.masked_fill(left, IGNORE_INDEX) for left in (~is_clicked, is_clicked)]
+
+    def _weigh(self, labels: Labels) -> Tensor:
+        """Sum what labels of each share of the loss weigh, (shares,)."""
+        return torch.stack([self.loss.weight(*one) for one in labels])
+
+    def _label_losses(self, logits: Tensor, labels: Labels) -> Tensor:
+        """Give the mean over the labels of each share of the loss, times it: (shares,)."""
+        shares = zip(self.settings.shares, labels, strict=True)
+        return torch.stack([share * self.loss(logits, *one) for share, one in shares])
 
     def _consistency(
         self, images: Tensor, masks: Tensor, generator: torch.Generator, tally: "Tally"

@@ -185,7 +185,7 @@ class TrainParams(Section):
     class_weighting: Literal["none", "balanced"]
     class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    grown_weight: Weight
+    grown_share: Annotated[float, Field(gt=0, lt=1)] | None
     consistency: ConsistencyParams
     crf: CrfParams
     self_training: SelfTrainingParams
@@ -361,10 +361,10 @@ class Params(Section):
                 f"points is {self.points} with annotate.unit 'percent': wanted at most 100"
             )
         nothing_grows = self.annotate.grower == "none" and not self.train.self_training.rounds
-        if self.train.grown_weight != 1 and nothing_grows:
+        if self.train.grown_share is not None and nothing_grows:
             raise ValueError(
-                f"train.grown_weight is {self.train.grown_weight}, but no label grows: set it to "
-                f"1, or choose an annotate.grower or rounds of train.self_training"
+                f"train.grown_share is {self.train.grown_share}, but no label grows: set it to "
+                f"null, or choose an annotate.grower or rounds of train.self_training"
             )
         if self.suggest.measures and self.annotate.unit not in ("per_tile", "total"):
             raise ValueError(
@@ -379,7 +379,7 @@ class Params(Section):
         return self
 
 
-def describe(params: Params) -> dict[str, str | int | float]:
+def describe(params: Params) -> dict[str, str | int | float | None]:
     """Give the few settings that tell experiments apart, flat, as columns for the MLflow UI.
 
     For the record only: nothing that a stage writes for DVC may depend on it.
@@ -403,7 +403,7 @@ def describe(params: Params) -> dict[str, str | int | float]:
         "crop_px": train.crop_px,
         "lr": train.lr,
         "loss": train.loss,
-        "grown_weight": train.grown_weight,
+        "grown_share": train.grown_share,
         "consistency": train.consistency.weight,
         "crf": train.crf.weight,
         "self_training": train.self_training.rounds,

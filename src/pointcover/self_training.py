@@ -39,6 +39,8 @@ class Labels:
     """Of the train split, with their labelled pixels counted."""
     masks: Path
     """The folder of their masks."""
+    has_grown: bool
+    """Whether labels are among them that nobody clicked."""
 
     @property
     def labelled(self) -> list[Tile]:

@@ -107,14 +107,16 @@ class Run:
         self._uri = uri
         self._tags_at_end = tags_at_end
 
-    def log_params(self, params: Mapping[str, str | int | float | bool]) -> None:
-        """Record settings, a dozen at most. They cannot change: only the same may come again."""
+    def log_params(self, params: Mapping[str, str | int | float | bool | None]) -> None:
+        """Record settings, a dozen at most. They cannot change: only the same may come again.
+
+        None is recorded as params.yaml says it, null.
+        """
         from mlflow.entities import Param
 
         with whole_call(self._uri):
-            self._client.log_batch(
-                self.id, params=[Param(key, str(value)) for key, value in params.items()]
-            )
+            written = {k: "null" if value is None else str(value) for k, value in params.items()}
+            self._client.log_batch(self.id, params=[Param(*one) for one in written.items()])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Record numbers in one call, so that an epoch costs one transaction.

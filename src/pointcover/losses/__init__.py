@@ -51,16 +51,12 @@ class PartialLoss:
         if any(not (math.isfinite(w) and w > 0) for w in self.class_weights or ()):
             raise ValueError(f"class_weights are {self.class_weights}: give finite ones above 0")
 
-    def __call__(
-        self, logits: Tensor, mask: Tensor, weights: Tensor | None = None,
-        labelled: int | None = None,
-    ) -> Tensor:  # fmt: skip
+    def __call__(self, logits: Tensor, mask: Tensor, labelled: int | None = None) -> Tensor:
         """Average over the labelled pixels of this batch; 0 where there are none.
 
         Args:
             logits: (B, C, H, W), any float type; the loss itself is computed in float32.
             mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
-            weights: (B, H, W) of at least 0, how much each labelled pixel counts; None is 1 each.
             labelled: how many labelled pixels there are, where that is known: a GPU is not waited
                 for then.
 
@@ -70,54 +66,45 @@ class PartialLoss:
         Raises:
             ValueError: shapes do not fit each other, or the number of class weights the logits.
         """
-        self._check(logits, mask, weights)
+        self._check(logits, mask)
         # Places are looked up once: a boolean index would do it for logits and mask each.
         places = _labelled_places(mask, labelled)
         tile, row, column = places
         chosen = logits[tile, :, row, column].float()
         labels = mask[places].long()
         by_class = self._class_weights(logits.device)
-        by_pixel = None if weights is None else weights[places].float()
-        is_plain = by_pixel is None and self.gamma == 0
         losses = functional.cross_entropy(
             chosen, labels, weight=by_class, label_smoothing=self.label_smoothing,
-            reduction="sum" if is_plain else "none",
+            reduction="none" if self.gamma > 0 else "sum",
         )  # fmt: skip
         if self.gamma > 0:
             right = functional.log_softmax(chosen, dim=1).gather(1, labels[:, None])[:, 0]
             # The power's slope at 0 is infinite below gamma 1: 0 · inf would be a NaN gradient
             wrong = (-torch.expm1(right)).clamp_min(torch.finfo(torch.float32).tiny)
             losses = wrong**self.gamma * losses
-        if by_pixel is not None:
-            losses = losses * by_pixel
-        return losses.sum() / as_divisor(_labelled_weight(labels, by_class, by_pixel))
+        return losses.sum() / as_divisor(_labelled_weight(labels, by_class))
 
-    def weight(
-        self, mask: Tensor, weights: Tensor | None = None, labelled: int | None = None
-    ) -> Tensor:
+    def weight(self, mask: Tensor, labelled: int | None = None) -> Tensor:
         """Sum what the mean of a batch is divided by, without its logits; arguments as of a call.
 
         Returns:
             A scalar: the number of labelled pixels (int64) where each counts 1, else float32.
         """
-        if self.class_weights is None and weights is None:
+        if self.class_weights is None:
             if labelled is None:
                 return torch.count_nonzero(mask != IGNORE_INDEX)
             return torch.full((), labelled, device=mask.device)
         places = _labelled_places(mask, labelled)
-        by_pixel = None if weights is None else weights[places].float()
-        by_class = self._class_weights(mask.device)
-        return _labelled_weight(mask[places].long(), by_class, by_pixel)
+        return _labelled_weight(mask[places].long(), self._class_weights(mask.device))
 
-    def _check(self, logits: Tensor, mask: Tensor, weights: Tensor | None) -> None:
+    def _check(self, logits: Tensor, mask: Tensor) -> None:
         classes = logits.shape[1]
         wanted = (logits.shape[0], *logits.shape[2:])
-        for name, given in (("mask", mask), ("weights", weights)):
-            if given is not None and given.shape != wanted:
-                raise ValueError(
-                    f"{name} is {tuple(given.shape)}, but the logits want {wanted}: pass it "
-                    "at the size of the logits"
-                )
+        if mask.shape != wanted:
+            raise ValueError(
+                f"mask is {tuple(mask.shape)}, but the logits want {wanted}: pass it at the size "
+                "of the logits"
+            )
         if self.class_weights is not None and len(self.class_weights) != classes:
             raise ValueError(
                 f"class_weights has {len(self.class_weights)} values for {classes} classes: "
@@ -148,11 +135,10 @@ def as_divisor(weight: Tensor) -> Tensor:
     return torch.where(weight > 0, weight, torch.ones_like(weight))
 
 
-def _labelled_weight(labels: Tensor, by_class: Tensor | None, by_pixel: Tensor | None) -> Tensor:
-    if by_class is None and by_pixel is None:
+def _labelled_weight(labels: Tensor, by_class: Tensor | None) -> Tensor:
+    if by_class is None:
         return torch.full((), len(labels), device=labels.device)
-    weight = torch.ones_like(labels, dtype=torch.float32) if by_class is None else by_class[labels]
-    return (weight if by_pixel is None else weight * by_pixel).sum()
+    return by_class[labels].sum()
 
 
 partial_cross_entropy: Final = PartialLoss()
