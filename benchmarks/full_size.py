@@ -112,7 +112,7 @@ def main() -> None:
         params |= {"dataset": "sources/large.yaml", "source": str(source), "points": 500}
         params["tile"] |= {"size_px": TILE_PX, "downsample": 1}
         params["annotate"] |= {"sampler": "uniform", "unit": "per_class", "grower": "link"}
-        params["machine"] = {"workers": -1, "backend": "loky"}
+        params["machine"] |= {"workers": -1, "backend": "loky"}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         print(f"{count} orthophotos, {megapixels:.0f} megapixels, {os.cpu_count()} cores\n")
         print(f"{'':12}{'minutes':>10}{'CPU minutes':>13}{'GB at most':>12}")

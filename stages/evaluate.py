@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pointcover import tracking
-from pointcover.devices import be_deterministic, make_fabric
+from pointcover.devices import be_deterministic, count_readers, make_fabric
 from pointcover.evaluation import (
     CONFUSION_HEADER,
     confusion_rows,
@@ -76,6 +76,7 @@ def evaluate(params: Params) -> None:
     corrections = corrections_of(settings, members)
     refine = MeanField(**settings.crf.model_dump()) if settings.crf.iterations else None
     fabric = make_fabric(settings.device, settings.precision)
+    readers = count_readers(params.machine.readers, fabric)
     be_deterministic()
     scored = partial(
         ScoredTiles, images=TILES / "images", size_px=size_px, erode_px=settings.erode_px,
@@ -86,8 +87,8 @@ def evaluate(params: Params) -> None:
     def predict_tiles(dataset: TileDataset) -> Iterator[Predicted]:
         return predict(
             fabric, [member.segmenter for member in members],
-            tile_loader(dataset, settings.batch_size), average_views=settings.views == "d4",
-            corrections=corrections, refine=refine,
+            tile_loader(dataset, settings.batch_size, readers),
+            average_views=settings.views == "d4", corrections=corrections, refine=refine,
         )  # fmt: skip
 
     def tally(tiles: Sequence[Tile]) -> Tally:

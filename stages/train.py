@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pointcover import tracking
 from pointcover.augmentation import STRENGTHS
-from pointcover.devices import Fabric, be_deterministic, make_fabric
+from pointcover.devices import Fabric, be_deterministic, count_readers, make_fabric
 from pointcover.figures import draw_curves
 from pointcover.label_shares import expect_labels, loss_shares
 from pointcover.learner import Cast, FitSettings
@@ -107,6 +107,7 @@ def fit_round(
 ) -> Fitted:  # fmt: skip
     """Fit a new network on labels of train tiles; `watch`, `report` and so on are as in `fit`."""
     settings, size_px = params.train, tile_set.size_px
+    readers = count_readers(params.machine.readers, fabric)
     strength, how = STRENGTHS[settings.augmentation], fit_settings(settings, labels)
     crops = train_loader(
         TileDataset(
@@ -114,10 +115,10 @@ def fit_round(
             SPARSE / "clicks" if how.needs_clicks else None,
         ),
         crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom, strength=strength,
-        bands=len(tile_set.mean), batch_size=settings.batch_size, workers=settings.workers,
+        bands=len(tile_set.mean), batch_size=settings.batch_size, workers=readers,
         seed=params.seed, balance=settings.balance,
     )  # fmt: skip
-    val = tile_loader(val_set_of(tiles, tile_set), max(1, settings.batch_size // 2))
+    val = tile_loader(val_set_of(tiles, tile_set), max(1, settings.batch_size // 2), readers)
     if saved:
         logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
     loss = loss_of(settings, labels, tile_set)
@@ -254,7 +255,7 @@ def fingerprint_of(params: Params, described: dict[str, Any], device: str) -> st
         described: what MLflow keeps of them, which cannot change in a run that goes on.
         device: cpu or cuda.
     """
-    settings = params.train.model_dump(exclude={"workers"})  # who reads tiles has no say
+    settings = params.train.model_dump()
     files = {
         path.as_posix(): path
         for path in (IMAGES / "train", IMAGES / "val", TILE_SET, SPARSE, Path(settings["weights"]))

@@ -93,7 +93,7 @@ DOORS = {
         "vectors.writing",
     },
     "typer": {"cli"},
-    "joblib": {"parallel"},
+    "joblib": {"parallel", "devices"},
     "dask": {"parallel"},
     "threadpoolctl": {"parallel"},
 }

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pointcover import devices
 from pointcover.cli import app
 from pointcover.grids import north_up
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster import Window, write_geotiff
+from pointcover.study import conducting
+from pointcover.study.conducting import Conducted
 from pointcover.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
 from tests.imagery import ROOT
 from tests.processes import run_python
@@ -149,3 +152,18 @@ def test_help_waits_for_no_heavy_library():
     """)
     assert (done.returncode, done.stderr) == (0, "")
     assert "points" in done.stdout
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(0, []), (1, []), (1, ["-S", "machine.readers=9"])])
+def test_experiments_side_by_side_share_the_cores_that_read_for_gpus(monkeypatch, gpus, said):
+    seen = {}
+
+    def conduct(path, root, out, *, settings, **others):
+        seen.update(settings)
+        return Conducted(0)
+
+    monkeypatch.setattr(conducting, "conduct", conduct)
+    monkeypatch.setattr(devices, "count_gpus", lambda: gpus)
+    monkeypatch.setattr(devices, "cpu_count", lambda: 16)
+    assert run("study", "studies/mine.yaml", "--jobs", "4", *said).exit_code == 0
+    assert seen == ({"machine.readers": 9 if said else 3} if gpus else {})

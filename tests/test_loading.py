@@ -1,6 +1,7 @@
 """Batches hold what the tiles hold, in an order that seed and epoch alone decide."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointcover import devices
 from pointcover.augmentation import Augmentation, Strength
 from pointcover.labels import IGNORE_INDEX
 from pointcover.loading import (
@@ -324,6 +326,27 @@ def test_workers_change_nothing(dataset):
     dataset[0]  # a file that is open before workers start
     alone = epochs_of(make_loader(dataset), 1, 2)
     assert are_equal(epochs_of(make_loader(dataset, workers=2), 1, 2), alone)
+
+
+def test_workers_read_whole_tiles_in_their_order_each_epoch(dataset):
+    dataset[0]
+    alone = list(tile_loader(dataset, 3))
+    beside = tile_loader(dataset, 3, workers=2)
+    assert are_equal(list(beside), alone)
+    assert are_equal(list(beside), alone)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "processes", "wanted"),
+    [("auto", "cpu", 1, 0), ("auto", "cuda", 1, 15), ("auto", "cuda", 4, 3),
+     ("auto", "cuda", 32, 0), (5, "cpu", 1, 5), (0, "cuda", 1, 0)],
+)  # fmt: skip
+def test_beside_a_gpu_the_cores_read_and_on_a_cpu_they_compute(
+    monkeypatch, asked, device, processes, wanted
+):
+    monkeypatch.setattr(devices, "cpu_count", lambda: 16)
+    fabric = SimpleNamespace(device=torch.device(device), world_size=processes)
+    assert devices.count_readers(asked, fabric) == wanted
 
 
 def test_the_same_seed_gives_the_same_batches_whatever_the_global_generators_hold(dataset):

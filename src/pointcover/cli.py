@@ -169,12 +169,14 @@ def study(
             typer.echo(f"{folder}/report.html", err=True)
             return
         end_on_signals()
+        said = dict(parse_setting(text) for text in settings or ())
         gpus = 0
         if jobs > 1:  # torch takes seconds to import
-            from pointcover.devices import count_gpus
+            from pointcover.devices import count_gpus, share_of_cores
 
             gpus = count_gpus()
-        said = dict(parse_setting(text) for text in settings or ())
+            if gpus:
+                said.setdefault("machine.readers", share_of_cores(jobs))
         done = conduct(
             plan, Path.cwd(), folder, scale=scale, settings=said, at_once=jobs, gpus=gpus
         )

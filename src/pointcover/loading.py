@@ -272,9 +272,7 @@ def train_loader(
         batch_sampler=EpochBatches(len(crops), batch_size, seed),
         num_workers=workers,
         persistent_workers=workers > 0,
-        prefetch_factor=4
-        if workers
-        else None,  # a GPU's step is short, and crops take unlike times
+        prefetch_factor=4 if workers else None,  # a GPU's step is short, crops take unlike times
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -282,5 +280,6 @@ def train_loader(
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
     """Make the loader of whole tiles in their order, for validation and test."""
     return DataLoader(
-        tiles, batch_size=batch_size, num_workers=workers, pin_memory=torch.cuda.is_available()
-    )
+        tiles, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip

@@ -208,7 +208,6 @@ class TrainParams(Section):
     precision: Literal["auto", "fp32", "bf16"]
     device: Literal["auto", "cpu", "cuda"]
     devices: Annotated[int, Field(strict=True, ge=1, le=64)]
-    workers: Annotated[int, Field(strict=True, ge=0, le=64)]
 
     @model_validator(mode="after")
     def _encoder_is_there_where_it_must_be(self) -> "TrainParams":
@@ -330,6 +329,7 @@ class MachineParams(Section):
 
     workers: Annotated[int, Field(strict=True, ge=-1, le=256)]
     backend: Literal["loky", "threading", "dask"]
+    readers: Literal["auto"] | Annotated[int, Field(strict=True, ge=0, le=256)]
 
     @model_validator(mode="after")
     def _somebody_works(self) -> "MachineParams":
