@@ -115,6 +115,17 @@ def test_a_dense_reference_that_clicks_outdo_beyond_the_noise_is_told_of(
     assert [text[:39] for text in said] == ["link at 100 points scores 0.870, dense "] * told
 
 
+def test_methods_stand_against_budgets_with_dense_apart(summary, plan, records):
+    dense, clicks, link = rows(summary, "budgets")
+    assert [*dense.values()] == ["dense", "", "", "0.800 ± 0.000"]
+    assert list(dense) == ["method", "10", "100", "all pixels"]
+    assert [*clicks.values()] == ["clicks", "0.450 ± 0.635", "0.620 ± 0.254", ""]
+    assert link["10"] == "0.600 ± 0.635"
+    alone = [record for record in records if record.points == 10]
+    tables = summarise(read_study(plan), alone).tables
+    assert "budgets" not in {table.name for table in tables}
+
+
 def test_a_row_says_what_a_budget_buys_and_costs(summary):
     dense, clicks, *_ = rows(summary, "results")
     assert dense["mIoU"] == "0.800 ± 0.000"

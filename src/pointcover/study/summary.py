@@ -113,8 +113,8 @@ def summarise(study: Study, records: Sequence[Record]) -> Summary:
     classes = tuple(dict.fromkeys(name for record in records for name in record.iou))
     bare = Summary(study, tuple(records), lines, classes, floor)
     makers: tuple[Callable[[Summary], Table | None], ...] = (
-        results_table, efficiency_table, questions_table, differences_table, published_table,
-        classes_table, experiments_table,
+        budgets_table, results_table, efficiency_table, questions_table, differences_table,
+        published_table, classes_table, experiments_table,
     )  # fmt: skip
     tables = tuple(table for make in makers if (table := make(bare)) is not None)
     return replace(bare, tables=tables)
@@ -178,6 +178,30 @@ def outdone_references(summary: Summary) -> list[str]:
 def line_name(method: str, axes: Axes) -> str:
     """Name a line of the figures: the method, and the values of the axes."""
     return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
+
+
+def budgets_table(summary: Summary) -> Table | None:
+    """Set methods against budgets; None where there is one budget alone."""
+    budgets = sorted({cell.points for line in summary.lines for cell in line.cells})
+    if len(budgets) < 2:
+        return None
+    dense = references_of(summary.lines)
+    rows = [
+        (line_name(DENSE, axes), *("" for _ in budgets), plus_minus(cell.miou))
+        for axes, cell in dense.items()
+    ]
+    for line in summary.lines:
+        found = {cell.points: plus_minus(cell.miou) for cell in line.cells}
+        if found:
+            rows.append((line.name, *(found.get(one, "") for one in budgets), *("",) * bool(dense)))
+    seeds = sorted({len(cell.records) for line in summary.lines for cell in line.cells})
+    counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    note = (
+        f"mIoU on the dense test masks, by points: mean over {counts} seed(s) ± half of Student's "
+        f"95 % interval."
+    )
+    header = ("method", *map(str, budgets), *("all pixels",) * bool(dense))
+    return Table("budgets", "mIoU by budget", note, header, tuple(rows))
 
 
 def results_table(summary: Summary) -> Table:
