@@ -1,6 +1,6 @@
 """How fast a U-Net is trained here, and how near that comes to what the machine can do.
 
-Run it with ``PYTHONPATH=src python benchmarks/training.py --workers 14`` (a minute on a GPU);
+Run it with ``PYTHONPATH=src python benchmarks/training.py`` (a minute on a GPU);
 ``--quick`` runs everything once, small. It trains as the stage does, on drawn land in tiles of 512
 px, and prints images a second of
 
@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pointcover.augmentation import STRENGTHS
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.devices import Fabric, be_deterministic, make_fabric
+from pointcover.devices import Fabric, be_deterministic, count_readers, make_fabric
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.learner import FitSettings, Learner, Tally
 from pointcover.loading import CropBatch, EpochBatches, TileDataset, train_loader
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="resnet34")
     parser.add_argument("--size", type=int, default=512, help="of tiles and crops, px")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=0, help="processes that read crops")
+    parser.add_argument("--readers", type=int, help="processes; by default as machine.readers auto")
     parser.add_argument("--strength", default="medium", choices=sorted(STRENGTHS))
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--free", action="store_true", help="do not ask for the same bits again")
@@ -127,6 +127,7 @@ def main() -> None:
         be_deterministic()
     fabric = make_fabric("auto", options.precision)
     device = fabric.device
+    readers = count_readers("auto" if options.readers is None else options.readers, fabric)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
         f"torch {torch.__version__}, {name}, {fabric._precision.precision}: U-Net "
@@ -138,7 +139,7 @@ def main() -> None:
         loader = train_loader(
             TileDataset(tiles * times, path / "images", path / "masks", size_px),
             crop_px=size_px, zoom=1, strength=STRENGTHS[options.strength], bands=3,
-            batch_size=batch, workers=options.workers, seed=0,
+            batch_size=batch, workers=readers, seed=0,
         )  # fmt: skip
         batches: Any = loader.batch_sampler
         learner = prepare(fabric, options.encoder, batches)
@@ -165,7 +166,7 @@ def main() -> None:
             batches.epoch = epoch
             passed = learner.learn(loader, epoch, [], tqdm(disable=True))
         print(
-            f"the whole loop, {options.workers} workers: "
+            f"the whole loop, {readers} readers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "
             f"{passed.waited_s / passed.seconds:.0%} of it waiting for crops"
         )
