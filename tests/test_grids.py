@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rasterio.transform import from_origin
 
-from pointcover.grids import check_same_grid, north_up
+from pointcover.grids import check_same_grid, gsd_of, north_up
 from pointcover.raster import RasterReader
 from tests.imagery import draw_image, write_raster
 
@@ -18,6 +18,28 @@ def image():
 
 def test_north_up_places_the_upper_left_corner():
     assert north_up(500_000, 600_000, 0.25) * (4, 8) == (500_001, 599_998)
+
+
+@pytest.mark.parametrize(
+    ("crs", "place", "wanted_m"),
+    [
+        ("EPSG:2180", north_up(500_000, 600_000, 0.25), 0.25),
+        # New York, in US survey feet
+        ("EPSG:2263", north_up(1_000_000, 200_000, 0.25), 0.25 * 1200 / 3937),
+        # A web map stretches by 1 / cos(latitude): at 60° north two to one, on a sphere
+        ("EPSG:3857", north_up(2e6, 8_399_738, 0.5), 0.25),
+        # At 60° north a degree is 111.4 km to the north and 55.8 km to the east
+        ("EPSG:4326", north_up(20, 60, 1e-5), (1.1141 * 0.5580) ** 0.5),
+        ("EPSG:4326", None, None),
+        (None, None, None),
+    ],
+)
+def test_the_gsd_is_that_of_the_ground(tmp_path, image, crs, place, wanted_m):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rasterio, where there is no place
+        path = write_raster(tmp_path / "a.tif", image, crs=crs, transform=place)
+    found_m = gsd_of(RasterReader(path).info())
+    assert found_m == (None if wanted_m is None else pytest.approx(wanted_m, rel=4e-3))
 
 
 def test_a_mask_of_the_same_pixels_is_accepted_with_or_without_a_place(tmp_path, image):

@@ -64,15 +64,7 @@ def test_a_raster_says_its_size_bands_place_and_gsd(path):
     assert (info.height, info.width, info.bands, info.dtype) == (40, 50, 3, "uint8")
     assert info.crs == CRS
     assert info.transform == PLACE
-    assert info.gsd_m == 0.25
     assert info.is_georeferenced
-
-
-def test_the_gsd_is_in_metres_also_where_the_crs_is_in_feet_and_unknown_in_degrees(tmp_path, image):
-    feet = write_raster(tmp_path / "feet.tif", image, crs="EPSG:2263")  # New York, US survey feet
-    assert RasterReader(feet).info().gsd_m == pytest.approx(0.25 * 1200 / 3937)
-    degrees = write_raster(tmp_path / "degrees.tif", image, crs="EPSG:4326")
-    assert RasterReader(degrees).info().gsd_m is None
 
 
 def test_a_photograph_without_a_place_is_read_without_a_warning(tmp_path, image):
@@ -81,7 +73,7 @@ def test_a_photograph_without_a_place_is_read_without_a_warning(tmp_path, image)
         from pathlib import Path
         from pointcover.raster import RasterReader
         info = RasterReader(Path(sys.argv[1])).info()
-        assert not info.is_georeferenced and info.gsd_m is None
+        assert not info.is_georeferenced
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ import sqlite3
 import tracemalloc
 from contextlib import closing
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,6 +33,7 @@ from pointcover.next_clicks import (
     Doubts,
     _find_beside,
     _of_strip,
+    _without_border,
     choose,
     draw_turns,
     score_disagreement,
@@ -231,6 +233,21 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
         assert seen[row, col] == square.max()
         assert int(value * (MOST + 1)) == seen[row, col]
         assert class_id == classes[row, col]
+
+
+@pytest.mark.parametrize(
+    ("size", "left"), [((40, 50), (32, 42)), ((7, 50), (1, 44)), ((1, 1), (1, 1))]
+)
+def test_no_click_lies_at_the_edge_of_an_image_but_a_tiny_one_keeps_its_middle(size, left):
+    height, width = size
+    strips = np.zeros((2, height, width), np.uint8)
+    strips[1] = 7
+    cuts = [0, *([5, 36] if height > 36 else []), height]
+    parts = [_without_border(strips[:, a:b], a, height) for a, b in pairwise(cuts)]
+    kept = np.concatenate(parts, axis=1)[1] == 7
+    assert kept.sum() == left[0] * left[1]
+    assert np.array_equal(kept, kept[::-1, ::-1])
+    assert (strips[1] == 7).all()  # what was given stays
 
 
 def test_a_distance_beyond_the_image_costs_no_memory_and_gives_one_click(tmp_path):
@@ -487,7 +504,7 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 in layer 'suggestions'" in done.output
     assert len(geopandas.read_file(out)) == 3
-    assert "say --force to replace it" in CliRunner().invoke(app, command).output
+    assert "say --force to replace" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
     assert "; of 5000 no more were found 32 px from each other" in more.output

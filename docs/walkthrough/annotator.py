@@ -93,12 +93,12 @@ def read(path: Path) -> np.ndarray:
 
 
 def picture(folder: Path) -> None:
-    """Take the pictures of the walk-through: maps lie in FOLDER/first and FOLDER/second."""
+    """Draw the pictures of the walk-through into FOLDER; maps lie in its `first` and `second`."""
     images = {name: read(folder / "images" / f"{name}.tif").transpose(1, 2, 0) for name in NAMES}
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     for axes, name in zip(figure.subplots(2, 3).flat, NAMES, strict=True):
         show(axes, images[name], name)
-    save(figure, "1_images")
+    save(figure, folder / "1_images.jpg")
 
     clicks = geopandas.read_file(folder / "clicks.gpkg", layer="clicks")
     asked = geopandas.read_file(folder / "next.gpkg", layer="suggestions")
@@ -113,7 +113,7 @@ def picture(folder: Path) -> None:
             axes.scatter(cols, rows, c=fill, s=26, edgecolors="white", linewidths=0.8)
         if number == 2:
             legend(figure)
-        save(figure, "2_clicks" if number == 2 else "4_next")
+        save(figure, folder / ("2_clicks.jpg" if number == 2 else "4_next.jpg"))
 
     shown = ("west", "hill")
     figure = Figure(figsize=(12, 6.9), layout="constrained")
@@ -126,7 +126,7 @@ def picture(folder: Path) -> None:
             show(axes, found, f"{when} map, {right:.0f} % of the ground right")
         show(row[3], ground, "what is on the ground")
     legend(figure)
-    save(figure, "3_maps")
+    save(figure, folder / "3_maps.jpg")
 
 
 def show(axes: Axes, values: np.ndarray, title: str) -> None:
@@ -143,13 +143,17 @@ def legend(figure: Figure) -> None:
     figure.legend(handles=named, loc="outside lower center", ncols=len(CLASSES), frameon=False)
 
 
-def save(figure: Figure, name: str) -> None:
-    """Keep a picture beside this file."""
-    figure.savefig(HERE / f"{name}.jpg", dpi=90, pil_kwargs={"quality": 80, "optimize": True})
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture."""
+    figure.savefig(path, dpi=90, pil_kwargs={"quality": 80, "optimize": True})
 
+
+ACTIONS = {"draw": (draw, 1), "click": (click, 2), "answer": (answer, 3), "picture": (picture, 1)}
+"""What can be done, and with how many paths."""
 
 if __name__ == "__main__":
-    action, *paths = sys.argv[1:]
-    {"draw": draw, "click": click, "answer": answer, "picture": picture}[action](
-        *(Path(path) for path in paths)
-    )
+    name, *paths = [*sys.argv[1:], ""]
+    action, count = ACTIONS.get(name, (None, 0))
+    if action is None or len(paths) != count + 1:
+        sys.exit(f"got {sys.argv[1:]}, wanted what README.md beside this file says")
+    action(*(Path(path) for path in paths[:-1]))

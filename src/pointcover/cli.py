@@ -541,8 +541,8 @@ def _check_outputs(out: Path, *beside: str, force: bool) -> None:
     there = [path for path in paths if path.exists()]
     if there and not force:
         raise FileExistsError(
-            f"{' and '.join(str(path) for path in there)} exists: choose another name, or say "
-            f"--force to replace it"
+            f"{' and '.join(str(path) for path in there)} {'exist' if there[1:] else 'exists'}: "
+            f"choose another name, or say --force to replace"
         )
     for path in there:
         if path.is_dir():

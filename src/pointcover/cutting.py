@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointcover.datasets.card import SPLITS, DatasetCard, Pair, Split
-from pointcover.grids import check_same_grid
+from pointcover.grids import check_same_grid, gsd_of
 from pointcover.labels import (
     IGNORE_INDEX,
     Image,
@@ -176,7 +176,7 @@ class Cutting:
                     f"the image's data. Leave the pair out, or mend the card's `classes`"
                 )
         self.tiles += tiles
-        gsd_m = grid.gsd_m or (card.gsd_m * downsample if card.gsd_m else None)
+        gsd_m = gsd_of(grid) or (card.gsd_m * downsample if card.gsd_m else None)
         if gsd_m:
             self.gsd_by_orthophoto_m[pair.name] = round(gsd_m, 4)
 

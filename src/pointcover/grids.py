@@ -106,6 +106,20 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
     return _on_ellipsoid_m2(grid, rows)
 
 
+def gsd_of(grid: RasterInfo) -> float | None:
+    """Give the ground sample distance, the side of a square as large as the pixel in the middle.
+
+    On the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
+
+    Returns:
+        metres, or None where there is no CRS, it is not on the Earth, or degrees have no place.
+    """
+    if not grid.is_georeferenced and grid.pixel_m2 is None:
+        return None
+    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
+    return None if area_m2 is None else math.sqrt(float(area_m2[0]))
+
+
 def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
     """Give the two sides of the pixel in the middle of a raster, along a column and along a row.
 

@@ -23,6 +23,9 @@ Measure = Literal["margin", "entropy", "disagreement"]
 OVERLAP: Final = 0.25
 CELLS: Final = 4
 """Squares of which one pixel each is kept, along the distance that clicks have."""
+BORDER_PX: Final = 4
+"""No click lies so near to an image's edge. There the network sees half of what is around, and its
+doubt is that: of 80 clicks that were asked for on a drawn land, 13 lay on the outermost pixels."""
 MOST: Final = 254
 """The greatest doubt, as a byte: the value above says that no click may lie there."""
 
@@ -156,13 +159,15 @@ def find_candidates(
         progress: is told of rows as they are done.
     """
     found = []
+    height = plan.rows.length
     strips = stream_strips(
         source, plan, score, classes + 1, Doubts(), batch_size=batch_size, device=device
     )
     with closing(strips):
         for number, strip in strips:
             top = plan.cuts[number]
-            found.append(_of_strip(strip, top, cell_px, generator, by_class=by_class))
+            inner = _without_border(strip, top, height)
+            found.append(_of_strip(inner, top, cell_px, generator, by_class=by_class))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
@@ -190,6 +195,18 @@ def draw_turns(
         drawn = places[np.argsort(-found.doubts[places], kind="stable")[:count]]
         turns[drawn] = 2 + generator.random(count, np.float32)  # before all doubts, 1 at most
     return replace(found, turns=turns)
+
+
+def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.NDArray[np.uint8]:
+    """Let no click lie near the edge of an image, of which a strip begins at row `top`."""
+    width = strip.shape[2]
+    border_px = min(BORDER_PX, (min(height, width) - 1) // 2)  # a tiny image keeps its middle
+    rows = top + np.arange(strip.shape[1])
+    is_row = (rows >= border_px) & (rows < height - border_px)
+    is_col = np.zeros(width, bool)
+    is_col[border_px : width - border_px] = True
+    doubts = np.where(is_row[:, np.newaxis] & is_col, strip[1], IGNORE_INDEX)
+    return np.stack([strip[0], doubts.astype(np.uint8)])
 
 
 def _of_strip(

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.grids import ground_m2, pixel_sides_m
+from pointcover.grids import gsd_of, pixel_sides_m
 from pointcover.raster import (
     EIGHT_BIT,
     RasterInfo,
@@ -379,12 +379,10 @@ def _measure_gsd(
 ) -> tuple[float | None, tuple[float, float] | None]:
     """Give the GSD in metres, and a pixel's sides along a column and a row where it is known.
 
-    On the ground where the CRS is in degrees.
-
     Raises:
         ValueError: a user says another than the file.
     """
-    gsd_m, sides_m = _gsd_of(info), pixel_sides_m(info)
+    gsd_m, sides_m = gsd_of(info), pixel_sides_m(info)
     said_m = settings.gsd_m
     if gsd_m and said_m and abs(said_m / gsd_m - 1) > SAME_GSD:
         raise ValueError(
@@ -397,14 +395,6 @@ def _measure_gsd(
     if sides_m is None or max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
         return gsd_m, (gsd_m, gsd_m)
     return gsd_m, sides_m
-
-
-def _gsd_of(info: RasterInfo) -> float | None:
-    """Give the GSD in metres, on the ground where the CRS is in degrees."""
-    if info.pixel_m2 is not None:
-        return float(np.sqrt(info.pixel_m2))
-    area_m2 = ground_m2(info, np.array([info.height // 2]))
-    return None if area_m2 is None else float(np.sqrt(area_m2[0]))
 
 
 def _check_gsd(

@@ -85,10 +85,14 @@ def check_priors(shares: Mapping[str, float], names: Sequence[str]) -> tuple[flo
         ValueError: a class is missing or unknown, a share is not above 0, or the sum is not 1.
     """
     if set(shares) != set(names):
-        missing, unknown = sorted(set(names) - set(shares)), sorted(set(shares) - set(names))
-        raise ValueError(
-            f"priors lack {missing} and name unknown {unknown}: give each of {list(names)} a share"
-        )
+        faults = [
+            f"{verb} {', '.join(sorted(faulty))}"
+            for verb, faulty in (
+                ("lack", set(names) - set(shares)), ("name unknown", set(shares) - set(names))
+            )
+            if faulty
+        ]  # fmt: skip
+        raise ValueError(f"priors {' and '.join(faults)}: give each of {', '.join(names)} a share")
     wrong = {name: share for name, share in shares.items() if not 0 < share < math.inf}
     if wrong:
         raise ValueError(f"priors {wrong}: give each class a share above 0")

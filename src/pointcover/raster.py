@@ -70,14 +70,6 @@ class RasterInfo:
     has_palette: bool
 
     @property
-    def gsd_m(self) -> float | None:
-        """Ground sample distance in metres, or None where the CRS does not tell it."""
-        if self.crs is None or not self.crs.is_projected:
-            return None
-        _, metres_per_unit = self.crs.linear_units_factor
-        return float(abs(self.transform.e) * metres_per_unit)
-
-    @property
     def pixel_m2(self) -> float | None:
         """Area of a pixel in the plane of the CRS, or None where the CRS has no plane."""
         if self.crs is None or not self.crs.is_projected:
@@ -350,7 +342,7 @@ def _open(path: Path) -> Any:
     if driver is None:
         raise ValueError(
             f"{path} is no raster (it begins with {start!r}): wanted GeoTIFF, PNG, JPEG or JPEG "
-            f"2000; leave it out of the card's globs"
+            f"2000. Leave it out of the images"
         )
     if driver == "PNG":
         _check_png(path)

@@ -192,7 +192,7 @@ def _decode(value: Any, path: Path) -> bytes:
         decoded = base64.b64decode(b"".join(data.split()), validate=True)
         if decoded.startswith(tuple(SIGNATURES)):
             return decoded
-    raise ValueError(f"{path} is none (it begins with {data[:8]!r}): wanted {WANTED}")
+    raise ValueError(f"{path} is no image (it begins with {data[:8]!r}): wanted {WANTED}")
 
 
 def _answer(

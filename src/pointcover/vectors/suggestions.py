@@ -47,9 +47,9 @@ def write_suggestions(
 ) -> dict[str, int]:  # fmt: skip
     """Write points in the middle of pixels, with an empty column `class` to be filled in.
 
-    `annotations` in params.yaml reads the file once it is; those that were left empty are named
-    `""` in `annotate.vectors.ignore`. Their place says which orthophotos they are of: there is no
-    column `orthophoto`, as what a dataset calls an image is its card's and not known here.
+    `annotations` in params.yaml reads the file once it is; those that were left empty are none, as
+    `annotate.vectors.ignore` names `""`. Their place says which orthophotos they are of: there is
+    no column `orthophoto`, as what a dataset calls an image is its card's and not known here.
 
     Args:
         path: the .gpkg to write; a .qml of its style lies beside it.
