@@ -141,8 +141,8 @@ def test_images_of_one_request_are_answered_in_their_order(model, tmp_path):
 
 
 WRONG = {
-    "nothing": (lambda at: b"", {}, r"image 1 is none \(it begins with b''\)"),
-    "a text": (lambda at: b"hello", {}, r"image 1 is none \(it begins with b'hello'\): wanted the"),
+    "nothing": (lambda at: b"", {}, r"image 1 is no image \(it begins with b''\)"),
+    "a text": (lambda at: b"hello", {}, r"is no image \(it begins with b'hello'\): wanted the"),
     "a VRT": (lambda at: b"<VRTDataset/>", {}, "wanted the bytes of a GeoTIFF, PNG, JPEG or JPEG"),
     "one band": (lambda at: tiff(at, 1, 64, 64), {}, r"image 1 has 1 band\(s\), but bands 1,2,3"),
     "16 bits": (lambda at: tiff(at, 3, 64, 64, dtype=np.uint16), {}, "say with params.value_range"),
@@ -328,9 +328,9 @@ def test_a_wrong_request_over_http_is_answered_by_4xx_and_a_reason(address, tmp_
         (row("AAAA", "picture"), "missing inputs ['image']"),
         (row(7), "Failed to convert column image"),
         (row(None), "Failed to convert column image"),
-        (row("no base64!"), "image 1 is none"),
-        ({"inputs": {"image": ["no base64!"]}}, "image 1 is none"),
-        (row(base64.b64encode(b"no image").decode()), "image 1 is none"),
+        (row("no base64!"), "image 1 is no image"),
+        ({"inputs": {"image": ["no base64!"]}}, "image 1 is no image"),
+        (row(base64.b64encode(b"no image").decode()), "image 1 is no image"),
         (row(large), "wanted at most 0.02 megapixels"),
         (row(one_band), "image 1 has 1 band(s), but bands 1,2,3 are to be read"),
         ({**row(one_band), "params": {"bands": 3}}, "bands"),

@@ -130,6 +130,32 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
     return segmenter, checkpoint, digest
 
 
+def check_alike(name: str, got: TileSet, other: str, wanted: TileSet, remedy: str) -> None:
+    """Check that the probabilities of two models may be averaged.
+
+    Args:
+        name: of the one model, for the message.
+        got: what it was trained on.
+        other: the other model's name.
+        wanted: what that was trained on.
+        remedy: what to do, beside training both on one dataset.
+
+    Raises:
+        ValueError: they differ in classes, bands or value range.
+    """
+    for what, one, two in (
+        ("classes", ", ".join(got.classes.names), ", ".join(wanted.classes.names)),
+        ("class colours", got.classes.colours, wanted.classes.colours),
+        ("bands", got.bands, wanted.bands),
+        ("value range", got.value_range, wanted.value_range),
+    ):
+        if one != two:
+            raise ValueError(
+                f"{name} and {other} differ in their {what}: {one} against {two}. {remedy}, or "
+                f"train both on one dataset"
+            )
+
+
 def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     """Read the models that lie below a folder, in the order of their paths.
 
@@ -149,13 +175,10 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     members = []
     for description in sorted(folder.rglob("model.json")):
         segmenter, checkpoint, _ = load_checkpoint(description.parent)
-        for name in ("classes", "bands", "value_range"):
-            got, wanted = getattr(checkpoint.tile_set, name), getattr(own, name)
-            if got != wanted:
-                raise ValueError(
-                    f"{description}: its {name} are {got}, those of the model trained here are "
-                    f"{wanted}: take it out of {folder}, or train both on one dataset"
-                )
+        check_alike(
+            str(description), checkpoint.tile_set, "the model trained here", own,
+            f"Take it out of {folder}",
+        )  # fmt: skip
         if not all(checkpoint.tile_set.knows_gsd(gsd_m) for gsd_m in own.gsds_m):
             raise ValueError(
                 f"{description}: it was trained on a GSD of {checkpoint.tile_set.show_gsds()}, the "

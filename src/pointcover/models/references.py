@@ -9,7 +9,7 @@ from typing import Final
 
 from pointcover.fetching import fetch_model
 from pointcover.models import Segmenter
-from pointcover.models.checkpoint import Checkpoint, load_checkpoint
+from pointcover.models.checkpoint import Checkpoint, check_alike, load_checkpoint
 from pointcover.models.onnx_files import OnnxSegmenter, read_onnx
 from pointcover.tiles import TileSet
 
@@ -81,11 +81,8 @@ def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:
     """
     models = [load_model(reference, root) for reference in references]
     for model in models[1:]:
-        for name in ("classes", "bands", "value_range"):
-            got, wanted = (getattr(each.tile_set, name) for each in (model, models[0]))
-            if got != wanted:
-                raise ValueError(
-                    f"{model.reference}: its {name} are {got}, those of {models[0].reference} are "
-                    f"{wanted}: leave one out, or train both on one dataset"
-                )
+        check_alike(
+            model.reference, model.tile_set, models[0].reference, models[0].tile_set,
+            "Leave one out",
+        )  # fmt: skip
     return models
