@@ -168,7 +168,7 @@ def test_a_pickle_in_the_weights_is_not_executed_though_its_checksum_is_right(
 ):
     torch.save({**segmenter.state_dict(), "extra": Bomb(tmp_path / "boom")}, folder / "model.pt")
     seal(folder)
-    with pytest.raises(ValueError, match=r"model\.pt does not hold weights"):
+    with pytest.raises(ValueError, match=r"model\.pt does not hold weights .*more than tensors"):
         load_checkpoint(folder)
     assert not (tmp_path / "boom").exists()
 

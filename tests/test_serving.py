@@ -121,6 +121,14 @@ def test_a_picture_without_a_place_gives_a_map_without_one(model, tmp_path, driv
         assert (made.shape, made.crs) == ((70, 90), None)
 
 
+def test_an_image_wholly_without_data_has_a_remark_and_no_share(model, tmp_path):
+    path = write_raster(tmp_path / "a", draw_image(70, 90) * 0, nodata=0)
+    (answer,) = ask(model, path.read_bytes())
+    assert set(answer["shares"].values()) == {None}
+    (remark,) = answer["remarks"]
+    assert remark.startswith("image 1: no pixel has data")
+
+
 def test_bytes_and_base64_in_any_form_that_mlflow_hands_over_are_one_image(model, tmp_path):
     image = tiff(tmp_path, 3, 64, 64)
     (wanted,) = ask(model, image.read_bytes())

@@ -55,7 +55,7 @@ Resample = Annotated[
     bool,
     typer.Option(
         "--resample",
-        help="Bring images of another GSD to that of training; their maps have it, too.",
+        help="Bring images of another GSD to that of training, and their maps.",
     ),
 ]
 
@@ -516,11 +516,10 @@ def _tell_engines(models: "list[NamedModel]") -> None:
 
 def _show_shares(areas: "list[ClassArea]") -> str:
     """Say in a line what share of a map each class has."""
+    from pointcover.map_files import NO_DATA
+
     if all(area.share is None for area in areas):
-        return (
-            "no pixel has data, so no class has any: look at the image's nodata value, alpha band "
-            "or mask"
-        )
+        return NO_DATA
     return ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
 
 

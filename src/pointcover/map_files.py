@@ -109,6 +109,12 @@ def write_rasters(
             publish_text(folder / f"{stem}_{what}.qml", style_percent(WHITE, colour))
 
 
+NO_DATA: Final = (
+    "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
+)
+"""What is said of a map without any class."""
+
+
 def measure_areas(
     strips: Sequence[Path], grid: RasterInfo, classes: ClassTable, gsd_m: float | None
 ) -> list[ClassArea]:

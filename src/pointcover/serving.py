@@ -20,7 +20,7 @@ from typing import Any, Final
 from mlflow.exceptions import MlflowException
 
 from pointcover.devices import Fabric, be_deterministic, make_fabric
-from pointcover.map_files import ClassArea
+from pointcover.map_files import NO_DATA, ClassArea
 from pointcover.mapping import Mapper, MapSettings, MapTask
 from pointcover.mlflow_model import IMAGE, SETTINGS
 from pointcover.models.references import NamedModel, load_model
@@ -200,11 +200,14 @@ def _answer(
 ) -> dict[str, Any]:
     """Give what is said of an image."""
     path = str(task.orthophoto.reader.path)
+    remarks = [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks]
+    if all(area.share is None for area in areas):
+        remarks.append(f"{name}: {NO_DATA}")
     answer: dict[str, Any] = {
         "classes": task.path("_classes.tif").read_bytes(),
         "shares": {area.name: area.share for area in areas},
         "areas_m2": {area.name: area.area_m2 for area in areas},
-        "remarks": [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks],
+        "remarks": remarks,
     }
     if confidence:
         answer["confidence"] = task.path("_confidence.tif").read_bytes()

@@ -122,10 +122,13 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)
     except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, UnpicklingError):  # torch's own words say how to run its code
+            reason = "it holds more than tensors, or is damaged, and was not loaded"
         raise ValueError(
             f"{folder / 'model.pt'} does not hold weights of the {checkpoint.model} with encoder "
             f"{checkpoint.encoder} and {len(tile_set.classes)} classes that model.json describes "
-            f"({' '.join(str(error).split())[:200]}). {RESTORE}"
+            f"({reason}). {RESTORE}"
         ) from None
     return segmenter, checkpoint, digest
 
