@@ -88,6 +88,17 @@ def test_tiles_add_up_and_one_without_clicks_is_counted():
     assert summary["labelled_share"] == pytest.approx((4 + 2) / 18, abs=1e-6)
 
 
+def test_what_only_dense_masks_tell_is_null_without_them():
+    report = AnnotationReport(("land", "water"))
+    report.add(np.full((2, 4), N, np.uint8), CLICKS, GROWN)
+    summary = report.summary()
+    assert summary["wrong_clicks"] is summary["labelled_share"] is None
+    for counts in summary["by_class"].values():
+        told = ("tiles", "tiles_without_clicks", "wrong_clicks", "error", "precision", "recall")
+        assert {counts[name] for name in told} == {None}
+    assert sum(counts["clicks"] for counts in summary["by_class"].values()) == summary["clicks"] > 0
+
+
 def test_reports_of_two_halves_include_to_the_report_of_the_whole():
     whole = AnnotationReport(("land", "water"))
     halves = [AnnotationReport(("land", "water")) for _ in range(2)]

@@ -65,7 +65,7 @@ class AnnotationReport:
                 setattr(self, counter, getattr(self, counter) + value)
 
     def summary(self) -> dict[str, Any]:
-        """Give the counts and shares; a share of nothing is null.
+        """Give the counts and shares; null is a share of nothing, and what no dense mask tells.
 
         `labelled_share`, `wrong_clicks` and `error` count only pixels whose true class is known:
         the share of them that got a label, the clicks that were given another class, and the share
@@ -83,12 +83,17 @@ class AnnotationReport:
         some = [value for value in precision if value is not None]
         grown = self.right + self.wrong + self.unknown
         labelled = int(self.clicks.sum() + grown.sum())
+        is_known = bool(self.known.any())  # without dense masks nobody knows what is right
+
+        def told(count: int) -> int | None:
+            return int(count) if is_known else None
+
         checked = labelled - int(self.unknown.sum() + self.unknown_clicks.sum())
         return {
             "tiles": self.tiles,
             "tiles_without_clicks": self.tiles_without_clicks,
             "clicks": int(self.clicks.sum()),
-            "wrong_clicks": int(self.wrong_clicks.sum()),
+            "wrong_clicks": told(self.wrong_clicks.sum()),
             "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
             "grown_pixels": int(grown.sum()),
             "labelled_pixels": labelled,
@@ -98,10 +103,10 @@ class AnnotationReport:
             "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
             "by_class": {
                 name: {
-                    "tiles": int(self.holding[i]),
-                    "tiles_without_clicks": int(self.missing[i]),
+                    "tiles": told(self.holding[i]),
+                    "tiles_without_clicks": told(self.missing[i]),
                     "clicks": int(self.clicks[i]),
-                    "wrong_clicks": int(self.wrong_clicks[i]),
+                    "wrong_clicks": told(self.wrong_clicks[i]),
                     "grown_pixels": int(grown[i]),
                     "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
                     "precision": precision[i],
