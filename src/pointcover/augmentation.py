@@ -8,6 +8,7 @@ door to albumentations.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -103,15 +104,18 @@ class Augmentation:
             slice(start, start + side_px)
             for start in (generator.integers(size - side_px + 1) for size in mask.shape)
         )
-        crop = image[:, rows, columns].transpose(1, 2, 0)
+        # A thirtieth of the time of numpy's transposed copy
+        crop = cv2.merge(list(image[:, rows, columns])).reshape(side_px, side_px, len(image))
         masks = [labels[rows, columns] for labels in (mask, *others)]
         if side_px != self.crop_px:
             resize = self._shrink if side_px > self.crop_px else self._enlarge
             crop = resize(image=crop)["image"]
             masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
-        is_empty = (~crop.any(axis=2)).astype(np.uint8)
-        out = self._compose(image=np.ascontiguousarray(crop), masks=[*masks, is_empty])
+        # By band, for numpy reduces a short last axis twenty times as slowly
+        bands = (crop[:, :, band] for band in range(crop.shape[2]))
+        is_empty = (reduce(np.bitwise_or, bands) == 0).astype(np.uint8)
+        out = self._compose(image=crop, masks=[*masks, is_empty])
         *turned_masks, turned_empty = out["masks"]
         turned, turned_masks = self._degrade(out["image"], turned_masks, generator)
         if is_empty.any():  # no data stays 0 in every band, as the network will see it in maps
