@@ -35,6 +35,11 @@ with (root / "calls.txt").open("a") as calls:
 if wish == "lock once":
     (root / "wishes" / name).unlink()
     sys.exit("ERROR: Unable to acquire lock. Most likely another DVC process is running")
+if (root / "exps" / name).exists():
+    sys.exit(f"ERROR: Experiment conflicts with existing experiment '{name}'.")
+if wish == "lock at the end":
+    (root / "exps" / name).touch()
+    sys.exit("ERROR: Unable to acquire lock. Most likely another DVC process is running")
 if wish == "fail":
     sys.exit("train: the disk is full")
 if wish == "cut and wait":
@@ -145,6 +150,13 @@ def test_dvcs_lock_is_waited_for_and_nothing_else(root):
     (ended,) = run(root, make_job("a"))
     assert ended.record is not None
     assert calls(root) == ["a begins -", "a begins -", "a ends"]
+
+
+def test_what_dvc_kept_before_its_lock_failed_it_is_no_failure(root):
+    (root / "wishes" / "one").write_text("lock at the end")
+    (ended,) = run(root, make_job("one"))
+    assert ended.record is not None and "conflicts" in ended.log.read_text()
+    assert run(root, make_job("one"))[0].was_known
 
 
 def test_the_first_of_those_that_share_tiles_cuts_them_alone(root):
