@@ -155,7 +155,8 @@ def test_dvcs_lock_is_waited_for_and_nothing_else(root):
 def test_what_dvc_kept_before_its_lock_failed_it_is_no_failure(root):
     (root / "wishes" / "one").write_text("lock at the end")
     (ended,) = run(root, make_job("one"))
-    assert ended.record is not None and "conflicts" in ended.log.read_text()
+    assert ended.record is not None
+    assert "conflicts" in ended.log.read_text()
     assert run(root, make_job("one"))[0].was_known
 
 
