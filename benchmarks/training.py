@@ -5,7 +5,8 @@ Run it with ``PYTHONPATH=src python benchmarks/training.py`` (a minute on a GPU)
 px, and prints images a second of
 
 - the step alone, on one batch that lies on the device;
-- the whole loop, which reads and augments crops and brings them there;
+- the whole loop, which reads and augments crops and brings them there, after another epoch and its
+  validation;
 
 with the share of the loop in which a GPU computes (its kernels' time for a step, by torch's
 profiler, times the steps), and the arithmetic of the step (torch's FLOP counter; a multiplication
@@ -32,10 +33,18 @@ from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.devices import Fabric, be_deterministic, count_readers, make_fabric
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.learner import FitSettings, Learner, Tally
-from pointcover.loading import CropBatch, EpochBatches, TileDataset, train_loader
+from pointcover.loading import (
+    CropBatch,
+    EpochBatches,
+    TileDataset,
+    begin_epoch,
+    tile_loader,
+    train_loader,
+)
 from pointcover.losses import LOSSES
 from pointcover.models import build_model
 from pointcover.tiles import Tile
+from pointcover.training import validate
 
 CLASSES = 5
 CLICKS = 200
@@ -162,9 +171,17 @@ def main() -> None:
             f"the step alone: {rate:.1f} images/s, {flops / 1e9:.0f} GFLOP an image: "
             f"{rate * flops / 1e12:.2f} of {limit / 1e12:.2f} TFLOP/s, {rate * flops / limit:.0%}"
         )
-        for epoch in range(1, 2 if options.quick else 3):  # in the first, workers begin
-            batches.epoch = epoch
-            passed = learner.learn(loader, epoch, [], tqdm(disable=True))
+        epochs = 1 if options.quick else 2  # in the first, workers begin
+        val = fabric.setup_dataloaders(
+            tile_loader(TileDataset(tiles, path / "images", path / "masks", size_px), batch),
+            use_distributed_sampler=False,
+        )
+        crops = begin_epoch(loader, 1)
+        for epoch in range(1, epochs + 1):
+            passed = learner.learn(crops, epoch, [], tqdm(disable=True))
+            if epoch < epochs:
+                crops = begin_epoch(loader, epoch + 1)
+                validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
         print(
             f"the whole loop, {readers} readers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "

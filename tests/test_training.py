@@ -118,6 +118,18 @@ def fit_tiles(
     return results, fitted
 
 
+class Noted(Drawn):
+    """The same, and a file for each epoch that a sample was read for."""
+
+    def __init__(self, folder, *tensors):
+        super().__init__(*tensors)
+        self.folder = folder
+
+    def __getitem__(self, draw):
+        (self.folder / str(draw[0])).touch()
+        return super().__getitem__(draw)
+
+
 def timeless(results):
     """What of the epochs must repeat itself: all but how long they took."""
     times = {"images_per_s", "seconds", "waited_share", "peak_memory_mib"}
@@ -128,6 +140,29 @@ def have_equal_weights(one, other):
     return one.weights.keys() == other.weights.keys() and all(
         torch.equal(one.weights[key], other.weights[key]) for key in one.weights
     )
+
+
+def test_the_next_epoch_is_read_while_this_one_is_validated(tmp_path):
+    batches = EpochBatches(8, 2, 0)
+    crops = DataLoader(
+        Noted(tmp_path, *easy_samples(8)), batch_sampler=batches, num_workers=1,
+        persistent_workers=True,
+    )  # fmt: skip
+    val = DataLoader(TensorDataset(*easy_samples(2, seed=9)), 2)
+    read_ahead = []
+
+    def look(_place, _predicted):
+        epoch = len(read_ahead) + 1
+        until_s = time.monotonic() + 60 * (epoch < 3)
+        while not (there := (tmp_path / str(epoch + 1)).exists()) and time.monotonic() < until_s:
+            time.sleep(0.01)
+        read_ahead.append(there)
+
+    fit(
+        make_fabric("cpu", "fp32"), pointwise(), crops, val, partial_cross_entropy, CLASSES.names,
+        FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"), lambda _result: None, watch=look,
+    )  # fmt: skip
+    assert read_ahead == [True, True, False]
 
 
 # Learning

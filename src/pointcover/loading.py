@@ -277,6 +277,20 @@ def train_loader(
     )
 
 
+def begin_epoch(loader: DataLoader[CropBatch], epoch: int) -> Iterator[CropBatch]:
+    """Give the batches of an epoch, from 1, which the loader's processes begin to read at once.
+
+    Asked for before the epoch before it is validated, they are there when it ends.
+
+    Args:
+        loader: from `train_loader`; the batches of the epoch before have been taken.
+        epoch: its number.
+    """
+    assert isinstance(loader.batch_sampler, EpochBatches)
+    loader.batch_sampler.epoch = epoch
+    return iter(loader)
+
+
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
     """Make the loader of whole tiles in their order, for validation and test."""
     return DataLoader(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pointcover.devices import peak_memory_mib
 from pointcover.learner import FitSettings, Learner
-from pointcover.loading import Batch, CropBatch, EpochBatches
+from pointcover.loading import Batch, CropBatch, EpochBatches, begin_epoch
 from pointcover.losses import PartialLoss
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models import Segmenter
@@ -153,6 +153,7 @@ def fit(
         desc="training", unit="image", leave=False,
         disable=None if fabric.is_global_zero else True,
     )  # fmt: skip
+    crops = begin_epoch(train, len(results) + 1)
     for epoch in range(len(results) + 1, settings.epochs + 1):
         mious = [result.val_miou or 0.0 for result in results]
         if settings.patience and epochs_without_better(mious) >= settings.patience:
@@ -160,9 +161,10 @@ def fit(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        batches.epoch = epoch
-        passed = learner.learn(train, epoch, mious, progress)
+        passed = learner.learn(crops, epoch, mious, progress)
         _check_finite(passed.numbers, model, epoch)
+        if epoch < settings.epochs:
+            crops = begin_epoch(train, epoch + 1)
         validated: Any = None
         if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
             validated = validate(learner.averaged_network, val_on_device, loss, names, watch)
