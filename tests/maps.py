@@ -48,7 +48,7 @@ def make_map(image: Path, out: Path, *, force=False, **settings):
     """Map one image; give its areas."""
     mapper = make_mapper(**settings)
     (task,) = mapper.prepare([image], out, replace=force)
-    return mapper.make(task, lambda megapixels, was_done: None)
+    return mapper.make(task, lambda megapixels, was_done: None).areas
 
 
 def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:

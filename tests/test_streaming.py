@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.streaming import LayerChoice, plan_windows, stream_strips
+from pointcover.streaming import LayerChoice, SeamCount, plan_windows, stream_strips
 
 CPU = torch.device("cpu")
 TWO = LayerChoice()
@@ -69,6 +69,52 @@ def test_an_identity_model_returns_its_input_for_every_size_window_and_overlap(
     assert np.array_equal(whole(strips)[0], np.where(valid, image[0], IGNORE_INDEX))
     assert np.array_equal(whole(strips)[1], np.where(valid, 100, IGNORE_INDEX))
     assert picture.rows_read == list(range(height))  # each once, in order
+
+
+def brightness(images):
+    """See the whole window: class 1 where it is bright in the mean, else class 0."""
+    is_bright = images[:, 0].float().mean(dim=(1, 2)) > 100
+    return (
+        nn.functional.one_hot(is_bright.long(), 2)
+        .float()[:, :, None, None]
+        .expand(-1, -1, *images.shape[2:])
+    )
+
+
+def test_pixels_near_seams_are_counted_and_those_of_which_windows_say_another_class():
+    image = np.full((1, 40, 160), 50, np.uint8)
+    image[:, :, 96:] = 150
+    valid = np.ones((40, 160), bool)
+    valid[:10] = False
+    plan = plan_windows(40, 160, 64, 0.5, blend=False)
+    assert plan.columns.starts == (0, 32, 64, 96)
+    assert plan.columns.cuts == (0, 48, 80, 112, 160)
+    # Windows are dark, dark, bright (their mean is 100, but for one pixel) and bright.
+    image[0, 20, 64] = 250
+    for batch_size in (1, 2, 5):
+        seams = SeamCount()
+        strips = stream_strips(
+            Picture(image, valid), plan, brightness, 2, TWO, batch_size=batch_size, device=CPU,
+            seams=seams,
+        )  # fmt: skip
+        list(strips)
+        # Three seams of 32 columns and 30 rows with data; at the second one windows differ.
+        assert (seams.pixels, seams.unlike) == (3 * 32 * 30, 32 * 30)
+
+
+def test_windows_of_an_identity_model_agree_and_blended_ones_are_not_compared():
+    image = np.random.default_rng(0).integers(0, 5, (2, 90, 150), np.uint8)
+    for blend in (False, True):
+        seams = SeamCount()
+        plan = plan_windows(90, 150, 64, 0.25, blend)
+        list(
+            stream_strips(
+                Picture(image), plan, identity, 5, TWO, batch_size=2, device=CPU, seams=seams
+            )
+        )
+        assert seams.unlike == 0
+        # They share 32 px at the one seam and 16 or more at the other; each row is counted once.
+        assert (seams.pixels > 0) == (not blend)
 
 
 class Convolutions(nn.Module):

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pointcover.map_files import ClassArea
     from pointcover.models.references import NamedModel
     from pointcover.orthophotos import Orthophoto
+    from pointcover.streaming import SeamCount
+
+SEAMS_SHOW = 0.01
+"""Share of the pixels near seams from which on a user is told."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -328,9 +332,10 @@ def predict(
                 bar.update(megapixels)
 
             for task in todo:
-                areas = mapper.make(task, progress)
+                result = mapper.make(task, progress)
                 bar.clear()
-                typer.echo(f"{task.path('_classes.tif')}: {_show_shares(areas)}", err=True)
+                typer.echo(f"{task.path('_classes.tif')}: {_show_shares(result.areas)}", err=True)
+                _tell_seams(result.seams, settings.window_px)
 
 
 @app.command()
@@ -499,6 +504,18 @@ def _without_maps(images: list[Path]) -> list[Path]:
     for path in maps:
         typer.echo(f"note: {path} is a map of pointcover, and is left out", err=True)
     return given
+
+
+def _tell_seams(seams: "SeamCount", window_px: int) -> None:
+    """Say that windows can be seen in a map, where they can."""
+    if seams.unlike > SEAMS_SHOW * seams.pixels:
+        typer.echo(
+            f"note: left and right of a seam between windows, {seams.unlike / seams.pixels:.1%} of "
+            f"the pixels are of another class in the one window than in the other, so windows can "
+            f"be seen in the map: say --blend, or --window-px {2 * window_px}; encoders without "
+            f"squeeze and excitation feel it less",
+            err=True,
+        )
 
 
 def _tell_remarks(orthophotos: "list[Orthophoto]") -> None:

@@ -5,7 +5,7 @@ named by the image and goes when the map is whole; what they are of stands in a 
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from pointcover.grids import north_up
-from pointcover.publishing import PARTIAL, publish_text
+from pointcover.publishing import PARTIAL, publish_json, publish_text, read_json
 from pointcover.raster import Window, write_geotiff
 
 BLOCK_PX: Final = 512
@@ -85,18 +85,26 @@ class MapJournal:
         there = [path.is_file() for path in self.paths()]
         return there.index(False) if False in there else len(there)
 
-    def save(self, number: int, strip: npt.NDArray[np.uint8]) -> None:
-        """Write a strip, (layers, rows, W) uint8.
+    def save(self, number: int, strip: npt.NDArray[np.uint8], counts: Mapping[str, int]) -> None:
+        """Write a strip, (layers, rows, W) uint8, and what was counted of it, by name.
 
         Raises:
             OSError: the disk is full.
         """
+        publish_json(self._notes()[number], counts)  # first: a strip that is there has them
         layers, height, width = strip.shape
         with write_geotiff(
             self.paths()[number], height=height, width=width, bands=layers, block_px=BLOCK_PX,
             crs=None, transform=north_up(0, 0, 1),
         ) as out:  # fmt: skip
             out.write(strip, Window(0, 0, width, height))
+
+    def total(self, name: str) -> int:
+        """Add up what was counted of all strips under a name."""
+        return sum(read_json(path)[name] for path in self._notes())
+
+    def _notes(self) -> list[Path]:
+        return [path.with_suffix(".json") for path in self.paths()]
 
     def remove_strips(self) -> None:
         """Remove the strips: what they were for is in its place."""

@@ -31,9 +31,9 @@ from pointcover.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.priors import Priors
 from pointcover.publishing import probe_folder, publish_json, sha256
 from pointcover.resumption import environment_of, fingerprint
-from pointcover.streaming import LayerChoice, Plan, plan_windows, stream_strips
+from pointcover.streaming import LayerChoice, Plan, SeamCount, plan_windows, stream_strips
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the strips: raised when code changes what they hold, so that none of older code is used."""
 
 SMALL_PX: Final = 50
@@ -96,6 +96,15 @@ class MapTask:
         return self.folder / f"{self.stem}{suffix}"
 
 
+@dataclass(frozen=True)
+class MapResult:
+    """What a map came to."""
+
+    areas: list[ClassArea]
+    seams: SeamCount
+    """Of no pixels where windows are blended, or one is as wide as the image."""
+
+
 class Mapper:
     """Models on a device, ready to map one image after another."""
 
@@ -153,9 +162,7 @@ class Mapper:
             tasks.append(_compare_with_present(task, self._shown(), replace=replace))
         return tasks
 
-    def make(
-        self, task: MapTask, progress: Progress, *, rasters_only: bool = False
-    ) -> list[ClassArea]:
+    def make(self, task: MapTask, progress: Progress, *, rasters_only: bool = False) -> MapResult:
         """Make the map of an image, or go on with it.
 
         Args:
@@ -175,18 +182,21 @@ class Mapper:
         with MapJournal(_journal_folder(task), task.key, plan.cuts) as journal:
             if task.has_rasters:
                 progress(task.megapixels, True)
-                areas = _read_areas(task)
+                result = _read_result(task)
             else:
                 self._save_strips(task, plan, journal, progress)
                 areas = self._write_rasters(task, journal)
+                result = MapResult(
+                    areas, SeamCount(journal.total("pixels"), journal.total("unlike"))
+                )
                 if not rasters_only:
-                    self._describe(task, journal.folder, areas)
+                    self._describe(task, journal.folder, result)
                 _publish(task, journal.folder)
             if settings.polygons and not rasters_only:
                 journal.remove_strips()
                 self._add_polygons(task, journal.folder)
             journal.remove()
-        return areas
+        return result
 
     def _save_strips(
         self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress
@@ -196,16 +206,18 @@ class Mapper:
         progress(plan.cuts[done] * width / 1e6, True)
         if done == len(plan.cuts) - 1:
             return
+        seams = SeamCount()
         strips = stream_strips(
             task.orthophoto, plan, self.score, len(self.classes), settings.layers,
-            batch_size=settings.batch_size, device=self._device, first=done,
+            batch_size=settings.batch_size, device=self._device, first=done, seams=seams,
         )  # fmt: skip
         with closing(strips), ThreadPoolExecutor(1) as writer:
             saving: Future[None] | None = None
             for number, strip in strips:
                 if saving:
                     saving.result()
-                saving = writer.submit(journal.save, number, strip)
+                saving = writer.submit(journal.save, number, strip, asdict(seams))
+                seams.pixels = seams.unlike = 0
                 progress((plan.cuts[number + 1] - plan.cuts[number]) * width / 1e6, False)
             if saving:
                 saving.result()
@@ -223,10 +235,10 @@ class Mapper:
         )  # fmt: skip
         return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
 
-    def _describe(self, task: MapTask, folder: Path, areas: list[ClassArea]) -> None:
+    def _describe(self, task: MapTask, folder: Path, result: MapResult) -> None:
         """Add to a map's rasters in a folder all its other files but polygons."""
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
-        write_areas(folder / f"{stem}_areas.csv", areas)
+        write_areas(folder / f"{stem}_areas.csv", result.areas)
         mask = folder / f"{stem}_classes.tif"
         draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
         publish_json(
@@ -241,7 +253,8 @@ class Mapper:
                 "crs": grid.crs.to_string() if grid.crs else None,
                 "remarks": list(orthophoto.remarks),
                 **self._shown(),
-                "areas": [asdict(area) for area in areas],
+                "areas": [asdict(area) for area in result.areas],
+                "seams": asdict(result.seams),
             },
         )
 
@@ -444,9 +457,11 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
         return None
 
 
-def _read_areas(task: MapTask) -> list[ClassArea]:
-    """Read what the JSON of a map that is there says of areas."""
-    return [ClassArea(**area) for area in _read_summary(task)["areas"]]
+def _read_result(task: MapTask) -> MapResult:
+    """Read what the JSON of a map that is there says of areas and seams."""
+    summary = _read_summary(task)
+    areas = [ClassArea(**area) for area in summary["areas"]]
+    return MapResult(areas, SeamCount(**summary.get("seams", {})))  # older JSONs say nothing
 
 
 def _publish(task: MapTask, made: Path) -> None:

@@ -130,8 +130,8 @@ class ServedModel:
         answers = []
         for number, task in enumerate(tasks, start=1):
             with _called(f"image {number}", task.orthophoto.reader.path):
-                areas = mapper.make(task, lambda megapixels, was_done: None, rasters_only=True)
-            answers.append(_answer(task, areas, f"image {number}", confidence=confidence))
+                made = mapper.make(task, lambda megapixels, was_done: None, rasters_only=True)
+            answers.append(_answer(task, made.areas, f"image {number}", confidence=confidence))
         return answers
 
     def _check_size(self, reader: RasterReader, left: float) -> None:

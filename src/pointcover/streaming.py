@@ -32,6 +32,9 @@ reach), as far as its windows reach."""
 Strip = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """A strip's number, its layers (layers, rows, W) and where the image has data (rows, W)."""
 
+NEAR_PX: Final = 16
+"""Pixels left and right of a seam at which two windows are compared."""
+
 BLOCK_PX: Final = 2048
 """Columns of a strip that are averaged at a time."""
 
@@ -88,6 +91,29 @@ class LayerChoice:
         return torch.cat(found, dim=1)
 
 
+@dataclass
+class SeamCount:
+    """How often two windows say the same of the pixels near the seam between them.
+
+    Where it is not the same, the map depends on where windows fall.
+    """
+
+    pixels: int = 0
+    """With data, at most NEAR_PX from a seam between a window and the one to its right."""
+    unlike: int = 0
+    """Of these, how many have another class in the one than in the other."""
+
+    def add(
+        self,
+        left: npt.NDArray[np.uint8],
+        right: npt.NDArray[np.uint8],
+        valid: npt.NDArray[np.bool_],
+    ) -> None:
+        """Compare the class ids of two windows, and where there is data: (rows, columns) each."""
+        self.pixels += int(np.count_nonzero(valid))
+        self.unlike += int(np.count_nonzero((left != right) & valid))
+
+
 @dataclass(frozen=True)
 class Plan:
     """Which windows a raster is looked at through, and how they become one map."""
@@ -122,7 +148,7 @@ def plan_windows(height: int, width: int, window_px: int, overlap: float, blend:
 @torch.inference_mode()
 def stream_strips(
     source: Source, plan: Plan, score: Score, classes: int, layers: Layers, *,
-    batch_size: int, device: torch.device, first: int = 0,
+    batch_size: int, device: torch.device, first: int = 0, seams: SeamCount | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:  # fmt: skip
     """Give a map strip by strip, from top to bottom.
 
@@ -135,14 +161,20 @@ def stream_strips(
         batch_size: windows at a time.
         device: where `score` computes.
         first: number of the strip to begin with.
+        seams: gets what windows say of each other's pixels, where the first layer is the class and
+            windows are not blended.
 
     Yields:
         the strip's number and its layers, (layers, rows, W) uint8: class ids, confidence in
         percent, then those of `layers` in percent; all IGNORE_INDEX where there is no data.
     """
-    make = _blended if plan.blend else _centred
     with closing(one_ahead(_rows_of_windows(source, plan, plan.first_row(first)))) as rows:
-        for number, strip, valid in make(rows, plan, score, classes, layers, batch_size, device):
+        made = (
+            _blended(rows, plan, score, classes, layers, batch_size, device)
+            if plan.blend
+            else _centred(rows, plan, score, classes, layers, batch_size, device, seams)
+        )
+        for number, strip, valid in made:
             if number >= first:
                 strip[:, ~valid] = IGNORE_INDEX
                 yield number, strip
@@ -198,31 +230,48 @@ def _scores(
 
 def _centred(
     rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: Layers,
-    batch_size: int, device: torch.device,
+    batch_size: int, device: torch.device, seams: SeamCount | None,
 ) -> Iterator[Strip]:  # fmt: skip
     """Keep each window's centre."""
     cuts, across = plan.cuts, plan.columns
 
-    def put(strip: npt.NDArray[np.uint8], columns: list[int], described: Tensor) -> None:
+    last: dict[int, npt.NDArray[np.uint8]] = {}  # classes of the window to the left, by its number
+
+    def put(
+        strip: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], columns: list[int],
+        described: Tensor,
+    ) -> None:  # fmt: skip
         """Lay the centres of a batch of windows into a strip."""
         for column, part in zip(columns, described.cpu().numpy(), strict=True):
             start, left, right = across.starts[column], across.cuts[column], across.cuts[column + 1]
             strip[:, :, left:right] = part[:, :, left - start : right - start]
+            if seams is not None and column - 1 in last:
+                end, begin = across.ends[column - 1], across.starts[column - 1]
+                near = slice(max(start, left - NEAR_PX), min(end, left + NEAR_PX))
+                seams.add(
+                    last[column - 1][:, near.start - begin : near.stop - begin],
+                    part[0, :, near.start - start : near.stop - start],
+                    valid[:, near],
+                )
+            last.clear()
+            last[column] = part[0]
 
     for rows in rows_of_windows:
         number, _, valid = rows
         top, bottom = (cut - plan.rows.starts[number] for cut in cuts[number : number + 2])
+        valid = valid[top:bottom, : across.length]
+        last.clear()
         strip = np.zeros((layers.count(classes), bottom - top, across.length), np.uint8)
         # A batch is waited for when the next one is on its way: a GPU does not stand still.
         waiting: tuple[list[int], Tensor] | None = None
         for columns, scores in _scores(rows, plan, score, batch_size, device):
             described = layers.describe(scores[:, :, top:bottom])
             if waiting:
-                put(strip, *waiting)
+                put(strip, valid, *waiting)
             waiting = columns, described
         if waiting:
-            put(strip, *waiting)
-        yield number, strip, valid[top:bottom, : across.length]
+            put(strip, valid, *waiting)
+        yield number, strip, valid
 
 
 def _blended(
