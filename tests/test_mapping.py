@@ -265,7 +265,7 @@ def test_what_moves_the_last_bit_alone_makes_no_map_anew(tmp_path, monkeypatch, 
         monkeypatch.setattr(mapping, "environment_of", lambda device: {"machine": "another"})
     elif what == "a map of before":
         values = json.loads(summary.read_text())
-        del values["image_sha256"]
+        del values["image_sha256"], values["seams"]
         summary.write_text(json.dumps(values))
     (task,) = make_mapper(**changes).prepare([path], tmp_path / "out", replace=False)
     assert task.is_done
@@ -276,6 +276,21 @@ def test_what_moves_the_last_bit_alone_makes_no_map_anew(tmp_path, monkeypatch, 
         summary.write_text(text)
         with pytest.raises(FileExistsError, match="is no map of this image"):
             make_mapper().prepare([path], tmp_path / "out", replace=False)
+
+
+def test_strips_of_before_seams_were_counted_are_made_anew(tmp_path, monkeypatch):
+    path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
+    make_map(path, tmp_path / "wanted")
+    with monkeypatch.context() as patch:
+        fail_after(patch, 3)
+        with pytest.raises(Interruption):
+            make_map(path, tmp_path / "out")
+    counts = tmp_path / "out" / "a.map.partial" / "strip_00001.json"
+    counts.unlink()
+    saved = fail_after(monkeypatch, 99)
+    make_map(path, tmp_path / "out")
+    assert saved[0] == 1
+    assert (tmp_path / "out" / "a.json").read_text() == (tmp_path / "wanted" / "a.json").read_text()
 
 
 def test_polygons_are_added_to_a_map_that_is_there_and_to_no_other(tmp_path):

@@ -158,11 +158,21 @@ def test_the_next_epoch_is_read_while_this_one_is_validated(tmp_path):
             time.sleep(0.01)
         read_ahead.append(there)
 
-    fit(
-        make_fabric("cpu", "fp32"), pointwise(), crops, val, partial_cross_entropy, CLASSES.names,
-        FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"), lambda _result: None, watch=look,
-    )  # fmt: skip
+    states = []
+
+    def fit_noted(saved=None):
+        return fit(
+            make_fabric("cpu", "fp32"), pointwise(), crops, val, partial_cross_entropy,
+            CLASSES.names, FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"), lambda _result: None,
+            saved, lambda _epoch, state: states.append(state), look,
+        )  # fmt: skip
+
+    fit_noted()
     assert read_ahead == [True, True, False]
+    for epoch in range(1, 4):
+        (tmp_path / str(epoch)).unlink()
+    fit_noted(states[-1])  # there is nothing left to do
+    assert not list(tmp_path.iterdir())
 
 
 # Learning

@@ -81,8 +81,12 @@ class MapJournal:
         return [self.folder / f"strip_{number:05}.tif" for number in range(self._count)]
 
     def done(self) -> int:
-        """Count the strips that are there, from the top without a gap."""
-        there = [path.is_file() for path in self.paths()]
+        """Count the strips that are there, from the top without a gap.
+
+        Those without counts are an older version's.
+        """
+        pairs = zip(self.paths(), self._notes(), strict=True)
+        there = [strip.is_file() and note.is_file() for strip, note in pairs]
         return there.index(False) if False in there else len(there)
 
     def save(self, number: int, strip: npt.NDArray[np.uint8], counts: Mapping[str, int]) -> None:

@@ -33,7 +33,7 @@ from pointcover.publishing import probe_folder, publish_json, sha256
 from pointcover.resumption import environment_of, fingerprint
 from pointcover.streaming import LayerChoice, Plan, SeamCount, plan_windows, stream_strips
 
-FORMAT: Final = 2
+FORMAT: Final = 1
 """Of the strips: raised when code changes what they hold, so that none of older code is used."""
 
 SMALL_PX: Final = 50
@@ -102,7 +102,7 @@ class MapResult:
 
     areas: list[ClassArea]
     seams: SeamCount
-    """Of no pixels where windows are blended, or one is as wide as the image."""
+    """Of no pixels where windows are blended, do not overlap, or one is as wide as the image."""
 
 
 class Mapper:

@@ -153,7 +153,7 @@ def fit(
         desc="training", unit="image", leave=False,
         disable=None if fabric.is_global_zero else True,
     )  # fmt: skip
-    crops = begin_epoch(train, len(results) + 1)
+    crops = None
     for epoch in range(len(results) + 1, settings.epochs + 1):
         mious = [result.val_miou or 0.0 for result in results]
         if settings.patience and epochs_without_better(mious) >= settings.patience:
@@ -161,7 +161,7 @@ def fit(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        passed = learner.learn(crops, epoch, mious, progress)
+        passed = learner.learn(crops or begin_epoch(train, epoch), epoch, mious, progress)
         _check_finite(passed.numbers, model, epoch)
         if epoch < settings.epochs:
             crops = begin_epoch(train, epoch + 1)
