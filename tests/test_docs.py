@@ -23,7 +23,7 @@ def test_a_table_that_differs_from_its_results_would_be_seen(tables):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = tables["BLOCK"].findall(text)
     assert blocks, "the README shows no study"
-    for digit in "0123456789":
+    for digit in "09":  # one of them at least is not what is there
         forged = re.sub(
             r"(<!-- table:.*?\| 0\.)\d", rf"\g<1>{digit}", text, count=1, flags=re.DOTALL
         )
