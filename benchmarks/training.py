@@ -171,17 +171,14 @@ def main() -> None:
             f"the step alone: {rate:.1f} images/s, {flops / 1e9:.0f} GFLOP an image: "
             f"{rate * flops / 1e12:.2f} of {limit / 1e12:.2f} TFLOP/s, {rate * flops / limit:.0%}"
         )
-        epochs = 2  # in the first, workers begin
         val = fabric.setup_dataloaders(
             tile_loader(TileDataset(tiles, path / "images", path / "masks", size_px), batch),
             use_distributed_sampler=False,
         )
-        crops = begin_epoch(loader, 1)
-        for epoch in range(1, epochs + 1):
-            passed = learner.learn(crops, epoch, [], tqdm(disable=True))
-            if epoch < epochs:
-                crops = begin_epoch(loader, epoch + 1)
-                validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
+        learner.learn(begin_epoch(loader, 1), 1, [], tqdm(disable=True))  # its workers begin
+        crops = begin_epoch(loader, 2)
+        validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
+        passed = learner.learn(crops, 2, [], tqdm(disable=True))
         print(
             f"the whole loop, {readers} readers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "

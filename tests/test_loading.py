@@ -16,6 +16,7 @@ from pointcover.loading import (
     CropDataset,
     EpochBatches,
     TileDataset,
+    begin_epoch,
     crops_of,
     sample_seed,
     tile_loader,
@@ -73,8 +74,8 @@ def epochs_of(loader, *epochs):
     """Pass over a loader once for each epoch; give images and masks of each batch."""
     seen = []
     for epoch in epochs:
-        loader.batch_sampler.epoch = epoch
-        seen += [(images.clone(), masks.clone()) for images, masks in loader]
+        batches = begin_epoch(loader, epoch)
+        seen += [(images.clone(), masks.clone()) for images, masks in batches]
     return seen
 
 
@@ -209,9 +210,8 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
         make_loader(dataset, workers=workers, crop_px=crop_px, zoom=1.3, jitter=0)
         for dataset in (TileDataset(tiles, *folders, SIZE), with_clicks)
     ]
-    for loader in loaders:
-        loader.batch_sampler.epoch = 1
-    for (images, masks), (same, also, clicked) in zip(*loaders, strict=True):
+    batches = [begin_epoch(loader, 1) for loader in loaders]
+    for (images, masks), (same, also, clicked) in zip(*batches, strict=True):
         assert torch.equal(images, same)
         assert torch.equal(masks, also)
         labelled = (clicked != IGNORE_INDEX) & (masks != IGNORE_INDEX)

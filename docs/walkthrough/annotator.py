@@ -152,8 +152,8 @@ ACTIONS = {"draw": (draw, 1), "click": (click, 2), "answer": (answer, 3), "pictu
 """What can be done, and with how many paths."""
 
 if __name__ == "__main__":
-    name, *paths = [*sys.argv[1:], ""]
+    name, *paths = sys.argv[1:] or [""]
     action, count = ACTIONS.get(name, (None, 0))
-    if action is None or len(paths) != count + 1:
+    if action is None or len(paths) != count:
         sys.exit(f"got {sys.argv[1:]}, wanted what README.md beside this file says")
-    action(*(Path(path) for path in paths[:-1]))
+    action(*map(Path, paths))

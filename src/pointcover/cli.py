@@ -533,9 +533,9 @@ def _tell_engines(models: "list[NamedModel]") -> None:
 
 def _show_shares(areas: "list[ClassArea]") -> str:
     """Say in a line what share of a map each class has."""
-    from pointcover.map_files import NO_DATA
+    from pointcover.map_files import NO_DATA, are_of_nothing
 
-    if all(area.share is None for area in areas):
+    if are_of_nothing(areas):
         return NO_DATA
     return ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
 

@@ -155,7 +155,9 @@ class Processes:
         self._running: set[subprocess.Popen[bytes]] = set()
         self.is_stopped = False
 
-    def run(self, command: Sequence[str], folder: Path, log: Path, extra: Mapping[str, str]) -> int:
+    def run(
+        self, command: Sequence[str], folder: Path, log: Path, extra: Mapping[str, str]
+    ) -> None:
         """Run a command to its end, trying again where DVC's lock was in the way.
 
         Args:
@@ -163,9 +165,6 @@ class Processes:
             folder: where.
             log: gets its output; a new attempt begins it anew.
             extra: variables of its environment.
-
-        Returns:
-            Its exit code; negative for a signal.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         bin_folder = str(Path(sys.executable).parent)  # stages are run as `python`
@@ -176,9 +175,8 @@ class Processes:
                 code = self._run_once(command, folder, out, environment)
             said = log.read_text(encoding="utf-8", errors="replace")
             if code == 0 or self.is_stopped or not any(words in said for words in LOCK_MESSAGES):
-                return code
+                return
             time.sleep(min(30, 0.5 * 1.5**attempt) * random.uniform(0.5, 1))
-        return code
 
     def _run_once(
         self, command: Sequence[str], folder: Path, out: Any, environment: Mapping[str, str]

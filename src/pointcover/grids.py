@@ -106,6 +106,12 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
     return _on_ellipsoid_m2(grid, rows)
 
 
+def middle_pixel_m2(grid: RasterInfo) -> float | None:
+    """Give the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
+    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
+    return None if area_m2 is None else float(area_m2[0])
+
+
 def gsd_of(grid: RasterInfo) -> float | None:
     """Give the ground sample distance, the side of a square as large as the pixel in the middle.
 
@@ -116,8 +122,8 @@ def gsd_of(grid: RasterInfo) -> float | None:
     """
     if not grid.is_georeferenced and grid.pixel_m2 is None:
         return None
-    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
-    return None if area_m2 is None else math.sqrt(float(area_m2[0]))
+    area_m2 = middle_pixel_m2(grid)
+    return None if area_m2 is None else math.sqrt(area_m2)
 
 
 def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
@@ -129,14 +135,14 @@ def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
     Returns:
         metres, or None where there is no CRS or it is not on the Earth.
     """
-    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
-    if area_m2 is None or not area_m2[0] > 0:
+    area_m2 = middle_pixel_m2(grid)
+    if area_m2 is None or not area_m2 > 0:
         return None
     steps = _steps(grid, np.array([grid.height // 2]))
     if steps is None:
         return None
     across, down = (float(np.hypot(*(step[0] * steps[2][0]))) for step in steps[:2])
-    scale = math.sqrt(float(area_m2[0]) / (down * across))
+    scale = math.sqrt(area_m2 / (down * across))
     return down * scale, across * scale
 
 

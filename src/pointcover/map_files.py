@@ -47,6 +47,11 @@ WHITE: Final[Colour] = (255, 255, 255)
 BLUE: Final[Colour] = (8, 48, 107)
 RED: Final[Colour] = (165, 15, 21)
 
+NO_DATA: Final = (
+    "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
+)
+"""What is said of a map without any class."""
+
 
 @dataclass(frozen=True)
 class ClassArea:
@@ -109,12 +114,6 @@ def write_rasters(
             publish_text(folder / f"{stem}_{what}.qml", style_percent(WHITE, colour))
 
 
-NO_DATA: Final = (
-    "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
-)
-"""What is said of a map without any class."""
-
-
 def measure_areas(
     strips: Sequence[Path], grid: RasterInfo, classes: ClassTable, gsd_m: float | None
 ) -> list[ClassArea]:
@@ -156,6 +155,11 @@ def measure_areas(
             zip(classes.names, pixels, areas_m2, strict=True)
         )
     ]  # fmt: skip
+
+
+def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
+    """Say whether no pixel of a map has data."""
+    return all(area.share is None for area in areas)
 
 
 def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:

@@ -5,6 +5,7 @@ named by the image and goes when the map is whole; what they are of stands in a 
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -103,9 +104,12 @@ class MapJournal:
         ) as out:  # fmt: skip
             out.write(strip, Window(0, 0, width, height))
 
-    def total(self, name: str) -> int:
-        """Add up what was counted of all strips under a name."""
-        return sum(read_json(path)[name] for path in self._notes())
+    def totals(self) -> Counter[str]:
+        """Add up what was counted of all strips, by name."""
+        total: Counter[str] = Counter()
+        for path in self._notes():
+            total.update(read_json(path))
+        return total
 
     def _notes(self) -> list[Path]:
         return [path.with_suffix(".json") for path in self.paths()]

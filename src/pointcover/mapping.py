@@ -10,10 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from pointcover.devices import Fabric
-from pointcover.grids import ground_m2
+from pointcover.grids import middle_pixel_m2
 from pointcover.inference import Correct, correct_each, make_score
 from pointcover.map_files import (
     IMAGE_TAG,
@@ -186,9 +184,7 @@ class Mapper:
             else:
                 self._save_strips(task, plan, journal, progress)
                 areas = self._write_rasters(task, journal)
-                result = MapResult(
-                    areas, SeamCount(journal.total("pixels"), journal.total("unlike"))
-                )
+                result = MapResult(areas, SeamCount(**journal.totals()))
                 if not rasters_only:
                     self._describe(task, journal.folder, result)
                 _publish(task, journal.folder)
@@ -349,9 +345,9 @@ def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:
-    area_m2 = ground_m2(orthophoto.grid, np.array([orthophoto.grid.height // 2]))
+    area_m2 = middle_pixel_m2(orthophoto.grid)
     if area_m2 is not None:
-        return float(area_m2[0])
+        return area_m2
     return orthophoto.gsd_m**2 if orthophoto.gsd_m else None
 
 

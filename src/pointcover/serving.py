@@ -20,7 +20,7 @@ from typing import Any, Final
 from mlflow.exceptions import MlflowException
 
 from pointcover.devices import Fabric, be_deterministic, make_fabric
-from pointcover.map_files import NO_DATA, ClassArea
+from pointcover.map_files import NO_DATA, ClassArea, are_of_nothing
 from pointcover.mapping import Mapper, MapSettings, MapTask
 from pointcover.mlflow_model import IMAGE, SETTINGS
 from pointcover.models.references import NamedModel, load_model
@@ -201,7 +201,7 @@ def _answer(
     """Give what is said of an image."""
     path = str(task.orthophoto.reader.path)
     remarks = [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks]
-    if all(area.share is None for area in areas):
+    if are_of_nothing(areas):
         remarks.append(f"{name}: {NO_DATA}")
     answer: dict[str, Any] = {
         "classes": task.path("_classes.tif").read_bytes(),

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -168,13 +169,9 @@ def stream_strips(
         the strip's number and its layers, (layers, rows, W) uint8: class ids, confidence in
         percent, then those of `layers` in percent; all IGNORE_INDEX where there is no data.
     """
+    make = _blended if plan.blend else partial(_centred, seams=seams)
     with closing(one_ahead(_rows_of_windows(source, plan, plan.first_row(first)))) as rows:
-        made = (
-            _blended(rows, plan, score, classes, layers, batch_size, device)
-            if plan.blend
-            else _centred(rows, plan, score, classes, layers, batch_size, device, seams)
-        )
-        for number, strip, valid in made:
+        for number, strip, valid in make(rows, plan, score, classes, layers, batch_size, device):
             if number >= first:
                 strip[:, ~valid] = IGNORE_INDEX
                 yield number, strip

@@ -161,7 +161,9 @@ def fit(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        passed = learner.learn(crops or begin_epoch(train, epoch), epoch, mious, progress)
+        if crops is None:
+            crops = begin_epoch(train, epoch)
+        passed = learner.learn(crops, epoch, mious, progress)
         _check_finite(passed.numbers, model, epoch)
         if epoch < settings.epochs:
             crops = begin_epoch(train, epoch + 1)
