@@ -1,5 +1,5 @@
 # make run: the main job · make test: the tests · make setup: the environment alone
-.PHONY: setup run test
+.PHONY: setup run test lint exporting
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -26,11 +26,18 @@ run: setup
 	dvc repro
 	@PYTHONPATH=src python -m pointcover.report
 
+WANTED := $(if $(SLOW),not alone,not slow)
+
 test: setup
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint exporting
+	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/test_exporting.py
+	$(if $(SLOW),pytest -m alone)
+
+lint:
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest --numprocesses auto --dist loadfile -m "$(if $(SLOW),not alone,not slow)" --ignore tests/test_exporting.py
-	# ONNX engines in a process of their own: after them others crashed, at a fork for one.
-	pytest -m "$(if $(SLOW),not alone,not slow)" tests/test_exporting.py
-	$(if $(SLOW),pytest -m alone)
+
+# ONNX engines in a process of their own: after them others crashed, at a fork for one.
+exporting:
+	pytest -m "$(WANTED)" tests/test_exporting.py

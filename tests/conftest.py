@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import settings
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pytest_socket import socket_allow_hosts
 
 from pointcover.params import Params
@@ -37,6 +39,20 @@ def one_deterministic_thread() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pictures of one pixel: to draw takes more time than all else in a tiny project."""
+
+    def save(_figure: object, path: Path, tags: dict[str, str] | None = None) -> None:
+        said = PngInfo()
+        for name, text in (tags or {}).items():
+            said.add_text(name, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (1, 1)).save(path, pnginfo=said)
+
+    monkeypatch.setattr("pointcover.figures._save", save)
 
 
 @pytest.fixture

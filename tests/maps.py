@@ -1,6 +1,7 @@
 """Models that name what they see, and images to map, for tests of mapping."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -51,16 +52,21 @@ def make_map(image: Path, out: Path, *, force=False, **settings):
     return mapper.make(task, lambda megapixels, was_done: None).areas
 
 
-def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
-    """Save a small network with random weights; give their SHA-256."""
+@cache
+def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor]:
     network = build_model(
-        "unet", "mobilenet_v2", weights="none", bands=len(tile_set.mean),
-        classes=len(tile_set.classes), mean=(100.0,) * len(tile_set.mean),
-        std=(50.0,) * len(tile_set.mean), seed=seed, width=0.25,
+        "unet", "mobilenet_v2", weights="none", bands=bands, classes=classes,
+        mean=(100.0,) * bands, std=(50.0,) * bands, seed=seed, width=0.25,
     )  # fmt: skip
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     for name, value in weights.items():  # statistics of batches that there never were
         if name.endswith("running_var"):
             value += torch.rand(value.shape, generator=torch.Generator().manual_seed(seed))
+    return weights
+
+
+def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
+    """Save a small network with random weights; give their SHA-256."""
+    weights = _draw_weights(len(tile_set.mean), len(tile_set.classes), seed)
     checkpoint = Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25, label_shares)
     return save_checkpoint(folder, checkpoint, weights)

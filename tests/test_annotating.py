@@ -14,16 +14,15 @@ from typer.testing import CliRunner
 from pointcover.annotations import SAMPLERS
 from pointcover.cli import app
 from pointcover.growing import GROWERS
-from tests.imagery import CRS, draw_image, load_stage, read_tree, write_raster
+from tests.imagery import CRS, draw_image, read_tree, write_raster
 
 N = 255
 KINDS = ("clicks", "masks", "sources", "confidence")
 
 
 @pytest.fixture
-def tiled(project, monkeypatch):
-    """A project whose tiles are cut; example panels take their time and have tests elsewhere."""
-    monkeypatch.setattr(load_stage("annotate"), "draw_panel", lambda *_: None)
+def tiled(project, blank_pictures):
+    """A project whose tiles are cut."""
     project.set({"points": 15})
     project.run("download", "tile")
     return project
@@ -73,7 +72,6 @@ def test_every_grower_leaves_rasters_that_agree(tiled, grower):
     report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
     assert report["labelled_pixels"] >= (masks != N).sum()
     assert (report["grown_pixels"] > 0) == (grower != "none")
-    assert (tiled.root / "metrics/annotate/purity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_errors_of_the_annotator_are_counted(tiled):
@@ -132,7 +130,7 @@ CLASSES = ("land", "water", "road")
 
 
 @pytest.fixture
-def surveyed(project):
+def surveyed(project, blank_pictures):
     """Three orthophotos side by side, and a GeoPackage with a point on every 20th row and column.
 
     The class of a point at (row, column) is (row // 20 + column // 20) % 3.
@@ -197,8 +195,7 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     assert "evaluate.erode_px is 2, which takes dense masks" in surveyed.refusal("evaluate")
 
 
-def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monkeypatch):
-    monkeypatch.setattr(load_stage("annotate"), "draw_panel", lambda *_: None)
+def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed):
     surveyed.set({"points": 1000})
     for number, name in enumerate("abc"):
         place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
@@ -218,9 +215,8 @@ def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed, monk
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophotos_overlap(
-    surveyed, monkeypatch, seed
+    surveyed, seed
 ):
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
     generator = np.random.default_rng(seed)
     for number, name in enumerate("abcde"):
         # Each lies 10 m beside the one before, and is 32.5 m wide.
@@ -263,8 +259,7 @@ def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, chang
     assert said in surveyed.refusal("download", "tile", "annotate")
 
 
-def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed, monkeypatch):
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     shutil.rmtree(surveyed.data / "masks")
     table = geopandas.read_file(surveyed.root / "survey.gpkg")
     point = table.geometry[0]  # of the class land, which one of another class meets

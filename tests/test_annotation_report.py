@@ -8,7 +8,7 @@ import rasterio
 from sklearn.metrics import accuracy_score, precision_score, recall_score
 
 from pointcover.annotation_report import AnnotationReport
-from tests.imagery import load_stage, write_pair
+from tests.imagery import write_pair
 
 N = 255
 DENSE = np.array([[0, 0, 0, 1], [1, 1, N, N]], np.uint8)
@@ -153,8 +153,7 @@ def read_sparse(project, kind, split, name):
         return file.read(1)
 
 
-def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, monkeypatch):
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
+def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, blank_pictures):
     project.run("download", "tile")
     clicks = {}
     for points in (5, 20):

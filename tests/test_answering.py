@@ -17,9 +17,8 @@ N = 255
 
 
 @pytest.fixture
-def trained(project, monkeypatch):
+def trained(project, blank_pictures):
     """A project with clicks and a model, which has learned nothing."""
-    monkeypatch.setattr(load_stage("annotate"), "draw_panel", lambda *_: None)
     project.set({"points": 5, "annotate.grower": "none", "suggest.points": 3})
     project.run("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")

@@ -233,6 +233,7 @@ def test_deps_name_every_module_that_a_stage_needs_and_no_other(stage):
     assert code_deps(stage) == needed | {f"stages/{stage}.py"}
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_code_alone_that_dvc_compares_too():
     """What the stage has imported when it names its state is what `deps` name."""
     code = "import runpy; runpy.run_path('stages/train.py'); "

@@ -141,6 +141,7 @@ def test_a_constant_band_has_a_standard_deviation_to_divide_by():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
+@pytest.mark.slow
 def test_cutting_holds_a_few_rows_of_tiles_at_a_time(tmp_path):
     megabytes = 60
     image = np.broadcast_to(np.uint8([[[9]], [[8]], [[7]]]), (3, megabytes * 1000, 333))

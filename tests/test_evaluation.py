@@ -143,6 +143,8 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
     (region,) = rows_of(tables / "regions.csv")
     assert float(region["miou"]) == result["miou"]
     assert sum(int(row["pixels"]) for row in rows_of(tables / "reliability.csv")) == again["pixels"]
+    purity = untrained.root / "metrics/annotate/purity.png"
+    assert purity.read_bytes().startswith(b"\x89PNG")
     panels = {path.name for path in (untrained.root / "metrics/panels").iterdir()}
     assert {"confusion.png", "classes.png", "reliability.png"} < panels
     assert sorted(name.split("_")[0] for name in panels if "_" in name) == [
@@ -154,7 +156,7 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
 
 
 def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
-    untrained, one_deterministic_thread
+    untrained, one_deterministic_thread, blank_pictures
 ):
     make_model(untrained)
     untrained.run("evaluate")
@@ -171,7 +173,9 @@ def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
     assert oracle["pixels"] == val.confusions.sum()
 
 
-def test_protocols_leave_out_boundaries_and_classes_and_say_so(untrained, one_deterministic_thread):
+def test_protocols_leave_out_boundaries_and_classes_and_say_so(
+    untrained, one_deterministic_thread, blank_pictures
+):
     for name in "abc":  # areas that are wider than a noise's pixel
         mask = np.zeros((100, 130), np.uint8)
         mask[:, 60:] = 1
@@ -192,7 +196,7 @@ def test_protocols_leave_out_boundaries_and_classes_and_say_so(untrained, one_de
 
 
 def test_a_conditional_random_field_changes_predictions_and_is_told(
-    untrained, one_deterministic_thread
+    untrained, one_deterministic_thread, blank_pictures
 ):
     make_model(untrained)
     untrained.run("evaluate")
@@ -207,7 +211,7 @@ def test_a_conditional_random_field_changes_predictions_and_is_told(
     assert result["ece"] != alone["ece"]
 
 
-def test_what_cannot_be_scored_is_refused_before_any_work(untrained):
+def test_what_cannot_be_scored_is_refused_before_any_work(untrained, blank_pictures):
     make_model(untrained)
     untrained.set({"evaluate.leave_out": ["lava"]})
     assert "evaluate.leave_out names lava" in untrained.refusal("evaluate")

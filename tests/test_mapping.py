@@ -26,6 +26,8 @@ from pointcover.streaming import LayerChoice
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.maps import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 FILES = ("classes.tif", "classes.qml", "confidence.tif", "confidence.qml", "areas.csv")
 
 
@@ -414,7 +416,7 @@ def fail_after(monkeypatch, strips):
 
 
 @pytest.mark.parametrize("blend", [False, True])
-@pytest.mark.parametrize("strips", [0, 1, 3])
+@pytest.mark.parametrize("strips", [pytest.param(0, marks=pytest.mark.slow), 1, 3])
 def test_a_map_that_was_cut_off_goes_on_and_has_the_same_bytes(
     tmp_path, monkeypatch, strips, blend
 ):
@@ -518,6 +520,7 @@ def replace_network(model):
     return model
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_no_map(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "a.tif", draw_image(300, 300) % 4)
     code = """

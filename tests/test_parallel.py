@@ -14,7 +14,6 @@ from dask.distributed import Client, LocalCluster
 
 from pointcover import parallel
 from pointcover.parallel import BACKENDS, map_in_order
-from tests.imagery import load_stage
 from tests.processes import is_alive, run_python
 from tests.test_stage import start
 
@@ -60,7 +59,7 @@ def doze(item):
     return item * item
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_results_come_in_order_whoever_is_ready_first(backend, workers):
     assert run(doze, [0, 1, 2, 3], backend, workers) == [0, 1, 4, 9]
 
@@ -121,7 +120,7 @@ def count_threads(item):
     return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("name", LOCAL)
 def test_every_task_counts_on_one_thread(name, workers):
     done = run_python(
@@ -235,9 +234,7 @@ def test_workers_with_older_code_are_refused(scheduler):
 # The stages
 
 
-def test_no_byte_depends_on_the_machine(project, backend, monkeypatch):
-    for name in ("draw_panel", "draw_purity"):  # these take their time and have tests elsewhere
-        monkeypatch.setattr(load_stage("annotate"), name, lambda *_: None)
+def test_no_byte_depends_on_the_machine(project, backend, blank_pictures):
     project.set({"points": 15, "annotate.grower": "random_walker"})
     project.run("download", "tile", "annotate")
     alone = project.outputs()
@@ -293,8 +290,9 @@ def test_workers_end_with_the_work():
 @pytest.mark.parametrize(
     ("state", "number"),
     [
-        ("busy", signal.SIGKILL), ("idle", signal.SIGKILL),
-        ("busy", signal.SIGTERM), ("busy", signal.SIGINT),
+        ("busy", signal.SIGKILL), pytest.param("idle", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("busy", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("busy", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_killed_stage_leaves_no_worker_behind(project, state, number):

@@ -124,7 +124,7 @@ def cut(monkeypatch, rows):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_a_map_in_blocks_has_the_areas_of_one_that_is_whole(tmp_path, monkeypatch, rows, seed):
     mask = rough_mask(90, 70, seed)
     mask[:, 68:], mask[50:52, 10:30] = 1, IGNORE_INDEX

@@ -24,6 +24,7 @@ def test_a_model_is_called_by_its_folder_or_a_file_in_it(folder, name):
     assert model.sha256 == load_model(str(folder / "one"), folder).sha256
 
 
+@pytest.mark.slow
 def test_a_model_of_a_run_is_the_one_that_was_logged(folder, tmp_path, monkeypatch):
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)

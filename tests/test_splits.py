@@ -10,7 +10,7 @@ from pointcover.cutting import Cutting
 from pointcover.datasets.card import SPLITS, Pair, matches
 from pointcover.splits import check_tile_size, read_tile_lists, split_regions
 from pointcover.tiles import TileReader, read_index
-from tests.imagery import load_stage, make_card, write_dataset
+from tests.imagery import make_card, write_dataset
 
 LISTS = {split: f"{split}.txt" for split in SPLITS}
 TILE_LISTS = {"split": LISTS, "tile_px": 64}
@@ -183,10 +183,11 @@ def test_published_lists_are_followed_to_the_tile_and_the_rest_is_counted(listed
     assert '"tiles_left_out": 12' in (listed.root / "metrics" / "tile.json").read_text()
 
 
-def test_tiles_of_one_orthophoto_in_turn_on_both_sides_all_keep_their_clicks(listed, monkeypatch):
+def test_tiles_of_one_orthophoto_in_turn_on_both_sides_all_keep_their_clicks(
+    listed, blank_pictures
+):
     write_lists(listed.data, train=["a_0", "a_3"], val=["a_1", "a_4"], test=["b_1"])
     listed.set({"points": 5, "annotate.unit": "per_class"})
-    monkeypatch.setattr(load_stage("annotate"), "draw_examples", lambda *_, **__: None)
     listed.run("download", "tile", "annotate")
     sparse = listed.root / "data" / "sparse"
     clicks = TileReader(sparse / "clicks", 64, 255)

@@ -201,7 +201,7 @@ def test_a_signal_never_leaves_a_context_half_entered_or_half_left(folder, place
     ("uri", "said"),
     [
         ("sqlite:///mlflow.db", "written\nended KILLED\n"),
-        ("http://localhost:5000", "ended KILLED\n"),
+        pytest.param("http://localhost:5000", "ended KILLED\n", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_waits_for_a_database_but_not_for_a_server(folder, uri, said):

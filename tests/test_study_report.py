@@ -236,6 +236,7 @@ def test_missing_results_are_told(tmp_path, plan):
         rewrite_report(plan, tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_many_lines_and_classes_are_drawn(plan, records):
     generator = np.random.default_rng(0)
     study = read_study(plan)

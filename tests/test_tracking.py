@@ -176,6 +176,7 @@ def test_a_relative_database_is_made_below_the_root_with_its_files_there(
     assert (root / "mlruns" / run.id / "artifacts" / "a.txt").exists()
 
 
+@pytest.mark.slow
 def test_an_empty_file_is_made_a_store(bare_root):
     (bare_root / "mlflow.db").touch()
     with start_run(bare_root, "first") as run:
@@ -277,6 +278,7 @@ def test_an_error_in_the_block_is_not_hidden_by_a_lost_store(root, monkeypatch, 
     assert "could not be ended as FAILED: disk full" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_is_ended_as_killed_after_its_process_and_not_before(root, caplog):
     with python(OPEN_AND_WAIT, root) as process:
         run_id = process.stdout.readline().strip()
@@ -570,6 +572,7 @@ def test_importing_tracking_does_not_import_mlflow():
         assert process.communicate()[0].strip() == "False"
 
 
+@pytest.mark.slow
 def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
@@ -580,6 +583,7 @@ def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
     assert len(lines) == 1, lines
 
 
+@pytest.mark.slow
 def test_a_store_whose_maker_was_killed_is_made_by_the_next(bare_root):
     code = f"""
 import os

@@ -457,6 +457,7 @@ def test_a_mask_does_not_depend_on_how_it_is_cut_into_windows(seed, tile_px, all
     assert about_tiled.summary() == about_whole.summary()
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 60), st.booleans())
 def test_a_drawing_does_not_depend_on_vertices_left_out_far_from_its_window(

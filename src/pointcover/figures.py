@@ -89,6 +89,7 @@ def draw_panel(
     ):
         shown = axes.imshow(view, interpolation="nearest", cmap="viridis", vmin=0, vmax=1)
         axes.set_title(name, fontsize=9)
+        axes.set(xticks=(), yticks=())  # not drawn, but laid out
         axes.set_axis_off()
         if view.ndim == 2:
             bar = figure.colorbar(
