@@ -18,6 +18,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from pointcover.loading import (
     CropBatch,
     EpochBatches,
     TileDataset,
-    begin_epoch,
+    read_epochs,
     tile_loader,
     train_loader,
 )
@@ -152,7 +153,8 @@ def main() -> None:
         )  # fmt: skip
         batches: Any = loader.batch_sampler
         learner = prepare(fabric, options.encoder, batches)
-        images, *masks = next(iter(loader))
+        _, crops = next(read_epochs(loader, (1,)))
+        images, *masks = next(crops)
         # Masks come from the host as in the loop: what is labelled is counted there.
         taken: CropBatch = (fabric.to_device(images), *masks)
 
@@ -175,10 +177,10 @@ def main() -> None:
             tile_loader(TileDataset(tiles, path / "images", path / "masks", size_px), batch),
             use_distributed_sampler=False,
         )
-        learner.learn(begin_epoch(loader, 1), 1, [], tqdm(disable=True))  # its workers begin
-        crops = begin_epoch(loader, 2)
-        validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
-        passed = learner.learn(crops, 2, [], tqdm(disable=True))
+        epochs = read_epochs(loader, (1, 2, 3))  # of which 3 is read ahead while 2 is learned
+        for epoch, crops in islice(epochs, 2):
+            passed = learner.learn(crops, epoch, [], tqdm(disable=True))
+            validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
         print(
             f"the whole loop, {readers} readers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "

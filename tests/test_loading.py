@@ -16,8 +16,8 @@ from pointcover.loading import (
     CropDataset,
     EpochBatches,
     TileDataset,
-    begin_epoch,
     crops_of,
+    read_epochs,
     sample_seed,
     tile_loader,
     tile_shares,
@@ -71,12 +71,12 @@ def make_loader(
 
 
 def epochs_of(loader, *epochs):
-    """Pass over a loader once for each epoch; give images and masks of each batch."""
-    seen = []
-    for epoch in epochs:
-        batches = begin_epoch(loader, epoch)
-        seen += [(images.clone(), masks.clone()) for images, masks in batches]
-    return seen
+    """Pass over a loader; give images and masks of each batch of the epochs."""
+    return [
+        (images.clone(), masks.clone())
+        for _, batches in read_epochs(loader, epochs)
+        for images, masks in batches
+    ]
 
 
 def are_equal(one, other):
@@ -210,8 +210,8 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
         make_loader(dataset, workers=workers, crop_px=crop_px, zoom=1.3, jitter=0)
         for dataset in (TileDataset(tiles, *folders, SIZE), with_clicks)
     ]
-    batches = [begin_epoch(loader, 1) for loader in loaders]
-    for (images, masks), (same, also, clicked) in zip(*batches, strict=True):
+    passes = [next(read_epochs(loader, (1,)))[1] for loader in loaders]
+    for (images, masks), (same, also, clicked) in zip(*passes, strict=True):
         assert torch.equal(images, same)
         assert torch.equal(masks, also)
         labelled = (clicked != IGNORE_INDEX) & (masks != IGNORE_INDEX)
@@ -393,7 +393,7 @@ def test_sample_seeds_do_not_collide_and_fit_32_bits():
 @given(length=st.integers(2, 60), batch_size=st.integers(2, 12), epoch=st.integers(0, 50))
 def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_size, epoch):
     batches = EpochBatches(length, batch_size, seed=3)
-    batches.epoch = epoch
+    batches.epochs = [epoch]
     drawn = list(batches)
     assert len(drawn) == len(batches)
     assert all(1 < len(batch) <= batch_size for batch in drawn)
@@ -404,6 +404,9 @@ def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_siz
     assert set(numbers) <= set(range(length))
     assert len(numbers) == batches.samples == length - (length % batch_size == 1)
     assert list(batches) == drawn
+    batches.epochs = [epoch, epoch + 1]
+    assert list(batches)[: len(drawn)] == drawn
+    assert [batch[0][0] for batch in batches] == sorted([epoch, epoch + 1] * len(drawn))
 
 
 @given(
@@ -414,12 +417,12 @@ def test_ranks_share_the_batches_of_one_with_two_samples_at_least(length, batch_
     parts = []
     for rank in range(ranks):
         batches = EpochBatches(length, batch_size, seed=3)
-        batches.epoch, batches.rank, batches.ranks = epoch, rank, ranks
+        batches.epochs, batches.rank, batches.ranks = [epoch], rank, ranks
         parts.append(list(batches))
         assert len(parts[-1]) == len(batches)
         assert all(len(part) >= 2 for part in parts[-1])
     whole = EpochBatches(length, batch_size, seed=3)
-    whole.epoch = epoch
+    whole.epochs = [epoch]
     shared = [
         sorted(draw for part in of_batch for draw in part) for of_batch in zip(*parts, strict=True)
     ]
@@ -431,7 +434,7 @@ def test_ranks_share_the_batches_of_one_with_two_samples_at_least(length, batch_
 def test_the_order_changes_with_epoch_and_seed():
     def order(seed, epoch):
         batches = EpochBatches(40, 8, seed)
-        batches.epoch = epoch
+        batches.epochs = [epoch]
         return [number for batch in batches for _, number in batch]
 
     orders = [order(seed, epoch) for seed in range(3) for epoch in range(3)]

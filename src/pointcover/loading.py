@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -202,8 +203,8 @@ def sample_seed(seed: int, epoch: int, number: int) -> int:
 class EpochBatches(Sampler[list[Draw]]):
     """Batches of (epoch, number) in an order that the seed and the epoch alone decide.
 
-    Set `epoch` before each pass. A last batch of one sample is left out: batch normalisation has
-    nothing to normalise with there.
+    A pass gives those of `epochs`, one epoch after the other. An epoch's last batch of one sample
+    is left out: batch normalisation has nothing to normalise with there.
 
     Where several processes train together each takes its part of every batch: set `rank` (from 0)
     and `ranks`. A last batch that gives none two samples is left out.
@@ -211,7 +212,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         """Take the number of samples in an epoch."""
-        self.epoch = 0
+        self.epochs: Sequence[int] = ()
         self.rank, self.ranks = 0, 1
         self.seed = seed
         self._length = length
@@ -228,11 +229,12 @@ class EpochBatches(Sampler[list[Draw]]):
         return full + (rest >= 2 * self.ranks)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give the batches of the epoch that is set."""
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self._length)
-        for number in range(len(self)):
-            chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
-            yield [(self.epoch, int(place)) for place in chosen[self.rank :: self.ranks]]
+        """Give the batches of the epochs that are set."""
+        for epoch in self.epochs:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self._length)
+            for number in range(len(self)):
+                chosen = order[number * self._batch_size : (number + 1) * self._batch_size]
+                yield [(epoch, int(place)) for place in chosen[self.rank :: self.ranks]]
 
 
 class Clocked:
@@ -271,24 +273,31 @@ def train_loader(
         crops,
         batch_sampler=EpochBatches(len(crops), batch_size, seed),
         num_workers=workers,
-        persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,  # a GPU's step is short, crops take unlike times
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def begin_epoch(loader: DataLoader[CropBatch], epoch: int) -> Iterator[CropBatch]:
-    """Give the batches of an epoch, from 1, which the loader's processes begin to read at once.
+def read_epochs(
+    loader: DataLoader[CropBatch], epochs: Sequence[int]
+) -> Iterator[tuple[int, Iterator[CropBatch]]]:
+    """Give epochs and their batches, all in one pass over a loader.
 
-    Asked for before the epoch before it is validated, they are there when it ends.
+    Its processes read on from one epoch to the next, also while an epoch is validated.
 
     Args:
-        loader: from `train_loader`; the batches of the epoch before have been taken.
-        epoch: its number.
+        loader: from `train_loader`.
+        epochs: their numbers, from 1.
+
+    Yields:
+        an epoch's number and its batches; all of these are to be taken.
     """
-    assert isinstance(loader.batch_sampler, EpochBatches)
-    loader.batch_sampler.epoch = epoch
-    return iter(loader)
+    batches = loader.batch_sampler
+    assert isinstance(batches, EpochBatches)
+    batches.epochs = epochs
+    passing = iter(loader)
+    for epoch in epochs:
+        yield epoch, islice(passing, len(batches))
 
 
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:

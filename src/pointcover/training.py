@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pointcover.devices import peak_memory_mib
 from pointcover.learner import FitSettings, Learner
-from pointcover.loading import Batch, CropBatch, EpochBatches, begin_epoch
+from pointcover.loading import Batch, CropBatch, EpochBatches, read_epochs
 from pointcover.losses import PartialLoss
 from pointcover.metrics import confusion_matrix, scores
 from pointcover.models import Segmenter
@@ -153,20 +153,16 @@ def fit(
         desc="training", unit="image", leave=False,
         disable=None if fabric.is_global_zero else True,
     )  # fmt: skip
-    crops = None
-    for epoch in range(len(results) + 1, settings.epochs + 1):
+    to_come = range(len(results) + 1, settings.epochs + 1)
+    for epoch, crops in read_epochs(train, to_come):
         mious = [result.val_miou or 0.0 for result in results]
         if settings.patience and epochs_without_better(mious) >= settings.patience:
             logger.info(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        if crops is None:
-            crops = begin_epoch(train, epoch)
         passed = learner.learn(crops, epoch, mious, progress)
         _check_finite(passed.numbers, model, epoch)
-        if epoch < settings.epochs:
-            crops = begin_epoch(train, epoch + 1)
         validated: Any = None
         if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
             validated = validate(learner.averaged_network, val_on_device, loss, names, watch)
