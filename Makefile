@@ -29,15 +29,15 @@ run: setup
 WANTED := $(if $(SLOW),not alone,not slow)
 
 test: setup
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync lint exporting
+	@$(MAKE) --no-print-directory --jobs 2 lint exporting
 	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/test_exporting.py
 	$(if $(SLOW),pytest -m alone)
 
-lint:
+lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
 
 # ONNX engines in a process of their own: after them others crashed, at a fork for one.
-exporting:
+exporting: setup
 	pytest -m "$(WANTED)" tests/test_exporting.py

@@ -153,8 +153,7 @@ def main() -> None:
         )  # fmt: skip
         batches: Any = loader.batch_sampler
         learner = prepare(fabric, options.encoder, batches)
-        _, crops = next(read_epochs(loader, (1,)))
-        images, *masks = next(crops)
+        images, *masks = next(next(read_epochs(loader, (1,)))[1])
         # Masks come from the host as in the loop: what is labelled is counted there.
         taken: CropBatch = (fabric.to_device(images), *masks)
 

@@ -208,6 +208,13 @@ def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, mo
     assert whole.y0 <= shown.y0 < shown.y1 < figure.axes[0].get_window_extent().y0
 
 
+def test_a_panel_says_of_itself_what_it_is_told_to(tmp_path):
+    view = ("v", np.zeros((8, 8, 3), np.uint8))
+    draw_panel(tmp_path / "a.png", "t", [view], CLASSES, tags={"Source": "a.tif"})
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info["Source"] == "a.tif"
+
+
 def test_a_panel_of_one_view_is_drawn(tmp_path):
     draw_panel(tmp_path / "one.png", "t", [("v", np.zeros((8, 8, 3), np.uint8))], CLASSES)
     assert share_of(read(tmp_path / "one.png"), (0, 0, 0)) > 0.3

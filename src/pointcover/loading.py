@@ -212,7 +212,7 @@ class EpochBatches(Sampler[list[Draw]]):
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         """Take the number of samples in an epoch."""
-        self.epochs: Sequence[int] = ()
+        self.epochs: Sequence[int]  # said before a pass, as by `read_epochs`
         self.rank, self.ranks = 0, 1
         self.seed = seed
         self._length = length
@@ -295,7 +295,7 @@ def read_epochs(
     batches = loader.batch_sampler
     assert isinstance(batches, EpochBatches)
     batches.epochs = epochs
-    passing = iter(loader)
+    passing = iter(loader) if epochs else iter(())
     for epoch in epochs:
         yield epoch, islice(passing, len(batches))
 
