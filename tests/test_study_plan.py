@@ -129,6 +129,16 @@ def test_settings_said_beside_the_file_take_the_place_of_its_own(tmp_path):
     assert settings["source"] == "/data"
 
 
+def test_seeds_of_small_are_those_of_all_methods_that_it_does_not_name(tmp_path):
+    methods = {"clicks": {"seeds": [1, 2, 3]}, "link": {"seeds": [1, 2, 3]}}
+    small = {"seeds": [4], "methods": {"link": {"seeds": [5, 6]}}}
+    members = members_of(read_study(write(tmp_path, methods=methods, small=small), "small"))
+    seeds = {name: {one.seed for one in members if one.method == name} for name in methods}
+    assert seeds == {"clicks": {4}, "link": {5, 6}}
+    whole = members_of(read_study(write(tmp_path, methods=methods, small={"points": [9]}), "small"))
+    assert {one.seed for one in whole if one.method == "clicks"} == {1, 2, 3}
+
+
 def test_a_file_without_small_says_so(tmp_path):
     with pytest.raises(ValueError, match="add `small:`"):
         read_study(write(tmp_path, small=None), "small")

@@ -221,7 +221,8 @@ def read_study(
     Args:
         path: YAML.
         scale: ``small`` puts what the file's `small` says in place of the rest: settings one by
-            one, methods by name, all other keys whole.
+            one, methods by name, all other keys whole; its seeds are also those of methods with
+            seeds of their own that it does not name.
         settings: take the place of those that the file gives to all experiments.
 
     Raises:
@@ -233,16 +234,31 @@ def read_study(
     if scale == "small":
         if not isinstance(values.get("small"), dict):
             raise ValueError(f"{path} does not say what it is when it is small: add `small:`")
-        small = values["small"]
-        for key, value in small.items():
-            joined = key in ("settings", "methods") and isinstance(value, dict)
-            values[key] = {**(values.get(key) or {}), **value} if joined else value
+        values = _make_small(values, values["small"])
     if settings:
         values["settings"] = {**(values.get("settings") or {}), **settings}
     methods = values.get("methods")
     if isinstance(methods, dict):  # a method is its settings, and for which budgets, seeds, axes
         values["methods"] = {name: _method(entry) for name, entry in methods.items()}
     return validate(Study, values, path)
+
+
+def _make_small(values: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
+    """Put what a study's `small` says in place of the rest; see `read_study`."""
+    made = {**values, **small}
+    for key in ("settings", "methods"):
+        whole, changes = values.get(key) or {}, small.get(key) or {}
+        if isinstance(whole, dict) and isinstance(changes, dict):
+            if "seeds" in small and key == "methods":
+                whole = {name: _without_seeds(entry) for name, entry in whole.items()}
+            made[key] = {**whole, **changes}
+    return made
+
+
+def _without_seeds(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {key: value for key, value in entry.items() if key != "seeds"}
 
 
 def _method(entry: Any) -> Any:
