@@ -56,7 +56,7 @@ def assert_teaches_every_weight(segmenter, logits):
 
 
 @every_model
-@pytest.mark.parametrize("bands", [1, 3, 6])
+@pytest.mark.parametrize("bands", [1, 3, pytest.param(4, marks=pytest.mark.slow), 6])
 def test_raw_tiles_become_finite_scores_of_every_pixel_that_teach_every_weight(model, bands):
     segmenter = build(model, bands=bands)
     logits = segmenter(images(bands, height=64, width=96))
@@ -380,11 +380,12 @@ def weights_files(encoder_state, tmp_path_factory):
 endings = pytest.mark.parametrize("ending", ["pt", "safetensors"])
 
 
+@pytest.mark.parametrize("ending", ["pt", pytest.param("safetensors", marks=pytest.mark.slow)])
 @every_model_on_an_encoder
 def test_the_encoder_gets_the_weights_of_the_file_and_the_rest_the_seeds(
-    model, weights_files, encoder_state
+    model, ending, weights_files, encoder_state
 ):
-    segmenter = build(model, "resnet18", weights=str(weights_files / "resnet18.pt"))
+    segmenter = build(model, "resnet18", weights=str(weights_files / f"resnet18.{ending}"))
     for name, value in segmenter.network.encoder.state_dict().items():
         assert torch.equal(value, encoder_state[name]), name
     plain = build(model, "resnet18")
@@ -439,15 +440,17 @@ def test_weights_of_as_many_bands_are_taken_as_they_are(tmp_path):
     assert torch.equal(encoder.conv1.weight, four["conv1.weight"])
 
 
+@pytest.mark.parametrize("ending", ["safetensors", pytest.param("pt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name", ["resnet18", "hrnet_w18_small", "convnext_atto", "mobilenetv3_small_050"]
 )
-def test_timms_whole_network_is_taken_as_weights_of_its_encoder(name, tmp_path):
+def test_timms_whole_network_is_taken_as_weights_of_its_encoder(name, ending, tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(5)
         whole = timm.create_model(name).eval()
-    path = tmp_path / "model.safetensors"
-    save_file(whole.state_dict(), path)
+    path = tmp_path / f"model.{ending}"
+    save = torch.save if ending == "pt" else save_file
+    save(whole.state_dict(), path)
     encoder = build(encoder=f"tu-{name}", weights=str(path)).network.encoder.eval()
     image = images(batch=1) / 255
     with torch.inference_mode():
