@@ -2,6 +2,7 @@
 
 import csv
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pointcover.study.charts import draw_curves, draw_methods, look
+from pointcover.study.charts import draw_classes, draw_costs, draw_curves, draw_methods, look
 from pointcover.study.conducting import rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
@@ -94,6 +95,19 @@ def test_a_crowd_of_methods_at_one_budget_is_drawn_below_each_other_and_not_on_t
     assert ">10 points</text>" not in methods
     assert ">clicks</text>" in methods
     assert ">clicks</text>" in curves
+
+
+def test_one_budget_is_drawn_with_room_beside_it(plan, records):
+    alone = [
+        replace(record, numbers={**record.numbers, "clicks_per_tile": 10.0})
+        for record in records
+        if record.points == 10
+    ]
+    summary = summarise(read_study(plan), alone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for draw in (draw_curves, draw_costs, draw_classes):
+            assert ">clicks</text>" in draw(summary)
 
 
 def test_no_two_of_the_first_64_lines_look_alike():

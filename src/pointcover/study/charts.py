@@ -24,6 +24,8 @@ CROWD = 6
 """More methods at one budget are drawn below each other, not above each other on a curve."""
 MARGIN = 0.1
 """mIoU above and below the means that a figure shows."""
+ONE_PLACE = 1.01
+"""Abscissas whose ratio is below this lie at one place, which needs room to both sides."""
 
 
 def draw_curves(summary: Summary) -> str:
@@ -205,12 +207,18 @@ def _draw_lines(
     axes: Axes, numbered: Sequence[tuple[int, Line]], place: Callable[[Cell], float | None],
     value: Callable[[Cell], Interval | None],
 ) -> None:  # fmt: skip
-    for number, line in numbered:
-        points = [
+    drawn = [
+        (number, line, [
             (x, interval)
             for cell in line.cells
             if (x := place(cell)) and (interval := value(cell)) is not None
-        ]
+        ])
+        for number, line in numbered
+    ]  # fmt: skip
+    places = [x for _, _, points in drawn for x, _ in points]
+    if places and max(places) < ONE_PLACE * min(places):
+        axes.set_xlim(min(places) / 2, 2 * max(places))
+    for number, line, points in drawn:
         if points:
             axes.errorbar(
                 [x for x, _ in points], [interval.value for _, interval in points],
