@@ -72,6 +72,7 @@ def test_every_grower_leaves_rasters_that_agree(tiled, grower):
     report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
     assert report["labelled_pixels"] >= (masks != N).sum()
     assert (report["grown_pixels"] > 0) == (grower != "none")
+    assert (tiled.root / "metrics/annotate/purity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_errors_of_the_annotator_are_counted(tiled):

@@ -207,19 +207,19 @@ def _draw_lines(
     axes: Axes, numbered: Sequence[tuple[int, Line]], place: Callable[[Cell], float | None],
     value: Callable[[Cell], Interval | None],
 ) -> None:  # fmt: skip
-    drawn = [
-        (number, line, [
+    drawn = {
+        number: [
             (x, interval)
             for cell in line.cells
             if (x := place(cell)) and (interval := value(cell)) is not None
-        ])
+        ]
         for number, line in numbered
-    ]  # fmt: skip
-    places = [x for _, _, points in drawn for x, _ in points]
+    }
+    places = [x for points in drawn.values() for x, _ in points]
     if places and max(places) < ONE_PLACE * min(places):
         axes.set_xlim(min(places) / 2, 2 * max(places))
-    for number, line, points in drawn:
-        if points:
+    for number, line in numbered:
+        if points := drawn[number]:
             axes.errorbar(
                 [x for x, _ in points], [interval.value for _, interval in points],
                 yerr=[interval.half_width or 0 for _, interval in points],

@@ -245,13 +245,14 @@ def read_study(
 
 def _make_small(values: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
     """Put what a study's `small` says in place of the rest; see `read_study`."""
+    methods = values.get("methods")
+    if "seeds" in small and isinstance(methods, dict):
+        methods = {name: _without_seeds(entry) for name, entry in methods.items()}
     made = {**values, **small}
-    for key in ("settings", "methods"):
-        whole, changes = values.get(key) or {}, small.get(key) or {}
-        if isinstance(whole, dict) and isinstance(changes, dict):
-            if "seeds" in small and key == "methods":
-                whole = {name: _without_seeds(entry) for name, entry in whole.items()}
-            made[key] = {**whole, **changes}
+    for key, whole in (("settings", values.get("settings")), ("methods", methods)):
+        parts = whole or {}, small.get(key) or {}
+        if all(isinstance(part, dict) for part in parts):
+            made[key] = {**parts[0], **parts[1]}
     return made
 
 
