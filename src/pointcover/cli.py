@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SEAMS_SHOW = 0.01
 """Share of the pixels near seams from which on a user is told."""
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 class Device(StrEnum):
@@ -99,8 +99,24 @@ PrecisionChoice = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
+def _print_version(wanted: bool) -> None:
+    """Print the version and end, where `--version` was given."""
+    if wanted:
+        from pointcover import __version__
+
+        typer.echo(f"pointcover {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def describe() -> None:
+def describe(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
     """Land-cover maps from a handful of labelled points."""
 
 

@@ -1,0 +1,6 @@
+"""Run the command line: `python -m pointcover` is `pointcover`."""
+
+from pointcover.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="pointcover")
