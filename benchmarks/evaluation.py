@@ -70,13 +70,25 @@ def print_parts(generator: np.random.Generator) -> None:
     print(f"{'a tile, ms of one core':34}{'simple':>11}{'ours':>11}{'ratio':>8}")
     confusion = best_ms(lambda: confusion_matrix(prediction, mask, CLASSES), 30)
     for name, simple in (
-        ("torchmetrics", lambda: multiclass_confusion_matrix(
-            prediction.long(), whole, CLASSES, ignore_index=IGNORE_INDEX)),
-        ("torchmetrics, not validated", lambda: multiclass_confusion_matrix(
-            prediction.long(), whole, CLASSES, ignore_index=IGNORE_INDEX, validate_args=False)),
-        ("scikit-learn", lambda: reference.confusion_matrix(
-            mask.numpy()[known], prediction.numpy()[known], labels=range(CLASSES))),
-    ):  # fmt: skip
+        (
+            "torchmetrics",
+            lambda: multiclass_confusion_matrix(
+                prediction.long(), whole, CLASSES, ignore_index=IGNORE_INDEX
+            ),
+        ),
+        (
+            "torchmetrics, not validated",
+            lambda: multiclass_confusion_matrix(
+                prediction.long(), whole, CLASSES, ignore_index=IGNORE_INDEX, validate_args=False
+            ),
+        ),
+        (
+            "scikit-learn",
+            lambda: reference.confusion_matrix(
+                mask.numpy()[known], prediction.numpy()[known], labels=range(CLASSES)
+            ),
+        ),
+    ):
         report(f"confusion matrix, {name}", best_ms(simple, 10), confusion)
     report(
         "boundaries at 1, 3, 5 px, SciPy",
@@ -85,10 +97,14 @@ def print_parts(generator: np.random.Generator) -> None:
     )
     report(
         "calibration, torchmetrics",
-        best_ms(lambda: multiclass_calibration_error(
-            probability, whole, CLASSES, BINS, ignore_index=IGNORE_INDEX), 5),
+        best_ms(
+            lambda: multiclass_calibration_error(
+                probability, whole, CLASSES, BINS, ignore_index=IGNORE_INDEX
+            ),
+            5,
+        ),
         best_ms(lambda: count_confidences(confidence, prediction, mask), 15),
-    )  # fmt: skip
+    )
     report(
         "class and confidence, argmax, amax",
         best_ms(lambda: (probability.argmax(dim=1), probability.amax(dim=1)), 5),
@@ -107,9 +123,15 @@ def print_whole(generator: np.random.Generator) -> None:
     masks = torch.from_numpy(np.stack([make_mask(generator) for _ in range(TILES)]))
     images = (masks[:, None] * 40 + torch.randint(0, 40, (TILES, 3, SIZE, SIZE))).to(torch.uint8)
     model = build_model(
-        "unet", "resnet18", weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,
-        std=(50.0,) * 3, seed=0,
-    )  # fmt: skip
+        "unet",
+        "resnet18",
+        weights="none",
+        bands=3,
+        classes=CLASSES,
+        mean=(100.0,) * 3,
+        std=(50.0,) * 3,
+        seed=0,
+    )
     fabric = make_fabric("auto", "auto")
     # On a processor its own time, as other programs run, too; on a GPU that of the wall.
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter

@@ -47,9 +47,11 @@ def time_in_turns(
 
 
 def judge(
-    networks: dict[str, nn.Module], tiles: list[Tile],
-    read: Callable[[Tile], tuple[Tensor, Tensor]], names: tuple[str, ...],
-) -> dict[str, tuple[float, float, float]]:  # fmt: skip
+    networks: dict[str, nn.Module],
+    tiles: list[Tile],
+    read: Callable[[Tile], tuple[Tensor, Tensor]],
+    names: tuple[str, ...],
+) -> dict[str, tuple[float, float, float]]:
     """Give each network's mIoU, share of pixels classed as by the first, largest difference."""
     confusions = {name: np.zeros((len(names), len(names)), np.int64) for name in networks}
     same, largest, pixels = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0.0), 0

@@ -63,9 +63,10 @@ def run_stage(folder: Path, name: str) -> tuple[float, float, float]:
     """Run a stage: minutes by the clock, minutes of the processor, and the most GB of memory."""
     before, started_s, most = os.times(), time.perf_counter(), 0
     stage = psutil.Popen(
-        [sys.executable, str(ROOT / "stages" / f"{name}.py")], cwd=folder,
+        [sys.executable, str(ROOT / "stages" / f"{name}.py")],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     while stage.poll() is None:
         most = max(most, sum(map(memory, [stage, *children(stage)])))
         time.sleep(0.5)

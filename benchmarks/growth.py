@@ -51,9 +51,15 @@ def walk_simply(clicks: Mask, image: Image, min_probability: float) -> Mask:
     seeds = clicks.reshape(SIZE // 2, 2, SIZE // 2, 2).min(axis=(1, 3))
     labels = np.where(seeds == IGNORE_INDEX, 0, seeds.astype(np.int32) + 1)
     probability = random_walker(
-        half, labels, beta=1000, mode="cg_j", tol=1e-3, return_full_prob=True, channel_axis=-1,
+        half,
+        labels,
+        beta=1000,
+        mode="cg_j",
+        tol=1e-3,
+        return_full_prob=True,
+        channel_axis=-1,
         prob_tol=np.inf,
-    )  # fmt: skip
+    )
     class_ids = np.unique(seeds[seeds != IGNORE_INDEX])
     sure = probability.max(axis=0) >= min_probability
     grown = np.where(sure, class_ids[probability.argmax(axis=0)], np.uint8(IGNORE_INDEX))

@@ -119,13 +119,15 @@ def compare_losses(quick: bool) -> None:
         for name, calls in {
             "cross-entropy": [partial(run, dense_cross_entropy, dense), ours],
             "cross-entropy, both of channels last": [
-                partial(run, dense_cross_entropy, sparse), ours
+                partial(run, dense_cross_entropy, sparse),
+                ours,
             ],
             "focal": [partial(run, one_hot_focal, dense), partial(run, LOSSES["focal"], sparse)],
             "one pixel's gradient, ours": [
-                partial(run, lambda logits, _: logits[0, 0, 0, 0], sparse), ours
+                partial(run, lambda logits, _: logits[0, 0, 0, 0], sparse),
+                ours,
             ],
-        }.items():  # fmt: skip
+        }.items():
             report(f"  {name}", best_ms(calls, 1 if quick else 9))
             memory = [extra_mb(call) for call in calls]
             report("    extra memory, a gradient of 42 MB with it", memory, unit="MB")
@@ -159,9 +161,15 @@ def compare_steps(quick: bool) -> None:
     def make_step(precision: str, loss: Loss, channels_last: bool) -> Callable[[], None]:
         fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
         model = build_model(
-            "unet", "resnet34", weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,
-            std=(50.0,) * 3, seed=0,
-        )  # fmt: skip
+            "unet",
+            "resnet34",
+            weights="none",
+            bands=3,
+            classes=CLASSES,
+            mean=(100.0,) * 3,
+            std=(50.0,) * 3,
+            seed=0,
+        )
         inputs, network = images, model
         if not channels_last:
             # The segmenter itself asks for channels last: the simple way goes around it.

@@ -49,9 +49,16 @@ def write_image(path: Path, height: int, width: int) -> None:
     generator = np.random.default_rng(0)
     texture = generator.normal(0, 12, (3, 512, width)).astype(np.float32)
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=height, width=width,
-        crs="EPSG:2180", transform=from_origin(500_000, 600_000, 0.25, 0.25),
-    ) as file:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=3,
+        height=height,
+        width=width,
+        crs="EPSG:2180",
+        transform=from_origin(500_000, 600_000, 0.25, 0.25),
+    ) as file:
         for top in range(0, height, 512):
             coarse = generator.integers(40, 220, (3, 8, width // 64 + 1))
             areas = np.kron(coarse, np.ones((64, 64)))[:, :, :width]
@@ -86,10 +93,17 @@ def compare(folder: Path, side: int, width: float) -> None:
     write_image(image, side, side)
     model = name(
         build_model(
-            "unet", "resnet18", weights="none", bands=3, classes=len(CLASSES),
-            mean=TILE_SET.mean, std=TILE_SET.std, seed=0, width=width,
+            "unet",
+            "resnet18",
+            weights="none",
+            bands=3,
+            classes=len(CLASSES),
+            mean=TILE_SET.mean,
+            std=TILE_SET.std,
+            seed=0,
+            width=width,
         )
-    )  # fmt: skip
+    )
     mapper = make_mapper(model)
     plan = plan_windows(side, side, WINDOW_PX, 0.25, False)
     count = len(plan.rows.starts) * len(plan.columns.starts)

@@ -33,9 +33,16 @@ ENOUGH_S = 6.0
 def build(name: str, encoder: str, width: float) -> Segmenter:
     """Build a model of MODELS, with the encoder where it has one."""
     return build_model(
-        name, encoder if MODELS[name].has_encoder else "none", weights="none", bands=3,
-        classes=CLASSES, mean=(100.0,) * 3, std=(50.0,) * 3, seed=0, width=width,
-    )  # fmt: skip
+        name,
+        encoder if MODELS[name].has_encoder else "none",
+        weights="none",
+        bands=3,
+        classes=CLASSES,
+        mean=(100.0,) * 3,
+        std=(50.0,) * 3,
+        seed=0,
+        width=width,
+    )
 
 
 def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> Callable[[], None]:

@@ -113,9 +113,17 @@ def write_striped(path: Path, values: npt.NDArray[np.uint8], **options: object) 
     path.parent.mkdir(parents=True, exist_ok=True)
     bands, height, width = values.shape
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=bands, height=height, width=width,
-        crs="EPSG:2180", transform=from_origin(500_000, 600_000, 0.25, 0.25), **options,
-    ) as file:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=bands,
+        height=height,
+        width=width,
+        crs="EPSG:2180",
+        transform=from_origin(500_000, 600_000, 0.25, 0.25),
+        **options,
+    ) as file:
         file.write(values)
 
 
@@ -159,15 +167,26 @@ def annotate(folder: Path, out: Path, grower: str) -> None:
 
     tiles = read_index(folder / "index.csv")
     annotator = Annotator(
-        sampler="uniform", unit="per_class", points=500 if grower == "link" else 40,
-        classes=len(CLASSES), boundary_px=5, scribble_px=100,
-    )  # fmt: skip
+        sampler="uniform",
+        unit="per_class",
+        points=500 if grower == "link" else 40,
+        classes=len(CLASSES),
+        boundary_px=5,
+        scribble_px=100,
+    )
     annotation = Annotation(
-        tiles=folder, out=out, size_px=TILE_PX, classes=CARD.class_table(), annotator=annotator,
+        tiles=folder,
+        out=out,
+        size_px=TILE_PX,
+        classes=CARD.class_table(),
+        annotator=annotator,
         budgets=tile_budgets(annotator, {tile.id: sum(tile.pixels) for tile in tiles}),
-        vectors=None, all_touched=False, grower=GROWERS[grower],
-        growth=LinkSettings() if grower == "link" else WalkerSettings(), seed=1,
-    )  # fmt: skip
+        vectors=None,
+        all_touched=False,
+        grower=GROWERS[grower],
+        growth=LinkSettings() if grower == "link" else WalkerSettings(),
+        seed=1,
+    )
     annotate_orthophoto(annotation, tiles)
 
 
@@ -188,9 +207,11 @@ def measure(
 
 
 def _run(
-    sender: object, function: Callable[..., None], arguments: tuple[object, ...],
+    sender: object,
+    function: Callable[..., None],
+    arguments: tuple[object, ...],
     environment: Mapping[str, str],
-) -> None:  # fmt: skip
+) -> None:
     os.environ.update(environment)
     before = _memory_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

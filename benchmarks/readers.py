@@ -57,14 +57,23 @@ def main() -> None:
         )
         tiles.crop_s = options.crop_ms / 1000
         loader = train_loader(
-            tiles, crop_px=SIZE_PX, zoom=1, strength=STRENGTHS["weak"], bands=3,
-            batch_size=options.batch, workers=options.readers, seed=0,
-        )  # fmt: skip
+            tiles,
+            crop_px=SIZE_PX,
+            zoom=1,
+            strength=STRENGTHS["weak"],
+            bands=3,
+            batch_size=options.batch,
+            workers=options.readers,
+            seed=0,
+        )
         # Its processes stay for the next pass, which would wait for new ones to start otherwise.
         lasting = DataLoader(
-            loader.dataset, batch_sampler=loader.batch_sampler, num_workers=options.readers,
-            prefetch_factor=loader.prefetch_factor, persistent_workers=True,
-        )  # fmt: skip
+            loader.dataset,
+            batch_sampler=loader.batch_sampler,
+            num_workers=options.readers,
+            prefetch_factor=loader.prefetch_factor,
+            persistent_workers=True,
+        )
         print(f"the step alone: {options.batch / options.step_ms * 1000:.0f} images/s")
         for name, passes in (
             ("a pass an epoch", (next(read_epochs(lasting, (epoch,))) for epoch in (1, 2))),

@@ -28,9 +28,14 @@ def write_sheet(
     ]
     path = raster_path(folder / "images", "train", "sheet")
     with write_geotiff(
-        path, height=height, width=width, bands=bands, block_px=size_px, crs=None,
+        path,
+        height=height,
+        width=width,
+        bands=bands,
+        block_px=size_px,
+        crs=None,
         transform=north_up(0, 0, 0.25),
-    ) as out:  # fmt: skip
+    ) as out:
         for window in windows:
             rows, cols = window.toslices()
             out.write(np.ascontiguousarray(image[:, rows, cols]), window)

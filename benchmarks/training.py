@@ -66,9 +66,15 @@ def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
 def prepare(fabric: Fabric, encoder: str, batches: EpochBatches) -> Learner:
     """Set up a U-Net as the default settings train it."""
     model = build_model(
-        "unet", encoder, weights="none", bands=3, classes=CLASSES, mean=(100.0,) * 3,
-        std=(50.0,) * 3, seed=0,
-    )  # fmt: skip
+        "unet",
+        encoder,
+        weights="none",
+        bands=3,
+        classes=CLASSES,
+        mean=(100.0,) * 3,
+        std=(50.0,) * 3,
+        seed=0,
+    )
     settings = FitSettings(
         epochs=100, lr=1e-3, weight_decay=1e-2, warmup=0.1, ema_decay=0.98, keep="last"
     )
@@ -148,9 +154,14 @@ def main() -> None:
         tiles = write_tiles(path, side, size_px)
         loader = train_loader(
             TileDataset(tiles * times, path / "images", path / "masks", size_px),
-            crop_px=size_px, zoom=1, strength=STRENGTHS[options.strength], bands=3,
-            batch_size=batch, workers=readers, seed=0,
-        )  # fmt: skip
+            crop_px=size_px,
+            zoom=1,
+            strength=STRENGTHS[options.strength],
+            bands=3,
+            batch_size=batch,
+            workers=readers,
+            seed=0,
+        )
         batches: Any = loader.batch_sampler
         learner = prepare(fabric, options.encoder, batches)
         images, *masks = next(next(read_epochs(loader, (1,)))[1])

@@ -25,10 +25,18 @@ from pointcover.mlflow_store import tracking_uri
 from pointcover.tracking import EXPERIMENT, STUDY_TAG
 
 QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--window-size=1500,1250", "--virtual-time-budget=20000",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--window-size=1500,1250",
+    "--virtual-time-budget=20000",
+)
 
 TIMEOUT_S = 180
 
@@ -77,18 +85,37 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri(Path.cwd()),
-         "--port", str(port), "--workers", "1"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "ui",
+            "--backend-store-uri",
+            tracking_uri(Path.cwd()),
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         wait_for(f"http://127.0.0.1:{port}")
         with tempfile.TemporaryDirectory() as profile:
             subprocess.run(
-                [browser, *QUIET, f"--user-data-dir={profile}", f"--screenshot={out}",
-                 f"http://127.0.0.1:{port}{page}"],
-                check=True, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S,
-            )  # fmt: skip
+                [
+                    browser,
+                    *QUIET,
+                    f"--user-data-dir={profile}",
+                    f"--screenshot={out}",
+                    f"http://127.0.0.1:{port}{page}",
+                ],
+                check=True,
+                stderr=subprocess.DEVNULL,
+                timeout=TIMEOUT_S,
+            )
     except subprocess.TimeoutExpired:
         sys.exit(f"Chromium took no picture in {TIMEOUT_S} s: try when the machine has less to do")
     finally:

@@ -89,10 +89,13 @@ def annotate(params: Params) -> None:
             seed=params.seed,
         )
         for part, report, placed in map_in_order(
-            partial(annotate_orthophoto, annotation), list(groups.values()),
-            workers=params.machine.workers, backend=params.machine.backend, label="annotating",
+            partial(annotate_orthophoto, annotation),
+            list(groups.values()),
+            workers=params.machine.workers,
+            backend=params.machine.backend,
+            label="annotating",
             unit="orthophoto",
-        ):  # fmt: skip
+        ):
             annotated += part
             reports[part[0].split].include(report)
             if places and placed:
@@ -110,9 +113,12 @@ def annotate(params: Params) -> None:
     draw_examples(shown, tile_set, summary["train"], has_masks=has_masks)
     for split, counts in summary.items():
         logger.info(
-            "%s: %d clicks in %d tiles, %d grown pixels", split, counts["clicks"],
-            counts["tiles"], counts["grown_pixels"],
-        )  # fmt: skip
+            "%s: %d clicks in %d tiles, %d grown pixels",
+            split,
+            counts["clicks"],
+            counts["tiles"],
+            counts["grown_pixels"],
+        )
     if params.annotate.sampler == "positive":
         logger.warning(
             "only %r was clicked: a network trained on one class calls everything by it. Add "
@@ -129,9 +135,14 @@ def read_vectors(
     if path.is_dir():
         return None
     return read_annotations(
-        path, classes, settings.column, settings.layer, ignore=settings.ignore,
-        codes=settings.codes or None, orthophotos=orthophotos,
-    )  # fmt: skip
+        path,
+        classes,
+        settings.column,
+        settings.layer,
+        ignore=settings.ignore,
+        codes=settings.codes or None,
+        orthophotos=orthophotos,
+    )
 
 
 def find_given(folder: Path, tiles: Iterable[Tile]) -> Path | None:

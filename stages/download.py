@@ -47,10 +47,14 @@ def say_what_was_inferred(card: DatasetCard) -> None:
     logger.info(
         "no card: the masks hold %d classes (%s: %s)%s. To name them, copy %s to %s/NAME.yaml, "
         "edit it, and set dataset=%s/NAME.yaml",
-        len(card.classes), card.mask_values, shorten(entry.name for entry in card.classes),
+        len(card.classes),
+        card.mask_values,
+        shorten(entry.name for entry in card.classes),
         f" and {shorten(map(str, card.ignore))} as unlabelled" if card.ignore else "",
-        DATASET / "card.yaml", OWN_CARDS, OWN_CARDS,
-    )  # fmt: skip
+        DATASET / "card.yaml",
+        OWN_CARDS,
+        OWN_CARDS,
+    )
     if card.split["test"] == ("val/*",):
         logger.info(
             "no test folder: val is scored as the test split, and the last %d images of train are "

@@ -79,23 +79,31 @@ def evaluate(params: Params) -> None:
     readers = count_readers(params.machine.readers, fabric)
     be_deterministic()
     scored = partial(
-        ScoredTiles, images=TILES / "images", size_px=size_px, erode_px=settings.erode_px,
+        ScoredTiles,
+        images=TILES / "images",
+        size_px=size_px,
+        erode_px=settings.erode_px,
         masks=TILES / "masks" if is_dense else SPARSE / "clicks",
         left_out=[classes.names.index(name) for name in left_out],
-    )  # fmt: skip
+    )
 
     def predict_tiles(dataset: TileDataset) -> Iterator[Predicted]:
         return predict(
-            fabric, [member.segmenter for member in members],
+            fabric,
+            [member.segmenter for member in members],
             tile_loader(dataset, settings.batch_size, readers),
-            average_views=settings.views == "d4", corrections=corrections, refine=refine,
-        )  # fmt: skip
+            average_views=settings.views == "d4",
+            corrections=corrections,
+            refine=refine,
+        )
 
     def tally(tiles: Sequence[Tile]) -> Tally:
         return tally_tiles(
-            predict_tiles(scored(tiles)), tiles, len(classes),
+            predict_tiles(scored(tiles)),
+            tiles,
+            len(classes),
             with_boundaries=is_dense and not settings.erode_px,
-        )  # fmt: skip
+        )
 
     test = tally(tiles)
     tallies = [test, *([tally(oracle_tiles)] if oracle_tiles else [])]
@@ -124,9 +132,11 @@ def evaluate(params: Params) -> None:
     split = digest_values([[asdict(tile) for tile in tiles], protocol])
     record(params, result, digest, checkpoint.training["kept_epoch"], len(others), split)
     logger.info(
-        "test mIoU %.3f, accuracy %.3f, on %s", result["miou"] or 0, result["accuracy"] or 0,
+        "test mIoU %.3f, accuracy %.3f, on %s",
+        result["miou"] or 0,
+        result["accuracy"] or 0,
         result["scored_on"],
-    )  # fmt: skip
+    )
 
 
 def tiles_to_score(settings: EvaluateParams) -> tuple[list[Tile], bool]:
@@ -179,11 +189,12 @@ def corrections_of(settings: EvaluateParams, members: Sequence[Member]) -> list[
     priors = Priors(settings.priors, settings.prior_strength)
     return [
         priors.correction(
-            str(member.folder), member.checkpoint.tile_set.classes.names,
+            str(member.folder),
+            member.checkpoint.tile_set.classes.names,
             member.checkpoint.label_shares,
         )
         for member in members
-    ]  # fmt: skip
+    ]
 
 
 def record(
@@ -194,9 +205,12 @@ def record(
     def open_run() -> tracking.Run:
         """Go on with the run that trained the model."""
         return tracking.resume_training_run(
-            project_root(), digest, run_name(params, datetime.now()),
-            tags={"ensemble": f"{1 + others} models"} if others else {}, apart=bool(others),
-        )  # fmt: skip
+            project_root(),
+            digest,
+            run_name(params, datetime.now()),
+            tags={"ensemble": f"{1 + others} models"} if others else {},
+            apart=bool(others),
+        )
 
     with entered_whole(open_run) as run:
         run.log_metrics(test_metrics_of(result) | cost_of(read_json(ANNOTATION)["train"]))

@@ -55,18 +55,28 @@ def suggest(measure: Measure, params: Params) -> None:
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
     score = make_measure(
-        [fabric.setup_module(model).eval()], measure, average_views=settings.views == "d4",
+        [fabric.setup_module(model).eval()],
+        measure,
+        average_views=settings.views == "d4",
         edge_px=settings.edge_px,
-    )  # fmt: skip
+    )
     orthophotos = {name: open_questionable(TILES, CLICKS, name) for name in tiles}
     wanted = count_questions(
         settings.points, params.annotate.unit, sum(len(part) for part in tiles.values())
     )
     candidates = look_at_images(
-        list(orthophotos.values()), score, len(tile_set.classes), tile_px=tile_set.size_px,
-        count=wanted, distance_px=settings.distance_px, by_class=settings.by_class,
-        share=settings.share, seed=params.seed, batch_size=BATCH, device=fabric.device,
-    )  # fmt: skip
+        list(orthophotos.values()),
+        score,
+        len(tile_set.classes),
+        tile_px=tile_set.size_px,
+        count=wanted,
+        distance_px=settings.distance_px,
+        by_class=settings.by_class,
+        share=settings.share,
+        seed=params.seed,
+        batch_size=BATCH,
+        device=fabric.device,
+    )
     suggestions = choose(candidates, wanted, settings.distance_px, by_class=settings.by_class)
     places: dict[int, list[int]] = {}  # of an orthophoto's among all suggestions
     for place, asked in enumerate(suggestions):
@@ -76,22 +86,32 @@ def suggest(measure: Measure, params: Params) -> None:
         for number, (name, part) in enumerate(tiles.items()):
             here = places.get(number, [])
             answers[here] = write_answered(
-                out / CLICKS.name, TILES / "masks", CLICKS, part,
-                [suggestions[place] for place in here], tile_set, orthophotos[name].grid,
-            )  # fmt: skip
+                out / CLICKS.name,
+                TILES / "masks",
+                CLICKS,
+                part,
+                [suggestions[place] for place in here],
+                tile_set,
+                orthophotos[name].grid,
+            )
         rows = rows_of(suggestions, answers.tolist(), list(tiles), tile_set.classes)
         publish_csv(out / TABLE, HEADER, rows)
     wrong = sum(one.class_id != answer for one, answer in zip(suggestions, answers, strict=True))
     logger.info(
         "%d clicks asked for by %s in %d orthophotos; the model was wrong at %d of them",
-        len(suggestions), measure, len(tiles), wrong,
-    )  # fmt: skip
+        len(suggestions),
+        measure,
+        len(tiles),
+        wrong,
+    )
     if len(suggestions) < wanted:
         logger.warning(
             "%d clicks were wanted, but no more were found suggest.distance_px (%g) from each "
             "other and suggest.edge_px (%d) from other classes: lower one",
-            wanted, settings.distance_px, settings.edge_px,
-        )  # fmt: skip
+            wanted,
+            settings.distance_px,
+            settings.edge_px,
+        )
 
 
 if __name__ == "__main__":

@@ -36,13 +36,22 @@ def tile(params: Params) -> None:
     cutting, faults = Cutting(), []
     with publish_folder(TILES) as out:
         cut = partial(
-            cut_orthophoto, card=card, source=dataset.folder.absolute(), out=out.absolute(),
-            sides=sides, size_px=size_px, downsample=params.tile.downsample,
-        )  # fmt: skip
+            cut_orthophoto,
+            card=card,
+            source=dataset.folder.absolute(),
+            out=out.absolute(),
+            sides=sides,
+            size_px=size_px,
+            downsample=params.tile.downsample,
+        )
         for part in map_in_order(
-            cut, dataset.pairs, workers=params.machine.workers, backend=params.machine.backend,
-            label="tiling", unit="orthophoto",
-        ):  # fmt: skip
+            cut,
+            dataset.pairs,
+            workers=params.machine.workers,
+            backend=params.machine.backend,
+            label="tiling",
+            unit="orthophoto",
+        ):
             if isinstance(part, Cutting):
                 cutting.include(part)
             else:
@@ -68,8 +77,9 @@ def tile(params: Params) -> None:
     if (by := params.tile.downsample) > 1:
         logger.info(
             "each of their pixels is %d × %d of an orthophoto: tile.downsample: 1 keeps them all",
-            by, by,
-        )  # fmt: skip
+            by,
+            by,
+        )
 
 
 def check_splits(tiles: Sequence[Tile], sides: Mapping[str, str]) -> None:

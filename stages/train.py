@@ -62,11 +62,12 @@ def train(params: Params) -> None:
     be_deterministic()
     previews = Previews(val_set_of(tiles, tile_set), tile_set.classes, PREVIEWS)
     fit_network = partial(
-        fit_in_rounds, settings.self_training.rounds,
+        fit_in_rounds,
+        settings.self_training.rounds,
         Labels(train_tiles, SPARSE / "masks", has_grown=params.annotate.grower != "none"),
         partial(fit_round, fabric, params, tile_set, tiles, previews.watch),
         partial(relabel, fabric, params, tile_set, train_tiles),
-    )  # fmt: skip
+    )
     if not fabric.is_global_zero:
         fit_network(report=lambda _: None, saved=fabric.broadcast(None))
         return
@@ -101,41 +102,67 @@ def train(params: Params) -> None:
 
 
 def fit_round(
-    fabric: Fabric, params: Params, tile_set: TileSet, tiles: Sequence[Tile], watch: Watch,
-    labels: Labels, report: Callable[[EpochResult], None], saved: dict[str, Any] | None,
+    fabric: Fabric,
+    params: Params,
+    tile_set: TileSet,
+    tiles: Sequence[Tile],
+    watch: Watch,
+    labels: Labels,
+    report: Callable[[EpochResult], None],
+    saved: dict[str, Any] | None,
     save: Callable[[int, dict[str, Any]], None] | None,
-) -> Fitted:  # fmt: skip
+) -> Fitted:
     """Fit a new network on labels of train tiles; `watch`, `report` and so on are as in `fit`."""
     settings, size_px = params.train, tile_set.size_px
     readers = count_readers(params.machine.readers, fabric)
     strength, how = STRENGTHS[settings.augmentation], fit_settings(settings, labels)
     crops = train_loader(
         TileDataset(
-            labels.labelled, IMAGES, labels.masks, size_px,
+            labels.labelled,
+            IMAGES,
+            labels.masks,
+            size_px,
             SPARSE / "clicks" if how.needs_clicks else None,
         ),
-        crop_px=settings.crop_px, zoom=settings.zoom or strength.zoom, strength=strength,
-        bands=len(tile_set.mean), batch_size=settings.batch_size, workers=readers,
-        seed=params.seed, balance=settings.balance,
-    )  # fmt: skip
+        crop_px=settings.crop_px,
+        zoom=settings.zoom or strength.zoom,
+        strength=strength,
+        bands=len(tile_set.mean),
+        batch_size=settings.batch_size,
+        workers=readers,
+        seed=params.seed,
+        balance=settings.balance,
+    )
     val = tile_loader(val_set_of(tiles, tile_set), max(1, settings.batch_size // 2), readers)
     if saved:
         logger.info("going on after epoch %d of %d", len(saved["results"]), settings.epochs)
     loss = loss_of(settings, labels, tile_set)
     return fit(
-        fabric, new_network(params, tile_set), crops, val, loss, tile_set.classes.names, how,
-        report, saved, save, watch,
-    )  # fmt: skip
+        fabric,
+        new_network(params, tile_set),
+        crops,
+        val,
+        loss,
+        tile_set.classes.names,
+        how,
+        report,
+        saved,
+        save,
+        watch,
+    )
 
 
 def loss_of(settings: TrainParams, labels: Labels, tile_set: TileSet) -> PartialLoss:
     """Give the loss of a round: what its labels hold of each class decides what evens them out."""
     labelled = [sum(counts) for counts in zip(*(one.pixels for one in labels.tiles), strict=True)]
     return make_loss(
-        settings.loss, tile_set.classes.names, gamma=settings.gamma,
-        class_weights=settings.class_weights, label_smoothing=settings.label_smoothing,
+        settings.loss,
+        tile_set.classes.names,
+        gamma=settings.gamma,
+        class_weights=settings.class_weights,
+        label_smoothing=settings.label_smoothing,
         balance=labelled if settings.class_weighting == "balanced" else None,
-    )  # fmt: skip
+    )
 
 
 def val_set_of(tiles: Sequence[Tile], tile_set: TileSet) -> TileDataset:
@@ -145,9 +172,12 @@ def val_set_of(tiles: Sequence[Tile], tile_set: TileSet) -> TileDataset:
 
 
 def relabel(
-    fabric: Fabric, params: Params, tile_set: TileSet, tiles: Sequence[Tile],
+    fabric: Fabric,
+    params: Params,
+    tile_set: TileSet,
+    tiles: Sequence[Tile],
     weights: dict[str, Tensor],
-) -> Labels:  # fmt: skip
+) -> Labels:
     """Add to the labels of train tiles what a network with these weights is sure of."""
     settings = params.train.self_training
     labelled: Any = None
@@ -155,11 +185,18 @@ def relabel(
         model = new_network(params, tile_set)
         model.load_state_dict(weights)
         labelled = label_tiles(
-            Cast(fabric.to_device(model), fabric).eval(), fabric.device, tiles, IMAGES,
-            SPARSE / "masks", PSEUDO_LABELS, size_px=tile_set.size_px, classes=tile_set.classes,
-            threshold=settings.threshold, top_share=settings.top_share,
+            Cast(fabric.to_device(model), fabric).eval(),
+            fabric.device,
+            tiles,
+            IMAGES,
+            SPARSE / "masks",
+            PSEUDO_LABELS,
+            size_px=tile_set.size_px,
+            classes=tile_set.classes,
+            threshold=settings.threshold,
+            top_share=settings.top_share,
             batch_size=max(1, params.train.batch_size // 2),
-        )  # fmt: skip
+        )
     return Labels(fabric.broadcast(labelled), PSEUDO_LABELS, has_grown=True)
 
 
@@ -168,23 +205,36 @@ def shares_of(settings: TrainParams, tile_set: TileSet, labels: Labels) -> tuple
     tiles, weights = labels.labelled, loss_of(settings, labels, tile_set).class_weights
     how = fit_settings(settings, labels)
     in_crops = expect_labels(
-        tiles, labels.masks, SPARSE / "clicks" if how.needs_clicks else None,
-        size_px=tile_set.size_px, crop_px=settings.crop_px,
-    )  # fmt: skip
+        tiles,
+        labels.masks,
+        SPARSE / "clicks" if how.needs_clicks else None,
+        size_px=tile_set.size_px,
+        crop_px=settings.crop_px,
+    )
     return loss_shares(
-        tiles, in_crops, weights, crop_px=settings.crop_px, balance=settings.balance,
+        tiles,
+        in_crops,
+        weights,
+        crop_px=settings.crop_px,
+        balance=settings.balance,
         shares=how.shares,
-    )  # fmt: skip
+    )
 
 
 def new_network(params: Params, tile_set: TileSet) -> Segmenter:
     """Build the network with its first weights, the same each time."""
     settings = params.train
     return build_model(
-        settings.model, settings.encoder, weights=settings.weights, bands=len(tile_set.mean),
-        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=params.seed,
+        settings.model,
+        settings.encoder,
+        weights=settings.weights,
+        bands=len(tile_set.mean),
+        classes=len(tile_set.classes),
+        mean=tile_set.mean,
+        std=tile_set.std,
+        seed=params.seed,
         width=settings.width,
-    )  # fmt: skip
+    )
 
 
 def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
@@ -192,36 +242,56 @@ def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
     consistency, crf = settings.consistency, settings.crf
     jitter = consistency.colour_jitter
     colours = StrongColours(
-        brightness=jitter, contrast=jitter, saturation=jitter, gain=jitter / 3,
-        blur_px=consistency.blur_px, cutout=consistency.cutout,
-    )  # fmt: skip
+        brightness=jitter,
+        contrast=jitter,
+        saturation=jitter,
+        gain=jitter / 3,
+        blur_px=consistency.blur_px,
+        cutout=consistency.cutout,
+    )
     return FitSettings(
-        epochs=settings.epochs, lr=settings.lr, weight_decay=settings.weight_decay,
-        warmup=settings.warmup, ema_decay=settings.ema_decay, keep=settings.keep,
-        optimiser=settings.optimiser, momentum=settings.momentum, nesterov=settings.nesterov,
-        schedule=settings.schedule, drop_factor=settings.drop_factor,
-        drop_epochs=settings.drop_epochs, clip_norm=settings.clip_norm,
-        accumulate=settings.accumulate, patience=settings.patience,
+        epochs=settings.epochs,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        warmup=settings.warmup,
+        ema_decay=settings.ema_decay,
+        keep=settings.keep,
+        optimiser=settings.optimiser,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        schedule=settings.schedule,
+        drop_factor=settings.drop_factor,
+        drop_epochs=settings.drop_epochs,
+        clip_norm=settings.clip_norm,
+        accumulate=settings.accumulate,
+        patience=settings.patience,
         grown_share=settings.grown_share if labels.has_grown else None,
         consistency=ConsistencySettings(consistency.weight, consistency.threshold, colours),
         crf=CrfSettings(crf.weight, crf.radius_px, crf.sigma_px, crf.sigma_colour, crf.scale),
-    )  # fmt: skip
+    )
 
 
 def open_run(root: Path, params: Params, resumption: Resumption) -> tracking.Run:
     """Begin a run in MLflow, or go on with the one that the killed attempt began."""
     run = tracking.start_run(
-        root, run_name(params, datetime.now()), tags={"dataset": params.dataset},
+        root,
+        run_name(params, datetime.now()),
+        tags={"dataset": params.dataset},
         resume_id=resumption.run_id,
-    )  # fmt: skip
+    )
     resumption.run_id = run.id
     return run
 
 
 def write_outcome(
-    run: tracking.Run, settings: TrainParams, tile_set: TileSet, tiles: Sequence[Tile],
-    fitted: Fitted, label_shares: tuple[float, ...], rows: Sequence[dict[str, Any]],
-) -> None:  # fmt: skip
+    run: tracking.Run,
+    settings: TrainParams,
+    tile_set: TileSet,
+    tiles: Sequence[Tile],
+    fitted: Fitted,
+    label_shares: tuple[float, ...],
+    rows: Sequence[dict[str, Any]],
+) -> None:
     """Write the model, its scores and the curves, and record them."""
     kept = fitted.kept
     outcome = {

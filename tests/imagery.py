@@ -52,9 +52,14 @@ def write_raster(path: Path, values: npt.NDArray[Any], **options: Any) -> Path:
     palette = options.pop("palette", None)
     bands, height, width = values.shape
     profile = {
-        "driver": "GTiff", "dtype": values.dtype, "count": bands, "height": height, "width": width,
-        "crs": CRS, "transform": PLACE,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "dtype": values.dtype,
+        "count": bands,
+        "height": height,
+        "width": width,
+        "crs": CRS,
+        "transform": PLACE,
+    }
     with rasterio.open(path, "w", **(profile | options)) as file:
         file.write(values)
         if palette:
@@ -120,8 +125,16 @@ class Project:
         shutil.copy(ROOT / "params.yaml", root)
         (root / "sources").mkdir()
         # Tests change modules in this process, and three tiny orthophotos need no second one.
-        self.set({"dataset": "sources/mine.yaml", "tile.size_px": 64, "tile.downsample": 1,
-                  "train.crop_px": 64, "train.lr": 0.001, "machine.workers": 1})  # fmt: skip
+        self.set(
+            {
+                "dataset": "sources/mine.yaml",
+                "tile.size_px": 64,
+                "tile.downsample": 1,
+                "train.crop_px": 64,
+                "train.lr": 0.001,
+                "machine.workers": 1,
+            }
+        )
         self.write_card()
 
     def set(self, changes: dict[str, Any]) -> None:
@@ -158,9 +171,14 @@ class Project:
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, size)
         return subprocess.run(
             [sys.executable, str(ROOT / "stages" / f"{stage}.py")],
-            cwd=self.root, capture_output=True, text=True, timeout=60, check=False,
-            env=os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment, preexec_fn=limit,
-        )  # fmt: skip
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment,
+            preexec_fn=limit,
+        )
 
     def outputs(self) -> dict[str, bytes]:
         """Everything below data and metrics, by path: an attempt that fails must not change it."""

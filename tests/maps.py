@@ -40,9 +40,11 @@ def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
 
 def make_mapper(models=None, reading=None, **settings):
     return Mapper(
-        make_fabric("cpu", "fp32"), models or [identity_model()],
-        MapSettings(**({"window_px": 64} | settings)), reading or ReadingSettings(),
-    )  # fmt: skip
+        make_fabric("cpu", "fp32"),
+        models or [identity_model()],
+        MapSettings(**({"window_px": 64} | settings)),
+        reading or ReadingSettings(),
+    )
 
 
 def make_map(image: Path, out: Path, *, force=False, **settings):
@@ -55,9 +57,16 @@ def make_map(image: Path, out: Path, *, force=False, **settings):
 @cache
 def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor]:
     network = build_model(
-        "unet", "mobilenet_v2", weights="none", bands=bands, classes=classes,
-        mean=(100.0,) * bands, std=(50.0,) * bands, seed=seed, width=0.25,
-    )  # fmt: skip
+        "unet",
+        "mobilenet_v2",
+        weights="none",
+        bands=bands,
+        classes=classes,
+        mean=(100.0,) * bands,
+        std=(50.0,) * bands,
+        seed=seed,
+        width=0.25,
+    )
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     for name, value in weights.items():  # statistics of batches that there never were
         if name.endswith("running_var"):

@@ -51,9 +51,13 @@ def check_rasters(project):
 def test_every_sampler_clicks_on_what_the_dense_mask_says(tiled, sampler):
     classes = json.loads((tiled.root / "data/tiles/tiles.json").read_text())["classes"]
     positive = classes[1]["name"] if sampler == "positive" else None
-    tiled.set({
-        "annotate.sampler": sampler, "annotate.grower": "none", "annotate.positive_class": positive
-    })  # fmt: skip
+    tiled.set(
+        {
+            "annotate.sampler": sampler,
+            "annotate.grower": "none",
+            "annotate.positive_class": positive,
+        }
+    )
     tiled.run("annotate")
     clicks = check_rasters(tiled)[0]
     with rasterio.open(tiled.data / "masks" / "a.tif") as file:
@@ -108,18 +112,20 @@ def test_a_unit_says_what_points_count(tiled, unit, points):
 def test_a_class_that_the_dataset_has_not_is_refused_with_those_it_has(tiled):
     tiled.set({"annotate.sampler": "positive", "annotate.positive_class": "lava"})
     assert "annotate.positive_class: got 'lava', wanted a class" in tiled.refusal("annotate")
-    tiled.set({
-        "annotate.sampler": "uniform", "annotate.positive_class": None,
-        "annotate.grower": "nearest", "annotate.nearest.class_radius_px": {"lava": 3},
-    })  # fmt: skip
+    tiled.set(
+        {
+            "annotate.sampler": "uniform",
+            "annotate.positive_class": None,
+            "annotate.grower": "nearest",
+            "annotate.nearest.class_radius_px": {"lava": 3},
+        }
+    )
     assert "annotate.nearest.class_radius_px: got 'lava'" in tiled.refusal("annotate")
 
 
 def test_clicks_on_one_class_alone_are_warned_of(tiled, caplog):
     names = json.loads((tiled.root / "data/tiles/tiles.json").read_text())["classes"]
-    tiled.set({
-        "annotate.sampler": "positive", "annotate.positive_class": names[0]["name"]
-    })  # fmt: skip
+    tiled.set({"annotate.sampler": "positive", "annotate.positive_class": names[0]["name"]})
     with caplog.at_level(logging.WARNING):
         tiled.run("annotate")
     assert "calls everything by it" in caplog.text
@@ -146,9 +152,13 @@ def surveyed(project, blank_pictures):
                 names.append(CLASSES[(row // 20 + col // 20) % 3])
     path = project.root / "survey.gpkg"
     geopandas.GeoDataFrame({"kind": names}, geometry=points, crs=CRS).to_file(path)
-    project.set({
-        "annotations": str(path), "annotate.vectors.column": "kind", "annotate.grower": "none",
-    })  # fmt: skip
+    project.set(
+        {
+            "annotations": str(path),
+            "annotate.vectors.column": "kind",
+            "annotate.grower": "none",
+        }
+    )
     return project
 
 
@@ -163,13 +173,20 @@ def wanted_clicks():
 def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed):
     shutil.rmtree(surveyed.data / "masks")
     surveyed.write_card(masks=None)
-    surveyed.set({"annotate.sampler": "none", "annotate.grower": "link", "train.epochs": 1,
-                  "annotate.link.distance_px": 60})  # fmt: skip
+    surveyed.set(
+        {
+            "annotate.sampler": "none",
+            "annotate.grower": "link",
+            "train.epochs": 1,
+            "annotate.link.distance_px": 60,
+        }
+    )
     surveyed.run("download", "tile", "annotate")
     for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
         assert np.array_equal(read(surveyed, "clicks", split, name), wanted_clicks())
-    grown = [(read(surveyed, "sources", *where) == 2).sum() for where in (("train", "a"),
-                                                                      ("test", "c"))]  # fmt: skip
+    grown = [
+        (read(surveyed, "sources", *where) == 2).sum() for where in (("train", "a"), ("test", "c"))
+    ]
     assert grown[0] > 0
     assert grown[1] == 0  # what is scored on does not grow
     report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
@@ -223,11 +240,19 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
         # Each lies 10 m beside the one before, and is 32.5 m wide.
         place = rasterio.transform.from_origin(500_000 + 10 * number, 600_000, 0.25, 0.25)
         dense = generator.integers(0, 3, (100, 130)).astype(np.uint8)
-        write_raster(surveyed.data / "images" / f"{name}.tif", draw_image(100, 130),
-                     transform=place)  # fmt: skip
+        write_raster(
+            surveyed.data / "images" / f"{name}.tif", draw_image(100, 130), transform=place
+        )
         write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
-    surveyed.set({"annotations": "sources", "annotate.vectors.column": "class", "seed": seed,
-                  "annotate.grower": "link", "points": 60})  # fmt: skip
+    surveyed.set(
+        {
+            "annotations": "sources",
+            "annotate.vectors.column": "class",
+            "seed": seed,
+            "annotate.grower": "link",
+            "points": 60,
+        }
+    )
     surveyed.run("download", "tile", "annotate")
     sparse = surveyed.root / "data/sparse"
     before = read_tree(sparse)
@@ -272,9 +297,12 @@ def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     surveyed.run("download", "tile", "annotate")
     lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()
     assert lines == [
-        "feature,reason", "91,without_geometry", *(f"{fid},outside" for fid in range(93, 105)),
-        "1,conflicting", "92,conflicting",
-    ]  # fmt: skip
+        "feature,reason",
+        "91,without_geometry",
+        *(f"{fid},outside" for fid in range(93, 105)),
+        "1,conflicting",
+        "92,conflicting",
+    ]
 
 
 def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):

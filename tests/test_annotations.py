@@ -413,11 +413,13 @@ def test_spread_clicks_lie_farther_apart_than_uniform_ones_at_every_budget(budge
     mask[40:90, 30:100] = N
     distances = {
         name: np.mean(
-            [neighbour_distance(click(mask, budget, annotator(name), generator(seed)))
-             for seed in range(8)]
+            [
+                neighbour_distance(click(mask, budget, annotator(name), generator(seed)))
+                for seed in range(8)
+            ]
         )
         for name in ("uniform", "spread")
-    }  # fmt: skip
+    }
     assert distances["spread"] > (1.2 if budget == 5 else 1.4) * distances["uniform"]
 
 
@@ -460,8 +462,11 @@ def test_spread_clicks_on_a_narrow_strip_lie_apart_from_the_first_on():
 
 
 @settings(max_examples=40)
-@given(mask=masks(), distance=st.sampled_from([1, 1.42, 2, 2.5, 3, 5, 40]), unit=st.sampled_from(
-    ["per_tile", "per_class"]))  # fmt: skip
+@given(
+    mask=masks(),
+    distance=st.sampled_from([1, 1.42, 2, 2.5, 3, 5, 40]),
+    unit=st.sampled_from(["per_tile", "per_class"]),
+)
 def test_boundary_clicks_are_all_pixels_near_another_class_and_no_others(mask, distance, unit):
     places = np.argwhere(clicked(mask))
     wanted = np.full_like(mask, N)
@@ -715,9 +720,8 @@ def test_a_moved_click_lands_on_any_pixel_of_the_disc_alike():
     landed, ids = add_noise(clicks, mask, annotator(jitter_px=2), generator())
     offsets = Counter(zip(*(part.tolist() for part in np.divmod(landed, 81)), strict=True))
     assert set(offsets) == {
-        (40 + row, 40 + col)
-        for row in range(-2, 3) for col in range(-2, 3) if row**2 + col**2 <= 4
-    }  # fmt: skip
+        (40 + row, 40 + col) for row in range(-2, 3) for col in range(-2, 3) if row**2 + col**2 <= 4
+    }
     assert chisquare(list(offsets.values())).pvalue > 0.01
     assert (ids == 3).all()  # the class that was meant, not the one that it landed on
 
@@ -830,7 +834,7 @@ def test_a_stroke_moves_and_errs_as_a_whole():
         ({"positive_class": None, "sampler": "positive"}, "got positive_class=None, wanted a"),
         ({"sampler": "scribbles", "unit": "percent"}, "got unit='percent', wanted 'per_tile', 'pe"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         annotator(**changes)

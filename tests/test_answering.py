@@ -142,9 +142,14 @@ def test_click_rasters_that_do_not_fit_are_refused(trained, fault, message):
         values[0, 0] = 77
     path = clicks / ("z.tif" if fault == "other names" else f"{name}.tif")
     with rasterio.open(
-        path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1,
+        path,
+        "w",
+        driver="GTiff",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
         dtype="uint8",
-    ) as file:  # fmt: skip
+    ) as file:
         file.write(values, 1)
     trained.set({"annotations": "given"})
     with pytest.raises(ValueError, match=message):

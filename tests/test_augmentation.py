@@ -225,8 +225,10 @@ def test_labels_move_to_the_pixel_that_holds_their_centre():
     mask[0, 0], mask[1, 2], mask[3, 3] = 1, 2, 0
     doubled = scale_labels(mask, 8)  # centres ½, 1½, 2½, 3½ become 1, 3, 5, 7
     assert {(r, c): doubled[r, c] for r, c in np.argwhere(doubled != IGNORE_INDEX).tolist()} == {
-        (1, 1): 1, (3, 5): 2, (7, 7): 0,
-    }  # fmt: skip
+        (1, 1): 1,
+        (3, 5): 2,
+        (7, 7): 0,
+    }
     halved = scale_labels(mask, 2)
     assert halved.tolist() == [[1, 2], [255, 0]]
     assert np.array_equal(scale_labels(mask, 4), mask)

@@ -66,9 +66,10 @@ CASES = {
     "a tile narrower than the distance": (areas(12, 3, (30, 3)), areas(13, 3, (30, 3)), 3),
     "noise": (
         np.random.default_rng(0).integers(0, 4, (20, 20), np.uint8),
-        np.random.default_rng(1).choice(np.array([0, 1, 2, 3, N], np.uint8), (20, 20)), 4,
+        np.random.default_rng(1).choice(np.array([0, 1, 2, 3, N], np.uint8), (20, 20)),
+        4,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("prediction", "mask", "classes"), CASES.values(), ids=list(CASES))

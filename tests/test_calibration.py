@@ -79,8 +79,10 @@ def test_counts_add_up_over_batches():
     confidence, prediction = probability.max(dim=1)
     prediction = prediction.to(torch.uint8)
     whole = count_confidences(confidence, prediction, mask)
-    parts = [count_confidences(confidence[k : k + 1], prediction[k : k + 1], mask[k : k + 1])
-             for k in range(2)]  # fmt: skip
+    parts = [
+        count_confidences(confidence[k : k + 1], prediction[k : k + 1], mask[k : k + 1])
+        for k in range(2)
+    ]
     assert torch.equal(whole, parts[0] + parts[1])
     assert int(whole.sum()) == int((mask != IGNORE_INDEX).sum())
     assert whole.dtype == torch.int64

@@ -102,15 +102,23 @@ def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"classes": [{"name": "a", "colour": "red"}, CARD["classes"][0]]},
-         "classes.0.colour: colour 'red' is not six hexadecimal digits"),
+        (
+            {"classes": [{"name": "a", "colour": "red"}, CARD["classes"][0]]},
+            "classes.0.colour: colour 'red' is not six hexadecimal digits",
+        ),
         ({"classes": CARD["classes"][:1]}, "classes: got"),
-        ({"classes": [*CARD["classes"], {"name": "LAND", "colour": "#8429f6"}]},
-         "class colour #8429F6 occurs twice"),
-        ({"classes": [*CARD["classes"], {"name": "a,b", "colour": "#000000"}]},
-         "classes.3.name: got 'a,b', wanted text, length at least 1, that matches"),
-        ({"classes": [*CARD["classes"], {"name": "x", "colour": "#000000", "value": 2}]},
-         "value [2] is given to two classes"),
+        (
+            {"classes": [*CARD["classes"], {"name": "LAND", "colour": "#8429f6"}]},
+            "class colour #8429F6 occurs twice",
+        ),
+        (
+            {"classes": [*CARD["classes"], {"name": "a,b", "colour": "#000000"}]},
+            "classes.3.name: got 'a,b', wanted text, length at least 1, that matches",
+        ),
+        (
+            {"classes": [*CARD["classes"], {"name": "x", "colour": "#000000", "value": 2}]},
+            "value [2] is given to two classes",
+        ),
         ({"ignore": [1]}, "ignore holds 1, wanted numbers of the masks that are no class"),
         ({"ignore": ["#000000"]}, "ignore holds '#000000', wanted numbers"),
         ({"ignore": ["#8429F6"], "mask_values": "colours"}, "which is the colour of a class"),
@@ -133,17 +141,25 @@ def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
         ({"split": {"val": ["a"], "test": 0.2}}, "not a mixture"),
         ({"split": {"train": "t.txt", "test": "e.txt"}}, "split must name train, val and test"),
         ({"tile_px": 512}, "tile_px says how lists of tiles were made, but split names no files"),
-        ({"binarise_at": 128}, "binarise_at 128 leaves 0 and 255 in the masks, but classes and "
-                               "ignore speak of 1, 2"),
-        ({"binarise_at": 128, "mask_values": "colours", "ignore": []},
-         "speak of 16, 41, 60, 132, 152, 169, 226, 246"),
+        (
+            {"binarise_at": 128},
+            "binarise_at 128 leaves 0 and 255 in the masks, but classes and ignore speak of 1, 2",
+        ),
+        (
+            {"binarise_at": 128, "mask_values": "colours", "ignore": []},
+            "speak of 16, 41, 60, 132, 152, 169, 226, 246",
+        ),
         ({"binarise_at": 0}, "binarise_at: got 0, wanted greater than or equal to 1"),
-        ({"download": {"url": "http://a/b.zip", "checksum": "123"}},
-         "download.0.checksum: got '123'"),
-        ({"download": {"url": "http://a/b.zip", "md5": "1"}},
-         "download.0.md5: this key is unknown; known keys: checksum, url"),
+        (
+            {"download": {"url": "http://a/b.zip", "checksum": "123"}},
+            "download.0.checksum: got '123'",
+        ),
+        (
+            {"download": {"url": "http://a/b.zip", "md5": "1"}},
+            "download.0.md5: this key is unknown; known keys: checksum, url",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_card_that_does_not_hold_together_is_refused(refusal, changes, said):
     assert said in refusal(**changes)
 
@@ -165,10 +181,18 @@ def write_card(path, **keys):
 def test_a_card_has_its_own_keys_in_place_of_those_of_the_card_that_it_extends(sources):
     base = load_card("dubai", sources)
     own = load_card(
-        write_card(sources / "mine.yaml", extends="dubai", title="mine", split={
-            "train": 0.5, "val": 0.25, "test": 0.25,
-        }), sources,
-    )  # fmt: skip
+        write_card(
+            sources / "mine.yaml",
+            extends="dubai",
+            title="mine",
+            split={
+                "train": 0.5,
+                "val": 0.25,
+                "test": 0.25,
+            },
+        ),
+        sources,
+    )
     assert (own.title, own.shares()["val"]) == ("mine", 0.25)
     changed = {"title", "split"}
     for name in type(base).model_fields.keys() - changed:
@@ -295,9 +319,11 @@ def test_what_a_card_leaves_out_is_neither_paired_nor_missed(tmp_path):
     touch(tmp_path, "images/a.tif", "images/b1.tif", "images/c.tif", "images/x/d.tif")
     touch(tmp_path, "masks/a.tif", "masks/b1.tif", "masks/c.tif")
     card = make_card(
-        images="images/**/*.tif", masks="masks/**/*.tif", region=r"/(\w+)\.tif",
+        images="images/**/*.tif",
+        masks="masks/**/*.tif",
+        region=r"/(\w+)\.tif",
         leave_out=["b*", "images/x/*"],
-    )  # fmt: skip
+    )
     assert [name for name, *_ in names(card, tmp_path)] == ["a", "c"]
 
 

@@ -20,20 +20,34 @@ from pointcover.tiles import TileSet
 from tests.tile_sets import CLASSES
 
 TILE_SET = TileSet(
-    classes=CLASSES, size_px=64, gsds_m=(0.25, 0.5), mean=(90.1, 100.2, 110.3, 0.1),
-    std=(40.4, 30.5, 20.6, 0.3), value_range=(0.0, 65535.0), bands=(3, 2, 1, 4),
-)  # fmt: skip
+    classes=CLASSES,
+    size_px=64,
+    gsds_m=(0.25, 0.5),
+    mean=(90.1, 100.2, 110.3, 0.1),
+    std=(40.4, 30.5, 20.6, 0.3),
+    value_range=(0.0, 65535.0),
+    bands=(3, 2, 1, 4),
+)
 CHECKPOINT = Checkpoint(
-    "unet", "mobilenet_v2", TILE_SET, {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None},
+    "unet",
+    "mobilenet_v2",
+    TILE_SET,
+    {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None},
     label_shares=(0.1 + 0.2, 0.7),
-)  # fmt: skip
+)
 
 
 def build(seed=1):
     return build_model(
-        "unet", "mobilenet_v2", weights="none", bands=4, classes=2, mean=TILE_SET.mean,
-        std=TILE_SET.std, seed=seed,
-    )  # fmt: skip
+        "unet",
+        "mobilenet_v2",
+        weights="none",
+        bands=4,
+        classes=2,
+        mean=TILE_SET.mean,
+        std=TILE_SET.std,
+        seed=seed,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +91,16 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
 def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     encoder = "mobilenet_v2" if MODELS[model].has_encoder else "none"
     segmenter = build_model(
-        model, encoder, weights="none", bands=4, classes=2, mean=TILE_SET.mean,
-        std=TILE_SET.std, seed=1, width=0.25,
-    )  # fmt: skip
+        model,
+        encoder,
+        weights="none",
+        bands=4,
+        classes=2,
+        mean=TILE_SET.mean,
+        std=TILE_SET.std,
+        seed=1,
+        width=0.25,
+    )
     segmenter(images(0))
     checkpoint = Checkpoint(model, encoder, TILE_SET, {}, width=0.25)
     save_checkpoint(tmp_path, checkpoint, segmenter.state_dict())

@@ -31,9 +31,15 @@ def folder(tmp_path, monkeypatch):
     clicks[0, 3, 5], clicks[0, 9, 9] = 0, 1
     path = raster_path(Path("data/sparse/clicks"), "train", "a")
     with write_geotiff(
-        path, height=64, width=64, bands=1, block_px=64, crs="EPSG:2180",
-        transform=north_up(500_000, 600_000, 0.5), nodata=IGNORE_INDEX,
-    ) as out:  # fmt: skip
+        path,
+        height=64,
+        width=64,
+        bands=1,
+        block_px=64,
+        crs="EPSG:2180",
+        transform=north_up(500_000, 600_000, 0.5),
+        nodata=IGNORE_INDEX,
+    ) as out:
         out.write(clicks, Window(0, 0, 64, 64))
     tile = Tile("a_0", "a", "a", "train", 0, 0, 64, 64, (1, 1))
     write_index(Path("data/sparse/index.csv"), [tile], CLASSES.names)
@@ -129,9 +135,13 @@ def test_the_debug_switch_shows_where_an_error_came_from(folder, monkeypatch):
 def test_in_a_process_an_error_is_no_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", "from pointcover.cli import app; app()", "points", "a.gpkg"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "\npointcover points: data/tiles/tiles.json does not exist: run `dvc repro`, which runs "

@@ -187,13 +187,20 @@ def test_a_palette_mask_and_an_rgb_mask_of_the_same_colours_are_cut_alike(tmp_pa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         write_raster(
-            tmp_path / "palette", indexes, driver=driver, crs=None, transform=None,
-            palette={index: COLOURS[class_id] for index, class_id in enumerate(order)},
-        )  # fmt: skip
-        write_raster(
-            tmp_path / "rgb", table[mask].transpose(2, 0, 1), driver=driver, crs=None,
+            tmp_path / "palette",
+            indexes,
+            driver=driver,
+            crs=None,
             transform=None,
-        )  # fmt: skip
+            palette={index: COLOURS[class_id] for index, class_id in enumerate(order)},
+        )
+        write_raster(
+            tmp_path / "rgb",
+            table[mask].transpose(2, 0, 1),
+            driver=driver,
+            crs=None,
+            transform=None,
+        )
     for name in ("palette", "rgb"):
         cut(tmp_path, mask=name, mask_values="colours", ignore=["#000000"])
         assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
@@ -359,8 +366,10 @@ def test_no_region_is_on_two_sides_of_the_index(project):
     project.run("download", "tile")
     tiles = read_index(project.root / "data" / "tiles" / "index.csv")
     assert {(tile.region, tile.split) for tile in tiles} == {
-        ("p", "train"), ("q", "val"), ("r", "test"),
-    }  # fmt: skip
+        ("p", "train"),
+        ("q", "val"),
+        ("r", "test"),
+    }
     assert len(tiles) == 5 * 4
 
 

@@ -122,11 +122,19 @@ LANDCOVERAI = Fake(
     "images/{}.tif", "masks/{}.tif", SHEETS, [0, 1, 2, 3, 4], crs="EPSG:2180", mask_crs=PL_1992
 )
 DUBAI = Fake(
-    "Tile {}/images/image_part_00{}.jpg", "Tile {}/masks/image_part_00{}.png",
+    "Tile {}/images/image_part_00{}.jpg",
+    "Tile {}/masks/image_part_00{}.png",
     [f"{tile} {part}" for tile in range(1, 9) for part in (1, 2)],
-    [(0x84, 0x29, 0xF6), (0xE2, 0xA9, 0x29), (0x3C, 0x10, 0x98), (0xFE, 0xDD, 0x3A),
-     (0x6E, 0xC1, 0xE4)], [(0x9B, 0x9B, 0x9B), BLACK], mask_bands=3,
-)  # fmt: skip
+    [
+        (0x84, 0x29, 0xF6),
+        (0xE2, 0xA9, 0x29),
+        (0x3C, 0x10, 0x98),
+        (0xFE, 0xDD, 0x3A),
+        (0x6E, 0xC1, 0xE4),
+    ],
+    [(0x9B, 0x9B, 0x9B), BLACK],
+    mask_bands=3,
+)
 POTSDAM_RGB = isprs(
     "2_Ortho_RGB/top_potsdam_{}_RGB.tif", "5_Labels_all/top_potsdam_{}_label.tif", POTSDAM
 )
@@ -134,47 +142,83 @@ FAKES = {
     "landcoverai": LANDCOVERAI,
     "landcoverai_published": LANDCOVERAI,
     "landcoverai100": Fake(
-        "output/{}.jpg", "output/{}_m.png", [f"{SHEETS[n % 41]}_{n}" for n in range(100)],
-        [0, 1, 2, 3, 4], mask_bands=3,
+        "output/{}.jpg",
+        "output/{}_m.png",
+        [f"{SHEETS[n % 41]}_{n}" for n in range(100)],
+        [0, 1, 2, 3, 4],
+        mask_bands=3,
     ),
     **isprs_variants(
         "potsdam", POTSDAM_RGB, "5_Labels_all_noBoundary/top_potsdam_{}_label_noBoundary.tif"
     ),
     "potsdam_irrg": replace(POTSDAM_RGB, images="3_Ortho_IRRG/top_potsdam_{}_IRRG.tif"),
-    "potsdam_rgbir": replace(
-        POTSDAM_RGB, images="4_Ortho_RGBIR/top_potsdam_{}_RGBIR.tif", bands=4
-    ),
+    "potsdam_rgbir": replace(POTSDAM_RGB, images="4_Ortho_RGBIR/top_potsdam_{}_RGBIR.tif", bands=4),
     **isprs_variants(
         "vaihingen",
-        isprs("top/top_mosaic_09cm_area{}.tif", "gts_complete/top_mosaic_09cm_area{}.tif",
-              VAIHINGEN),
+        isprs(
+            "top/top_mosaic_09cm_area{}.tif", "gts_complete/top_mosaic_09cm_area{}.tif", VAIHINGEN
+        ),
         "gts_eroded_complete/top_mosaic_09cm_area{}_noBoundary.tif",
     ),
     "deepglobe": Fake(
-        "train/{}_sat.jpg", "train/{}_mask.png", ["119", "2334", "3484", "855"],
-        [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), WHITE], [BLACK],
-        mask_bands=3, noise=20, whole=False,
+        "train/{}_sat.jpg",
+        "train/{}_mask.png",
+        ["119", "2334", "3484", "855"],
+        [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), WHITE],
+        [BLACK],
+        mask_bands=3,
+        noise=20,
+        whole=False,
     ),
     "forest": Fake(
-        "images/{}_sat_{}.jpg", "masks/{}_mask_{}.jpg",
-        ["855 01", "855 02", "10452 08", "10452 18", "111335 00", "2334 03"], [0, 255], noise=20,
+        "images/{}_sat_{}.jpg",
+        "masks/{}_mask_{}.jpg",
+        ["855 01", "855 02", "10452 08", "10452 18", "111335 00", "2334 03"],
+        [0, 255],
+        noise=20,
         whole=False,
     ),
     "zurich": Fake(
-        "images_tif/zh{}.tif", "groundtruth/zh{}_GT.tif", numbered("{}", range(1, 21)),
-        [BLACK, (100, 100, 100), (0, 125, 0), (0, 255, 0), (150, 80, 0), (0, 0, 150),
-         (255, 255, 0), (150, 150, 255)], [WHITE], bands=4, dtype="uint16", crs="EPSG:32632",
-        mask_crs="EPSG:32632", mask_bands=3,
+        "images_tif/zh{}.tif",
+        "groundtruth/zh{}_GT.tif",
+        numbered("{}", range(1, 21)),
+        [
+            BLACK,
+            (100, 100, 100),
+            (0, 125, 0),
+            (0, 255, 0),
+            (150, 80, 0),
+            (0, 0, 150),
+            (255, 255, 0),
+            (150, 150, 255),
+        ],
+        [WHITE],
+        bands=4,
+        dtype="uint16",
+        crs="EPSG:32632",
+        mask_crs="EPSG:32632",
+        mask_bands=3,
     ),
     "loveda": Fake(
-        "{}/images_png/{}.png", "{}/masks_png/{}.png",
-        ["Train/Rural 0", "Train/Rural 1300", "Train/Rural 1200", "Train/Urban 2400",
-         "Train/Urban 2500", "Train/Urban 1366", "Val/Rural 2522", "Val/Urban 3514"],
-        [1, 2, 3, 4, 5, 6, 7], [0], whole=False,
+        "{}/images_png/{}.png",
+        "{}/masks_png/{}.png",
+        [
+            "Train/Rural 0",
+            "Train/Rural 1300",
+            "Train/Rural 1200",
+            "Train/Urban 2400",
+            "Train/Urban 2500",
+            "Train/Urban 1366",
+            "Val/Rural 2522",
+            "Val/Urban 3514",
+        ],
+        [1, 2, 3, 4, 5, 6, 7],
+        [0],
+        whole=False,
     ),
     "dubai": DUBAI,
     "dubai_within": DUBAI,
-}  # fmt: skip
+}
 
 
 def expected_ids(fake: Fake) -> npt.NDArray[np.uint8]:
@@ -197,13 +241,17 @@ def write_fake(fake: Fake, folder: Path) -> None:
         image = draw_image(SIZE, SIZE, number, fake.bands).astype(fake.dtype)
         place = from_origin(400_000 + 100 * number, 500_000, 0.25, 0.25) if fake.crs else None
         for path, pixels, crs in (
-            (fake.images, image, fake.crs), (fake.masks, values, fake.mask_crs),
-        ):  # fmt: skip
+            (fake.images, image, fake.crs),
+            (fake.masks, values, fake.mask_crs),
+        ):
             driver = {".png": "PNG", ".jpg": "JPEG"}.get(Path(path).suffix, "GTiff")
             write_raster(
-                folder / path.format(*name.split()), pixels, driver=driver,
-                crs=CRS.from_user_input(crs) if crs else None, transform=place if crs else None,
-            )  # fmt: skip
+                folder / path.format(*name.split()),
+                pixels,
+                driver=driver,
+                crs=CRS.from_user_input(crs) if crs else None,
+                transform=place if crs else None,
+            )
 
 
 @pytest.fixture(scope="module")
@@ -320,9 +368,12 @@ def test_parts_of_one_forest_image_are_one_region(fakes):
 
 def test_loveda_validates_on_the_last_hundreds_of_train_and_tests_on_val(tmp_path):
     parts = {
-        "Train/Rural": (0, 1366), "Train/Urban": (1366, 2522), "Val/Rural": (2522, 3514),
-        "Val/Urban": (3514, 4191), "Test/Rural": (4191, 4195),
-    }  # fmt: skip
+        "Train/Rural": (0, 1366),
+        "Train/Urban": (1366, 2522),
+        "Val/Rural": (2522, 3514),
+        "Val/Urban": (3514, 4191),
+        "Test/Rural": (4191, 4195),
+    }
     for part, (first, last) in parts.items():
         for kind in ("images_png", "masks_png")[: 1 if "Test" in part else 2]:
             (tmp_path / part / kind).mkdir(parents=True)
@@ -333,13 +384,24 @@ def test_loveda_validates_on_the_last_hundreds_of_train_and_tests_on_val(tmp_pat
     sides = split_regions(card, [pair.region for pair in pairs], 0)
     # 1200 to 1365 and 2400 to 2521; 992 + 677
     assert Counter(sides[pair.region] for pair in pairs) == {
-        "train": 2522 - 166 - 122, "val": 166 + 122, "test": 1669,
-    }  # fmt: skip
+        "train": 2522 - 166 - 122,
+        "val": 166 + 122,
+        "test": 1669,
+    }
     side = {Path(pair.image).stem: sides[pair.region] for pair in pairs}
     numbers = ("12", "120", "1199", "1200", "1365", "1366", "2399", "2400", "2521", "2522")
     assert [side[number] for number in numbers] == [
-        "train", "train", "train", "val", "val", "train", "train", "val", "val", "test",
-    ]  # fmt: skip
+        "train",
+        "train",
+        "train",
+        "val",
+        "val",
+        "train",
+        "train",
+        "val",
+        "val",
+        "test",
+    ]
 
 
 def test_zurich_bands_are_read_as_red_green_blue_infrared_and_scaled(tmp_path):
@@ -657,8 +719,9 @@ def test_a_real_mask_of_landcoverai_is_cut_at_its_true_size(tmp_path):
 def test_the_real_zurich_image_is_read_by_its_card(tmp_path):
     folder = real("zurich_summer_14")
     for name, link in (
-        ("14_sat_bgrnir_uint16", "images_tif/zh14"), ("14_gt_rgb", "groundtruth/zh14_GT"),
-    ):  # fmt: skip
+        ("14_sat_bgrnir_uint16", "images_tif/zh14"),
+        ("14_gt_rgb", "groundtruth/zh14_GT"),
+    ):
         (tmp_path / link).parent.mkdir()
         (tmp_path / f"{link}.tif").symlink_to(folder / f"{name}.tif")
     card = embedded("zurich").model_copy(update={"orthophotos": None})

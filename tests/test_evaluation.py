@@ -97,9 +97,17 @@ def test_a_class_that_is_left_out_is_in_no_table_but_the_confusion_matrix(tally)
 def untrained(project, monkeypatch):
     """A project with a model as it is before training, and no MLflow."""
     monkeypatch.setattr(load_stage("evaluate"), "record", lambda *_, **__: None)
-    project.set({"points": 30, "annotate.grower": "none", "evaluate.panels": 2,
-                 "evaluate.worst": 1, "evaluate.train_panels": 1, "evaluate.precision": "fp32",
-                 "evaluate.device": "cpu"})  # fmt: skip
+    project.set(
+        {
+            "points": 30,
+            "annotate.grower": "none",
+            "evaluate.panels": 2,
+            "evaluate.worst": 1,
+            "evaluate.train_panels": 1,
+            "evaluate.precision": "fp32",
+            "evaluate.device": "cpu",
+        }
+    )
     return project
 
 
@@ -107,9 +115,15 @@ def make_model(project):
     project.run("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     model = build_model(
-        "fpn", "mobilenet_v2", weights="none", bands=3, classes=3, mean=tile_set.mean,
-        std=tile_set.std, seed=0,
-    )  # fmt: skip
+        "fpn",
+        "mobilenet_v2",
+        weights="none",
+        bands=3,
+        classes=3,
+        mean=tile_set.mean,
+        std=tile_set.std,
+        seed=0,
+    )
     folder = project.root / "models"
     folder.mkdir()
     save_checkpoint(
@@ -148,8 +162,11 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
     panels = {path.name for path in (untrained.root / "metrics/panels").iterdir()}
     assert {"confusion.png", "classes.png", "reliability.png"} < panels
     assert sorted(name.split("_")[0] for name in panels if "_" in name) == [
-        "fixed", "fixed", "train", "worst"
-    ]  # fmt: skip
+        "fixed",
+        "fixed",
+        "train",
+        "worst",
+    ]
     before = untrained.outputs()
     untrained.run("evaluate")
     assert untrained.outputs() == before

@@ -69,8 +69,10 @@ def test_a_click_at_the_corner_is_shown_as_far_as_the_tile_goes():
     assert np.array_equal(view_clicks(clicks, CLASSES), wanted)
 
 
-@pytest.mark.parametrize(("bands", "shown"), [(1, (0, 0, 0)), (2, (0, 0, 0)), (3, (0, 1, 2)),
-                                              (4, (0, 1, 2)), (8, (0, 1, 2))])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bands", "shown"),
+    [(1, (0, 0, 0)), (2, (0, 0, 0)), (3, (0, 1, 2)), (4, (0, 1, 2)), (8, (0, 1, 2))],
+)
 def test_an_image_is_shown_by_its_first_three_bands_or_the_first_in_grey(bands, shown):
     image = np.arange(bands * 6, dtype=np.uint8).reshape(bands, 2, 3)
     view = view_image(image)
@@ -83,9 +85,16 @@ def test_an_image_is_shown_by_its_first_three_bands_or_the_first_in_grey(bands, 
 
 
 @pytest.mark.parametrize(
-    ("count", "wanted"), [(0, []), (1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, list(range(10))),
-                          (99, list(range(10)))]
-)  # fmt: skip
+    ("count", "wanted"),
+    [
+        (0, []),
+        (1, [0]),
+        (2, [0, 9]),
+        (4, [0, 3, 6, 9]),
+        (10, list(range(10))),
+        (99, list(range(10))),
+    ],
+)
 def test_items_are_chosen_evenly_from_first_to_last_and_none_twice(count, wanted):
     assert spread_evenly(range(10), count) == wanted
 
@@ -123,9 +132,15 @@ BY_CLASS = {
     "lake": {"iou": None, "precision": None, "recall": None},
 }
 BINS = [
-    {"low": k / 15, "high": (k + 1) / 15, "pixels": 2**k, "confidence": (k + 0.5) / 15,
-     "accuracy": k / 20} for k in range(4, 15)
-]  # fmt: skip
+    {
+        "low": k / 15,
+        "high": (k + 1) / 15,
+        "pixels": 2**k,
+        "confidence": (k + 0.5) / 15,
+        "accuracy": k / 20,
+    }
+    for k in range(4, 15)
+]
 
 
 def draw_three_classes(path):
@@ -138,9 +153,14 @@ def draw_bins(path):
 
 every_figure = pytest.mark.parametrize(
     ("draw", "height", "width"),
-    [(draw_three, 410, 960), (draw_matrix, 445, 545), (draw_three_epochs, 340, 900),
-     (draw_three_classes, 380, 500), (draw_bins, 500, 460)],
-)  # fmt: skip
+    [
+        (draw_three, 410, 960),
+        (draw_matrix, 445, 545),
+        (draw_three_epochs, 340, 900),
+        (draw_three_classes, 380, 500),
+        (draw_bins, 500, 460),
+    ],
+)
 
 
 @every_figure
@@ -175,8 +195,12 @@ def test_a_view_of_shares_is_coloured_from_dark_to_bright_whatever_the_least_and
         shares = np.full((16, 16), values[0], np.float32)
         shares[:, 8:] = values[1]
         path = tmp_path / f"{name}.png"
-        draw_panel(path, "t", [("mask", view_mask(np.zeros((16, 16), np.uint8), CLASSES)),
-                               ("confidence", shares)], CLASSES)  # fmt: skip
+        draw_panel(
+            path,
+            "t",
+            [("mask", view_mask(np.zeros((16, 16), np.uint8), CLASSES)), ("confidence", shares)],
+            CLASSES,
+        )
         picture = read(path)[:, 330:].astype(int)  # right of the mask
         for colour in shown:
             assert (np.abs(picture - colour).max(axis=-1) <= 3).mean() > 0.15

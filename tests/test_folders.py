@@ -33,14 +33,19 @@ def write_masks(folder, masks, images="png", ending="png", **options):
             height, width = values.shape[-2:]
             place = {"crs": None, "transform": None}
             write_raster(
-                folder / split / "images" / f"{stem}.{images}", draw_image(height, width, number),
-                driver=driver[images], **place,
-            )  # fmt: skip
+                folder / split / "images" / f"{stem}.{images}",
+                draw_image(height, width, number),
+                driver=driver[images],
+                **place,
+            )
             own = {key: value[name] for key, value in options.items() if name in value}
             write_raster(
-                folder / split / "masks" / f"{stem}.{ending}", values, driver=driver[ending],
-                **place, **own,
-            )  # fmt: skip
+                folder / split / "masks" / f"{stem}.{ending}",
+                values,
+                driver=driver[ending],
+                **place,
+                **own,
+            )
 
 
 def same(mask, names=("train/a", "train/b", "val/c", "test/d")):
@@ -146,9 +151,11 @@ def test_with_a_test_folder_each_folder_is_its_split(folder):
     card = infer_card(folder)
     regions = [pair.region for pair in find_pairs(card, folder)]
     assert split_regions(card, regions, 0) == {
-        "train/images/a.png": "train", "train/images/b.png": "train",
-        "val/images/c.png": "val", "test/images/d.png": "test",
-    }  # fmt: skip
+        "train/images/a.png": "train",
+        "train/images/b.png": "train",
+        "val/images/c.png": "val",
+        "test/images/d.png": "test",
+    }
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (5, 1), (10, 2), (13, 3)])
@@ -161,14 +168,18 @@ def test_without_a_test_folder_val_is_scored_and_the_last_fifth_of_train_is_val(
     regions = [pair.region for pair in find_pairs(card, folder)]
     sides = split_regions(card, regions, 0)
     by_split = {
-        split: sorted(name.replace("/images", "").removesuffix(".png") for name in sides
-                      if sides[name] == split)
+        split: sorted(
+            name.replace("/images", "").removesuffix(".png")
+            for name in sides
+            if sides[name] == split
+        )
         for split in ("train", "val", "test")
-    }  # fmt: skip
+    }
     assert by_split == {
-        "train": train[: count - held_out], "val": train[count - held_out :],
+        "train": train[: count - held_out],
+        "val": train[count - held_out :],
         "test": ["val/00", "val/01"],
-    }  # fmt: skip
+    }
 
 
 # Refusals

@@ -90,7 +90,7 @@ def digest_tree(*places: str) -> dict[str, str]:
     kept = (".tif", ".csv", ".json", ".pt", ".png")
     return {
         str(path): digest(path) for path in files if path.is_file() and path.suffix in kept
-    } or {place: "nothing" for place in places}
+    } or dict.fromkeys(places, "nothing")
 
 
 def check(name: str, found: dict[str, str]) -> None:

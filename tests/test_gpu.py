@@ -23,9 +23,16 @@ pytestmark = [
 
 def network():
     return build_model(
-        "unet", "resnet18", weights="none", bands=3, classes=2, mean=(100.0,) * 3,
-        std=(60.0,) * 3, seed=1, width=0.25,
-    )  # fmt: skip
+        "unet",
+        "resnet18",
+        weights="none",
+        bands=3,
+        classes=2,
+        mean=(100.0,) * 3,
+        std=(60.0,) * 3,
+        seed=1,
+        width=0.25,
+    )
 
 
 def settings_of(epochs=3, **others):
@@ -37,17 +44,25 @@ def fit_on(device, precision="fp32", saved=None, save=None, loss=None, **setting
     images, masks = easy_samples(8)
     val = torch.utils.data.TensorDataset(*easy_samples(2, seed=9))
     fitted = fit(
-        make_fabric(device, precision), network(),
-        drawn_loader(images, masks, batch_size=4), torch.utils.data.DataLoader(val, 2),
-        loss or PartialLoss(), CLASSES.names, settings_of(**settings), results.append, saved, save,
-    )  # fmt: skip
+        make_fabric(device, precision),
+        network(),
+        drawn_loader(images, masks, batch_size=4),
+        torch.utils.data.DataLoader(val, 2),
+        loss or PartialLoss(),
+        CLASSES.names,
+        settings_of(**settings),
+        results.append,
+        saved,
+        save,
+    )
     return results, fitted
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"grown_share": 0.5}],
+    "settings",
+    [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"grown_share": 0.5}],
     ids=["plain", "clipped", "crf", "grown"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("loss", [PartialLoss(), PartialLoss(1.0, (1.0, 2.0), 0.1)])
 def test_no_step_waits_for_the_device(settings, loss):
     fabric = make_fabric("cuda", "auto")

@@ -57,13 +57,19 @@ def test_a_mask_of_the_same_pixels_is_accepted_with_or_without_a_place(tmp_path,
     [
         (np.zeros((50, 40)), {}, "differ in size: 40×50 against 50×40 px"),
         (np.zeros((40, 50)), {"crs": "EPSG:32634"}, "differ in CRS: EPSG:2180 against EPSG:32634"),
-        (np.zeros((40, 50)), {"transform": from_origin(500_001, 600_000, 0.25, 0.25)},
-         "lie 4.00 px apart"),
+        (
+            np.zeros((40, 50)),
+            {"transform": from_origin(500_001, 600_000, 0.25, 0.25)},
+            "lie 4.00 px apart",
+        ),
         # Two hundredths of a pixel at the far corner only: another GSD, the same origin
-        (np.zeros((40, 50)), {"transform": from_origin(500_000, 600_000, 0.2501, 0.25)},
-         "lie 0.02 px apart"),
+        (
+            np.zeros((40, 50)),
+            {"transform": from_origin(500_000, 600_000, 0.2501, 0.25)},
+            "lie 0.02 px apart",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mask_of_other_pixels_is_refused_with_both_values(tmp_path, image, mask, options, said):
     info = RasterReader(write_raster(tmp_path / "a.tif", image)).info()
     other = RasterReader(write_raster(tmp_path / "b.tif", mask.astype(np.uint8), **options)).info()

@@ -46,9 +46,12 @@ def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_vi
     shift = torch.tensor([2500.0, 0, 0, 0]).view(1, 4, 1, 1)
     loader = DataLoader(TensorDataset(images, masks), 2)
     found = predict(
-        make_fabric("cpu", "fp32"), models, loader, average_views=average_views,
+        make_fabric("cpu", "fp32"),
+        models,
+        loader,
+        average_views=average_views,
         corrections=[lambda logits: logits + shift] * count,
-    )  # fmt: skip
+    )
     predictions = torch.cat([prediction for _, _, prediction, _ in found]).int()
     first = images[:, 0].int()
     wanted = torch.where(first < 75, 0, first // 50)  # 75² - 25² of the way is 2500 at 75
@@ -63,9 +66,11 @@ def test_each_model_of_an_ensemble_is_corrected_by_its_own():
     models = [Segmenter(Says(0.8, 0.2), (0.0,) * 3, (1.0,) * 3) for _ in range(2)]
     shifts = [torch.tensor([0.0, np.log(x)]).view(1, 2, 1, 1).float() for x in (16, 4)]
     ((_, _, predictions, confidence),) = predict(
-        make_fabric("cpu", "fp32"), models, DataLoader(TensorDataset(images, masks), 1),
+        make_fabric("cpu", "fp32"),
+        models,
+        DataLoader(TensorDataset(images, masks), 1),
         corrections=[lambda logits, shift=shift: logits + shift for shift in shifts],
-    )  # fmt: skip
+    )
     assert (predictions == 1).all()
     torch.testing.assert_close(confidence, torch.full_like(confidence, 0.65))
 
@@ -104,9 +109,15 @@ def test_a_network_that_was_being_trained_predicts_as_in_evaluation_and_learns_n
     tiles = write_easy_tiles(tmp_path, 3, split="test")
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", 64)
     model = build_model(
-        "fpn", "mobilenet_v2", weights="none", bands=3, classes=2, mean=(100.0,) * 3,
-        std=(60.0,) * 3, seed=0,
-    )  # fmt: skip
+        "fpn",
+        "mobilenet_v2",
+        weights="none",
+        bands=3,
+        classes=2,
+        mean=(100.0,) * 3,
+        std=(60.0,) * 3,
+        seed=0,
+    )
     images = torch.stack([dataset[place][0] for place in range(3)])
     model(images)  # in training: batch normalisation learns, dropout drops
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -127,8 +127,10 @@ def write_uneven_tiles(folder):
     generator = np.random.default_rng(5)
     tiles = []
     for name, (height, width), clicks, share in (
-        ("a", (150, 140), 200, 0.1), ("b", (80, 75), 100, 0.4), ("c", (50, 200), 100, 0),
-    ):  # fmt: skip
+        ("a", (150, 140), 200, 0.1),
+        ("b", (80, 75), 100, 0.4),
+        ("c", (50, 200), 100, 0),
+    ):
         mask = np.full((height, width), IGNORE_INDEX, np.uint8)
         for place in generator.choice(mask.size, clicks, replace=False):
             is_left = place % width < width / 2
@@ -146,9 +148,12 @@ def test_they_are_what_crops_hold_in_the_long_run(tmp_path, balance, crop_px):
     masks = [crops[epoch, n][1] for epoch in range(1500 // len(crops)) for n in range(len(crops))]
     counts = np.bincount(torch.stack(masks).ravel(), minlength=256)[:2] * weights
     found = loss_shares(
-        tiles, expect(tmp_path, tiles, crop_px=crop_px)[np.newaxis], weights, crop_px=crop_px,
+        tiles,
+        expect(tmp_path, tiles, crop_px=crop_px)[np.newaxis],
+        weights,
+        crop_px=crop_px,
         balance=balance,
-    )  # fmt: skip
+    )
     assert found == pytest.approx(tuple(counts / counts.sum()), abs=0.02)
 
 

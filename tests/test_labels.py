@@ -62,9 +62,7 @@ def test_a_mask_is_painted_in_its_classes_colours_and_unlabelled_pixels_black():
 
 def test_colours_become_the_ids_they_stand_for():
     pixels = np.array([[RED, BLACK], [GREEN, RED]], np.uint8)
-    mask = ids_from_colours(
-        pixels.transpose(2, 0, 1), {RED: 4, GREEN: 0, BLACK: IGNORE_INDEX}
-    )  # fmt: skip
+    mask = ids_from_colours(pixels.transpose(2, 0, 1), {RED: 4, GREEN: 0, BLACK: IGNORE_INDEX})
     assert mask.dtype == np.uint8
     assert mask.tolist() == [[4, 255], [0, 4]]
 

@@ -65,9 +65,15 @@ def make_loader(
     dataset, *, seed=1, workers=0, crop_px=32, zoom=1, jitter=0.3, bands=3, batch_size=3
 ):
     return train_loader(
-        dataset, crop_px=crop_px, zoom=zoom, strength=Strength(colour_jitter=jitter), bands=bands,
-        batch_size=batch_size, workers=workers, seed=seed,
-    )  # fmt: skip
+        dataset,
+        crop_px=crop_px,
+        zoom=zoom,
+        strength=Strength(colour_jitter=jitter),
+        bands=bands,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+    )
 
 
 def epochs_of(loader, *epochs):
@@ -338,9 +344,15 @@ def test_workers_read_whole_tiles_in_their_order_each_epoch(dataset):
 
 @pytest.mark.parametrize(
     ("asked", "device", "processes", "wanted"),
-    [("auto", "cpu", 1, 0), ("auto", "cuda", 1, 15), ("auto", "cuda", 4, 3),
-     ("auto", "cuda", 32, 0), (5, "cpu", 1, 5), (0, "cuda", 1, 0)],
-)  # fmt: skip
+    [
+        ("auto", "cpu", 1, 0),
+        ("auto", "cuda", 1, 15),
+        ("auto", "cuda", 4, 3),
+        ("auto", "cuda", 32, 0),
+        (5, "cpu", 1, 5),
+        (0, "cuda", 1, 0),
+    ],
+)
 def test_beside_a_gpu_the_cores_read_and_on_a_cpu_they_compute(
     monkeypatch, asked, device, processes, wanted
 ):
@@ -410,9 +422,11 @@ def test_an_epoch_has_each_sample_once_but_a_last_batch_of_one(length, batch_siz
 
 
 @given(
-    length=st.integers(2, 60), batch_size=st.integers(6, 12), ranks=st.integers(1, 3),
+    length=st.integers(2, 60),
+    batch_size=st.integers(6, 12),
+    ranks=st.integers(1, 3),
     epoch=st.integers(0, 50),
-)  # fmt: skip
+)
 def test_ranks_share_the_batches_of_one_with_two_samples_at_least(length, batch_size, ranks, epoch):
     parts = []
     for rank in range(ranks):

@@ -134,9 +134,13 @@ def test_areas_are_pixels_times_what_one_covers(tmp_path):
     with (tmp_path / "out" / "a_areas.csv").open() as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert rows["road"] == {
-        "class_id": "2", "class": "road", "pixels": "800", "share": "0.1", "area_m2": "50.0",
+        "class_id": "2",
+        "class": "road",
+        "pixels": "800",
+        "share": "0.1",
+        "area_m2": "50.0",
         "area_ha": "0.005",
-    }  # fmt: skip
+    }
     assert rows["wood & heath"]["pixels"] == "0"
     summary = json.loads((tmp_path / "out" / "a.json").read_text())
     assert summary["areas"][2]["area_m2"] == 50
@@ -329,9 +333,10 @@ def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
         else:
             publish = mapping.publish_json
             patch.setattr(
-                mapping, "publish_json",
+                mapping,
+                "publish_json",
                 lambda path, values: interrupt() if "polygons" in values else publish(path, values),
-            )  # fmt: skip
+            )
         with pytest.raises(Interruption):
             make_map(path, tmp_path / "out", polygons=True, force=force)
     there = {path.name for path in (tmp_path / "out").iterdir()}
@@ -537,9 +542,13 @@ def test_a_full_disk_is_one_error_and_no_map(tmp_path, monkeypatch):
 
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(path), str(tmp_path / "out")],
-        capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=ROOT,
         env=os.environ | {"PYTHONPATH": "src"},
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert "is the disk full?" in done.stderr or "File too large" in done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.map.partial"]
@@ -551,9 +560,12 @@ def test_a_full_disk_is_one_error_and_no_map(tmp_path, monkeypatch):
 def start(*arguments, cwd):
     return subprocess.Popen(
         [sys.executable, "-c", "from pointcover.cli import app; app()", "predict", *arguments],
-        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.alone
@@ -611,10 +623,30 @@ def folder(tmp_path, monkeypatch):
 def test_the_command_makes_all_that_it_is_asked_for(folder):
     shutil.copytree("model", "other")
     done = run(
-        "model/model.pt", "a.tif", "--out", "out", "--also", "other", "--tta", "--blend",
-        "--crf", "2", "--probabilities", "--entropy", "--polygons", "--min-area-m2", "2",
-        "--window-px", "96", "--overlap", "0.5", "--bands", "3,2,1", "--value-range", "0,255",
-    )  # fmt: skip
+        "model/model.pt",
+        "a.tif",
+        "--out",
+        "out",
+        "--also",
+        "other",
+        "--tta",
+        "--blend",
+        "--crf",
+        "2",
+        "--probabilities",
+        "--entropy",
+        "--polygons",
+        "--min-area-m2",
+        "2",
+        "--window-px",
+        "96",
+        "--overlap",
+        "0.5",
+        "--bands",
+        "3,2,1",
+        "--value-range",
+        "0,255",
+    )
     assert (done.exit_code, done.stdout) == (0, "")
     made = {path.name for path in (folder / "out").iterdir()}
     assert made == {f"a{suffix}" for suffix in SUFFIXES}
@@ -701,10 +733,16 @@ def test_a_map_without_any_data_is_said_to_be_one(folder):
 @pytest.mark.parametrize(
     "option",
     [
-        ["--device", "tpu"], ["--precision", "fp8"], ["--gsd-m", "-1"], ["--gsd-m", "0"],
-        ["--gsd-m", "inf"], ["--gsd-m", "nan"], ["--min-area-m2", "inf"], ["--min-area-m2", "nan"],
+        ["--device", "tpu"],
+        ["--precision", "fp8"],
+        ["--gsd-m", "-1"],
+        ["--gsd-m", "0"],
+        ["--gsd-m", "inf"],
+        ["--gsd-m", "nan"],
+        ["--min-area-m2", "inf"],
+        ["--min-area-m2", "nan"],
     ],
-)  # fmt: skip
+)
 def test_a_value_that_an_option_does_not_know_is_a_wrong_use(folder, option):
     done = run("model", "a.tif", "--out", "out", *option)
     assert done.exit_code == 2

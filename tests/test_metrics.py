@@ -40,9 +40,10 @@ CASES = {
     "all right": (drawn(7)[0], drawn(7)[0]),
     "one class, all right": (np.full((1, 2, 2), 3, np.uint8), np.full((1, 2, 2), 3, np.uint8)),
     "one labelled pixel": (
-        np.zeros((1, 2, 2), np.uint8), np.array([[[255, 255], [1, 255]]], np.uint8)
+        np.zeros((1, 2, 2), np.uint8),
+        np.array([[[255, 255], [1, 255]]], np.uint8),
     ),
-}  # fmt: skip
+}
 every_case = pytest.mark.parametrize(("prediction", "mask"), CASES.values(), ids=list(CASES))
 
 
@@ -97,8 +98,12 @@ def test_an_absent_class_has_no_value_is_left_out_of_the_mean_and_counted():
     # Class 0: 1 hit of 1 + 1 missed; class 1: 2 hits, 1 false; class 2 is nowhere.
     result = scores(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]]), ["field", "road", "water"])
     assert result["by_class"]["water"] == {
-        "iou": None, "precision": None, "recall": None, "f1": None, "pixels": 0
-    }  # fmt: skip
+        "iou": None,
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "pixels": 0,
+    }
     assert result["by_class"]["field"]["iou"] == pytest.approx(1 / 2)
     assert result["by_class"]["road"]["iou"] == pytest.approx(2 / 3)
     assert result["miou"] == pytest.approx((1 / 2 + 2 / 3) / 2)

@@ -28,9 +28,16 @@ def build(model="unet", encoder=None, *, weights="none", bands=3, classes=4, see
     if encoder is None:
         encoder = "none" if model in FROM_SCRATCH else "mobilenet_v2"
     return build_model(
-        model, encoder, weights=weights, bands=bands, classes=classes, mean=MEAN[:bands],
-        std=STD[:bands], seed=seed, width=width,
-    )  # fmt: skip
+        model,
+        encoder,
+        weights=weights,
+        bands=bands,
+        classes=classes,
+        mean=MEAN[:bands],
+        std=STD[:bands],
+        seed=seed,
+        width=width,
+    )
 
 
 def images(bands=3, batch=2, height=64, width=64, seed=0):
@@ -145,10 +152,20 @@ def test_images_are_normalised_by_the_statistics_of_their_band():
 
 
 def test_the_statistics_travel_with_the_weights():
-    one, other = build(), build_model(
-        "unet", "mobilenet_v2", weights="none", bands=3, classes=4, mean=(1, 2, 3), std=(4, 5, 6),
-        seed=2, width=0.25,
-    )  # fmt: skip
+    one, other = (
+        build(),
+        build_model(
+            "unet",
+            "mobilenet_v2",
+            weights="none",
+            bands=3,
+            classes=4,
+            mean=(1, 2, 3),
+            std=(4, 5, 6),
+            seed=2,
+            width=0.25,
+        ),
+    )
     other.load_state_dict(one.state_dict())
     assert other.mean.flatten().tolist() == list(MEAN[:3])
     assert other.std.flatten().tolist() == list(STD[:3])
@@ -161,9 +178,11 @@ def test_the_statistics_travel_with_the_weights():
 def test_a_smaller_width_leaves_the_encoder_and_makes_the_rest_smaller(model):
     def count(width):
         network = build(model, width=width).network
-        encoder = sum(weights.numel() for weights in network.encoder.parameters()) if (
-            model in ON_ENCODERS
-        ) else 0  # fmt: skip
+        encoder = (
+            sum(weights.numel() for weights in network.encoder.parameters())
+            if (model in ON_ENCODERS)
+            else 0
+        )
         return encoder, sum(weights.numel() for weights in network.parameters()) - encoder
 
     sizes = [count(width) for width in (0.25, 0.5, 0.75, 1.0)]
@@ -209,8 +228,11 @@ def test_unetplusplus_from_scratch_has_the_weights_that_its_drawing_has():
     down = [(3, 32), (32, 64), (64, 128), (128, 256), (256, 512)]
     # By column j: the node of each level i sees j nodes of its level and one from below.
     nested = [
-        (32, [2, 3, 4, 5]), (64, [2, 3, 4]), (128, [2, 3]), (256, [2]),
-    ]  # fmt: skip
+        (32, [2, 3, 4, 5]),
+        (64, [2, 3, 4]),
+        (128, [2, 3]),
+        (256, [2]),
+    ]
     wanted = sum(count_twice_convolved(*pair) for pair in down) + 32 * 4 + 4
     for width, inputs in nested:
         for count in inputs:
@@ -268,10 +290,12 @@ def test_encoders_of_other_makes_take_any_bands_and_every_weight_is_taught(model
 @pytest.mark.parametrize(
     ("encoder", "layout"),
     [
-        ("tu-mobileone_s0", torch.contiguous_format), ("mobileone_s0", torch.contiguous_format),
-        ("tu-regnetx_002", torch.channels_last), ("resnet18", torch.channels_last),
+        ("tu-mobileone_s0", torch.contiguous_format),
+        ("mobileone_s0", torch.contiguous_format),
+        ("tu-regnetx_002", torch.channels_last),
+        ("resnet18", torch.channels_last),
     ],
-)  # fmt: skip
+)
 def test_weights_lie_by_pixel_unless_torch_would_write_beyond_its_memory(encoder, layout):
     segmenter = build("unet", encoder)
     assert segmenter.layout == layout
@@ -413,7 +437,7 @@ FIRST_KERNELS = {
     "mobileone_s0": {"stage0.rbr_conv.0.conv.weight", "stage0.rbr_scale.conv.weight"},
     "tu-hrnet_w18_small": {"model.conv1.weight"},
     "tu-convnext_atto": {"model.stem_0.weight"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("bands", [1, 4])

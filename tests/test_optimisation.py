@@ -59,11 +59,14 @@ def test_without_warmup_the_cosine_begins_at_its_height():
 def test_one_cycle_is_that_of_torch(warmup, steps):
     wanted = torch_rates(
         lambda one: OneCycleLR(
-            one, max_lr=1.0, total_steps=steps + 1, pct_start=warmup * steps / (steps + 1),
+            one,
+            max_lr=1.0,
+            total_steps=steps + 1,
+            pct_start=warmup * steps / (steps + 1),
             cycle_momentum=False,
         ),
         steps,
-    )  # fmt: skip
+    )
     # torch counts one step more than are taken here, so that it can be asked for the last.
     way = Course(steps + 1, 1, warmup * steps / (steps + 1))
     assert [one_cycle(way, step) for step in range(steps)] == pytest.approx(wanted)

@@ -82,38 +82,54 @@ def test_pixels_without_data_are_0_and_said_to_be_none(tmp_path, how):
 
 UNFIT = {
     "too few bands": (
-        draw_image(9, 9, bands=2), RGB, {},
+        draw_image(9, 9, bands=2),
+        RGB,
+        {},
         r"has 2 band\(s\), but bands 1,2,3 are to be read, as in training.*--bands",
     ),
     "a band that is not there": (
-        draw_image(9, 9), RGB, {"bands": (1, 2, 4)},
+        draw_image(9, 9),
+        RGB,
+        {"bands": (1, 2, 4)},
         "has 3 band.*1,2,4 are to be read, as --bands says",
     ),
     "another number of bands": (
-        draw_image(9, 9), RGB, {"bands": (1, 2)},
+        draw_image(9, 9),
+        RGB,
+        {"bands": (1, 2)},
         r"--bands names 2 band\(s\), but the model was trained on 3",
     ),
     "16 bits for 8": (
-        draw_image(9, 9).astype(np.uint16), RGB, {},
+        draw_image(9, 9).astype(np.uint16),
+        RGB,
+        {},
         "holds uint16, but the model was trained on values of 0 to 255: say with --value-range",
     ),
     "8 bits for 16": (
-        draw_image(9, 9), SIXTEEN, {},
+        draw_image(9, 9),
+        SIXTEEN,
+        {},
         "holds uint8, but the model was trained on values of 0 to 2000",
     ),
     "an empty range": (
-        draw_image(9, 9), RGB, {"value_range": (5, 5)},
+        draw_image(9, 9),
+        RGB,
+        {"value_range": (5, 5)},
         "--value-range: got 5,5, wanted the lower value first",
     ),
     "another GSD": (
-        draw_image(9, 9), replace(RGB, gsds_m=(0.5, 1.0)), {},
+        draw_image(9, 9),
+        replace(RGB, gsds_m=(0.5, 1.0)),
+        {},
         "has a GSD of 0.25 m, but the model was trained on 0.5 to 1 m: say --resample",
     ),
     "two GSDs": (
-        draw_image(9, 9), RGB, {"gsd_m": 0.5},
+        draw_image(9, 9),
+        RGB,
+        {"gsd_m": 0.5},
         "has a GSD of 0.25 m itself, but --gsd-m says 0.5 m",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("image", "trained", "said", "message"), UNFIT.values(), ids=UNFIT)
@@ -152,7 +168,7 @@ def test_a_gsd_between_or_close_to_those_of_training_is_taken(tmp_path):
         ({"crs": None}, RGB, ["has no CRS, so its map has none", "is not known.*0.25 m.*--gsd-m"]),
         ({}, replace(RGB, gsds_m=()), ["is not compared with that of training, which the model"]),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_checked_is_said(tmp_path, options, trained, said):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9), **options)
     remarks = open_orthophoto(path, [trained], ASKED).remarks
@@ -180,7 +196,7 @@ OBLONG = {
     "plane": ("EPSG:2180", from_origin(500_000, 600_000, 0.5, 0.125)),
     "square degrees": ("EPSG:4326", from_origin(20, 60, 0.5 / 111_412, 0.5 / 111_412)),
     "equal areas": ("EPSG:6933", from_origin(1_900_000, 6_300_000, 0.5, 0.125)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("crs", "place"), OBLONG.values(), ids=OBLONG)
@@ -197,8 +213,9 @@ def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs
         open_orthophoto(path, [between], ASKED)
     orthophoto = open_orthophoto(path, [between], ReadingSettings(resample=True))
     assert (orthophoto.grid.height, orthophoto.grid.width) == (
-        round(80 * down_m / gsd_m), round(60 * across_m / gsd_m),
-    )  # fmt: skip
+        round(80 * down_m / gsd_m),
+        round(60 * across_m / gsd_m),
+    )
     assert pixel_sides_m(orthophoto.grid) == pytest.approx((gsd_m, gsd_m), rel=0.02)
     assert orthophoto.gsd_m == pytest.approx(gsd_m)
     (remark,) = open_orthophoto(path, [replace(RGB, gsds_m=())], ASKED).remarks[1:]
@@ -249,10 +266,21 @@ def write_sparse(path, **options):
     """Four blocks of 64 px, of which the upper left one is never written."""
     values = draw_image(100, 120)
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", count=3, height=100, width=120, crs="EPSG:2180",
-        transform=from_origin(500_000, 600_000, 0.25, 0.25), tiled=True, blockxsize=64,
-        blockysize=64, sparse_ok=True, **options,
-    ) as file:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=3,
+        height=100,
+        width=120,
+        crs="EPSG:2180",
+        transform=from_origin(500_000, 600_000, 0.25, 0.25),
+        tiled=True,
+        blockxsize=64,
+        blockysize=64,
+        sparse_ok=True,
+        **options,
+    ) as file:
         file.write(values[:, 64:], window=Window(0, 64, 120, 36))
         file.write(values[:, :64, 64:], window=Window(64, 0, 56, 64))
     return path

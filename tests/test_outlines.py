@@ -69,9 +69,13 @@ def test_a_disk_that_is_full_indeed_is_one_message(tmp_path):
     try:
         path = write_raster(tmp_path / "a.tif", np.zeros((2000, 3000), np.uint8))
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path), str(small)], capture_output=True, text=True,
-            timeout=60, check=False, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        )  # fmt: skip
+            [sys.executable, "-c", code, str(path), str(small)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        )
     finally:
         subprocess.run(["umount", str(small)], check=True)
     assert done.returncode == 1

@@ -83,9 +83,14 @@ def test_what_was_learned_from_is_shown_beside_it_also_where_there_are_no_dense_
     sparse = TileDataset(tiles, tmp_path / "tiles/images", tmp_path / "tiles/masks", 64)
     masks = torch.zeros((1, 64, 64), dtype=torch.uint8)
     draw_panels(
-        tmp_path, [("train_1_t", "t")], [(sparse[0][0][None], masks, masks, masks.float())],
-        CLASSES, "dense masks", is_dense=is_dense, sparse=sparse,
-    )  # fmt: skip
+        tmp_path,
+        [("train_1_t", "t")],
+        [(sparse[0][0][None], masks, masks, masks.float())],
+        CLASSES,
+        "dense masks",
+        is_dense=is_dense,
+        sparse=sparse,
+    )
     colours, shape = parts_of(tmp_path / "train_1_t.png")
     assert shape == (410, 320 * views, 3)
     assert GREY in colours  # between the clicks
@@ -97,9 +102,13 @@ def test_single_annotations_are_drawn_large_enough_to_be_seen(tmp_path):
     images = torch.zeros((1, 3, 128, 128), dtype=torch.uint8)
     nothing = torch.zeros((1, 128, 128), dtype=torch.uint8)
     draw_panels(
-        tmp_path, [("a", "a")], [(images, masks, nothing, nothing.float())], CLASSES,
-        "held-out annotations", is_dense=False,
-    )  # fmt: skip
+        tmp_path,
+        [("a", "a")],
+        [(images, masks, nothing, nothing.float())],
+        CLASSES,
+        "held-out annotations",
+        is_dense=False,
+    )
     with Image.open(tmp_path / "a.png") as picture:
         values = np.asarray(picture.convert("RGB"))[:330]
     assert 100 < (values == BRIGHT).all(axis=-1).sum() < 400  # 5 × 5 px at twice the size

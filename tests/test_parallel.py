@@ -130,8 +130,9 @@ def test_every_task_counts_on_one_thread(name, workers):
         from tests.test_parallel import count_threads, run
         print(count_threads(0), run(count_threads, [0, 1], sys.argv[1], int(sys.argv[2])))
         """,
-        name, str(workers),
-    )  # fmt: skip
+        name,
+        str(workers),
+    )
     assert done.stdout == "2 [1, 1]\n", done.stderr
 
 
@@ -290,11 +291,12 @@ def test_workers_end_with_the_work():
 @pytest.mark.parametrize(
     ("state", "number"),
     [
-        ("busy", signal.SIGKILL), pytest.param("idle", signal.SIGKILL, marks=pytest.mark.slow),
+        ("busy", signal.SIGKILL),
+        pytest.param("idle", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("busy", signal.SIGTERM, marks=pytest.mark.slow),
         pytest.param("busy", signal.SIGINT, marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_a_killed_stage_leaves_no_worker_behind(project, state, number):
     last_s = "60" if state == "busy" else "0"
     root = str(Path(__file__).parents[1])

@@ -129,9 +129,14 @@ def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_para
 
 def test_one_message_tells_every_fault(refusal):
     message = refusal(
-        {"points": 0, "tile.size_px": 100, "annotate.sampler": "random", "train.lr": "fast",
-         "evaluate.panels": -1}
-    )  # fmt: skip
+        {
+            "points": 0,
+            "tile.size_px": 100,
+            "annotate.sampler": "random",
+            "train.lr": "fast",
+            "evaluate.panels": -1,
+        }
+    )
     first, *faults = message.splitlines()
     assert first.endswith("has 5 faults:")
     assert faults == [

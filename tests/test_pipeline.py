@@ -60,9 +60,12 @@ class Clone:
     def __init__(self, folder: Path, settings: dict = SMALL) -> None:
         self.folder = folder
         tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True,
-            capture_output=True, text=True,
-        ).stdout.splitlines()  # fmt: skip
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
         for name in tracked:
             if (ROOT / name).is_file() and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -77,9 +80,12 @@ class Clone:
     def environment(self) -> dict[str, str]:
         own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         unset = {
-            "DVC_ROOT", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "POINTCOVER_DEBUG",
+            "DVC_ROOT",
+            "DVC_EXP_NAME",
+            "MLFLOW_TRACKING_URI",
+            "POINTCOVER_DEBUG",
             "PYTHONDONTWRITEBYTECODE",  # users have bytecode beside the modules
-        }  # fmt: skip
+        }
         return {k: v for k, v in os.environ.items() if k not in unset} | own
 
     def set(self, changes: dict) -> None:
@@ -95,9 +101,14 @@ class Clone:
 
     def run(self, *command: str, fails: bool = False) -> str:
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, check=False, capture_output=True,
-            text=True, timeout=3600,
-        )  # fmt: skip
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=3600,
+        )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output
         return output
@@ -153,8 +164,13 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     drawn = ("classes", "confusion", "curves", "reliability")
     assert figures == {f"figures/{name}.png" for name in drawn}
     assert len(client.list_artifacts(run.info.run_id, "evaluation")) == 4
-    for name in ("test/kappa", "test/fwiou", "test/boundary_f1_3px", "test/ece",
-                 "test/miou_low_over_tiles"):  # fmt: skip
+    for name in (
+        "test/kappa",
+        "test/fwiou",
+        "test/boundary_f1_3px",
+        "test/ece",
+        "test/miou_low_over_tiles",
+    ):
         assert -1 <= run.data.metrics[name] <= 1
     assert len(client.get_metric_history(run.info.run_id, "val/miou")) == 2
 
@@ -254,9 +270,13 @@ def test_experiments_in_temporary_copies_and_queue_workers_land_in_one_store(tmp
     clone.run("dvc", "exp", "run", "--queue", "-n", "six", "-S", "points=6")
     # The workers go on after the command: pipes to us would stay open with them.
     subprocess.run(
-        ["dvc", "queue", "start", "-j", "2"], cwd=clone.folder, env=clone.environment, check=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["dvc", "queue", "start", "-j", "2"],
+        cwd=clone.folder,
+        env=clone.environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 1200
     while time.monotonic() < deadline:
         status = clone.run("dvc", "queue", "status")
@@ -296,9 +316,13 @@ def test_a_killed_training_is_redone_and_its_run_does_not_stay_running(number, s
     clone = Clone(tmp_path)
     clone.set({"train": {"epochs": 300}})
     command = subprocess.Popen(
-        ["dvc", "repro"], cwd=clone.folder, env=clone.environment | {"SHELL": shell},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        ["dvc", "repro"],
+        cwd=clone.folder,
+        env=clone.environment | {"SHELL": shell},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (clone.folder / "mlflow.db").exists():
@@ -338,9 +362,13 @@ def saved_epoch(folder: Path) -> int:
 def start_and_kill(clone: Clone, number: signal.Signals, target: str, epoch: int, delay_s: float):
     """Start training, wait until an epoch is saved, then a moment more, and send a signal."""
     command = subprocess.Popen(
-        ["dvc", "repro", "train"], cwd=clone.folder, env=clone.environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        ["dvc", "repro", "train"],
+        cwd=clone.folder,
+        env=clone.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         deadline = time.monotonic() + 300
         stage = None
@@ -374,9 +402,12 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
     shutil.copytree(clone.folder, tmp_path / "whole")
     draws = np.random.default_rng(20)
     attempts = [
-        (signal.SIGTERM, "group", 0), (signal.SIGKILL, "stage", 1), (signal.SIGINT, "group", 3),
-        (signal.SIGTERM, "dvc", 5), (signal.SIGKILL, "stage", 7),
-    ]  # fmt: skip
+        (signal.SIGTERM, "group", 0),
+        (signal.SIGKILL, "stage", 1),
+        (signal.SIGINT, "group", 3),
+        (signal.SIGTERM, "dvc", 5),
+        (signal.SIGKILL, "stage", 7),
+    ]
     for number, target, epoch in attempts:
         before = saved_epoch(clone.folder)
         start_and_kill(clone, number, target, epoch, delay_s=draws.uniform(0, 0.5))
@@ -388,8 +419,12 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
     whole = copy.copy(clone)
     whole.folder = tmp_path / "whole"
     whole.run("dvc", "repro", "train")
-    for name in ("models/model.pt", "models/model.json", "metrics/curves.csv",
-                 "metrics/train.json"):  # fmt: skip
+    for name in (
+        "models/model.pt",
+        "models/model.json",
+        "metrics/curves.csv",
+        "metrics/train.json",
+    ):
         ours, theirs = (one.folder / name for one in (clone, whole))
         assert ours.read_bytes() == theirs.read_bytes(), name
     (run,) = clone.runs().values()
@@ -441,9 +476,12 @@ def test_training_runs_where_no_dense_mask_is(clone, tmp_path):
     shutil.rmtree(tmp_path / "data/tiles/masks")
     (tmp_path / "data/tiles/index.csv").unlink()
     subprocess.run(
-        [sys.executable, "stages/train.py"], cwd=tmp_path, check=True, capture_output=True,
+        [sys.executable, "stages/train.py"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
         env=clone.environment | {"PYTHONPATH": "src", "DVC_ROOT": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert (tmp_path / "models/model.pt").read_bytes() == (
         clone.folder / "models/model.pt"
     ).read_bytes()
@@ -483,9 +521,14 @@ def share_that_windows_decide(model: Path) -> float:
     for window_px in (1024, usual_px):
         plan = plan_windows(1024, 1024, window_px, 0.25, blend=False)
         strips = stream_strips(
-            Picture(image), plan, score, len(checkpoint.tile_set.classes), LayerChoice(),
-            batch_size=2, device=torch.device("cpu"),
-        )  # fmt: skip
+            Picture(image),
+            plan,
+            score,
+            len(checkpoint.tile_set.classes),
+            LayerChoice(),
+            batch_size=2,
+            device=torch.device("cpu"),
+        )
         maps[window_px] = np.concatenate([strip[0] for _, strip in strips])
     near = np.zeros((1024, 1024), bool)
     for cut in plan.rows.cuts[1:-1]:
@@ -503,10 +546,16 @@ def draw_folder(folder: Path, seed: int) -> None:
         image = np.where(mask, 200, 60) + generator.integers(-20, 20, (3, *mask.shape))
         for kind, values in (("images", image.astype(np.uint8)), ("masks", mask[np.newaxis])):
             with rasterio.open(
-                folder / kind / f"{number}.tif", "w", driver="GTiff", dtype="uint8", width=96,
-                height=96, count=len(values), crs="EPSG:2180",
+                folder / kind / f"{number}.tif",
+                "w",
+                driver="GTiff",
+                dtype="uint8",
+                width=96,
+                height=96,
+                count=len(values),
+                crs="EPSG:2180",
                 transform=rasterio.transform.from_origin(0, 96 * number, 1, 1),
-            ) as dataset:  # fmt: skip
+            ) as dataset:
                 dataset.write(values)
 
 

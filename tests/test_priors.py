@@ -71,10 +71,15 @@ def test_shares_are_read_from_a_line_with_any_spaces_and_names():
 @pytest.mark.parametrize(
     ("text", "got"),
     [
-        ("", "''"), ("a", "'a'"), ("a=0.5,", "''"), ("a=0.5,b=half", "'b=half'"),
-        ("=0.5", "'=0.5'"), ("a=0.5,a=0.5", "'a=0.5'"), ("a=nan", "'a=nan'"),
+        ("", "''"),
+        ("a", "'a'"),
+        ("a=0.5,", "''"),
+        ("a=0.5,b=half", "'b=half'"),
+        ("=0.5", "'=0.5'"),
+        ("a=0.5,a=0.5", "'a=0.5'"),
+        ("a=nan", "'a=nan'"),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_says_no_shares_is_refused(text, got):
     with pytest.raises(ValueError, match="wanted each class once with its share") as caught:
         parse_shares(text)

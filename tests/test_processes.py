@@ -70,9 +70,12 @@ def fit_in(devices, folder, **settings):
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, str(script), str(devices), str(folder), json.dumps(settings)],
-        env=environment | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
+        env=environment | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{devices}-{rank}.json").read_text()) for rank in range(devices)]
 
@@ -83,10 +86,14 @@ def fit_in(devices, folder, **settings):
     [
         {"optimiser": "sgd"},
         {"accumulate": 2, "clip_norm": 0.05, "schedule": "plateau", "drop_epochs": 1},
-        {"accumulate": 2, "grown_share": 0.3, "crf": {"weight": 0.3, "radius_px": 2},
-         "loss": {"gamma": 1.0, "class_weights": [0.3, 2.0]}},
+        {
+            "accumulate": 2,
+            "grown_share": 0.3,
+            "crf": {"weight": 0.3, "radius_px": 2},
+            "loss": {"gamma": 1.0, "class_weights": [0.3, 2.0]},
+        },
     ],
-)  # fmt: skip
+)
 def test_two_processes_fit_as_one_with_the_whole_batch(tmp_path, settings):
     """The same up to the order of sums: a relative 1e-4 of losses, of weights 1e-3."""
     (one,) = fit_in(1, tmp_path, **settings)

@@ -85,9 +85,11 @@ def test_a_photograph_without_a_place_is_read_without_a_warning(tmp_path, image)
 
 @settings(max_examples=40)
 @given(
-    row=st.integers(0, 39), col=st.integers(0, 49), height=st.integers(1, 60),
+    row=st.integers(0, 39),
+    col=st.integers(0, 49),
+    height=st.integers(1, 60),
     width=st.integers(1, 60),
-)  # fmt: skip
+)
 def test_a_window_holds_the_rasters_pixels_and_the_fill_value_beyond_its_edge(
     tmp_path_factory, row, col, height, width
 ):

@@ -12,14 +12,19 @@ FILES = {
     "annotate": {"train": {"clicks": 40, "tiles": 4, "grown_pixels": 60, "labelled_share": 0.01}},
     "train": {"kept_epoch": 3, "val_miou": 0.25},
     "evaluate": {
-        "scored_on": "dense masks", "miou": 0.5, "accuracy": 0.9, "by_class": BY_CLASS,
-        "kappa": 0.75, "boundary_f1": {"1px": 0.1, "3px": None}, "ece": 0.0625,
+        "scored_on": "dense masks",
+        "miou": 0.5,
+        "accuracy": 0.9,
+        "by_class": BY_CLASS,
+        "kappa": 0.75,
+        "boundary_f1": {"1px": 0.1, "3px": None},
+        "ece": 0.0625,
         "miou_interval": {
             "tiles": {"low": 0.25, "high": 0.625},
             "regions": {"low": None, "high": None, "reason": "1 region"},
         },
     },
-}  # fmt: skip
+}
 
 
 def write(folder, files):

@@ -154,9 +154,11 @@ HOLD = """
 def holder(tmp_path):
     """Another process that trains under the name `a`."""
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)], stdout=subprocess.PIPE,
-        text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()

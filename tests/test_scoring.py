@@ -50,9 +50,13 @@ def test_kappa_is_that_of_scikit_learn(prediction, mask):
 @every_case
 def test_iou_is_that_of_torchmetrics_but_for_absent_classes_which_have_none(prediction, mask):
     wanted = multiclass_jaccard_index(
-        torch.from_numpy(prediction).long(), torch.from_numpy(mask).long(), 5, average=None,
-        ignore_index=IGNORE_INDEX, zero_division=float("nan"),
-    ).double()  # fmt: skip
+        torch.from_numpy(prediction).long(),
+        torch.from_numpy(mask).long(),
+        5,
+        average=None,
+        ignore_index=IGNORE_INDEX,
+        zero_division=float("nan"),
+    ).double()
     ours = split_scores(confusion_of(prediction, mask), NAMES)
     ious = [np.nan if e["iou"] is None else e["iou"] for e in ours["by_class"].values()]
     np.testing.assert_allclose(ious, wanted.numpy(), rtol=1e-6)
@@ -132,8 +136,10 @@ def test_few_regions_have_no_interval_and_the_reason_is_told():
     scored = np.ones(2, bool)
     generator = np.random.default_rng(0)
     assert interval_of(confusions, scored, "region", generator) == {
-        "low": None, "high": None, "reason": "1 region with labels, wanted 5"
-    }  # fmt: skip
+        "low": None,
+        "high": None,
+        "reason": "1 region with labels, wanted 5",
+    }
     assert interval_of(confusions[1:], scored, "tile", generator)["reason"].startswith("0 tiles")
     both = interval_of(np.concatenate([confusions] * 5), scored, "region", generator)
     assert set(both) == {"low", "high"}
@@ -142,10 +148,15 @@ def test_few_regions_have_no_interval_and_the_reason_is_told():
 
 def test_the_spread_of_regions_leaves_out_those_without_a_value():
     assert spread_of([0.5, None, 0.7]) == {
-        "count": 2, "miou_lowest": 0.5, "miou_highest": 0.7,
+        "count": 2,
+        "miou_lowest": 0.5,
+        "miou_highest": 0.7,
         "miou_std": pytest.approx(0.02**0.5),
-    }  # fmt: skip
+    }
     assert spread_of([0.5])["miou_std"] is None
     assert spread_of([None]) == {
-        "count": 0, "miou_lowest": None, "miou_highest": None, "miou_std": None
-    }  # fmt: skip
+        "count": 0,
+        "miou_lowest": None,
+        "miou_highest": None,
+        "miou_std": None,
+    }

@@ -58,10 +58,18 @@ def sees_brightness(images):
 
 def label(folder, tiles, *, network=sees_brightness, threshold=0.9, top_share=None, batch_size=3):
     return label_tiles(
-        network, torch.device("cpu"), tiles, folder / "images", folder / "masks", folder / "more",
-        size_px=SIZE, classes=CLASSES, threshold=threshold, top_share=top_share,
+        network,
+        torch.device("cpu"),
+        tiles,
+        folder / "images",
+        folder / "masks",
+        folder / "more",
+        size_px=SIZE,
+        classes=CLASSES,
+        threshold=threshold,
+        top_share=top_share,
         batch_size=batch_size,
-    )  # fmt: skip
+    )
 
 
 def read(folder, kind, tile):
@@ -146,17 +154,34 @@ def fit_rounds(
         if seen is not None:
             seen.append(labels)
         train = TileDataset(
-            labels.tiles, folder / "images", labels.masks, SIZE,
+            labels.tiles,
+            folder / "images",
+            labels.masks,
+            SIZE,
             folder / "masks" if settings.needs_clicks else None,
-        )  # fmt: skip
+        )
         crops = train_loader(
-            train, crop_px=32, zoom=1, strength=Strength(), bands=3, batch_size=4, workers=0,
+            train,
+            crop_px=32,
+            zoom=1,
+            strength=Strength(),
+            bands=3,
+            batch_size=4,
+            workers=0,
             seed=1,
-        )  # fmt: skip
+        )
         return fit(
-            make_fabric("cpu", "fp32"), pointwise(), crops, tile_loader(val, 2),
-            partial_cross_entropy, CLASSES.names, settings, report, saved, save,
-        )  # fmt: skip
+            make_fabric("cpu", "fp32"),
+            pointwise(),
+            crops,
+            tile_loader(val, 2),
+            partial_cross_entropy,
+            CLASSES.names,
+            settings,
+            report,
+            saved,
+            save,
+        )
 
     def relabel(weights):
         network = pointwise(weights).eval()

@@ -157,17 +157,20 @@ WRONG = {
     "cut short": (lambda at: tiff(at, 3, 64, 64).read_bytes()[:9000], {}, "image 1 is cut short"),
     "damaged": (lambda at: b"\x89PNG" + bytes(99), {}, "image 1 is damaged or cut short"),
     "too large": (
-        lambda at: tiff(at, 3, 200, 101), {},
+        lambda at: tiff(at, 3, 200, 101),
+        {},
         r"image 1 has 200 × 101 px, wanted at most 0.02 megapixels .* higher `megapixels`",
     ),
     "many bands": (
-        lambda at: tiff(at, 900, 30, 30), {}, r"has 900 band\(s\), .* 810000 values to decode",
+        lambda at: tiff(at, 900, 30, 30),
+        {},
+        r"has 900 band\(s\), .* 810000 values to decode",
     ),
     "bands": (lambda at: tiff(at, 3, 64, 64), {"bands": "3,x"}, "params.bands: got '3,x'"),
     "alike bands": (lambda at: tiff(at, 3, 64, 64), {"bands": "3,9,1"}, "say with params.bands"),
     "GSD": (lambda at: tiff(at, 3, 64, 64), {"gsd_m": 0.0}, "params.gsd_m: got 0, wanted metres"),
     "two GSDs": (lambda at: tiff(at, 3, 64, 64), {"gsd_m": 9.0}, "has a GSD of 0.25 m itself"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("make", "params", "said"), WRONG.values(), ids=WRONG)
@@ -264,15 +267,30 @@ def address(tmp_path_factory, folder):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/valley@champion",
-         "--env-manager", "local", "--port", str(port)],
-        cwd=root, start_new_session=True,
-        env=os.environ | {
-            "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db", "PYTHONPATH": str(ROOT / "src"),
-            "SERVING_MODEL_CONFIG": json.dumps(LIMIT), "DO_NOT_TRACK": "true",
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "models",
+            "serve",
+            "-m",
+            "models:/valley@champion",
+            "--env-manager",
+            "local",
+            "--port",
+            str(port),
+        ],
+        cwd=root,
+        start_new_session=True,
+        env=os.environ
+        | {
+            "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+            "PYTHONPATH": str(ROOT / "src"),
+            "SERVING_MODEL_CONFIG": json.dumps(LIMIT),
+            "DO_NOT_TRACK": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         },
-    )  # fmt: skip
+    )
     try:
         wait_until_up(f"http://127.0.0.1:{port}/ping", server)
         yield f"http://127.0.0.1:{port}/invocations"

@@ -137,8 +137,11 @@ def write_lists(folder, **lists):
 def test_published_lists_are_read_as_written(tmp_path):
     write_lists(tmp_path, train=["a_0", "b_3"], test=["a_1"])
     assert read_tile_lists(make_card(split=LISTS), tmp_path) == {
-        "a_0": "train", "b_3": "train", "val_0": "val", "a_1": "test",
-    }  # fmt: skip
+        "a_0": "train",
+        "b_3": "train",
+        "val_0": "val",
+        "a_1": "test",
+    }
 
 
 def test_a_card_that_splits_by_region_has_no_tile_lists(tmp_path):
@@ -203,10 +206,13 @@ def test_lists_of_tiles_hold_at_their_size_alone(regions):
     for size_px, downsample in ((64, 1), (32, 2)):
         check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
     for size_px, downsample, product in ((128, 1, 128), (64, 2, 128), (32, 1, 32)):
-        with pytest.raises(ValueError, match=re.escape(
-            f"name tiles of 64 px, but tile.size_px is {size_px} and tile.downsample {downsample}, "
-            f"which makes {product} px of the source: set tile.size_px=64 and tile.downsample=1"
-        )):  # fmt: skip
+        with pytest.raises(
+            ValueError,
+            match=re.escape(
+                f"name tiles of 64 px, but tile.size_px is {size_px} and tile.downsample {downsample}, "
+                f"which makes {product} px of the source: set tile.size_px=64 and tile.downsample=1"
+            ),
+        ):
             check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
 
 
@@ -247,8 +253,10 @@ def test_lists_of_regions_in_files_are_followed(listed):
     listed.run("download", "tile")
     index = read_index(listed.root / "data" / "tiles" / "index.csv")
     assert {(tile.region, tile.split) for tile in index} == {
-        ("a", "val"), ("b", "test"), ("c", "train"),
-    }  # fmt: skip
+        ("a", "val"),
+        ("b", "test"),
+        ("c", "train"),
+    }
     assert len(index) == 18
 
 

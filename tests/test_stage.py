@@ -43,10 +43,13 @@ def start(folder, body, **environment):
         body=textwrap.indent(textwrap.dedent(body), " " * 4).strip()
     )
     return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", code],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment,
-    )  # fmt: skip
+    )
 
 
 def run(folder, body, **environment):
@@ -88,14 +91,17 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
             "can't allocate memory: you tried): lower --batch-size or --window-px (or, ",
         ),
-        ("pointcover suggest", OutOfMemoryError("CUDA out of memory. Tried\nmore"),
-         "(CUDA out of memory. Tried): lower --batch-size, end"),
+        (
+            "pointcover suggest",
+            OutOfMemoryError("CUDA out of memory. Tried\nmore"),
+            "(CUDA out of memory. Tried): lower --batch-size, end",
+        ),
         ("train (process 1)", MemoryError(), "(MemoryError): lower train.batch_size or train.crop"),
         ("evaluate", RuntimeError("cuDNN error: CUBLAS_STATUS_ALLOC_FAILED"), "evaluate.batch_"),
         ("tile", MemoryError("Unable to allocate 9 GiB"), "allocate 9 GiB): lower machine.workers"),
         ("pointcover sync", MemoryError(), "lower what is done at a time"),
     ],
-)  # fmt: skip
+)
 def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, name, error, said):
     with pytest.raises(SystemExit) as caught, stage.one_message(name):
         raise error
@@ -277,9 +283,12 @@ def test_a_stage_does_not_outlive_the_dvc_that_started_it(folder):
     parent = "import subprocess, sys; subprocess.run(sys.argv[1:])"
     dvc = subprocess.Popen(
         [sys.executable, "-c", parent, sys.executable, "-c", code],
-        cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     pid = int(dvc.stdout.readline())
     assert is_alive(pid)
     dvc.kill()
@@ -301,9 +310,12 @@ def assert_names_the_missing_package(done, package):
 def test_a_stage_in_a_bare_python_says_what_to_do(folder, name):
     done = subprocess.run(
         [sys.executable, "-S", str(ROOT / "stages" / f"{name}.py")],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     assert_names_the_missing_package(done, "filelock")
 
 
@@ -315,7 +327,10 @@ def test_a_stage_that_lacks_one_package_alone_names_it(folder):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), str(ROOT / "stages" / "tile.py")],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     assert_names_the_missing_package(done, "tqdm")

@@ -50,10 +50,14 @@ LAID = [(32, 0), (64, 0), (64, 0.3), (96, 0.25), (96, 0.6), (128, 0.75)]
 
 @settings(max_examples=150)
 @given(
-    height=st.integers(1, 230), width=st.integers(1, 230), laid=st.sampled_from(LAID),
-    blend=st.booleans(), batch_size=st.integers(1, 7), seed=st.integers(0, 99),
+    height=st.integers(1, 230),
+    width=st.integers(1, 230),
+    laid=st.sampled_from(LAID),
+    blend=st.booleans(),
+    batch_size=st.integers(1, 7),
+    seed=st.integers(0, 99),
     share_without=st.sampled_from([0, 0.01, 0.9, 1]),
-)  # fmt: skip
+)
 def test_an_identity_model_returns_its_input_for_every_size_window_and_overlap(
     height, width, laid, blend, batch_size, seed, share_without
 ):
@@ -94,9 +98,15 @@ def test_pixels_near_seams_are_counted_and_those_of_which_windows_say_another_cl
     for batch_size in (1, 2, 5):
         seams = SeamCount()
         strips = stream_strips(
-            Picture(image, valid), plan, brightness, 2, TWO, batch_size=batch_size, device=CPU,
+            Picture(image, valid),
+            plan,
+            brightness,
+            2,
+            TWO,
+            batch_size=batch_size,
+            device=CPU,
             seams=seams,
-        )  # fmt: skip
+        )
         list(strips)
         # Three seams of 32 columns and 30 rows with data; at the second one windows differ.
         assert (seams.pixels, seams.unlike) == (3 * 32 * 30, 32 * 30)

@@ -37,9 +37,13 @@ def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path
 
     # Stopped by Ctrl-C while the second experiment trains: the first one is in the report.
     command = subprocess.Popen(
-        study, cwd=clone.folder, env=clone.environment, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        study,
+        cwd=clone.folder,
+        env=clone.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 900
     while time.monotonic() < deadline and len(list(out.glob("logs/*"))) < 2:
         assert command.poll() is None
@@ -59,8 +63,13 @@ def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path
     assert "Traceback" not in said
     records = read_records(out / "results.csv")
     assert [(record.method, record.points) for record in records] == [
-        ("dense", 3), ("clicks", 3), ("clicks", 3), ("asked", 3), ("asked", 6), ("both", 3),
-    ]  # fmt: skip
+        ("dense", 3),
+        ("clicks", 3),
+        ("clicks", 3),
+        ("asked", 3),
+        ("asked", 6),
+        ("both", 3),
+    ]
     clicks = {record.points: record.numbers["clicks"] for record in records if record.seed == 1}
     assert clicks[6] == 2 * clicks[3], "all of the first round, and as many asked for"
     runs = clone.runs()

@@ -54,9 +54,12 @@ def test_an_axis_may_be_settings_under_names_and_a_method_may_keep_to_some_of_th
     path = write(tmp_path, axes={"network": networks}, methods=methods, seeds=[1], points=[10])
     members = members_of(read_study(path))
     assert [member.label for member in members] == [
-        "dense · U-Net · seed 1", "a · U-Net · points 10 · seed 1",
-        "dense · FPN · seed 1", "a · FPN · points 10 · seed 1", "b · FPN · points 10 · seed 1",
-    ]  # fmt: skip
+        "dense · U-Net · seed 1",
+        "a · U-Net · points 10 · seed 1",
+        "dense · FPN · seed 1",
+        "a · FPN · points 10 · seed 1",
+        "b · FPN · points 10 · seed 1",
+    ]
     settings = dict(members[-1].settings)
     assert settings["train.model"] == "fpn"
     assert settings["train.width"] == 0.5
@@ -69,8 +72,9 @@ def test_an_ensemble_is_one_member_a_budget_that_needs_those_of_the_other_seeds(
     (ensemble,) = [member for member in members if member.method == "all"]
     assert ensemble.seed == 3
     assert [other.label for other in ensemble.needs] == [
-        "a · points 50 · seed 4", "a · points 50 · seed 5",
-    ]  # fmt: skip
+        "a · points 50 · seed 4",
+        "a · points 50 · seed 5",
+    ]
     assert dict(ensemble.settings)["evaluate.views"] == "d4"
     assert set(ensemble.needs) <= set(members)
 
@@ -98,8 +102,10 @@ def test_rounds_go_on_from_each_other_and_begin_with_the_smallest_budget(tmp_pat
 def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_path):
     members = members_of(read_study(write(tmp_path), "small"))
     assert [member.label for member in members] == [
-        "dense · seed 1", "clicks · points 10 · seed 1", "link · points 10 · seed 1",
-    ]  # fmt: skip
+        "dense · seed 1",
+        "clicks · points 10 · seed 1",
+        "link · points 10 · seed 1",
+    ]
     assert dict(members[0].settings)["dataset"] == "synthetic"
     assert dict(members[0].settings)["train.epochs"] == 1
 
@@ -107,11 +113,14 @@ def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_p
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("source=/data/a b", ("source", "/data/a b")), ("train.epochs=40", ("train.epochs", 40)),
-        ("train.weights=none", ("train.weights", "none")), ("x=[1, 2]", ("x", [1, 2])),
-        ("x=", ("x", "")), ("x=a=b", ("x", "a=b")),
+        ("source=/data/a b", ("source", "/data/a b")),
+        ("train.epochs=40", ("train.epochs", 40)),
+        ("train.weights=none", ("train.weights", "none")),
+        ("x=[1, 2]", ("x", [1, 2])),
+        ("x=", ("x", "")),
+        ("x=a=b", ("x", "a=b")),
     ],
-)  # fmt: skip
+)
 def test_a_setting_said_beside_the_file_is_read(text, read):
     assert parse_setting(text) == read
 

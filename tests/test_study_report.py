@@ -30,18 +30,28 @@ PLAN = {
     "questions": [{"better": "link", "than": "clicks", "text": "Links help"}],
 }
 SCORES = {
-    (DENSE, 10): [0.80, 0.80], ("clicks", 10): [0.40, 0.50], ("clicks", 100): [0.60, 0.64],
-    ("link", 10): [0.55, 0.65], ("link", 100): [0.79, 0.81],
-}  # fmt: skip
+    (DENSE, 10): [0.80, 0.80],
+    ("clicks", 10): [0.40, 0.50],
+    ("clicks", 100): [0.60, 0.64],
+    ("link", 10): [0.55, 0.65],
+    ("link", 100): [0.79, 0.81],
+}
 
 
 def make_record(method: str, points: int, seed: int, miou: float | None, **numbers) -> Record:
     clicks = None if method == DENSE else 20 * points
     known = {
-        "miou": miou, "accuracy": 0.9, "val_miou": 0.5, "clicks": clicks, "tiles": 20,
-        "clicks_per_tile": clicks and clicks / 20, "labelled_share": 0.001, "label_error": None,
-        "area_km2": 0.5, "seconds": 12.5,
-    }  # fmt: skip
+        "miou": miou,
+        "accuracy": 0.9,
+        "val_miou": 0.5,
+        "clicks": clicks,
+        "tiles": 20,
+        "clicks_per_tile": clicks and clicks / 20,
+        "labelled_share": 0.001,
+        "label_error": None,
+        "area_km2": 0.5,
+        "seconds": 12.5,
+    }
     iou = {"field": miou, "road": None}
     name = f"x-{method}-{points}-{seed}"
     return Record(method, (), points, seed, name, {**known, **numbers}, iou)
@@ -220,8 +230,12 @@ def test_the_report_is_written_as_page_markdown_and_tables(tmp_path, summary):
     assert "| link | 100 | 0.800 ± 0.127 |" in text
     with (tmp_path / "out" / "tables" / "results.csv").open(newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)] == [
-            "dense", "clicks", "clicks", "link", "link",
-        ]  # fmt: skip
+            "dense",
+            "clicks",
+            "clicks",
+            "link",
+            "link",
+        ]
 
 
 def test_records_come_back_as_they_were_written(tmp_path, records):

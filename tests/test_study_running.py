@@ -57,12 +57,17 @@ with (root / "calls.txt").open("a") as calls:
 OUTPUTS = {
     "metrics/tile.json": {"train": {"km2": 0.25}},
     "metrics/annotate.json": {
-        "train": {"clicks": 40, "tiles": 4, "clicks_per_tile": 10, "labelled_share": 0.1,
-                  "error": None}
+        "train": {
+            "clicks": 40,
+            "tiles": 4,
+            "clicks_per_tile": 10,
+            "labelled_share": 0.1,
+            "error": None,
+        }
     },
     "metrics/train.json": {"val_miou": 0.4},
     "metrics/evaluate.json": {"miou": 0.5, "accuracy": 0.8, "by_class": {"field": {"iou": 0.5}}},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -81,9 +86,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(running, "experiment_command", command)
     monkeypatch.setattr(
-        running, "list_experiments",
+        running,
+        "list_experiments",
         lambda root: {f.name: Experiment("commit", "base") for f in (root / "exps").iterdir()},
-    )  # fmt: skip
+    )
     monkeypatch.setattr(running, "read_outputs", lambda *_: OUTPUTS)
     return tmp_path
 
@@ -141,8 +147,10 @@ def test_one_that_fails_stops_no_other_and_is_the_only_one_to_run_again(root):
     again = run(root, make_job("a"), make_job("b"))
     assert all(each.record for each in again)
     assert [line for line in calls(root) if "begins" in line] == [
-        "a begins -", "b begins -", "a begins -",
-    ]  # fmt: skip
+        "a begins -",
+        "b begins -",
+        "a begins -",
+    ]
 
 
 def test_dvcs_lock_is_waited_for_and_nothing_else(root):
@@ -213,9 +221,10 @@ def test_an_ensemble_waits_for_its_models_and_gets_each_in_a_folder(root, monkey
     )
     command = running.experiment_command
     monkeypatch.setattr(
-        running, "experiment_command",
+        running,
+        "experiment_command",
         lambda name, settings, copied: said.update({name: settings}) or command(name, {}, []),
-    )  # fmt: skip
+    )
     ensemble = replace(make_job("e", "other"), needs=("a", "b"))
     (root / "wishes" / "b").write_text("0.5")
     ended = run(root, ensemble, make_job("a"), make_job("b"), at_once=3)
@@ -243,9 +252,10 @@ def test_a_round_waits_for_the_one_before_and_begins_with_what_was_asked_there(r
     monkeypatch.setattr(running, "fetch_folder", lambda *given: fetched.append(given))
     command = running.experiment_command
     monkeypatch.setattr(
-        running, "experiment_command",
+        running,
+        "experiment_command",
         lambda name, settings, copied: said.update({name: settings}) or command(name, {}, []),
-    )  # fmt: skip
+    )
     (root / "wishes" / "a").write_text("0.5")
     first, second = two_rounds()
     ended = run(root, second, first, at_once=2)
@@ -337,12 +347,19 @@ def test_those_with_other_tiles_are_told_apart(root, make_params: Callable[..., 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (3, "k=3"), (0.001, "k=0.001"), (None, "k=null"), (True, "k=true"), ("link", "k=link"),
-        ("tu-hrnet_w18", "k='tu-hrnet_w18'"), ("it's", "k='it\\'s'"), ("", "k=''"),
-        ([1, "a b"], "k=[1, 'a b']"), ({"low veg": 0.5}, "++k={low veg: 0.5}"),
+        (3, "k=3"),
+        (0.001, "k=0.001"),
+        (None, "k=null"),
+        (True, "k=true"),
+        ("link", "k=link"),
+        ("tu-hrnet_w18", "k='tu-hrnet_w18'"),
+        ("it's", "k='it\\'s'"),
+        ("", "k=''"),
+        ([1, "a b"], "k=[1, 'a b']"),
+        ({"low veg": 0.5}, "++k={low veg: 0.5}"),
         ({"a (b)": 1}, "++k={a \\(b\\): 1}"),
     ],
-)  # fmt: skip
+)
 def test_a_setting_is_said_in_the_grammar_of_dvc(value, said):
     assert experiments.override("k", value) == said
     overrides = pytest.importorskip("hydra.core.override_parser.overrides_parser")
@@ -363,9 +380,13 @@ def test_experiments_are_told_from_dvcs_other_refs(tmp_path):
             for key in ("NAME", "EMAIL")
         }
         return subprocess.run(
-            ["git", *arguments], cwd=tmp_path, check=True, capture_output=True, text=True,
+            ["git", *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
             env=os.environ | who,
-        ).stdout.strip()  # fmt: skip
+        ).stdout.strip()
 
     git("init", "-q")
     git("commit", "-q", "--allow-empty", "-m", "x")

@@ -68,9 +68,10 @@ def draw(path, sure, named=None, place=(500_000, 600_000)):
     """Write an image of what a Doubter is sure of (H, W), and of which class."""
     named = np.zeros_like(sure) if named is None else named
     write_raster(
-        path, np.stack([named, sure, sure]).astype(np.uint8),
+        path,
+        np.stack([named, sure, sure]).astype(np.uint8),
         transform=from_origin(*place, 0.25, 0.25),
-    )  # fmt: skip
+    )
     return path
 
 
@@ -291,18 +292,23 @@ def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_no
 def test_one_view_of_one_model_cannot_disagree():
     with pytest.raises(ValueError, match="give others with --also"):
         Suggester(
-            make_fabric("cpu", "fp32"), [doubter()], SuggestSettings("disagreement"),
+            make_fabric("cpu", "fp32"),
+            [doubter()],
+            SuggestSettings("disagreement"),
             ReadingSettings(),
-        )  # fmt: skip
+        )
 
 
 def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     generator = np.random.default_rng(4)
     doubts = generator.random(1000)
     candidates = Candidates(
-        generator.integers(0, 400, 1000), generator.integers(0, 400, 1000), doubts,
-        np.zeros(1000, np.uint8), doubts,
-    )  # fmt: skip
+        generator.integers(0, 400, 1000),
+        generator.integers(0, 400, 1000),
+        doubts,
+        np.zeros(1000, np.uint8),
+        doubts,
+    )
     found = choose([candidates], 40, 25.5, by_class=False)
     # By hand: take the best that is left, as long as it is far from all that were taken
     taken: list[tuple[int, int]] = []
@@ -356,8 +362,9 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
     found = suggester.suggest(orthophotos, 500, lambda rows: None, clicks)
 
     def apart(some):
-        at = geopandas.GeoSeries([Point(500_000 + (o.col + 0.5) / 4, 600_000 - (o.row + 0.5) / 4)
-                                  for o in some])  # fmt: skip
+        at = geopandas.GeoSeries(
+            [Point(500_000 + (o.col + 0.5) / 4, 600_000 - (o.row + 0.5) / 4) for o in some]
+        )
         return [at.distance(shape).min() for shape in (*shapes, empty.geometry[0])]
 
     assert max(apart(plain)) < 3
@@ -387,12 +394,14 @@ def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
     generator = np.random.default_rng(5)
     candidates = [
         Candidates(
-            generator.integers(0, side, 500), generator.integers(0, side, 500),
-            generator.random(500), generator.integers(0, 3, 500).astype(np.uint8),
+            generator.integers(0, side, 500),
+            generator.integers(0, side, 500),
+            generator.random(500),
+            generator.integers(0, 3, 500).astype(np.uint8),
             generator.random(500),
         )
         for side in (60, 300, 150)
-    ]  # fmt: skip
+    ]
     candidates.append(Candidates(*(np.zeros(0, np.uint8) for _ in range(5))))
     for count in (1, 25, 5000):
         left = [thin(found, count, 20, by_class=by_class) for found in candidates]
@@ -424,8 +433,9 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
     first = table.geometry[0]
     assert (first.x, first.y) == (
-        500_000 + (found[0].col + 0.5) / 4, 600_000 - (found[0].row + 0.5) / 4,
-    )  # fmt: skip
+        500_000 + (found[0].col + 0.5) / 4,
+        600_000 - (found[0].row + 0.5) / 4,
+    )
     table.loc[:3, "class"] = ["water", "road", "land", "water"]
     table.to_file(tmp_path / "answered.gpkg", layer="suggestions")
     read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
@@ -447,12 +457,13 @@ def fill_in(path, answers):
     ("glob", "files", "names"),
     [
         (
-            "*/images/*.tif", ["Tile 1/images/west.tif", "Tile 2/images/east.tif"],
+            "*/images/*.tif",
+            ["Tile 1/images/west.tif", "Tile 2/images/east.tif"],
             ["Tile_1-west", "Tile_2-east"],
         ),
         ("images/tile_*.tif", ["images/tile_01.tif", "images/tile_02.tif"], ["01", "02"]),
     ],
-)  # fmt: skip
+)
 def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
     tmp_path, glob, files, names
 ):

@@ -106,8 +106,15 @@ def tally_of(confusions, regions=None):
 
 
 def test_the_worst_tiles_are_those_of_lowest_accuracy_worst_first():
-    tally = tally_of([[[90, 10], [0, 0]], [[50, 50], [0, 0]], [[70, 15], [15, 0]],
-                      [[0, 50], [0, 50]], [[100, 0], [0, 0]]])  # fmt: skip
+    tally = tally_of(
+        [
+            [[90, 10], [0, 0]],
+            [[50, 50], [0, 0]],
+            [[70, 15], [15, 0]],
+            [[0, 50], [0, 50]],
+            [[100, 0], [0, 0]],
+        ]
+    )
     assert tally.worst(2) == [1, 3]  # of equal ones the first
     assert tally.worst(9) == [1, 3, 2, 0]  # the last has no error
     assert tally.worst(0) == []

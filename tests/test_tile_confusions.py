@@ -52,9 +52,15 @@ def test_a_split_without_tiles_is_a_table_without_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", "tile,region,split,a>a,a>b\nx,y,test,1,2\n",
-             "tile,region,split,a>a\nx,y,test,1.5\n", "tile,region,split,a>a\nx,y,test\n"]
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "tile,region,split,a>a,a>b\nx,y,test,1,2\n",
+        "tile,region,split,a>a\nx,y,test,1.5\n",
+        "tile,region,split,a>a\nx,y,test\n",
+    ],
+)
 def test_a_damaged_table_is_told_with_its_name_and_what_to_do(text, tmp_path):
     (tmp_path / "tiles.csv").write_text(text)
     with pytest.raises(ValueError, match=r"tiles\.csv is damaged .*run `dvc repro`"):

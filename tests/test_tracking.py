@@ -673,8 +673,11 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network
             assert (again.id == run.id) == (score == 0.5)
         found = fetch_model(root, "models:/served@champion", target)
         assert sorted(path.name for path in found.iterdir()) == [
-            "MLmodel", "model.json", "model.pt", "requirements.txt",
-        ]  # fmt: skip
+            "MLmodel",
+            "model.json",
+            "model.pt",
+            "requirements.txt",
+        ]
         served = MlflowClient(address).get_run(run.id)
         assert served.info.artifact_uri.startswith("mlflow-artifacts:")
         assert served.data.metrics == {"loss": 1.0}

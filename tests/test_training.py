@@ -79,23 +79,49 @@ def pointwise(seed=0):
 
 
 def fit_drawn(
-    model, train, val=None, *, epochs=3, lr=0.05, weight_decay=0.0, ema_decay=0.0, report=None,
-    keep="best", saved=None, save=None, loss=partial_cross_entropy, **settings,
-):  # fmt: skip
+    model,
+    train,
+    val=None,
+    *,
+    epochs=3,
+    lr=0.05,
+    weight_decay=0.0,
+    ema_decay=0.0,
+    report=None,
+    keep="best",
+    saved=None,
+    save=None,
+    loss=partial_cross_entropy,
+    **settings,
+):
     """Fit on samples in memory, in fp32 on the CPU."""
     images, masks = val or easy_samples(2, seed=9)
     return fit(
-        make_fabric("cpu", "fp32"), model, train, DataLoader(TensorDataset(images, masks), 2),
-        loss, CLASSES.names,
+        make_fabric("cpu", "fp32"),
+        model,
+        train,
+        DataLoader(TensorDataset(images, masks), 2),
+        loss,
+        CLASSES.names,
         FitSettings(epochs, lr, weight_decay, 0.1, ema_decay, keep, **settings),
-        report or (lambda _result: None), saved, save,
-    )  # fmt: skip
+        report or (lambda _result: None),
+        saved,
+        save,
+    )
 
 
 def fit_tiles(
-    folder, train_tiles, val_tiles, *, model="unet", seed=1, epochs=3, precision="fp32",
-    saved=None, save=None,
-):  # fmt: skip
+    folder,
+    train_tiles,
+    val_tiles,
+    *,
+    model="unet",
+    seed=1,
+    epochs=3,
+    precision="fp32",
+    saved=None,
+    save=None,
+):
     """Fit a real network on tiles on disk, as the stage does; give all epochs and the best."""
     train, val = (
         TileDataset(tiles, folder / "images", folder / "masks", 64)
@@ -105,16 +131,28 @@ def fit_tiles(
         model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
     )
     crops = train_loader(
-        train, crop_px=64, zoom=1.5, strength=Strength(colour_jitter=0.2), bands=3, batch_size=2,
-        workers=0, seed=seed,
-    )  # fmt: skip
+        train,
+        crop_px=64,
+        zoom=1.5,
+        strength=Strength(colour_jitter=0.2),
+        bands=3,
+        batch_size=2,
+        workers=0,
+        seed=seed,
+    )
     results = []
     fitted = fit(
-        make_fabric("cpu", precision), segmenter, crops, tile_loader(val, 2),
-        partial_cross_entropy, CLASSES.names,
+        make_fabric("cpu", precision),
+        segmenter,
+        crops,
+        tile_loader(val, 2),
+        partial_cross_entropy,
+        CLASSES.names,
         FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best"),
-        results.append, saved, save,
-    )  # fmt: skip
+        results.append,
+        saved,
+        save,
+    )
     return results, fitted
 
 
@@ -165,11 +203,17 @@ def test_the_next_epoch_is_read_before_this_one_ends(tmp_path):
 
     def fit_noted(saved=None):
         return fit(
-            make_fabric("cpu", "fp32"), Segmenter(Patient(3, 2, 1), MEAN, STD), crops,
-            DataLoader(TensorDataset(*easy_samples(2, seed=9)), 2), partial_cross_entropy,
-            CLASSES.names, FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"), lambda _result: None,
-            saved, lambda _epoch, state: states.append(state),
-        )  # fmt: skip
+            make_fabric("cpu", "fp32"),
+            Segmenter(Patient(3, 2, 1), MEAN, STD),
+            crops,
+            DataLoader(TensorDataset(*easy_samples(2, seed=9)), 2),
+            partial_cross_entropy,
+            CLASSES.names,
+            FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"),
+            lambda _result: None,
+            saved,
+            lambda _epoch, state: states.append(state),
+        )
 
     fit_noted()
     assert read_ahead == [True, True, False]
@@ -282,9 +326,11 @@ TERMS = {
     "all": {
         "loss": PartialLoss(gamma=1.0, class_weights=(0.2, 3.0), label_smoothing=0.1),
         "consistency": ConsistencySettings(weight=0.5, threshold=0.55),
-        "crf": CrfSettings(weight=0.5, radius_px=2), "grown_share": 0.2, "accumulate": 2,
+        "crf": CrfSettings(weight=0.5, radius_px=2),
+        "grown_share": 0.2,
+        "accumulate": 2,
     },
-}  # fmt: skip
+}
 every_term = pytest.mark.parametrize("term", TERMS)
 
 
@@ -295,9 +341,15 @@ def fit_term(settings, *, images=None, masks=None, clicked=0.3, epochs=3, model=
     clicks = torch.where(chosen, masks, IGNORE_INDEX)
     results = []
     fitted = fit_drawn(
-        model or layered(), drawn_loader(images, masks, clicks=(clicks,)), epochs=epochs,
-        ema_decay=0.5, report=results.append, keep="last", **settings, **other,
-    )  # fmt: skip
+        model or layered(),
+        drawn_loader(images, masks, clicks=(clicks,)),
+        epochs=epochs,
+        ema_decay=0.5,
+        report=results.append,
+        keep="last",
+        **settings,
+        **other,
+    )
     return results, fitted
 
 
@@ -329,9 +381,11 @@ def test_a_term_changes_what_is_learnt_and_the_same_way_each_time(term):
 
 def test_terms_of_weight_0_and_labels_that_count_alike_change_no_bit():
     nothing = {
-        "consistency": ConsistencySettings(weight=0.0), "crf": CrfSettings(weight=0.0),
-        "grown_share": None, "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
-    }  # fmt: skip
+        "consistency": ConsistencySettings(weight=0.0),
+        "crf": CrfSettings(weight=0.0),
+        "grown_share": None,
+        "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
+    }
     results, fitted = fit_term(nothing)
     plain = fit_drawn(
         layered(), drawn_loader(*easy_samples(9)), epochs=3, ema_decay=0.5, keep="last"
@@ -369,10 +423,15 @@ def test_a_term_is_finite_in_bf16(term):
     images, masks = easy_samples(4)
     loss = settings.pop("loss", partial_cross_entropy)
     fitted = fit(
-        make_fabric("cpu", "bf16"), layered(), drawn_loader(images, masks, clicks=(masks,)),
-        DataLoader(TensorDataset(images, masks), 2), loss, CLASSES.names,
-        FitSettings(2, 0.05, 0.0, 0.1, 0.5, "last", **settings), lambda _: None,
-    )  # fmt: skip
+        make_fabric("cpu", "bf16"),
+        layered(),
+        drawn_loader(images, masks, clicks=(masks,)),
+        DataLoader(TensorDataset(images, masks), 2),
+        loss,
+        CLASSES.names,
+        FitSettings(2, 0.05, 0.0, 0.1, 0.5, "last", **settings),
+        lambda _: None,
+    )
     assert all(math.isfinite(value) for value in fitted.kept.terms.values())
     assert all(bool(torch.isfinite(value).all()) for value in fitted.weights.values())
 
@@ -455,9 +514,11 @@ def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
     wanted = fit_drawn(pointwise(), drawn_loader(images, clicks), keep="last")
     for share, alike in ((0.0, True), (0.6, False)):
         fitted = fit_drawn(
-            pointwise(), drawn_loader(images, masks, clicks=(clicks,)), keep="last",
+            pointwise(),
+            drawn_loader(images, masks, clicks=(clicks,)),
+            keep="last",
             grown_share=share,
-        )  # fmt: skip
+        )
         near = torch.allclose(
             fitted.weights["network.weight"], wanted.weights["network.weight"], rtol=1e-4
         )
@@ -473,9 +534,12 @@ def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
     is_grown = ~is_clicked & (masks != IGNORE_INDEX)
     wanted = 0.4 * losses[is_clicked].mean() + 0.6 * losses[is_grown].mean()
     fitted = fit_drawn(
-        model, drawn_loader(images, masks, 8, clicks=(clicks,)), epochs=1, lr=1e-30,
+        model,
+        drawn_loader(images, masks, 8, clicks=(clicks,)),
+        epochs=1,
+        lr=1e-30,
         grown_share=0.6,
-    )  # fmt: skip
+    )
     assert fitted.kept.train_loss == pytest.approx(wanted.item(), rel=1e-5)
 
 
@@ -547,9 +611,15 @@ def test_any_optimiser_and_schedule_goes_on_bit_by_bit(tmp_path, ways):
     def run(saved, save):
         results = []
         fitted = fit_drawn(
-            pointwise(), drawn_loader(*easy_samples(9)), epochs=6, ema_decay=0.5,
-            report=results.append, saved=saved, save=save, **ways,
-        )  # fmt: skip
+            pointwise(),
+            drawn_loader(*easy_samples(9)),
+            epochs=6,
+            ema_decay=0.5,
+            report=results.append,
+            saved=saved,
+            save=save,
+            **ways,
+        )
         return results, fitted
 
     (results, fitted), (again, resumed) = run(None, None), interrupted(run, tmp_path, after=2)
@@ -570,9 +640,16 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_interrupted(tmp_path, 
         torch.manual_seed(after if saved else 99)  # what another process would find
         results = []
         fitted = fit_drawn(
-            model, drawn_loader(*easy_samples(7)), epochs=5, weight_decay=0.01, ema_decay=0.9,
-            keep=keep, report=results.append, saved=saved, save=save,
-        )  # fmt: skip
+            model,
+            drawn_loader(*easy_samples(7)),
+            epochs=5,
+            weight_decay=0.01,
+            ema_decay=0.9,
+            keep=keep,
+            report=results.append,
+            saved=saved,
+            save=save,
+        )
         return results, fitted, model
 
     results, fitted, model = run(None, None)
@@ -623,9 +700,11 @@ def test_a_finished_training_goes_on_to_the_same_end_without_an_epoch():
         pointwise(), drawn_loader(*easy_samples(4)), report=results.append, save=save
     )
     again = fit_drawn(
-        pointwise(seed=5), drawn_loader(*easy_samples(4)), saved=states,
+        pointwise(seed=5),
+        drawn_loader(*easy_samples(4)),
+        saved=states,
         save=lambda *_: pytest.fail("an epoch was computed"),
-    )  # fmt: skip
+    )
     assert again.kept == fitted.kept
     assert have_equal_weights(again, fitted)
 
@@ -748,9 +827,11 @@ def fitted_weights(**settings):
     model = pointwise()
     results = []
     fit_drawn(
-        model, drawn_loader(images, masks, size), report=results.append,
+        model,
+        drawn_loader(images, masks, size),
+        report=results.append,
         **({"epochs": 3, "optimiser": "sgd"} | settings),
-    )  # fmt: skip
+    )
     return model.network.weight.detach().clone(), results
 
 
@@ -786,9 +867,13 @@ def test_gradients_are_shortened_to_the_norm_and_not_turned(clip_norm):
         model = pointwise()
         results = []
         fit_drawn(
-            model, drawn_loader(*easy_samples(8), 8), report=results.append, optimiser="sgd",
-            clip_norm=norm, **plain,
-        )  # fmt: skip
+            model,
+            drawn_loader(*easy_samples(8), 8),
+            report=results.append,
+            optimiser="sgd",
+            clip_norm=norm,
+            **plain,
+        )
         moved = [
             (new - old).detach().flatten()
             for new, old in zip(model.parameters(), start.parameters(), strict=True)
@@ -840,9 +925,12 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(monkeypatch, p
     scripted_mious(monkeypatch, [0.1, 0.2, 0.2, 0.3, 0.1, 0.3, 0.2, 0.1])
     results = []
     fit_drawn(
-        pointwise(), drawn_loader(*easy_samples(4)), epochs=8, patience=patience,
+        pointwise(),
+        drawn_loader(*easy_samples(4)),
+        epochs=8,
+        patience=patience,
         report=results.append,
-    )  # fmt: skip
+    )
     assert len(results) == epochs
 
 
@@ -850,9 +938,15 @@ def test_plateau_lowers_the_rate_by_the_sparse_miou_of_the_epochs(monkeypatch):
     scripted_mious(monkeypatch, [0.3, 0.2, 0.1, 0.4, 0.4])
     results = []
     fit_drawn(
-        pointwise(), drawn_loader(*easy_samples(4)), epochs=5, lr=0.05, schedule="plateau",
-        drop_epochs=2, drop_factor=0.5, report=results.append,
-    )  # fmt: skip
+        pointwise(),
+        drawn_loader(*easy_samples(4)),
+        epochs=5,
+        lr=0.05,
+        schedule="plateau",
+        drop_epochs=2,
+        drop_factor=0.5,
+        report=results.append,
+    )
     assert [result.lr for result in results] == pytest.approx([0.05, 0.05, 0.025, 0.025, 0.025])
 
 
@@ -989,9 +1083,12 @@ def test_validation_is_over_pixels_and_one_matrix_however_the_tiles_are_batched(
         loader = DataLoader(TensorDataset(images, masks), batch_size)
         seen = []
         loss, result = validate(
-            model, loader, partial_cross_entropy, CLASSES.names,
+            model,
+            loader,
+            partial_cross_entropy,
+            CLASSES.names,
             lambda first, predicted, seen=seen: seen.append((first, predicted.clone())),
-        )  # fmt: skip
+        )
         assert loss == pytest.approx(wanted, rel=1e-5)
         assert result == scores(counts.numpy(), CLASSES.names)
         assert [first for first, _ in seen] == list(range(0, len(images), batch_size))

@@ -43,9 +43,7 @@ POINT = shapely.Point(LEFT + 1, TOP - 1)
 
 def in_pixels(shape, place=PLACE):
     """Put a shape that is given in columns and rows where those pixels lie."""
-    return shapely.transform(
-        shape, lambda cols, rows: place * (cols, rows), interleaved=False
-    )  # fmt: skip
+    return shapely.transform(shape, lambda cols, rows: place * (cols, rows), interleaved=False)
 
 
 def write_features(path, shapes, values, crs=POLAND, **options):
@@ -66,22 +64,33 @@ def refusal(path, *args, **options):
 
 def lay_orthophoto(height=40, width=50, crs=POLAND, place=PLACE):
     return RasterInfo(
-        Path("ortho.tif"), height, width, 3, "uint8", CRS.from_user_input(crs) if crs else None,
-        place, False,
-    )  # fmt: skip
+        Path("ortho.tif"),
+        height,
+        width,
+        3,
+        "uint8",
+        CRS.from_user_input(crs) if crs else None,
+        place,
+        False,
+    )
 
 
 def make(shapes, class_ids, crs=POLAND):
     """Make annotations of shapes in the CRS, without a file; the ids of features are 10, 11, …"""
     parts, owners = shapely.get_parts(np.array(shapes, object), return_index=True)
     return Annotations(
-        path=Path("mine.gpkg"), crs=(pyproj.CRS(crs),),
+        path=Path("mine.gpkg"),
+        crs=(pyproj.CRS(crs),),
         fids=np.arange(10, 10 + len(shapes)).astype(object),
-        class_ids=np.array(class_ids, np.uint8), parts=parts, owners=owners,
-        orthophotos=np.full(len(shapes), "", object), layers=np.zeros(len(parts), np.intp),
+        class_ids=np.array(class_ids, np.uint8),
+        parts=parts,
+        owners=owners,
+        orthophotos=np.full(len(shapes), "", object),
+        layers=np.zeros(len(parts), np.intp),
         read=len(shapes),
-        ignored=0, without_geometry=(),
-    )  # fmt: skip
+        ignored=0,
+        without_geometry=(),
+    )
 
 
 def burn(annotations, grid, tile_px=None, all_touched=False, orthophoto="a"):
@@ -143,8 +152,11 @@ def test_multi_geometries_and_collections_are_taken_apart_and_keep_their_feature
 )
 def test_a_class_is_named_in_any_case_or_given_as_its_id_in_any_form(tmp_path, values):
     assert read(write_features(tmp_path / "a.gpkg", [POINT] * 4, values)).class_ids.tolist() == [
-        0, 1, 2, 0,
-    ]  # fmt: skip
+        0,
+        1,
+        2,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("value", [3, -1, 1.5, "1.5", "watr", "255", None, "1e0", float("nan")])
@@ -170,9 +182,13 @@ def test_values_to_ignore_are_left_out_and_counted_whatever_their_geometry(tmp_p
 @pytest.mark.filterwarnings("error")
 def test_a_geojson_may_say_one_class_by_name_and_another_by_number(tmp_path):
     features = [
-        {"type": "Feature", "properties": {"kind": kind}, "geometry": shapely.geometry.mapping(
-            shapely.Point(19, 52))} for kind in ("road", 2, "0", 1.0)
-    ]  # fmt: skip
+        {
+            "type": "Feature",
+            "properties": {"kind": kind},
+            "geometry": shapely.geometry.mapping(shapely.Point(19, 52)),
+        }
+        for kind in ("road", 2, "0", 1.0)
+    ]
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     assert read(path).class_ids.tolist() == [1, 2, 0, 1]
@@ -216,8 +232,9 @@ def test_all_layers_are_read_each_in_its_crs_and_ids_name_the_layer(tmp_path):
     write_features(path, [], [], layer="unused", geometry_type="LineString")
     lonlat = shapely.transform(
         in_pixels(shapely.box(20, 20, 22, 23)),
-        pyproj.Transformer.from_crs(POLAND, 4326, always_xy=True).transform, interleaved=False,
-    )  # fmt: skip
+        pyproj.Transformer.from_crs(POLAND, 4326, always_xy=True).transform,
+        interleaved=False,
+    )
     write_features(path, [lonlat, POINT], [2, 9], crs="EPSG:4326", layer="areas")
     found = read(path, ignore=[9])
     assert found.fids.tolist() == ["points:2", "areas:1"]
@@ -583,8 +600,9 @@ def test_a_feature_without_a_pixel_is_told_from_one_on_no_tile_and_one_outside()
 
 
 def test_a_feature_on_two_orthophotos_is_inside_and_counted_once():
-    annotations = make([in_pixels(shapely.box(40, 0, 60, 10)), in_pixels(shapely.Point(60.5, 1))],
-                       [0, 1])  # fmt: skip
+    annotations = make(
+        [in_pixels(shapely.box(40, 0, 60, 10)), in_pixels(shapely.Point(60.5, 1))], [0, 1]
+    )
     report = PlacementReport(annotations)
     west, east = lay_orthophoto(), lay_orthophoto(place=from_origin(LEFT + 12, TOP, 0.25, 0.25))
     for grid in (west, east):
@@ -685,8 +703,11 @@ def scatter(height, width, count, seed):
 @pytest.fixture
 def run(tmp_path):
     """Clicks of three orthophotos with edge tiles; the last is in another CRS."""
-    places = {"a": ("train", POLAND, LEFT), "b": ("val", POLAND, LEFT + 300.7),
-              "c": ("train", "EPSG:2953", 2_332_309.4475)}  # fmt: skip
+    places = {
+        "a": ("train", POLAND, LEFT),
+        "b": ("val", POLAND, LEFT + 300.7),
+        "c": ("train", "EPSG:2953", 2_332_309.4475),
+    }
     tiles, masks = [], {}
     for seed, (name, (split, crs, left)) in enumerate(places.items()):
         masks[split, name] = scatter(100 + seed, 130, 400, seed)
@@ -727,8 +748,13 @@ def test_a_point_says_where_it_comes_from(tmp_path, run):
     write_points(path, run.tiles, run.folder, CLASSES, limit=10**6)
     table = pyogrio.read_dataframe(path, layer="points_1")
     assert list(table.columns) == [
-        "class", "class_id", "split", "orthophoto", "tile", "geometry",
-    ]  # fmt: skip
+        "class",
+        "class_id",
+        "split",
+        "orthophoto",
+        "tile",
+        "geometry",
+    ]
     assert [CLASSES.names.index(name) for name in table["class"]] == list(table.class_id)
     tiles = {tile.id: tile for tile in run.tiles}
     lefts = {"a": LEFT, "b": LEFT + 300.7}

@@ -33,9 +33,14 @@ def write_orthophoto(
     bands, height, width = image.shape
     path = raster_path(folder / "images", split, name)
     with write_geotiff(
-        path, height=height, width=width, bands=bands, block_px=size_px, crs=None,
+        path,
+        height=height,
+        width=width,
+        bands=bands,
+        block_px=size_px,
+        crs=None,
         transform=north_up(0, 0, 0.25),
-    ) as out:  # fmt: skip
+    ) as out:
         for window in lay_grid(height, width, size_px):
             rows, cols = window.toslices()
             out.write(np.ascontiguousarray(image[:, rows, cols]), window)
@@ -66,9 +71,14 @@ def write_orthophoto(
 
 
 def write_easy_tiles(
-    folder: Path, count: int, *, split: Split = "train", size_px: int = 64, clicks: int = 200,
+    folder: Path,
+    count: int,
+    *,
+    split: Split = "train",
+    size_px: int = 64,
+    clicks: int = 200,
     seed: int = 0,
-) -> list[Tile]:  # fmt: skip
+) -> list[Tile]:
     """Write tiles in which class 1 is bright and class 0 dark, with so many clicks in each."""
     generator = np.random.default_rng([seed, len(split)])
     tiles = []

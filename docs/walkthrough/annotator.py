@@ -45,9 +45,16 @@ def draw(folder: Path) -> None:
             path = folder / kind / f"{name}.tif"
             path.parent.mkdir(parents=True, exist_ok=True)
             with rasterio.open(
-                path, "w", driver="GTiff", height=SIZE_PX, width=SIZE_PX, count=len(values),
-                dtype="uint8", crs=CRS, transform=place,
-            ) as file:  # fmt: skip
+                path,
+                "w",
+                driver="GTiff",
+                height=SIZE_PX,
+                width=SIZE_PX,
+                count=len(values),
+                dtype="uint8",
+                crs=CRS,
+                transform=place,
+            ) as file:
                 file.write(values)
 
 

@@ -89,9 +89,12 @@ def annotate_orthophoto(
     if annotation.vectors:
         places = PlacementReport(annotation.vectors)
         placement = place(
-            annotation.vectors, grid, places, orthophoto=orthophoto,
+            annotation.vectors,
+            grid,
+            places,
+            orthophoto=orthophoto,
             all_touched=annotation.all_touched,
-        )  # fmt: skip
+        )
     given = _given_clicks(annotation, grid, split, orthophoto)
     with ExitStack() as stack:
         write = {
@@ -171,9 +174,15 @@ def _writers(
     """Give a writer for each kind of raster, on the grid of the orthophoto."""
     mask = partial(write_mask, like=grid, block_px=annotation.size_px, classes=annotation.classes)
     number = partial(
-        write_geotiff, height=grid.height, width=grid.width, bands=1, crs=grid.crs,
-        block_px=annotation.size_px, transform=grid.transform, nodata=0,
-    )  # fmt: skip
+        write_geotiff,
+        height=grid.height,
+        width=grid.width,
+        bands=1,
+        crs=grid.crs,
+        block_px=annotation.size_px,
+        transform=grid.transform,
+        nodata=0,
+    )
     paths = {
         kind: raster_path(annotation.out / kind, split, orthophoto)
         for kind in (CLICKS, MASKS, SOURCES, CONFIDENCE)

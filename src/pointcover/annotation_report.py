@@ -34,9 +34,16 @@ class AnnotationReport:
     def __post_init__(self) -> None:
         """Begin to count at zero."""
         for counter in (
-            "known", "holding", "missing", "clicks", "wrong_clicks", "unknown_clicks", "right",
-            "wrong", "unknown",
-        ):  # fmt: skip
+            "known",
+            "holding",
+            "missing",
+            "clicks",
+            "wrong_clicks",
+            "unknown_clicks",
+            "right",
+            "wrong",
+            "unknown",
+        ):
             setattr(self, counter, np.zeros(len(self.names), np.int64))
 
     def add(self, dense: Mask, clicks: Mask, grown: Mask) -> None:

@@ -85,9 +85,14 @@ def open_questionable(tiles: Path, clicks: Path, orthophoto: str) -> Questionabl
 
 
 def write_answered(
-    folder: Path, masks: Path, clicks: Path, tiles: Sequence[Tile], asked: Sequence[Suggestion],
-    tile_set: TileSet, like: RasterInfo,
-) -> npt.NDArray[np.uint8]:  # fmt: skip
+    folder: Path,
+    masks: Path,
+    clicks: Path,
+    tiles: Sequence[Tile],
+    asked: Sequence[Suggestion],
+    tile_set: TileSet,
+    like: RasterInfo,
+) -> npt.NDArray[np.uint8]:
     """Answer what is asked of an orthophoto, and write its clicks with the answers among them.
 
     Args:
@@ -121,14 +126,20 @@ def write_answered(
 
 
 def rows_of(
-    suggestions: Sequence[Suggestion], answers: Sequence[int], orthophotos: Sequence[str],
+    suggestions: Sequence[Suggestion],
+    answers: Sequence[int],
+    orthophotos: Sequence[str],
     classes: ClassTable,
-) -> list[tuple[str | int | float, ...]]:  # fmt: skip
+) -> list[tuple[str | int | float, ...]]:
     """Give a table of what was asked and answered, see HEADER; rows and columns count from 0."""
     return [
         (
-            orthophotos[asked.image], asked.row, asked.col, round(asked.doubt, 3),
-            classes.names[asked.class_id], classes.names[answer],
+            orthophotos[asked.image],
+            asked.row,
+            asked.col,
+            round(asked.doubt, 3),
+            classes.names[asked.class_id],
+            classes.names[answer],
         )
         for asked, answer in zip(suggestions, answers, strict=True)
-    ]  # fmt: skip
+    ]

@@ -80,11 +80,14 @@ def reliability(counts: ConfidenceCounts) -> list[Bin]:
     totals = pixels.sum(axis=1)
     return [
         Bin(
-            number / BINS, (number + 1) / BINS, int(totals[number]),
-            float(sums[number] / totals[number]), float(right[number] / totals[number]),
+            number / BINS,
+            (number + 1) / BINS,
+            int(totals[number]),
+            float(sums[number] / totals[number]),
+            float(right[number] / totals[number]),
         )
         for number in np.flatnonzero(totals).tolist()
-    ]  # fmt: skip
+    ]
 
 
 def expected_calibration_error(bins: list[Bin]) -> float | None:

@@ -74,10 +74,12 @@ def _check_finite(value: float | None) -> float | None:
 GsdM = Annotated[
     float | None,
     typer.Option(
-        min=0.0001, max=100_000, callback=_check_finite,
+        min=0.0001,
+        max=100_000,
+        callback=_check_finite,
         help="GSD of images that do not tell it, in metres.",
     ),
-]  # fmt: skip
+]
 Bands = Annotated[
     str | None,
     typer.Option(
@@ -232,21 +234,29 @@ def predict(
     out: Annotated[Path, typer.Option(help="The folder for the maps.")],
     also: Annotated[
         list[str] | None,
-        typer.Option(help="A further model; the probabilities of all are averaged. May be said "
-                     "more than once."),
+        typer.Option(
+            help="A further model; the probabilities of all are averaged. May be said "
+            "more than once."
+        ),
     ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average eight turned and flipped views of each window.")
     ] = False,
     crf: Annotated[
         int,
-        typer.Option(min=0, max=50, help="Iterations of a conditional random field, in which "
-                     "neighbours of like colour agree on a class; 5 are usual."),
+        typer.Option(
+            min=0,
+            max=50,
+            help="Iterations of a conditional random field, in which "
+            "neighbours of like colour agree on a class; 5 are usual.",
+        ),
     ] = 0,
     priors: Annotated[
         str | None,
-        typer.Option(help="The share of the land that each class has, such as "
-                     "field=0.6,forest=0.4: models are corrected that saw others in training."),
+        typer.Option(
+            help="The share of the land that each class has, such as "
+            "field=0.6,forest=0.4: models are corrected that saw others in training."
+        ),
     ] = None,
     prior_strength: Annotated[
         float,
@@ -261,8 +271,13 @@ def predict(
     ] = False,
     min_area_m2: Annotated[
         float | None,
-        typer.Option(min=0, max=1e12, callback=_check_finite, help="The smallest polygon; what is "
-                     "smaller goes to its largest neighbour. By default 50 pixels."),
+        typer.Option(
+            min=0,
+            max=1e12,
+            callback=_check_finite,
+            help="The smallest polygon; what is "
+            "smaller goes to its largest neighbour. By default 50 pixels.",
+        ),
     ] = None,
     resample: Resample = False,
     gsd_m: GsdM = None,
@@ -270,22 +285,26 @@ def predict(
     value_range: ValueRange = None,
     window_px: Annotated[
         int | None,
-        typer.Option(help="Height and width of what the network sees at a time. By default that "
-                     "of a tile in training, but 512 at least."),
+        typer.Option(
+            help="Height and width of what the network sees at a time. By default that "
+            "of a tile in training, but 512 at least."
+        ),
     ] = None,
     overlap: Annotated[
         float, typer.Option(help="Share of a window that it has in common with the next.")
     ] = 0.25,
     blend: Annotated[
         bool,
-        typer.Option("--blend", help="Average probabilities where windows overlap, instead of "
-                     "keeping their centres."),
+        typer.Option(
+            "--blend",
+            help="Average probabilities where windows overlap, instead of keeping their centres.",
+        ),
     ] = False,
     batch_size: BatchSize = 4,
     device: DeviceChoice = Device.AUTO,
     precision: PrecisionChoice = Precision.AUTO,
     force: Force = False,
-) -> None:  # fmt: skip
+) -> None:
     """Map whole orthophotos: classes, confidence, areas, and a picture, for each into OUT.
 
     A run that is cut off goes on where it was when it is started again.
@@ -323,11 +342,17 @@ def predict(
         models = load_models([model, *(also or [])], project_root())
         _tell_engines(models)
         settings = MapSettings(
-            window_px=window_px or usual_window_px(models[0].tile_set.size_px), overlap=overlap,
-            blend=blend, average_views=tta, crf=MeanField(crf) if crf else None,
-            priors=ground, layers=LayerChoice(entropy, probabilities),
-            polygons=polygons, least_m2=min_area_m2, batch_size=batch_size,
-        )  # fmt: skip
+            window_px=window_px or usual_window_px(models[0].tile_set.size_px),
+            overlap=overlap,
+            blend=blend,
+            average_views=tta,
+            crf=MeanField(crf) if crf else None,
+            priors=ground,
+            layers=LayerChoice(entropy, probabilities),
+            polygons=polygons,
+            least_m2=min_area_m2,
+            batch_size=batch_size,
+        )
         mapper = Mapper(fabric, models, settings, reading)
         tasks = mapper.prepare(_without_maps(images), out, replace=force)
         _tell_remarks([task.orthophoto for task in tasks])
@@ -336,10 +361,14 @@ def predict(
             if task.is_done:
                 typer.echo(f"{task.path('_classes.tif')} is there already", err=True)
         with tqdm(
-            desc="mapping", total=sum(task.megapixels for task in todo), unit="MPix", leave=False,
-            disable=None, bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MPix "
+            desc="mapping",
+            total=sum(task.megapixels for task in todo),
+            unit="MPix",
+            leave=False,
+            disable=None,
+            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MPix "
             "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
-        ) as bar:  # fmt: skip
+        ) as bar:
 
             def progress(megapixels: float, was_done: bool) -> None:
                 """Move the bar; what an earlier attempt did says nothing of this one's speed."""
@@ -360,21 +389,26 @@ def export(
     out: Annotated[Path, typer.Option(help="The .onnx file to write.")],
     deepness: Annotated[
         bool,
-        typer.Option("--deepness", help="Declare the height and width of a training tile, without "
-                     "which the QGIS plugin Deepness opens no model; otherwise any multiples of 32 "
-                     "px. pointcover gives it images of any size all the same."),
+        typer.Option(
+            "--deepness",
+            help="Declare the height and width of a training tile, without "
+            "which the QGIS plugin Deepness opens no model; otherwise any multiples of 32 "
+            "px. pointcover gives it images of any size all the same.",
+        ),
     ] = False,
     int8: Annotated[
         list[Path] | None,
-        typer.Option(help="An image like those to be mapped: the network computes in int8, scaled "
-                     "by what it shows. May be said more than once."),
+        typer.Option(
+            help="An image like those to be mapped: the network computes in int8, scaled "
+            "by what it shows. May be said more than once."
+        ),
     ] = None,
     resample: Resample = False,
     gsd_m: GsdM = None,
     bands: Bands = None,
     value_range: ValueRange = None,
     force: Force = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write a model as one ONNX file, for QGIS, `pointcover predict`, and all that reads ONNX.
 
     It is compared with PyTorch, on noise of several sizes (with --int8, on the images), and not
@@ -402,8 +436,9 @@ def export(
         what = f"of the pixels of {len(windows)} windows" if windows else "of the pixels of noise"
         typer.echo(
             f"{out}: {found.same:.2%} {what} get the same class as by PyTorch, probabilities "
-            f"differ by {found.largest:.1e} at most ({', '.join(found.engines)})", err=True,
-        )  # fmt: skip
+            f"differ by {found.largest:.1e} at most ({', '.join(found.engines)})",
+            err=True,
+        )
         for remark in remarks_for_deepness(named.tile_set) if deepness else ():
             typer.echo(f"note: {remark}", err=True)
 
@@ -418,8 +453,10 @@ def suggest(
     points: Annotated[int, typer.Option(min=1, help="How many clicks, over all images.")] = 100,
     by: Annotated[
         Doubt,
-        typer.Option(help="What is doubtful: a small margin between the two likeliest classes, a "
-                     "high entropy, or the disagreement of several models (or views, with --tta)."),
+        typer.Option(
+            help="What is doubtful: a small margin between the two likeliest classes, a "
+            "high entropy, or the disagreement of several models (or views, with --tta)."
+        ),
     ] = Doubt.MARGIN,
     also: Annotated[
         list[str] | None,
@@ -436,19 +473,29 @@ def suggest(
     ] = 32,
     edge_px: Annotated[
         int,
-        typer.Option(min=0, max=32, help="No click is so near to where the model sees another "
-                                         "class, where it is hard to tell for you, too."),
+        typer.Option(
+            min=0,
+            max=32,
+            help="No click is so near to where the model sees another "
+            "class, where it is hard to tell for you, too.",
+        ),
     ] = 0,
     share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Draw at random among so large a share of what may be "
-                                        "clicked at, the most doubtful one (with --by-class of "
-                                        "each class); 0: the most doubtful points themselves."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Draw at random among so large a share of what may be "
+            "clicked at, the most doubtful one (with --by-class of "
+            "each class); 0: the most doubtful points themselves.",
+        ),
     ] = 0,
     clicks: Annotated[
         Path | None,
-        typer.Option(help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
-                     "click is nearer to it than to another one."),
+        typer.Option(
+            help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
+            "click is nearer to it than to another one."
+        ),
     ] = None,
     clicks_column: Annotated[
         str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
@@ -462,7 +509,7 @@ def suggest(
     device: DeviceChoice = Device.AUTO,
     precision: PrecisionChoice = Precision.AUTO,
     force: Force = False,
-) -> None:  # fmt: skip
+) -> None:
     """Say where the next clicks are worth most: points for QGIS, in which to choose the classes."""
     from pointcover.stage import one_message  # first: says which package is missing
 

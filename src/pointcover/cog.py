@@ -17,11 +17,17 @@ COG_BLOCK_PX: Final = 512
 
 
 def write_cog(
-    path: Path, strips: Sequence[Path], grid: RasterInfo, *, bands: Sequence[int],
-    band_names: Sequence[str], nodata: int, overviews: Literal["mode", "average"],
+    path: Path,
+    strips: Sequence[Path],
+    grid: RasterInfo,
+    *,
+    bands: Sequence[int],
+    band_names: Sequence[str],
+    nodata: int,
+    overviews: Literal["mode", "average"],
     palette: Mapping[int, tuple[int, int, int]] | None = None,
     tags: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a cloud-optimised uint8 GeoTIFF from strips that lie below each other.
 
     GDAL makes such a file only from one that is whole: a virtual one, which stands beside the
@@ -52,9 +58,15 @@ def write_cog(
     with publish_file(path) as aside:
         try:
             rasterio.shutil.copy(
-                virtual, aside, driver="COG", compress="deflate", blocksize=COG_BLOCK_PX,
-                overview_resampling=overviews, bigtiff="if_safer", num_threads="all_cpus",
-            )  # fmt: skip
+                virtual,
+                aside,
+                driver="COG",
+                compress="deflate",
+                blocksize=COG_BLOCK_PX,
+                overview_resampling=overviews,
+                bigtiff="if_safer",
+                num_threads="all_cpus",
+            )
             with rasterio.open(aside) as written:
                 for strip, top, height in zip(strips, tops, heights, strict=True):
                     window = Window(0, top, grid.width, height)
@@ -71,10 +83,16 @@ def write_cog(
 
 
 def _virtual(
-    strips: Sequence[Path], tops: Sequence[int], heights: Sequence[int], grid: RasterInfo,
-    bands: Sequence[int], band_names: Sequence[str], nodata: int,
-    palette: Mapping[int, tuple[int, int, int]] | None, tags: Mapping[str, str],
-) -> str:  # fmt: skip
+    strips: Sequence[Path],
+    tops: Sequence[int],
+    heights: Sequence[int],
+    grid: RasterInfo,
+    bands: Sequence[int],
+    band_names: Sequence[str],
+    nodata: int,
+    palette: Mapping[int, tuple[int, int, int]] | None,
+    tags: Mapping[str, str],
+) -> str:
     """Give the XML of GDAL's virtual format for strips below each other."""
     width = str(grid.width)
     root = ElementTree.Element(
@@ -90,9 +108,13 @@ def _virtual(
         ElementTree.SubElement(kept, "MDI", key=name).text = text
     for number, (band, name) in enumerate(zip(bands, band_names, strict=True), start=1):
         element = ElementTree.SubElement(
-            root, "VRTRasterBand", dataType="Byte", band=str(number), blockXSize=str(COG_BLOCK_PX),
+            root,
+            "VRTRasterBand",
+            dataType="Byte",
+            band=str(number),
+            blockXSize=str(COG_BLOCK_PX),
             blockYSize=str(COG_BLOCK_PX),
-        )  # fmt: skip
+        )
         ElementTree.SubElement(element, "Description").text = name
         ElementTree.SubElement(element, "NoDataValue").text = str(nodata)
         ElementTree.SubElement(element, "ColorInterp").text = "Palette" if palette else "Gray"
@@ -101,9 +123,13 @@ def _virtual(
             for value in range(256):
                 red, green, blue = palette.get(value, (0, 0, 0))
                 ElementTree.SubElement(
-                    table, "Entry", c1=str(red), c2=str(green), c3=str(blue),
+                    table,
+                    "Entry",
+                    c1=str(red),
+                    c2=str(green),
+                    c3=str(blue),
                     c4="0" if value == nodata else "255",
-                )  # fmt: skip
+                )
         for strip, top, height in zip(strips, tops, heights, strict=True):
             source = ElementTree.SubElement(element, "SimpleSource")
             ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = strip.name

@@ -102,9 +102,15 @@ class Cutting:
         return set(self.gsd_by_orthophoto_m.values())
 
     def cut(
-        self, pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split],
-        size_px: int, downsample: int,
-    ) -> None:  # fmt: skip
+        self,
+        pair: Pair,
+        card: DatasetCard,
+        source: Path,
+        out: Path,
+        sides: dict[str, Split],
+        size_px: int,
+        downsample: int,
+    ) -> None:
         """Rewrite one orthophoto and its mask as blocks below out/images and out/masks.
 
         Args:
@@ -133,14 +139,20 @@ class Cutting:
             def open_writers(split: str) -> tuple[BlockWriter, BlockWriter]:
                 """Open the image and the mask of a split, at its first tile."""
                 image = write_geotiff(
-                    raster_path(out / "images", split, pair.name), height=grid.height,
-                    width=grid.width, bands=len(card.bands), block_px=size_px, crs=grid.crs,
+                    raster_path(out / "images", split, pair.name),
+                    height=grid.height,
+                    width=grid.width,
+                    bands=len(card.bands),
+                    block_px=size_px,
+                    crs=grid.crs,
                     transform=grid.transform,
-                )  # fmt: skip
+                )
                 mask = write_mask(
-                    raster_path(out / "masks", split, pair.name), like=grid, block_px=size_px,
+                    raster_path(out / "masks", split, pair.name),
+                    like=grid,
+                    block_px=size_px,
                     classes=classes,
-                )  # fmt: skip
+                )
                 return stack.enter_context(image), stack.enter_context(mask)
 
             blocks = _blocks(image_reader, mask_reader, card, grid, size_px, downsample)
@@ -160,11 +172,17 @@ class Cutting:
                 writers[split][1].write(mask[np.newaxis], window)
                 tiles.append(
                     Tile(
-                        tile_id, pair.name, pair.region, split, int(window.row_off),
-                        int(window.col_off), int(window.height), int(window.width),
+                        tile_id,
+                        pair.name,
+                        pair.region,
+                        split,
+                        int(window.row_off),
+                        int(window.col_off),
+                        int(window.height),
+                        int(window.width),
                         count_pixels(mask, len(classes)),
                     )
-                )  # fmt: skip
+                )
                 # The first row tells most tiles apart already.
                 if all((part == image[:, :1, :1]).all() for part in (image[:, :1], image)):
                     self.constant.append(tile_id)
@@ -227,9 +245,14 @@ class Cutting:
 
 
 def cut_orthophoto(
-    pair: Pair, card: DatasetCard, source: Path, out: Path, sides: dict[str, Split], size_px: int,
+    pair: Pair,
+    card: DatasetCard,
+    source: Path,
+    out: Path,
+    sides: dict[str, Split],
+    size_px: int,
     downsample: int,
-) -> Cutting | str:  # fmt: skip
+) -> Cutting | str:
     """Cut one orthophoto, as `Cutting.cut` does.
 
     Returns:
@@ -282,9 +305,13 @@ def _common_grid(
 
 
 def _blocks(
-    image_reader: RasterReader, mask_reader: RasterReader | None, card: DatasetCard,
-    grid: RasterInfo, size_px: int, downsample: int,
-) -> Iterator[Block]:  # fmt: skip
+    image_reader: RasterReader,
+    mask_reader: RasterReader | None,
+    card: DatasetCard,
+    grid: RasterInfo,
+    size_px: int,
+    downsample: int,
+) -> Iterator[Block]:
     """Read a pair tile by tile.
 
     While the tiles of one row are written, a thread reads, decodes and cuts the next row.
@@ -296,18 +323,23 @@ def _blocks(
 
 
 def _rows(
-    image_reader: RasterReader, mask_reader: RasterReader | None, card: DatasetCard,
-    grid: RasterInfo, size_px: int, downsample: int,
-) -> Iterator[list[Block]]:  # fmt: skip
+    image_reader: RasterReader,
+    mask_reader: RasterReader | None,
+    card: DatasetCard,
+    grid: RasterInfo,
+    size_px: int,
+    downsample: int,
+) -> Iterator[list[Block]]:
     """Read a pair by whole rows of tiles, and cut each row."""
     for top in range(0, grid.height, size_px):
         height = min(size_px, grid.height - top)
         strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
         image, valid = image_reader.read_scaled(strip, card.bands, card.value_range or EIGHT_BIT)
         mask = (
-            _read_mask(mask_reader, strip, card) if mask_reader
+            _read_mask(mask_reader, strip, card)
+            if mask_reader
             else np.full(valid.shape, IGNORE_INDEX, np.uint8)
-        )  # fmt: skip
+        )
         if not valid.all():
             mask[~valid] = IGNORE_INDEX
         if downsample > 1:

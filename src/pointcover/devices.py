@@ -42,9 +42,11 @@ def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
             f"devices to that, or device to cpu"
         )
     return Fabric(
-        accelerator=chosen, devices=devices, strategy="ddp" if devices > 1 else "auto",
+        accelerator=chosen,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         precision="bf16-mixed" if bf16 else "32-true",
-    )  # fmt: skip
+    )
 
 
 def computes_in_bf16(device: str) -> bool:

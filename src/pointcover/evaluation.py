@@ -88,24 +88,31 @@ def write_tables(
     test = tallies[0]
     by_class = split_scores(test.confusions.sum(axis=0), names, left_out)["by_class"]
     publish_csv(
-        folder / "regions.csv", region_header(list(by_class)),
+        folder / "regions.csv",
+        region_header(list(by_class)),
         [row for tally in tallies for row in region_rows(tally, names, left_out)],
-    )  # fmt: skip
+    )
     counts = test.boundaries.sum(axis=0)
     publish_csv(folder / "classes.csv", class_header(), class_rows(by_class, counts, names))
     publish_csv(folder / "reliability.csv", Bin._fields, reliability(test.confidences))
     write_tile_confusions(
-        folder / "tiles.csv", [tile for tally in tallies for tile in tally.tiles],
-        np.concatenate([tally.confusions for tally in tallies]), names,
-    )  # fmt: skip
+        folder / "tiles.csv",
+        [tile for tally in tallies for tile in tally.tiles],
+        np.concatenate([tally.confusions for tally in tallies]),
+        names,
+    )
 
 
 def region_header(scored: Sequence[str]) -> list[str]:
     """Name the columns of `region_rows`."""
     return [
-        "split", "region", "tiles", *_SCORES, *(f"boundary_f1_{px}px" for px in DISTANCES_PX),
+        "split",
+        "region",
+        "tiles",
+        *_SCORES,
+        *(f"boundary_f1_{px}px" for px in DISTANCES_PX),
         *(f"iou {name}" for name in scored),
-    ]  # fmt: skip
+    ]
 
 
 def region_rows(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Row]:
@@ -113,10 +120,13 @@ def region_rows(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> 
     for region, places in tally.regions().items():
         scores = split_scores(tally.confusions[places].sum(axis=0), names, left_out)
         yield (
-            tally.tiles[places[0]].split, region, len(places), *(scores[key] for key in _SCORES),
+            tally.tiles[places[0]].split,
+            region,
+            len(places),
+            *(scores[key] for key in _SCORES),
             *mean_boundary_f1(tally.boundaries[places].sum(axis=0), names, left_out),
             *(entry["iou"] for entry in scores["by_class"].values()),
-        )  # fmt: skip
+        )
 
 
 def mean_boundary_f1(

@@ -185,9 +185,14 @@ class Processes:
         # a wrapper, since a function between fork and exec may hang where there are threads.
         wrapped = [sys.executable, "-c", _END_WITH_PARENT, str(os.getpid()), *command]
         process = subprocess.Popen(
-            wrapped, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            env=environment, start_new_session=True,
-        )  # fmt: skip
+            wrapped,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
         self._running.add(process)
         if self.is_stopped:
             self.stop()

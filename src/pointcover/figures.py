@@ -64,10 +64,15 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
 
 
 def draw_panel(
-    path: Path, title: str, views: Sequence[tuple[str, Rgb | Shares]], classes: ClassTable, *,
-    view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES), without: str = "unlabelled",
+    path: Path,
+    title: str,
+    views: Sequence[tuple[str, Rgb | Shares]],
+    classes: ClassTable,
+    *,
+    view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES),
+    without: str = "unlabelled",
     tags: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write a PNG with views of one tile or map side by side and a legend of the class names.
 
     Args:
@@ -136,9 +141,16 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
         if coverage and purity is not None:
             least = min(least, coverage)
             axes.scatter(
-                coverage, purity, s=150 if marker == "*" else 60, c=colour, marker=marker,
-                edgecolors="black", linewidths=0.5, label=name, zorder=3,
-            )  # fmt: skip
+                coverage,
+                purity,
+                s=150 if marker == "*" else 60,
+                c=colour,
+                marker=marker,
+                edgecolors="black",
+                linewidths=0.5,
+                label=name,
+                zorder=3,
+            )
     axes.set_xscale("log")
     # From a power of ten to all: within one, a logarithmic axis has no room for its numbers.
     axes.set_xlim(10 ** min(-1, math.floor(math.log10(least))), 1.2)
@@ -165,9 +177,14 @@ def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
         axes.text(
-            column, row, f"{shares[row, column]:.0%}", ha="center", va="center", fontsize=8,
+            column,
+            row,
+            f"{shares[row, column]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=8,
             color="white" if shares[row, column] > 0.5 else "black",
-        )  # fmt: skip
+        )
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
@@ -211,15 +228,21 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
     curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     curve.plot((0, 1), (0, 1), color="0.5", linestyle="--", linewidth=1, label="as sure as right")
     curve.plot(
-        [entry["confidence"] for entry in bins], [entry["accuracy"] for entry in bins], marker="o",
-        markersize=4, label="pixels of the test split",
-    )  # fmt: skip
+        [entry["confidence"] for entry in bins],
+        [entry["accuracy"] for entry in bins],
+        marker="o",
+        markersize=4,
+        label="pixels of the test split",
+    )
     total = sum(entry["pixels"] for entry in bins)
     share.bar(
-        [entry["low"] for entry in bins], [entry["pixels"] / total for entry in bins],
-        [entry["high"] - entry["low"] for entry in bins], align="edge", edgecolor="white",
+        [entry["low"] for entry in bins],
+        [entry["pixels"] / total for entry in bins],
+        [entry["high"] - entry["low"] for entry in bins],
+        align="edge",
+        edgecolor="white",
         linewidth=0.5,
-    )  # fmt: skip
+    )
     curve.set_ylim(0, 1.02)
     curve.set_xlim(0, 1.02)
     curve.set_ylabel("accuracy")

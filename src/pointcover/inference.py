@@ -24,10 +24,14 @@ Refine = Callable[[Tensor, Tensor], Tensor]
 
 @torch.inference_mode()
 def predict(
-    fabric: Fabric, models: Sequence[Segmenter], tiles: DataLoader[Batch], *,
-    average_views: bool = False, corrections: Sequence[Correct] = (),
+    fabric: Fabric,
+    models: Sequence[Segmenter],
+    tiles: DataLoader[Batch],
+    *,
+    average_views: bool = False,
+    corrections: Sequence[Correct] = (),
     refine: Refine | None = None,
-) -> Iterator[Predicted]:  # fmt: skip
+) -> Iterator[Predicted]:
     """Predict whole tiles.
 
     Args:
@@ -71,9 +75,11 @@ def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
 
 
 def make_score(
-    networks: Sequence[Callable[[Tensor], Any]], *, average_views: bool,
+    networks: Sequence[Callable[[Tensor], Any]],
+    *,
+    average_views: bool,
     refine: Refine | None = None,
-) -> Callable[[Tensor], Tensor]:  # fmt: skip
+) -> Callable[[Tensor], Tensor]:
     """Average the class probabilities of networks, each from one view or from eight.
 
     What `refine` then makes of them, with the images beside them, is what is given.

@@ -16,9 +16,11 @@ _CELLS: Final = 1 << 22
 
 
 def miou_interval(
-    confusions: Confusion, scored: npt.NDArray[np.bool_], generator: np.random.Generator,
+    confusions: Confusion,
+    scored: npt.NDArray[np.bool_],
+    generator: np.random.Generator,
     resamples: int = RESAMPLES,
-) -> tuple[float, float] | None:  # fmt: skip
+) -> tuple[float, float] | None:
     """Give the bootstrap interval of mIoU, 95 %, over units such as tiles or regions.
 
     As many units are drawn, with replacement, as there are, their confusion matrices are added and

@@ -17,7 +17,7 @@ from pointcover.tiles import Tile, TileReader
 
 def expect_labels(
     tiles: Sequence[Tile], masks: Path, clicks: Path | None, *, size_px: int, crop_px: int
-) -> npt.NDArray[np.float64]:  # fmt: skip
+) -> npt.NDArray[np.float64]:
     """Say how many labelled pixels of each class a crop of each tile holds in the mean.
 
     Counted is what crops see around a tile, too. An orthophoto's edge is in fewer of them than its
@@ -63,9 +63,14 @@ def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
 
 
 def loss_shares(
-    tiles: Sequence[Tile], labels: npt.NDArray[np.float64], class_weights: Sequence[float] | None,
-    *, crop_px: int, balance: Balance, shares: Sequence[float] = (1.0,),
-) -> tuple[float, ...]:  # fmt: skip
+    tiles: Sequence[Tile],
+    labels: npt.NDArray[np.float64],
+    class_weights: Sequence[float] | None,
+    *,
+    crop_px: int,
+    balance: Balance,
+    shares: Sequence[float] = (1.0,),
+) -> tuple[float, ...]:
     """Give each class's expected share of what the loss on labelled pixels divides by.
 
     Args:

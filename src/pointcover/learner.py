@@ -98,9 +98,13 @@ class Learner:
 
     @classmethod
     def prepare(
-        cls, fabric: Fabric, model: Segmenter, loss: PartialLoss, settings: FitSettings,
+        cls,
+        fabric: Fabric,
+        model: Segmenter,
+        loss: PartialLoss,
+        settings: FitSettings,
         batches: EpochBatches,
-    ) -> "Learner":  # fmt: skip
+    ) -> "Learner":
         """Set up a model, its average and its optimiser for epochs of such batches.
 
         Raises:
@@ -121,25 +125,39 @@ class Learner:
         optimizer = OPTIMISERS[settings.optimiser](
             model.parameters(),
             OptimiserSettings(
-                settings.lr, settings.weight_decay, settings.momentum, settings.nesterov,
+                settings.lr,
+                settings.weight_decay,
+                settings.momentum,
+                settings.nesterov,
                 fused=fabric.device.type == "cuda",
             ),
-        )  # fmt: skip
+        )
         network, optimizer = fabric.setup(model, optimizer)
         average = MovingAverage(model, settings.ema_decay)
         steps = math.ceil(len(batches) / settings.accumulate)
         course = Course(
-            settings.epochs * steps, steps, settings.warmup, settings.drop_factor,
+            settings.epochs * steps,
+            steps,
+            settings.warmup,
+            settings.drop_factor,
             settings.drop_epochs,
-        )  # fmt: skip
+        )
         # Validated, and the teacher of unlabelled pixels, in evaluation mode: so the teacher is the
         # network that is kept, what it says of a crop hangs on no other crop, and no statistic or
         # dropout mask of it changes.
         averaged_network = Cast(average.network, fabric).eval()
         return cls(
-            fabric, model, network, average, averaged_network, optimizer, loss, settings, course,
+            fabric,
+            model,
+            network,
+            average,
+            averaged_network,
+            optimizer,
+            loss,
+            settings,
+            course,
             batches,
-        )  # fmt: skip
+        )
 
     def rate(self, step: int, mious: Sequence[float]) -> float:
         """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
@@ -220,9 +238,11 @@ class Learner:
                     self.fabric.backward(part)
         if self.settings.clip_norm is not None:
             norm = self.fabric.clip_gradients(
-                self.network, self.optimizer, max_norm=self.settings.clip_norm,
+                self.network,
+                self.optimizer,
+                max_norm=self.settings.clip_norm,
                 error_if_nonfinite=False,  # which would wait for the device
-            )  # fmt: skip
+            )
             assert norm is not None
             tally.add_norm(norm)
         self.optimizer.step()
@@ -285,9 +305,15 @@ class Learner:
         how = self.settings.crf
         gate = has_data(images)
         loss = gated_crf(
-            logits, images / WHITE, sources=gate, destinations=gate, radius_px=how.radius_px,
-            sigma_px=how.sigma_px, sigma_colour=how.sigma_colour, scale=how.scale,
-        )  # fmt: skip
+            logits,
+            images / WHITE,
+            sources=gate,
+            destinations=gate,
+            radius_px=how.radius_px,
+            sigma_px=how.sigma_px,
+            sigma_colour=how.sigma_colour,
+            scale=how.scale,
+        )
         tally.add_terms(crf_loss=loss.detach())
         return how.weight * loss
 

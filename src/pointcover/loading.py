@@ -42,9 +42,13 @@ class TileDataset(Dataset[Batch]):
     """
 
     def __init__(
-        self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int,
+        self,
+        tiles: Sequence[Tile],
+        images: Path,
+        masks: Path,
+        size_px: int,
         clicks: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the tiles and the folders of their rasters; `clicks` only where crops need them."""
         self.tiles = tiles
         self.size_px = size_px
@@ -90,9 +94,13 @@ class CropDataset(Dataset[CropBatch]):
     """
 
     def __init__(
-        self, tiles: TileDataset, augmentation: Augmentation, seed: int, zoom: float = 1,
+        self,
+        tiles: TileDataset,
+        augmentation: Augmentation,
+        seed: int,
+        zoom: float = 1,
         balance: Balance = "none",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take tiles and the augmentation that crops them.
 
         Args:
@@ -134,13 +142,17 @@ class CropDataset(Dataset[CropBatch]):
         clicks = self._tiles.read_clicks_around(place, around_px)
         height, width = (max(side, side_px) for side in mask.shape)
         crop, crop_mask, *crop_clicks = self._augmentation(
-            mirror(image, height, width), pad(mask, height, width, IGNORE_INDEX), side_px, seed,
+            mirror(image, height, width),
+            pad(mask, height, width, IGNORE_INDEX),
+            side_px,
+            seed,
             *(pad(labels, height, width, IGNORE_INDEX) for labels in clicks),
-        )  # fmt: skip
+        )
         return (
-            torch.from_numpy(crop), torch.from_numpy(crop_mask),
+            torch.from_numpy(crop),
+            torch.from_numpy(crop_mask),
             *map(torch.from_numpy, crop_clicks),
-        )  # fmt: skip
+        )
 
     def _turn(self, epoch: int, number: int) -> int:
         begin = np.random.default_rng([self._seed, epoch, PLACE]).uniform()
@@ -255,9 +267,17 @@ class Clocked:
 
 
 def train_loader(
-    tiles: TileDataset, *, crop_px: int, zoom: float, strength: Strength, bands: int,
-    batch_size: int, workers: int, seed: int, balance: Balance = "none",
-) -> DataLoader[CropBatch]:  # fmt: skip
+    tiles: TileDataset,
+    *,
+    crop_px: int,
+    zoom: float,
+    strength: Strength,
+    bands: int,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    balance: Balance = "none",
+) -> DataLoader[CropBatch]:
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
 
     Raises:
@@ -303,6 +323,9 @@ def read_epochs(
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
     """Make the loader of whole tiles in their order, for validation and test."""
     return DataLoader(
-        tiles, batch_size=batch_size, num_workers=workers, persistent_workers=workers > 0,
+        tiles,
+        batch_size=batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-    )  # fmt: skip
+    )

@@ -29,10 +29,19 @@ from pointcover.raster import (
 from pointcover.streaming import LayerChoice
 
 SUFFIXES: Final = (
-    "_classes.tif", "_classes.qml", "_confidence.tif", "_confidence.qml", "_entropy.tif",
-    "_entropy.qml", "_probabilities.tif", "_polygons.gpkg", "_polygons.qml", "_areas.csv",
-    "_preview.png", ".json",
-)  # fmt: skip
+    "_classes.tif",
+    "_classes.qml",
+    "_confidence.tif",
+    "_confidence.qml",
+    "_entropy.tif",
+    "_entropy.qml",
+    "_probabilities.tif",
+    "_polygons.gpkg",
+    "_polygons.qml",
+    "_areas.csv",
+    "_preview.png",
+    ".json",
+)
 """What the files of a map are called after the image's stem. The last says that all are there (of
 polygons, which come after it, once they are)."""
 
@@ -72,9 +81,14 @@ class ClassArea:
 
 
 def write_rasters(
-    folder: Path, stem: str, strips: Sequence[Path], grid: RasterInfo, classes: ClassTable,
-    layers: LayerChoice, tags: Mapping[str, str],
-) -> None:  # fmt: skip
+    folder: Path,
+    stem: str,
+    strips: Sequence[Path],
+    grid: RasterInfo,
+    classes: ClassTable,
+    layers: LayerChoice,
+    tags: Mapping[str, str],
+) -> None:
     """Write strips as GeoTIFFs of classes, confidence, and the layers that were chosen.
 
     Args:
@@ -91,10 +105,16 @@ def write_rasters(
     """
     names = {f"CLASS_{class_id}": name for class_id, name in enumerate(classes.names)}
     write_cog(
-        folder / f"{stem}_classes.tif", strips, grid, bands=[1], band_names=["class"],
-        nodata=IGNORE_INDEX, overviews="mode", palette=dict(enumerate(classes.colours)),
+        folder / f"{stem}_classes.tif",
+        strips,
+        grid,
+        bands=[1],
+        band_names=["class"],
+        nodata=IGNORE_INDEX,
+        overviews="mode",
+        palette=dict(enumerate(classes.colours)),
         tags={**tags, **names},
-    )  # fmt: skip
+    )
     publish_text(folder / f"{stem}_classes.qml", style_classes(classes))
     of_percent: list[tuple[str, list[int], Sequence[str], Colour]] = [
         ("confidence", [2], ["confidence, percent"], BLUE)
@@ -107,9 +127,15 @@ def write_rasters(
         of_percent.append(("probabilities", list(range(first, first + len(each))), each, BLUE))
     for what, bands, band_names, colour in of_percent:
         write_cog(
-            folder / f"{stem}_{what}.tif", strips, grid, bands=bands, band_names=band_names,
-            nodata=IGNORE_INDEX, overviews="average", tags=tags,
-        )  # fmt: skip
+            folder / f"{stem}_{what}.tif",
+            strips,
+            grid,
+            bands=bands,
+            band_names=band_names,
+            nodata=IGNORE_INDEX,
+            overviews="average",
+            tags=tags,
+        )
         if len(bands) == 1:
             publish_text(folder / f"{stem}_{what}.qml", style_percent(WHITE, colour))
 
@@ -148,13 +174,16 @@ def measure_areas(
     total = int(pixels.sum())
     return [
         ClassArea(
-            class_id, name, int(count), round(int(count) / total, 6) if total else None,
+            class_id,
+            name,
+            int(count),
+            round(int(count) / total, 6) if total else None,
             None if each_row_m2 is None else round(float(area_m2), 2),
         )
         for class_id, (name, count, area_m2) in enumerate(
             zip(classes.names, pixels, areas_m2, strict=True)
         )
-    ]  # fmt: skip
+    ]
 
 
 def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
@@ -190,10 +219,14 @@ def draw_preview(
     picture = _stretch(view_image(image), valid)
     inch = PREVIEW_INCHES / max(height, width)
     draw_panel(
-        path, title, [("image", picture), ("map", view_mask(found, classes))], classes,
-        view_inches=(max(height * inch, 1), max(width * inch, 2)), without="no data",
+        path,
+        title,
+        [("image", picture), ("map", view_mask(found, classes))],
+        classes,
+        view_inches=(max(height * inch, 1), max(width * inch, 2)),
+        without="no data",
         tags={IMAGE_TAG: orthophoto.reader.path.name},
-    )  # fmt: skip
+    )
 
 
 def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

@@ -99,9 +99,14 @@ class MapJournal:
         publish_json(self._notes()[number], counts)  # first: a strip that is there has them
         layers, height, width = strip.shape
         with write_geotiff(
-            self.paths()[number], height=height, width=width, bands=layers, block_px=BLOCK_PX,
-            crs=None, transform=north_up(0, 0, 1),
-        ) as out:  # fmt: skip
+            self.paths()[number],
+            height=height,
+            width=width,
+            bands=layers,
+            block_px=BLOCK_PX,
+            crs=None,
+            transform=north_up(0, 0, 1),
+        ) as out:
             out.write(strip, Window(0, 0, width, height))
 
     def totals(self) -> Counter[str]:

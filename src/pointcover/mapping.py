@@ -107,9 +107,12 @@ class Mapper:
     """Models on a device, ready to map one image after another."""
 
     def __init__(
-        self, fabric: Fabric, models: Sequence[NamedModel], settings: MapSettings,
+        self,
+        fabric: Fabric,
+        models: Sequence[NamedModel],
+        settings: MapSettings,
         reading: ReadingSettings,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Bring models to a device.
 
         Args:
@@ -150,9 +153,12 @@ class Mapper:
         for path in images:
             orthophoto = open_orthophoto(path, trained, self._reading)
             plan_windows(
-                orthophoto.grid.height, orthophoto.grid.width, self._settings.window_px,
-                self._settings.overlap, self._settings.blend,
-            )  # fmt: skip
+                orthophoto.grid.height,
+                orthophoto.grid.width,
+                self._settings.window_px,
+                self._settings.overlap,
+                self._settings.blend,
+            )
             self._least_px(orthophoto)
             image_sha256 = sha256(path)
             key = self._key(orthophoto, image_sha256)
@@ -204,9 +210,16 @@ class Mapper:
             return
         seams = SeamCount()
         strips = stream_strips(
-            task.orthophoto, plan, self.score, len(self.classes), settings.layers,
-            batch_size=settings.batch_size, device=self._device, first=done, seams=seams,
-        )  # fmt: skip
+            task.orthophoto,
+            plan,
+            self.score,
+            len(self.classes),
+            settings.layers,
+            batch_size=settings.batch_size,
+            device=self._device,
+            first=done,
+            seams=seams,
+        )
         with closing(strips), ThreadPoolExecutor(1) as writer:
             saving: Future[None] | None = None
             for number, strip in strips:
@@ -226,9 +239,14 @@ class Mapper:
             IMAGE_TAG: orthophoto.reader.path.name,
         }
         write_rasters(
-            journal.folder, task.stem, strips, orthophoto.grid, self.classes,
-            self._settings.layers, tags,
-        )  # fmt: skip
+            journal.folder,
+            task.stem,
+            strips,
+            orthophoto.grid,
+            self.classes,
+            self._settings.layers,
+            tags,
+        )
         return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
 
     def _describe(self, task: MapTask, folder: Path, result: MapResult) -> None:

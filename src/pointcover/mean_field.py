@@ -52,9 +52,11 @@ class MeanField:
             heard = torch.zeros_like(probabilities)
             closeness = torch.zeros_like(probabilities[:1, :1])
             for here, there, close, likeness in each_offset(
-                colours, radius_px=self.radius_px, sigma_px=self.sigma_px,
+                colours,
+                radius_px=self.radius_px,
+                sigma_px=self.sigma_px,
                 sigma_colour=self.sigma_colour,
-            ):  # fmt: skip
+            ):
                 heard[here].addcmul_(likeness, probabilities[there])
                 heard[there].addcmul_(likeness, probabilities[here])
                 closeness[here] += close

@@ -28,9 +28,14 @@ SETTINGS: Final = {"megapixels": 4.2, "device": "auto", "precision": "auto"}
 together (4.2 is 2048 × 2048 px), where the network runs and in what it computes."""
 
 REQUIREMENTS: Final = (
-    "mlflow", "torch", "segmentation-models-pytorch", "timm", "lightning-fabric", "rasterio",
+    "mlflow",
+    "torch",
+    "segmentation-models-pytorch",
+    "timm",
+    "lightning-fabric",
+    "rasterio",
     "numpy",
-)  # fmt: skip
+)
 """Of what the versions are written down, which MLflow compares when a model is loaded. Not of
 pointcover, which is on no index: whatever bears its name there is somebody else's."""
 

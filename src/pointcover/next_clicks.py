@@ -127,9 +127,12 @@ class Candidates:
     def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
         """Give some of them, by their places."""
         return Candidates(
-            self.rows[chosen], self.cols[chosen], self.doubts[chosen], self.class_ids[chosen],
+            self.rows[chosen],
+            self.cols[chosen],
+            self.doubts[chosen],
+            self.class_ids[chosen],
             self.turns[chosen],
-        )  # fmt: skip
+        )
 
     def split(self, *, by_class: bool) -> list[npt.NDArray[np.intp]]:
         """Give the places of all of them, or of those of each class."""
@@ -139,10 +142,18 @@ class Candidates:
 
 
 def find_candidates(
-    source: Source, plan: Plan, score: Score, classes: int, *, cell_px: int, by_class: bool,
-    generator: np.random.Generator, batch_size: int, device: torch.device,
+    source: Source,
+    plan: Plan,
+    score: Score,
+    classes: int,
+    *,
+    cell_px: int,
+    by_class: bool,
+    generator: np.random.Generator,
+    batch_size: int,
+    device: torch.device,
     progress: Callable[[int], object],
-) -> Candidates:  # fmt: skip
+) -> Candidates:
     """Look at a whole image, and keep the most doubtful pixel of each square of cell_px.
 
     Args:
@@ -210,9 +221,13 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
 
 
 def _of_strip(
-    strip: npt.NDArray[np.uint8], top: int, cell_px: int, generator: np.random.Generator, *,
+    strip: npt.NDArray[np.uint8],
+    top: int,
+    cell_px: int,
+    generator: np.random.Generator,
+    *,
     by_class: bool,
-) -> tuple[npt.NDArray[Any], ...]:  # fmt: skip
+) -> tuple[npt.NDArray[Any], ...]:
     """Give row, column, doubt and class of the most doubtful pixel of each square in a strip.
 
     With `by_class` that of each class in each square, the classes one after the other.
@@ -264,9 +279,12 @@ class Image(Source, Protocol):
 
 
 def make_measure(
-    networks: Sequence[Callable[[Tensor], Any]], measure: Measure, *, average_views: bool,
+    networks: Sequence[Callable[[Tensor], Any]],
+    measure: Measure,
+    *,
+    average_views: bool,
     edge_px: int,
-) -> Score:  # fmt: skip
+) -> Score:
     """Give what scores images, and the doubt about each pixel.
 
     `margin` is 1 less how far the likeliest class is ahead of the next one, `entropy` that of the
@@ -318,11 +336,21 @@ def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
 
 
 def look_at_images(
-    images: Sequence[Image], score: Score, classes: int, *, tile_px: int, count: int,
-    distance_px: float, by_class: bool, share: float, seed: int, batch_size: int,
-    device: torch.device, progress: Callable[[int], object] = lambda rows: None,
+    images: Sequence[Image],
+    score: Score,
+    classes: int,
+    *,
+    tile_px: int,
+    count: int,
+    distance_px: float,
+    by_class: bool,
+    share: float,
+    seed: int,
+    batch_size: int,
+    device: torch.device,
+    progress: Callable[[int], object] = lambda rows: None,
     leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
-) -> list[Candidates]:  # fmt: skip
+) -> list[Candidates]:
     """Find the candidates of each image: as many as may be chosen, if all are of this one.
 
     They are the best of those of small squares (see `side_of_squares`). So memory grows with the
@@ -349,10 +377,17 @@ def look_at_images(
     for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
         generator = np.random.default_rng([seed, number])
         found = find_candidates(
-            image, plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
-            score, classes, cell_px=side_of_squares(distance_px, grid), by_class=by_class,
-            generator=generator, batch_size=batch_size, device=device, progress=progress,
-        )  # fmt: skip
+            image,
+            plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
+            score,
+            classes,
+            cell_px=side_of_squares(distance_px, grid),
+            by_class=by_class,
+            generator=generator,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
         allowed = leave_out(grid, found) if leave_out else found
         drawn = draw_turns(allowed, share, generator, by_class=by_class)
         kept.append(thin(drawn, count, distance_px, by_class=by_class))
@@ -382,9 +417,13 @@ class Suggestion:
 
 
 def choose(
-    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
+    candidates: Sequence[Candidates],
+    count: int,
+    distance_px: float,
+    *,
+    by_class: bool,
     grids: Sequence[RasterInfo] = (),
-) -> list[Suggestion]:  # fmt: skip
+) -> list[Suggestion]:
     """Choose candidates by their turns, from one image after the other, no two near each other.
 
     Args:
@@ -418,9 +457,13 @@ def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -
 
 
 def _pick(
-    candidates: Sequence[Candidates], count: int, distance_px: float, *, by_class: bool,
+    candidates: Sequence[Candidates],
+    count: int,
+    distance_px: float,
+    *,
+    by_class: bool,
     grids: Sequence[RasterInfo] = (),
-) -> list[tuple[int, int]]:  # fmt: skip
+) -> list[tuple[int, int]]:
     """Say which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
@@ -515,8 +558,10 @@ def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_
             corners = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
             x, y = zip(*(transform * corner for corner in corners), strict=True)
             if (
-                -apart < max(x) and min(x) < to.width + apart
-                and -apart < max(y) and min(y) < to.height + apart
-            ):  # fmt: skip
+                -apart < max(x)
+                and min(x) < to.width + apart
+                and -apart < max(y)
+                and min(y) < to.height + apart
+            ):
                 found[one].append(_Beside(other, transform, apart))
     return found

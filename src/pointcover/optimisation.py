@@ -38,10 +38,14 @@ OPTIMISERS: Final[dict[str, Callable[[Weights, OptimiserSettings], Optimizer]]] 
         weights, lr=has.lr, weight_decay=has.weight_decay, fused=has.fused or None
     ),
     "sgd": lambda weights, has: SGD(
-        weights, lr=has.lr, weight_decay=has.weight_decay, momentum=has.momentum,
-        nesterov=has.nesterov, fused=has.fused or None,
+        weights,
+        lr=has.lr,
+        weight_decay=has.weight_decay,
+        momentum=has.momentum,
+        nesterov=has.nesterov,
+        fused=has.fused or None,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

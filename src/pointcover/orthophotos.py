@@ -58,9 +58,11 @@ def parse_reading(
 ) -> ReadingSettings:
     """Read what a user types of images; see `parse_bands` and `parse_range`."""
     return ReadingSettings(
-        parse_bands(bands) if bands else None, parse_range(value_range) if value_range else None,
-        gsd_m, resample,
-    )  # fmt: skip
+        parse_bands(bands) if bands else None,
+        parse_range(value_range) if value_range else None,
+        gsd_m,
+        resample,
+    )
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
@@ -283,9 +285,12 @@ def _choose_bands(
 
 
 def _choose_range(
-    reader: RasterReader, info: RasterInfo, bands: Sequence[int], trained: TileSet,
+    reader: RasterReader,
+    info: RasterInfo,
+    bands: Sequence[int],
+    trained: TileSet,
     settings: ReadingSettings,
-) -> tuple[float, float]:  # fmt: skip
+) -> tuple[float, float]:
     if settings.value_range is not None:
         low, high = settings.value_range
         if not low < high:
@@ -305,9 +310,12 @@ def _choose_range(
 
 
 def _check_scaling(
-    reader: RasterReader, info: RasterInfo, bands: Sequence[int],
-    value_range: tuple[float, float], settings: ReadingSettings,
-) -> None:  # fmt: skip
+    reader: RasterReader,
+    info: RasterInfo,
+    bands: Sequence[int],
+    value_range: tuple[float, float],
+    settings: ReadingSettings,
+) -> None:
     """Check that an image has shades of grey in a value range, by windows spread over it.
 
     Zeros are left out: they may be what lies around the land.
@@ -349,9 +357,12 @@ def _sample_values(
 
 
 def _remark_on_colours(
-    reader: RasterReader, bands: Sequence[int], trained: TileSet, settings: ReadingSettings,
+    reader: RasterReader,
+    bands: Sequence[int],
+    trained: TileSet,
+    settings: ReadingSettings,
     remarks: list[str],
-) -> None:  # fmt: skip
+) -> None:
     """Remark where a file calls bands red, green and blue in another order than usual.
 
     What those of training were called no model knows, but bands 1,2,3 are red, green, blue nearly
@@ -359,9 +370,11 @@ def _remark_on_colours(
     """
     kinds = reader.colours()
     called = [kinds[band - 1] for band in bands[:3]]
-    if settings.bands or trained.bands[:3] != (1, 2, 3) or not any(
-        kind in RGB and kind != usual for kind, usual in zip(called, RGB, strict=True)
-    ):  # fmt: skip
+    if (
+        settings.bands
+        or trained.bands[:3] != (1, 2, 3)
+        or not any(kind in RGB and kind != usual for kind, usual in zip(called, RGB, strict=True))
+    ):
         return
     advice = "which of its bands the model's are"
     if all(colour in kinds for colour in RGB):
@@ -398,9 +411,13 @@ def _measure_gsd(
 
 
 def _check_gsd(
-    path: Path, gsd_m: float | None, sides_m: tuple[float, float] | None,
-    trained: Sequence[TileSet], settings: ReadingSettings, remarks: list[str],
-) -> float | None:  # fmt: skip
+    path: Path,
+    gsd_m: float | None,
+    sides_m: tuple[float, float] | None,
+    trained: Sequence[TileSet],
+    settings: ReadingSettings,
+    remarks: list[str],
+) -> float | None:
     """Compare a GSD with those of training; give the one to resample to, if any.
 
     Raises:

@@ -39,15 +39,22 @@ def draw_figures(folder: Path, tally: Tally, names: Sequence[str], left_out: Seq
     draw_classes(folder / "classes.png", split_scores(confusion, names, left_out)["by_class"])
     bins = reliability(tally.confidences)
     draw_reliability(
-        folder / "reliability.png", [entry._asdict() for entry in bins],
+        folder / "reliability.png",
+        [entry._asdict() for entry in bins],
         expected_calibration_error(bins),
-    )  # fmt: skip
+    )
 
 
 def draw_scored_tiles(
-    folder: Path, kind: str, tally: Tally, places: Sequence[int], predicted: Iterable[Predicted],
-    classes: ClassTable, left_out: Sequence[str], is_dense: bool,
-) -> None:  # fmt: skip
+    folder: Path,
+    kind: str,
+    tally: Tally,
+    places: Sequence[int],
+    predicted: Iterable[Predicted],
+    classes: ClassTable,
+    left_out: Sequence[str],
+    is_dense: bool,
+) -> None:
     """Draw tiles that were scored, with their scores in the title.
 
     Args:
@@ -77,9 +84,14 @@ def draw_scored_tiles(
 
 
 def draw_train_tiles(
-    folder: Path, count: int, tile_folder: Path, sparse_folder: Path, size_px: int,
-    classes: ClassTable, predict_tiles: Callable[[TileDataset], Iterable[Predicted]],
-) -> None:  # fmt: skip
+    folder: Path,
+    count: int,
+    tile_folder: Path,
+    sparse_folder: Path,
+    size_px: int,
+    classes: ClassTable,
+    predict_tiles: Callable[[TileDataset], Iterable[Predicted]],
+) -> None:
     """Draw tiles of the train split: what was learned from beside what became of it.
 
     Args:
@@ -100,9 +112,14 @@ def draw_train_tiles(
     titles = [f"{tile.id} ({tile.region}), of the train split" for tile in chosen]
     names = name_panels("train", [tile.id for tile in chosen])
     draw_panels(
-        folder, list(zip(names, titles, strict=True)), predict_tiles(dense if is_dense else sparse),
-        classes, DENSE, is_dense=is_dense, sparse=sparse,
-    )  # fmt: skip
+        folder,
+        list(zip(names, titles, strict=True)),
+        predict_tiles(dense if is_dense else sparse),
+        classes,
+        DENSE,
+        is_dense=is_dense,
+        sparse=sparse,
+    )
 
 
 def name_panels(kind: str, ids: Sequence[str]) -> list[str]:
@@ -120,9 +137,15 @@ def name_panels(kind: str, ids: Sequence[str]) -> list[str]:
 
 
 def draw_panels(
-    folder: Path, captions: Sequence[Caption], predicted: Iterable[Predicted], classes: ClassTable,
-    truth: str, *, is_dense: bool, sparse: TileDataset | None = None,
-) -> None:  # fmt: skip
+    folder: Path,
+    captions: Sequence[Caption],
+    predicted: Iterable[Predicted],
+    classes: ClassTable,
+    truth: str,
+    *,
+    is_dense: bool,
+    sparse: TileDataset | None = None,
+) -> None:
     """Write a PNG for each tile: image, masks, prediction, errors and confidence.
 
     Args:

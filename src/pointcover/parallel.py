@@ -32,9 +32,14 @@ CONNECT_S: Final = 10
 
 
 def map_in_order(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, backend: str,
-    label: str, unit: str,
-) -> Iterator[Result]:  # fmt: skip
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    backend: str,
+    label: str,
+    unit: str,
+) -> Iterator[Result]:
     """Apply a function to items side by side; give results in the items' order, as they come.
 
     Args:

@@ -101,9 +101,17 @@ class AnnotateParams(Section):
     """Which simulated annotator clicks, and how clicks grow into areas."""
 
     sampler: Literal[
-        "uniform", "equal", "proportional", "spread", "boundary", "interior", "scribbles",
-        "positive", "dense", "none",
-    ]  # fmt: skip
+        "uniform",
+        "equal",
+        "proportional",
+        "spread",
+        "boundary",
+        "interior",
+        "scribbles",
+        "positive",
+        "dense",
+        "none",
+    ]
     unit: Literal["per_tile", "per_class", "percent", "total"]
     boundary_px: Annotated[float, Field(ge=1, le=4096)]
     scribble_px: Count
@@ -170,9 +178,15 @@ class TrainParams(Section):
     """The network and how it is fitted."""
 
     model: Literal[
-        "unet", "unetplusplus", "fpn", "deeplabv3", "deeplabv3plus", "segformer", "unet_scratch",
+        "unet",
+        "unetplusplus",
+        "fpn",
+        "deeplabv3",
+        "deeplabv3plus",
+        "segformer",
+        "unet_scratch",
         "unetplusplus_scratch",
-    ]  # fmt: skip
+    ]
     encoder: Annotated[str, Field(min_length=1)]
     weights: Annotated[str, Field(min_length=1)]
     width: Annotated[float, Field(ge=0.25, le=2, multiple_of=0.25)]

@@ -88,10 +88,11 @@ def check_priors(shares: Mapping[str, float], names: Sequence[str]) -> tuple[flo
         faults = [
             f"{verb} {', '.join(sorted(faulty))}"
             for verb, faulty in (
-                ("lack", set(names) - set(shares)), ("name unknown", set(shares) - set(names))
+                ("lack", set(names) - set(shares)),
+                ("name unknown", set(shares) - set(names)),
             )
             if faulty
-        ]  # fmt: skip
+        ]
         raise ValueError(f"priors {' and '.join(faults)}: give each of {', '.join(names)} a share")
     wrong = {name: share for name, share in shares.items() if not 0 < share < math.inf}
     if wrong:

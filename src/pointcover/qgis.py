@@ -69,9 +69,13 @@ def style_classes(classes: ClassTable) -> str:
     palette = ElementTree.SubElement(renderer, "colorPalette")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
         ElementTree.SubElement(
-            palette, "paletteEntry", value=str(class_id), label=name,
-            color=format_colour(colour).lower(), alpha="255",
-        )  # fmt: skip
+            palette,
+            "paletteEntry",
+            value=str(class_id),
+            label=name,
+            color=format_colour(colour).lower(),
+            alpha="255",
+        )
     return _text(root)
 
 
@@ -79,17 +83,25 @@ def style_percent(low: Colour, high: Colour) -> str:
     """Give the QML of a raster of percents: from one colour at 0 to another at 100."""
     root, renderer = _style_raster("singlebandpseudocolor")
     shader = ElementTree.SubElement(
-        ElementTree.SubElement(renderer, "rastershader"), "colorrampshader",
-        colorRampType="INTERPOLATED", minimumValue="0", maximumValue="100", clip="0",
+        ElementTree.SubElement(renderer, "rastershader"),
+        "colorrampshader",
+        colorRampType="INTERPOLATED",
+        minimumValue="0",
+        maximumValue="100",
+        clip="0",
         classificationMode="1",
-    )  # fmt: skip
+    )
     for percent in range(0, 101, 25):
         between = zip(low, high, strict=True)
         red, green, blue = (round(a + (b - a) * percent / 100) for a, b in between)
         ElementTree.SubElement(
-            shader, "item", value=str(percent), label=f"{percent} %",
-            color=format_colour((red, green, blue)).lower(), alpha="255",
-        )  # fmt: skip
+            shader,
+            "item",
+            value=str(percent),
+            label=f"{percent} %",
+            color=format_colour((red, green, blue)).lower(),
+            alpha="255",
+        )
     return _text(root)
 
 
@@ -105,21 +117,33 @@ def _style_raster(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
 
 
 def _style_features(
-    classes: ClassTable, column: str, symbol: Callable[[str, Colour], ElementTree.Element],
+    classes: ClassTable,
+    column: str,
+    symbol: Callable[[str, Colour], ElementTree.Element],
     geometry: int,
-) -> str:  # fmt: skip
+) -> str:
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     renderer = ElementTree.SubElement(
-        root, "renderer-v2", type="categorizedSymbol", attr=column, enableorderby="0",
-        forceraster="0", symbollevels="0",
-    )  # fmt: skip
+        root,
+        "renderer-v2",
+        type="categorizedSymbol",
+        attr=column,
+        enableorderby="0",
+        forceraster="0",
+        symbollevels="0",
+    )
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
         ElementTree.SubElement(
-            categories, "category", value=name, label=name, symbol=str(class_id), type="string",
+            categories,
+            "category",
+            value=name,
+            label=name,
+            symbol=str(class_id),
+            type="string",
             render="true",
-        )  # fmt: skip
+        )
         symbols.append(symbol(str(class_id), colour))
     ElementTree.SubElement(root, "layerGeometryType").text = str(geometry)
     return _text(root)

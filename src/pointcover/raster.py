@@ -317,10 +317,16 @@ class ResampledReader(RasterReader):
         has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
         plane = source.crs or CRS.from_epsg(3857)  # GDAL wants one; nothing is reprojected
         return WarpedVRT(
-            source, src_crs=plane, crs=plane, src_transform=source.transform,
-            transform=source.transform * scale, height=self._height, width=self._width,
-            resampling=how, add_alpha=has_own_mask,
-        )  # fmt: skip
+            source,
+            src_crs=plane,
+            crs=plane,
+            src_transform=source.transform,
+            transform=source.transform * scale,
+            height=self._height,
+            width=self._width,
+            resampling=how,
+            add_alpha=has_own_mask,
+        )
 
     def info(self) -> RasterInfo:
         """Describe the raster as it is read."""
@@ -452,12 +458,24 @@ def write_geotiff(
         OSError: the disk is full, or the file does not read back as written.
     """
     options = {
-        "driver": "GTiff", "dtype": "uint8", "height": height, "width": width, "count": bands,
-        "crs": crs, "transform": transform, "nodata": nodata,
-        "tiled": True, "blockxsize": block_px, "blockysize": block_px,
-        "compress": "zstd", "zstd_level": ZSTD_LEVEL, "predictor": 1 if palette else 2,
-        "interleave": "band", "bigtiff": "if_safer", "sparse_ok": True,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "height": height,
+        "width": width,
+        "count": bands,
+        "crs": crs,
+        "transform": transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": block_px,
+        "blockysize": block_px,
+        "compress": "zstd",
+        "zstd_level": ZSTD_LEVEL,
+        "predictor": 1 if palette else 2,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+        "sparse_ok": True,
+    }
     with publish_file(path) as aside:
         try:
             with rasterio.open(aside, "w", **options) as dataset:
@@ -495,7 +513,14 @@ def write_mask(
         classes: whose colours the file carries.
     """
     return write_geotiff(
-        path, height=like.height, width=like.width, bands=1, block_px=block_px, crs=like.crs,
-        transform=like.transform, nodata=IGNORE_INDEX, palette=dict(enumerate(classes.colours)),
+        path,
+        height=like.height,
+        width=like.width,
+        bands=1,
+        block_px=block_px,
+        crs=like.crs,
+        transform=like.transform,
+        nodata=IGNORE_INDEX,
+        palette=dict(enumerate(classes.colours)),
         band_names=("class",),
-    )  # fmt: skip
+    )

@@ -34,8 +34,13 @@ RECORDERS: Final = ("pointcover.tracking", "pointcover.mlflow_store", "pointcove
 """Modules that record and do not decide: their change trains nothing anew."""
 
 DECIDING_LIBRARIES: Final = (
-    "torch", "lightning-fabric", "segmentation-models-pytorch", "timm", "albumentations", "numpy",
-)  # fmt: skip
+    "torch",
+    "lightning-fabric",
+    "segmentation-models-pytorch",
+    "timm",
+    "albumentations",
+    "numpy",
+)
 """Whose other version may give other bits."""
 
 SAVING_SHARE: Final = 0.1
@@ -48,9 +53,10 @@ _RUN: Final = "run.txt"
 
 
 def fingerprint(
-    settings: Mapping[str, object], files: Mapping[str, Path],
+    settings: Mapping[str, object],
+    files: Mapping[str, Path],
     known: Mapping[Path, str] = MappingProxyType({}),
-) -> str:  # fmt: skip
+) -> str:
     """Give 32 hexadecimal digits that change with a setting, and with a byte or name of a file.
 
     Args:

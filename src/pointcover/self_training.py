@@ -100,9 +100,14 @@ def fit_in_rounds(
 
 
 def _fit_one(
-    epochs: int, before: dict[str, Any], labels: Labels, fit_round: Callable[..., Fitted],
-    report: Report, state: State | None, save: Save | None,
-) -> tuple[Fitted, list[EpochResult]]:  # fmt: skip
+    epochs: int,
+    before: dict[str, Any],
+    labels: Labels,
+    fit_round: Callable[..., Fitted],
+    report: Report,
+    state: State | None,
+    save: Save | None,
+) -> tuple[Fitted, list[EpochResult]]:
     """Fit one round after so many epochs; give its end and its epochs, numbered on."""
     results = []
 
@@ -120,10 +125,19 @@ def _fit_one(
 
 @torch.inference_mode()
 def label_tiles(
-    network: Callable[[Tensor], Tensor], device: torch.device, tiles: Sequence[Tile], images: Path,
-    masks: Path, out: Path, *, size_px: int, classes: ClassTable, threshold: float,
-    top_share: float | None, batch_size: int,
-) -> list[Tile]:  # fmt: skip
+    network: Callable[[Tensor], Tensor],
+    device: torch.device,
+    tiles: Sequence[Tile],
+    images: Path,
+    masks: Path,
+    out: Path,
+    *,
+    size_px: int,
+    classes: ClassTable,
+    threshold: float,
+    top_share: float | None,
+    batch_size: int,
+) -> list[Tile]:
     """Write the masks of train tiles with what a network is sure of added to their labels.
 
     Labels that are there stay, and where the orthophoto has no data there is none.
@@ -160,8 +174,9 @@ def label_tiles(
             with write_mask(
                 raster_path(aside, "train", orthophoto),
                 like=RasterReader(raster_path(images, "train", orthophoto)).info(),
-                block_px=size_px, classes=classes,
-            ) as raster:  # fmt: skip
+                block_px=size_px,
+                classes=classes,
+            ) as raster:
                 for begin in range(0, len(own), batch_size):
                     places = range(begin, min(begin + batch_size, len(own)))
                     for tile, view, scores in _score(network, device, own, places):
@@ -185,9 +200,15 @@ def _score(
 
 
 def _label(
-    tile: Tile, image: Image, around: Mask, row: int, column: int,
-    scores: npt.NDArray[np.float32], threshold: float, top_share: float | None,
-) -> Mask:  # fmt: skip
+    tile: Tile,
+    image: Image,
+    around: Mask,
+    row: int,
+    column: int,
+    scores: npt.NDArray[np.float32],
+    threshold: float,
+    top_share: float | None,
+) -> Mask:
     """Label a tile that begins at a row and column of what was read around it."""
     here = slice(row, row + tile.height), slice(column, column + tile.width)
     own = scores[:, *here].copy()

@@ -98,9 +98,11 @@ class ServedModel:
             )
             with self._one_at_a_time, TemporaryDirectory(prefix="pointcover-") as folder:
                 return self._map(
-                    list(data[IMAGE]), Path(folder), reading,
+                    list(data[IMAGE]),
+                    Path(folder),
+                    reading,
                     confidence=bool(said.get("confidence")),
-                )  # fmt: skip
+                )
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(_with_params(str(error))) from None
         except Exception as error:

@@ -148,9 +148,17 @@ def plan_windows(height: int, width: int, window_px: int, overlap: float, blend:
 
 @torch.inference_mode()
 def stream_strips(
-    source: Source, plan: Plan, score: Score, classes: int, layers: Layers, *,
-    batch_size: int, device: torch.device, first: int = 0, seams: SeamCount | None = None,
-) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:  # fmt: skip
+    source: Source,
+    plan: Plan,
+    score: Score,
+    classes: int,
+    layers: Layers,
+    *,
+    batch_size: int,
+    device: torch.device,
+    first: int = 0,
+    seams: SeamCount | None = None,
+) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
     """Give a map strip by strip, from top to bottom.
 
     Args:
@@ -226,18 +234,26 @@ def _scores(
 
 
 def _centred(
-    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: Layers,
-    batch_size: int, device: torch.device, seams: SeamCount | None,
-) -> Iterator[Strip]:  # fmt: skip
+    rows_of_windows: Iterator[Rows],
+    plan: Plan,
+    score: Score,
+    classes: int,
+    layers: Layers,
+    batch_size: int,
+    device: torch.device,
+    seams: SeamCount | None,
+) -> Iterator[Strip]:
     """Keep each window's centre."""
     cuts, across = plan.cuts, plan.columns
 
     last: dict[int, npt.NDArray[np.uint8]] = {}  # classes of the window to the left, by its number
 
     def put(
-        strip: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], columns: list[int],
+        strip: npt.NDArray[np.uint8],
+        valid: npt.NDArray[np.bool_],
+        columns: list[int],
         described: Tensor,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Lay the centres of a batch of windows into a strip."""
         for column, part in zip(columns, described.cpu().numpy(), strict=True):
             start, left, right = across.starts[column], across.cuts[column], across.cuts[column + 1]
@@ -272,9 +288,14 @@ def _centred(
 
 
 def _blended(
-    rows_of_windows: Iterator[Rows], plan: Plan, score: Score, classes: int, layers: Layers,
-    batch_size: int, device: torch.device,
-) -> Iterator[Strip]:  # fmt: skip
+    rows_of_windows: Iterator[Rows],
+    plan: Plan,
+    score: Score,
+    classes: int,
+    layers: Layers,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[Strip]:
     """Average the probabilities of windows, each weighing less towards its edge."""
     down, across = plan.rows, plan.columns
     weights = torch.from_numpy(np.outer(down.weights, across.weights))

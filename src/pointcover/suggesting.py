@@ -47,9 +47,12 @@ class Suggester:
     """Models on a device, ready to look for the next clicks."""
 
     def __init__(
-        self, fabric: Fabric, models: Sequence[NamedModel], settings: SuggestSettings,
+        self,
+        fabric: Fabric,
+        models: Sequence[NamedModel],
+        settings: SuggestSettings,
         reading: ReadingSettings,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Bring models to a device.
 
         Args:
@@ -65,8 +68,10 @@ class Suggester:
         self._settings, self._reading, self._device = settings, reading, fabric.device
         self._score = make_measure(
             [fabric.setup_module(model.segmenter).eval() for model in models],
-            settings.measure, average_views=settings.average_views, edge_px=settings.edge_px,
-        )  # fmt: skip
+            settings.measure,
+            average_views=settings.average_views,
+            edge_px=settings.edge_px,
+        )
 
     def prepare(self, images: Sequence[Path], out: Path) -> list[Orthophoto]:
         """Check images before any work, and where the file goes.
@@ -89,9 +94,12 @@ class Suggester:
         return [open_orthophoto(path, self._tile_sets, self._reading) for path in images]
 
     def suggest(
-        self, orthophotos: Sequence[Orthophoto], count: int, progress: Callable[[int], object],
+        self,
+        orthophotos: Sequence[Orthophoto],
+        count: int,
+        progress: Callable[[int], object],
         clicks: Annotations | None = None,
-    ) -> list[Suggestion]:  # fmt: skip
+    ) -> list[Suggestion]:
         """Choose the clicks that are worth most.
 
         Args:
@@ -106,13 +114,20 @@ class Suggester:
         """
         settings = self._settings
         candidates = look_at_images(
-            orthophotos, self._score, len(self._tile_sets[0].classes),
-            tile_px=self._tile_sets[0].size_px, count=count,
-            distance_px=settings.distance_px, by_class=settings.by_class,
-            share=settings.share, seed=settings.seed, batch_size=settings.batch_size,
-            device=self._device, progress=progress,
+            orthophotos,
+            self._score,
+            len(self._tile_sets[0].classes),
+            tile_px=self._tile_sets[0].size_px,
+            count=count,
+            distance_px=settings.distance_px,
+            by_class=settings.by_class,
+            share=settings.share,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            device=self._device,
+            progress=progress,
             leave_out=partial(leave_out_near, clicks, settings.distance_px) if clicks else None,
-        )  # fmt: skip
+        )
         if not any(len(found.rows) for found in candidates):
             raise ValueError(
                 "the images have no pixel with data"
@@ -122,9 +137,12 @@ class Suggester:
                 + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
         return choose(
-            candidates, count, settings.distance_px, by_class=settings.by_class,
+            candidates,
+            count,
+            settings.distance_px,
+            by_class=settings.by_class,
             grids=[orthophoto.grid for orthophoto in orthophotos],
-        )  # fmt: skip
+        )
 
 
 def _check_places(images: Sequence[Path]) -> None:

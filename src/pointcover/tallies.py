@@ -27,9 +27,14 @@ class ScoredTiles(TileDataset):
     """
 
     def __init__(
-        self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int, erode_px: int = 0,
+        self,
+        tiles: Sequence[Tile],
+        images: Path,
+        masks: Path,
+        size_px: int,
+        erode_px: int = 0,
         left_out: Sequence[int] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the tiles and how they are scored.
 
         Args:
@@ -101,9 +106,12 @@ class Tally:
 
 
 def tally_tiles(
-    predicted: Iterable[Predicted], tiles: Sequence[Tile], classes: int, *,
+    predicted: Iterable[Predicted],
+    tiles: Sequence[Tile],
+    classes: int,
+    *,
     with_boundaries: bool = True,
-) -> Tally:  # fmt: skip
+) -> Tally:
     """Count what `predict` gives of tiles, on its device; no pixel is kept.
 
     Args:

@@ -126,11 +126,20 @@ def write_index(path: Path, tiles: Iterable[Tile], names: Sequence[str]) -> None
         path,
         [*_COLUMNS, *(_PIXELS + name for name in names)],
         (
-            [tile.id, tile.orthophoto, tile.region, tile.split, tile.row_off, tile.col_off,
-             tile.height, tile.width, *tile.pixels]
+            [
+                tile.id,
+                tile.orthophoto,
+                tile.region,
+                tile.split,
+                tile.row_off,
+                tile.col_off,
+                tile.height,
+                tile.width,
+                *tile.pixels,
+            ]
             for tile in tiles
         ),
-    )  # fmt: skip
+    )
 
 
 def read_index(path: Path) -> list[Tile]:

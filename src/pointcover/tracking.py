@@ -89,9 +89,13 @@ class Run:
     id: str
 
     def __init__(
-        self, client: "MlflowClient", uri: str, run_id: str, tags_at_end: _Tags,
+        self,
+        client: "MlflowClient",
+        uri: str,
+        run_id: str,
+        tags_at_end: _Tags,
         model_run_id: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Wrap a run that is already RUNNING in the store.
 
         Args:
@@ -238,9 +242,11 @@ class Run:
             return
         uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
         made = self._client.create_logged_model(
-            run.info.experiment_id, OUTPUT_NAME, self._model_run_id,
+            run.info.experiment_id,
+            OUTPUT_NAME,
+            self._model_run_id,
             params={"epoch": str(epoch), "files": uri},
-        )  # fmt: skip
+        )
         self._client.finalize_logged_model(made.model_id, "READY")
         self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
 
@@ -262,8 +268,11 @@ class Run:
             if last is not None and last.tags[SPLIT_TAG] != split:
                 logger.warning(
                     "the champion of %r was scored on another split, so it stays: to begin anew, "
-                    "take the alias %r from version %s in MLflow", name, CHAMPION, last.version,
-                )  # fmt: skip
+                    "take the alias %r from version %s in MLflow",
+                    name,
+                    CHAMPION,
+                    last.version,
+                )
                 return False
             if last is not None and float(last.tags[SCORE_TAG]) >= score:
                 return False

@@ -149,10 +149,13 @@ def fit(
     for result in results:
         report(result)
     progress = tqdm(
-        total=settings.epochs * batches.samples, initial=len(results) * batches.samples,
-        desc="training", unit="image", leave=False,
+        total=settings.epochs * batches.samples,
+        initial=len(results) * batches.samples,
+        desc="training",
+        unit="image",
+        leave=False,
         disable=None if fabric.is_global_zero else True,
-    )  # fmt: skip
+    )
     to_come = range(len(results) + 1, settings.epochs + 1)
     for epoch, crops in read_epochs(train, to_come):
         mious = [result.val_miou or 0.0 for result in results]
@@ -207,9 +210,12 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def validate(
-    network: Any, val: DataLoader[Batch], loss: PartialLoss, names: tuple[str, ...],
+    network: Any,
+    val: DataLoader[Batch],
+    loss: PartialLoss,
+    names: tuple[str, ...],
     watch: Watch | None = None,
-) -> tuple[float, dict[str, Any]]:  # fmt: skip
+) -> tuple[float, dict[str, Any]]:
     """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None

@@ -44,39 +44,55 @@ class Annotator:
         """Refuse what no annotator can do."""
         _demand(self.points >= 1, "points", self.points, "1 or more: give a label budget")
         _demand(
-            self.unit != "percent" or self.points <= 100, "points", self.points,
+            self.unit != "percent" or self.points <= 100,
+            "points",
+            self.points,
             "at most 100 with unit 'percent': no tile has more than all of its pixels",
-        )  # fmt: skip
+        )
         _demand(
-            2 <= self.classes <= MAX_CLASSES, "classes", self.classes,
+            2 <= self.classes <= MAX_CLASSES,
+            "classes",
+            self.classes,
             f"2 to {MAX_CLASSES}: give the length of the class table",
-        )  # fmt: skip
+        )
         _demand(
-            math.isfinite(self.boundary_px) and self.boundary_px >= 1, "boundary_px",
-            self.boundary_px, "1 or more: the nearest pixel of another class is 1 away",
-        )  # fmt: skip
+            math.isfinite(self.boundary_px) and self.boundary_px >= 1,
+            "boundary_px",
+            self.boundary_px,
+            "1 or more: the nearest pixel of another class is 1 away",
+        )
         _demand(
-            self.scribble_px >= 1, "scribble_px", self.scribble_px,
+            self.scribble_px >= 1,
+            "scribble_px",
+            self.scribble_px,
             "1 or more: give the longest stroke",
-        )  # fmt: skip
+        )
         _demand(
-            math.isfinite(self.jitter_px) and self.jitter_px >= 0, "jitter_px", self.jitter_px,
+            math.isfinite(self.jitter_px) and self.jitter_px >= 0,
+            "jitter_px",
+            self.jitter_px,
             "a finite distance of 0 or more",
-        )  # fmt: skip
+        )
         _demand(0 <= self.wrong_share <= 1, "wrong_share", self.wrong_share, "a share from 0 to 1")
         _demand(
             self.positive_class is None or 0 <= self.positive_class < self.classes,
-            "positive_class", self.positive_class, f"a class id from 0 to {self.classes - 1}",
-        )  # fmt: skip
+            "positive_class",
+            self.positive_class,
+            f"a class id from 0 to {self.classes - 1}",
+        )
         _demand(
-            self.sampler != "positive" or self.positive_class is not None, "positive_class",
-            None, "a class id with sampler 'positive': name the class that is clicked",
-        )  # fmt: skip
+            self.sampler != "positive" or self.positive_class is not None,
+            "positive_class",
+            None,
+            "a class id with sampler 'positive': name the class that is clicked",
+        )
         _demand(
-            self.sampler != "scribbles" or self.unit != "percent", "unit", self.unit,
+            self.sampler != "scribbles" or self.unit != "percent",
+            "unit",
+            self.unit,
             "'per_tile', 'per_class' or 'total' with sampler 'scribbles': a share of the pixels "
             "is no number of strokes",
-        )  # fmt: skip
+        )
 
     @property
     def errs(self) -> bool:

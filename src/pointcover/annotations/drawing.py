@@ -10,9 +10,12 @@ from pointcover.labels import IGNORE_INDEX, Mask
 
 
 def uniform(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click on pixels drawn uniformly, wherever they fall.
 
     An annotator who names the pixels that the computer points at, like the random baseline of
@@ -24,9 +27,12 @@ def uniform(
 
 
 def positive(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click uniformly on pixels of the one class `positive_class`, and on no others.
 
     The setting of positive-unlabelled learning. A tile without the class gets no click.
@@ -36,9 +42,12 @@ def positive(
 
 
 def equal(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click on as many pixels of each class as of any other, drawn uniformly within the class.
 
     Classes take turns, in an order that is drawn; one that has no pixel left is passed over, so
@@ -49,9 +58,12 @@ def equal(
 
 
 def proportional(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click on each class by its area but at least once, drawn uniformly within the class.
 
     Stratified sampling as it is done to assess maps: shares follow the land, and a rare class is
@@ -63,9 +75,12 @@ def proportional(
 
 
 def dense(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click on every pixel: the upper bound that sparse labels are measured against.
 
     The budget has no say here.

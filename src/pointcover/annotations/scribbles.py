@@ -14,9 +14,12 @@ from pointcover.labels import Mask
 
 
 def scribbles(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Draw strokes along the middle of areas; the budget counts strokes, not pixels.
 
     A stroke is one pixel wide and follows the longest path in the skeleton of an area (a connected

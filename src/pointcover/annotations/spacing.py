@@ -22,9 +22,12 @@ Room = npt.NDArray[np.float32]
 
 
 def spread(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click on pixels that lie apart from each other, at every budget.
 
     An annotator who goes over the whole tile. Each click is drawn from the pixels that are at
@@ -43,9 +46,12 @@ def spread(
 
 
 def boundary(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click uniformly on pixels no more than `boundary_px` from a pixel of another class.
 
     Unlabelled pixels are no class: between two classes they widen the distance, alone they make
@@ -57,9 +63,12 @@ def boundary(
 
 
 def interior(
-    mask: Mask, candidates: Pixels, budget: int, annotator: Annotator,
+    mask: Mask,
+    candidates: Pixels,
+    budget: int,
+    annotator: Annotator,
     generator: np.random.Generator,
-) -> Clicks:  # fmt: skip
+) -> Clicks:
     """Click in the middle of areas, where nobody errs: one click for each, the deepest first.
 
     An area is a connected component of one class (over edges, not corners). Depth is the distance

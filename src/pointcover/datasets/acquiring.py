@@ -34,9 +34,13 @@ def draw_dataset(
         place = north_up(x + number * size_px * GSD_M, y, GSD_M)
         whole = Window(0, 0, size_px, size_px)
         write = partial(
-            write_geotiff, height=size_px, width=size_px, block_px=256, crs=_SYNTHETIC_CRS,
+            write_geotiff,
+            height=size_px,
+            width=size_px,
+            block_px=256,
+            crs=_SYNTHETIC_CRS,
             transform=place,
-        )  # fmt: skip
+        )
         name = f"drawn_{number:02d}.tif"
         with write(folder / "images" / name, bands=3) as writer:
             writer.write(image, whole)

@@ -300,9 +300,10 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     """
     images, masks = (
         {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
-        if glob is not None else {}
+        if glob is not None
+        else {}
         for glob in (card.images, card.masks)
-    )  # fmt: skip
+    )
     if not images:
         raise ValueError(
             f"no file in {folder} matches images {card.images!r}: check the card's globs and "
@@ -368,9 +369,11 @@ def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
 def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
     """Paths below a folder that match a glob, by what its stars stand for."""
     pattern = re.compile(
-        "".join({"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
-                for part in re.split(r"(\*\*/|\*\*|\*)", glob))
-    )  # fmt: skip
+        "".join(
+            {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
+            for part in re.split(r"(\*\*/|\*\*|\*)", glob)
+        )
+    )
     found: dict[tuple[str, ...], str] = {}
     for path in sorted(folder.glob(glob)):
         relative = path.relative_to(folder).as_posix()

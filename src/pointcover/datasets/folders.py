@@ -92,9 +92,11 @@ def infer_card(folder: Path) -> DatasetCard:
     if not folder.exists():
         raise FileNotFoundError(f"source: {folder} does not exist, {LAYOUT}")
     lacking = [
-        name for split in ("train", "val") for name in (f"{split}/images", f"{split}/masks")
+        name
+        for split in ("train", "val")
+        for name in (f"{split}/images", f"{split}/masks")
         if not (folder / name).is_dir()
-    ]  # fmt: skip
+    ]
     if lacking:
         raise ValueError(
             f"{folder} is to be read without a card, but lacks {', '.join(lacking)}: {LAYOUT}"

@@ -76,9 +76,10 @@ def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
     files = [path for pair in pairs for path in (pair.image, pair.mask) if path]
     folders = {parent for path in files for parent in (folder / path).parents}
     links = sorted(
-        place for place in folders
+        place
+        for place in folders
         if place != base and place.is_relative_to(base) and place.is_symlink()
-    )  # fmt: skip
+    )
     if links:
         raise ValueError(
             f"{links[0]} is a link to a folder, and DVC would not see the files behind it change: "

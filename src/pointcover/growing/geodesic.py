@@ -60,9 +60,13 @@ def geodesic(clicks: Mask, image: Image, valid: Flags, settings: GeodesicSetting
     seeds = np.flatnonzero(tile.clicks != IGNORE_INDEX)
     if seeds.size:
         distance, _, nearest = dijkstra(
-            _graph(tile, settings), directed=False, indices=seeds, min_only=True,
-            limit=settings.limit_px, return_predecessors=True,
-        )  # fmt: skip
+            _graph(tile, settings),
+            directed=False,
+            indices=seeds,
+            min_only=True,
+            limit=settings.limit_px,
+            return_predecessors=True,
+        )
         reached = np.isfinite(distance)
         ids[reached] = tile.clicks.ravel()[nearest[reached]]
         trust[reached] = 1 - distance[reached] / (2 * settings.limit_px)

@@ -74,9 +74,12 @@ class PartialLoss:
         labels = mask[places].long()
         by_class = self._class_weights(logits.device)
         losses = functional.cross_entropy(
-            chosen, labels, weight=by_class, label_smoothing=self.label_smoothing,
+            chosen,
+            labels,
+            weight=by_class,
+            label_smoothing=self.label_smoothing,
             reduction="none" if self.gamma > 0 else "sum",
-        )  # fmt: skip
+        )
         if self.gamma > 0:
             right = functional.log_softmax(chosen, dim=1).gather(1, labels[:, None])[:, 0]
             # The power's slope at 0 is infinite below gamma 1: 0 · inf would be a NaN gradient
@@ -164,10 +167,14 @@ def balanced_weights(labelled: Sequence[int]) -> tuple[float, ...]:
 
 
 def make_loss(
-    name: str, names: Sequence[str], *, gamma: float | None = None,
-    class_weights: Mapping[str, float] | None = None, label_smoothing: float = 0.0,
+    name: str,
+    names: Sequence[str],
+    *,
+    gamma: float | None = None,
+    class_weights: Mapping[str, float] | None = None,
+    label_smoothing: float = 0.0,
     balance: Sequence[int] | None = None,
-) -> PartialLoss:  # fmt: skip
+) -> PartialLoss:
     """Give a loss of LOSSES with other settings.
 
     Args:
@@ -193,6 +200,8 @@ def make_loss(
         weights = tuple(a * b for a, b in zip(weights, evened, strict=True)) if weights else evened
     chosen = LOSSES[name]
     return replace(
-        chosen, gamma=chosen.gamma if gamma is None else gamma, class_weights=weights,
+        chosen,
+        gamma=chosen.gamma if gamma is None else gamma,
+        class_weights=weights,
         label_smoothing=label_smoothing,
-    )  # fmt: skip
+    )

@@ -106,17 +106,26 @@ def _layout_of(network: nn.Module) -> torch.memory_format:
     """
     risky = any(
         isinstance(layer, nn.Conv2d)
-        and layer.kernel_size == (1, 1) and layer.stride != (1, 1)
+        and layer.kernel_size == (1, 1)
+        and layer.stride != (1, 1)
         and layer.in_channels <= FEW_BANDS
         for layer in network.modules()
-    )  # fmt: skip
+    )
     return torch.contiguous_format if risky else torch.channels_last
 
 
 def build_model(
-    model: str, encoder: str, *, weights: str, bands: int, classes: int,
-    mean: Sequence[float], std: Sequence[float], seed: int, width: float = 1.0,
-) -> Segmenter:  # fmt: skip
+    model: str,
+    encoder: str,
+    *,
+    weights: str,
+    bands: int,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    width: float = 1.0,
+) -> Segmenter:
     """Build a segmenter; the same seed gives the same first weights.
 
     Args:
@@ -231,8 +240,13 @@ def _build_on_encoder(model: str, encoder: str, settings: dict[str, Any]) -> Any
         network = MODELS[model].network(encoder, encoder_weights=None, **settings)
         _try(network, settings["in_channels"], settings["classes"])
     except (
-        KeyError, ValueError, RuntimeError, TypeError, AttributeError, AssertionError,
-    ) as error:  # fmt: skip
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise ValueError(
             f"train.encoder {encoder!r} does not fit train.model {model!r} ({reason[:200]}). "

@@ -51,10 +51,13 @@ class Checkpoint:
         """
         tile_set, shares = TileSet.from_json(values), values.get("label_shares")
         return cls(
-            values["model"], values["encoder"], tile_set, values["training"],
+            values["model"],
+            values["encoder"],
+            tile_set,
+            values["training"],
             float(values.get("width", cls.width)),
             tuple(float(shares[name]) for name in tile_set.classes.names) if shares else None,
-        )  # fmt: skip
+        )
 
     def _shares_by_name(self) -> dict[str, float] | None:
         if self.label_shares is None:
@@ -114,10 +117,16 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
         )
     segmenter = build_model(
-        checkpoint.model, checkpoint.encoder, weights="none", bands=len(tile_set.mean),
-        classes=len(tile_set.classes), mean=tile_set.mean, std=tile_set.std, seed=0,
+        checkpoint.model,
+        checkpoint.encoder,
+        weights="none",
+        bands=len(tile_set.mean),
+        classes=len(tile_set.classes),
+        mean=tile_set.mean,
+        std=tile_set.std,
+        seed=0,
         width=checkpoint.width,
-    )  # fmt: skip
+    )
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)
@@ -179,9 +188,12 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     for description in sorted(folder.rglob("model.json")):
         segmenter, checkpoint, _ = load_checkpoint(description.parent)
         check_alike(
-            str(description), checkpoint.tile_set, "the model trained here", own,
+            str(description),
+            checkpoint.tile_set,
+            "the model trained here",
+            own,
             f"Take it out of {folder}",
-        )  # fmt: skip
+        )
         if not all(checkpoint.tile_set.knows_gsd(gsd_m) for gsd_m in own.gsds_m):
             raise ValueError(
                 f"{description}: it was trained on a GSD of {checkpoint.tile_set.show_gsds()}, the "

@@ -69,9 +69,12 @@ class _Exported(nn.Module):
 
 
 def export_model(
-    model: NamedModel, path: Path, *, is_for_deepness: bool = False,
+    model: NamedModel,
+    path: Path,
+    *,
+    is_for_deepness: bool = False,
     calibration: Sequence[npt.NDArray[np.uint8]] = (),
-) -> Agreement:  # fmt: skip
+) -> Agreement:
     """Write a model as an ONNX file, for batches of any size and images of any multiple of 32 px.
 
     Args:
@@ -156,9 +159,14 @@ def _trace(reference: str, segmenter: Segmenter) -> Any:
     try:
         with torch.no_grad():
             program = torch.onnx.export(
-                _Exported(segmenter).eval(), (example,), dynamo=True, dynamic_shapes=shapes,
-                input_names=[IMAGE], output_names=[PROBABILITIES], verbose=False,
-            )  # fmt: skip
+                _Exported(segmenter).eval(),
+                (example,),
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=[IMAGE],
+                output_names=[PROBABILITIES],
+                verbose=False,
+            )
     except Exception as error:  # torch has as many as it has passes
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(

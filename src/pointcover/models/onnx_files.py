@@ -209,12 +209,13 @@ def _run_openvino(content: bytes, in_bf16: bool) -> Run:
 
     core = openvino.Core()
     network = core.compile_model(
-        core.read_model(content), "CPU",
+        core.read_model(content),
+        "CPU",
         {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         },
-    )  # fmt: skip
+    )
     return lambda images: np.asarray(network(images)[0], np.float32)
 
 

@@ -53,10 +53,16 @@ def quantise(proto: Any, calibration: Sequence[npt.NDArray[np.uint8]]) -> Any:
         onnx.save(proto, plain)
         quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
         quantize_static(
-            str(prepared), str(made), Windows(), quant_format=QuantFormat.QDQ, per_channel=True,
-            reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            str(prepared),
+            str(made),
+            Windows(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
             op_types_to_quantize=list(OPERATIONS),
-        )  # fmt: skip
+        )
         return onnx.load(made)
 
 

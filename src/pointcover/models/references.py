@@ -82,7 +82,10 @@ def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:
     models = [load_model(reference, root) for reference in references]
     for model in models[1:]:
         check_alike(
-            model.reference, model.tile_set, models[0].reference, models[0].tile_set,
+            model.reference,
+            model.tile_set,
+            models[0].reference,
+            models[0].tile_set,
             "Leave one out",
-        )  # fmt: skip
+        )
     return models

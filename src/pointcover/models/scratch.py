@@ -28,9 +28,7 @@ class UNet(nn.Module):
         self.contracting = nn.ModuleList(
             _convolve_twice(above, here) for above, here in pairwise([in_channels, *widths])
         )
-        self.upsampling = nn.ModuleList(
-            _upsample(below, here) for here, below in pairwise(widths)
-        )  # fmt: skip
+        self.upsampling = nn.ModuleList(_upsample(below, here) for here, below in pairwise(widths))
         self.expanding = nn.ModuleList(_convolve_twice(2 * here, here) for here in widths[:-1])
         self.head = nn.Conv2d(base_width, classes, kernel_size=1)
         _draw_weights(self)

@@ -45,9 +45,12 @@ def draw_curves(summary: Summary) -> str:
         published += [miou for _, miou in places]
         if places:
             axes.plot(
-                *zip(*places, strict=True), linestyle="none", markerfacecolor="none",
-                label=f"{line.name}, published", **look(number),
-            )  # fmt: skip
+                *zip(*places, strict=True),
+                linestyle="none",
+                markerfacecolor="none",
+                label=f"{line.name}, published",
+                **look(number),
+            )
     return _finish(figure, axes, [line for _, line in shown], published)
 
 
@@ -88,9 +91,13 @@ def draw_methods(summary: Summary) -> str:
             )
             claimed = [score for budget, score in _claims(summary, line) if budget == points]
             axes.plot(
-                claimed, [at] * len(claimed), linestyle="none", markersize=5,
-                markerfacecolor="none", **look(number),
-            )  # fmt: skip
+                claimed,
+                [at] * len(claimed),
+                linestyle="none",
+                markersize=5,
+                markerfacecolor="none",
+                **look(number),
+            )
             shown += [miou.value, *claimed]
         axes.set_yticks(range(len(rows)), [line.name for _, line, _ in rows])
         axes.invert_yaxis()
@@ -105,9 +112,8 @@ def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
     return [
         (claim.points, claim.miou)
         for claim in summary.study.published
-        if claim.method == line.method and claim.points in _budgets(line)
-        and claim.is_of(line.axes)
-    ]  # fmt: skip
+        if claim.method == line.method and claim.points in _budgets(line) and claim.is_of(line.axes)
+    ]
 
 
 def draw_costs(summary: Summary) -> str:
@@ -160,9 +166,10 @@ def _curved(lines: Sequence[Line]) -> list[tuple[int, Line]]:
     crowded = _crowded(lines)
     numbered = list(enumerate(lines))
     return [
-        (number, line) for number, line in numbered
+        (number, line)
+        for number, line in numbered
         if len(line.cells) != 1 or line.cells[0].points not in crowded
-    ] or numbered  # fmt: skip
+    ] or numbered
 
 
 def _budgets(line: Line) -> set[int]:
@@ -204,9 +211,11 @@ def _plain(axes: Axes) -> None:
 
 
 def _draw_lines(
-    axes: Axes, numbered: Sequence[tuple[int, Line]], place: Callable[[Cell], float | None],
+    axes: Axes,
+    numbered: Sequence[tuple[int, Line]],
+    place: Callable[[Cell], float | None],
     value: Callable[[Cell], Interval | None],
-) -> None:  # fmt: skip
+) -> None:
     drawn = {
         number: [
             (x, interval)
@@ -221,10 +230,15 @@ def _draw_lines(
     for number, line in numbered:
         if points := drawn[number]:
             axes.errorbar(
-                [x for x, _ in points], [interval.value for _, interval in points],
+                [x for x, _ in points],
+                [interval.value for _, interval in points],
                 yerr=[interval.half_width or 0 for _, interval in points],
-                label=line.name, markersize=5, linewidth=1.5, capsize=3, **look(number),
-            )  # fmt: skip
+                label=line.name,
+                markersize=5,
+                linewidth=1.5,
+                capsize=3,
+                **look(number),
+            )
 
 
 def _draw_dense(
@@ -234,9 +248,12 @@ def _draw_dense(
         interval = value(cell)
         if interval is not None:
             axes.axhline(
-                interval.value, color=_INK, linestyle=_dash(number), linewidth=1,
+                interval.value,
+                color=_INK,
+                linestyle=_dash(number),
+                linewidth=1,
                 label=line_name(DENSE, at),
-            )  # fmt: skip
+            )
             if interval.low is not None and interval.high is not None:
                 axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
 
@@ -256,9 +273,14 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
     """Say below the plots what those of `axes` show."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=COLUMNS, fontsize=8, frameon=False,
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=COLUMNS,
+        fontsize=8,
+        frameon=False,
         labelcolor=_INK,
-    )  # fmt: skip
+    )
 
 
 def _svg(figure: Figure) -> str:

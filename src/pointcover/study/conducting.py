@@ -65,9 +65,15 @@ class Conducted:
 
 
 def conduct(
-    path: Path, root: Path, out: Path, *, scale: Scale = "full",
-    settings: Mapping[str, Any] | None = None, at_once: int = 1, gpus: int = 0,
-) -> Conducted:  # fmt: skip
+    path: Path,
+    root: Path,
+    out: Path,
+    *,
+    scale: Scale = "full",
+    settings: Mapping[str, Any] | None = None,
+    at_once: int = 1,
+    gpus: int = 0,
+) -> Conducted:
     """Run what is not known yet of a study, and write its report.
 
     The report is written also where experiments fail, and where a signal stops the study.

@@ -312,9 +312,13 @@ def members_of(study: Study) -> list[Member]:
 
 
 def _member(
-    name: str, axes: tuple[tuple[str, Any], ...], points: int, seed: int, study: Study,
+    name: str,
+    axes: tuple[tuple[str, Any], ...],
+    points: int,
+    seed: int,
+    study: Study,
     settings: Mapping[str, Any],
-) -> Member:  # fmt: skip
+) -> Member:
     chosen: Settings = {}
     for key, value in axes:
         values = study.axes[key]

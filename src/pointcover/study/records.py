@@ -11,9 +11,17 @@ from pointcover.publishing import publish_csv
 
 _HEAD = ("method", "axes", "points", "seed", "experiment")
 _NUMBERS = (
-    "miou", "accuracy", "val_miou", "clicks", "tiles", "clicks_per_tile", "labelled_share",
-    "label_error", "area_km2", "seconds",
-)  # fmt: skip
+    "miou",
+    "accuracy",
+    "val_miou",
+    "clicks",
+    "tiles",
+    "clicks_per_tile",
+    "labelled_share",
+    "label_error",
+    "area_km2",
+    "seconds",
+)
 _IOU = "iou/"
 
 
@@ -34,9 +42,12 @@ class Record:
 
 
 def numbers_of(
-    tiling: Mapping[str, Any], annotation: Mapping[str, Any], training: Mapping[str, Any],
-    test: Mapping[str, Any], seconds: float | None,
-) -> dict[str, float | None]:  # fmt: skip
+    tiling: Mapping[str, Any],
+    annotation: Mapping[str, Any],
+    training: Mapping[str, Any],
+    test: Mapping[str, Any],
+    seconds: float | None,
+) -> dict[str, float | None]:
     """Choose what a record holds of the metrics that stages write.
 
     Args:
@@ -67,12 +78,16 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     classes = list(dict.fromkeys(name for record in records for name in record.iou))
     rows = [
         [
-            record.method, json.dumps(dict(record.axes)), record.points, record.seed,
-            record.experiment, *(record.numbers.get(name) for name in _NUMBERS),
+            record.method,
+            json.dumps(dict(record.axes)),
+            record.points,
+            record.seed,
+            record.experiment,
+            *(record.numbers.get(name) for name in _NUMBERS),
             *(record.iou.get(name) for name in classes),
         ]
         for record in records
-    ]  # fmt: skip
+    ]
     publish_csv(path, [*_HEAD, *_NUMBERS, *(f"{_IOU}{name}" for name in classes)], rows)
 
 
@@ -100,9 +115,14 @@ def read_records(path: Path) -> list[Record]:
 def _read_row(row: Mapping[str, str]) -> Record:
     iou = {key.removeprefix(_IOU): _number(row[key]) for key in row if key.startswith(_IOU)}
     return Record(
-        row["method"], tuple(json.loads(row["axes"]).items()), int(row["points"]),
-        int(row["seed"]), row["experiment"], {name: _number(row[name]) for name in _NUMBERS}, iou,
-    )  # fmt: skip
+        row["method"],
+        tuple(json.loads(row["axes"]).items()),
+        int(row["points"]),
+        int(row["seed"]),
+        row["experiment"],
+        {name: _number(row[name]) for name in _NUMBERS},
+        iou,
+    )
 
 
 def _number(text: str) -> float | None:

@@ -61,11 +61,17 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
     # Texts of the study file are escaped; the figures are ours.
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
     return page.render(
-        study=summary.study, tables=summary.tables, command=command, warnings=warnings,
-        curves=Markup(draw_curves(summary)), methods=Markup(draw_methods(summary)),
-        costs=Markup(draw_costs(summary)), by_class=Markup(draw_classes(summary)),
-        settings=settings_text(summary.study), version=metadata.version("pointcover"),
-    )  # fmt: skip
+        study=summary.study,
+        tables=summary.tables,
+        command=command,
+        warnings=warnings,
+        curves=Markup(draw_curves(summary)),
+        methods=Markup(draw_methods(summary)),
+        costs=Markup(draw_costs(summary)),
+        by_class=Markup(draw_classes(summary)),
+        settings=settings_text(summary.study),
+        version=metadata.version("pointcover"),
+    )
 
 
 def settings_text(study: Study) -> str:

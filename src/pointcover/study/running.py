@@ -101,9 +101,14 @@ def make_jobs(
 
 
 def run_jobs(
-    jobs: Sequence[Job], root: Path, out: Path, extra: Callable[[Job], Mapping[str, str]],
-    *, at_once: int = 1, gpus: int = 0,
-) -> Generator[Ended]:  # fmt: skip
+    jobs: Sequence[Job],
+    root: Path,
+    out: Path,
+    extra: Callable[[Job], Mapping[str, str]],
+    *,
+    at_once: int = 1,
+    gpus: int = 0,
+) -> Generator[Ended]:
     """Give the record of each job as it ends, running those that have none yet.
 
     What `out` holds is taken as it is, an experiment that DVC knows by its name is read, all
@@ -167,9 +172,10 @@ def run_jobs(
         try:
             while todo or under_way:
                 cut |= {
-                    job.data for job, _ in under_way.values()
+                    job.data
+                    for job, _ in under_way.values()
                     if job.data not in cut and has_behind(_log_path(job, out), CUTTING)
-                }  # fmt: skip
+                }
                 for job in list(todo):
                     is_cutting = job.data in {other.data for other, _ in under_way.values()}
                     can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
@@ -236,9 +242,14 @@ def _kept_record(job: Job, out: Path) -> Record | None:
         return None
     kept = read_json(path)
     return Record(
-        job.member.method, job.member.axes, job.member.points, job.member.seed, job.name,
-        kept["numbers"], kept["iou"],
-    )  # fmt: skip
+        job.member.method,
+        job.member.axes,
+        job.member.points,
+        job.member.seed,
+        job.name,
+        kept["numbers"],
+        kept["iou"],
+    )
 
 
 def _read_known(job: Job, root: Path, commit: str, out: Path) -> Record:
@@ -260,10 +271,14 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
     files = read_outputs(root, commit, (TILING, ANNOTATION, TRAINING, TEST))
     test = files[TEST]
     record = Record(
-        job.member.method, job.member.axes, job.member.points, job.member.seed, job.name,
+        job.member.method,
+        job.member.axes,
+        job.member.points,
+        job.member.seed,
+        job.name,
         numbers_of(files[TILING], files[ANNOTATION], files[TRAINING], test, seconds),
         {name: entry["iou"] for name, entry in test["by_class"].items()},
-    )  # fmt: skip
+    )
     publish_json(out / "records" / f"{job.name}.json", asdict(record))
     return record
 

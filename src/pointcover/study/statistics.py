@@ -218,11 +218,15 @@ def compare(
     corrected = iter(holm([p for p in p_values if p is not None]))
     return [
         Difference(
-            better, than, mean_interval(gaps), p, None if p is None else next(corrected),
+            better,
+            than,
+            mean_interval(gaps),
+            p,
+            None if p is None else next(corrected),
             None if floor is None else floor * math.sqrt(2 / (len(gaps) * budgets)),
         )
         for (better, than, gaps, budgets), p in zip(found, p_values, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _paired_p(gaps: Sequence[float]) -> float | None:

@@ -113,9 +113,15 @@ def summarise(study: Study, records: Sequence[Record]) -> Summary:
     classes = tuple(dict.fromkeys(name for record in records for name in record.iou))
     bare = Summary(study, tuple(records), lines, classes, floor)
     makers: tuple[Callable[[Summary], Table | None], ...] = (
-        budgets_table, results_table, efficiency_table, questions_table, differences_table,
-        published_table, classes_table, experiments_table,
-    )  # fmt: skip
+        budgets_table,
+        results_table,
+        efficiency_table,
+        questions_table,
+        differences_table,
+        published_table,
+        classes_table,
+        experiments_table,
+    )
     tables = tuple(table for make in makers if (table := make(bare)) is not None)
     return replace(bare, tables=tables)
 
@@ -134,13 +140,15 @@ def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
     ranked = sorted(by_line, key=lambda key: order.index(key[0]) if key[0] in order else len(order))
     lines = [
         Line(
-            line_name(method, axes), method, axes,
+            line_name(method, axes),
+            method,
+            axes,
             tuple(Cell(points, tuple(budgets[points])) for points in sorted(budgets)),
             references.get(axes),
         )
         for method, axes in ranked
         for budgets in [by_line[method, axes]]
-    ]  # fmt: skip
+    ]
     alone = [axes for axes in references if axes not in {line.axes for line in lines}]
     lines += [Line(line_name(DENSE, axes), DENSE, axes, (), references[axes]) for axes in alone]
     return tuple(lines)
@@ -219,9 +227,17 @@ def results_table(summary: Summary) -> Table:
         f"count {seconds:g} s a click. Labelled share: of all train pixels, grown ones included."
     )
     header = (
-        "method", "points", "mIoU", "share of dense", "clicks per tile", "clicks per km²",
-        "labelled share", "wrong among grown", "hours", "seeds",
-    )  # fmt: skip
+        "method",
+        "points",
+        "mIoU",
+        "share of dense",
+        "clicks per tile",
+        "clicks per km²",
+        "labelled share",
+        "wrong among grown",
+        "hours",
+        "seeds",
+    )
     return Table("results", "What each label budget buys", note, header, tuple(rows))
 
 
@@ -338,19 +354,24 @@ def _compared(summary: Summary, pairs: Sequence[tuple[str, str]]) -> list[Differ
             dense = scores_by_seed(line.dense.records)
             beside = scores.setdefault(line_name(DENSE, line.axes), {})
             scores[line_name(DENSE, line.axes)] = {
-                **beside, **dict.fromkeys((cell.points for cell in line.cells), dense)
-            }  # fmt: skip
+                **beside,
+                **dict.fromkeys((cell.points for cell in line.cells), dense),
+            }
     return compare(scores, pairs, summary.floor)
 
 
 def _difference_rows(differences: Iterable[Difference]) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
-            d.better, d.than, plus_minus(d.difference, signed=True), p_text(d.p_value),
-            p_text(d.holm), d.verdict,
+            d.better,
+            d.than,
+            plus_minus(d.difference, signed=True),
+            p_text(d.p_value),
+            p_text(d.holm),
+            d.verdict,
         )
         for d in differences
-    )  # fmt: skip
+    )
 
 
 def _difference_note(summary: Summary) -> str:
@@ -406,13 +427,17 @@ def experiments_table(summary: Summary) -> Table:
     """Name the run behind each number."""
     rows = [
         (
-            record.experiment, line_name(record.method, record.axes),
-            NONE if record.method == DENSE else str(record.points), str(record.seed),
-            score(record.numbers["miou"]), score(record.numbers["accuracy"]),
-            number(record.numbers["clicks"]), number(record.numbers["seconds"]),
+            record.experiment,
+            line_name(record.method, record.axes),
+            NONE if record.method == DENSE else str(record.points),
+            str(record.seed),
+            score(record.numbers["miou"]),
+            score(record.numbers["accuracy"]),
+            number(record.numbers["clicks"]),
+            number(record.numbers["seconds"]),
         )
         for record in summary.records
-    ]  # fmt: skip
+    ]
     header = ("experiment", "method", "points", "seed", "mIoU", "accuracy", "clicks", "seconds")
     note = "Names are those of DVC's experiments and MLflow's runs. Seconds: where it was run anew."
     return Table("experiments", "Every experiment", note, header, tuple(rows))

@@ -100,8 +100,11 @@ class Annotations:
             logger.warning(
                 "%s (%s) is not laid on %s (%s) in the best way, for which PROJ lacks a grid: it "
                 "may lie metres off. Install it (`pyproj sync`), or export the file in that CRS",
-                self.path, name_crs(own), path, name_crs(crs),
-            )  # fmt: skip
+                self.path,
+                name_crs(own),
+                path,
+                name_crs(crs),
+            )
         return pyproj.Transformer.from_crs(own, crs, always_xy=True)
 
 

@@ -77,9 +77,14 @@ class Placement:
     """Annotations on one orthophoto, in its pixels, to be burned window by window."""
 
     def __init__(
-        self, annotations: Annotations, parts: npt.NDArray[np.object_], owners: Numbers,
-        grid: RasterInfo, report: "PlacementReport", all_touched: bool,
-    ) -> None:  # fmt: skip
+        self,
+        annotations: Annotations,
+        parts: npt.NDArray[np.object_],
+        owners: Numbers,
+        grid: RasterInfo,
+        report: "PlacementReport",
+        all_touched: bool,
+    ) -> None:
         """Take (P,) parts in pixels (see outlines.burn) and their features; index them."""
         self._class_ids = annotations.class_ids
         self._all_touched = all_touched

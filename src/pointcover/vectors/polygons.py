@@ -104,12 +104,15 @@ class Areas:
         _, firsts = np.unique(groups[order], return_index=True)
         parts = np.split(self.outlines[order], firsts[1:])
         outlines = np.empty(len(parts), object)
-        outlines[:] = [one[0] if len(one) == 1 else shapely.coverage_union_all(one)
-                       for one in parts]  # fmt: skip
+        outlines[:] = [
+            one[0] if len(one) == 1 else shapely.coverage_union_all(one) for one in parts
+        ]
         return Areas(
-            outlines, self.class_ids[order][firsts],
-            np.add.reduceat(self.pixels[order], firsts), np.add.reduceat(self.m2[order], firsts),
-        )  # fmt: skip
+            outlines,
+            self.class_ids[order][firsts],
+            np.add.reduceat(self.pixels[order], firsts),
+            np.add.reduceat(self.m2[order], firsts),
+        )
 
 
 def _concatenate(parts: list[Areas]) -> Areas:
@@ -186,9 +189,11 @@ def _simplify(block: TracedRows, grid: RasterInfo) -> tuple[Areas, Numbers, Numb
     traced = around[are_areas]
     pixels = np.rint(shapely.area(traced)).astype(np.int64)
     areas = Areas(
-        shapely.coverage_simplify(around, SMOOTHING_PX)[are_areas], values[are_areas], pixels,
+        shapely.coverage_simplify(around, SMOOTHING_PX)[are_areas],
+        values[are_areas],
+        pixels,
         _areas_m2(traced, pixels, grid),
-    )  # fmt: skip
+    )
     at_top, at_bottom = (_along(traced, row, grid.width) for row in (block.top, block.bottom))
     return areas, at_top, at_bottom
 

@@ -128,11 +128,18 @@ def _read_layer(
     crs = pyproj.CRS.from_user_input(table.crs)
     _check_degrees(where, crs, parts)
     return Annotations(
-        path=path, crs=(crs,), fids=fids[kept].astype(object), class_ids=class_ids[kept],
-        orthophotos=_read_orthophotos(table, orthophotos, where)[kept], parts=parts, owners=owners,
-        layers=np.zeros(len(parts), np.intp), read=len(table), ignored=int(ignored.sum()),
+        path=path,
+        crs=(crs,),
+        fids=fids[kept].astype(object),
+        class_ids=class_ids[kept],
+        orthophotos=_read_orthophotos(table, orthophotos, where)[kept],
+        parts=parts,
+        owners=owners,
+        layers=np.zeros(len(parts), np.intp),
+        read=len(table),
+        ignored=int(ignored.sum()),
         without_geometry=tuple(fids[~usable & ~ignored].tolist()),
-    )  # fmt: skip
+    )
 
 
 def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
@@ -259,9 +266,12 @@ def _check_info(path: Path, layer: str, info: Mapping[str, Any], column: str) ->
 
 
 def _read_classes(
-    values: npt.NDArray[np.object_], fids: npt.NDArray[np.int64], known: Mapping[str, int],
-    left_out: Collection[str], where: str,
-) -> tuple[npt.NDArray[np.uint8], Flags]:  # fmt: skip
+    values: npt.NDArray[np.object_],
+    fids: npt.NDArray[np.int64],
+    known: Mapping[str, int],
+    left_out: Collection[str],
+    where: str,
+) -> tuple[npt.NDArray[np.uint8], Flags]:
     """Say what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
     class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
     ignored = np.zeros(len(values), bool)

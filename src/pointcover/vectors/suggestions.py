@@ -42,9 +42,12 @@ def leave_out_near(
 
 
 def write_suggestions(
-    path: Path, suggestions: Sequence[Suggestion], grids: Sequence[RasterInfo],
-    names: Sequence[str], classes: ClassTable,
-) -> dict[str, int]:  # fmt: skip
+    path: Path,
+    suggestions: Sequence[Suggestion],
+    grids: Sequence[RasterInfo],
+    names: Sequence[str],
+    classes: ClassTable,
+) -> dict[str, int]:
     """Write points in the middle of pixels, with an empty column `class` to be filled in.
 
     `annotations` in params.yaml reads the file once it is; those that were left empty are none, as

@@ -141,9 +141,12 @@ def _table(
 
 
 def write_geopackage(
-    aside: Path, path: Path, tables: Mapping[str, geopandas.GeoDataFrame], style: str,
+    aside: Path,
+    path: Path,
+    tables: Mapping[str, geopandas.GeoDataFrame],
+    style: str,
     geometry_type: str,
-) -> None:  # fmt: skip
+) -> None:
     """Write layers and their style, and read back that all is there.
 
     Args:
@@ -161,9 +164,12 @@ def write_geopackage(
 
 
 def write_geopackage_in_parts(
-    aside: Path, path: Path, layers: Mapping[str, Iterable[geopandas.GeoDataFrame]], style: str,
+    aside: Path,
+    path: Path,
+    layers: Mapping[str, Iterable[geopandas.GeoDataFrame]],
+    style: str,
     geometry_type: str,
-) -> dict[str, int]:  # fmt: skip
+) -> dict[str, int]:
     """Write layers whose features come in parts, one of which is in memory; else as the above.
 
     Args:
@@ -189,9 +195,13 @@ def write_geopackage_in_parts(
             for name, parts in layers.items():
                 for number, table in enumerate(parts):
                     pyogrio.write_dataframe(
-                        table, aside, layer=name, driver="GPKG", geometry_type=geometry_type,
+                        table,
+                        aside,
+                        layer=name,
+                        driver="GPKG",
+                        geometry_type=geometry_type,
                         append=number > 0,
-                    )  # fmt: skip
+                    )
                     counts[name] += len(table)
         with closing(sqlite3.connect(aside)) as database, database:
             _add_style(database, list(counts), style)
