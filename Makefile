@@ -1,5 +1,5 @@
 # make run: the main job · make test: the tests · make setup: the environment alone
-.PHONY: setup run test lint exporting
+.PHONY: setup run test lint exporting deps
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -24,13 +24,13 @@ $(READY): requirements.lock pyproject.toml
 
 run: setup
 	dvc repro
-	@PYTHONPATH=src python -m pointcover.report
+	@PYTHONPATH=src python -m pointcover.cli.report
 
 WANTED := $(if $(SLOW),not alone,not slow)
 
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint exporting
-	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/test_exporting.py
+	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/models/test_export.py
 	$(if $(SLOW),pytest -m alone)
 
 lint: setup
@@ -40,4 +40,8 @@ lint: setup
 
 # ONNX engines in a process of their own: after them others crashed, at a fork for one.
 exporting: setup
-	pytest -m "$(WANTED)" tests/test_exporting.py
+	pytest -m "$(WANTED)" tests/models/test_export.py
+
+# The code that each stage depends on, into dvc.yaml.
+deps: setup
+	python tools/deps.py

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from pointcover.annotations import SAMPLERS, Annotator, click
+from pointcover.annotation.samplers import SAMPLERS, Annotator, click
 from pointcover.labels import IGNORE_INDEX, Mask
 
 SIZE = 512

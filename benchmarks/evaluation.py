@@ -27,16 +27,16 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from pointcover.boundaries import DISTANCES_PX, count_boundaries
-from pointcover.calibration import BINS, count_confidences
-from pointcover.devices import make_fabric
-from pointcover.inference import predict
-from pointcover.intervals import miou_interval
+from pointcover.evaluation.accumulate import tally_tiles
 from pointcover.labels import IGNORE_INDEX
-from pointcover.metrics import confusion_matrix
-from pointcover.models import build_model
-from pointcover.tallies import tally_tiles
-from pointcover.tiles import Tile
+from pointcover.metrics.bootstrap import miou_interval
+from pointcover.metrics.boundaries import DISTANCES_PX, count_boundaries
+from pointcover.metrics.calibration import BINS, count_confidences
+from pointcover.metrics.confusion import confusion_matrix
+from pointcover.networks import build_model
+from pointcover.prediction.predict import predict
+from pointcover.runtime.devices import make_fabric
+from pointcover.tileset.tiles import Tile
 
 CLASSES = len(SHARES)
 TILES, BATCH, ROUNDS = 8, 4, 4

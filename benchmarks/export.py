@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.metrics import confusion_matrix, scores
-from pointcover.models.exporting import export_model
-from pointcover.models.onnx_files import OnnxSegmenter, find_engines, read_onnx
-from pointcover.models.references import load_model
-from pointcover.tiles import Tile, TileReader, read_index
+from pointcover.metrics.confusion import confusion_matrix, scores
+from pointcover.models.export import export_model
+from pointcover.models.load import load_model
+from pointcover.models.onnx_model import OnnxSegmenter, find_engines, read_onnx
+from pointcover.tileset.tiles import Tile, TileReader, read_index
 
 BATCH = 2
 

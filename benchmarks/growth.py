@@ -21,9 +21,9 @@ from clicks import SIZE, best_ms, make_annotator, make_mask, print_header, repor
 from scipy.spatial import cKDTree
 from skimage.segmentation import random_walker
 
-from pointcover.annotations import click
+from pointcover.annotation.propagation import GROWERS, LinkSettings, WalkerSettings
+from pointcover.annotation.samplers import click
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.growing import GROWERS, LinkSettings, WalkerSettings
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 
 BUDGETS = (50, 200, 500)

@@ -34,14 +34,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.devices import computes_in_bf16
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.losses import LOSSES
-from pointcover.losses.gated_crf import gated_crf
-from pointcover.metrics import confusion_matrix
-from pointcover.models import build_model
-from pointcover.raster import Window
-from pointcover.tiles import TileReader
+from pointcover.metrics.confusion import confusion_matrix
+from pointcover.networks import build_model
+from pointcover.raster.raster_io import Window
+from pointcover.runtime.devices import computes_in_bf16
+from pointcover.tileset.tiles import TileReader
+from pointcover.training.losses import LOSSES
+from pointcover.training.losses.gated_crf import gated_crf
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SIZE, CLASSES = 512, 5

@@ -27,15 +27,15 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from torch import nn
 
-from pointcover.devices import make_fabric
 from pointcover.labels import ClassTable
-from pointcover.mapping import Mapper, MapSettings
-from pointcover.models import Segmenter, build_model
-from pointcover.models.checkpoint import Checkpoint
-from pointcover.models.references import NamedModel
-from pointcover.orthophotos import ReadingSettings
-from pointcover.streaming import plan_windows
-from pointcover.tiles import TileSet
+from pointcover.maps.mapper import Mapper, MapSettings
+from pointcover.maps.orthophotos import ReadingSettings
+from pointcover.models.load import NamedModel
+from pointcover.networks import Segmenter, build_model
+from pointcover.networks.checkpoint import Checkpoint
+from pointcover.prediction.sliding_window import plan_windows
+from pointcover.runtime.devices import make_fabric
+from pointcover.tileset.tiles import TileSet
 
 WINDOW_PX, BATCH, ROUNDS = 512, 4, 3
 NAMES = ("background", "building", "woodland", "water", "road")

@@ -19,10 +19,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from pointcover.devices import computes_in_bf16
 from pointcover.labels import IGNORE_INDEX
-from pointcover.losses import partial_cross_entropy
-from pointcover.models import MODELS, Segmenter, build_model
+from pointcover.networks import MODELS, Segmenter, build_model
+from pointcover.runtime.devices import computes_in_bf16
+from pointcover.training.losses import partial_cross_entropy
 
 CLASSES, SIZE, BATCH = 5, 256, 8
 

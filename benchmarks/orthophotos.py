@@ -36,13 +36,13 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from pointcover.annotating import Annotation, annotate_orthophoto
-from pointcover.annotations import Annotator, tile_budgets
-from pointcover.cutting import cut_orthophoto
+from pointcover.annotation.annotate import Annotation, annotate_orthophoto
+from pointcover.annotation.propagation import GROWERS, LinkSettings, WalkerSettings
+from pointcover.annotation.samplers import Annotator, tile_budgets
 from pointcover.datasets.card import DatasetCard, Pair
-from pointcover.growing import GROWERS, LinkSettings, WalkerSettings
-from pointcover.parallel import map_in_order
-from pointcover.tiles import write_index
+from pointcover.runtime.parallel import map_in_order
+from pointcover.tileset.tiles import write_index
+from pointcover.tiling.cutting import cut_orthophoto
 
 HEIGHT, WIDTH, TILE_PX = 9000, 9500, 512
 CLASSES = ("background", "building", "woodland", "water", "road")
@@ -163,7 +163,7 @@ def tile_two(folder: Path, out: Path) -> None:
 
 def annotate(folder: Path, out: Path, grower: str) -> None:
     """Annotate as the annotate stage does: 500 clicks per class and tile, grown."""
-    from pointcover.tiles import read_index
+    from pointcover.tileset.tiles import read_index
 
     tiles = read_index(folder / "index.csv")
     annotator = Annotator(

@@ -20,8 +20,9 @@ import torch
 from torch.utils.data import DataLoader
 from training import write_tiles
 
-from pointcover.augmentation import STRENGTHS
-from pointcover.loading import Clocked, TileDataset, read_epochs, train_loader
+from pointcover.tileset.dataset import TileDataset
+from pointcover.training.augmentation import STRENGTHS
+from pointcover.training.crops import Clocked, read_epochs, train_loader
 
 SIZE_PX = 64
 TIMES = 32

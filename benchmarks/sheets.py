@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.grids import north_up
 from pointcover.labels import ClassTable, count_pixels
-from pointcover.raster import RasterReader, Window, write_geotiff, write_mask
-from pointcover.tiles import Tile, raster_path
+from pointcover.raster.grids import north_up
+from pointcover.raster.raster_io import RasterReader, Window, write_geotiff, write_mask
+from pointcover.tileset.tiles import Tile, raster_path
 
 Raster = npt.NDArray[np.uint8]
 

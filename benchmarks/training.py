@@ -29,23 +29,17 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from pointcover.augmentation import STRENGTHS
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.devices import Fabric, be_deterministic, count_readers, make_fabric
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.learner import FitSettings, Learner, Tally
-from pointcover.loading import (
-    CropBatch,
-    EpochBatches,
-    TileDataset,
-    read_epochs,
-    tile_loader,
-    train_loader,
-)
-from pointcover.losses import LOSSES
-from pointcover.models import build_model
-from pointcover.tiles import Tile
-from pointcover.training import validate
+from pointcover.networks import build_model
+from pointcover.runtime.devices import Fabric, be_deterministic, count_readers, make_fabric
+from pointcover.tileset.dataset import TileDataset, tile_loader
+from pointcover.tileset.tiles import Tile
+from pointcover.training.augmentation import STRENGTHS
+from pointcover.training.crops import CropBatch, EpochBatches, read_epochs, train_loader
+from pointcover.training.fit import validate
+from pointcover.training.losses import LOSSES
+from pointcover.training.step import FitSettings, Learner, Tally
 
 CLASSES = 5
 CLICKS = 200

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from pointcover.mlflow_store import tracking_uri
-from pointcover.tracking import EXPERIMENT, STUDY_TAG
+from pointcover.tracking.runs import EXPERIMENT, STUDY_TAG
+from pointcover.tracking.store import tracking_uri
 
 QUIET = (
     "--headless",

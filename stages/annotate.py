@@ -1,6 +1,6 @@
 """Click on train and val tiles, simulated or for real, grow the clicks, say what they cost."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
@@ -8,10 +8,12 @@ from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 
-from pointcover.annotating import CLICKS, MASKS, Annotation, annotate_orthophoto
-from pointcover.annotation_report import AnnotationReport
-from pointcover.annotations import Annotator, tile_budgets
-from pointcover.datasets.card import SPLITS, shorten
+from pointcover.annotation.annotate import CLICKS, MASKS, Annotation, annotate_orthophoto
+from pointcover.annotation.propagation import GROWERS
+from pointcover.annotation.report import AnnotationReport
+from pointcover.annotation.samplers import Annotator, tile_budgets
+from pointcover.annotation.settings import AnnotateParams
+from pointcover.config.params import Params
 from pointcover.figures import (
     draw_panel,
     draw_purity,
@@ -20,12 +22,11 @@ from pointcover.figures import (
     view_image,
     view_mask,
 )
-from pointcover.growing import GROWERS
-from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.parallel import map_in_order
-from pointcover.params import AnnotateParams, Params
-from pointcover.publishing import publish_csv, publish_folder, publish_json
-from pointcover.tiles import (
+from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable
+from pointcover.runtime.atomic_files import publish_csv, publish_folder, publish_json
+from pointcover.runtime.parallel import map_in_order
+from pointcover.text import shorten
+from pointcover.tileset.tiles import (
     Tile,
     TileReader,
     TileSet,
@@ -35,8 +36,8 @@ from pointcover.tiles import (
     write_index,
 )
 from pointcover.vectors.features import Annotations
-from pointcover.vectors.placing import PlacementReport
-from pointcover.vectors.reading import read_annotations
+from pointcover.vectors.rasterize import PlacementReport
+from pointcover.vectors.read import read_annotations
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")

@@ -1,17 +1,18 @@
 """Find, fetch or draw a dataset, and say in data/dataset what is there."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
 from pathlib import Path
 
-from pointcover.datasets.acquiring import acquire, draw_dataset
-from pointcover.datasets.card import DatasetCard, load_card, shorten
-from pointcover.datasets.folders import find_folder, format_card, infer_card
+from pointcover.config.params import Params
+from pointcover.datasets.acquire import acquire, draw_dataset
+from pointcover.datasets.card import DatasetCard, load_card
+from pointcover.datasets.infer_card import find_folder, format_card, infer_card
 from pointcover.datasets.inventory import write_inventory
-from pointcover.params import Params
-from pointcover.publishing import publish_folder, publish_text
+from pointcover.runtime.atomic_files import publish_folder, publish_text
+from pointcover.text import shorten
 
 OWN_CARDS = Path("sources")
 DATASET = Path("data/dataset")

@@ -1,6 +1,6 @@
 """Score the model on the test split, and draw what it gets right and wrong."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from pointcover import tracking
-from pointcover.devices import be_deterministic, count_readers, make_fabric
-from pointcover.evaluation import (
+from pointcover.config.params import Params
+from pointcover.config.run_summary import run_name
+from pointcover.evaluation.accumulate import ScoredTiles, Tally, tally_tiles
+from pointcover.evaluation.panels import draw_figures, draw_scored_tiles, draw_train_tiles
+from pointcover.evaluation.settings import EvaluateParams
+from pointcover.evaluation.summary import (
     CONFUSION_HEADER,
     confusion_rows,
     describe_oracle,
@@ -24,26 +27,25 @@ from pointcover.evaluation import (
     write_tables,
 )
 from pointcover.figures import spread_evenly
-from pointcover.inference import Correct, Predicted, predict
-from pointcover.loading import TileDataset, tile_loader
-from pointcover.mean_field import MeanField
-from pointcover.mlflow_store import project_root
-from pointcover.models.checkpoint import Member, load_checkpoint, load_ensemble
-from pointcover.panels import draw_figures, draw_scored_tiles, draw_train_tiles
-from pointcover.params import EvaluateParams, Params, run_name
-from pointcover.priors import Priors
-from pointcover.processes import entered_whole
-from pointcover.publishing import (
+from pointcover.metrics.scores import check_left_out
+from pointcover.networks.checkpoint import Member, load_checkpoint, load_ensemble
+from pointcover.prediction.mean_field import MeanField
+from pointcover.prediction.predict import Correct, Predicted, predict
+from pointcover.prediction.priors import Priors
+from pointcover.runtime.atomic_files import (
     digest_values,
     publish_csv,
     publish_folder,
     publish_json,
     read_json,
 )
-from pointcover.recording import cost_of, test_metrics_of
-from pointcover.scoring import check_left_out
-from pointcover.tallies import ScoredTiles, Tally, tally_tiles
-from pointcover.tiles import Tile, read_index
+from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
+from pointcover.runtime.signals import entered_whole
+from pointcover.tileset.dataset import TileDataset, tile_loader
+from pointcover.tileset.tiles import Tile, read_index
+from pointcover.tracking import runs as tracking
+from pointcover.tracking.metric_names import cost_of, test_metrics_of
+from pointcover.tracking.store import project_root
 
 TILES = Path("data/tiles")
 SPARSE = Path("data/sparse")

@@ -1,6 +1,6 @@
 """Choose the next clicks on train tiles by the model, and answer them from the dense masks."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcover.answering import (
+from pointcover.active.answer import (
     HEADER,
     SPLIT,
     count_questions,
@@ -18,12 +18,13 @@ from pointcover.answering import (
     rows_of,
     write_answered,
 )
-from pointcover.devices import be_deterministic, make_fabric
-from pointcover.models.checkpoint import load_checkpoint
-from pointcover.next_clicks import Measure, choose, look_at_images, make_measure
-from pointcover.params import Params
-from pointcover.publishing import publish_csv, publish_folder
-from pointcover.tiles import Tile, read_index
+from pointcover.active.select import choose, look_at_images
+from pointcover.active.uncertainty import Measure, make_measure
+from pointcover.config.params import Params
+from pointcover.networks.checkpoint import load_checkpoint
+from pointcover.runtime.atomic_files import publish_csv, publish_folder
+from pointcover.runtime.devices import be_deterministic, make_fabric
+from pointcover.tileset.tiles import Tile, read_index
 
 TILES = Path("data/tiles")
 CLICKS = Path("data/sparse/clicks")

@@ -1,6 +1,6 @@
 """Cut orthophotos into tiles: blocks of GeoTIFFs, split by region."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
@@ -8,15 +8,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from pointcover.cutting import Cutting, cut_orthophoto
-from pointcover.datasets.card import SPLITS, shorten
+from pointcover.config.params import Params
 from pointcover.datasets.inventory import read_inventory
-from pointcover.parallel import map_in_order
-from pointcover.params import Params
-from pointcover.publishing import publish_folder, publish_json
-from pointcover.raster import EIGHT_BIT
-from pointcover.splits import check_tile_size, read_tile_lists, split_regions
-from pointcover.tiles import Tile, TileSet, write_index, write_tile_set
+from pointcover.labels import SPLITS
+from pointcover.raster.raster_io import EIGHT_BIT
+from pointcover.runtime.atomic_files import publish_folder, publish_json
+from pointcover.runtime.parallel import map_in_order
+from pointcover.text import shorten
+from pointcover.tileset.tiles import Tile, TileSet, write_index, write_tile_set
+from pointcover.tiling.cutting import Cutting, cut_orthophoto
+from pointcover.tiling.splits import check_tile_size, read_tile_lists, split_regions
 
 DATASET = Path("data/dataset/dataset.json")
 TILES = Path("data/tiles")

@@ -1,6 +1,6 @@
 """Fit the network on sparse masks; no dense mask is read, not even to choose an epoch."""
 
-from pointcover.stage import run_stage  # first: says which package is missing
+from pointcover.config.stage import run_stage  # first: says which package is missing
 
 # isort: split
 import logging
@@ -14,29 +14,34 @@ from typing import Any
 
 from torch import Tensor
 
-from pointcover import tracking
-from pointcover.augmentation import STRENGTHS
-from pointcover.devices import Fabric, be_deterministic, count_readers, make_fabric
+from pointcover.config.params import Params
+from pointcover.config.run_summary import describe, run_name
 from pointcover.figures import draw_curves
-from pointcover.label_shares import expect_labels, loss_shares
-from pointcover.learner import Cast, FitSettings
-from pointcover.loading import TileDataset, tile_loader, train_loader
-from pointcover.losses import PartialLoss, make_loss
-from pointcover.losses.consistency import ConsistencySettings
-from pointcover.losses.gated_crf import CrfSettings
-from pointcover.mlflow_store import project_root
-from pointcover.models import Segmenter, build_model
-from pointcover.models.checkpoint import Checkpoint, save_checkpoint
-from pointcover.params import Params, TrainParams, describe, run_name
-from pointcover.previews import Previews
-from pointcover.processes import entered_whole
-from pointcover.publishing import digest_values, publish_csv, publish_folder, publish_json
-from pointcover.recording import HEADLINE, kept_metrics_of
-from pointcover.resumption import Resumption, environment_of, fingerprint, loaded_code
-from pointcover.self_training import Labels, fit_in_rounds, label_tiles
-from pointcover.strong_colours import StrongColours
-from pointcover.tiles import Tile, TileSet, read_index, read_tile_set
-from pointcover.training import EpochResult, Fitted, Watch, fit
+from pointcover.networks import Segmenter, build_model
+from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.runtime.atomic_files import digest_values, publish_csv, publish_folder, publish_json
+from pointcover.runtime.code_closure import code_files
+from pointcover.runtime.devices import Fabric, be_deterministic, count_readers, make_fabric
+from pointcover.runtime.fingerprint import environment_of, fingerprint
+from pointcover.runtime.signals import entered_whole
+from pointcover.tileset.dataset import TileDataset, tile_loader
+from pointcover.tileset.tiles import Tile, TileSet, read_index, read_tile_set
+from pointcover.tracking import runs as tracking
+from pointcover.tracking.metric_names import HEADLINE, kept_metrics_of
+from pointcover.tracking.store import project_root
+from pointcover.training.augmentation import STRENGTHS
+from pointcover.training.crops import train_loader
+from pointcover.training.fit import EpochResult, Fitted, Watch, fit
+from pointcover.training.label_shares import expect_labels, loss_shares
+from pointcover.training.losses import PartialLoss, make_loss
+from pointcover.training.losses.consistency import ConsistencySettings
+from pointcover.training.losses.gated_crf import CrfSettings
+from pointcover.training.previews import Previews
+from pointcover.training.resume import Resumption
+from pointcover.training.self_training import Labels, fit_in_rounds, label_tiles
+from pointcover.training.settings import TrainParams
+from pointcover.training.step import Cast, FitSettings
+from pointcover.training.strong_augmentation import StrongColours
 
 IMAGES = Path("data/tiles/images")
 TILE_SET = Path("data/tiles/tiles.json")
@@ -332,9 +337,7 @@ def fingerprint_of(params: Params, described: dict[str, Any], device: str) -> st
         if path.exists()
     }
     shaping = {"seed": params.seed, "train": settings, "described": described}
-    return fingerprint(
-        shaping | environment_of(device), files | loaded_code() | {"stage": Path(__file__)}
-    )
+    return fingerprint(shaping | environment_of(device), files | code_files(Path(__file__)))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pytest_socket import socket_allow_hosts
 
-from pointcover.params import Params
+from pointcover.config.params import Params
 from tests.imagery import ROOT, Project, change, write_dataset
 
 # Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.
@@ -31,7 +31,7 @@ def one_deterministic_thread() -> Iterator[None]:
     """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
     import torch  # here, as most tests do without its seconds
 
-    from pointcover.devices import be_deterministic
+    from pointcover.runtime.devices import be_deterministic
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -19,8 +19,8 @@ import rasterio
 import yaml
 from rasterio.transform import from_origin
 
+from pointcover.config.params import Params, load_params
 from pointcover.datasets.card import DatasetCard
-from pointcover.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
 CRS = "EPSG:2180"

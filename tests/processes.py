@@ -12,7 +12,7 @@ import psutil
 FULL_DISK = """
     import resource, sys
     from pathlib import Path
-    from pointcover import archives, downloads
+    from pointcover.datasets import archives, downloads
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     try:
         {call}

@@ -11,255 +11,113 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pointcover.runtime.code_closure import (
+    code_files,
+    imported_names,
+    modules,
+    own_imports,
+)
+
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
+PATHS = {"PYTHONPATH": str(SRC)}
 CHAIN = ("download", "tile", "annotate", "train", "evaluate")
 STAGES = (*CHAIN, "suggest")
 """The last is one for each of `suggest.measures`, of which params.yaml names none."""
 
 LAYERS = (
-    # The ground, which knows nothing of the project above it
-    {
-        "labels",
-        "params",
-        "publishing",
-        "raster",
-        "grids",
-        "outlines",
-        "cog",
-        "tracking",
-        "mlflow_store",
-        "mlflow_model",
-        "fetching",
-        "recording",
-        "devices",
-        "downloads",
-        "archives",
-        "processes",
-        "parallel",
-        "experiments",
-    },
-    # The concepts
-    {
-        "datasets.card",
-        "datasets.inventory",
-        "datasets.acquiring",
-        "datasets.folders",
-        "datasets.synthetic",
-        "datasets.synthetic.sheet",
-        "datasets.synthetic.fields",
-        "datasets.synthetic.roads",
-        "datasets.synthetic.water",
-        "datasets.synthetic.houses",
-        "datasets.synthetic.woodland",
-        "datasets.synthetic.light",
-        "tiles",
-        "splits",
-        "cutting",
-        "annotation_report",
-        "distances",
-        "annotations",
-        "annotations.annotator",
-        "annotations.budgets",
-        "annotations.drawing",
-        "annotations.noise",
-        "annotations.scribbles",
-        "annotations.spacing",
-        "growing",
-        "growing.contract",
-        "growing.coarse",
-        "growing.geodesic",
-        "growing.linking",
-        "growing.nearest",
-        "growing.superpixels",
-        "growing.walking",
-        "augmentation",
-        "strong_colours",
-        "metrics",
-        "boundaries",
-        "calibration",
-        "intervals",
-        "scoring",
-        "tile_confusions",
-        "models",
-        "models.scratch",
-        "models.weights",
-        "losses",
-        "losses.consistency",
-        "losses.gated_crf",
-        "priors",
-        "pseudo_labels",
-        "figures",
-        "optimisation",
-        "neighbours",
-        "mean_field",
-        "qgis",
-        "vectors.features",
-        "vectors.placing",
-        "vectors.reading",
-        "vectors.writing",
-        "study.plan",
-        "study.records",
-        "study.statistics",
-        "study.summary",
-        "study.charts",
-        "vectors.polygons",
-        "windows",
-        "orthophotos",
-    },
-    # What works on them
-    {
-        "models.checkpoint",
-        "models.onnx_files",
-        "models.exporting",
-        "models.quantising",
-        "annotating",
-        "loading",
-        "label_shares",
-        "learner",
-        "training",
-        "inference",
-        "stage",
-        "report",
-        "resumption",
-        "self_training",
-        "previews",
-        "tallies",
-        "evaluation",
-        "panels",
-        "syncing",
-        "study.running",
-        "study.report",
-        "study.conducting",
-        "cli",
-        "__main__",
-        "models.references",
-        "streaming",
-        "map_journal",
-        "map_files",
-        "mapping",
-        "suggesting",
-        "vectors.suggestions",
-        "next_clicks",
-        "answering",
-        "serving",
-    },
+    {"labels", "text", "validation"},
+    {"runtime"},
+    {"raster", "metrics", "figures"},
+    {"datasets", "tileset", "tracking"},
+    {"tiling", "vectors", "networks"},
+    {"prediction"},
+    {"annotation", "training", "evaluation", "models"},
+    {"maps"},
+    {"active"},
+    {"config"},
+    {"study", "serving"},
+    {"cli"},
+    {"__main__"},
 )
+"""Packages and modules of src/pointcover from the ground up: imports point down."""
 
-DOORS = {
-    "rasterio": {"raster", "grids", "outlines", "cog"},
-    "mlflow": {"tracking", "mlflow_store", "mlflow_model", "fetching", "serving"},
-    "segmentation_models_pytorch": {"models", "models.weights"},
-    "timm": {"models", "models.weights"},
-    "albumentations": {"augmentation"},
-    "lightning_fabric": {"devices", "learner", "training", "inference"},
-    "matplotlib": {"figures", "study.charts"},
-    "skimage": {"annotations.scribbles", "annotations.spacing", "growing.superpixels"},
-    "requests": {"downloads"},
-    "huggingface_hub": {"models.weights"},
-    "safetensors": {"models.weights"},
-    "onnx": {"models.onnx_files", "models.quantising"},
-    "onnxruntime": {"models.onnx_files", "models.exporting", "models.quantising"},
-    "openvino": {"models.onnx_files"},
-    "onnxscript": {"models.exporting"},
-    "pydantic": {"params", "datasets.card", "study.plan"},
-    "yaml": {"params", "study.report"},
-    "dvc": {"experiments"},
-    "jinja2": {"study.report"},
-    "geopandas": {"vectors.suggestions", "vectors.polygons", "vectors.reading", "vectors.writing"},
-    "pyogrio": {"vectors.reading", "vectors.writing"},
-    "pyproj": {
-        "vectors.suggestions",
-        "vectors.features",
-        "vectors.polygons",
-        "vectors.reading",
-        "vectors.writing",
-    },
-    "shapely": {
-        "vectors.suggestions",
-        "vectors.features",
-        "vectors.placing",
-        "vectors.polygons",
-        "vectors.reading",
-        "vectors.writing",
-    },
+ADAPTERS = {
+    "rasterio": {"raster", "vectors", "maps"},
+    "mlflow": {"tracking", "models", "serving"},
+    "segmentation_models_pytorch": {"networks"},
+    "timm": {"networks"},
+    "albumentations": {"training"},
+    "lightning_fabric": {"runtime", "training", "prediction"},
+    "matplotlib": {"figures", "study"},
+    "skimage": {"annotation"},
+    "requests": {"datasets"},
+    "huggingface_hub": {"networks"},
+    "safetensors": {"networks"},
+    "onnx": {"models"},
+    "onnxruntime": {"models"},
+    "openvino": {"models"},
+    "onnxscript": {"models"},
+    "dvc": {"tracking"},
+    "jinja2": {"study"},
+    "geopandas": {"vectors", "maps", "active"},
+    "pyogrio": {"vectors"},
+    "pyproj": {"vectors", "maps", "active"},
+    "shapely": {"vectors", "maps", "active"},
     "typer": {"cli"},
-    "joblib": {"parallel", "devices"},
-    "dask": {"parallel"},
-    "threadpoolctl": {"parallel"},
+    "joblib": {"runtime"},
+    "dask": {"runtime"},
+    "threadpoolctl": {"runtime"},
 }
+"""The packages that may import a heavy library."""
 
 MACHINE = "machine"
 """The section of params.yaml that no stage depends on: it says where work is done, and by how many,
 never what comes of it. tests/test_parallel.py holds it to that, byte by byte. As a dependency it
 would run everything again on every new machine."""
 
-DRAW_ONLY = {"tracking", "mlflow_store", "recording", "mlflow_model"}
-"""Modules whose change cannot change what a stage writes for DVC: they record, they do not decide.
-They are left out of `deps`, so that a new tag in MLflow does not train every model again."""
+
+def place_of(name: str) -> str:
+    """Return the package or module at the root of src/pointcover that a module is in."""
+    return name.split(".")[1]
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(SRC / "pointcover").with_suffix("").parts
-    return ".".join(part for part in parts if part != "__init__")
+def own_modules() -> dict[str, Path]:
+    return {name: path for name, path in modules().items() if name != "pointcover"}
 
 
-MODULES = {module_name(path): path for path in (SRC / "pointcover").rglob("*.py")}
+def test_imports_point_down():
+    placed = [place for layer in LAYERS for place in layer]
+    assert sorted(placed) == sorted({place_of(name) for name in own_modules()})
+    level = {place: height for height, layer in enumerate(LAYERS) for place in layer}
+    for name, path in own_modules().items():
+        for other in own_imports(path):
+            ours, theirs = place_of(name), place_of(other)
+            assert ours == theirs or level[theirs] < level[ours], f"{name} imports {other}"
 
 
-@cache
-def imports(path: Path) -> frozenset[str]:
-    """Every module that a file names in an import, wherever in it that stands."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in found if name)
-
-
-def own_imports(path: Path) -> set[str]:
-    names = {name.removeprefix("pointcover.") for name in imports(path)}
-    return {name for name in names if name and name in MODULES}
-
-
-def closure(path: Path) -> set[str]:
-    """The modules that a file needs, and those that they need."""
-    needed, todo = set(), own_imports(path)
-    while todo:
-        name = todo.pop()
-        needed.add(name)
-        todo |= own_imports(MODULES[name]) - needed
-    return needed
-
-
-def test_every_module_has_a_layer_and_imports_point_down_or_sideways():
-    placed = [name for layer in LAYERS for name in layer]
-    packages = {"", "datasets", "vectors", "study"}
-    assert sorted(placed) == sorted(set(MODULES) - packages)
-    for height, layer in enumerate(LAYERS):
-        above = set().union(*LAYERS[height + 1 :])
-        for name in layer:
-            assert not own_imports(MODULES[name]) & above, f"{name} imports what lies above it"
+def test_few_modules_lie_at_the_root():
+    assert len(list((SRC / "pointcover").glob("*.py"))) <= 8
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    for name, path in MODULES.items():
-        assert name not in closure(path), f"{name} needs itself"
+    for name, path in own_modules().items():
+        reached, todo = set(), own_imports(path)
+        while todo:
+            other = todo.pop()
+            reached.add(other)
+            todo |= own_imports(own_modules()[other]) - reached
+        assert name not in reached, f"{name} imports itself through others"
 
 
-@pytest.mark.parametrize("library", DOORS)
-def test_a_heavy_library_is_imported_behind_its_door_alone(library):
-    files = {**MODULES, **{f"stages.{path.stem}": path for path in (ROOT / "stages").glob("*.py")}}
+@pytest.mark.parametrize("library", ADAPTERS)
+def test_a_heavy_library_is_imported_by_few_packages(library):
     users = {
-        name
-        for name, path in files.items()
-        if any(found.split(".")[0] == library for found in imports(path))
+        place_of(name)
+        for name, path in own_modules().items()
+        if any(found.split(".")[0] == library for found in imported_names(path))
     }
-    assert users <= DOORS[library]
-    assert users, f"no module uses {library}: remove it from pyproject.toml"
+    assert users == ADAPTERS[library]
 
 
 def test_names_that_say_nothing_are_not_used():
@@ -267,7 +125,7 @@ def test_names_that_say_nothing_are_not_used():
 
 
 def test_modules_do_not_print():
-    for path in MODULES.values():
+    for path in modules().values():
         calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
         assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
 
@@ -314,32 +172,18 @@ def test_what_lies_beside_files_changes_no_stage(path, counts):
     assert (done.returncode, done.stdout.strip()) == ((1, "") if counts else (0, path))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_deps_name_every_module_that_a_stage_needs_and_no_other(stage):
-    script = ROOT / "stages" / f"{stage}.py"
-    needed = {str(MODULES[name].relative_to(ROOT)) for name in closure(script) - DRAW_ONLY}
-    if stage == "download":
-        needed |= {"src/pointcover/datasets"}  # the cards lie beside the modules
-        needed = {path for path in needed if not path.startswith("src/pointcover/datasets/")}
-    assert code_deps(stage) == needed | {f"stages/{stage}.py"}
-
-
-@pytest.mark.slow
-def test_a_killed_training_goes_on_with_the_code_alone_that_dvc_compares_too():
-    """What the stage has imported when it names its state is what `deps` name."""
-    code = "import runpy; runpy.run_path('stages/train.py'); "
-    code += "from pointcover.resumption import loaded_code; print(*loaded_code().values())"
+def test_dvc_yaml_names_the_code_that_each_stage_imports():
+    command = [sys.executable, "tools/deps.py", "--check"]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(SRC)},
-        check=True,
-        capture_output=True,
-        text=True,
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | PATHS
     )
-    loaded = {str(Path(path).relative_to(ROOT)) for path in done.stdout.split()}
-    marks = {"src/pointcover/__init__.py", "src/pointcover/datasets/__init__.py"}
-    assert loaded - marks == code_deps("train") - {"stages/train.py"}
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_training_resumes_with_the_code_alone_that_dvc_compares_too():
+    for path in code_files(ROOT / "stages" / "train.py").values():
+        name = path.relative_to(ROOT).as_posix()
+        assert any(f"{name}/".startswith(f"{dep}/") for dep in code_deps("train")), name
 
 
 def read_params(stage):

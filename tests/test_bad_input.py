@@ -11,9 +11,9 @@ import rasterio
 import torch
 from pytest_socket import SocketConnectBlockedError
 
-from pointcover.models.checkpoint import Checkpoint, Member
+from pointcover.networks.checkpoint import Checkpoint, Member
 from tests.imagery import draw_image, draw_mask, load_stage, write_raster
-from tests.maps import TILE_SET
+from tests.map_models import TILE_SET
 
 
 def test_the_network_is_off_in_tests():

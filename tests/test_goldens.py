@@ -15,7 +15,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pointcover.cli import app
+from pointcover.cli.app import app
 from pointcover.study.conducting import rewrite_report
 from tests.imagery import ROOT, Project
 

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from pointcover import inference
-from pointcover.devices import make_fabric
 from pointcover.labels import IGNORE_INDEX
-from pointcover.learner import FitSettings, Learner, Tally
-from pointcover.loading import EpochBatches
-from pointcover.losses import PartialLoss
-from pointcover.losses.gated_crf import CrfSettings
-from pointcover.models import build_model
-from pointcover.training import fit
-from tests.test_training import drawn_loader, easy_samples, have_equal_weights, timeless
+from pointcover.networks import build_model
+from pointcover.prediction import predict as inference
+from pointcover.runtime.devices import make_fabric
+from pointcover.training.crops import EpochBatches
+from pointcover.training.fit import fit
+from pointcover.training.losses import PartialLoss
+from pointcover.training.losses.gated_crf import CrfSettings
+from pointcover.training.step import FitSettings, Learner, Tally
 from tests.tile_sets import CLASSES
+from tests.training.test_fit import drawn_loader, easy_samples, have_equal_weights, timeless
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here"),

@@ -25,11 +25,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
 
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.inference import make_score
-from pointcover.models.checkpoint import load_checkpoint
-from pointcover.streaming import LayerChoice, plan_windows, stream_strips
-from pointcover.windows import usual_window_px
-from tests.test_streaming import Picture
+from pointcover.networks.checkpoint import load_checkpoint
+from pointcover.prediction.predict import make_score
+from pointcover.prediction.sliding_window import LayerChoice, plan_windows, stream_strips
+from pointcover.prediction.windows import usual_window_px
+from tests.prediction.test_sliding_window import Picture
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]

@@ -29,13 +29,13 @@ from mlflow.exceptions import MlflowException
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
-from pointcover import tracking
-from pointcover.cli import app
-from pointcover.mapping import Mapper
-from pointcover.mlflow_model import FILES, write_mlmodel
-from pointcover.publishing import sha256
+from pointcover.cli.app import app
+from pointcover.maps.mapper import Mapper
+from pointcover.runtime.atomic_files import sha256
+from pointcover.tracking import runs as tracking
+from pointcover.tracking.mlmodel import FILES, write_mlmodel
 from tests.imagery import CRS, ROOT, draw_image, write_raster
-from tests.maps import CLASSES, TILE_SET, save_model
+from tests.map_models import CLASSES, TILE_SET, save_model
 
 LIMIT = {"megapixels": 0.02, "device": "cpu", "precision": "fp32"}
 

@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window
 
-from pointcover.datasets.card import Split
-from pointcover.grids import north_up
-from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels
-from pointcover.raster import RasterReader, write_geotiff, write_mask
-from pointcover.tiles import Tile, raster_path
+from pointcover.labels import IGNORE_INDEX, ClassTable, Split, count_pixels
+from pointcover.raster.grids import north_up
+from pointcover.raster.raster_io import RasterReader, write_geotiff, write_mask
+from pointcover.tileset.tiles import Tile, raster_path
 
 Array = npt.NDArray[np.uint8]
 

@@ -23,7 +23,7 @@ from rasterio.transform import from_origin, rowcol, xy
 
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.datasets.synthetic.sheet import GSD_M
-from pointcover.params import read_yaml
+from pointcover.validation import read_yaml
 
 HERE = Path(__file__).parent
 CRS = "EPSG:2180"

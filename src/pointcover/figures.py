@@ -15,7 +15,7 @@ from matplotlib.ticker import NullFormatter
 from scipy.ndimage import grey_erosion
 
 from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colour
-from pointcover.publishing import publish_file
+from pointcover.runtime.atomic_files import publish_file
 
 Rgb = npt.NDArray[np.uint8]
 Shares = npt.NDArray[np.float32]

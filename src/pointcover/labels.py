@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -181,3 +181,9 @@ def count_pixels(mask: Mask, classes: int) -> tuple[int, ...]:
 
 def _listed(values: Iterable[int]) -> str:
     return ", ".join(str(value) for value in sorted(values))
+
+
+Split = Literal["train", "val", "test"]
+
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")

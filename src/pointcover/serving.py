@@ -19,14 +19,14 @@ from typing import Any, Final
 
 from mlflow.exceptions import MlflowException
 
-from pointcover.devices import Fabric, be_deterministic, make_fabric
-from pointcover.map_files import NO_DATA, ClassArea, are_of_nothing
-from pointcover.mapping import Mapper, MapSettings, MapTask
-from pointcover.mlflow_model import IMAGE, SETTINGS
-from pointcover.models.references import NamedModel, load_model
-from pointcover.orthophotos import ReadingSettings, parse_reading
-from pointcover.raster import SIGNATURES, RasterReader
-from pointcover.windows import usual_window_px
+from pointcover.maps.map_files import NO_DATA, ClassArea, are_of_nothing
+from pointcover.maps.mapper import Mapper, MapSettings, MapTask
+from pointcover.maps.orthophotos import ReadingSettings, parse_reading
+from pointcover.models.load import NamedModel, load_model
+from pointcover.prediction.windows import usual_window_px
+from pointcover.raster.raster_io import SIGNATURES, RasterReader
+from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
+from pointcover.tracking.mlmodel import IMAGE, SETTINGS
 
 SAMPLES_A_PIXEL: Final = 32
 """How many values there may be to decode, by pixel of the largest image: a file of some kilobytes

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -10,14 +9,13 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, parse_colour
-from pointcover.params import Section, read_yaml, validate
+from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
+from pointcover.text import shorten
+from pointcover.validation import Section, read_yaml, validate
 
-CARDS = Path(__file__).parent
+CARDS = Path(__file__).parent / "cards"
 FOLDER: Final = "folder"
 """What `dataset` may be where there is no card and `source` is laid out as `folders` says."""
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 SplitRule = float | tuple[str, ...] | str
@@ -279,13 +277,6 @@ def _card_values(
 def matches(region: str, entry: str) -> bool:
     """Say whether an entry of a list of regions, with stars for any text, means a region."""
     return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
-
-
-def shorten(names: Iterable[object], count: int = 10, separator: str = ", ") -> str:
-    """List names in a message, the first few of many."""
-    texts = [str(name) for name in names]
-    more = f" and {len(texts) - count} more" if len(texts) > count else ""
-    return separator.join(texts[:count]) + more
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
-from pointcover.publishing import publish_json, read_json, sha256
+from pointcover.runtime.atomic_files import publish_json, read_json, sha256
 
 _HERE, _SOURCE = "dataset", "source"
 

@@ -9,15 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pointcover import tracking
-from pointcover.params import read_yaml
-from pointcover.publishing import sha256
+from pointcover.runtime.atomic_files import sha256
 from pointcover.study.plan import Scale, check_members, members_of, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, make_jobs, run_jobs
 from pointcover.study.summary import Summary, outdone_references, score, summarise
-from pointcover.syncing import sync
+from pointcover.study.sync import sync
+from pointcover.tracking import runs as tracking
+from pointcover.validation import read_yaml
 
 RESULTS = "results.csv"
 LOG_LINES = 6

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pointcover.params import Params, Section, read_yaml, validate
+from pointcover.config.params import Params
+from pointcover.validation import Section, read_yaml, validate
 
 DENSE = "dense"
 """The name of the reference in tables and among members."""

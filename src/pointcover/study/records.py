@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pointcover.publishing import publish_csv
+from pointcover.runtime.atomic_files import publish_csv
 
 _HEAD = ("method", "axes", "points", "seed", "experiment")
 _NUMBERS = (

@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from pointcover.publishing import publish_csv, publish_text
+from pointcover.runtime.atomic_files import publish_csv, publish_text
 from pointcover.study.charts import draw_classes, draw_costs, draw_curves, draw_methods
 from pointcover.study.plan import Study
 from pointcover.study.summary import Summary, Table

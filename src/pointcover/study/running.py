@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from pointcover.experiments import (
+from pointcover.config.params import Params
+from pointcover.runtime.atomic_files import (
+    digest_values,
+    publish_json,
+    publish_text,
+    read_json,
+    sha256,
+)
+from pointcover.study.plan import Member
+from pointcover.study.records import Record, numbers_of
+from pointcover.tracking.dvc_experiments import (
     ANNOTATION,
     TEST,
     TILING,
@@ -20,10 +30,7 @@ from pointcover.experiments import (
     read_outputs,
     untracked_in,
 )
-from pointcover.params import Params, read_yaml
-from pointcover.publishing import digest_values, publish_json, publish_text, read_json, sha256
-from pointcover.study.plan import Member
-from pointcover.study.records import Record, numbers_of
+from pointcover.validation import read_yaml
 
 CUTTING: Final = "tile"
 """The stage whose outputs experiments share, so that one has it alone."""

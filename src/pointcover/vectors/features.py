@@ -13,7 +13,7 @@ import shapely
 from pyproj.exceptions import ProjError
 from pyproj.transformer import TransformerGroup
 
-from pointcover.raster import RasterInfo
+from pointcover.raster.raster_io import RasterInfo
 
 ORTHOPHOTO: Final = "orthophoto"
 """A column of this name says which one orthophoto a feature is of; empty, any that it lies on. So

@@ -1,0 +1,1 @@
+"""Active learning: which pixels an annotator should label next."""

@@ -1,0 +1,1 @@
+"""Point labels: simulated or real clicks, and the sparse masks made of them."""

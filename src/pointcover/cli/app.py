@@ -1,0 +1,39 @@
+"""The command `pointcover`: one function a command, each in a module of its own."""
+
+from typing import Annotated
+
+import typer
+
+from pointcover.cli.export import export
+from pointcover.cli.points import points
+from pointcover.cli.predict import predict
+from pointcover.cli.study import study
+from pointcover.cli.suggest import suggest
+from pointcover.cli.sync import sync
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    """Print the version and end, where `--version` was given."""
+    if wanted:
+        from pointcover import __version__
+
+        typer.echo(f"pointcover {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def describe(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Land-cover maps from a handful of labelled points."""
+
+
+for command in (points, study, sync, predict, export, suggest):
+    app.command()(command)

@@ -1,0 +1,40 @@
+"""`pointcover points`: write point labels as vector files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    pass
+from pointcover.cli.options import Force, check_outputs
+
+
+def points(
+    out: Annotated[
+        Path, typer.Argument(help="The GeoPackage to write; its style lies beside it as .qml.")
+    ],
+    sparse: Annotated[Path, typer.Option(help="What the annotate stage wrote.")] = Path(
+        "data/sparse"
+    ),
+    tiles: Annotated[Path, typer.Option(help="What the tile stage wrote.")] = Path("data/tiles"),
+    limit: Annotated[int, typer.Option(min=1, help="Most points to write.")] = 1_000_000,
+    force: Force = False,
+) -> None:
+    """Write the clicks of this run as points for QGIS: class, split, orthophoto and tile."""
+    from pointcover.runtime.errors import one_message  # first: says which package is missing
+
+    # isort: split
+    with one_message("pointcover points"):
+        from tqdm import tqdm
+
+        from pointcover.tileset.tiles import read_index, read_tile_set
+        from pointcover.vectors.write import write_points
+
+        check_outputs(out, ".qml", force=force)
+        classes = read_tile_set(tiles / "tiles.json").classes
+        index = read_index(sparse / "index.csv")
+        progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
+        layers = write_points(out, progress, sparse / "clicks", classes, limit=limit)
+        counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
+        typer.echo(f"{out}: {counts}", err=True)

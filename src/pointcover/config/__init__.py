@@ -1,0 +1,1 @@
+"""params.yaml: the settings of all packages in one validated model."""

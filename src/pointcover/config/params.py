@@ -1,0 +1,68 @@
+"""params.yaml as validated, frozen models: what each key may be, one message for all faults."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from pointcover.active.settings import SuggestParams
+from pointcover.annotation.settings import AnnotateParams
+from pointcover.datasets.synthetic.settings import SyntheticParams
+from pointcover.evaluation.settings import EvaluateParams
+from pointcover.runtime.settings import MachineParams
+from pointcover.tiling.settings import TileParams
+from pointcover.training.settings import TrainParams
+from pointcover.validation import Count, Section, Seed, read_yaml, validate
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    dataset: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    annotations: Annotated[str, Field(min_length=1)]
+    points: Count
+    seed: Seed
+    synthetic: SyntheticParams
+    tile: TileParams
+    annotate: AnnotateParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    suggest: SuggestParams
+    machine: MachineParams
+
+    @model_validator(mode="after")
+    def _values_go_together(self) -> "Params":
+        if self.annotate.unit == "percent" and self.points > 100:
+            raise ValueError(
+                f"points is {self.points} with annotate.unit 'percent': wanted at most 100"
+            )
+        nothing_grows = self.annotate.grower == "none" and not self.train.self_training.rounds
+        if self.train.grown_share is not None and nothing_grows:
+            raise ValueError(
+                f"train.grown_share is {self.train.grown_share}, but no label grows: set it to "
+                f"null, or choose an annotate.grower or rounds of train.self_training"
+            )
+        if self.suggest.measures and self.annotate.unit not in ("per_tile", "total"):
+            raise ValueError(
+                f"annotate.unit is {self.annotate.unit!r}, but suggest.points counts clicks "
+                f"per_tile or in total: choose one of these, or set suggest.measures to []"
+            )
+        if self.train.crop_px > self.tile.size_px:
+            raise ValueError(
+                f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
+                f"{self.tile.size_px}: a crop is cut from one tile"
+            )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate all of params.yaml.
+
+    Raises:
+        ValueError: the file is no YAML mapping, or keys are missing, unknown or out of range; one
+            message lists every fault with its key, its value and what is allowed.
+        FileNotFoundError: there is no such file.
+    """
+    values = read_yaml(path)
+    return validate(Params, values, path)

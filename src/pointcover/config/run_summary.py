@@ -1,0 +1,42 @@
+"""What MLflow shows of an experiment's settings."""
+
+from datetime import datetime
+from pathlib import Path
+
+from pointcover.config.params import Params
+
+
+def describe(params: Params) -> dict[str, str | int | float | None]:
+    """Give the few settings that tell experiments apart, flat, as columns for the MLflow UI.
+
+    For the record only: nothing that a stage writes for DVC may depend on it.
+    """
+    annotate, train = params.annotate, params.train
+    return {
+        "dataset": params.dataset,
+        "points": params.points,
+        "seed": params.seed,
+        "sampler": annotate.sampler,
+        "unit": annotate.unit,
+        "grower": annotate.grower,
+        "tile_size_px": params.tile.size_px,
+        "downsample": params.tile.downsample,
+        "model": train.model,
+        "encoder": train.encoder,
+        "weights": train.weights,
+        "width": train.width,
+        "epochs": train.epochs,
+        "batch_size": train.batch_size,
+        "crop_px": train.crop_px,
+        "lr": train.lr,
+        "loss": train.loss,
+        "grown_share": train.grown_share,
+        "consistency": train.consistency.weight,
+        "crf": train.crf.weight,
+        "self_training": train.self_training.rounds,
+    }
+
+
+def run_name(params: Params, now: datetime) -> str:
+    """Name a run that DVC gives no name: dataset, points, and when it began."""
+    return f"{Path(params.dataset).stem}-{params.points}-{now:%Y%m%d-%H%M%S}"

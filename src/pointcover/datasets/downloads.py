@@ -1,0 +1,295 @@
+"""Downloads: an archive fetched once into a cache for all projects, resumed and verified.
+
+HTTP is spoken through requests, not through pooch: pooch starts again after every cut connection
+and lets requests undo ``Content-Encoding: gzip``, which some servers set for ``.tar.gz`` files and
+which then breaks the checksum.
+"""
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import requests
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
+
+from pointcover.runtime.atomic_files import digest
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 2**20
+DIGITS: Final = {"md5": 32, "sha256": 64}
+BY_HAND: Final = "download it by hand and point `source:` in params.yaml at the copy"
+
+
+def archive_cache() -> Path:
+    """Find, and make, the folder where archives are kept for all projects of this user.
+
+    It is POINTCOVER_CACHE, else ``pointcover`` in XDG_CACHE_HOME, else ``~/.cache/pointcover``.
+
+    Raises:
+        ValueError: POINTCOVER_CACHE is a relative path.
+        OSError: the folder cannot be made.
+    """
+    remedy = "set the environment variable POINTCOVER_CACHE to a folder that can be written"
+    if chosen := os.environ.get("POINTCOVER_CACHE", ""):
+        folder = Path(chosen).expanduser()
+        if not folder.is_absolute():
+            # `dvc exp run --temp` works in another folder and would download everything again
+            raise ValueError(f"POINTCOVER_CACHE is {chosen!r}: wanted an absolute path")
+    else:
+        try:
+            base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+            folder = (base if base.is_absolute() else Path.home() / ".cache") / "pointcover"
+        except RuntimeError as error:
+            raise OSError(f"no cache folder: this user has no home; {remedy}") from error
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{folder}: cannot make the cache folder ({reason}): {remedy}") from error
+    return folder
+
+
+def fetch_archive(
+    url: str,
+    checksum: str,
+    folder: Path,
+    *,
+    attempts: int = 5,
+    pause_s: float = 2.0,
+    timeout_s: float = 60.0,
+) -> Path:
+    """Download a file once into a shared cache; what is returned always has the checksum.
+
+    A file that is there already is read and verified on every call (a few seconds per GB): a
+    remembered verification would not see a disk that went bad. A cut download stays as ``.part``
+    and goes on at the next attempt or call, where the server says that the file is still the same.
+
+    Args:
+        url: http or https.
+        checksum: ``"md5:…"``, ``"sha256:…"`` or the bare hexadecimal digest of either.
+        folder: the cache. The file's name there starts with its digest: servers call many
+            different files ``content`` or ``images.zip``.
+        attempts: how many in a row may fail without a new byte before giving up.
+        pause_s: seconds before the second attempt; doubled before each further one.
+        timeout_s: seconds without an answer or a byte after which an attempt has failed.
+
+    Returns:
+        The file in ``folder``.
+
+    Raises:
+        ValueError: no http(s) URL, no such kind of checksum, or the file has another one.
+        ConnectionError: the server could not be reached, refused, or kept cutting the connection.
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    algorithm, wanted = parse_checksum(checksum)
+    parts = urlsplit(url)
+    name = re.sub(r"[^\w.+-]", "_", unquote(PurePosixPath(parts.path).name))
+    if parts.scheme not in ("http", "https") or not parts.hostname or not name:
+        raise ValueError(f"url is {url!r}: wanted http(s)://server/…/file; {BY_HAND}")
+    target = folder / f"{wanted[:8]}-{name[-100:]}"
+    part = target.with_name(f"{target.name}.part")
+    try:
+        # Before the lock, so that a cache which can only be read serves what it holds.
+        if _digest(target, algorithm) == wanted:
+            return target
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(target.with_name(f"{target.name}.lock")):
+            got = _digest(target, algorithm)  # another process may have fetched it meanwhile
+            if got == wanted:
+                return target
+            if got is not None:
+                logger.warning(
+                    "%s: %s is %s, wanted %s; downloading it again", target, algorithm, got, wanted
+                )
+                target.unlink()
+            inherited = part.exists()
+            _download(url, part, attempts, pause_s, timeout_s)
+            if inherited and _digest(part, algorithm) != wanted:
+                logger.warning("%s: what an earlier run left was bad; starting again", part)
+                part.unlink()
+                _download(url, part, attempts, pause_s, timeout_s)
+            _require_checksum(url, part, algorithm, wanted)
+            part.replace(target)
+            _note(part).unlink(missing_ok=True)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{error.strerror or error}: cannot keep {url} in {folder}; free some space or set "
+            f"POINTCOVER_CACHE to a folder with room that can be written (what has arrived is kept "
+            f"and goes on), or {BY_HAND}",
+        ) from error
+    return target
+
+
+def parse_checksum(checksum: str) -> tuple[str, str]:
+    """Split ``"md5:…"`` into algorithm and lower-case digest; a bare digest is known by length.
+
+    Raises:
+        ValueError: neither an MD5 nor a SHA-256 in hexadecimal digits.
+    """
+    algorithm, _, digest = checksum.strip().lower().rpartition(":")
+    algorithm = algorithm or {n: name for name, n in DIGITS.items()}.get(len(digest), "")
+    if len(digest) != DIGITS.get(algorithm) or not re.fullmatch("[0-9a-f]+", digest):
+        raise ValueError(
+            f"checksum is {checksum!r}: wanted 'md5:' and 32 or 'sha256:' and 64 hexadecimal digits"
+        )
+    return algorithm, digest
+
+
+def _digest(path: Path, algorithm: str) -> str | None:
+    return digest(path, algorithm) if path.exists() else None
+
+
+def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None:
+    got = _digest(part, algorithm)
+    if got == wanted:
+        return
+    size = part.stat().st_size
+    with part.open("rb") as file:
+        head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    part.unlink()
+    _note(part).unlink(missing_ok=True)
+    # Judged by the bytes: login pages come as octet-stream, and some archives as text/html.
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise ValueError(
+            f"{url}: got text/html of {size} bytes where an archive was expected (a login or error "
+            f"page?); {BY_HAND}"
+        )
+    raise ValueError(
+        f"{url}: got {size} bytes with {algorithm} {got}, wanted {wanted}: the file on the server "
+        f"is another one, or was damaged on the way; {BY_HAND}"
+    )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s: waiting for another process that downloads this file", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _PassingError(Exception):
+    """A failure that may be gone at the next attempt."""
+
+
+def _download(url: str, part: Path, attempts: int, pause_s: float, timeout_s: float) -> None:
+    failures, furthest = 0, _size(part)
+    while True:
+        try:
+            _transfer(url, part, timeout_s)
+            return
+        except _PassingError as error:
+            reason = str(error)
+        # Only attempts without a new byte count: a line that drops every GB gets there in the end.
+        failures = failures + 1 if _size(part) <= furthest else 1
+        furthest = max(furthest, _size(part))
+        if failures >= attempts:
+            raise ConnectionError(
+                f"{url}: {reason}, {failures} times in a row ({_size(part)} bytes have arrived): "
+                f"try again later, or {BY_HAND}"
+            )
+        logger.warning("%s: %s; trying again", url, reason)
+        time.sleep(pause_s * 2 ** (failures - 1))
+
+
+def _transfer(url: str, part: Path, timeout_s: float) -> None:
+    """Request the bytes that ``part`` lacks, or all of them; return when the last has arrived."""
+    validator, length = _read_note(part)
+    have = _size(part) if validator else 0
+    if have and have == length:
+        return  # killed between the last byte and the renaming
+    headers = {"Accept-Encoding": "identity"}
+    if have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+            status, answer = response.status_code, response.headers
+            if status in (408, 429) or status >= 500:
+                raise _PassingError(f"the server answered {status} {response.reason}")
+            if status not in (200, 206, 416):
+                raise ConnectionError(
+                    f"{url}: the server answered {status} {response.reason}; {BY_HAND}"
+                )
+            if status == 200:
+                have, declared = 0, answer.get("Content-Length", "")
+                length = int(declared) if declared.isdigit() else None
+                # In this order: no crash can leave old bytes beside the note of a new file.
+                part.unlink(missing_ok=True)
+                note = {"validator": _validator(answer), "length": length}
+                _note(part).write_text(json.dumps(note), encoding="utf-8")
+            elif (  # a 416 (nothing beyond what we have) never names this range
+                not have
+                or _validator(answer) != validator
+                or not answer.get("Content-Range", "").startswith(f"bytes {have}-")
+            ):
+                part.unlink(missing_ok=True)
+                raise _PassingError("the file on the server is another one now")
+            if (length or 0) - have > shutil.disk_usage(part.parent).free:
+                raise OSError(errno.ENOSPC, f"no room for {(length or 0) - have} bytes")
+            with (
+                part.open("ab") as file,
+                tqdm(
+                    desc=part.stem,
+                    total=length,
+                    initial=have,
+                    unit="B",
+                    unit_scale=True,
+                    disable=None,
+                ) as bar,
+            ):
+                # The bytes as sent: `iter_content` would unpack a Content-Encoding.
+                for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                    bar.update(file.write(chunk))
+                file.flush()
+                os.fsync(file.fileno())
+    except (requests.RequestException, HTTPError) as error:
+        cause: BaseException = error
+        while cause.__context__ is not None:  # requests wraps "Connection refused" four times
+            cause = cause.__context__
+        raise _PassingError(f"no connection, or a cut one ({cause})") from error
+    if length is not None and _size(part) != length:
+        raise _PassingError(f"{_size(part)} of {length} bytes came")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _note(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_note(part: Path) -> tuple[str, int | None]:
+    """Read what the server said of the file that ``part`` begins: ("", None) where unknown."""
+    try:
+        note = json.loads(_note(part).read_text(encoding="utf-8"))
+        return note["validator"], note["length"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return "", None
+
+
+def _validator(headers: Mapping[str, str]) -> str:
+    etag = headers.get("ETag", "")
+    # A weak ETag promises equal meaning, not equal bytes (RFC 9110, 8.8.1).
+    return etag if etag.startswith('"') else headers.get("Last-Modified", "")

@@ -1,0 +1,302 @@
+"""Folders: the card of a dataset that has none, told from its files.
+
+The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, where there is one,
+`test/images` and `test/masks`; an image and its mask differ in folder and ending alone.
+"""
+
+import colorsys
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tqdm import tqdm
+
+from pointcover.datasets.card import FOLDER, DatasetCard, embedded_cards
+from pointcover.labels import IGNORE_INDEX, Colour, format_colour
+from pointcover.raster.raster_io import RasterReader, Window
+from pointcover.text import shorten
+
+ENDINGS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
+MAX_VALUES: Final = 64
+"""More numbers or colours than these are no classes, but masks that were saved with loss."""
+
+VAL_SHARE: Final = 0.2
+STRIP_PX: Final = 1024
+GOLDEN_RATIO: Final = 0.618034
+LAYOUT: Final = (
+    "wanted train/images, train/masks, val/images and val/masks in it (and test/images, "
+    "test/masks, where there is a test split)"
+)
+
+
+@dataclass
+class _Levels:
+    """What numbers and colours the masks hold."""
+
+    values: set[int] = field(default_factory=set)
+    """Numbers of masks whose bands agree; indexes, where they have a palette."""
+    colours: set[Colour] = field(default_factory=set)
+    nodata: set[int] = field(default_factory=set)
+    palettes: list[dict[int, Colour]] = field(default_factory=list)
+    """Colours of the numbers that occur, for each mask that has a palette."""
+    plain: list[Path] = field(default_factory=list)
+    """Masks of one band without a palette: they show no colours."""
+    coloured: list[Path] = field(default_factory=list)
+    """Masks whose bands differ: they hold no numbers."""
+
+
+def find_folder(dataset: str, source: Path) -> Path | None:
+    """Find the folder that `dataset` means where it means no card.
+
+    Args:
+        dataset: FOLDER, which is `source` itself, or the path of a folder in it.
+        source: what params.yaml calls so, and DVC watches.
+
+    Returns:
+        The folder, by way of `source`; None where `dataset` is none.
+
+    Raises:
+        ValueError: the folder lies elsewhere, where DVC would not see it change.
+    """
+    if dataset == FOLDER:
+        return source
+    folder = Path(dataset)
+    if dataset in embedded_cards() or not folder.is_dir():
+        return None
+    # Resolved, since DVC does not look behind a link to a folder that lies in one it watches.
+    if not folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(
+            f"dataset: {dataset} is a folder outside of source ({source}), and DVC watches that "
+            f"alone: set source to it too (-S dataset={dataset} -S source={dataset})"
+        )
+    return source / folder.resolve().relative_to(source.resolve())
+
+
+def infer_card(folder: Path) -> DatasetCard:
+    """Make the card of a folder without one: its files, the classes in its masks, its splits.
+
+    The published val is what results are reported on: without a test folder it becomes the test
+    split, and the last fifth of the train images, by name, becomes val. (The last and not every
+    fifth: neighbours in number are often neighbours on the ground.)
+
+    Args:
+        folder: laid out as this module says.
+
+    Raises:
+        ValueError: it is laid out otherwise, or its masks hold no classes.
+        FileNotFoundError: there is no such folder.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"source: {folder} does not exist, {LAYOUT}")
+    lacking = [
+        name
+        for split in ("train", "val")
+        for name in (f"{split}/images", f"{split}/masks")
+        if not (folder / name).is_dir()
+    ]
+    if lacking:
+        raise ValueError(
+            f"{folder} is to be read without a card, but lacks {', '.join(lacking)}: {LAYOUT}"
+        )
+    images, masks = _files(folder, "images"), _files(folder, "masks")
+    bands = RasterReader(images[0]).info().bands
+    classes, ignore, mask_values = _classes(_read_levels(masks))
+    return DatasetCard.model_validate(
+        {
+            "title": "A folder without a card",
+            "images": f"*/images/*{images[0].suffix}",
+            "masks": f"*/masks/*{masks[0].suffix}",
+            "bands": [1, 2, 3] if bands >= 3 else [1],
+            "mask_values": mask_values,
+            "classes": classes,
+            "ignore": ignore,
+            "split": _split(folder, images),
+        }
+    )
+
+
+def format_card(card: DatasetCard) -> str:
+    """Write an inferred card as YAML, for its user to name the classes in."""
+
+    def quote(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)  # which is YAML too
+
+    classes = [
+        f"  - {{name: {quote(entry.name)}, colour: {quote(entry.colour)}"
+        f"{'' if entry.value is None else f', value: {entry.value}'}}}"
+        for entry in card.classes
+    ]
+    split = [f"  {name}: {quote(list(rule))}" for name, rule in card.region_lists().items()]
+    lines = [
+        "# Inferred from the files. Copy it to sources/NAME.yaml, name the classes, and set",
+        "# dataset=sources/NAME.yaml with the same source.",
+        *(f"{key}: {quote(getattr(card, key))}" for key in ("title", "images", "masks")),
+        f"bands: {quote(list(card.bands))}",
+        f"mask_values: {card.mask_values}",
+        *("classes:", *classes),
+        f"ignore: {quote(list(card.ignore))}",
+        *("split:", *split),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _files(folder: Path, kind: str) -> list[Path]:
+    """Images or masks of all splits, sorted; they must share one ending."""
+    paths = [
+        path
+        for path in sorted(folder.glob(f"*/{kind}/*"))
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    ]
+    if not paths:
+        raise ValueError(f"no raster lies in {folder}/*/{kind}: wanted {', '.join(ENDINGS)}")
+    endings = Counter(path.suffix for path in paths)
+    if len(endings) > 1:
+        counts = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+        raise ValueError(
+            f"{folder}/*/{kind} holds files of several endings ({counts}), wanted one: convert "
+            f"them, or move away what is no data"
+        )
+    return paths
+
+
+def _split(folder: Path, images: Sequence[Path]) -> dict[str, list[str]]:
+    if (folder / "test" / "images").is_dir():
+        return {"val": ["val/*"], "test": ["test/*"]}
+    names = [path.relative_to(folder).as_posix() for path in images]
+    train = [name for name in names if name.startswith("train/")]
+    if len(train) < 2:
+        raise ValueError(
+            f"{folder}/train/images holds {len(train)} image(s), wanted at least two: without a "
+            f"test folder val is for testing, and a part of train for validation"
+        )
+    return {"val": train[-max(1, round(VAL_SHARE * len(train))) :], "test": ["val/*"]}
+
+
+def _read_levels(masks: Sequence[Path]) -> _Levels:
+    levels = _Levels()
+    for path in tqdm(masks, desc="reading masks", unit="mask", leave=False, disable=None):
+        reader = RasterReader(path)
+        info = reader.info()
+        if info.bands not in (1, 3):
+            raise ValueError(
+                f"{path} has {info.bands} bands, wanted one of numbers, a palette, or three of "
+                f"colours: remove the others, such as alpha"
+            )
+        if info.dtype not in ("uint8", "uint16") or (info.bands == 3 and info.dtype != "uint8"):
+            raise ValueError(
+                f"{path} holds {info.bands} band(s) of {info.dtype}, wanted one of uint8 or "
+                f"uint16, or three of uint8"
+            )
+        if reader.dataset.nodata is not None:
+            levels.nodata.add(int(reader.dataset.nodata))
+        values, colours = _levels_of(reader)
+        if values is None:
+            levels.coloured.append(path)
+        else:
+            levels.values |= values
+        levels.colours |= colours
+        if info.has_palette and values is not None:
+            table = reader.dataset.colormap(1)
+            levels.palettes.append({value: tuple(table[value][:3]) for value in values})
+            levels.colours |= set(levels.palettes[-1].values())
+        elif info.bands == 1:
+            levels.plain.append(path)
+        reader.close()
+        if max(len(levels.values), len(levels.colours)) > MAX_VALUES:
+            raise ValueError(
+                f"the masks up to {path} hold more than {MAX_VALUES} values: they are no classes, "
+                f"or were saved with loss (as JPEG). Mend them, or write a card with `binarise_at`"
+            )
+    return levels
+
+
+def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
+    """Numbers of one mask (None where its bands differ), and its colours where it has bands."""
+    info = reader.info()
+    values: set[int] | None = set()
+    colours: set[Colour] = set()
+    for top in range(0, info.height, STRIP_PX):
+        strip = reader.read(Window(0, top, info.width, min(STRIP_PX, info.height - top)))
+        if info.bands == 3:
+            key = (strip[0].astype(np.uint32) << 16) | (strip[1].astype(np.uint32) << 8) | strip[2]
+            flat = key.ravel()
+            # Masks are long runs of one colour: sorting where they begin is sorting far less.
+            found = np.unique(flat[np.flatnonzero(np.diff(flat, prepend=flat[0] ^ 1))])
+            colours |= {(int(k) >> 16, int(k) >> 8 & 255, int(k) & 255) for k in found}
+            if values is not None and (strip == strip[0]).all():
+                values |= {int(k) & 255 for k in found}
+            else:
+                values = None
+        elif values is not None:
+            values |= {int(value) for value in np.flatnonzero(np.bincount(strip.ravel()))}
+    return values, colours
+
+
+def _classes(levels: _Levels) -> tuple[list[dict[str, Any]], list[int | str], str]:
+    """Give classes, what means unlabelled, and how the masks say them, as a card does."""
+    if levels.coloured or _palettes_differ(levels.palettes):
+        if levels.plain:
+            other = levels.coloured[0] if levels.coloured else "another with a palette"
+            raise ValueError(
+                f"{levels.plain[0]} is a mask of numbers, but {other} is one of colours: convert "
+                f"them to one of the two"
+            )
+        colours = sorted(levels.colours)
+        classes: list[dict[str, Any]] = [
+            {"name": f"colour_{format_colour(colour)[1:]}", "colour": format_colour(colour)}
+            for colour in colours
+        ]
+        return _at_least_two(classes), [], "colours"
+    values = sorted(levels.values - levels.nodata)
+    ignore: list[int | str] = [*sorted(levels.values & levels.nodata)]
+    # Black and white masks use 255 for a class; where there are more numbers it is the custom
+    # for "unlabelled".
+    if IGNORE_INDEX in values and len(values) > 2:
+        values.remove(IGNORE_INDEX)
+        ignore.append(IGNORE_INDEX)
+    shown = _shown(values, levels.palettes)
+    return (
+        _at_least_two(
+            [
+                {"name": f"class_{value}", "colour": format_colour(shown[value]), "value": value}
+                for value in values
+            ]
+        ),
+        ignore,
+        "ids",
+    )
+
+
+def _at_least_two(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if len(classes) < 2:
+        names = shorten(entry["name"] for entry in classes)
+        raise ValueError(f"the masks hold one class ({names}), wanted at least two")
+    return classes
+
+
+def _palettes_differ(palettes: Iterable[Mapping[int, Colour]]) -> bool:
+    """Say whether one number is shown in two colours: then it is the colours that mean classes."""
+    shown: dict[int, Colour] = {}
+    return any(
+        shown.setdefault(value, colour) != colour
+        for palette in palettes
+        for value, colour in palette.items()
+    )
+
+
+def _shown(values: Sequence[int], palettes: Iterable[Mapping[int, Colour]]) -> dict[int, Colour]:
+    """Choose a colour for each number: the palettes', where they tell all apart."""
+    known = {value: colour for palette in palettes for value, colour in palette.items()}
+    if set(values) <= known.keys() and len({known[value] for value in values}) == len(values):
+        return {value: known[value] for value in values}
+    colours = {}
+    for place, value in enumerate(values):
+        # The golden ratio sets hues far apart, however many there are.
+        hue, brightness = place * GOLDEN_RATIO % 1, 0.9 - 0.3 * (place % 2)
+        rgb = colorsys.hsv_to_rgb(hue, 0.65, brightness)
+        colours[value] = (round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2]))
+    return colours

@@ -1,0 +1,148 @@
+"""Tallies: all that is counted in one pass over a split, from which every score is computed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pointcover.labels import IGNORE_INDEX
+from pointcover.metrics.boundaries import (
+    DISTANCES_PX,
+    BoundaryCounts,
+    count_boundaries,
+    erode_classes,
+)
+from pointcover.metrics.calibration import ConfidenceCounts, count_confidences, no_counts
+from pointcover.metrics.confusion import Confusion, confusion_matrix
+from pointcover.prediction.predict import Predicted
+from pointcover.raster.raster_io import pad
+from pointcover.tileset.dataset import Batch, TileDataset
+from pointcover.tileset.tiles import Tile, TileReader
+
+
+class ScoredTiles(TileDataset):
+    """Tiles with masks as they are scored: near boundaries and in some classes unlabelled.
+
+    Boundaries beyond the tile's edge count too, so the result does not depend on how orthophotos
+    were cut.
+    """
+
+    def __init__(
+        self,
+        tiles: Sequence[Tile],
+        images: Path,
+        masks: Path,
+        size_px: int,
+        erode_px: int = 0,
+        left_out: Sequence[int] = (),
+    ) -> None:
+        """Take the tiles and how they are scored.
+
+        Args:
+            tiles: in the order wanted.
+            images: folder of the images' rasters.
+            masks: folder of the masks' rasters.
+            size_px: height and width of a tile.
+            erode_px: pixels so near to another class are not scored; see `erode_classes`.
+            left_out: ids of classes whose pixels are not scored.
+        """
+        super().__init__(tiles, images, masks, size_px)
+        self._erode_px = erode_px
+        self._scored_masks = TileReader(masks, size_px, fill=IGNORE_INDEX)
+        self._ignored = np.arange(256, dtype=np.uint8)
+        self._ignored[list(left_out)] = IGNORE_INDEX
+
+    def __getitem__(self, place: int) -> Batch:
+        """Read one tile, as TileDataset does."""
+        image, mask = super().__getitem__(place)
+        if self._erode_px:
+            mask = self._erode(place, mask)
+        return image, torch.from_numpy(self._ignored[mask.numpy()])
+
+    def _erode(self, place: int, mask: Tensor) -> Tensor:
+        tile = self.tiles[place]
+        _, row, column = self._scored_masks.read_around(tile)
+        around, wide_row, wide_column = self._scored_masks.read_around(
+            tile, self.size_px + 2 * self._erode_px
+        )
+        eroded = erode_classes(around[0], self._erode_px)
+        own = eroded[wide_row : wide_row + tile.height, wide_column : wide_column + tile.width]
+        placed = np.full((row + tile.height, column + tile.width), IGNORE_INDEX, np.uint8)
+        placed[row:, column:] = own
+        height, width = mask.shape
+        return torch.from_numpy(pad(placed, height, width, IGNORE_INDEX))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was counted of the tiles of a split, in their order."""
+
+    tiles: Sequence[Tile]
+    confusions: Confusion
+    """(tiles, C, C) int64; rows true, columns predicted."""
+    boundaries: BoundaryCounts
+    """(tiles, distances, C, 4) int64; zeros where boundaries were not counted."""
+    confidences: ConfidenceCounts
+    """Of all tiles together."""
+
+    def regions(self) -> dict[str, list[int]]:
+        """Give the places of each region's tiles, in the order in which regions occur."""
+        places: dict[str, list[int]] = {}
+        for place, tile in enumerate(self.tiles):
+            places.setdefault(tile.region, []).append(place)
+        return places
+
+    def worst(self, count: int) -> list[int]:
+        """Choose the tiles with the lowest accuracy: their places, the worst first.
+
+        By accuracy and not by mIoU, which a few pixels of a class that is else absent can bring
+        down by half. Tiles with less than a tenth of the pixels of the one that has most, such as
+        strips at an edge, are passed over, and so are those without an error.
+        """
+        pixels = self.confusions.sum(axis=(1, 2))
+        errors = pixels - np.trace(self.confusions, axis1=1, axis2=2)
+        fit = np.flatnonzero((pixels * 10 >= pixels.max(initial=0)) & (errors > 0))
+        order = np.argsort(-errors[fit] / pixels[fit], kind="stable")
+        return [int(place) for place in fit[order][:count]]
+
+
+def tally_tiles(
+    predicted: Iterable[Predicted],
+    tiles: Sequence[Tile],
+    classes: int,
+    *,
+    with_boundaries: bool = True,
+) -> Tally:
+    """Count what `predict` gives of tiles, on its device; no pixel is kept.
+
+    Args:
+        predicted: batches of the tiles in their order.
+        tiles: all of them.
+        classes: how many there are.
+        with_boundaries: count boundaries too; without, there are none.
+    """
+    confusions = np.zeros((len(tiles), classes, classes), np.int64)
+    boundaries = np.zeros((len(tiles), len(DISTANCES_PX), classes, 4), np.int64)
+    confidences = no_counts()
+    done = 0
+    with tqdm(
+        total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None
+    ) as progress:
+        for _, masks, predictions, confidence in predicted:
+            own = slice(done, done + len(masks))
+            matrices = [
+                confusion_matrix(prediction, mask, classes)
+                for prediction, mask in zip(predictions, masks, strict=True)
+            ]
+            confusions[own] = torch.stack(matrices).cpu().numpy()
+            if with_boundaries:
+                counts = count_boundaries(predictions, masks, classes)
+                boundaries[own] = counts.cpu().numpy()
+            confidences += count_confidences(confidence, predictions, masks).cpu().numpy()
+            done = own.stop
+            progress.update(len(masks))
+    return Tally(tiles, confusions, boundaries, confidences)

@@ -1,0 +1,267 @@
+"""Map files: what is left of a map for its users, made from its strips.
+
+GeoTIFFs of classes, confidence and what else was wished, with styles; areas by class; polygons;
+a picture to look at first.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.figures import draw_panel, view_image, view_mask
+from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
+from pointcover.maps.cog import write_cog
+from pointcover.maps.orthophotos import Orthophoto
+from pointcover.prediction.sliding_window import LayerChoice
+from pointcover.raster.grids import ground_m2
+from pointcover.raster.raster_io import RasterInfo, RasterReader, ResampledReader, Window
+from pointcover.runtime.atomic_files import publish_csv, publish_text
+from pointcover.vectors.qgis_styles import style_classes, style_percent
+
+SUFFIXES: Final = (
+    "_classes.tif",
+    "_classes.qml",
+    "_confidence.tif",
+    "_confidence.qml",
+    "_entropy.tif",
+    "_entropy.qml",
+    "_probabilities.tif",
+    "_polygons.gpkg",
+    "_polygons.qml",
+    "_areas.csv",
+    "_preview.png",
+    ".json",
+)
+"""What the files of a map are called after the image's stem. The last says that all are there (of
+polygons, which come after it, once they are)."""
+
+IMAGE_TAG: Final = "POINTCOVER_IMAGE"
+"""In every picture and raster of a map: the name of its image."""
+
+AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha")
+M2_PER_HA: Final = 10_000
+PREVIEW_PX: Final = 900
+PREVIEW_INCHES: Final = 6.0
+WHITE: Final[Colour] = (255, 255, 255)
+BLUE: Final[Colour] = (8, 48, 107)
+RED: Final[Colour] = (165, 15, 21)
+
+NO_DATA: Final = (
+    "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
+)
+"""What is said of a map without any class."""
+
+
+@dataclass(frozen=True)
+class ClassArea:
+    """How much of a map one class has."""
+
+    class_id: int
+    name: str
+    pixels: int
+    share: float | None
+    """Of the pixels that have data; None where none has."""
+    area_m2: float | None
+    """None where nobody knows how large a pixel is."""
+
+    def row(self) -> list[object]:
+        """Give it as a row of AREA_HEADER."""
+        area_ha = None if self.area_m2 is None else round(self.area_m2 / M2_PER_HA, 6)
+        return [self.class_id, self.name, self.pixels, self.share, self.area_m2, area_ha]
+
+
+def write_rasters(
+    folder: Path,
+    stem: str,
+    strips: Sequence[Path],
+    grid: RasterInfo,
+    classes: ClassTable,
+    layers: LayerChoice,
+    tags: Mapping[str, str],
+) -> None:
+    """Write strips as GeoTIFFs of classes, confidence, and the layers that were chosen.
+
+    Args:
+        folder: where to.
+        stem: what their names begin with.
+        strips: from top to bottom.
+        grid: of the map.
+        classes: names and colours.
+        layers: what strips hold.
+        tags: of the model and how it was used, for every file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    names = {f"CLASS_{class_id}": name for class_id, name in enumerate(classes.names)}
+    write_cog(
+        folder / f"{stem}_classes.tif",
+        strips,
+        grid,
+        bands=[1],
+        band_names=["class"],
+        nodata=IGNORE_INDEX,
+        overviews="mode",
+        palette=dict(enumerate(classes.colours)),
+        tags={**tags, **names},
+    )
+    publish_text(folder / f"{stem}_classes.qml", style_classes(classes))
+    of_percent: list[tuple[str, list[int], Sequence[str], Colour]] = [
+        ("confidence", [2], ["confidence, percent"], BLUE)
+    ]
+    if layers.entropy:
+        of_percent.append(("entropy", [3], ["entropy, percent of its most"], RED))
+    if layers.probabilities:
+        first = 3 + layers.entropy
+        each = [f"{name}, percent" for name in classes.names]
+        of_percent.append(("probabilities", list(range(first, first + len(each))), each, BLUE))
+    for what, bands, band_names, colour in of_percent:
+        write_cog(
+            folder / f"{stem}_{what}.tif",
+            strips,
+            grid,
+            bands=bands,
+            band_names=band_names,
+            nodata=IGNORE_INDEX,
+            overviews="average",
+            tags=tags,
+        )
+        if len(bands) == 1:
+            publish_text(folder / f"{stem}_{what}.qml", style_percent(WHITE, colour))
+
+
+def measure_areas(
+    strips: Sequence[Path], grid: RasterInfo, classes: ClassTable, gsd_m: float | None
+) -> list[ClassArea]:
+    """Measure how much of a map each class has.
+
+    Args:
+        strips: of the map, from top to bottom; the first band holds classes.
+        grid: of the map.
+        classes: its classes.
+        gsd_m: GSD where the grid itself does not tell it.
+    """
+    each_row_m2 = ground_m2(grid, np.arange(grid.height))
+    if each_row_m2 is None and gsd_m is not None:
+        each_row_m2 = np.full(grid.height, gsd_m**2)
+    pixels = np.zeros(len(classes), np.int64)
+    areas_m2 = np.zeros(len(classes))
+    top = 0
+    for strip in strips:
+        reader = RasterReader(strip)
+        height = reader.info().height
+        mask = reader.read(Window(0, 0, grid.width, height), [1])[0]
+        reader.close()
+        # Pixels of one row are of one size; where all rows are, one count does for all.
+        alike = each_row_m2 is None or np.ptp(each_row_m2) == 0
+        parts = [mask] if alike else np.split(mask, height)
+        for number, part in enumerate(parts):
+            counted = np.array(count_pixels(part, len(classes)))
+            pixels += counted
+            if each_row_m2 is not None:
+                areas_m2 += counted * each_row_m2[top + number]
+        top += height
+    total = int(pixels.sum())
+    return [
+        ClassArea(
+            class_id,
+            name,
+            int(count),
+            round(int(count) / total, 6) if total else None,
+            None if each_row_m2 is None else round(float(area_m2), 2),
+        )
+        for class_id, (name, count, area_m2) in enumerate(
+            zip(classes.names, pixels, areas_m2, strict=True)
+        )
+    ]
+
+
+def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
+    """Say whether no pixel of a map has data."""
+    return all(area.share is None for area in areas)
+
+
+def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:
+    """Write areas as a table of AREA_HEADER; a cell is empty where nobody knows."""
+    publish_csv(path, AREA_HEADER, (area.row() for area in areas))
+
+
+def draw_preview(
+    path: Path, title: str, orthophoto: Orthophoto, mask: Path, classes: ClassTable
+) -> None:
+    """Write a PNG of an image beside its map, with a legend.
+
+    Args:
+        path: where to.
+        title: stands above.
+        orthophoto: what was mapped.
+        mask: GeoTIFF of class ids, whose overviews are used.
+        classes: names and colours.
+    """
+    grid = orthophoto.grid
+    longest = max(grid.height, grid.width)
+    shrink = min(1.0, PREVIEW_PX / longest)
+    height, width = (max(1, round(size * shrink)) for size in (grid.height, grid.width))
+    whole = Window(0, 0, width, height)
+    small = ResampledReader(orthophoto.reader.path, height, width, averaged=False)
+    image, valid = small.read_scaled(whole, orthophoto.bands, orthophoto.value_range)
+    found = ResampledReader(mask, height, width, averaged=False).read(whole, [1])[0]
+    picture = _stretch(view_image(image), valid)
+    inch = PREVIEW_INCHES / max(height, width)
+    draw_panel(
+        path,
+        title,
+        [("image", picture), ("map", view_mask(found, classes))],
+        classes,
+        view_inches=(max(height * inch, 1), max(width * inch, 2)),
+        without="no data",
+        tags={IMAGE_TAG: orthophoto.reader.path.name},
+    )
+
+
+def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Brighten a (H, W, 3) picture for the eye: 2 % of its values become black, 2 % white."""
+    if not valid.any():
+        return picture
+    low, high = np.percentile(picture[valid], [2, 98])
+    if high <= low:
+        return picture
+    shown = (picture.astype(np.float32) - low) * (255 / (high - low))
+    shown = np.clip(shown, 0, 255).astype(np.uint8)
+    shown[~valid] = 255
+    return np.asarray(shown, np.uint8)
+
+
+def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Tell images from maps, which lie among them where they were written into their folder.
+
+    Args:
+        images: as a user gives them, such as all of a folder.
+
+    Returns:
+        images, and those that say of themselves that they are maps.
+
+    Raises:
+        ValueError: all are maps.
+    """
+    maps = [path for path in images if _is_map(path)]
+    if maps and len(maps) == len(images):
+        raise ValueError(
+            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
+            f"wanted images: give those that they are of"
+        )
+    return [path for path in images if path not in maps], maps
+
+
+def _is_map(path: Path) -> bool:
+    """Say whether a file is a map's; one that cannot be read is said to be so later."""
+    with closing(RasterReader(path)) as reader:
+        try:
+            return IMAGE_TAG in reader.dataset.tags()
+        except (ValueError, OSError):
+            return False

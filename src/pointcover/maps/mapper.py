@@ -1,0 +1,495 @@
+"""Mapping: from orthophotos and models to map files, whole or to be gone on with."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pointcover.maps.journal import MapJournal
+from pointcover.maps.map_files import (
+    IMAGE_TAG,
+    SUFFIXES,
+    ClassArea,
+    draw_preview,
+    measure_areas,
+    write_areas,
+    write_rasters,
+)
+from pointcover.maps.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
+from pointcover.models.load import NamedModel
+from pointcover.prediction.mean_field import MeanField
+from pointcover.prediction.predict import Correct, correct_each, make_score
+from pointcover.prediction.priors import Priors
+from pointcover.prediction.sliding_window import (
+    LayerChoice,
+    Plan,
+    SeamCount,
+    plan_windows,
+    stream_strips,
+)
+from pointcover.raster.grids import middle_pixel_m2
+from pointcover.runtime.atomic_files import probe_folder, publish_json, sha256
+from pointcover.runtime.devices import Fabric
+from pointcover.runtime.fingerprint import environment_of, fingerprint
+
+FORMAT: Final = 1
+"""Of the strips: raised when code changes what they hold, so that none of older code is used."""
+
+SMALL_PX: Final = 50
+"""Areas of fewer pixels are no polygons of their own, unless a user says how many m²."""
+
+POLYGONS: Final = ("_polygons.gpkg", "_polygons.qml")
+"""Those of SUFFIXES that come last."""
+
+FREE: Final = ("batch_size", "polygons", "least_m2")
+"""Settings that make no other rasters."""
+
+FOLDER_SUFFIX: Final = ".map.partial"
+"""Ending of the folder beside the maps that holds the strips of one that is being made."""
+
+Progress = Callable[[float, bool], None]
+"""Is told of megapixels as they are done, and whether an earlier attempt did them."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """How images become maps."""
+
+    window_px: int
+    overlap: float = 0.25
+    blend: bool = False
+    average_views: bool = False
+    crf: MeanField | None = None
+    """Brings neighbours of like colour together."""
+    priors: Priors | None = None
+    """Correct the logits of each model, where its training had classes in other shares."""
+    layers: LayerChoice = field(default_factory=LayerChoice)
+    polygons: bool = False
+    least_m2: float | None = None
+    """The smallest area that is a polygon of its own; SMALL_PX by default."""
+    batch_size: int = 4
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """One image that fits, and where its map goes."""
+
+    orthophoto: Orthophoto
+    folder: Path
+    stem: str
+    key: str
+    """Of all that shapes the map."""
+    image_sha256: str
+    is_done: bool = False
+    """The map is there already."""
+    has_rasters: bool = False
+    """All of it is there but polygons."""
+
+    @property
+    def megapixels(self) -> float:
+        """Size of the map."""
+        return self.orthophoto.grid.height * self.orthophoto.grid.width / 1e6
+
+    def path(self, suffix: str) -> Path:
+        """Give where a file of the map goes."""
+        return self.folder / f"{self.stem}{suffix}"
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """What a map came to."""
+
+    areas: list[ClassArea]
+    seams: SeamCount
+    """Of no pixels where windows are blended, do not overlap, or one is as wide as the image."""
+
+
+class Mapper:
+    """Models on a device, ready to map one image after another."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        models: Sequence[NamedModel],
+        settings: MapSettings,
+        reading: ReadingSettings,
+    ) -> None:
+        """Bring models to a device.
+
+        Args:
+            fabric: device and precision.
+            models: whose probabilities are averaged; they fit each other.
+            settings: how images become maps.
+            reading: what a user says of the images.
+
+        Raises:
+            ValueError: priors do not fit a model.
+        """
+        self._models, self._settings, self._reading = models, settings, reading
+        self._device = fabric.device
+        self._precision = str(fabric.strategy.precision.precision)
+        self.classes = models[0].tile_set.classes
+        corrections = _corrections_of(models, settings.priors)
+        modules = [fabric.setup_module(model.segmenter).eval() for model in models]
+        networks = correct_each(modules, corrections)
+        self.score = make_score(networks, average_views=settings.average_views, refine=settings.crf)
+
+    def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
+        """Check everything that can be checked before any work.
+
+        Args:
+            images: to map.
+            folder: where maps go; made where missing.
+            replace: whether maps and other files of their names may be replaced.
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: an image or a setting does not fit, or two images have one name.
+            OSError: the folder cannot be written, or holds what would be replaced.
+        """
+        _check_folder(folder)
+        _check_names(images, folder)
+        trained = [model.tile_set for model in self._models]
+        tasks = []
+        for path in images:
+            orthophoto = open_orthophoto(path, trained, self._reading)
+            plan_windows(
+                orthophoto.grid.height,
+                orthophoto.grid.width,
+                self._settings.window_px,
+                self._settings.overlap,
+                self._settings.blend,
+            )
+            self._least_px(orthophoto)
+            image_sha256 = sha256(path)
+            key = self._key(orthophoto, image_sha256)
+            task = MapTask(orthophoto, folder, path.stem, key, image_sha256)
+            tasks.append(_compare_with_present(task, self._shown(), replace=replace))
+        return tasks
+
+    def make(self, task: MapTask, progress: Progress, *, rasters_only: bool = False) -> MapResult:
+        """Make the map of an image, or go on with it.
+
+        Args:
+            task: of `prepare`.
+            progress: is told how far it is.
+            rasters_only: for whoever needs no picture, tables and polygons; a map without them
+                counts as not done.
+
+        Raises:
+            ValueError: the image is damaged, or another process makes this map.
+            OSError: the disk is full.
+        """
+        grid, settings = task.orthophoto.grid, self._settings
+        plan = plan_windows(
+            grid.height, grid.width, settings.window_px, settings.overlap, settings.blend
+        )
+        with MapJournal(_journal_folder(task), task.key, plan.cuts) as journal:
+            if task.has_rasters:
+                progress(task.megapixels, True)
+                result = _read_result(task)
+            else:
+                self._save_strips(task, plan, journal, progress)
+                areas = self._write_rasters(task, journal)
+                result = MapResult(areas, SeamCount(**journal.totals()))
+                if not rasters_only:
+                    self._describe(task, journal.folder, result)
+                _publish(task, journal.folder)
+            if settings.polygons and not rasters_only:
+                journal.remove_strips()
+                self._add_polygons(task, journal.folder)
+            journal.remove()
+        return result
+
+    def _save_strips(
+        self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress
+    ) -> None:
+        """Score an image from the first strip that a journal lacks."""
+        settings, width, done = self._settings, task.orthophoto.grid.width, journal.done()
+        progress(plan.cuts[done] * width / 1e6, True)
+        if done == len(plan.cuts) - 1:
+            return
+        seams = SeamCount()
+        strips = stream_strips(
+            task.orthophoto,
+            plan,
+            self.score,
+            len(self.classes),
+            settings.layers,
+            batch_size=settings.batch_size,
+            device=self._device,
+            first=done,
+            seams=seams,
+        )
+        with closing(strips), ThreadPoolExecutor(1) as writer:
+            saving: Future[None] | None = None
+            for number, strip in strips:
+                if saving:
+                    saving.result()
+                saving = writer.submit(journal.save, number, strip, asdict(seams))
+                seams.pixels = seams.unlike = 0
+                progress((plan.cuts[number + 1] - plan.cuts[number]) * width / 1e6, False)
+            if saving:
+                saving.result()
+
+    def _write_rasters(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
+        """Make a map's rasters from its strips, in the journal's folder."""
+        orthophoto, strips = task.orthophoto, journal.paths()
+        tags = {
+            "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
+            IMAGE_TAG: orthophoto.reader.path.name,
+        }
+        write_rasters(
+            journal.folder,
+            task.stem,
+            strips,
+            orthophoto.grid,
+            self.classes,
+            self._settings.layers,
+            tags,
+        )
+        return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
+
+    def _describe(self, task: MapTask, folder: Path, result: MapResult) -> None:
+        """Add to a map's rasters in a folder all its other files but polygons."""
+        orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
+        write_areas(folder / f"{stem}_areas.csv", result.areas)
+        mask = folder / f"{stem}_classes.tif"
+        draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
+        publish_json(
+            folder / f"{stem}.json",
+            {
+                "key": task.key,
+                "image": orthophoto.reader.path.name,
+                "image_sha256": task.image_sha256,
+                "height": grid.height,
+                "width": grid.width,
+                "gsd_m": orthophoto.gsd_m,
+                "crs": grid.crs.to_string() if grid.crs else None,
+                "remarks": list(orthophoto.remarks),
+                **self._shown(),
+                "areas": [asdict(area) for area in result.areas],
+                "seams": asdict(result.seams),
+            },
+        )
+
+    def _add_polygons(self, task: MapTask, folder: Path) -> None:
+        """Add polygons to a map that is in its place, and say so in its JSON.
+
+        They take long and much of the disk, and hours of mapping should not hang on them.
+        """
+        from pointcover.maps.polygons import write_polygons  # a second of imports
+
+        path = folder / f"{task.stem}{POLYGONS[0]}"
+        least_px = self._least_px(task.orthophoto)
+        count = write_polygons(path, task.path("_classes.tif"), self.classes, least_px)
+        for suffix in POLYGONS:
+            (folder / f"{task.stem}{suffix}").replace(task.path(suffix))
+        summary = task.path(SUFFIXES[-1])
+        values = json.loads(summary.read_text(encoding="utf-8"))
+        publish_json(summary, values | self._shown() | {"polygons": count})
+
+    def _least_px(self, orthophoto: Orthophoto) -> int:
+        """Give how many pixels an area must have to be a polygon.
+
+        Raises:
+            ValueError: it is said in m², and the size of a pixel is not known.
+        """
+        least_m2 = self._settings.least_m2
+        if least_m2 is None:
+            return SMALL_PX
+        pixel_m2 = _pixel_m2(orthophoto)
+        if pixel_m2 is None:
+            raise ValueError(
+                f"{orthophoto.reader.path} has no CRS, so --min-area-m2 says nothing of it: say "
+                f"with --gsd-m how large its pixels are"
+            )
+        return max(1, math.ceil(least_m2 / pixel_m2))
+
+    def _shown(self) -> dict[str, Any]:
+        """Give what the map's own JSON says of how it was made."""
+        settings = asdict(self._settings) | {"reading": asdict(self._reading)}
+        if not self._settings.priors:
+            del settings["priors"]  # so that a map of before there were any is still this one
+        return {
+            "models": [
+                {"reference": model.reference, "sha256": model.sha256, "engine": model.engine}
+                for model in self._models
+            ],
+            "settings": json.loads(json.dumps(settings)),  # as it reads back: tuples are lists
+            "precision": self._precision,
+            **({"label_shares": self._label_shares()} if self._settings.priors else {}),
+        }
+
+    def _key(self, orthophoto: Orthophoto, image_sha256: str) -> str:
+        """Name all that shapes the strips of an image; those of others are not gone on with."""
+        settings = self._settings
+        shaping = {
+            "format": FORMAT,
+            "models": [[model.sha256, model.engine] for model in self._models],
+            "reading": asdict(self._reading),
+            "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
+            "average_views": settings.average_views,
+            **({"crf": asdict(settings.crf)} if settings.crf else {}),
+            **(
+                {"priors": asdict(settings.priors), "label_shares": self._label_shares()}
+                if settings.priors
+                else {}
+            ),
+            "layers": asdict(settings.layers),
+            "precision": self._precision,
+            **environment_of(self._device.type),
+        }
+        path = orthophoto.reader.path
+        return fingerprint(shaping, {"image": path}, {path: image_sha256})
+
+    def _label_shares(self) -> list[list[float] | None]:
+        """Give what priors correct in each model, as it reads back from JSON.
+
+        It is no part of a model's weights.
+        """
+        shares = [model.checkpoint.label_shares for model in self._models]
+        return [None if each is None else list(each) for each in shares]
+
+
+def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list[Correct]:
+    if priors is None:
+        return []
+    return [
+        priors.correction(
+            model.reference, model.tile_set.classes.names, model.checkpoint.label_shares
+        )
+        for model in models
+    ]
+
+
+def _pixel_m2(orthophoto: Orthophoto) -> float | None:
+    area_m2 = middle_pixel_m2(orthophoto.grid)
+    if area_m2 is not None:
+        return area_m2
+    return orthophoto.gsd_m**2 if orthophoto.gsd_m else None
+
+
+def _check_folder(folder: Path) -> None:
+    """Make a folder and check that it can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    try:
+        probe_folder(folder)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written ({error.strerror}): wanted a folder for the maps, choose "
+            f"another with --out"
+        ) from None
+
+
+def _check_names(images: Sequence[Path], folder: Path) -> None:
+    """Check that no map is called like another one, or like an image.
+
+    Raises:
+        ValueError: one is.
+    """
+    by_stem: dict[str, Path] = {}
+    for path in images:
+        if path.stem in by_stem:
+            raise ValueError(
+                f"the maps of {by_stem[path.stem]} and {path} would both be called "
+                f"{path.stem}{SUFFIXES[0]}: rename one, or map them into two folders"
+            )
+        by_stem[path.stem] = path
+    given = {path.resolve() for path in images}
+    for path in images:
+        for suffix in SUFFIXES:
+            made = folder / f"{path.stem}{suffix}"
+            if made.resolve() in given:
+                raise ValueError(
+                    f"the map of {path} would replace the image {made}: choose another folder "
+                    f"with --out"
+                )
+
+
+def _journal_folder(task: MapTask) -> Path:
+    return task.path(FOLDER_SUFFIX)
+
+
+def _compare_with_present(task: MapTask, shown: dict[str, Any], *, replace: bool) -> MapTask:
+    """Say of a task how much of its map is there already.
+
+    Args:
+        task: of which nothing is known.
+        shown: what the map's JSON will say of how it was made.
+        replace: whether what is there may be replaced.
+
+    Raises:
+        FileExistsError: another map is, or something else of its names.
+    """
+    present = [task.path(suffix) for suffix in SUFFIXES if task.path(suffix).exists()]
+    has_begun = MapJournal(_journal_folder(task), task.key, ()).has_begun()
+    values = _read_summary(task)
+    wants_polygons = shown["settings"]["polygons"]
+    if _identity(values, task) == _identity(shown | {"image_sha256": task.image_sha256}, task):
+        free = has_begun or not any(task.path(suffix).exists() for suffix in POLYGONS)
+        if wants_polygons and "polygons" not in values and free:
+            # Told to replace a map, a second attempt still goes on with its first.
+            return dataclasses.replace(task, has_rasters=has_begun or not replace)
+        same = values["settings"]["least_m2"] == shown["settings"]["least_m2"]
+        if not replace and (not wants_polygons or ("polygons" in values and same)):
+            return dataclasses.replace(task, is_done=True)
+    # Of a map that was killed at the very end some files are in place.
+    if replace or not present or has_begun:
+        return task
+    raise FileExistsError(
+        f"{present[0]} exists, and is no map of this image by these models and settings: choose "
+        f"another folder with --out, or say --force to replace it"
+    )
+
+
+def _read_summary(task: MapTask) -> dict[str, Any]:
+    """Read the JSON of a map that is there; give nothing where it is none of ours."""
+    try:
+        values = json.loads(task.path(SUFFIXES[-1]).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
+    """Give by what a map that is there is told from others; None for what is no map.
+
+    Threads, instructions and versions of libraries are left out, which the key of half a map holds:
+    they move the last bit of a probability, and nobody maps anew for that.
+    """
+    try:
+        settings = {name: said for name, said in values["settings"].items() if name not in FREE}
+        image = values.get("image_sha256")
+        if image is None and values["key"] == task.key:  # of before JSONs said it
+            image = task.image_sha256
+        models = [[model["sha256"], model["engine"]] for model in values["models"]]
+        return [image, models, settings, values["precision"], values.get("label_shares")]
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _read_result(task: MapTask) -> MapResult:
+    """Read what the JSON of a map that is there says of areas and seams."""
+    summary = _read_summary(task)
+    areas = [ClassArea(**area) for area in summary["areas"]]
+    return MapResult(areas, SeamCount(**summary.get("seams", {})))  # older JSONs say nothing
+
+
+def _publish(task: MapTask, made: Path) -> None:
+    """Put a map's files in their place, the one that says that all are there last."""
+    for suffix in reversed(SUFFIXES):
+        if not (made / f"{task.stem}{suffix}").exists():
+            task.path(suffix).unlink(missing_ok=True)  # of an older map with other layers
+    task.path(SUFFIXES[-1]).unlink(missing_ok=True)
+    for suffix in SUFFIXES:
+        if (made / f"{task.stem}{suffix}").exists():
+            (made / f"{task.stem}{suffix}").replace(task.path(suffix))

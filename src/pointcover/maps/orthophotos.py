@@ -1,0 +1,473 @@
+"""Orthophotos that a model has not seen: checked against what it was trained on, read as tiles are.
+
+A band order, a scaling or a GSD other than in training makes another land without an error, so
+what can be told is checked before any work, and what cannot be told is said.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.prediction.windows import LEAST_PX, STRIDE_PX
+from pointcover.raster.grids import gsd_of, pixel_sides_m
+from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, ResampledReader, Window
+from pointcover.tileset.tiles import GSD_TOLERANCE, TileSet
+
+SAME_GSD: Final = 0.01
+"""By what share what a user says of a GSD may differ from what the file says."""
+
+
+MOST_EXTREME: Final = 0.99
+"""Share of an image's values that may not all become black or white."""
+
+SAMPLES: Final = 4
+"""Windows down and across by which an image's values are judged."""
+
+SAMPLE_PX: Final = 128
+"""Their side."""
+
+RGB: Final = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class ReadingSettings:
+    """What a user says of images where the files do not, or otherwise than in training."""
+
+    bands: tuple[int, ...] | None = None
+    """Band numbers from 1 in the order of the model; by default those of its training images."""
+    value_range: tuple[float, float] | None = None
+    """Which values become 0 and 255; by default as in training."""
+    gsd_m: float | None = None
+    """Of images that do not tell it."""
+    resample: bool = False
+    """Bring an image to the nearest GSD of training, where its own is another."""
+
+
+def parse_reading(
+    bands: str | None, value_range: str | None, gsd_m: float | None, resample: bool
+) -> ReadingSettings:
+    """Read what a user types of images; see `parse_bands` and `parse_range`."""
+    return ReadingSettings(
+        parse_bands(bands) if bands else None,
+        parse_range(value_range) if value_range else None,
+        gsd_m,
+        resample,
+    )
+
+
+def parse_bands(text: str) -> tuple[int, ...]:
+    """Turn ``"3,2,1"`` into band numbers.
+
+    Raises:
+        ValueError: it is no list of whole numbers.
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--bands: got {text!r}, wanted band numbers from 1, such as 3,2,1"
+        ) from None
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """Turn ``"0,2047"`` into two values.
+
+    Raises:
+        ValueError: it is not two numbers.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--value-range: got {text!r}, wanted two numbers, such as 0,2047"
+        ) from None
+    return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class MissingBlocks:
+    """Blocks of a file that were never written: they read as black, and are no land."""
+
+    flags: npt.NDArray[np.bool_]
+    """(rows of blocks, columns of blocks)."""
+    height: float
+    """Of a block, in pixels of the map."""
+    width: float
+
+    def cover(self, window: Window) -> npt.NDArray[np.bool_]:
+        """Say which pixels of a window of the map lie in such blocks, (h, w)."""
+        rows = self._rows(window.row_off + np.arange(window.height))
+        return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
+
+    def share(self, height: int, width: int) -> float:
+        """Give the share of a map's pixels that lie in such blocks."""
+        down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
+        across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
+        return float(down @ self.flags @ across / (height * width))
+
+    def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Say in which row of blocks rows lie."""
+        found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
+        return np.asarray(found, np.int64)
+
+    def _columns(self, columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Say in which column of blocks columns lie."""
+        found = np.minimum((columns + 0.5) / self.width, self.flags.shape[1] - 1)
+        return np.asarray(found, np.int64)
+
+
+@dataclass(frozen=True)
+class Orthophoto:
+    """An image that fits a model, and the grid of its map."""
+
+    reader: RasterReader
+    grid: RasterInfo
+    bands: tuple[int, ...]
+    value_range: tuple[float, float]
+    gsd_m: float | None
+    """Of the grid, where it is known."""
+    remarks: tuple[str, ...]
+    """What a user should know of it: what could not be checked, what was changed."""
+    missing: MissingBlocks | None = None
+
+    def read_rows(
+        self, top: int, bottom: int
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read whole rows: (bands, rows, W) uint8, 0 without data, and (rows, W): has data.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        return self.read(Window(0, top, self.grid.width, bottom - top))
+
+    def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read a window: (bands, h, w) uint8, 0 without data, and (h, w): has data.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        image, valid = self.reader.read_scaled(window, self.bands, self.value_range)
+        if self.missing:
+            valid = valid & ~self.missing.cover(window)
+            image[:, ~valid] = 0
+        return image, valid
+
+
+def open_orthophoto(
+    path: Path, trained: Sequence[TileSet], settings: ReadingSettings
+) -> Orthophoto:
+    """Check an image against what models were trained on, and prepare to read it.
+
+    Args:
+        path: of the image.
+        trained: the tile sets of the models; bands and value range of all are those of the first.
+        settings: what a user says.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no whole raster, or does not fit; the message says what to do.
+    """
+    reader = source = RasterReader(path)
+    info = reader.info()
+    bands = _choose_bands(reader, info, trained[0], settings)
+    value_range = _choose_range(reader, info, bands, trained[0], settings)
+    unwritten = reader.check_whole()
+    _check_scaling(reader, info, bands, value_range, settings)
+    remarks: list[str] = []
+    if info.crs is None:
+        remarks.append(f"{path} has no CRS, so its map has none either")
+    _remark_on_colours(reader, bands, trained[0], settings, remarks)
+    gsd_m, sides_m = _measure_gsd(info, settings)
+    wanted_m = _check_gsd(path, gsd_m, sides_m, trained, settings, remarks)
+    height, width = info.height, info.width
+    if wanted_m is not None and sides_m is not None:
+        height, width = (
+            max(1, round(size * side_m / wanted_m))
+            for size, side_m in zip((height, width), sides_m, strict=True)
+        )
+        remarks.append(
+            f"{path} is resampled from {_show_sides(gsd_m, sides_m)} to {_show(wanted_m)}: "
+            f"{height} × {width} px over the same extent"
+        )
+        gsd_m = wanted_m
+        reader = ResampledReader(path, height, width)
+    missing = None
+    if unwritten.any() and source.is_all_valid():
+        block = source.dataset.block_shapes[0]
+        missing = MissingBlocks(
+            unwritten, block[0] * height / info.height, block[1] * width / info.width
+        )
+        share = missing.share(height, width)
+        remarks.append(
+            f"{path}: blocks with {share:.1%} of its pixels were never written, so there is no "
+            f"data in them: if they are no hole, copy the image again"
+        )
+    return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks), missing)
+
+
+def spread_windows(
+    orthophotos: Sequence[Orthophoto], size_px: int, count: int = 32
+) -> list[npt.NDArray[np.uint8]]:
+    """Read windows that lie side by side, spread over all images: a sample of what they show.
+
+    Args:
+        orthophotos: to read from.
+        size_px: height and width of a window, cut to the image and to multiples of STRIDE_PX.
+        count: how many at most; each holds some data.
+
+    Returns:
+        windows (bands, H, W) uint8.
+
+    Raises:
+        ValueError: a file is damaged, or no image has data in a window of 64 px at least.
+    """
+    places = []
+    for orthophoto in orthophotos:
+        sides = [orthophoto.grid.height, orthophoto.grid.width]
+        height, width = (min(size_px, side) // STRIDE_PX * STRIDE_PX for side in sides)
+        if min(height, width) >= LEAST_PX:
+            places += [
+                (orthophoto, Window(left, top, width, height))
+                for top in range(0, sides[0] - height + 1, height)
+                for left in range(0, sides[1] - width + 1, width)
+            ]
+    chosen = np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))
+    windows = []
+    for orthophoto, window in (places[number] for number in chosen):
+        values, valid = orthophoto.read(window)
+        if valid.any():
+            windows.append(values)
+    if not windows:
+        raise ValueError(
+            f"{', '.join(str(each.reader.path) for each in orthophotos)}: found no window of "
+            f"{LEAST_PX} px or more with data, give larger images"
+        )
+    return windows
+
+
+def _choose_bands(
+    reader: RasterReader, info: RasterInfo, trained: TileSet, settings: ReadingSettings
+) -> tuple[int, ...]:
+    if info.has_palette:
+        raise ValueError(
+            f"{info.path} is a palette image, wanted bands {_list(trained.bands)}: expand it with "
+            f"`gdal_translate -expand rgb`"
+        )
+    bands = settings.bands or trained.bands
+    if len(bands) != len(trained.bands):
+        raise ValueError(
+            f"--bands names {len(bands)} band(s), but the model was trained on "
+            f"{len(trained.bands)} ({_list(trained.bands)} of its images): name as many"
+        )
+    if min(bands) < 1 or max(bands) > info.bands:
+        raise ValueError(
+            f"{info.path} has {info.bands} band(s), but bands {_list(bands)} are to be read, "
+            f"{'as --bands says' if settings.bands else 'as in training'}: give an image with "
+            f"these, or say with --bands which of its bands they are"
+        )
+    alpha = [band for band in bands if band in reader.alpha_bands()]
+    if alpha:
+        raise ValueError(
+            f"{info.path}: band {alpha[0]} is its alpha band, but bands {_list(bands)} are to be "
+            f"read: say with --bands which of its bands the model's are"
+        )
+    return bands
+
+
+def _choose_range(
+    reader: RasterReader,
+    info: RasterInfo,
+    bands: Sequence[int],
+    trained: TileSet,
+    settings: ReadingSettings,
+) -> tuple[float, float]:
+    if settings.value_range is not None:
+        low, high = settings.value_range
+        if not low < high:
+            raise ValueError(f"--value-range: got {low:g},{high:g}, wanted the lower value first")
+        return settings.value_range
+    low, high = trained.value_range
+    dtypes = {reader.dataset.dtypes[band - 1] for band in bands}
+    if dtypes == {"uint8"} and high <= 255:
+        return trained.value_range
+    if "uint8" not in dtypes and trained.value_range != EIGHT_BIT:
+        return trained.value_range
+    raise ValueError(
+        f"{info.path} holds {', '.join(sorted(dtypes))}, but the model was trained on values of "
+        f"{low:g} to {high:g}: say with --value-range LOW,HIGH which values of this image are as "
+        f"dark and as bright as those"
+    )
+
+
+def _check_scaling(
+    reader: RasterReader,
+    info: RasterInfo,
+    bands: Sequence[int],
+    value_range: tuple[float, float],
+    settings: ReadingSettings,
+) -> None:
+    """Check that an image has shades of grey in a value range, by windows spread over it.
+
+    Zeros are left out: they may be what lies around the land.
+
+    Raises:
+        ValueError: nearly all of its values become black or white.
+    """
+    if value_range == EIGHT_BIT and info.dtype == "uint8":
+        return
+    found = _sample_values(reader, info, bands)
+    low, high = value_range
+    scaled = np.rint((found - low) * (255 / (high - low)))
+    share = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
+    if share >= MOST_EXTREME:
+        raise ValueError(
+            f"{info.path} has values of {found.min():g} to {found.max():g}, of which {share:.0%} "
+            f"become black or white, since {low:g} is black and {high:g} is white "
+            f"{'as --value-range says' if settings.value_range else 'as in training'}: say with "
+            f"--value-range LOW,HIGH which of its values are as dark and as bright as in training"
+        )
+
+
+def _sample_values(
+    reader: RasterReader, info: RasterInfo, bands: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Give values with data from windows spread over an image, (n,), without zeros."""
+    height, width = min(info.height, SAMPLE_PX), min(info.width, SAMPLE_PX)
+    tops, lefts = (
+        np.unique(np.linspace(0, size - part, SAMPLES).astype(int))
+        for size, part in ((info.height, height), (info.width, width))
+    )
+    parts = []
+    for top in tops.tolist():
+        for left in lefts.tolist():
+            window = Window(left, top, width, height)
+            values = reader.read(window, bands)[:, reader.read_valid(window)]
+            parts.append(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _remark_on_colours(
+    reader: RasterReader,
+    bands: Sequence[int],
+    trained: TileSet,
+    settings: ReadingSettings,
+    remarks: list[str],
+) -> None:
+    """Remark where a file calls bands red, green and blue in another order than usual.
+
+    What those of training were called no model knows, but bands 1,2,3 are red, green, blue nearly
+    always.
+    """
+    kinds = reader.colours()
+    called = [kinds[band - 1] for band in bands[:3]]
+    if (
+        settings.bands
+        or trained.bands[:3] != (1, 2, 3)
+        or not any(kind in RGB and kind != usual for kind, usual in zip(called, RGB, strict=True))
+    ):
+        return
+    advice = "which of its bands the model's are"
+    if all(colour in kinds for colour in RGB):
+        first = [kinds.index(colour) + 1 for colour in RGB]
+        order = first + [band for band in bands if band not in first]
+        advice = f"--bands {_list(order[: len(bands)])}"
+    remarks.append(
+        f"{reader.path} calls its bands {', '.join(kinds)}, and the model takes "
+        f"{_list(bands)} as it did in training: if those were red, green, blue, say {advice}"
+    )
+
+
+def _measure_gsd(
+    info: RasterInfo, settings: ReadingSettings
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Give the GSD in metres, and a pixel's sides along a column and a row where it is known.
+
+    Raises:
+        ValueError: a user says another than the file.
+    """
+    gsd_m, sides_m = gsd_of(info), pixel_sides_m(info)
+    said_m = settings.gsd_m
+    if gsd_m and said_m and abs(said_m / gsd_m - 1) > SAME_GSD:
+        raise ValueError(
+            f"{info.path} has a GSD of {_show(gsd_m)} itself, but --gsd-m says {_show(said_m)}: "
+            f"leave --gsd-m away, or mend the file"
+        )
+    gsd_m = gsd_m or said_m
+    if gsd_m is None:
+        return None, None
+    if sides_m is None or max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
+        return gsd_m, (gsd_m, gsd_m)
+    return gsd_m, sides_m
+
+
+def _check_gsd(
+    path: Path,
+    gsd_m: float | None,
+    sides_m: tuple[float, float] | None,
+    trained: Sequence[TileSet],
+    settings: ReadingSettings,
+    remarks: list[str],
+) -> float | None:
+    """Compare a GSD with those of training; give the one to resample to, if any.
+
+    Raises:
+        ValueError: it is another, or pixels are no squares, and resampling is not asked for, or
+            would not serve all models.
+    """
+    known = [tile_set for tile_set in trained if tile_set.gsds_m]
+    if gsd_m is None or sides_m is None:
+        if known:
+            remarks.append(
+                f"the GSD of {path} is not known, so it is not compared with that of training "
+                f"({known[0].show_gsds()}): say it with --gsd-m"
+            )
+        return None
+    if not known:
+        remarks.append(
+            f"the GSD of {path} ({_show(gsd_m)}) is not compared with that of training, which the "
+            f"model does not know"
+        )
+        if max(sides_m) / min(sides_m) > GSD_TOLERANCE:
+            remarks.append(
+                f"the pixels of {path} are no squares ({_show_sides(gsd_m, sides_m)}), those of "
+                f"training most likely were"
+            )
+        return None
+    is_square = max(sides_m) / min(sides_m) <= GSD_TOLERANCE
+    unfit = next((one for one in known if not one.knows_gsd(gsd_m)), None)
+    if unfit is None:
+        if is_square:
+            return None
+        unfit = known[0]
+    if not settings.resample:
+        raise ValueError(
+            f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
+            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: say --resample to have the "
+            f"image brought to that, or take a model of its GSD"
+        )
+    wanted_m = float(np.clip(gsd_m, min(unfit.gsds_m), max(unfit.gsds_m)))
+    if not all(one.knows_gsd(wanted_m) for one in known):
+        ranges = " and ".join(one.show_gsds() for one in known)
+        raise ValueError(
+            f"the models were trained on GSDs of {ranges}: no GSD serves all of them, leave one out"
+        )
+    return wanted_m
+
+
+def _show_sides(gsd_m: float | None, sides_m: tuple[float, float]) -> str:
+    """Show a GSD, or both sides of a pixel that is no square."""
+    if max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
+        return _show(gsd_m or sides_m[0])
+    return f"{sides_m[0]:.4g} m down and {_show(sides_m[1])} across"
+
+
+def _show(gsd_m: float) -> str:
+    return f"{gsd_m:.4g} m"
+
+
+def _list(bands: Sequence[int]) -> str:
+    return ",".join(str(band) for band in bands)

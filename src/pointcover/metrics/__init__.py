@@ -1,0 +1,1 @@
+"""Scores from confusion matrices, calibration, boundaries and bootstrap intervals."""

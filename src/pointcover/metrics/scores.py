@@ -1,0 +1,121 @@
+"""Scores of a split as it is reported: some classes left out, agreement beyond chance, spread."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.metrics.bootstrap import LEAST_UNITS, miou_interval
+from pointcover.metrics.confusion import Confusion, mean_of_known, scores
+
+
+def check_left_out(left_out: Sequence[str], names: Sequence[str]) -> None:
+    """Check the classes that are left out of scoring.
+
+    Raises:
+        ValueError: one is no class, or fewer than two are left.
+    """
+    unknown = sorted(set(left_out) - set(names))
+    if unknown:
+        raise ValueError(
+            f"evaluate.leave_out names {', '.join(unknown)}, wanted names among {', '.join(names)}"
+        )
+    if len(set(names) - set(left_out)) < 2:
+        raise ValueError(
+            f"evaluate.leave_out names {', '.join(left_out)}, which leaves fewer than two classes "
+            f"of {', '.join(names)} to score: leave out fewer"
+        )
+
+
+def are_scored(names: Sequence[str], left_out: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Say of each class whether it is scored: (C,) bool."""
+    return np.array([name not in left_out for name in names])
+
+
+def split_scores(
+    confusion: Confusion, names: Sequence[str], left_out: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Compute the scores of a split, or of one of its regions, from its confusion matrix.
+
+    A class that is left out has no row of true pixels (see `tallies.ScoredTiles`). What is
+    predicted as such a class elsewhere is wrong, and counts against the class that is there; the
+    class itself has no scores and no part in the means.
+
+    Args:
+        confusion: (C, C) int64; rows true, columns predicted.
+        names: the C class names.
+        left_out: names of classes that are not scored.
+
+    Returns:
+        What `metrics.scores` gives of the scored classes, and `kappa` and `fwiou`.
+    """
+    result = scores(confusion, names)
+    by_class = {name: entry for name, entry in result["by_class"].items() if name not in left_out}
+    ious = [entry["iou"] for entry in by_class.values()]
+    return {
+        "miou": mean_of_known(ious),
+        "accuracy": result["accuracy"],
+        "mean_f1": mean_of_known([entry["f1"] for entry in by_class.values()]),
+        "kappa": cohen_kappa(confusion),
+        "fwiou": frequency_weighted_iou(by_class),
+        "absent_classes": sum(iou is None for iou in ious),
+        "pixels": result["pixels"],
+        "by_class": by_class,
+    }
+
+
+def cohen_kappa(confusion: Confusion) -> float | None:
+    """Compute Cohen's kappa: by how much the accuracy exceeds that of chance.
+
+    Cohen (A coefficient of agreement for nominal scales, 1960). None without a pixel, or where
+    truth and prediction are one class, so that chance is always right.
+    """
+    total = int(confusion.sum())
+    if not total:
+        return None
+    # In Python's whole numbers: products of pixel counts pass 2⁶³.
+    true, predicted = confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist()
+    by_chance = sum(row * column for row, column in zip(true, predicted, strict=True))
+    if by_chance == total**2:
+        return None
+    return float((int(np.trace(confusion)) * total - by_chance) / (total**2 - by_chance))
+
+
+def frequency_weighted_iou(by_class: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Average the IoUs by true pixels (Long et al., CVPR 2015); None without a pixel."""
+    total = sum(entry["pixels"] for entry in by_class.values())
+    if not total:
+        return None
+    weighted = sum(entry["iou"] * entry["pixels"] for entry in by_class.values() if entry["pixels"])
+    return float(weighted / total)
+
+
+def interval_of(
+    confusions: Confusion, scored: npt.NDArray[np.bool_], unit: str, generator: np.random.Generator
+) -> dict[str, Any]:
+    """Give the 95 % interval of mIoU over units, or null and the reason why there is none.
+
+    Args:
+        confusions: (units, C, C) int64, one a tile or one a region.
+        scored: (C,) bool, the classes in the mean.
+        unit: what a unit is called, in the singular.
+        generator: draws the units.
+    """
+    interval = miou_interval(confusions, scored, generator)
+    if interval is None:
+        count = int((confusions.sum(axis=(1, 2)) > 0).sum())
+        reason = f"{count} {unit}{'' if count == 1 else 's'} with labels, wanted {LEAST_UNITS}"
+        return {"low": None, "high": None, "reason": reason}
+    return {"low": interval[0], "high": interval[1]}
+
+
+def spread_of(mious: Sequence[float | None]) -> dict[str, Any]:
+    """Say how far regions' mIoUs lie apart; `std` is that of a sample, null for one region."""
+    known = [miou for miou in mious if miou is not None]
+    return {
+        "count": len(known),
+        "miou_lowest": min(known, default=None),
+        "miou_highest": max(known, default=None),
+        "miou_std": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    }

@@ -1,0 +1,91 @@
+"""Fetching a trained model out of MLflow: a run's, or a registered one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pointcover.tracking.runs import MODEL_FOLDER
+from pointcover.tracking.store import (
+    connect,
+    environment,
+    locked_file,
+    quieten_mlflow,
+    sqlite_path,
+    tracking_uri,
+    whole_call,
+    without_password,
+)
+
+if TYPE_CHECKING:  # mlflow takes a second to import: only those who fetch pay for it
+    from mlflow import MlflowClient
+
+
+def fetch_model(root: Path, reference: str, folder: Path) -> Path:
+    """Copy a model out of the store.
+
+    Args:
+        root: the project's root.
+        reference: a run (`runs:/ID`, or its 32 hexadecimal digits alone), or a registered model
+            (`models:/NAME@alias`, `models:/NAME/version`).
+        folder: where to; exists.
+
+    Returns:
+        The folder that holds its model.json.
+
+    Raises:
+        ValueError: the store does not have it, or it is no model of pointcover.
+        ConnectionError: the tracking server does not answer.
+        OSError: the store cannot be read.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+        raise FileNotFoundError(
+            f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
+            f"the project's folder, or set MLFLOW_TRACKING_URI"
+        )
+    quieten_mlflow()
+    with whole_call(uri), locked_file(uri):
+        _download(_source_of(connect(uri), reference), reference, folder, uri)
+    found = sorted(path.parent for path in folder.rglob("model.json"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{reference} holds {len(found)} models of pointcover, wanted one (a model.json beside "
+            f"its model.pt): name a run whose training ended, or a model registered from one"
+        )
+    return found[0]
+
+
+def _download(source: str, reference: str, folder: Path, uri: str) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"):
+            download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
+    except (MlflowException, OSError) as error:
+        raise ValueError(
+            f"the model of {reference} cannot be had from {without_password(source)} "
+            f"({' '.join(str(error).split())[:200]}): name a run whose training ended, and whose "
+            f"files are there"
+        ) from None
+
+
+def _source_of(client: "MlflowClient", reference: str) -> str:
+    """Say where the files of a run's model or a registered one lie."""
+    from mlflow.exceptions import MlflowException
+
+    kind, _, name = reference.rpartition(":/")
+    try:
+        if kind != "models":
+            return f"{client.get_run(name).info.artifact_uri}/{MODEL_FOLDER}"
+        if "@" in name:
+            return str(client.get_model_version_by_alias(*name.rsplit("@", 1)).source)
+        if "/" in name:
+            return str(client.get_model_version(*name.rsplit("/", 1)).source)
+    except MlflowException as error:
+        raise ValueError(
+            f"MLflow has no {reference} ({str(error).partition(chr(10))[0][:200]}): look it up in "
+            f"`mlflow ui`"
+        ) from None
+    raise ValueError(
+        f"{reference} names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"
+    )

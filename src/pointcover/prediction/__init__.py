@@ -1,0 +1,1 @@
+"""Class probabilities of tiles and of whole rasters."""

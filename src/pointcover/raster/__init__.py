@@ -1,0 +1,1 @@
+"""Rasters: reading, writing and their grids."""

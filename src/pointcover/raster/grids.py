@@ -1,0 +1,182 @@
+"""Grids: where the pixels of a raster lie, and how much ground one covers."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
+from rasterio.warp import transform as project
+
+from pointcover.raster.raster_io import RasterInfo
+
+GRID_TOLERANCE_PX: Final = 0.01
+"""How far apart the corners of an image and its mask may lie."""
+
+WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
+"""Half axes of the Earth's ellipsoid."""
+
+PLANE_TOLERANCE: Final = 0.01
+"""By what share the plane of a CRS may stretch areas and still stand for the ground: UTM stays
+below 0.2 % in its zone, web maps (EPSG:3857) show fields at 52° north 2.6 times as large."""
+
+Place = tuple[float, float]
+"""x and y in a CRS."""
+
+
+def north_up(x: float, y: float, gsd_m: float) -> Affine:
+    """Give the transform of a raster whose upper left corner lies at x, y."""
+    return from_origin(x, y, gsd_m, gsd_m)
+
+
+def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
+    """Check that an image and its mask cover the same pixels.
+
+    A CRS is judged by where it puts the raster's corners, not by its text: the masks of
+    LandCover.ai carry PL-1992 written out as a "custom" projection, their images EPSG:2180.
+
+    Raises:
+        ValueError: size, CRS or transform differ; the message shows both.
+    """
+    pair = f"{image.path} and its mask {mask.path}"
+    if (image.height, image.width) != (mask.height, mask.width):
+        raise ValueError(
+            f"{pair} differ in size: {image.height}×{image.width} against "
+            f"{mask.height}×{mask.width} px. Pair the right files, or cut both to the same pixels"
+        )
+    corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
+    if image.crs and mask.crs and image.crs != mask.crs:
+        places = [mask.transform * corner for corner in corners]
+        if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
+            GRID_TOLERANCE_PX
+        ):
+            raise ValueError(
+                f"{pair} differ in CRS: {image.crs.to_string()} against {mask.crs.to_string()}. "
+                f"Reproject one of them"
+            )
+    if image.is_georeferenced and mask.is_georeferenced:
+        apart = _apart_px(
+            image.transform,
+            [image.transform * corner for corner in corners],
+            [mask.transform * corner for corner in corners],
+        )
+        if apart > GRID_TOLERANCE_PX:
+            raise ValueError(
+                f"{pair} lie {apart:.2f} px apart: transform {tuple(image.transform)[:6]} against "
+                f"{tuple(mask.transform)[:6]}. Warp one onto the grid of the other"
+            )
+
+
+def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
+    """Carry places from one CRS to another; NaN where that cannot be done."""
+    try:
+        xs, ys = project(source, target, *zip(*places, strict=True))
+    except Exception:  # PROJ's refusals have no public class in rasterio
+        return [(math.nan, math.nan)] * len(places)
+    return list(zip(xs, ys, strict=True))
+
+
+def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
+    """Say how far places lie apart at most, along one side of the grid's pixels."""
+    pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
+    return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
+
+
+def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+    """Give the area on the ground of a pixel in each of some rows.
+
+    In the plane of the CRS where that stands for the ground, else on the ellipsoid at the middle
+    of each row (exact for geographic CRSs and web maps, whose scale hangs on the row alone).
+
+    Args:
+        grid: of the raster.
+        rows: (n,) row numbers.
+
+    Returns:
+        (n,) m², or None where there is no CRS or it is not on the Earth.
+    """
+    if grid.crs is None:
+        return None
+    if grid.pixel_m2 is not None:
+        middle = _on_ellipsoid_m2(grid, np.array([grid.height // 2]))
+        if middle is None or abs(grid.pixel_m2 / middle[0] - 1) <= PLANE_TOLERANCE:
+            return np.full(len(rows), grid.pixel_m2)
+    return _on_ellipsoid_m2(grid, rows)
+
+
+def middle_pixel_m2(grid: RasterInfo) -> float | None:
+    """Give the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
+    area_m2 = ground_m2(grid, np.array([grid.height // 2]))
+    return None if area_m2 is None else float(area_m2[0])
+
+
+def gsd_of(grid: RasterInfo) -> float | None:
+    """Give the ground sample distance, the side of a square as large as the pixel in the middle.
+
+    On the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
+
+    Returns:
+        metres, or None where there is no CRS, it is not on the Earth, or degrees have no place.
+    """
+    if not grid.is_georeferenced and grid.pixel_m2 is None:
+        return None
+    area_m2 = middle_pixel_m2(grid)
+    return None if area_m2 is None else math.sqrt(area_m2)
+
+
+def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
+    """Give the two sides of the pixel in the middle of a raster, along a column and along a row.
+
+    Their product is what `ground_m2` gives, unless the grid is skewed; degrees along a parallel are
+    shorter than along a meridian, and some planes keep areas but not shapes.
+
+    Returns:
+        metres, or None where there is no CRS or it is not on the Earth.
+    """
+    area_m2 = middle_pixel_m2(grid)
+    if area_m2 is None or not area_m2 > 0:
+        return None
+    steps = _steps(grid, np.array([grid.height // 2]))
+    if steps is None:
+        return None
+    across, down = (float(np.hypot(*(step[0] * steps[2][0]))) for step in steps[:2])
+    scale = math.sqrt(area_m2 / (down * across))
+    return down * scale, across * scale
+
+
+def _on_ellipsoid_m2(
+    grid: RasterInfo, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64] | None:
+    """Give the area of pixels in the middle of rows, by the ellipsoid's two radii of curvature."""
+    steps = _steps(grid, rows)
+    if steps is None:
+        return None
+    along_row, along_col, metres = steps
+    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
+    return np.asarray(np.abs(turned) * metres[:, 1] * metres[:, 0], np.float64)
+
+
+def _steps(
+    grid: RasterInfo, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Give how far it is over pixels in the middle of rows.
+
+    Returns:
+        along the row and along the column, twice (n, 2) radians east and north, and how many metres
+        a radian is, (n, 2) east and north; None where the CRS is not on the Earth.
+    """
+    col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
+    corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
+    places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
+    degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
+    if not np.isfinite(degrees).all():
+        return None
+    along_row, along_col = degrees[1] - degrees[0], degrees[3] - degrees[2]
+    latitude = degrees[..., 1].mean(axis=0)
+    a, b = WGS84_M
+    squared = 1 - b**2 / a**2
+    bent = 1 - squared * np.sin(latitude) ** 2
+    north_m, east_m = a * (1 - squared) / bent**1.5, a * np.cos(latitude) / np.sqrt(bent)
+    return along_row, along_col, np.stack([east_m, north_m], axis=1)

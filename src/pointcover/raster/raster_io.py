@@ -1,0 +1,526 @@
+"""Rasters: read a window, write a GeoTIFF of blocks. The one place that opens them.
+
+Row before column everywhere; x and y are CRS coordinates only.
+"""
+
+import logging
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as Window  # the rest of the project gets it here
+
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.runtime.atomic_files import publish_file
+
+SIGNATURES: Final = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",  # BigTIFF
+    b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\0\0\0\x0cjP": "JP2OpenJPEG",
+    b"\xff\x4f\xff\x51": "JP2OpenJPEG",
+}
+"""Formats that are opened, by a file's first bytes. A VRT is none: it may read other files, or the
+network. (rasterio 1.4 documents a list of drivers, but refuses it.)"""
+
+# Photographs without a place are welcome here: no reason to warn at each of them.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+# What GDAL says of an error goes into the one message here, not beside it.
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+
+# GDAL would keep decoded blocks in up to a twentieth of the memory, in each process. Tiling reads
+# and writes each block once and needs none of them again; fresh memory for them cost a quarter of
+# its time. This much still holds a row of tiles of a striped orthophoto 40 000 px wide.
+os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it when it first keeps a block
+
+EIGHT_BIT: Final = (0.0, 255.0)
+"""The value range of images that need no scaling."""
+
+ZSTD_LEVEL: Final = 1
+
+
+@dataclass(frozen=True)
+class RasterInfo:
+    """What a raster file says of itself, without its pixels."""
+
+    path: Path
+    height: int
+    width: int
+    bands: int
+    dtype: str
+    crs: CRS | None
+    transform: Affine
+    has_palette: bool
+
+    @property
+    def pixel_m2(self) -> float | None:
+        """Area of a pixel in the plane of the CRS, or None where the CRS has no plane."""
+        if self.crs is None or not self.crs.is_projected:
+            return None
+        _, metres_per_unit = self.crs.linear_units_factor
+        return float(abs(self.transform.determinant) * metres_per_unit**2)
+
+    @property
+    def is_georeferenced(self) -> bool:
+        """Say whether the transform is more than "one unit a pixel"."""
+        return bool(self.transform != Affine.identity())
+
+
+class RasterReader:
+    """Reads windows of one raster file; opened at first use, once in every process.
+
+    A handle that is carried into a forked process gives wrong pixels without an error, so a
+    reader keeps its handle per process and pickles as its path alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Remember the path; nothing is opened yet."""
+        self.path = path
+        self._dataset: Any = None
+        self._opened_by = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the handle behind."""
+        return self.__dict__ | {"_dataset": None, "_opened_by": -1}
+
+    def close(self) -> None:
+        """Close the file, if this process has it open."""
+        if self._dataset is not None and self._opened_by == os.getpid():
+            self._dataset.close()
+        self._dataset = None
+
+    @property
+    def dataset(self) -> Any:
+        """The open rasterio dataset of this process.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is a folder, empty, or none of the formats in SIGNATURES.
+        """
+        if self._dataset is None or self._opened_by != os.getpid():
+            self._dataset = self._open()
+            self._opened_by = os.getpid()
+        return self._dataset
+
+    def _open(self) -> Any:
+        return _open(self.path)
+
+    def info(self) -> RasterInfo:
+        """Describe the raster.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no raster, or what it says of its place is damaged.
+        """
+        dataset = self.dataset
+        try:
+            return RasterInfo(
+                path=self.path,
+                height=dataset.height,
+                width=dataset.width,
+                bands=dataset.count,
+                dtype=str(dataset.dtypes[0]),
+                crs=dataset.crs or None,
+                transform=dataset.transform,
+                has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+            )
+        except Exception as error:  # GDAL's own, which have no public class in rasterio
+            raise ValueError(
+                f"{self.path} is damaged: what it says of itself and its place cannot be read "
+                f"({gdal_reason(error)}). Copy it again"
+            ) from None
+
+    def alpha_bands(self) -> tuple[int, ...]:
+        """Give the numbers of the bands that the file calls alpha."""
+        kinds = zip(self.dataset.indexes, self.dataset.colorinterp, strict=True)
+        return tuple(band for band, kind in kinds if kind == ColorInterp.alpha)
+
+    def read(
+        self, window: Window, bands: Sequence[int] | None = None, fill: int = 0
+    ) -> npt.NDArray[Any]:
+        """Read a window.
+
+        Args:
+            window: may reach over the lower and right edge; what lies outside is `fill`.
+            bands: band numbers from 1 in the order wanted, all by default.
+            fill: value of pixels outside the raster.
+
+        Returns:
+            (bands, window height, window width), dtype of the file.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        inside = Window(
+            window.col_off,
+            window.row_off,
+            min(window.width, self.dataset.width - window.col_off),
+            min(window.height, self.dataset.height - window.row_off),
+        )
+        indexes = list(bands) if bands is not None else list(range(1, self.dataset.count + 1))
+        try:
+            values = self.dataset.read(indexes, window=inside)
+        except RasterioError as error:
+            raise ValueError(_damaged(self.path, inside, error)) from None
+        return pad(values, int(window.height), int(window.width), fill)
+
+    def read_scaled(
+        self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """Read a window as tiles hold it, and where it has data.
+
+        Args:
+            window: inside the raster.
+            bands: band numbers from 1 in the order wanted.
+            value_range: which values become 0 and 255.
+
+        Returns:
+            (bands, H, W) uint8, 0 where there is no data, and (H, W) bool.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        values = self.read(window, bands)
+        valid = self.read_valid(window)
+        if np.issubdtype(values.dtype, np.floating):
+            valid = valid & np.isfinite(values).all(axis=0)
+        low, high = value_range
+        if values.dtype != np.uint8 or (low, high) != EIGHT_BIT:
+            image = np.empty(values.shape, np.uint8)
+            for raw, band in zip(values, image, strict=True):  # one at a time: floats are large
+                scaled = (np.nan_to_num(raw.astype(np.float32)) - low) * (255 / (high - low))
+                band[:] = np.rint(np.clip(scaled, 0, 255))
+        else:
+            image = values
+        if not valid.all():
+            image[:, ~valid] = 0
+        return image, valid
+
+    def colours(self) -> tuple[str, ...]:
+        """Give what the file calls each band, such as red, nir or undefined."""
+        return tuple(kind.name for kind in self.dataset.colorinterp)
+
+    def check_whole(self) -> npt.NDArray[np.bool_]:
+        """Check that a file was not cut short, before hours of work on it.
+
+        A TIFF is asked where its blocks lie, which takes no time; other formats are read.
+
+        Returns:
+            (rows of blocks, columns of blocks): was never written in any band. GDAL reads such
+            blocks as 0, or as nodata.
+
+        Raises:
+            ValueError: it is cut short, or cannot be read.
+        """
+        dataset = self.dataset
+        if dataset.driver != "GTiff":
+            for top in range(0, dataset.height, 512):
+                self.read(Window(0, top, dataset.width, min(512, dataset.height - top)), [1])
+            return np.zeros((1, 1), bool)
+        size = self.path.stat().st_size
+        height, width = dataset.block_shapes[0]
+        blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
+        missing = np.ones(blocks, bool)
+        for band in dataset.indexes:
+            for row in range(blocks[0]):
+                for col in range(blocks[1]):
+                    end = sum(
+                        int(dataset.get_tag_item(f"{what}_{col}_{row}", "TIFF", bidx=band) or 0)
+                        for what in ("BLOCK_OFFSET", "BLOCK_SIZE")
+                    )
+                    missing[row, col] &= end == 0
+                    if end > size:
+                        raise ValueError(
+                            f"{self.path} is cut short: it has {size} bytes, but its block at row "
+                            f"{row * height}, column {col * width} ends at byte {end}. Copy it "
+                            f"again"
+                        )
+        return missing
+
+    def read_rgb(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Read a window as red, green, blue: (3, H, W) uint8; palette images are converted.
+
+        Raises:
+            ValueError: the file has neither a palette nor three bands of 8 bits.
+        """
+        info = self.info()
+        if info.has_palette:
+            table = np.zeros((256, 3), np.uint8)
+            for index, colour in self.dataset.colormap(1).items():
+                table[index] = colour[:3]
+            return np.ascontiguousarray(table[self.read(window, [1])[0]].transpose(2, 0, 1))
+        if info.bands < 3 or info.dtype != "uint8":
+            raise ValueError(
+                f"{self.path} has {info.bands} band(s) of {info.dtype}, wanted a palette or three "
+                f"bands of uint8, since its card says that masks are coded by colour "
+                f"(`mask_values: colours`)"
+            )
+        return self.read(window, [1, 2, 3])
+
+    def is_all_valid(self) -> bool:
+        """Say whether a file has neither nodata nor alpha nor a mask."""
+        return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
+
+    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
+        """Say which pixels hold data: (H, W) bool, from nodata, alpha or the file's own mask."""
+        if self.is_all_valid():
+            return np.ones((int(window.height), int(window.width)), bool)
+        try:
+            return np.asarray(self.dataset.dataset_mask(window=window)) > 0
+        except RasterioError as error:
+            raise ValueError(_damaged(self.path, window, error)) from None
+
+
+class ResampledReader(RasterReader):
+    """Reads a raster as if it had another size, over the same extent."""
+
+    def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
+        """Say what size the raster is to have.
+
+        Args:
+            path: of the raster; nothing is opened yet.
+            height: in pixels.
+            width: in pixels.
+            averaged: what becomes smaller is averaged and what becomes larger is interpolated;
+                otherwise each pixel is the nearest one.
+        """
+        super().__init__(path)
+        self._height, self._width, self._averaged = height, width, averaged
+        self._crs: CRS | None = None
+
+    def _open(self) -> Any:
+        source = _open(self.path)
+        self._crs = source.crs or None
+        scale = Affine.scale(source.width / self._width, source.height / self._height)
+        how = Resampling.nearest
+        if self._averaged:
+            shrinks = self._height * self._width < source.height * source.width
+            how = Resampling.average if shrinks else Resampling.bilinear
+        flags = source.mask_flag_enums[0]
+        has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        plane = source.crs or CRS.from_epsg(3857)  # GDAL wants one; nothing is reprojected
+        return WarpedVRT(
+            source,
+            src_crs=plane,
+            crs=plane,
+            src_transform=source.transform,
+            transform=source.transform * scale,
+            height=self._height,
+            width=self._width,
+            resampling=how,
+            add_alpha=has_own_mask,
+        )
+
+    def info(self) -> RasterInfo:
+        """Describe the raster as it is read."""
+        return replace(super().info(), crs=self._crs)
+
+
+def _open(path: Path) -> Any:
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, wanted a raster file: give those in it, such as {path}/*.tif"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, wanted a raster file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty (0 bytes), wanted a raster: copy it again")
+    with path.open("rb") as file:
+        start = file.read(8)
+    driver = next((name for sign, name in SIGNATURES.items() if start.startswith(sign)), None)
+    if driver is None:
+        raise ValueError(
+            f"{path} is no raster (it begins with {start!r}): wanted GeoTIFF, PNG, JPEG or JPEG "
+            f"2000. Leave it out of the images"
+        )
+    if driver == "PNG":
+        _check_png(path)
+    try:
+        return rasterio.open(path, driver=driver)
+    except RasterioError as error:
+        raise ValueError(
+            f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
+            f"short. Copy it again"
+        ) from None
+
+
+def _check_png(path: Path) -> None:
+    """Check every chunk of a PNG (W3C PNG, section 5.3): GDAL reads one cut short without an error.
+
+    (Seen with GDAL 3.10, where the window is the whole image: all its pixels were wrong.)
+    """
+    with path.open("rb") as file:
+        file.seek(8)
+        kind = b""
+        while kind != b"IEND":
+            place = file.tell()
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            if zlib.crc32(kind + file.read(length)) != int.from_bytes(file.read(4), "big") or (
+                len(kind) < 4
+            ):
+                raise ValueError(
+                    f"{path} is damaged or cut short: its chunk at byte {place} has not the "
+                    f"length or checksum it should have. Copy it again"
+                )
+
+
+def _damaged(path: Path, window: Window, error: Exception) -> str:
+    rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
+    return (
+        f"{path} is damaged or cut short: {rows} cannot be read ({gdal_reason(error)}). "
+        f"Copy it again"
+    )
+
+
+def gdal_reason(error: BaseException) -> str:
+    """Give GDAL's own words, where rasterio says no more than "see previous exception"."""
+    return " ".join(str(error.__cause__ or error).split())
+
+
+def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDArray[Any]:
+    """Extend (..., h, w) to (..., height, width) below and to the right with `fill`."""
+    missing = (height - values.shape[-2], width - values.shape[-1])
+    if missing == (0, 0):
+        return values
+    around = [(0, 0)] * (values.ndim - 2) + [(0, missing[0]), (0, missing[1])]
+    return np.pad(values, around, constant_values=fill)
+
+
+def mirror(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Extend (bands, h, w) to at least (bands, height, width) below and to the right, mirrored.
+
+    A network judges land beside a black area badly: it has seen little of the kind.
+    """
+    missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
+    if missing == (0, 0):
+        return image
+    return np.pad(image, [(0, 0), (0, missing[0]), (0, missing[1])], mode="symmetric")
+
+
+class BlockWriter:
+    """Writes windows of a GeoTIFF and remembers a checksum of each, to be read back."""
+
+    def __init__(self, dataset: Any) -> None:
+        """Wrap an open rasterio dataset in writing mode."""
+        self._dataset = dataset
+        self.checksums: dict[tuple[int, int, int, int], int] = {}
+
+    def write(self, values: npt.NDArray[Any], window: Window) -> None:
+        """Write (bands, H, W) values, of the window's height and width."""
+        self._dataset.write(values, window=window)
+        key = (window.col_off, window.row_off, window.width, window.height)
+        self.checksums[key] = zlib.crc32(np.ascontiguousarray(values).data)
+
+
+@contextmanager
+def write_geotiff(
+    path: Path,
+    *,
+    height: int,
+    width: int,
+    bands: int,
+    block_px: int,
+    crs: CRS | str | None,
+    transform: Affine,
+    nodata: int | None = None,
+    palette: Mapping[int, tuple[int, int, int]] | None = None,
+    band_names: Sequence[str] = (),
+) -> Iterator[BlockWriter]:
+    """Write a uint8 GeoTIFF of ZSTD blocks of block_px × block_px; whole or not at all.
+
+    Blocks that are never written take no space and read as nodata, or 0 where there is none.
+
+    Band by band ZSTD takes half of the time that it takes pixel by pixel, for 5 % more bytes, and
+    is read as fast. GDAL's own threads are left alone: they cost a sixth more of the processor,
+    which other orthophotos use better.
+
+    A full disk often raises nothing in GDAL and leaves zeros: every window is read back and
+    compared before the file gets its name.
+
+    Raises:
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    options = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "height": height,
+        "width": width,
+        "count": bands,
+        "crs": crs,
+        "transform": transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": block_px,
+        "blockysize": block_px,
+        "compress": "zstd",
+        "zstd_level": ZSTD_LEVEL,
+        "predictor": 1 if palette else 2,
+        "interleave": "band",
+        "bigtiff": "if_safer",
+        "sparse_ok": True,
+    }
+    with publish_file(path) as aside:
+        try:
+            with rasterio.open(aside, "w", **options) as dataset:
+                if palette:
+                    dataset.write_colormap(1, dict(palette))
+                for number, name in enumerate(band_names, start=1):
+                    dataset.set_band_description(number, name)
+                writer = BlockWriter(dataset)
+                yield writer
+            with rasterio.open(aside) as written:
+                _compare(written, writer)
+        except RasterioError as error:
+            raise OSError(
+                f"{path} could not be written ({gdal_reason(error)}): is the disk full? Free some "
+                f"space and run the stage again"
+            ) from None
+
+
+def _compare(written: Any, writer: BlockWriter) -> None:
+    for (col_off, row_off, width, height), checksum in writer.checksums.items():
+        values = written.read(window=Window(col_off, row_off, width, height))
+        if zlib.crc32(values.data) != checksum:
+            raise RasterioError(f"the block at row {row_off}, column {col_off} reads back changed")
+
+
+def write_mask(
+    path: Path, *, like: RasterInfo, block_px: int, classes: ClassTable
+) -> AbstractContextManager[BlockWriter]:
+    """Write a mask on the grid of another raster: nodata IGNORE_INDEX, class colours for QGIS.
+
+    Args:
+        path: where to.
+        like: whose height, width, CRS and transform the mask takes.
+        block_px: height and width of a block.
+        classes: whose colours the file carries.
+    """
+    return write_geotiff(
+        path,
+        height=like.height,
+        width=like.width,
+        bands=1,
+        block_px=block_px,
+        crs=like.crs,
+        transform=like.transform,
+        nodata=IGNORE_INDEX,
+        palette=dict(enumerate(classes.colours)),
+        band_names=("class",),
+    )

@@ -1,0 +1,82 @@
+"""Errors of stages and commands as one message and an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+DEBUG_SWITCH = "POINTCOVER_DEBUG"
+MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+"""What torch and CUDA say of memory, in small letters."""
+
+LOWER = {
+    "predict": "--batch-size or --window-px (or, where rasters are there already and polygons are "
+    "what is missing, leave --polygons out)",
+    "suggest": "--batch-size",
+    "train": "train.batch_size or train.crop_px",
+    "evaluate": "evaluate.batch_size",
+    "tile": "machine.workers",
+    "annotate": "machine.workers",
+}
+"""What makes a command or stage take less memory."""
+
+
+@contextmanager
+def one_message(name: str) -> Iterator[None]:
+    """Turn an error that ends the block into one message on stderr and exit code 1.
+
+    Args:
+        name: of the stage or command, with which the message begins.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        _fail(name, _message_of(error))
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            _fail(name, _message_of_memory(name, error))
+        _fail(
+            name,
+            f"unexpected {type(error).__name__}: {error}. This is a defect of pointcover: run "
+            f"again with {DEBUG_SWITCH}=1 to see where, and report it",
+        )
+
+
+def _fail(name: str, message: str) -> NoReturn:
+    if os.environ.get(DEBUG_SWITCH):
+        raise
+    sys.stderr.write(f"\n{name}: {message}\n")
+    sys.exit(1)
+
+
+def _message_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return (
+            f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
+        )
+    return str(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is that of a machine or device whose memory is full.
+
+    torch calls it RuntimeError on a CPU; it is not imported for this.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in MEMORY_SIGNS)
+
+
+def _message_of_memory(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
+    lower = next((what for work, what in LOWER.items() if work in name), "what is done at a time")
+    return (
+        f"the memory is full ({reason[:200]}): lower {lower}, end other programs, or take a "
+        f"machine with more"
+    )

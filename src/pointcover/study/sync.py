@@ -1,0 +1,94 @@
+"""Give MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pointcover.config.params import load_params
+from pointcover.config.run_summary import describe
+from pointcover.tracking import runs as tracking
+from pointcover.tracking.dvc_experiments import (
+    ANNOTATION,
+    TEST,
+    TRAINING,
+    Experiment,
+    fetch_folder,
+    list_experiments,
+    read_files,
+)
+from pointcover.tracking.metric_names import cost_of, kept_metrics_of, test_metrics_of
+
+PARAMS = "params.yaml"
+MODELS = "models"
+
+logger = logging.getLogger(__name__)
+
+
+def sync(
+    root: Path, meant: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Record every finished DVC experiment that has no run in MLflow.
+
+    Args:
+        root: the project's folder.
+        meant: the tags of each experiment that is meant, by its name; all, without tags, if None.
+
+    Returns:
+        The names of those that were recorded; and of those that could not be, with the reason.
+
+    Raises:
+        ValueError: the folder is no git repository, or the tracking URI cannot be used.
+        OSError: the store cannot be read or written.
+    """
+    known = tracking.recorded_experiments(root)
+    missing = {
+        name: experiment
+        for name, experiment in list_experiments(root).items()
+        if name not in known and (meant is None or name in meant)
+    }
+    recorded, unreadable = [], {}
+    for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
+        try:
+            _record(root, name, missing[name], (meant or {}).get(name, {}))
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            unreadable[name] = str(error)
+        else:
+            recorded.append(name)
+    return recorded, unreadable
+
+
+def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str, str]) -> None:
+    files = read_files(root, experiment.commit, (PARAMS, ANNOTATION, TRAINING, TEST))
+    training, result = json.loads(files[TRAINING]), json.loads(files[TEST])
+    metrics = {
+        **kept_metrics_of(training),
+        **test_metrics_of(result),
+        **cost_of(json.loads(files[ANNOTATION])["train"]),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PARAMS
+        path.write_text(files[PARAMS], encoding="utf-8")
+        params = load_params(path)
+        tags = {
+            **further,
+            "dataset": params.dataset,
+            tracking.TRAINING_TAG: "from cache",
+            tracking.EXPERIMENT_TAG: name,
+            tracking.BASELINE_TAG: experiment.baseline,
+        }
+        with tracking.start_run(root, name, tags=tags) as run:
+            run.log_params(describe(params))
+            run.log_metrics(metrics)
+            run.log_file(path)
+            run.log_text(files[ANNOTATION], "annotate.json")
+            run.log_dict(result, "test.json")
+            try:
+                fetch_folder(root, experiment.commit, MODELS, Path(folder) / MODELS)
+            except FileNotFoundError as error:
+                logger.warning("%s: recorded without its model: %s", name, error)
+            else:
+                run.log_model(Path(folder) / MODELS, training["kept_epoch"])

@@ -1,0 +1,1 @@
+"""Tile sets: what every stage after tiling reads."""

@@ -1,0 +1,238 @@
+"""The tile set on disk: its tiles and their index, and what all tiles share."""
+
+import csv
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pointcover.labels import ClassTable, Split, format_colour, parse_colour
+from pointcover.raster.raster_io import RasterReader, Window
+from pointcover.runtime.atomic_files import publish_csv, publish_json, read_json
+
+WHITE: Final = 255
+"""The largest value of a band."""
+
+GSD_TOLERANCE: Final = 1.1
+"""By what factor a GSD may lie outside of those in training."""
+
+_COLUMNS = ("tile", "orthophoto", "region", "split", "row_off", "col_off", "height", "width")
+_PIXELS = "pixels_"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One cut of an orthophoto; `height` and `width` are smaller than a tile at its edge."""
+
+    id: str
+    orthophoto: str
+    region: str
+    split: Split
+    row_off: int
+    col_off: int
+    height: int
+    width: int
+    pixels: tuple[int, ...]
+    """Labelled pixels by class id, in dense masks (data/tiles) or sparse ones (data/sparse)."""
+
+    @property
+    def extent(self) -> Window:
+        """Where the tile lies in its orthophoto, no larger than it is."""
+        return Window(self.col_off, self.row_off, self.width, self.height)
+
+    def window(self, size_px: int) -> Window:
+        """Give the whole tile, beyond the orthophoto's edge where it lies there."""
+        return Window(self.col_off, self.row_off, size_px, size_px)
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """What all tiles share: class table, size, GSD, and the train images' mean and std by band."""
+
+    classes: ClassTable
+    size_px: int
+    gsds_m: tuple[float, ...]
+    """Every GSD that occurs, metres; empty where neither files nor card tell."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    value_range: tuple[float, float]
+    bands: tuple[int, ...]
+    """Band numbers of the source files, in the order in which the tiles hold them."""
+
+    def knows_gsd(self, gsd_m: float) -> bool:
+        """Say whether a GSD is one of those that occur or lies between them, within 10 %.
+
+        Where none is known, nothing speaks against it.
+        """
+        if not self.gsds_m:
+            return True
+        return min(self.gsds_m) / GSD_TOLERANCE <= gsd_m <= max(self.gsds_m) * GSD_TOLERANCE
+
+    def show_gsds(self) -> str:
+        """Show the GSDs that occur, of which there is one at least: ``0.25 to 0.5 m``."""
+        least, greatest = min(self.gsds_m), max(self.gsds_m)
+        return f"{greatest:.4g} m" if len(self.gsds_m) == 1 else f"{least:.4g} to {greatest:.4g} m"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what tiles.json and a model's JSON hold."""
+        return {
+            "classes": [
+                {"name": name, "colour": format_colour(colour)}
+                for name, colour in zip(self.classes.names, self.classes.colours, strict=True)
+            ],
+            "size_px": self.size_px,
+            "gsds_m": list(self.gsds_m),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "value_range": list(self.value_range),
+            "bands": list(self.bands),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TileSet":
+        """Read what `to_json` gave."""
+        return cls(
+            classes=ClassTable(
+                names=tuple(entry["name"] for entry in values["classes"]),
+                colours=tuple(parse_colour(entry["colour"]) for entry in values["classes"]),
+            ),
+            size_px=values["size_px"],
+            gsds_m=tuple(values["gsds_m"]),
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+            value_range=tuple(values["value_range"]),
+            bands=tuple(values["bands"]),
+        )
+
+
+def write_tile_set(path: Path, tile_set: TileSet) -> None:
+    """Write tiles.json."""
+    publish_json(path, tile_set.to_json())
+
+
+def read_tile_set(path: Path) -> TileSet:
+    """Read tiles.json."""
+    return TileSet.from_json(read_json(path))
+
+
+def write_index(path: Path, tiles: Iterable[Tile], names: Sequence[str]) -> None:
+    """Write one row a tile, with a column of labelled pixels for each class name."""
+    publish_csv(
+        path,
+        [*_COLUMNS, *(_PIXELS + name for name in names)],
+        (
+            [
+                tile.id,
+                tile.orthophoto,
+                tile.region,
+                tile.split,
+                tile.row_off,
+                tile.col_off,
+                tile.height,
+                tile.width,
+                *tile.pixels,
+            ]
+            for tile in tiles
+        ),
+    )
+
+
+def read_index(path: Path) -> list[Tile]:
+    """Read an index.csv.
+
+    Raises:
+        FileNotFoundError: the stage that writes it did not run.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Tile(
+                id=row["tile"],
+                orthophoto=row["orthophoto"],
+                region=row["region"],
+                split=cast(Split, row["split"]),
+                row_off=int(row["row_off"]),
+                col_off=int(row["col_off"]),
+                height=int(row["height"]),
+                width=int(row["width"]),
+                pixels=tuple(int(row[key]) for key in row if key.startswith(_PIXELS)),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def raster_path(folder: Path, split: str, orthophoto: str) -> Path:
+    """Say where an orthophoto's part in a split lies, below images, masks or clicks."""
+    return folder / split / f"{orthophoto}.tif"
+
+
+class TileReader:
+    """Reads tiles out of the rasters of one folder: images, masks or clicks of a tile set.
+
+    Files are opened at first use, in every process anew, and the least used are closed when many
+    are open.
+    """
+
+    MAX_OPEN = 128
+
+    def __init__(self, folder: Path, size_px: int, fill: int) -> None:
+        """Take the folder that holds a folder a split; `fill` is the value beyond an edge."""
+        self.folder = folder
+        self.size_px = size_px
+        self.fill = fill
+        self._readers: OrderedDict[Path, RasterReader] = OrderedDict()
+
+    def read(self, tile: Tile) -> npt.NDArray[np.uint8]:
+        """Read a whole tile: (bands, size_px, size_px) uint8, padded where it reaches over.
+
+        Raises:
+            FileNotFoundError: the raster is missing.
+            ValueError: the raster is damaged.
+        """
+        values = self._reader(tile).read(tile.window(self.size_px), fill=self.fill)
+        return np.asarray(values, np.uint8)
+
+    def read_around(
+        self, tile: Tile, side_px: int | None = None
+    ) -> tuple[npt.NDArray[np.uint8], int, int]:
+        """Read a square with the tile at its centre, moved inward from the orthophoto's edge.
+
+        An edge tile thus comes with its surroundings instead of padding: a network judges a strip
+        of 20 px badly, and learns the padding. The square is smaller where the orthophoto is.
+
+        Args:
+            tile: what to read around.
+            side_px: of the square, at least size_px, which it is by default.
+
+        Returns:
+            (bands, up to side_px, up to side_px) uint8, and the row and column in it at which the
+            tile begins.
+
+        Raises:
+            FileNotFoundError: the raster is missing.
+            ValueError: the raster is damaged.
+        """
+        reader = self._reader(tile)
+        height, width = reader.dataset.height, reader.dataset.width
+        side_px = side_px or self.size_px
+        top = max(0, min(tile.row_off - (side_px - tile.height) // 2, height - side_px))
+        left = max(0, min(tile.col_off - (side_px - tile.width) // 2, width - side_px))
+        size = min(side_px, height - top), min(side_px, width - left)
+        values = reader.read(Window(left, top, size[1], size[0]))
+        return np.asarray(values, np.uint8), tile.row_off - top, tile.col_off - left
+
+    def _reader(self, tile: Tile) -> RasterReader:
+        path = raster_path(self.folder, tile.split, tile.orthophoto)
+        if path not in self._readers:
+            self._readers[path] = RasterReader(path)
+            if len(self._readers) > self.MAX_OPEN:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(path)
+        return self._readers[path]

@@ -1,0 +1,1 @@
+"""From orthophotos to tiles, split by region."""

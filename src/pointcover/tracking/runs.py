@@ -1,0 +1,540 @@
+"""What an experiment leaves in MLflow: one run a trained model.
+
+A run is a context manager: it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt, or
+the SystemExit that a stage makes of SIGTERM). SIGKILL leaves it RUNNING; so a run is tagged with
+the process that owns it, and whoever starts the next run ends those whose process is gone.
+
+Mlflow is imported here, in `mlflow_store` and `fetching`, and by `mlflow_model` and `serving`,
+which it loads itself; nowhere else. Its global state (``mlflow.start_run``, autolog) is not used.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+import psutil
+
+from pointcover.tracking.store import (
+    connect,
+    experiment_id_of,
+    is_server,
+    locked_file,
+    quieten_mlflow,
+    tracking_uri,
+    whole_call,
+)
+
+if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
+    import numpy as np
+    import numpy.typing as npt
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+    from mlflow.entities.model_registry import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT: Final = "pointcover"
+"""The MLflow experiment that runs belong to unless told otherwise."""
+
+MODEL_TAG: Final = "pointcover.model_sha256"
+"""Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of the file."""
+
+MODEL_FOLDER: Final = "model"
+"""Where among a run's artifacts its model.pt and model.json lie, and the MLmodel of both."""
+
+OUTPUT_NAME: Final = "checkpoint"
+"""What MLflow calls the model among a run's outputs. No folder of artifacts may have this name:
+MLflow looks for its files both among the run's and the output's, of which the latter has none."""
+
+MODEL_FILES: Final = ("model.pt", "model.json")
+
+EVALUATED_TAG: Final = "pointcover.evaluated"
+TRAINING_TAG: Final = "pointcover.training"
+CHAMPION: Final = "champion"
+"""Alias of the registered model with the best test mIoU on its split."""
+SCORE_TAG: Final = "pointcover.test_miou"
+SPLIT_TAG: Final = "pointcover.split"
+STUDY_TAG: Final = "study"
+METHOD_TAG: Final = "method"
+STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
+"""Variables of the environment by which a study tells its experiments' stages whose they are."""
+METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
+EXPERIMENT_TAG: Final = "dvc.exp_name"
+BASELINE_TAG: Final = "dvc.baseline_rev"
+_HOST_TAG: Final = "pointcover.host"
+_PID_TAG: Final = "pointcover.pid"
+_STARTED_TAG: Final = "pointcover.process_started"
+
+_DIGEST_DIGITS: Final = 36  # that MLflow's database has room for
+_MOST_RUNS: Final = 50_000  # that MLflow gives at once
+_Tags = Mapping[str, str] | None
+
+
+class Run:
+    """One MLflow run, RUNNING until the ``with`` block ends. Get one from `start_run`.
+
+    Every method raises ValueError for what MLflow refuses (a name with brackets, a parameter
+    logged with another value before) and OSError where the store cannot be written.
+    """
+
+    id: str
+
+    def __init__(
+        self,
+        client: "MlflowClient",
+        uri: str,
+        run_id: str,
+        tags_at_end: _Tags,
+        model_run_id: str | None = None,
+    ) -> None:
+        """Wrap a run that is already RUNNING in the store.
+
+        Args:
+            client: where it is recorded.
+            uri: the same, for messages.
+            run_id: MLflow's id.
+            tags_at_end: set when the run ends as FINISHED, and only then.
+            model_run_id: of the run that keeps the model, where that is another.
+        """
+        self.id = run_id
+        self._model_run_id = model_run_id or run_id
+        self._client = client
+        self._uri = uri
+        self._tags_at_end = tags_at_end
+
+    def log_params(self, params: Mapping[str, str | int | float | bool | None]) -> None:
+        """Record settings, a dozen at most. They cannot change: only the same may come again.
+
+        None is recorded as params.yaml says it, null.
+        """
+        from mlflow.entities import Param
+
+        with whole_call(self._uri):
+            written = {k: "null" if value is None else str(value) for k, value in params.items()}
+            self._client.log_batch(self.id, params=[Param(*one) for one in written.items()])
+
+    def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
+        """Record numbers in one call, so that an epoch costs one transaction.
+
+        Args:
+            metrics: values by name, for example ``val/iou/building``; None (has no value) is left
+                out.
+            step: the epoch, where there is one.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        values = {name: value for name, value in metrics.items() if value is not None}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
+        self._log_values(values, step or 0)
+
+    def announce_metric(self, name: str) -> None:
+        """Say that a number is to come: NaN until it does.
+
+        Of the metrics that runs have in common, MLflow's compare view draws the one that they had
+        first: not yet known, a test score would never be that one.
+        """
+        self._log_values({name: math.nan}, step=0)
+
+    def _log_values(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        batch = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
+        with whole_call(self._uri):
+            self._client.log_batch(self.id, metrics=batch)
+
+    def logged_steps(self, name: str) -> frozenset[int]:
+        """Say for which steps a metric has been recorded: a run that goes on repeats none."""
+        with whole_call(self._uri):
+            history = self._client.get_metric_history(self.id, name)
+        return frozenset(metric.step for metric in history)
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Copy a file into the run's artifacts, below ``folder``."""
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is no file: write it before it is logged")
+        with whole_call(self._uri):
+            self._client.log_artifact(self.id, str(path), folder or None)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Write text to the artifact ``name``, for example ``figures/report.html``."""
+        with whole_call(self._uri):
+            self._client.log_text(self.id, text, name)
+
+    def log_dict(self, values: Mapping[str, object], name: str) -> None:
+        """Write JSON to the artifact ``name``; NaN, which is no JSON, is a ValueError."""
+        self.log_text(json.dumps(values, indent=2, allow_nan=False) + "\n", name)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set or replace tags."""
+        from mlflow.entities import RunTag
+
+        with whole_call(self._uri):
+            self._client.log_batch(
+                self.id, tags=[RunTag(key, value) for key, value in tags.items()]
+            )
+
+    def log_images(self, images: "Mapping[str, npt.NDArray[np.uint8]]", step: int) -> None:
+        """Show pictures of an epoch, (H, W, 3), which the UI lays side by side over the steps."""
+        for name, image in images.items():
+            with whole_call(self._uri):
+                self._client.log_image(self.id, image, key=name, step=step)
+
+    def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
+        """Record what data the run used.
+
+        Args:
+            name: the dataset card's.
+            digest: of the data, in hexadecimal digits; MLflow shows the first eight.
+            source: where the files come from.
+            role: `training` or `evaluation`.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
+        with whole_call(self._uri):
+            self._client.log_inputs(
+                self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
+            )
+
+    def log_model(self, folder: Path, epoch: int) -> None:
+        """Keep a model as one that MLflow can load and serve, with the run that trained it.
+
+        Files of it that are there already are not copied again. The run shows it as its output,
+        at the step of its epoch.
+
+        Args:
+            folder: with its model.pt and model.json.
+            epoch: after which its weights were kept.
+        """
+        # Here, since what a training imports decides which killed one it goes on with.
+        from pointcover.tracking.mlmodel import write_mlmodel
+
+        with whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
+            write_mlmodel(Path(aside), self._model_run_id, MODEL_FOLDER)
+            listed = self._client.list_artifacts(self._model_run_id, MODEL_FOLDER)
+            sizes = {Path(file.path).name: file.file_size for file in listed}
+            for name in MODEL_FILES:
+                if sizes.get(name) != (folder / name).stat().st_size:
+                    path = str(folder / name)
+                    self._client.log_artifact(self._model_run_id, path, MODEL_FOLDER)
+            self._client.log_artifacts(self._model_run_id, aside, MODEL_FOLDER)
+            self._link_model(epoch)
+
+    def _link_model(self, epoch: int) -> None:
+        """Name the model among the run's outputs, once."""
+        from mlflow.entities import LoggedModelOutput
+
+        run = self._client.get_run(self._model_run_id)
+        if run.outputs and run.outputs.model_outputs:
+            return
+        uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+        made = self._client.create_logged_model(
+            run.info.experiment_id,
+            OUTPUT_NAME,
+            self._model_run_id,
+            params={"epoch": str(epoch), "files": uri},
+        )
+        self._client.finalize_logged_model(made.model_id, "READY")
+        self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
+
+    def register_champion(self, name: str, score: float, split: str) -> bool:
+        """Register the model that was logged under the alias `champion`, if it beats the last one.
+
+        A champion that was scored on another split stays: the scores say nothing of each other.
+
+        Args:
+            name: of the registered model: the dataset's.
+            score: test mIoU.
+            split: digest of what it was scored on.
+
+        Returns:
+            Whether this run's model is the champion now.
+        """
+        with whole_call(self._uri):
+            last = _champion(self._client, name)
+            if last is not None and last.tags[SPLIT_TAG] != split:
+                logger.warning(
+                    "the champion of %r was scored on another split, so it stays: to begin anew, "
+                    "take the alias %r from version %s in MLflow",
+                    name,
+                    CHAMPION,
+                    last.version,
+                )
+                return False
+            if last is not None and float(last.tags[SCORE_TAG]) >= score:
+                return False
+            trained = self._client.get_run(self._model_run_id)
+            source = f"{trained.info.artifact_uri}/{MODEL_FOLDER}"
+            tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
+            made = self._client.create_model_version(name, source, self._model_run_id, tags=tags)
+            self._client.set_registered_model_alias(name, CHAMPION, made.version)
+        return True
+
+    def __enter__(self) -> Self:
+        """Hand out the run, which is RUNNING already."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        status = _status_after(error)
+        try:
+            if status == "FINISHED" and self._tags_at_end:
+                self.set_tags(self._tags_at_end)
+            with whole_call(self._uri):
+                self._client.set_terminated(self.id, status)
+        except (OSError, ValueError) as trouble:
+            if error is None:
+                raise
+            # The error that is under way says more than the one it may have caused here.
+            logger.error("run %s could not be ended as %s: %s", self.id, status, trouble)
+
+
+def start_run(
+    root: Path,
+    name: str,
+    experiment: str = EXPERIMENT,
+    tags: _Tags = None,
+    resume_id: str | None = None,
+) -> Run:
+    """Open a run, after ending as KILLED those on this host whose process is gone.
+
+    Args:
+        root: the project's root.
+        name: the run's name where DVC gives none (DVC_EXP_NAME wins).
+        experiment: the MLflow experiment, made where missing.
+        tags: said of the run beside DVC's names and the owning process.
+        resume_id: a run to go on with, for training that resumes from a checkpoint. Where the
+            store no longer has it, or another process has it open, a new run is started.
+
+    Raises:
+        ValueError: the name is empty, or the tracking URI or the experiment cannot be used.
+        ConnectionError: the tracking server does not answer.
+        OSError: the store cannot be read or written.
+    """
+    with _opened_store(root, experiment) as store:
+        if resume_id is not None:
+            found = store.search(f"attributes.run_id = '{resume_id}'")
+            if found and found[0].info.status != "RUNNING":
+                return store.reopen(found[0], tags)
+            state = "open in another process" if found else "not in the store"
+            logger.warning("run %s is %s: a new run is started", resume_id, state)
+        return store.create(os.environ.get("DVC_EXP_NAME") or name, tags)
+
+
+def resume_training_run(
+    root: Path,
+    model_sha256: str,
+    name: str,
+    experiment: str = EXPERIMENT,
+    tags: _Tags = None,
+    *,
+    apart: bool = False,
+) -> Run:
+    """Open the run that trained a model, for its evaluation to be recorded there.
+
+    The newest run tagged MODEL_TAG is opened again; among several, one of this DVC experiment is
+    preferred. If it has been evaluated before, or is being so now, it gets a child run (other
+    evaluate settings), named by the DVC experiment or after the run. If there is none (the model
+    came from another clone's cache, or the store was deleted) a new run is started and tagged
+    ``pointcover.training = "from cache"``.
+
+    Args:
+        root: the project's root.
+        model_sha256: of the checkpoint file.
+        name: for a new run, as in `start_run`.
+        experiment: the MLflow experiment.
+        tags: said of the run that is opened.
+        apart: the scores are not this model's alone (an ensemble's): they get a child run, and
+            the model counts as not evaluated.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    evaluated = {EVALUATED_TAG: "true"}
+    exp_name = os.environ.get("DVC_EXP_NAME")
+    with _opened_store(root, experiment) as store:
+        found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+        if not found:
+            logger.warning(
+                "no run trained this model (%s…): a new run is started", model_sha256[:8]
+            )
+            origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
+            return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
+        own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
+        trained = (own or found)[0]
+        if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
+            parent = {"mlflow.parentRunId": trained.info.run_id}
+            child = exp_name or f"{trained.info.run_name}-evaluate"
+            keeper = trained.info.run_id
+            return store.create(child, {**parent, **(tags or {})}, model_run_id=keeper)
+        return store.reopen(trained, tags, evaluated)
+
+
+def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
+    """Say whether the store has a run with this tag.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        return bool(store.search(f"tags.`{tag}` = '{value}'"))
+
+
+def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
+    """Give the names of the DVC experiments that have a run.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    with _opened_store(root, experiment) as store:
+        runs = store.search(f"tags.`{EXPERIMENT_TAG}` != ''")
+    return frozenset(run.data.tags[EXPERIMENT_TAG] for run in runs)
+
+
+class _Store(NamedTuple):
+    """An experiment in an open store."""
+
+    client: "MlflowClient"
+    uri: str
+    experiment_id: str
+
+    def create(
+        self, name: str, tags: _Tags, tags_at_end: _Tags = None, model_run_id: str | None = None
+    ) -> Run:
+        if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
+            raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
+        every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
+        run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
+        return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
+
+    def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
+        opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
+        # The owner first: RUNNING under its old owner, the run would be taken for an orphan.
+        opened.set_tags({**_membership_tags(), **(tags or {}), **_owner_tags()})
+        # The experiment that goes on where another one stopped takes over its run, name and all.
+        self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
+        return opened
+
+    def search(self, condition: str) -> "list[MlflowRun]":
+        newest_first = ["attributes.start_time DESC"]
+        return list(
+            self.client.search_runs(
+                [self.experiment_id], condition, max_results=_MOST_RUNS, order_by=newest_first
+            )
+        )
+
+
+@contextlib.contextmanager
+def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
+    """Open the store with orphans ended; one process at a time where it is a file."""
+    uri = tracking_uri(root)
+    # mlflow reads these when it is imported. Whoever has set them knows better.
+    quieten_mlflow()
+    if any(root.glob("mlruns/*/meta.yaml")):
+        logger.warning(
+            "%s holds runs of an old MLflow file store, and `mlflow ui` would show those only: "
+            "move its numbered folders away",
+            root / "mlruns",
+        )
+    with whole_call(uri), locked_file(uri):
+        client = connect(uri)
+        _end_orphans(client)
+        # Files of a server's runs are the server's business. A database is opened by this process,
+        # and MLflow's default place for files would be the working directory.
+        files = None if is_server(uri) else (root.absolute() / "mlruns").as_uri()
+        yield _Store(client, uri, experiment_id_of(client, experiment, files))
+
+
+def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    """Find the champion among a registered model's versions, and make the model where missing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name)
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def _end_orphans(client: "MlflowClient") -> None:
+    """End as KILLED every RUNNING run of this host whose process is gone."""
+    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    running = f"attributes.status = 'RUNNING' and tags.`{_HOST_TAG}` = '{socket.gethostname()}'"
+    for run in client.search_runs(experiment_ids, running):
+        if not _is_alive(int(run.data.tags[_PID_TAG]), float(run.data.tags[_STARTED_TAG])):
+            client.set_terminated(run.info.run_id, "KILLED")
+            logger.warning(
+                "run %s (%s) was RUNNING but its process %s is gone: ended as KILLED",
+                run.info.run_name,
+                run.info.run_id,
+                run.data.tags[_PID_TAG],
+            )
+
+
+def _owner_tags() -> dict[str, str]:
+    process = psutil.Process()
+    return {
+        _HOST_TAG: socket.gethostname(),
+        _PID_TAG: str(process.pid),
+        _STARTED_TAG: f"{_started_s(process):.2f}",
+    }
+
+
+def _started_s(process: psutil.Process) -> float:
+    """Seconds from boot to the start of a process: setting the clock does not move it."""
+    return process.create_time() - psutil.boot_time()
+
+
+def _is_alive(pid: int, started_s: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return abs(_started_s(process) - started_s) < 1  # else the id went to another process
+    except psutil.Error:  # gone, or another user's and hidden
+        return psutil.pid_exists(pid)
+
+
+def _membership_tags() -> dict[str, str]:
+    """Say which DVC experiment this process belongs to, and which member of which study."""
+    names = {
+        EXPERIMENT_TAG: "DVC_EXP_NAME",
+        BASELINE_TAG: "DVC_EXP_BASELINE_REV",
+        STUDY_TAG: STUDY_VARIABLE,
+        METHOD_TAG: METHOD_VARIABLE,
+    }
+    return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
+
+
+def _status_after(error: BaseException | None) -> str:
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "FINISHED"
+    return "KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"

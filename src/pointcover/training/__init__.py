@@ -1,0 +1,1 @@
+"""Training a network on sparse labels."""

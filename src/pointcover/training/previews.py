@@ -1,0 +1,55 @@
+"""Previews: what the network makes of a few validation tiles, epoch by epoch."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pointcover.figures import Rgb, spread_evenly, view_clicks, view_image, view_mask
+from pointcover.labels import ClassTable
+from pointcover.tileset.dataset import TileDataset
+
+
+class Previews:
+    """Some tiles of a dataset, the same ones each time, and what was last predicted there.
+
+    Only one epoch's predictions are held.
+    """
+
+    def __init__(self, tiles: TileDataset, classes: ClassTable, count: int) -> None:
+        """Read so many tiles, spread evenly.
+
+        Args:
+            tiles: with sparse masks.
+            classes: of the masks.
+            count: how many tiles; fewer where there are not so many.
+        """
+        self._tiles, self._classes = tiles, classes
+        self._shown = {place: tiles[place] for place in spread_evenly(range(len(tiles)), count)}
+        self._predictions: dict[int, Tensor] = {}
+
+    def watch(self, first: int, predicted: Tensor) -> None:
+        """Keep what is shown of a batch's classes, (N, H, W), the first of which is so far on."""
+        for place in self._shown:
+            if first <= place < first + len(predicted):
+                self._predictions[place] = predicted[place - first].to("cpu", torch.uint8)
+
+    def take(self) -> dict[str, Rgb]:
+        """Give image, sparse labels and prediction side by side, by tile id, each once.
+
+        Returns:
+            (H, 3 W, 3) pictures; none if nothing was predicted since.
+        """
+        pictures = {
+            self._tiles.tiles[place].id: np.concatenate(
+                [
+                    view_image(image.numpy()),
+                    view_clicks(mask.numpy(), self._classes),
+                    view_mask(self._predictions[place].numpy(), self._classes),
+                ],
+                axis=1,
+            )
+            for place, (image, mask) in self._shown.items()
+            if place in self._predictions
+        }
+        self._predictions = {}
+        return pictures

@@ -1,0 +1,142 @@
+"""Validated, frozen settings: what a key may be, and one message for all faults of a file."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+
+
+Seed = Annotated[int, Field(strict=True, ge=0)]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """What all sections share: they cannot change, and a key they do not know is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+Length = Annotated[float, Field(gt=0, le=4096)]
+
+
+Weight = Annotated[float, Field(ge=0, le=100)]
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ValueError: the text is not YAML, or not a mapping.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist: run the command from the project's root, or restore the file "
+            f"with `git checkout {path.name}`"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML: {where}. Mend the line it names") from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{path} holds {'nothing' if values is None else repr(values)[:40]}, wanted lines of "
+            f"`key: value`"
+        )
+    return values
+
+
+def validate(model: type[ModelT], values: dict[str, Any], path: Path) -> ModelT:
+    """Make a model of values that were read from a file.
+
+    Raises:
+        ValueError: one message with every fault: the key, what was got, what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = [_describe(fault, model) for fault in error.errors()]
+        count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ValueError("\n  - ".join([f"{path} has {count}:", *faults])) from None
+
+
+def _describe(fault: Any, model: type[BaseModel]) -> str:
+    """Say one of pydantic's faults as: key, got, wanted."""
+    steps = list(fault["loc"])
+    key = ".".join(str(step) for step in steps)
+    got = repr(fault["input"])
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = sorted(_section_at(model, steps[:-1]).model_fields)
+        near = difflib.get_close_matches(str(steps[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{key}: this key is unknown; {hint}"
+    if kind == "missing":
+        return f"{key}: this key is missing; add it"
+    if kind in ("model_type", "model_attributes_type"):
+        keys = ", ".join(_section_at(model, steps).model_fields)
+        return f"{key}: got {got}, wanted a section with the keys {keys}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        near = difflib.get_close_matches(str(fault["input"]), allowed, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{key}: got {got}, allowed: {context['expected']}{hint}"
+    if kind == "value_error":
+        return f"{key}: {context['error']}" if key else str(context["error"])
+    field = _section_at(model, steps[:-1]).model_fields.get(str(steps[-1])) if steps else None
+    wanted = _allowed(field) if field else ""
+    return f"{key}: got {got}, wanted {wanted or fault['msg'].removeprefix('Input should be ')}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """Say what a field may hold: its type and its bounds; nothing where they are not simple."""
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
+    if field.annotation not in kinds:
+        return ""
+    words = [kinds[field.annotation]]
+    for rule in field.metadata:
+        for name, phrase in _BOUNDS.items():
+            bound = getattr(rule, name, None)
+            if bound is not None:
+                words.append(f"{phrase} {bound}")
+    return ", ".join(words)
+
+
+_BOUNDS = {
+    "gt": "more than",
+    "ge": "at least",
+    "lt": "less than",
+    "le": "at most",
+    "multiple_of": "a multiple of",
+    "min_length": "length at least",
+    "pattern": "that matches",
+}
+
+
+def _section_at(model: type[BaseModel], steps: list[Any]) -> type[BaseModel]:
+    """Walk from a model to the section that a fault lies in."""
+    for step in steps:
+        field = model.model_fields.get(str(step))
+        model = (_section_in(field.annotation) if field else None) or model
+    return model
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the section in a type: itself, an optional one, or what a list holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

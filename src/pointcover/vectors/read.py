@@ -1,0 +1,381 @@
+"""Reading: labelled points, lines and polygons of a GeoPackage, GeoJSON or Shapefile.
+
+Nothing is repaired or left out in silence: what cannot be read is an error.
+"""
+
+import difflib
+import re
+import sqlite3
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import pyproj
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
+
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.text import shorten
+from pointcover.vectors.features import (
+    ORTHOPHOTO,
+    SHOWN,
+    Annotations,
+    Flags,
+    Numbers,
+    are_finite,
+    name_crs,
+)
+
+DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
+"""Formats that are read. A VRT is none: it may read other files, or the network."""
+
+
+def read_annotations(
+    path: Path,
+    classes: ClassTable,
+    column: str,
+    layer: str | Sequence[str] | None = None,
+    *,
+    ignore: Collection[str | int] = (),
+    codes: Mapping[str | int, str] | None = None,
+    orthophotos: Collection[str] | None = None,
+) -> Annotations:
+    """Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
+
+    Args:
+        path: the file.
+        classes: the classes that features may have.
+        column: the column that says a feature's class: its name in any case, or its id as a number
+            or text. A file from elsewhere counts otherwise: see `codes`.
+        layer: which layer, or layers; None for all that have geometries.
+        ignore: values of features that are no annotations; "" is an empty value.
+        codes: class name by value, where the file has its own: then these values alone are known,
+            so that a number is never taken for the id that it happens to equal.
+        orthophotos: the names that a column ORTHOPHOTO may hold, None for any.
+
+    Returns:
+        The annotations, in the order and with the ids (FID) of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, damaged or empty; layer or column are not there; it has no
+            CRS; a value is no class, or no orthophoto; a polygon is invalid.
+    """
+    _check_start(path)
+    names = _choose_layers(path, layer)
+    tables = {name: table for name in names if len(table := _read_table(path, name, column))}
+    if not tables:
+        raise ValueError(
+            f"{path}, layer {shorten(names)}, holds no feature: draw some, or name another layer"
+        )
+    known = _known_values(classes, codes)
+    left_out = {_text(value) for value in ignore}
+    layers = [
+        _read_layer(path, name, table, column, known, left_out, orthophotos)
+        for name, table in tables.items()
+    ]
+    found = _join(layers, list(tables)) if len(layers) > 1 else layers[0]
+    if not len(found.fids):
+        raise ValueError(
+            f"{path}, column {column!r}, leaves nothing to annotate with: of {found.read} features "
+            f"{found.ignored} have a value to ignore, {len(found.without_geometry)} no geometry"
+        )
+    return found
+
+
+def _read_table(path: Path, layer: str, column: str) -> geopandas.GeoDataFrame:
+    """Read the features of a layer and the columns that matter, by feature id."""
+    try:
+        info = pyogrio.read_info(path, layer=layer)
+        _check_info(path, layer, info, column)
+        columns = [column, *({ORTHOPHOTO} & {str(name) for name in info["fields"]} - {column})]
+        with warnings.catch_warnings():
+            # GeoJSON whose classes are now names, now numbers: what is not JSON stays text.
+            warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
+            return pyogrio.read_dataframe(
+                path, layer=layer, columns=columns, fid_as_index=True, force_2d=True
+            )
+    except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_layer(
+    path: Path,
+    layer: str,
+    table: geopandas.GeoDataFrame,
+    column: str,
+    known: Mapping[str, int],
+    left_out: Collection[str],
+    orthophotos: Collection[str] | None,
+) -> Annotations:
+    """Make annotations of the features of one layer; none where all have to be left out."""
+    where = f"{path}, layer {layer!r}"
+    fids = table.index.to_numpy(np.int64)
+    class_ids, ignored = _read_classes(
+        table[column].to_numpy(object), fids, known, left_out, f"{where}, column {column!r},"
+    )
+    shapes = table.geometry.to_numpy()
+    usable = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes)) & are_finite(shapes)
+    kept = usable & ~ignored
+    _check_valid(where, shapes[kept], fids[kept])
+    parts, owners = _explode(shapes[kept])
+    crs = pyproj.CRS.from_user_input(table.crs)
+    _check_degrees(where, crs, parts)
+    return Annotations(
+        path=path,
+        crs=(crs,),
+        fids=fids[kept].astype(object),
+        class_ids=class_ids[kept],
+        orthophotos=_read_orthophotos(table, orthophotos, where)[kept],
+        parts=parts,
+        owners=owners,
+        layers=np.zeros(len(parts), np.intp),
+        read=len(table),
+        ignored=int(ignored.sum()),
+        without_geometry=tuple(fids[~usable & ~ignored].tolist()),
+    )
+
+
+def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
+    """Put the annotations of several layers one after the other, and their layer before each id."""
+    counts = [len(layer.fids) for layer in layers]
+    begins = np.cumsum(counts) - counts
+    sizes = [len(layer.parts) for layer in layers]
+
+    def name_all(fids: Iterable[object], layer: str) -> list[str]:
+        return [f"{layer}:{fid}" for fid in fids]
+
+    named = list(zip(layers, names, strict=True))
+    return Annotations(
+        path=layers[0].path,
+        crs=tuple(crs for layer in layers for crs in layer.crs),
+        fids=np.array([fid for layer, name in named for fid in name_all(layer.fids, name)], object),
+        class_ids=np.concatenate([layer.class_ids for layer in layers]),
+        orthophotos=np.concatenate([layer.orthophotos for layer in layers]),
+        parts=np.concatenate([layer.parts for layer in layers]),
+        owners=np.concatenate([layer.owners for layer in layers]) + np.repeat(begins, sizes),
+        layers=np.repeat(np.arange(len(layers)), sizes),
+        read=sum(layer.read for layer in layers),
+        ignored=sum(layer.ignored for layer in layers),
+        without_geometry=tuple(
+            fid for layer, name in named for fid in name_all(layer.without_geometry, name)
+        ),
+    )
+
+
+def _read_orthophotos(
+    table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
+) -> npt.NDArray[np.object_]:
+    """Give the (N,) names of the orthophotos that features are of, "" where they are of any."""
+    names = np.full(len(table), "", object)
+    if ORTHOPHOTO not in table:
+        return names
+    names[:] = [
+        "" if value is None or value != value else str(value).strip()  # NaN differs from itself
+        for value in table[ORTHOPHOTO].to_numpy(object)
+    ]
+    unknown = set() if known is None else set(names) - {"", *known}
+    if unknown:
+        some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
+        raise ValueError(
+            f"{where}, column {ORTHOPHOTO!r}, names what is no orthophoto of the dataset: "
+            f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
+            f"Mend the values, leave them empty for any orthophoto, or give the column another name"
+        )
+    return names
+
+
+def _check_start(path: Path) -> None:
+    """Check by its first bytes that a file is of a known format, and whole where GDAL does not.
+
+    (Seen with GDAL 3.12: half a Shapefile gives half its features without an error.)
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist, wanted a file of annotations: mend the path"
+        )
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    if not start:
+        raise ValueError(f"{path} is empty (0 bytes), wanted annotations: copy it again")
+    if start.startswith(b"SQLite format 3\0"):
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
+            try:
+                found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+            except sqlite3.DatabaseError as error:
+                found = str(error)
+        if found != "ok":
+            raise ValueError(f"{path} is damaged or cut short ({found}): copy it again")
+    elif start.startswith(b"\0\0\x27\x0a"):
+        wanted = 2 * int.from_bytes(start[24:28], "big")
+        if path.stat().st_size != wanted:
+            raise ValueError(
+                f"{path} has {path.stat().st_size} bytes where its header says {wanted}: it is cut "
+                f"short. Copy it again"
+            )
+    # A "GDALG" is JSON too, and runs what is written in it.
+    elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
+        raise ValueError(
+            f"{path} is no file of annotations (it begins with {start[:8]!r}): wanted a "
+            f"GeoPackage, a GeoJSON or the .shp of an unpacked Shapefile"
+        )
+
+
+def _choose_layers(path: Path, layer: str | Sequence[str] | None) -> list[str]:
+    try:
+        listed = pyogrio.list_layers(path)
+    except (DataSourceError, DataLayerError) as error:
+        raise _unreadable(path, error) from None
+    layers = [str(name) for name, kind in listed if kind is not None]
+    if not layers:
+        raise ValueError(f"{path} has no layer with geometries: export the annotations again")
+    wanted = layers if layer is None else [layer] if isinstance(layer, str) else list(layer)
+    for name in wanted:
+        if name not in layers:
+            raise ValueError(
+                f"{path} has no layer {name!r} of geometries, it has {shorten(layers)}"
+                f"{_suggest(name, layers)}"
+            )
+    return wanted
+
+
+def _check_info(path: Path, layer: str, info: Mapping[str, Any], column: str) -> None:
+    if info["driver"] not in DRIVERS:
+        raise ValueError(
+            f"{path} is {info['driver']}, wanted {', '.join(DRIVERS)}: export it as a GeoPackage"
+        )
+    columns = [str(name) for name in info["fields"]]
+    if column not in columns:
+        there = shorten(columns) if columns else "none (is the .dbf beside the .shp?)"
+        raise ValueError(
+            f"{path}, layer {layer!r}, has no column {column!r}, it has {there}"
+            f"{_suggest(column, columns)}"
+        )
+    # GeoPackage names a missing CRS so; GDAL makes a CRS of it.
+    if info["crs"] is None or pyproj.CRS(info["crs"]).name.startswith("Undefined"):
+        raise ValueError(
+            f"{path}, layer {layer!r}, has no CRS, so it lies nowhere: set it in QGIS (Layer > Set "
+            f"Layer CRS, then export), or put the .prj beside the .shp"
+        )
+
+
+def _read_classes(
+    values: npt.NDArray[np.object_],
+    fids: npt.NDArray[np.int64],
+    known: Mapping[str, int],
+    left_out: Collection[str],
+    where: str,
+) -> tuple[npt.NDArray[np.uint8], Flags]:
+    """Say what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
+    class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
+    ignored = np.zeros(len(values), bool)
+    unknown: dict[str, list[int]] = {}
+    for place, value in enumerate(values):
+        text = _text(value)
+        if text in left_out:
+            ignored[place] = True
+        elif text in known:
+            class_ids[place] = known[text]
+        else:
+            unknown.setdefault(text, []).append(int(fids[place]))
+    if unknown:
+        found = [
+            f"{text!r} ({'feature' if len(ids) == 1 else 'features'} {shorten(ids)})"
+            for text, ids in unknown.items()
+        ]
+        suggestion = _suggest(next(iter(unknown)), known)
+        raise ValueError(
+            f"{where} holds what is no class: {shorten(found, separator='; ')}; known: "
+            f"{shorten(known)}{suggestion}. Mend the values, say with `codes` what they mean, or "
+            f"name those that are no annotation in `ignore`"
+        )
+    return class_ids, ignored
+
+
+def _known_values(classes: ClassTable, codes: Mapping[str | int, str] | None) -> dict[str, int]:
+    """Give the class id of every text that `_text` may make of a value."""
+    pairs = [(name, class_id) for class_id, name in enumerate(classes.names)]
+    if codes is None:
+        pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
+    else:
+        ids = {_text(name): class_id for name, class_id in pairs}
+        strange = sorted({name for name in codes.values() if _text(name) not in ids})
+        if strange:
+            raise ValueError(
+                f"`codes` names {shorten(strange)}, which is no class: known are "
+                f"{shorten(classes.names)}"
+            )
+        pairs = [(str(value), ids[_text(name)]) for value, name in codes.items()]
+    known: dict[str, int] = {}
+    for value, class_id in pairs:
+        if known.setdefault(_text(value), class_id) != class_id:
+            raise ValueError(
+                f"value {value!r} may mean class {known[_text(value)]} or {class_id}, since case "
+                f"makes no difference and numbers are ids: say with `codes` what each value means"
+            )
+    return known
+
+
+def _text(value: object) -> str:
+    """Give one text for all that means the same: 3, 3.0, "3" and " 03"; "Water" and "water"."""
+    if value is None or value != value:  # NaN is all that differs from itself
+        return ""
+    text = str(value).strip().casefold()
+    return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
+
+
+def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
+    bad = np.flatnonzero(~shapely.is_valid(shapes))
+    if bad.size:
+        reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
+        more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
+        raise ValueError(
+            f"{where}, has invalid geometries, of which it is unclear what they cover: features "
+            f"{', '.join(reasons)}{more}. Mend them (QGIS: Processing > Fix geometries), look at "
+            f"the result, and use that file"
+        )
+
+
+def _explode(
+    shapes: npt.NDArray[np.object_],
+) -> tuple[npt.NDArray[np.object_], Numbers]:
+    """Take multi-geometries apart: (N,) → (P,) simple ones and (P,) which each is a part of."""
+    owners = np.arange(len(shapes))
+    # A collection may hold multi-geometries, or collections.
+    while (shapely.get_type_id(shapes) > shapely.GeometryType.POLYGON).any():
+        shapes, within = shapely.get_parts(shapes, return_index=True)
+        owners = owners[within]
+    some = ~shapely.is_empty(shapes)
+    return shapes[some], owners[some]
+
+
+def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
+    """Refuse metres that are said to be degrees: a GeoJSON that names no CRS is lon/lat."""
+    if not parts.size:
+        return
+    west, south, east, north = shapely.total_bounds(parts)
+    if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
+        raise ValueError(
+            f"{where}, is said to be in degrees ({name_crs(crs)}), but its x goes from {west:.6g} "
+            f"to {east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its "
+            f"CRS (a GeoJSON without one is longitude, latitude), or with x and y the other way "
+            f"round"
+        )
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read ({' '.join(str(error).split())}): copy or export it again"
+    )

@@ -1,0 +1,267 @@
+"""Writing: the clicks of a run as points for a GIS, in class colours."""
+
+import sqlite3
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import pyproj
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster.raster_io import RasterInfo, RasterReader
+from pointcover.runtime.atomic_files import publish_file, publish_text
+from pointcover.tileset.tiles import Tile, raster_path
+from pointcover.vectors.qgis_styles import style_points
+
+WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
+"""The date in every GeoPackage written here: the same clicks are the same bytes."""
+
+
+def write_points(
+    path: Path, tiles: Iterable[Tile], clicks: Path, classes: ClassTable, *, limit: int
+) -> dict[str, int]:
+    """Write the clicks of a run as points in the middle of their pixels, styled for QGIS.
+
+    One GeoPackage, with one layer a CRS: reprojected points would come back into the right pixels
+    too, but not the same coordinates. `read_annotations` and `Placement.burn` give the same masks
+    again. A .qml of the same style lies beside it. The same clicks make the same bytes, as long as
+    GDAL and SQLite stay the same.
+
+    Args:
+        path: the .gpkg to write; replaced if it is there.
+        tiles: whose clicks; those of one orthophoto in a row.
+        clicks: the folder with the clicks of every split, data/sparse/clicks.
+        classes: the classes of those clicks.
+        limit: most points to write.
+
+    Returns:
+        How many points each layer has.
+
+    Raises:
+        ValueError: an orthophoto has no CRS, there are more than `limit` points or none, or a
+            click is of no class in the table.
+        FileNotFoundError: a raster of clicks is missing.
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    if path.suffix != ".gpkg":
+        raise ValueError(f"{path} does not end in .gpkg: points are written as a GeoPackage")
+    found: dict[pyproj.CRS, list[_Clicks]] = {}
+    total = 0
+    for (split, orthophoto), group in groupby(
+        tiles, key=lambda tile: (tile.split, tile.orthophoto)
+    ):
+        reader = RasterReader(raster_path(clicks, split, orthophoto))
+        grid = reader.info()
+        if grid.crs is None or not grid.is_georeferenced:
+            raise ValueError(
+                f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks are nowhere on "
+                f"the map: give the source image a CRS and run `dvc repro`"
+            )
+        same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
+        for tile in group:
+            part = _read_clicks(reader, grid, tile, classes)
+            total += len(part.class_ids)
+            if total > limit:
+                raise ValueError(
+                    f"there are more than {limit} clicks: a GIS is slow with so many, and the "
+                    f"rasters in {clicks} show the same. Raise --limit if you want them all"
+                )
+            same.append(part)
+        reader.close()
+    if not total:
+        raise ValueError(f"{clicks} holds no click: run `dvc repro`, and look at `points`")
+    layers = {crs: parts for crs, parts in found.items() if any(len(p.class_ids) for p in parts)}
+    names = ["points"] if len(layers) == 1 else [f"points_{i + 1}" for i in range(len(layers))]
+    tables = {
+        name: _table(crs, parts, classes)
+        for name, (crs, parts) in zip(names, layers.items(), strict=True)
+    }
+    style = style_points(classes, "class")
+    with publish_file(path) as aside:
+        write_geopackage(aside, path, tables, style, "Point")
+    publish_text(path.with_suffix(".qml"), style)
+    return {name: len(table) for name, table in tables.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Clicks:
+    """The clicks of one tile: (n,) coordinates and class ids."""
+
+    tile: Tile
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    class_ids: npt.NDArray[np.uint8]
+
+
+def _read_clicks(
+    reader: RasterReader, grid: RasterInfo, tile: Tile, classes: ClassTable
+) -> _Clicks:
+    window = tile.extent
+    mask = reader.read(window, fill=IGNORE_INDEX)[0]
+    rows, cols = np.nonzero(mask != IGNORE_INDEX)
+    class_ids = mask[rows, cols]
+    if class_ids.size and class_ids.max() >= len(classes):
+        raise ValueError(
+            f"{grid.path} has clicks of class {class_ids.max()}, but there are {len(classes)} "
+            f"classes: tiles and clicks are of different runs. Run `dvc repro`"
+        )
+    x, y = grid.transform * (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
+    return _Clicks(tile, x, y, class_ids)
+
+
+def _table(
+    crs: pyproj.CRS, parts: Sequence[_Clicks], classes: ClassTable
+) -> geopandas.GeoDataFrame:
+    class_ids = np.concatenate([part.class_ids for part in parts])
+    sizes = [len(part.class_ids) for part in parts]
+    tiles = np.repeat(np.array([part.tile for part in parts], object), sizes)
+    x = np.concatenate([part.x for part in parts])
+    y = np.concatenate([part.y for part in parts])
+    return geopandas.GeoDataFrame(
+        {
+            "class": np.array(classes.names, object)[class_ids],
+            "class_id": class_ids.astype(np.int16),
+            "split": [tile.split for tile in tiles],
+            "orthophoto": [tile.orthophoto for tile in tiles],
+            "tile": [tile.id for tile in tiles],
+        },
+        geometry=shapely.points(x, y),
+        crs=crs,
+    )
+
+
+def write_geopackage(
+    aside: Path,
+    path: Path,
+    tables: Mapping[str, geopandas.GeoDataFrame],
+    style: str,
+    geometry_type: str,
+) -> None:
+    """Write layers and their style, and read back that all is there.
+
+    Args:
+        aside: where to.
+        path: what it will be called, for messages.
+        tables: features by layer.
+        style: QML of all of them.
+        geometry_type: as GDAL calls it, of all of them.
+
+    Raises:
+        OSError: the disk is full, or something is missing.
+    """
+    parts = {name: [table] for name, table in tables.items()}
+    write_geopackage_in_parts(aside, path, parts, style, geometry_type)
+
+
+def write_geopackage_in_parts(
+    aside: Path,
+    path: Path,
+    layers: Mapping[str, Iterable[geopandas.GeoDataFrame]],
+    style: str,
+    geometry_type: str,
+) -> dict[str, int]:
+    """Write layers whose features come in parts, one of which is in memory; else as the above.
+
+    Args:
+        aside: where to.
+        path: what it will be called, for messages.
+        layers: features by layer, one part at least each.
+        style: QML of all of them.
+        geometry_type: as GDAL calls it, of all of them.
+
+    Returns:
+        How many features each layer has.
+
+    Raises:
+        OSError: the disk is full, or something is missing.
+    """
+    journal = aside.with_name(aside.name + "-journal")
+    aside.unlink(missing_ok=True)
+    counts = dict.fromkeys(layers, 0)
+    try:
+        with warnings.catch_warnings():
+            # They say that the name should end in .gpkg, and it will.
+            warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
+            for name, parts in layers.items():
+                for number, table in enumerate(parts):
+                    pyogrio.write_dataframe(
+                        table,
+                        aside,
+                        layer=name,
+                        driver="GPKG",
+                        geometry_type=geometry_type,
+                        append=number > 0,
+                    )
+                    counts[name] += len(table)
+        with closing(sqlite3.connect(aside)) as database, database:
+            _add_style(database, list(counts), style)
+        with closing(sqlite3.connect(aside)) as database:
+            _check_written(database, counts)
+    except (DataSourceError, DataLayerError, sqlite3.Error) as error:
+        reason = " ".join(str(error).split())
+        raise OSError(
+            f"{path} could not be written ({reason}): is the disk full? Free some space and try "
+            f"again"
+        ) from None
+    finally:
+        journal.unlink(missing_ok=True)
+    return counts
+
+
+def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) -> None:
+    """Add the table `layer_styles`, in which QGIS keeps and looks up the styles of layers.
+
+    QGIS makes it through GDAL as an attribute table of the GeoPackage; so are its columns.
+    """
+    database.execute(
+        'CREATE TABLE "layer_styles" ("id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, '
+        '"f_table_catalog" TEXT(256), "f_table_schema" TEXT(256), "f_table_name" TEXT(256), '
+        '"f_geometry_column" TEXT(256), "styleName" TEXT(30), "styleQML" TEXT, "styleSLD" TEXT, '
+        '"useAsDefault" BOOLEAN, "description" TEXT, "owner" TEXT(30), "ui" TEXT(30), '
+        "\"update_time\" DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"
+    )
+    database.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) "
+        "VALUES ('layer_styles', 'attributes', 'layer_styles', 0)"
+    )
+    database.execute("INSERT INTO gpkg_ogr_contents VALUES ('layer_styles', ?)", [len(layers)])
+    for layer in layers:
+        (geometry,) = database.execute(
+            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [layer]
+        ).fetchone()
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+            "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
+            "update_time) VALUES ('', '', ?, ?, 'classes', ?, '', 1, 'class colours', '', ?)",
+            [layer, geometry, style, WRITTEN_AT],
+        )
+    database.execute("UPDATE gpkg_contents SET last_change = ?", [WRITTEN_AT])
+
+
+def _check_written(database: sqlite3.Connection, counts: Mapping[str, int]) -> None:
+    """Check that every feature is there, in its table and in the index by which a GIS finds it.
+
+    (Seen with GDAL 3.12: on a full disk the index was missing without an error, since it is written
+    when the file is closed.)
+    """
+    (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+    for name, wanted in counts.items():
+        (geometry,) = database.execute(
+            "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [name]
+        ).fetchone()
+        for kept in (name, f"rtree_{name}_{geometry}_rowid"):
+            (count,) = database.execute(f'SELECT count(*) FROM "{kept}"').fetchone()
+            if count != wanted:
+                raise sqlite3.DatabaseError(f"{count} of {wanted} features read back in {kept}")

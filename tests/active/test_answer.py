@@ -1,0 +1,165 @@
+"""A round: the model asks on train tiles, dense masks answer, the next round knows it all."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+from scipy.spatial.distance import pdist
+
+from pointcover.active.answer import count_questions
+from pointcover.tileset.tiles import read_index, read_tile_set
+from tests.imagery import load_stage, read_tree
+from tests.map_models import save_model
+
+N = 255
+
+
+@pytest.fixture
+def trained(project, blank_pictures):
+    """A project with clicks and a model, which has learned nothing."""
+    project.set({"points": 5, "annotate.grower": "none", "suggest.points": 3})
+    project.run("download", "tile", "annotate")
+    tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
+    save_model(project.root / "models", tile_set=tile_set)
+    return project
+
+
+def ask(project, measure="margin"):
+    load_stage("suggest").suggest(measure, project.params())
+    return project.root / "data" / "next" / measure
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def train_rasters(project):
+    tiles = read_index(project.root / "data/tiles/index.csv")
+    train = [tile for tile in tiles if tile.split == "train"]
+    return train, sorted({tile.orthophoto for tile in train})
+
+
+@pytest.mark.parametrize("measure", ["margin", "entropy", "disagreement"])
+def test_answers_are_those_of_the_dense_masks_and_no_click_is_lost(trained, measure):
+    trained.set({"suggest.views": "d4" if measure == "disagreement" else "one"})
+    out = ask(trained, measure)
+    tiles, names = train_rasters(trained)
+    table = list(csv.DictReader((out / "suggestions.csv").open()))
+    assert len(table) == 3 * len(tiles)
+    classes = read_tile_set(trained.root / "data/tiles/tiles.json").classes.names
+    for name in names:
+        before = read(trained.root / f"data/sparse/clicks/train/{name}.tif")
+        after = read(out / f"clicks/train/{name}.tif")
+        dense = read(trained.root / f"data/tiles/masks/train/{name}.tif")
+        assert np.array_equal(after[before != N], before[before != N])
+        new = (after != N) & (before == N)
+        assert np.array_equal(after[new], dense[new])
+        rows = [row for row in table if row["orthophoto"] == name]
+        places = [(int(row["row"]), int(row["col"])) for row in rows]
+        assert sorted(places) == sorted(map(tuple, np.argwhere(new).tolist()))
+        assert pdist(places).min() >= 8
+        assert [row["answer"] for row in rows] == [classes[dense[place]] for place in places]
+    assert not (out / "clicks" / "val").exists()
+
+
+def test_the_next_round_begins_with_all_clicks_and_val_keeps_its_own(trained):
+    shutil.copytree(ask(trained), trained.root / "round1")
+    val = read_tree(trained.root / "data/sparse/clicks/val")
+    trained.set({"annotations": "round1"})
+    trained.run("annotate")
+    for name in train_rasters(trained)[1]:
+        given = read(trained.root / f"round1/clicks/train/{name}.tif")
+        assert np.array_equal(read(trained.root / f"data/sparse/clicks/train/{name}.tif"), given)
+    assert read_tree(trained.root / "data/sparse/clicks/val") == val
+    # Another round asks elsewhere, and nothing else need click.
+    again = ask(trained)
+    assert "suggestions.csv" in {path.name for path in again.iterdir()}
+    for name in train_rasters(trained)[1]:
+        given = read(trained.root / f"round1/clicks/train/{name}.tif")
+        more = read(again / f"clicks/train/{name}.tif")
+        assert (more != N).sum() > (given != N).sum()
+        assert np.array_equal(more[given != N], given[given != N])
+
+
+def test_the_same_params_ask_the_same(trained):
+    first = read_tree(ask(trained))
+    assert read_tree(ask(trained)) == first
+
+
+def test_nobody_is_asked_where_the_dense_mask_knows_nothing_or_where_was_clicked(trained):
+    for name in train_rasters(trained)[1]:
+        path = trained.root / f"data/tiles/masks/train/{name}.tif"
+        with rasterio.open(path, "r+") as file:
+            values = file.read(1)
+            values[:, values.shape[1] // 2 :] = N
+            file.write(values, 1)
+    trained.set({"suggest.points": 500, "suggest.distance_px": 1})
+    table = list(csv.DictReader((ask(trained) / "suggestions.csv").open()))
+    for name in train_rasters(trained)[1]:
+        dense = read(trained.root / f"data/tiles/masks/train/{name}.tif")
+        before = read(trained.root / f"data/sparse/clicks/train/{name}.tif")
+        for row in table:
+            if row["orthophoto"] == name:
+                place = int(row["row"]), int(row["col"])
+                assert dense[place] != N
+                assert before[place] == N
+
+
+def test_a_total_counts_all_clicks():
+    assert count_questions(20, "per_tile", 7) == 140
+    assert count_questions(20, "total", 7) == 20
+
+
+def test_without_dense_masks_an_annotator_must_be_asked(trained):
+    index = trained.root / "data/tiles/index.csv"
+    head, *rows = index.read_text().splitlines()
+    pixels = sum(name.startswith("pixels") for name in head.split(","))
+    bare = [",".join(row.split(",")[:-pixels] + ["0"] * pixels) for row in rows]
+    index.write_text("\n".join([head, *bare]) + "\n")
+    with pytest.raises(ValueError, match=r"no dense masks that could answer.*pointcover suggest"):
+        ask(trained)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("other names", "has no raster of this dataset's orthophotos: got train/z.tif, wanted"),
+        ("other grid", "wanted one of .* clicks lie on the pixels of the tile stage's images"),
+        ("other classes", "holds the class id 77, wanted 0 to"),
+    ],
+)
+def test_click_rasters_that_do_not_fit_are_refused(trained, fault, message):
+    clicks = trained.root / "given" / "clicks" / "train"
+    clicks.mkdir(parents=True)
+    name = train_rasters(trained)[1][0]
+    values = read(trained.root / f"data/sparse/clicks/train/{name}.tif").copy()
+    if fault == "other grid":
+        values = values[:-1]
+    if fault == "other classes":
+        values[0, 0] = 77
+    path = clicks / ("z.tif" if fault == "other names" else f"{name}.tif")
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype="uint8",
+    ) as file:
+        file.write(values, 1)
+    trained.set({"annotations": "given"})
+    with pytest.raises(ValueError, match=message):
+        trained.run("annotate")
+
+
+def test_click_rasters_alone_are_labels_enough(trained):
+    folder = trained.root / "given"
+    shutil.copytree(trained.root / "data/sparse/clicks", folder / "clicks")
+    before = read_tree(trained.root / "data/sparse/clicks")
+    trained.set({"annotations": "given", "annotate.sampler": "none"})
+    trained.run("annotate")
+    assert read_tree(trained.root / "data/sparse/clicks") == before

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from pointcover.cli.report import report
+
+BY_CLASS = {
+    "water": {"iou": 0.5, "precision": 0.75, "recall": 0.6, "f1": 2 / 3, "pixels": 10},
+    "road": {"iou": None, "precision": None, "recall": None, "f1": None, "pixels": 0},
+}
+FILES = {
+    "annotate": {"train": {"clicks": 40, "tiles": 4, "grown_pixels": 60, "labelled_share": 0.01}},
+    "train": {"kept_epoch": 3, "val_miou": 0.25},
+    "evaluate": {
+        "scored_on": "dense masks",
+        "miou": 0.5,
+        "accuracy": 0.9,
+        "by_class": BY_CLASS,
+        "kappa": 0.75,
+        "boundary_f1": {"1px": 0.1, "3px": None},
+        "ece": 0.0625,
+        "miou_interval": {
+            "tiles": {"low": 0.25, "high": 0.625},
+            "regions": {"low": None, "high": None, "reason": "1 region"},
+        },
+    },
+}
+
+
+def write(folder, files):
+    for name, values in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(values))
+
+
+def test_the_report_tells_cost_scores_and_every_class(tmp_path):
+    write(tmp_path, FILES)
+    text = report(tmp_path)
+    assert "40 clicks in 4 train tiles, 60 pixels grown from them: 1.00% of the pixels" in text
+    assert "kept epoch 3: mIoU 0.250 on sparse" in text
+    assert "mIoU 0.500, accuracy 0.900 on dense" in text
+    assert "95 % of resamples: mIoU 0.250 to 0.625 over tiles, - over regions" in text
+    assert "kappa 0.750, boundary F1 at 3 px -, calibration error 0.062" in text
+    assert "  water      0.500      0.750      0.600      0.667" in text
+    assert "  road           -          -          -          -" in text
+
+
+def test_an_unfinished_pipeline_is_told_what_to_run(tmp_path):
+    write(tmp_path, {"annotate": FILES["annotate"]})
+    with pytest.raises(FileNotFoundError, match=r"train\.json does not exist: run `dvc repro`"):
+        report(tmp_path)

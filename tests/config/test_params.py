@@ -1,0 +1,313 @@
+"""params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
+
+import re
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from pointcover.annotation.settings import AnnotateParams
+from pointcover.config.params import Params, load_params
+from pointcover.config.run_summary import describe, run_name
+from pointcover.runtime.settings import MachineParams
+from pointcover.training.settings import TrainParams
+from pointcover.validation import read_yaml
+from tests.imagery import ROOT, change
+
+PARAMS = ROOT / "params.yaml"
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """The message for params.yaml with values changed."""
+
+    def refuse(changes):
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(change(yaml.safe_load(PARAMS.read_text()), changes)))
+        with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
+            load_params(path)
+        return str(caught.value)
+
+    return refuse
+
+
+def allowed(section, key):
+    return set(get_args(section.model_fields[key].annotation))
+
+
+def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
+    params = load_params(PARAMS)
+    assert params.dataset == "synthetic"
+    assert params.train.weights == "none"
+
+
+def test_params_allow_exactly_the_samplers_and_growers_there_are():
+    from pointcover.annotation.propagation import GROWERS
+    from pointcover.annotation.samplers import SAMPLERS, UNITS
+
+    assert allowed(AnnotateParams, "sampler") == {*SAMPLERS, "none"}
+    assert allowed(AnnotateParams, "unit") == set(UNITS)
+    assert allowed(AnnotateParams, "grower") == set(GROWERS)
+
+
+def test_params_allow_exactly_the_backends_there_are():
+    from pointcover.runtime.parallel import BACKENDS
+
+    assert allowed(MachineParams, "backend") == set(BACKENDS)
+
+
+def test_params_allow_exactly_the_models_there_are():
+    from pointcover.networks import MODELS
+
+    assert allowed(TrainParams, "model") == set(MODELS)
+
+
+def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
+    from pointcover.networks import MODELS
+
+    for model, architecture in MODELS.items():
+        for encoder, is_right in (
+            ("resnet18", architecture.has_encoder),
+            ("none", not architecture.has_encoder),
+        ):
+            changes = {"train.model": model, "train.encoder": encoder}
+            if is_right:
+                assert make_params(changes).train.encoder == encoder
+            else:
+                with pytest.raises(ValueError, match="encoder"):
+                    make_params(changes)
+
+
+def test_every_width_that_params_allow_leaves_channels_whole():
+    from pointcover.networks import MODELS
+
+    for architecture in MODELS.values():
+        for usual in architecture.channels.values():
+            counts = (usual,) if isinstance(usual, int) else usual
+            assert all(count % 4 == 0 for count in counts)
+
+
+def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are():
+    from pointcover.training.augmentation import STRENGTHS
+    from pointcover.training.schedules import OPTIMISERS, SCHEDULES
+
+    assert allowed(TrainParams, "augmentation") == set(STRENGTHS)
+    assert allowed(TrainParams, "optimiser") == set(OPTIMISERS)
+    assert allowed(TrainParams, "schedule") == set(SCHEDULES)
+
+
+def test_params_allow_exactly_the_losses_there_are():
+    from pointcover.training.losses import LOSSES
+
+    assert allowed(TrainParams, "loss") == set(LOSSES)
+
+
+def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_params):
+    from pointcover.training.losses.consistency import ConsistencySettings
+    from pointcover.training.losses.gated_crf import CrfSettings
+    from pointcover.training.strong_augmentation import StrongColours
+    from tests.imagery import load_stage
+
+    params = make_params()
+    stage = load_stage("train")
+    settings = stage.fit_settings(params.train, stage.Labels([], Path("masks"), has_grown=True))
+    assert settings.crf == CrfSettings(weight=0)
+    assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
+    colours = replace(settings.consistency.colours, gain=StrongColours().gain)
+    assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
+    assert (settings.grown_share, params.train.self_training.rounds) == (None, 0)
+    assert not settings.needs_clicks
+    assert params.evaluate.priors == {}
+
+
+def test_one_message_tells_every_fault(refusal):
+    message = refusal(
+        {
+            "points": 0,
+            "tile.size_px": 100,
+            "annotate.sampler": "random",
+            "train.lr": "fast",
+            "evaluate.panels": -1,
+        }
+    )
+    first, *faults = message.splitlines()
+    assert first.endswith("has 5 faults:")
+    assert faults == [
+        "  - points: got 0, wanted a whole number, at least 1",
+        "  - tile.size_px: got 100, wanted a whole number, at least 64, at most 4096, "
+        "a multiple of 32",
+        "  - annotate.sampler: got 'random', allowed: 'uniform', 'equal', 'proportional', "
+        "'spread', 'boundary', 'interior', 'scribbles', 'positive', 'dense' or 'none'",
+        "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
+        "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
+    ]
+
+
+def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(make_params):
+    from pointcover.annotation.propagation import GROWERS
+
+    annotate = make_params().annotate
+    for name, grower in GROWERS.items():
+        chosen = getattr(annotate, name, None)
+        assert grower.settings(**(chosen.model_dump() if chosen else {})) == grower.settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"annotate.unit": "percent", "points": 101}, "points is 101 with annotate.unit 'percent'"),
+        ({"annotate.sampler": "positive"}, "'positive' needs positive_class"),
+        ({"annotate.sampler": "scribbles", "annotate.unit": "percent"}, "no number of strokes"),
+        ({"train.encoder": "none"}, "train: model 'unet' needs an encoder, got 'none'"),
+        ({"train.model": "unet_scratch"}, "train: model 'unet_scratch' has no encoder"),
+        (
+            {"train.model": "unet_scratch", "train.encoder": "none", "train.weights": "imagenet"},
+            "weights 'imagenet', wanted `none` for both",
+        ),
+        ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
+        ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),
+        ({"train.batch_size": 4, "train.devices": 3}, "with devices 3: wanted at least 6"),
+        ({"train.gamma": 2}, "gamma is 2.0, but loss 'cross_entropy' has none: set gamma to null"),
+        ({"train.class_weights": {"water": 0}}, "train.class_weights.water: got 0, wanted"),
+        (
+            {"train.schedule": "cosinus"},
+            "train.schedule: got 'cosinus', allowed: 'cosine', 'one_cycle', 'step', 'plateau' or "
+            "'constant'; did you mean 'cosine'?",
+        ),
+        ({"evaluate.prior_strength": 2.0}, "prior_strength is 2, but there are no priors"),
+        ({"train.loss": "dice"}, "train.loss: got 'dice', allowed: 'cross_entropy' or 'focal'"),
+        ({"train.label_smoothing": 1}, "train.label_smoothing: got 1, wanted a number"),
+        ({"train.consistency.threshold": 0}, "train.consistency.threshold: got 0, wanted a number"),
+        ({"train.crf.scale": 3}, "train.crf.scale: got 3, allowed: 1, 2, 4 or 8"),
+        ({"train.self_training.rounds": -1}, "train.self_training.rounds: got -1, wanted a whole"),
+        (
+            {"train.warmup": 1, "train.crf.weight": 0.1},
+            "begin after the warm-up, and warmup is 1: lower warmup",
+        ),
+        (
+            {"annotate.grower": "none", "train.grown_share": 0.5},
+            "train.grown_share is 0.5, but no label grows: set it to null",
+        ),
+        (
+            {"train.grown_share": 1},
+            "train.grown_share: got 1, wanted less than 1",
+        ),
+        ({"evaluate.erode_px": -1}, "evaluate.erode_px: got -1, wanted a whole number, at least 0"),
+        ({"evaluate.worst": 65}, "evaluate.worst: got 65, wanted a whole number, at least 0"),
+        ({"evaluate.leave_out": "water"}, "evaluate.leave_out: got 'water', wanted a valid tuple"),
+        ({"evaluate.priors": {"water": 0}}, "evaluate.priors.water: got 0, wanted"),
+        ({"train.patience": 20}, "patience is 20, but training ends after 20 epochs"),
+        ({"train.schedule": "step", "train.drop_epochs": 20}, "drop_epochs is 20, but training"),
+        ({"train.schedule": "plateau", "train.epochs": 5}, "drop_epochs is 5, but training"),
+        ({"machine.workers": 0}, "workers is 0: wanted 1 or more, or -1"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(refusal, changes, said):
+    assert said in refusal(changes)
+
+
+@pytest.mark.parametrize("points", [0, -5, "many", 2.5, 5.0, True, None, [5], "100"])
+def test_points_are_a_whole_number_from_one(refusal, points):
+    assert f"points: got {points!r}, wanted a whole number, at least 1" in refusal(
+        {"points": points}
+    )
+
+
+@pytest.mark.parametrize("width", [0, 0.3, 2.25, -1, "wide"])
+def test_a_width_is_a_number_of_quarters(refusal, width):
+    said = "wanted a number, at least 0.25, at most 2, a multiple of 0.25"
+    assert f"train.width: got {width!r}, {said}" in refusal({"train.width": width})
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(refusal):
+    assert "annotate.smapler: this key is unknown; did you mean 'sampler'?" in refusal(
+        {"annotate.smapler": "dense"}
+    )
+    assert "seeds: this key is unknown; did you mean 'seed'?" in refusal({"seeds": 1})
+
+
+def test_an_unknown_key_like_no_other_is_refused_with_all_known_ones(refusal):
+    message = refusal({"tile.qqqq": 1})
+    assert "tile.qqqq: this key is unknown; known keys: downsample, size_px, split_seed" in message
+
+
+def test_a_missing_key_and_a_missing_section_are_named(tmp_path):
+    values = yaml.safe_load(PARAMS.read_text())
+    del values["points"], values["tile"], values["train"]["lr"]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match="3 faults") as caught:
+        load_params(path)
+    for key in ("points", "tile", "train.lr"):
+        assert f"- {key}: this key is missing; add it" in str(caught.value)
+
+
+def test_a_section_that_is_a_value_is_refused_with_its_keys(refusal):
+    message = refusal({"tile": 512})
+    assert "tile: got 512, wanted a section with the keys size_px, downsample" in message
+
+
+def test_text_that_yaml_does_not_take_for_a_number_is_one(tmp_path):
+    # PyYAML reads 1e-3 as text, DVC as a number.
+    text = re.sub(r"lr: \S+", "lr: 1e-3", PARAMS.read_text())
+    assert yaml.safe_load(text)["train"]["lr"] == "1e-3"
+    (tmp_path / "params.yaml").write_text(text)
+    assert load_params(tmp_path / "params.yaml").train.lr == 0.001
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan"])
+def test_what_is_not_finite_is_no_number(refusal, value):
+    assert "train.lr: got" in refusal({"train.lr": value})
+
+
+def test_a_crop_larger_than_a_tile_is_refused(refusal):
+    message = refusal({"tile.size_px": 128, "train.crop_px": 256})
+    assert "train.crop_px is 256, larger than tile.size_px 128" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("points: [1", "not valid YAML"),
+        ("a: b: c", "line 1"),
+        ("", "holds nothing, wanted lines of `key: value`"),
+        ("- 1\n- 2\n", "holds [1, 2], wanted lines"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_refused_by_name(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused_by_name(tmp_path):
+    (tmp_path / "params.yaml").write_bytes(b"dataset: \xff\xfe")
+    with pytest.raises(ValueError, match=r"params\.yaml is not valid YAML"):
+        read_yaml(tmp_path / "params.yaml")
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run the command from the project's root"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_cannot_be_changed_once_read(make_params):
+    with pytest.raises(ValueError, match="frozen"):
+        make_params().points = 3
+
+
+def test_a_run_that_dvc_does_not_name_tells_dataset_points_and_time(make_params):
+    params = make_params({"dataset": "sources/mine.yaml", "points": 7})
+    assert run_name(params, datetime(2024, 5, 6, 7, 8, 9)) == "mine-7-20240506-070809"
+
+
+def test_what_is_recorded_of_params_is_flat_and_theirs(make_params):
+    params: Params = make_params({"points": 7, "train.lr": 0.5})
+    columns = describe(params)
+    assert (columns["points"], columns["lr"], columns["dataset"]) == (7, 0.5, "synthetic")
+    assert all(isinstance(value, str | int | float | None) for value in columns.values())

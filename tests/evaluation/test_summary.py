@@ -1,0 +1,234 @@
+"""What evaluate leaves: a summary, tables that belong to it, and panels."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from pointcover.evaluation.accumulate import Tally, tally_tiles
+from pointcover.evaluation.summary import (
+    CONFUSION_HEADER,
+    class_header,
+    class_rows,
+    confusion_rows,
+    region_header,
+    region_rows,
+    summarise,
+)
+from pointcover.evaluation.tile_confusions import read_tile_confusions
+from pointcover.metrics.confusion import scores
+from pointcover.metrics.scores import split_scores
+from pointcover.networks import build_model
+from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.tileset.tiles import read_tile_set
+from tests.evaluation.test_accumulate import predicted_of, tile_of
+from tests.imagery import load_stage, write_raster
+
+NAMES = ("land", "water", "road")
+
+
+@pytest.fixture(scope="module")
+def tally() -> Tally:
+    """Six tiles in regions a, b, b, a, a, c."""
+    batches, _ = predicted_of(6, 4)
+    return tally_tiles(batches, [tile_of(k, "abbaac"[k]) for k in range(6)], 3)
+
+
+def test_the_summary_is_of_one_matrix_and_its_json_has_no_nan(tally):
+    result = summarise(tally, NAMES, (), np.random.default_rng(0))
+    whole = scores(tally.confusions.sum(axis=0), NAMES)
+    assert {key: result[key] for key in whole} == whole
+    assert set(result["boundary_f1"]) == {"1px", "3px", "5px"}
+    assert 0 < result["boundary_f1"]["1px"] < result["boundary_f1"]["5px"] <= 1
+    assert 0 < result["ece"] < 1
+    interval = result["miou_interval"]["tiles"]
+    assert interval["low"] < result["miou"] < interval["high"]
+    assert result["miou_interval"]["regions"]["reason"] == "3 regions with labels, wanted 5"
+    assert result["regions"]["count"] == 3
+    json.dumps(result, allow_nan=False)
+    again = summarise(tally, NAMES, (), np.random.default_rng(0))
+    assert json.dumps(again) == json.dumps(result)
+
+
+def test_a_split_without_a_labelled_pixel_has_a_summary_without_values(tally):
+    empty = Tally(tally.tiles, 0 * tally.confusions, 0 * tally.boundaries, 0 * tally.confidences)
+    result = summarise(empty, NAMES, (), np.random.default_rng(0))
+    assert (result["miou"], result["kappa"], result["ece"]) == (None, None, None)
+    assert result["boundary_f1"] == {"1px": None, "3px": None, "5px": None}
+    assert result["miou_interval"]["tiles"]["reason"].startswith("0 tiles with labels")
+    assert len(list(region_rows(empty, NAMES, ()))) == 3
+    json.dumps(result, allow_nan=False)
+
+
+def test_each_region_has_the_scores_of_its_own_tiles(tally):
+    header = region_header(NAMES)
+    rows = [dict(zip(header, row, strict=True)) for row in region_rows(tally, NAMES, ())]
+    assert [(row["region"], row["tiles"]) for row in rows] == [("a", 3), ("b", 2), ("c", 1)]
+    wanted = split_scores(tally.confusions[[1, 2]].sum(axis=0), NAMES)
+    assert rows[1]["miou"] == wanted["miou"]
+    assert rows[1]["kappa"] == wanted["kappa"]
+    assert rows[1]["iou road"] == wanted["by_class"]["road"]["iou"]
+    result = summarise(tally, NAMES, (), np.random.default_rng(0))
+    mious = [row["miou"] for row in rows]
+    spread = result["regions"]
+    assert (spread["miou_lowest"], spread["miou_highest"]) == (min(mious), max(mious))
+    assert spread["miou_std"] == pytest.approx(np.std(mious, ddof=1))
+
+
+def test_a_class_that_is_left_out_is_in_no_table_but_the_confusion_matrix(tally):
+    result = summarise(tally, NAMES, ("water",), np.random.default_rng(0))
+    assert list(result["by_class"]) == ["land", "road"]
+    header = region_header(list(result["by_class"]))
+    for row in region_rows(tally, NAMES, ("water",)):
+        assert "iou water" not in dict(zip(header, row, strict=True))
+    rows = list(class_rows(result["by_class"], tally.boundaries.sum(axis=0), NAMES))
+    assert [row[0] for row in rows] == ["land", "road"]
+    assert all(len(row) == len(class_header()) for row in rows)
+    confusion = list(confusion_rows(tally.confusions.sum(axis=0), NAMES))
+    assert len(confusion) == 9
+    assert all(len(row) == len(CONFUSION_HEADER) for row in confusion)
+
+
+# The stage
+
+
+@pytest.fixture
+def untrained(project, monkeypatch):
+    """A project with a model as it is before training, and no MLflow."""
+    monkeypatch.setattr(load_stage("evaluate"), "record", lambda *_, **__: None)
+    project.set(
+        {
+            "points": 30,
+            "annotate.grower": "none",
+            "evaluate.panels": 2,
+            "evaluate.worst": 1,
+            "evaluate.train_panels": 1,
+            "evaluate.precision": "fp32",
+            "evaluate.device": "cpu",
+        }
+    )
+    return project
+
+
+def make_model(project):
+    project.run("download", "tile", "annotate")
+    tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
+    model = build_model(
+        "fpn",
+        "mobilenet_v2",
+        weights="none",
+        bands=3,
+        classes=3,
+        mean=tile_set.mean,
+        std=tile_set.std,
+        seed=0,
+    )
+    folder = project.root / "models"
+    folder.mkdir()
+    save_checkpoint(
+        folder,
+        Checkpoint("fpn", "mobilenet_v2", tile_set, {"kept_epoch": 3}, 1.0),
+        model.state_dict(),
+    )
+
+
+def read_result(project):
+    return json.loads((project.root / "metrics/evaluate.json").read_text())
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_deterministic_thread):
+    make_model(untrained)
+    untrained.run("evaluate")
+    result, tables = read_result(untrained), untrained.root / "metrics/evaluation"
+    table = read_tile_confusions(tables / "tiles.csv")
+    assert set(table.splits) == {"test"}
+    again = scores(table.confusions.sum(axis=0), table.names)
+    assert {key: result[key] for key in again} == again
+    assert result["miou_interval"]["regions"]["low"] is None
+    assert "1 region with labels" in result["miou_interval"]["regions"]["reason"]
+    assert "oracle_val" not in result
+    assert "left_out" not in result
+    (region,) = rows_of(tables / "regions.csv")
+    assert float(region["miou"]) == result["miou"]
+    assert sum(int(row["pixels"]) for row in rows_of(tables / "reliability.csv")) == again["pixels"]
+    purity = untrained.root / "metrics/annotate/purity.png"
+    assert purity.read_bytes().startswith(b"\x89PNG")
+    panels = {path.name for path in (untrained.root / "metrics/panels").iterdir()}
+    assert {"confusion.png", "classes.png", "reliability.png"} < panels
+    assert sorted(name.split("_")[0] for name in panels if "_" in name) == [
+        "fixed",
+        "fixed",
+        "train",
+        "worst",
+    ]
+    before = untrained.outputs()
+    untrained.run("evaluate")
+    assert untrained.outputs() == before
+
+
+def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
+    untrained, one_deterministic_thread, blank_pictures
+):
+    make_model(untrained)
+    untrained.run("evaluate")
+    alone = read_result(untrained)
+    untrained.set({"evaluate.oracle": True})
+    untrained.run("evaluate")
+    result = read_result(untrained)
+    oracle = result.pop("oracle_val")
+    assert result == alone
+    assert "no part in choosing the model" in oracle["note"]
+    table = read_tile_confusions(untrained.root / "metrics/evaluation/tiles.csv")
+    val = table.of_split("val")
+    assert oracle["miou"] == scores(val.confusions.sum(axis=0), table.names)["miou"]
+    assert oracle["pixels"] == val.confusions.sum()
+
+
+def test_protocols_leave_out_boundaries_and_classes_and_say_so(
+    untrained, one_deterministic_thread, blank_pictures
+):
+    for name in "abc":  # areas that are wider than a noise's pixel
+        mask = np.zeros((100, 130), np.uint8)
+        mask[:, 60:] = 1
+        mask[70:] = 2
+        write_raster(untrained.data / "masks" / f"{name}.tif", mask)
+    make_model(untrained)
+    untrained.set({"evaluate.erode_px": 3, "evaluate.leave_out": ["road"]})
+    untrained.run("evaluate")
+    result = read_result(untrained)
+    assert (result["erode_px"], result["left_out"]) == (3, ["road"])
+    assert list(result["by_class"]) == ["land", "water"]
+    # Rows 0 to 66 of columns 0 to 56 and 63 to 129.
+    assert result["by_class"]["land"]["pixels"] == 67 * 57
+    assert result["by_class"]["water"]["pixels"] == 67 * 67
+    assert result["pixels"] == 67 * (57 + 67)
+    assert set(result["boundary_f1"].values()) == {None}
+    assert "do not show where boundaries are" in result["no_boundary_f1"]
+
+
+def test_a_conditional_random_field_changes_predictions_and_is_told(
+    untrained, one_deterministic_thread, blank_pictures
+):
+    make_model(untrained)
+    untrained.run("evaluate")
+    alone = read_result(untrained)
+    assert "crf" not in alone
+    untrained.set({"evaluate.crf.iterations": 2, "evaluate.crf.weight": 4})
+    untrained.run("evaluate")
+    result = read_result(untrained)
+    assert result["crf"]["iterations"] == 2
+    assert result["crf"]["weight"] == 4
+    assert result["pixels"] == alone["pixels"]
+    assert result["ece"] != alone["ece"]
+
+
+def test_what_cannot_be_scored_is_refused_before_any_work(untrained, blank_pictures):
+    make_model(untrained)
+    untrained.set({"evaluate.leave_out": ["lava"]})
+    assert "evaluate.leave_out names lava" in untrained.refusal("evaluate")

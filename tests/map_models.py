@@ -1,0 +1,81 @@
+"""Models that name what they see, and images to map, for tests of mapping."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pointcover.labels import ClassTable
+from pointcover.maps.mapper import Mapper, MapSettings
+from pointcover.maps.orthophotos import ReadingSettings
+from pointcover.models.load import NamedModel
+from pointcover.networks import Segmenter, build_model
+from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.runtime.devices import make_fabric
+from pointcover.tileset.tiles import TileSet
+
+CLASSES = ClassTable(
+    ("land", "water", "road", "wood & heath"),
+    ((132, 41, 246), (226, 169, 41), (60, 16, 152), (10, 120, 30)),
+)
+TILE_SET = TileSet(CLASSES, 64, (0.25,), (0.0,) * 3, (1.0,) * 3, (0.0, 255.0), (1, 2, 3))
+
+
+class Identity(nn.Module):
+    """Is nearly sure of the class that the first band names."""
+
+    def forward(self, values):
+        return 5 * nn.functional.one_hot(values[:, 0].long(), len(CLASSES)).movedim(-1, 1).float()
+
+
+def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
+    """Give a model that returns its input, as if it had been read from disk."""
+    segmenter = Segmenter(Identity(), (0.0,) * 3, (1.0,) * 3)
+    tile_set = replace(TILE_SET, gsds_m=gsds_m)
+    checkpoint = Checkpoint("identity", "none", tile_set, {}, label_shares=label_shares)
+    return NamedModel("identity", segmenter, checkpoint, sha256)
+
+
+def make_mapper(models=None, reading=None, **settings):
+    return Mapper(
+        make_fabric("cpu", "fp32"),
+        models or [identity_model()],
+        MapSettings(**({"window_px": 64} | settings)),
+        reading or ReadingSettings(),
+    )
+
+
+def make_map(image: Path, out: Path, *, force=False, **settings):
+    """Map one image; give its areas."""
+    mapper = make_mapper(**settings)
+    (task,) = mapper.prepare([image], out, replace=force)
+    return mapper.make(task, lambda megapixels, was_done: None).areas
+
+
+@cache
+def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor]:
+    network = build_model(
+        "unet",
+        "mobilenet_v2",
+        weights="none",
+        bands=bands,
+        classes=classes,
+        mean=(100.0,) * bands,
+        std=(50.0,) * bands,
+        seed=seed,
+        width=0.25,
+    )
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    for name, value in weights.items():  # statistics of batches that there never were
+        if name.endswith("running_var"):
+            value += torch.rand(value.shape, generator=torch.Generator().manual_seed(seed))
+    return weights
+
+
+def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
+    """Save a small network with random weights; give their SHA-256."""
+    weights = _draw_weights(len(tile_set.mean), len(tile_set.classes), seed)
+    checkpoint = Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25, label_shares)
+    return save_checkpoint(folder, checkpoint, weights)

@@ -1,0 +1,320 @@
+"""An exported file gives what its model gives, says all that maps need, or is not there."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import rasterio
+import torch
+from onnx import numpy_helper
+from torch import nn
+from typer.testing import CliRunner
+
+from pointcover.cli.app import app
+from pointcover.models import export as exporting
+from pointcover.models import load as references
+from pointcover.models import onnx_model as onnx_files
+from pointcover.models.export import export_model
+from pointcover.models.load import NamedModel, load_model
+from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
+from pointcover.networks import MODELS, Segmenter, build_model
+from pointcover.networks.checkpoint import Checkpoint
+from tests.imagery import ROOT, draw_image, write_raster
+from tests.map_models import CLASSES, TILE_SET, make_mapper
+
+MEAN, STD = (100.0,) * 3, (50.0,) * 3
+every_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+def name_model(network):
+    tile_set = replace(TILE_SET, gsds_m=(0.1, 0.25, 0.4))
+    shares = (0.1, 0.2, 0.3, 0.4)
+    checkpoint = Checkpoint("unet", "resnet18", tile_set, {"epoch": 3}, 0.5, shares)
+    return NamedModel("here", Segmenter(network, MEAN, STD).eval(), checkpoint, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two convolutions, which are often sure of a class."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1)
+    )
+    with torch.no_grad():
+        network[-1].weight *= 8
+    return name_model(network)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """A folder with the model as a file for any size, for Deepness, and in int8."""
+    folder = tmp_path_factory.mktemp("exported")
+    windows = [draw_image(96, 96, seed=seed) for seed in range(3)]
+    traced = exporting._trace("here", model.segmenter)
+    with pytest.MonkeyPatch.context() as patch:  # traced once: that takes seconds
+        patch.setattr(exporting, "_trace", lambda *_: onnx.ModelProto.FromString(content))
+        content = traced.SerializeToString()
+        export_model(model, folder / "any.onnx")
+        export_model(model, folder / "deepness.onnx", is_for_deepness=True)
+        export_model(model, folder / "int8.onnx", calibration=windows)
+    return folder
+
+
+def as_deepness_does(path, images):
+    """Give probabilities as the plugin gets them: (B, H, W, bands) uint8 → (B, C, H, W)."""
+    session = onnxruntime.InferenceSession(path)
+    values = session.get_modelmeta().custom_metadata_map
+    mean, std = (np.float32(json.loads(values[f"standardization_{n}"])) for n in ("mean", "std"))
+    standard = ((images / 255).astype(np.float32) - mean) / std
+    (only,) = session.get_inputs()
+    return session.run(None, {only.name: standard.transpose(0, 3, 1, 2)})[0]
+
+
+def by_torch(model, images):
+    with torch.inference_mode():
+        return model.segmenter(torch.from_numpy(images)).softmax(dim=1).numpy()
+
+
+def draw_batch(batch, height, width):
+    return np.stack([draw_image(height, width, seed=seed) for seed in range(batch)])
+
+
+@pytest.mark.parametrize("size", [(1, 64, 64), (3, 32, 160), (2, 256, 64)])
+def test_a_file_takes_any_batch_height_and_width(model, folder, size):
+    images = draw_batch(*size)
+    found = as_deepness_does(folder / "any.onnx", images.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(found, by_torch(model, images), atol=1e-4)
+
+
+def test_deepness_sees_numbers_where_it_wants_them_and_the_same_probabilities(model, folder):
+    path = folder / "deepness.onnx"
+    session = onnxruntime.InferenceSession(path)
+    assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
+    assert session.get_outputs()[0].shape == ["batch", 4, 64, 64]
+    images = draw_batch(2, 64, 64)
+    found = as_deepness_does(path, images.transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(found, by_torch(model, images), atol=1e-4)
+    assert found.min() >= 0
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+
+
+def test_metadata_is_what_deepness_parses(folder):
+    texts = onnxruntime.InferenceSession(folder / "any.onnx").get_modelmeta().custom_metadata_map
+    values = {name: json.loads(text) for name, text in texts.items()}
+    assert values["model_type"] == "Segmentor"
+    assert values["class_names"] == {str(n): name for n, name in enumerate(CLASSES.names)}
+    assert values["resolution"] == 25  # cm a pixel, of 0.1, 0.25 and 0.4 m
+    assert values["tile_size"] == values["tiles_size"] == 64
+    assert values["tiles_overlap"] == 25
+    assert (values["seg_thresh"], values["seg_small_segment"]) == (0, 0)
+    assert values["standardization_mean"] == [0, 0, 0]
+    assert values["standardization_std"] == [1, 1, 1]
+
+
+def test_a_file_alone_says_all_that_is_known_of_its_model(model, folder):
+    for name in ("any", "deepness", "int8"):
+        named = load_model(str(folder / f"{name}.onnx"), folder)
+        assert named.checkpoint == model.checkpoint
+        assert named.engine.split()[0] == "openvino"
+    assert len({load_model(str(path), folder).sha256 for path in folder.iterdir()}) == 3
+
+
+def test_a_file_tells_nothing_of_the_machine_that_wrote_it(folder):
+    assert str(ROOT).encode() not in (folder / "any.onnx").read_bytes()
+    assert b"site-packages" not in (folder / "any.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["any", "deepness", "int8"])
+def test_files_have_a_form_that_the_runtime_of_deepness_reads(folder, name):
+    # By the releases of ONNX, what ONNX Runtime 1.17 reads: newer ones, as here, read all below.
+    proto = onnx.load(folder / f"{name}.onnx")
+    assert proto.ir_version <= 9
+    assert {entry.domain: entry.version for entry in proto.opset_import}[""] <= 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"bands": (3, 2, 1)}, ["the model wants 3, 2, 1: choose them in its panel"]),
+        ({"value_range": (0, 2047)}, ["the model wants 0 to 2047: scale images to bytes"]),
+        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["wants 2, 1, 3", "wants 10 to 255"]),
+    ],
+)
+def test_what_deepness_cannot_be_told_the_user_is(changes, said):
+    remarks = exporting.remarks_for_deepness(replace(TILE_SET, **changes))
+    assert len(remarks) == len(said)
+    assert all(words in remark for words, remark in zip(said, remarks, strict=True))
+
+
+@every_engine
+@pytest.mark.parametrize("name", ["any", "deepness"])
+def test_a_map_by_a_file_is_that_by_torch(model, folder, tmp_path, monkeypatch, engine, name):
+    monkeypatch.setattr(onnx_files, "find_engines", lambda: [engine])
+    image = write_raster(tmp_path / "a.tif", draw_image(150, 210))
+    exported = load_model(str(folder / f"{name}.onnx"), folder)
+    assert exported.engine.startswith(engine)
+    maps = []
+    for number, each in enumerate((model, exported)):
+        mapper = make_mapper([each], window_px=96, blend=True)
+        (task,) = mapper.prepare([image], tmp_path / str(number), replace=False)
+        mapper.make(task, lambda megapixels, was_done: None)
+        for what in ("classes", "confidence"):
+            with rasterio.open(task.path(f"_{what}.tif")) as file:
+                maps.append(file.read().astype(int))
+    classes, confidence, classes_found, confidence_found = maps
+    assert (classes == classes_found).mean() >= 0.999
+    assert abs(confidence - confidence_found).max() <= 1
+    assert len(np.unique(classes)) > 1
+
+
+def test_a_map_by_another_engine_or_file_is_not_gone_on_with(folder, tmp_path, monkeypatch):
+    image = write_raster(tmp_path / "a.tif", draw_image(64, 64))
+    keys = set()
+    for name, engine in (("any", ENGINES[0]), ("any", ENGINES[1]), ("int8", ENGINES[0])):
+        monkeypatch.setattr(onnx_files, "find_engines", lambda engine=engine: [engine])
+        mapper = make_mapper([load_model(str(folder / f"{name}.onnx"), folder)])
+        keys.add(mapper.prepare([image], tmp_path / "out", replace=False)[0].key)
+    assert len(keys) == 3
+
+
+def test_int8_computes_in_int8_and_mostly_agrees(model, folder):
+    proto = onnx.load(folder / "int8.onnx")
+    assert sum(node.op_type == "QuantizeLinear" for node in proto.graph.node) >= 2
+    images = draw_batch(2, 64, 96)
+    found = as_deepness_does(folder / "int8.onnx", images.transpose(0, 2, 3, 1))
+    same = found.argmax(axis=1) == by_torch(model, images).argmax(axis=1)
+    assert same.mean() > 0.95
+
+
+def test_a_file_that_disagrees_is_not_left_and_what_was_there_stays(
+    model, folder, tmp_path, monkeypatch
+):
+    wrong = onnx.load(folder / "any.onnx")
+    kernel = next(weights for weights in wrong.graph.initializer if len(weights.dims) == 4)
+    kernel.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(kernel), kernel.name))
+    monkeypatch.setattr(exporting, "_trace", lambda *_: wrong)
+    path = tmp_path / "a.onnx"
+    path.write_text("mine")
+    with pytest.raises(ValueError, match=r"a\.onnx was not written: the exported network differs"):
+        export_model(model, path)
+    with pytest.raises(ValueError, match=r"not written: in int8 .* of the pixels keep their class"):
+        export_model(model, path, calibration=[draw_image(64, 64)])
+    assert path.read_text() == "mine"
+    assert [made.name for made in tmp_path.iterdir()] == ["a.onnx"]
+
+
+def test_an_onnx_file_is_not_exported_again(folder, tmp_path):
+    with pytest.raises(ValueError, match="is an ONNX file already: give the model"):
+        export_model(load_model(str(folder / "any.onnx"), folder), tmp_path / "b.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", "foreign"])
+def test_what_pointcover_did_not_write_is_refused(tmp_path, content, folder):
+    if content == "foreign":
+        proto = onnx.load(folder / "any.onnx")
+        del proto.metadata_props[:]
+        content = proto.SerializeToString()
+    path = tmp_path / "a.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.onnx is no model of pointcover .* `pointcover exp"):
+        read_onnx(path)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_is_named_with_how_to_get_it(model, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    path = tmp_path / "a.onnx"
+    with pytest.raises(ValueError, match=rf"{package}', .* `pip install 'pointcover\[onnx\]'`"):
+        read_onnx(path) if package == "onnx" else export_model(model, path)
+
+
+def test_without_any_engine_one_is_asked_for(monkeypatch):
+    monkeypatch.setattr(onnx_files, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="the package 'onnxruntime', which is not installed"):
+        onnx_files.find_engines()
+
+
+def test_images_that_do_not_fit_are_refused(folder):
+    segmenter, _, _ = read_onnx(folder / "any.onnx")
+    for shape in ((1, 3, 64, 80), (1, 4, 64, 64)):
+        with pytest.raises(ValueError, match=r"wanted 3 band\(s\) and multiples of 32 px"):
+            segmenter(torch.zeros(shape, dtype=torch.uint8))
+
+
+@every_engine
+def test_a_damaged_network_is_refused_by_its_engine(folder, engine):
+    proto = onnx.load(folder / "any.onnx")
+    proto.graph.node[0].op_type = "Nonsense"
+    with pytest.raises(ValueError, match=f"{engine} .* cannot run the file"):
+        OnnxSegmenter(proto.SerializeToString(), 3, engine)
+
+
+# The command
+
+
+@pytest.fixture
+def run(model, folder, tmp_path, monkeypatch):
+    """Call `pointcover export` where the model is known by any name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.setattr(references, "load_model", lambda reference, root: model)
+    traced = onnx.load(folder / "any.onnx")
+    del traced.metadata_props[:]
+    content = traced.SerializeToString()
+    monkeypatch.setattr(exporting, "_trace", lambda *_: onnx.ModelProto.FromString(content))
+    return lambda *args: CliRunner().invoke(app, ["export", "models", *args])
+
+
+def test_export_writes_a_file_and_says_how_well_it_agrees(run, tmp_path):
+    done = run("--out", "a.onnx", "--deepness")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.startswith("a.onnx: 100.00% of the pixels of noise get the same class as by")
+    assert done.stderr.rstrip().endswith(")")
+    assert done.stderr.count("\n") == 1
+    assert onnxruntime.InferenceSession("a.onnx").get_inputs()[0].shape == ["batch", 3, 64, 64]
+
+
+def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
+    place = rasterio.transform.from_origin(5e5, 6e5, 0.25, 0.25)
+    write_raster(tmp_path / "a.tif", draw_image(150, 210), transform=place)
+    done = run("--out", "a.onnx", "--int8", "a.tif")
+    assert done.exit_code == 0, done.stderr
+    assert "of the pixels of 6 windows get the same class" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--out", "a.pt"], "--out: got a.pt, wanted a name that ends in .onnx"),
+        (["--out", "there.onnx"], "there.onnx exists: choose another name, or say --force"),
+        (["--out", "a.onnx", "--int8", "none.tif"], "none.tif"),
+    ],
+)
+def test_export_says_in_one_message_what_is_wrong(run, tmp_path, args, said):
+    (tmp_path / "there.onnx").write_text("mine")
+    done = run(*args)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("\npointcover export: ")
+    assert said in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "there.onnx"]
+
+
+# Every model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_exported(tmp_path, name):
+    encoder = "mobilenet_v2" if MODELS[name].has_encoder else "none"
+    segmenter = build_model(
+        name, encoder, weights="none", bands=3, classes=4, mean=MEAN, std=STD, seed=1, width=0.25
+    )
+    checkpoint = Checkpoint(name, encoder, TILE_SET, {}, 0.25)
+    found = export_model(NamedModel(name, segmenter, checkpoint, ""), tmp_path / "a.onnx")
+    assert found.largest < 1e-4
+    assert [engine.split()[0] for engine in found.engines] == list(ENGINES)

@@ -1,0 +1,73 @@
+"""Windows lie in the raster, share what they should, and their centres cover it once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointcover.prediction.windows import MAX_OVERLAP, STRIDE_PX, lay_axis, round_up
+
+LENGTHS = st.integers(1, 3000)
+WINDOWS = st.integers(4, 20).map(lambda n: n * STRIDE_PX)
+OVERLAPS = st.floats(0, MAX_OVERLAP)
+
+
+@given(LENGTHS, WINDOWS, OVERLAPS)
+def test_centres_cover_each_pixel_once_and_lie_in_their_windows(length, window_px, overlap):
+    axis = lay_axis(length, window_px, overlap)
+    assert (axis.cuts[0], axis.cuts[-1]) == (0, length)
+    for number, start in enumerate(axis.starts):
+        left, right = axis.cuts[number : number + 2]
+        assert start <= left < right <= min(start + axis.size, length)
+
+
+@given(LENGTHS, WINDOWS, OVERLAPS)
+def test_windows_have_a_size_that_networks_take_and_share_what_was_asked_for(
+    length, window_px, overlap
+):
+    axis = lay_axis(length, window_px, overlap)
+    assert axis.size == min(window_px, round_up(length))
+    assert axis.reach == round_up(length)
+    assert (window_px - np.diff(axis.starts) >= round(overlap * window_px)).all()
+    assert all(start % STRIDE_PX == 0 for start in axis.starts)
+
+
+@given(LENGTHS, WINDOWS, OVERLAPS)
+def test_no_fewer_windows_would_do(length, window_px, overlap):
+    axis = lay_axis(length, window_px, overlap)
+    fewer = len(axis.starts) - 1
+    step = (window_px - round(overlap * window_px)) // STRIDE_PX * STRIDE_PX
+    assert fewer == 0 or window_px + (fewer - 1) * step < round_up(length)
+
+
+@given(LENGTHS, WINDOWS, OVERLAPS)
+def test_weights_for_blending_are_above_0_everywhere(length, window_px, overlap):
+    axis = lay_axis(length, window_px, overlap)
+    assert axis.weights.shape == (axis.size,)
+    assert axis.total_weights().shape == (length,)
+    assert (axis.total_weights() > 0).all()
+
+
+def test_a_quarter_of_overlap_is_laid_as_worked_out_by_hand():
+    axis = lay_axis(210, 128, 0.25)  # up to 224, in steps of at most 96
+    assert axis.starts == (0, 96)
+    assert axis.cuts == (0, 112, 210)
+    assert axis.ends == (128, 210)
+    weights = axis.weights
+    assert weights[:3].tolist() == [0.5 / 32, 1.5 / 32, 2.5 / 32]
+    assert weights[32:96].tolist() == [1] * 64
+
+
+@pytest.mark.parametrize(
+    ("window_px", "overlap", "said"),
+    [
+        (100, 0.25, "window_px: got 100, wanted a multiple of 32"),
+        (0, 0.25, "window_px: got 0"),
+        (64, 0.8, "overlap: got 0.8, wanted a share from 0 to 0.75"),
+        (64, -0.1, "overlap: got -0.1"),
+        (64, 0.6, "which leaves less than 32 px to the next one"),
+    ],
+)
+def test_a_window_that_cannot_be_is_refused(window_px, overlap, said):
+    with pytest.raises(ValueError, match=said):
+        lay_axis(1000, window_px, overlap)

@@ -1,0 +1,411 @@
+"""Tiles hold every pixel of their orthophoto once; a mask says nothing where there is no data."""
+
+import json
+import sys
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
+from rasterio.transform import from_origin
+
+from pointcover.datasets.card import Pair
+from pointcover.tileset.tiles import Tile, TileReader, raster_path, read_index
+from pointcover.tiling.cutting import Cutting, Statistics, shrink_image, shrink_mask
+from tests.imagery import (
+    CARD,
+    CRS,
+    PLACE,
+    draw_image,
+    draw_mask,
+    make_card,
+    read_tree,
+    write_raster,
+)
+from tests.processes import run_python
+
+COLOURS = {0: (0x84, 0x29, 0xF6), 1: (0xE2, 0xA9, 0x29), 2: (0x3C, 0x10, 0x98), 255: (0, 0, 0)}
+
+
+def cut(folder, image="image.tif", mask="mask.tif", size_px=64, downsample=1, side="train", **card):
+    """Cut the pair in a folder into folder/out."""
+    cutting = Cutting()
+    pair = Pair("a", "region", image, mask)
+    cutting.cut(
+        pair, make_card(**card), folder, folder / "out", {"region": side}, size_px, downsample
+    )
+    return cutting
+
+
+def read_cut(folder, kind, side="train"):
+    with rasterio.open(raster_path(folder / "out" / kind, side, "a")) as file:
+        return file.read()
+
+
+def write_image_and_mask(folder, image, mask, **options):
+    write_raster(folder / "image.tif", image, **options)
+    write_raster(folder / "mask.tif", mask)
+
+
+@settings(max_examples=20)
+@given(height=st.integers(1, 150), width=st.integers(1, 150), seed=st.integers(0, 9))
+def test_tiles_of_any_raster_cover_it_once_and_hold_its_pixels_and_padding(height, width, seed):
+    image, mask = draw_image(height, width, seed), draw_mask(height, width, seed)
+    mask[0, 0] = 1  # a mask of one unlabelled pixel would be refused
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_image_and_mask(folder, image, mask)
+        tiles = cut(folder).tiles
+        images = TileReader(folder / "out" / "images", 64, fill=0)
+        masks = TileReader(folder / "out" / "masks", 64, fill=255)
+        assert [tile.id for tile in tiles] == [f"a_{k}" for k in range(len(tiles))]
+        places = [(tile.row_off, tile.col_off) for tile in tiles]
+        assert places == [(r, c) for r in range(0, height, 64) for c in range(0, width, 64)]
+        assert sum(tile.height * tile.width for tile in tiles) == height * width
+        padded_image, padded_mask = np.zeros((3, 256, 256)), np.full((256, 256), 255)
+        padded_image[:, :height, :width], padded_mask[:height, :width] = image, mask
+        for tile, (row, col) in zip(tiles, places, strict=True):
+            place = (slice(row, row + 64), slice(col, col + 64))
+            assert np.array_equal(images.read(tile), padded_image[:, *place])
+            assert np.array_equal(masks.read(tile)[0], padded_mask[place])
+            assert tile.pixels == tuple((padded_mask[place] == c).sum() for c in range(3))
+
+
+def test_the_files_open_anywhere_as_blocks_on_the_orthophotos_grid(tmp_path):
+    write_image_and_mask(tmp_path, draw_image(100, 130), draw_mask(100, 130))
+    cut(tmp_path)
+    for kind, bands, nodata in (("images", 3, None), ("masks", 1, 255)):
+        with rasterio.open(raster_path(tmp_path / "out" / kind, "train", "a")) as file:
+            assert (file.count, file.height, file.width) == (bands, 100, 130)
+            assert (file.crs, file.transform, file.nodata) == (CRS, PLACE, nodata)
+            assert set(file.block_shapes) == {(64, 64)}
+    with rasterio.open(raster_path(tmp_path / "out" / "masks", "train", "a")) as file:
+        assert [file.colormap(1)[i][:3] for i in range(3)] == [COLOURS[i] for i in range(3)]
+
+
+def test_downsampling_halves_the_grid_and_doubles_the_pixels_size(tmp_path):
+    image, mask = draw_image(101, 130), draw_mask(101, 130)
+    write_image_and_mask(tmp_path, image, mask)
+    cutting = cut(tmp_path, downsample=2)
+    assert cutting.gsds_m == {0.5}
+    assert sum(tile.height * tile.width for tile in cutting.tiles) == 50 * 65
+    with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
+        assert (file.height, file.width) == (50, 65)
+        assert file.transform == from_origin(500_000, 600_000, 0.5, 0.5)
+        # Means of four, within the rounding of a half
+        means = sum(image[:, r:100:2, c::2].astype(float) for r in (0, 1) for c in (0, 1)) / 4
+        assert np.abs(file.read() - means).max() <= 0.5
+    block = mask[10:12, 20:22].ravel().tolist()
+    assert read_cut(tmp_path, "masks")[0, 5, 10] == min(block, key=lambda v: (-block.count(v), v))
+
+
+def test_half_a_block_without_data_gives_no_label(tmp_path):
+    image, mask = np.full((3, 2, 4), 100, np.uint8), np.ones((2, 4), np.uint8)
+    image[:, 0, :2] = 0
+    write_image_and_mask(tmp_path, image, mask, nodata=0)
+    cut(tmp_path, downsample=2)
+    assert read_cut(tmp_path, "images")[0].tolist() == [[0, 100]]
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[255, 1]]
+
+
+def test_mean_and_std_are_those_of_all_train_pixels(tmp_path):
+    image = draw_image(100, 130) // np.array([1, 2, 3], np.uint8)[:, None, None]
+    write_image_and_mask(tmp_path, image, draw_mask(100, 130))
+    cutting = cut(tmp_path)
+    assert cutting.train.mean() == pytest.approx(image.mean(axis=(1, 2)))
+    assert cutting.train.std() == pytest.approx(image.std(axis=(1, 2)))
+    assert not cut(tmp_path, side="test").train.counts.any()
+
+
+def test_pixels_without_data_count_in_no_statistic(tmp_path):
+    image = draw_image(80, 90)
+    image[:, :40] = 0
+    write_image_and_mask(tmp_path, image, draw_mask(80, 90), nodata=0)
+    cutting = cut(tmp_path)
+    assert cutting.train.mean() == pytest.approx(image[:, 40:].mean(axis=(1, 2)))
+    assert cutting.train.std() == pytest.approx(image[:, 40:].std(axis=(1, 2)))
+
+
+def test_a_constant_band_has_a_standard_deviation_to_divide_by():
+    statistics = Statistics()
+    with pytest.raises(ValueError, match="no pixel of the train split holds data"):
+        statistics.mean()
+    statistics.add(np.full((1, 2, 2), 7, np.uint8), np.ones((2, 2), bool))
+    assert (statistics.mean(), statistics.std()) == ((7.0,), (1.0,))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
+@pytest.mark.slow
+def test_cutting_holds_a_few_rows_of_tiles_at_a_time(tmp_path):
+    megabytes = 60
+    image = np.broadcast_to(np.uint8([[[9]], [[8]], [[7]]]), (3, megabytes * 1000, 333))
+    write_image_and_mask(tmp_path, image, np.ones(image.shape[1:], np.uint8), compress="zstd")
+    done = run_python(
+        """
+        import os, re, sys
+        from pathlib import Path
+        os.environ["GDAL_CACHEMAX"] = "4"
+        from tests.tiling.test_cutting import cut, draw_image, draw_mask, write_image_and_mask
+
+        def peak_mb():
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024
+
+        folder = Path(sys.argv[1])
+        (folder / "small").mkdir()
+        write_image_and_mask(folder / "small", draw_image(300, 333), draw_mask(300, 333))
+        cut(folder / "small", size_px=128)
+        before = peak_mb()
+        assert len(cut(folder, size_px=128).tiles) > 1000
+        print(peak_mb() - before)
+        """,
+        str(tmp_path),
+    )
+    assert float(done.stdout) < megabytes / 3, done.stderr
+
+
+# How masks are coded
+
+
+@pytest.mark.parametrize("driver", ["PNG", "GTiff"])
+def test_a_palette_mask_and_an_rgb_mask_of_the_same_colours_are_cut_alike(tmp_path, driver):
+    mask = draw_mask(70, 80)
+    write_raster(tmp_path / "image.tif", draw_image(70, 80))
+    table = np.zeros((256, 3), np.uint8)
+    for class_id, colour in COLOURS.items():
+        table[class_id] = colour
+    # In the file, class 2 is index 0, class 0 is index 1, class 1 is index 2
+    order = [2, 0, 1, 255]
+    indexes = np.searchsorted(np.sort(order), mask).astype(np.uint8)
+    indexes = np.array([1, 2, 0, 3], np.uint8)[indexes]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_raster(
+            tmp_path / "palette",
+            indexes,
+            driver=driver,
+            crs=None,
+            transform=None,
+            palette={index: COLOURS[class_id] for index, class_id in enumerate(order)},
+        )
+        write_raster(
+            tmp_path / "rgb",
+            table[mask].transpose(2, 0, 1),
+            driver=driver,
+            crs=None,
+            transform=None,
+        )
+    for name in ("palette", "rgb"):
+        cut(tmp_path, mask=name, mask_values="colours", ignore=["#000000"])
+        assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
+
+
+def test_ids_with_values_of_their_own_are_read_by_them_and_ignored_ones_are_unlabelled(tmp_path):
+    values = np.array([[10, 300, 7, 99]], np.uint16)
+    write_raster(tmp_path / "image.tif", draw_image(1, 4))
+    write_raster(tmp_path / "mask.tif", values)
+    pairs = zip(CARD["classes"], (300, 7, 10), strict=True)
+    classes = [entry | {"value": value} for entry, value in pairs]
+    cut(tmp_path, classes=classes, ignore=[99])
+    assert read_cut(tmp_path, "masks").tolist() == [[[2, 0, 1, 255]]]
+
+
+def test_a_masks_own_nodata_is_unlabelled_unless_it_is_a_class(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(1, 3))
+    write_raster(tmp_path / "mask.tif", np.array([[0, 1, 77]], np.uint8), nodata=77)
+    cut(tmp_path)
+    assert read_cut(tmp_path, "masks").tolist() == [[[0, 1, 255]]]
+    write_raster(tmp_path / "mask.tif", np.array([[0, 1, 2]], np.uint8), nodata=0)
+    cut(tmp_path)
+    assert read_cut(tmp_path, "masks").tolist() == [[[0, 1, 2]]]
+
+
+def test_id_masks_of_several_bands_must_agree(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(4, 4))
+    mask = np.ones((3, 4, 4), np.uint8)
+    write_raster(tmp_path / "mask.tif", mask)
+    cut(tmp_path)
+    assert (read_cut(tmp_path, "masks") == 1).all()
+    mask[2, 3, 3] = 2
+    write_raster(tmp_path / "mask.tif", mask)
+    with pytest.raises(ValueError, match=r"mask\.tif \(rows 0 to 4\): the bands differ"):
+        cut(tmp_path)
+
+
+# Bands, depth, missing data
+
+
+def test_bands_are_taken_in_the_cards_order_and_scaled_from_its_range(tmp_path):
+    values = np.array([0, 99, 100, 1100, 2100, 65535], np.uint16)
+    image = np.stack([np.full(6, 100), np.full(6, 600), values, values[::-1]])[:, None]
+    write_image_and_mask(tmp_path, image.astype(np.uint16), np.ones((1, 6), np.uint8))
+    cut(tmp_path, bands=[4, 3, 2], value_range=[100, 2100])
+    # (v - 100) · 255 / 2000: below 0, at 1100 127.5 (halves to even: 128), above 255
+    scaled = [0, 0, 0, 128, 255, 255]
+    assert read_cut(tmp_path, "images")[:, 0].tolist() == [scaled[::-1], scaled, [64] * 6]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_images_of_more_bits_that_hold_0_to_255_are_taken_as_they_are_when_the_card_says_so(
+    tmp_path, dtype
+):
+    values = np.array([[0, 1, 127, 254, 255, 300]], dtype)
+    write_image_and_mask(tmp_path, np.stack([values] * 3), np.ones((1, 6), np.uint8))
+    cut(tmp_path, value_range=[0, 255])
+    assert read_cut(tmp_path, "images")[0].tolist() == [[0, 1, 127, 254, 255, 255]]
+
+
+def test_masks_saved_with_loss_are_read_as_black_and_white_about_a_threshold(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(1, 6))
+    classes = [
+        entry | {"value": value} for entry, value in zip(CARD["classes"], (255, 0), strict=False)
+    ]
+    write_raster(tmp_path / "mask.tif", np.array([[0, 9, 127, 128, 250, 255]], np.uint8))
+    cut(tmp_path, classes=classes, ignore=[], binarise_at=128)
+    assert read_cut(tmp_path, "masks").tolist() == [[[1, 1, 1, 0, 0, 0]]]
+    # Colours, channel by channel: yellow, cyan, black
+    classes = [
+        entry | {"colour": c}
+        for entry, c in zip(CARD["classes"], ("#FFFF00", "#00FFFF"), strict=False)
+    ]
+    rgb = np.array(
+        [[255, 250, 3, 0, 127], [240, 128, 255, 129, 0], [0, 9, 254, 128, 100]], np.uint8
+    )
+    write_raster(tmp_path / "image.tif", draw_image(1, 5))
+    write_raster(tmp_path / "mask.tif", rgb[:, None])
+    cut(tmp_path, classes=classes, mask_values="colours", ignore=["#000000"], binarise_at=128)
+    assert read_cut(tmp_path, "masks").tolist() == [[[0, 0, 1, 1, 255]]]
+
+
+def test_pixels_without_data_are_black_and_unlabelled_whatever_says_so(tmp_path):
+    hole = (slice(10, 20), slice(30, 40))
+    mask = np.ones((40, 50), np.uint8)
+    wanted = mask.copy()
+    wanted[hole] = 255
+    image = draw_image(40, 50)
+
+    image[:, *hole] = 0
+    write_image_and_mask(tmp_path, image, mask, nodata=0)
+    cut(tmp_path)
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
+
+    image = draw_image(40, 50)
+    alpha = ((wanted == 1) * 255).astype(np.uint8)
+    write_image_and_mask(tmp_path, np.concatenate([image, alpha[None]]), mask)
+    with rasterio.open(tmp_path / "image.tif", "r+") as file:
+        file.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    cut(tmp_path)
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
+    assert (read_cut(tmp_path, "images")[:, *hole] == 0).all()
+
+    image = image.astype(np.float32)
+    image[1][hole] = np.nan  # in one band
+    write_image_and_mask(tmp_path, image, mask)
+    cut(tmp_path, value_range=[0, 256])
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
+    assert (read_cut(tmp_path, "images")[:, *hole] == 0).all()
+
+
+def test_a_tile_of_one_value_is_counted(tmp_path):
+    image = draw_image(64, 128)
+    image[:, :, 64:] = 5
+    write_image_and_mask(tmp_path, image, draw_mask(64, 128))
+    cutting = cut(tmp_path)
+    assert cutting.constant == ["a_1"]
+    assert cutting.report(["land", "water", "road"])["tiles_of_one_value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("image", "card", "said"),
+    [
+        (draw_image(8, 8, bands=2), {}, "has 2 band(s), but the card asks for bands [1, 2, 3]"),
+        (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: say with `value_range"),
+        (draw_image(8, 8).astype(np.float32), {}, "holds float32, not uint8"),
+    ],
+)
+def test_an_image_that_the_card_does_not_describe_is_refused(tmp_path, image, card, said):
+    write_image_and_mask(tmp_path, image, draw_mask(8, 8))
+    with pytest.raises(ValueError, match=r"image\.tif") as caught:
+        cut(tmp_path, **card)
+    assert said in str(caught.value)
+
+
+def test_an_image_smaller_than_the_downsampling_is_refused(tmp_path):
+    write_image_and_mask(tmp_path, draw_image(3, 90), draw_mask(3, 90))
+    with pytest.raises(ValueError, match=r"image\.tif is smaller than tile\.downsample \(4 px\)"):
+        cut(tmp_path, downsample=4)
+
+
+# The stage
+
+
+def test_the_same_params_give_the_same_bytes_in_data_tiles(project):
+    project.run("download", "tile")
+    before = read_tree(project.root / "data" / "tiles")
+    assert {"tiles/images/train/a.tif", "tiles/masks/test/c.tif"} <= before.keys()
+    project.run("download", "tile")
+    assert read_tree(project.root / "data" / "tiles") == before
+
+
+def test_no_region_is_on_two_sides_of_the_index(project):
+    split = {"val": ["q"], "test": ["r"]}
+    project.write_card(region="folder", images="*/*.tif", masks="*/m/*.tif", split=split)
+    for number, name in enumerate(("p/1", "p/2", "q/1", "q/2", "r/1")):
+        folder, file = name.split("/")
+        write_raster(project.data / folder / f"{file}.tif", draw_image(70, 70, number))
+        write_raster(project.data / folder / "m" / f"{file}.tif", draw_mask(70, 70, number))
+    for folder in ("images", "masks"):
+        for path in (project.data / folder).iterdir():
+            path.unlink()
+    project.run("download", "tile")
+    tiles = read_index(project.root / "data" / "tiles" / "index.csv")
+    assert {(tile.region, tile.split) for tile in tiles} == {
+        ("p", "train"),
+        ("q", "val"),
+        ("r", "test"),
+    }
+    assert len(tiles) == 5 * 4
+
+
+def test_the_report_counts_tiles_pixels_and_shares_of_classes(project):
+    project.run("download", "tile")
+    report = json.loads((project.root / "metrics" / "tile.json").read_text())
+    assert report["train"]["tiles"] == 6
+    assert report["train"]["regions"] == 1
+    assert report["train"]["megapixels"] == 0.013  # 100 × 130
+    assert report["train"]["km2"] == pytest.approx(0.013 * 0.25**2, abs=1e-6)
+    with rasterio.open(project.data / "masks" / "a.tif") as file:
+        mask = file.read(1)
+    labelled = (mask != 255).mean()
+    assert report["train"]["labelled_share"] == pytest.approx(labelled, abs=1e-6)
+    water = (mask == 1).sum() / (mask != 255).sum()
+    assert report["train"]["class_share"]["water"] == pytest.approx(water, abs=1e-6)
+
+
+def test_the_area_is_unknown_where_one_gsd_is():
+    tile = Tile("a_0", "a", "a", "train", 0, 0, 1000, 2000, (1,))
+    cutting = Cutting(tiles=[tile, replace(tile, id="b_0", orthophoto="b")])
+    cutting.gsd_by_orthophoto_m = {"a": 0.5}
+    assert cutting.report(("field",))["train"]["km2"] is None
+    cutting.gsd_by_orthophoto_m = {"a": 0.5, "b": 1.0}
+    assert cutting.report(("field",))["train"]["km2"] == 0.5 + 2
+
+
+# Shrinking
+
+
+def test_an_image_is_shrunk_to_block_means():
+    image = np.array([[[0, 1, 10, 10], [2, 3, 10, 12]]], np.uint8)
+    assert shrink_image(image, 2).tolist() == [[[2, 10]]]  # 1.5 and 10.5: halves to even
+    assert shrink_image(image, 1) is image
+
+
+def test_a_mask_is_shrunk_to_the_commonest_value_and_the_smallest_of_equals():
+    mask = np.array([[4, 4, 1, 255, 3, 2], [0, 1, 255, 255, 2, 3]], np.uint8)
+    assert shrink_mask(mask, 2).tolist() == [[4, 255, 2]]

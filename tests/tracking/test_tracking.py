@@ -1,0 +1,879 @@
+import contextlib
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import numpy as np
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.models import Model
+
+from pointcover.models.fetch import fetch_model
+from pointcover.tracking import runs as tracking
+from pointcover.tracking import store as mlflow_store
+from pointcover.tracking.runs import MODEL_TAG, resume_training_run, start_run
+from pointcover.tracking.store import project_root, tracking_uri
+
+NOBODY = 2**22 + 1
+"""A process id above Linux's largest."""
+
+OPEN_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from pointcover.tracking.runs import start_run
+run = start_run(Path(sys.argv[1]), "waiting")
+print(run.id, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An initialised store without experiments: copying one is quicker than making one."""
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow_store._make_sqlite_store(store)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def bare_root(tmp_path):
+    """A project without a store, its path with blanks and signs that URIs make much of."""
+    root = tmp_path / "my maps #1 é"
+    root.mkdir()
+    (root / "dvc.yaml").touch()
+    return root
+
+
+@pytest.fixture
+def root(bare_root, empty_store):
+    shutil.copy(empty_store, bare_root / "mlflow.db")
+    return bare_root
+
+
+@contextlib.contextmanager
+def python(code, *arguments):
+    source = str(Path(tracking.__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def client(root):
+    return MlflowClient(f"sqlite:///{root}/mlflow.db")
+
+
+def stored(root, run):
+    return client(root).get_run(run.id)
+
+
+def status(root, run):
+    return stored(root, run).info.status
+
+
+def train(root, sha="abc", name="trained"):
+    with start_run(root, name) as run:
+        run.set_tags({MODEL_TAG: sha})
+    return run
+
+
+# Where the store is
+
+
+def test_dvc_root_wins_over_the_working_directory(tmp_path, bare_root, monkeypatch):
+    monkeypatch.chdir(bare_root)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "true root"))
+    assert project_root() == tmp_path / "true root"
+
+
+def test_the_root_is_found_from_a_folder_below(bare_root, monkeypatch):
+    (bare_root / "data" / "tiles").mkdir(parents=True)
+    monkeypatch.chdir(bare_root / "data" / "tiles")
+    assert project_root() == bare_root
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (None, "sqlite:////p/mlflow.db"),
+        ("", "sqlite:////p/mlflow.db"),
+        ("sqlite:///runs/all.db", "sqlite:////p/runs/all.db"),
+        ("sqlite:////elsewhere/all.db", "sqlite:////elsewhere/all.db"),
+        ("http://host:5000", "http://host:5000"),
+        ("https://host/mlflow", "https://host/mlflow"),
+        ("postgresql+psycopg2://u:p@host/db", "postgresql+psycopg2://u:p@host/db"),
+    ],
+)
+def test_the_tracking_uri_is_absolute(given, wanted, monkeypatch):
+    if given is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert tracking_uri(Path("/p")) == wanted
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["mlruns", "./mlruns", "/p/mlruns", "file:///p/mlruns", "sqlite://", "sqlite:///:memory:"],
+)
+def test_a_store_that_mlflow_gave_up_or_would_forget_is_refused(given, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    with pytest.raises(ValueError, match=r"MLFLOW_TRACKING_URI is .*set it to .* or unset it"):
+        tracking_uri(Path("/p"))
+
+
+def test_a_run_in_a_copy_of_the_tree_lands_in_the_true_root(root, monkeypatch):
+    copy = root / ".dvc" / "tmp" / "exps" / "copy"
+    copy.mkdir(parents=True)
+    (copy / "dvc.yaml").touch()
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    with start_run(project_root(), "copied") as run:
+        run.log_text("hello", "a.txt")
+    assert stored(root, run).info.run_name == "copied"
+    assert (root / "mlruns" / run.id / "artifacts" / "a.txt").read_text() == "hello"
+    assert [path.name for path in copy.iterdir()] == ["dvc.yaml"]
+
+
+def test_a_relative_database_is_made_below_the_root_with_its_files_there(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/all.db")
+    with start_run(root, "a") as run:
+        run.log_text("hello", "a.txt")
+    assert (root / "runs" / "all.db").stat().st_size > 0
+    assert (root / "mlruns" / run.id / "artifacts" / "a.txt").exists()
+
+
+@pytest.mark.slow
+def test_an_empty_file_is_made_a_store(bare_root):
+    (bare_root / "mlflow.db").touch()
+    with start_run(bare_root, "first") as run:
+        pass
+    assert status(bare_root, run) == "FINISHED"
+    left = {path.name for path in bare_root.iterdir()}
+    assert left <= {"dvc.yaml", "mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_leftover_file_store_takes_no_runs_and_is_told_of(root, monkeypatch, caplog):
+    (root / "mlruns" / "0").mkdir(parents=True)
+    (root / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
+    monkeypatch.chdir(root)
+    with start_run(root, "a") as run:
+        pass
+    assert status(root, run) == "FINISHED"
+    assert "old MLflow file store" in caplog.text
+
+
+def test_a_moved_project_is_told_where_its_files_were(root):
+    with start_run(root, "a"):
+        pass
+    moved = root.rename(root.with_name("moved"))
+    with pytest.raises(FileNotFoundError, match=r"my maps .* is gone.*move mlflow\.db away"):
+        start_run(moved, "b")
+
+
+def test_a_deleted_experiment_is_an_error_that_names_the_remedy(root):
+    with start_run(root, "a") as run:
+        pass
+    experiment_id = stored(root, run).info.experiment_id
+    client(root).delete_experiment(experiment_id)
+    with pytest.raises(ValueError, match=f"mlflow experiments restore -x {experiment_id}"):
+        start_run(root, "b")
+
+
+def test_a_damaged_store_is_one_plain_error(bare_root):
+    (bare_root / "mlflow.db").write_bytes(b"x" * 5000)
+    with pytest.raises(OSError, match=r"mlflow\.db cannot be used .*not a database") as caught:
+        start_run(bare_root, "a")
+    assert caught.value.__suppress_context__
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unreachable_server_is_one_plain_quick_error(root, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    before = dict(os.environ)
+    start = time.monotonic()
+    with pytest.raises(ConnectionError) as caught:
+        start_run(root, "a")
+    assert time.monotonic() - start < 15
+    message = str(caught.value)
+    assert f"127.0.0.1:{port}" in message
+    assert "MLFLOW_TRACKING_URI, or unset" in message
+    assert "secret" not in message
+    assert "\n" not in message
+    assert caught.value.__suppress_context__
+    assert {name: os.environ.get(name) for name in before} == before
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+# How a run ends
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (None, "FINISHED"),
+        (RuntimeError("broken"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(143), "KILLED"),
+        (SystemExit(0), "FINISHED"),
+    ],
+)
+def test_a_run_ends_as_its_block_ends(error, wanted, root):
+    with contextlib.ExitStack() as stack:
+        if error is not None:
+            stack.enter_context(pytest.raises(type(error)))
+        with start_run(root, "a") as run:
+            assert status(root, run) == "RUNNING"
+            if error is not None:
+                raise error
+    assert status(root, run) == wanted
+    assert stored(root, run).info.end_time is not None
+
+
+def test_an_error_in_the_block_is_not_hidden_by_a_lost_store(root, monkeypatch, caplog):
+    run = start_run(root, "a")
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(run._client, "set_terminated", fail)
+    with pytest.raises(RuntimeError, match="broken"), run:
+        raise RuntimeError("broken")
+    assert "could not be ended as FAILED: disk full" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_is_ended_as_killed_after_its_process_and_not_before(root, caplog):
+    with python(OPEN_AND_WAIT, root) as process:
+        run_id = process.stdout.readline().strip()
+        with start_run(root, "beside"):
+            pass
+        assert client(root).get_run(run_id).info.status == "RUNNING"
+
+        process.send_signal(signal.SIGKILL)
+        # Not waited for: a dead child of a living parent is a zombie, which still has its id.
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        with start_run(root, "after"):
+            pass
+    assert client(root).get_run(run_id).info.status == "KILLED"
+    assert run_id in caplog.text
+
+
+def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
+    run = start_run(root, "dead")
+    started = float(stored(root, run).data.tags["pointcover.process_started"])
+    run.set_tags({"pointcover.process_started": str(started - 10)})
+    with start_run(root, "next"):
+        pass
+    assert status(root, run) == "KILLED"
+
+
+def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
+    elsewhere = start_run(root, "elsewhere")
+    elsewhere.set_tags({"pointcover.host": "elsewhere", "pointcover.pid": str(NOBODY)})
+    experiment_id = stored(root, elsewhere).info.experiment_id
+    by_hand = client(root).create_run(experiment_id, run_name="by hand").info.run_id
+    with start_run(root, "next"):
+        pass
+    assert status(root, elsewhere) == "RUNNING"
+    assert client(root).get_run(by_hand).info.status == "RUNNING"
+
+
+def test_orphans_are_ended_in_every_experiment(root):
+    runs = [start_run(root, "dead", experiment=name) for name in ("one", "two")]
+    for run in runs:
+        run.set_tags({"pointcover.pid": str(NOBODY)})
+    with start_run(root, "next", experiment="three"):
+        pass
+    assert [status(root, run) for run in runs] == ["KILLED", "KILLED"]
+
+
+# What a run is called and holds
+
+
+def test_a_run_has_the_given_name_and_its_own_id_under_any_seed(root):
+    runs = []
+    for _ in range(2):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - the global state is what may not matter
+        with start_run(root, "toy-100", tags={"dataset": "toy"}) as run:
+            runs.append(stored(root, run))
+    assert [run.info.run_name for run in runs] == ["toy-100", "toy-100"]
+    assert runs[0].info.run_id != runs[1].info.run_id
+    assert runs[0].data.tags["dataset"] == "toy"
+    assert "dvc.exp_name" not in runs[0].data.tags
+
+
+def test_a_run_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "dusty-gull")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    with start_run(root, "toy-100") as run:
+        pass
+    found = stored(root, run)
+    assert found.info.run_name == "dusty-gull"
+    assert found.data.tags["dvc.exp_name"] == "dusty-gull"
+    assert found.data.tags["dvc.baseline_rev"] == "0123abc"
+
+
+def test_a_run_without_a_name_is_refused(root):
+    with pytest.raises(ValueError, match="empty name"):
+        start_run(root, "")
+
+
+def test_parameters_may_come_again_but_not_change(root):
+    with start_run(root, "a") as run:
+        run.log_params({"points": 100, "lr": 1e-3, "amp": True, "model": "unet"})
+        run.log_params({"points": 100})
+        with pytest.raises(ValueError, match="Changing param values is not allowed"):
+            run.log_params({"points": 500})
+    wanted = {"points": "100", "lr": "0.001", "amp": "True", "model": "unet"}
+    assert stored(root, run).data.params == wanted
+
+
+def test_a_run_says_for_which_steps_a_metric_is_recorded(root):
+    with start_run(root, "steps") as run:
+        assert run.logged_steps("train/loss") == frozenset()
+        for step in (1, 3):
+            run.log_metrics({"train/loss": 0.5}, step=step)
+        run.log_metrics({"val/loss": 0.5}, step=2)
+        assert run.logged_steps("train/loss") == {1, 3}
+
+
+def test_metrics_keep_their_steps_and_those_without_a_value_are_left_out(root):
+    with start_run(root, "a") as run:
+        for epoch in (1, 2):
+            run.log_metrics({"val/iou/building": epoch / 4, "val/iou/water": None}, step=epoch)
+        run.log_metrics({"test/miou": 0.75})
+        run.log_metrics({"val/iou/water": None})
+    history = client(root).get_metric_history(run.id, "val/iou/building")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.25), (2, 0.5)]
+    assert stored(root, run).data.metrics == {"val/iou/building": 0.5, "test/miou": 0.75}
+
+
+def test_a_metric_that_was_announced_comes_first_and_gives_way_to_its_value(root):
+    with start_run(root, "a") as run:
+        run.announce_metric("test/miou")
+        for epoch in (1, 2):
+            run.log_metrics({"train/loss": 0.5, "val/miou": 0.25}, step=epoch)
+        assert math.isnan(stored(root, run).data.metrics["test/miou"])
+        run.log_metrics({"test/miou": 0.75})
+    assert list(stored(root, run).data.metrics) == ["test/miou", "train/loss", "val/miou"]
+    assert stored(root, run).data.metrics["test/miou"] == 0.75
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_no_number_is_refused(value, root):
+    refused = pytest.raises(ValueError, match=r"train/loss is (nan|inf).*pass None")
+    with start_run(root, "a") as run, refused:
+        run.log_metrics({"train/loss": value}, step=1)
+    assert stored(root, run).data.metrics == {}
+
+
+def test_a_name_that_mlflow_refuses_is_a_plain_error(root):
+    with start_run(root, "a") as run, pytest.raises(ValueError, match=r"iou\[0\]"):
+        run.log_metrics({"iou[0]": 1.0})
+
+
+def test_files_and_texts_lie_below_the_root(root, tmp_path):
+    checkpoint = tmp_path / "best.pt"
+    checkpoint.write_bytes(b"weights")
+    with start_run(root, "a") as run:
+        run.log_file(checkpoint, "model")
+        run.log_file(checkpoint)
+        run.log_dict({"miou": 0.5}, "report.json")
+    files = root / "mlruns" / run.id / "artifacts"
+    assert (files / "model" / "best.pt").read_bytes() == b"weights"
+    assert (files / "best.pt").read_bytes() == b"weights"
+    assert json.loads((files / "report.json").read_text()) == {"miou": 0.5}
+
+
+def test_what_cannot_be_logged_is_refused_by_name(root, tmp_path):
+    with start_run(root, "a") as run:
+        with pytest.raises(FileNotFoundError, match=r"best\.pt is no file"):
+            run.log_file(tmp_path / "best.pt")
+        with pytest.raises(ValueError, match="JSON"):
+            run.log_dict({"miou": float("nan")}, "report.json")
+
+
+# Going on with a run
+
+
+def test_resumed_training_goes_on_in_its_run(root):
+    with start_run(root, "a") as run:
+        run.log_metrics({"loss": 2.0}, step=1)
+    with start_run(root, "b", resume_id=run.id) as again:
+        assert status(root, again) == "RUNNING"
+        again.log_metrics({"loss": 1.0}, step=2)
+    assert again.id == run.id
+    assert status(root, run) == "FINISHED"
+    assert len(client(root).get_metric_history(run.id, "loss")) == 2
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [("gone", "not in the store"), ("open", "open in")])
+def test_training_that_cannot_go_on_in_its_run_gets_a_new_one(wanted, reason, root, caplog):
+    other = start_run(root, "a")
+    with start_run(root, "b", resume_id=other.id if wanted == "open" else "0" * 32) as run:
+        pass
+    assert run.id != other.id
+    assert reason in caplog.text
+
+
+def test_a_resumed_run_belongs_to_the_process_that_resumed_it(root):
+    run = start_run(root, "a")
+    run.set_tags({"pointcover.pid": str(NOBODY)})
+    with start_run(root, "b", resume_id=run.id) as again, start_run(root, "beside"):
+        assert again.id == run.id  # the orphan was ended, then opened again
+        assert status(root, again) == "RUNNING"
+
+
+def test_the_first_evaluation_is_recorded_in_the_run_that_trained_the_model(root):
+    train(root, sha="other")
+    trained = train(root)
+    train(root, sha="other")
+    with resume_training_run(root, "abc", "toy", tags={"split": "test"}) as run:
+        assert status(root, run) == "RUNNING"
+        run.log_metrics({"test/miou": 0.5})
+    assert run.id == trained.id
+    found = stored(root, trained)
+    assert found.info.status == "FINISHED"
+    assert found.info.run_name == "trained"
+    assert found.data.metrics == {"test/miou": 0.5}
+    assert found.data.tags["split"] == "test"
+
+
+def test_a_second_evaluation_is_a_child_of_the_run(root):
+    trained = train(root)
+    runs = []
+    for _ in range(3):
+        with resume_training_run(root, "abc", "toy") as run:
+            runs.append(run)
+    assert runs[0].id == trained.id
+    assert len({run.id for run in runs}) == 3
+    for child in runs[1:]:
+        assert stored(root, child).data.tags["mlflow.parentRunId"] == trained.id
+        assert stored(root, child).info.run_name == "trained-evaluate"
+
+
+def test_a_second_evaluation_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+    trained = train(root)
+    with resume_training_run(root, "abc", "toy"):
+        pass
+    monkeypatch.setenv("DVC_EXP_NAME", "other-views")
+    with resume_training_run(root, "abc", "toy") as child:
+        pass
+    assert stored(root, child).info.run_name == "other-views"
+    assert stored(root, child).data.tags["mlflow.parentRunId"] == trained.id
+
+
+def test_an_evaluation_of_more_than_the_model_leaves_its_run_to_its_own(root):
+    trained = train(root)
+    with resume_training_run(root, "abc", "toy", apart=True) as ensemble:
+        pass
+    assert stored(root, ensemble).data.tags["mlflow.parentRunId"] == trained.id
+    with resume_training_run(root, "abc", "toy") as own:
+        pass
+    assert own.id == trained.id
+
+
+def test_an_evaluation_that_failed_may_be_repeated_in_the_same_run(root):
+    trained = train(root)
+    with pytest.raises(RuntimeError), resume_training_run(root, "abc", "toy"):
+        raise RuntimeError
+    assert status(root, trained) == "FAILED"
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained.id
+    assert status(root, trained) == "FINISHED"
+
+
+def test_two_evaluations_at_once_do_not_share_a_run(root):
+    trained = train(root)
+    with (
+        resume_training_run(root, "abc", "a") as first,
+        resume_training_run(root, "abc", "b") as run,
+    ):
+        assert first.id == trained.id
+        assert stored(root, run).data.tags["mlflow.parentRunId"] == trained.id
+
+
+def test_a_model_that_no_run_trained_gets_a_run_that_says_so(root):
+    train(root, sha="other")
+    with resume_training_run(root, "abc", "toy-100") as run:
+        pass
+    found = stored(root, run)
+    assert found.info.run_name == "toy-100"
+    assert found.data.tags["pointcover.training"] == "from cache"
+    with resume_training_run(root, "abc", "toy-100") as again:
+        pass
+    assert stored(root, again).data.tags["mlflow.parentRunId"] == run.id
+
+
+def test_among_equal_models_that_of_the_same_dvc_experiment_is_evaluated(root, monkeypatch):
+    trained = {}
+    for name in ("gull", "auk"):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        trained[name] = train(root).id
+    monkeypatch.setenv("DVC_EXP_NAME", "gull")
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained["gull"]
+
+    # An experiment whose training was cached takes the newest, and gives it its own name.
+    monkeypatch.setenv("DVC_EXP_NAME", "tern")
+    with resume_training_run(root, "abc", "toy") as run:
+        pass
+    assert run.id == trained["auk"]
+    assert stored(root, run).info.run_name == "tern"
+    assert stored(root, run).data.tags["dvc.exp_name"] == "tern"
+
+
+# Several processes, and programs of MLflow's own
+
+
+def test_importing_tracking_does_not_import_mlflow():
+    code = "import sys, pointcover.tracking; print('mlflow' in sys.modules)"
+    with python(code) as process:
+        assert process.communicate()[0].strip() == "False"
+
+
+@pytest.mark.slow
+def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
+    code = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        "sys.stderr = sys.stdout\n" + OPEN_AND_WAIT.replace("time.sleep(300)", "")
+    )
+    with python(code, bare_root) as process:
+        lines = process.communicate()[0].splitlines()
+    assert len(lines) == 1, lines
+
+
+@pytest.mark.slow
+def test_a_store_whose_maker_was_killed_is_made_by_the_next(bare_root):
+    code = f"""
+import os
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+statements = 0
+@event.listens_for(Engine, "before_cursor_execute")
+def die_in_the_migration(*arguments):
+    global statements
+    statements += 1
+    if statements == 150:
+        os.kill(os.getpid(), {int(signal.SIGKILL)})
+{OPEN_AND_WAIT}"""
+    with python(code, bare_root) as process:
+        assert process.communicate() == ("", None)
+        assert process.returncode == -signal.SIGKILL
+    assert not (bare_root / "mlflow.db").exists()
+    (partial,) = bare_root.glob("mlflow.db.*.partial")
+    assert partial.stat().st_size > 0
+    with start_run(bare_root, "next") as run:
+        pass
+    assert status(bare_root, run) == "FINISHED"
+    assert not list(bare_root.glob("*.partial*"))
+
+
+@pytest.mark.slow
+def test_six_processes_may_open_an_empty_store_at_once(bare_root):
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(python(OPEN_AND_WAIT, bare_root)) for _ in range(6)]
+        run_ids = {process.stdout.readline().strip() for process in processes}
+    assert len(run_ids - {""}) == 6
+    for run_id in run_ids:
+        assert client(bare_root).get_run(run_id).info.run_name == "waiting"
+
+
+@pytest.mark.slow
+def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network, target):
+    with start_run(root, "seen") as run:
+        run.log_text("hello", "a.txt")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+
+    def answer(path, body=None):
+        request = urllib.request.Request(
+            address + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return response.read()
+
+    def is_up():
+        with contextlib.suppress(OSError):
+            return answer("/health") == b"OK"
+        return False
+
+    clean = {name: os.environ[name] for name in os.environ if not name.startswith("MLFLOW_")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "ui", "--port", str(port), "--workers", "1"],
+        cwd=root,
+        env={**clean, "DO_NOT_TRACK": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(is_up, 90)
+        experiment_id = stored(root, run).info.experiment_id
+        found = json.loads(
+            answer("/api/2.0/mlflow/runs/search", {"experiment_ids": [experiment_id]})
+        )
+        assert [each["info"]["run_name"] for each in found["runs"]] == ["seen"]
+        assert answer(f"/get-artifact?run_uuid={run.id}&path=a.txt") == b"hello"
+
+        # The same server as the store of another experiment, whose files it keeps.
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with start_run(root, "served", experiment="served") as run:
+            run.log_text("hello", "a.txt")
+            run.set_tags({MODEL_TAG: "abc"})
+            run.log_metrics({"loss": 1.0}, step=1)
+        for score in (0.5, 0.6):  # the second is a child run
+            with resume_training_run(root, "abc", "toy", experiment="served") as again:
+                again.log_model(network, 7)
+                assert again.register_champion("served", score, "a")
+            assert (again.id == run.id) == (score == 0.5)
+        found = fetch_model(root, "models:/served@champion", target)
+        assert sorted(path.name for path in found.iterdir()) == [
+            "MLmodel",
+            "model.json",
+            "model.pt",
+            "requirements.txt",
+        ]
+        served = MlflowClient(address).get_run(run.id)
+        assert served.info.artifact_uri.startswith("mlflow-artifacts:")
+        assert served.data.metrics == {"loss": 1.0}
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def champion(root):
+    return MlflowClient(tracking_uri(root)).get_model_version_by_alias("valley", "champion")
+
+
+def evaluated(root, score, split="a"):
+    with start_run(root, f"scored {score}") as run:
+        return run.register_champion("valley", score, split), run.id
+
+
+def test_the_champion_is_the_best_model_of_a_split(root):
+    assert evaluated(root, 0.5)[0]
+    assert not evaluated(root, 0.4)[0]
+    is_better, best = evaluated(root, 0.6)
+    assert is_better
+    assert not evaluated(root, 0.6)[0]
+    assert champion(root).run_id == best
+    assert champion(root).source.endswith(f"{best}/artifacts/model")
+    versions = MlflowClient(tracking_uri(root)).search_model_versions("name = 'valley'")
+    assert len(versions) == 2, "only those that beat the last are registered"
+
+
+def test_a_champion_of_another_split_stays_and_what_to_do_is_said(root, caplog):
+    _, first = evaluated(root, 0.5)
+    assert not evaluated(root, 0.9, split="b")[0]
+    assert champion(root).run_id == first
+    assert "take the alias 'champion' from version 1" in caplog.text
+
+
+def model_folder(root, run):
+    return Path(url2pathname(urlsplit(stored(root, run).info.artifact_uri).path)) / "model"
+
+
+def written(root, run):
+    """The files of a run's model, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in model_folder(root, run).iterdir()}
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A folder with the files of a model; tracking does not look into them."""
+    made = tmp_path / "models"
+    made.mkdir()
+    for name in tracking.MODEL_FILES:
+        (made / name).write_text(name)
+    return made
+
+
+def test_a_model_becomes_one_that_mlflow_knows_and_its_weights_are_kept_once(root, network):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        for name in tracking.MODEL_FILES:  # as training does
+            run.log_file(network / name, tracking.MODEL_FOLDER)
+    before = written(root, run)
+    with resume_training_run(root, "abc", "toy") as again:
+        again.log_model(network, 7)
+    assert written(root, run).items() > before.items()
+    described = Model.load(str(model_folder(root, run)))
+    assert described.run_id == run.id
+    assert described.flavors["python_function"]["loader_module"] == "pointcover.serving"
+    assert described.signature.inputs.input_names() == ["image"]
+
+
+def test_a_run_names_its_model_at_the_epoch_that_it_is_of_once(root, network):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        run.log_metrics({"loss": 1.0}, step=9)
+    for _ in range(2):  # the second is a child run
+        with resume_training_run(root, "abc", "toy") as again:
+            again.log_model(network, 7)
+    (output,) = stored(root, run).outputs.model_outputs
+    assert output.step == 7
+    model = MlflowClient(tracking_uri(root)).get_logged_model(output.model_id)
+    assert model.source_run_id == run.id
+    assert model.params["epoch"] == "7"
+    assert model.params["files"].endswith(f"{run.id}/artifacts/model")
+    assert model.status == "READY"
+
+
+def test_a_model_without_weights_in_its_run_gets_them(root, network):
+    with resume_training_run(root, "from another clone", "toy") as run:
+        run.log_model(network, 7)
+    with start_run(root, "cut short") as torn:
+        torn.log_text("mode", "model/model.pt")
+        torn.log_model(network, 7)
+    for made in (run, torn):
+        assert {"MLmodel", "requirements.txt", *tracking.MODEL_FILES} == set(written(root, made))
+        for name in tracking.MODEL_FILES:
+            assert (model_folder(root, made) / name).read_text() == name
+
+
+def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_it(
+    root, network, target
+):
+    with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        pass
+    for score in (0.5, 0.6):  # the second is a child run
+        with resume_training_run(root, "abc", "toy") as scoring:
+            scoring.log_model(network, 7)
+            assert scoring.register_champion("valley", score, "a")
+    assert scoring.id != run.id
+    assert champion(root).source.endswith(f"{run.id}/artifacts/model")
+    assert champion(root).run_id == run.id
+    assert fetch_model(root, "models:/valley@champion", target).name == "model"
+
+
+def test_pictures_of_an_epoch_are_kept_with_its_step(root):
+    with start_run(root, "training") as run:
+        run.log_images({"north_3": np.zeros((4, 12, 3), np.uint8)}, step=7)
+    files = MlflowClient(tracking_uri(root)).list_artifacts(run.id, "images")
+    assert any("north_3" in file.path and "step%7" in file.path.replace("+", "%") for file in files)
+
+
+def test_a_run_names_the_data_that_it_used(root):
+    with start_run(root, "training") as run:
+        run.log_dataset("valley", "ab" * 32, "data/sparse", "training")
+    (used,) = MlflowClient(tracking_uri(root)).get_run(run.id).inputs.dataset_inputs
+    assert used.dataset.name == "valley"
+    assert used.dataset.digest == ("ab" * 32)[:36]
+    assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
+
+
+# Models out of the store --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(root, tmp_path):
+    """A run that has a model among its artifacts, and the model's folder."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("model.pt", "model.json"):
+        (made / name).write_text(name)
+    with start_run(root, "training") as run:
+        for path in sorted(made.iterdir()):
+            run.log_file(path, tracking.MODEL_FOLDER)
+    return run.id, made
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "target").mkdir()
+    return tmp_path / "target"
+
+
+@pytest.mark.parametrize("prefix", ["", "runs:/"])
+def test_the_model_of_a_run_is_fetched_by_its_id(root, trained, target, prefix):
+    run_id, made = trained
+    found = fetch_model(root, f"{prefix}{run_id}", target)
+    assert {path.name: path.read_text() for path in found.iterdir()} == {
+        path.name: path.read_text() for path in made.iterdir()
+    }
+
+
+@pytest.mark.parametrize("source", ["runs:/{run}/model", "{folder}"])
+@pytest.mark.parametrize("reference", ["models:/land cover@champion", "models:/land cover/1"])
+def test_a_registered_model_is_fetched_by_alias_and_version(
+    root, trained, target, source, reference
+):
+    run_id, made = trained
+    client = MlflowClient(tracking_uri(root))
+    client.create_registered_model("land cover")
+    where = source.format(run=run_id, folder=made.as_uri())
+    version = client.create_model_version("land cover", where, run_id=run_id)
+    client.set_registered_model_alias("land cover", "champion", version.version)
+    assert (fetch_model(root, reference, target) / "model.pt").read_text() == "model.pt"
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("runs:/" + "0" * 32, "MLflow has no runs:/0000"),
+        ("models:/nobody@champion", "MLflow has no models:/nobody@champion"),
+        ("models:/nobody/3", "MLflow has no models:/nobody/3"),
+        ("models:/nobody", "names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"),
+    ],
+)
+def test_a_model_that_the_store_does_not_have_is_one_line(root, target, reference, said):
+    with pytest.raises(ValueError, match=said) as caught:
+        fetch_model(root, reference, target)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_without_a_model_is_refused(root, target):
+    with start_run(root, "killed early") as run:
+        pass
+    with pytest.raises(ValueError, match="name a run whose training ended"):
+        fetch_model(root, run.id, target)
+
+
+def test_where_there_is_no_store_none_is_made(bare_root, target):
+    with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
+        fetch_model(bare_root, "runs:/" + "0" * 32, target)
+    assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]

@@ -1,0 +1,276 @@
+"""Rounds go on from what the one before was sure of, on train tiles alone, and to the same bits."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pointcover.labels import IGNORE_INDEX
+from pointcover.raster.raster_io import RasterReader
+from pointcover.runtime.devices import make_fabric
+from pointcover.tileset.dataset import TileDataset, tile_loader
+from pointcover.tileset.tiles import TileReader, raster_path
+from pointcover.training.augmentation import Strength
+from pointcover.training.crops import train_loader
+from pointcover.training.fit import fit
+from pointcover.training.losses import partial_cross_entropy
+from pointcover.training.self_training import Labels, fit_in_rounds, label_tiles
+from pointcover.training.settings import TrainParams
+from pointcover.training.step import FitSettings
+from pointcover.validation import read_yaml
+from tests.imagery import ROOT, load_stage
+from tests.map_models import TILE_SET
+from tests.tile_sets import write_easy_tiles, write_orthophoto
+from tests.training.test_fit import (
+    CLASSES,
+    MEAN,
+    STD,
+    Segmenter,
+    have_equal_weights,
+    interrupted,
+    timeless,
+)
+
+pytestmark = pytest.mark.usefixtures("one_deterministic_thread")
+
+SIZE = 64
+
+
+@pytest.fixture
+def train_tiles(tmp_path):
+    tiles = write_easy_tiles(tmp_path, 4, clicks=20)
+    return [replace(tile, pixels=tile.pixels[: len(CLASSES)]) for tile in tiles]
+
+
+def pointwise(weights=None):
+    torch.manual_seed(0)
+    model = Segmenter(torch.nn.Conv2d(3, 2, 1), MEAN, STD)
+    if weights:
+        model.load_state_dict(weights)
+    return model
+
+
+def sees_brightness(images):
+    """Logits by brightness alone: sure of dark and bright, of 125 unsure."""
+    score = (images.float().mean(dim=1) - 125) / 10
+    return torch.stack([-score, score], dim=1)
+
+
+def label(folder, tiles, *, network=sees_brightness, threshold=0.9, top_share=None, batch_size=3):
+    return label_tiles(
+        network,
+        torch.device("cpu"),
+        tiles,
+        folder / "images",
+        folder / "masks",
+        folder / "more",
+        size_px=SIZE,
+        classes=CLASSES,
+        threshold=threshold,
+        top_share=top_share,
+        batch_size=batch_size,
+    )
+
+
+def read(folder, kind, tile):
+    return TileReader(folder / kind, SIZE, IGNORE_INDEX).read(tile)[0][: tile.height, : tile.width]
+
+
+# Labelling
+
+
+def test_sure_pixels_are_labelled_unsure_ones_are_not_and_labels_that_are_there_stay(tmp_path):
+    image = np.full((3, 64, 64), 125, np.uint8)
+    image[:, :20], image[:, 40:] = 60, 200
+    mask = np.full((64, 64), IGNORE_INDEX, np.uint8)
+    mask[0, 0], mask[30, 5] = 1, 0  # the first is not what the network sees
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    labelled = label(tmp_path, tiles)
+    wanted = np.full((64, 64), IGNORE_INDEX, np.uint8)
+    wanted[:20], wanted[40:] = 0, 1
+    wanted[0, 0], wanted[30, 5] = 1, 0
+    np.testing.assert_array_equal(read(tmp_path, "more", tiles[0]), wanted)
+    assert labelled[0].pixels == (20 * 64, 24 * 64 + 1)
+    assert labelled[0].id == tiles[0].id
+
+
+def test_tiles_at_the_edge_are_labelled_on_their_own_pixels(tmp_path):
+    generator = np.random.default_rng(0)
+    dense = generator.integers(0, 2, (80, 150), np.uint8)
+    image = np.broadcast_to(60 + 140 * dense, (3, 80, 150)).copy()
+    mask = np.full((80, 150), IGNORE_INDEX, np.uint8)
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    label(tmp_path, tiles[::-1])
+    whole = RasterReader(raster_path(tmp_path / "more", "train", "sheet"))
+    for tile in tiles:
+        rows = slice(tile.row_off, tile.row_off + tile.height)
+        columns = slice(tile.col_off, tile.col_off + tile.width)
+        np.testing.assert_array_equal(read(tmp_path, "more", tile), dense[rows, columns])
+    assert whole.info().height == 80
+
+
+def test_where_the_orthophoto_has_no_data_nothing_is_labelled(tmp_path):
+    image = np.full((3, 64, 64), 20, np.uint8)
+    image[:, :, :30] = 0
+    mask = np.full((64, 64), IGNORE_INDEX, np.uint8)
+    tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
+    assert label(tmp_path, tiles)[0].pixels == (34 * 64, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_how_many_tiles_go_at_once_changes_no_label(tmp_path, train_tiles, batch_size):
+    wanted = label(tmp_path, train_tiles)
+    assert label(tmp_path, train_tiles, batch_size=batch_size) == wanted
+    assert sum(map(sum, (tile.pixels for tile in wanted))) > 10 * 4 * 20
+
+
+def test_at_most_the_top_share_of_a_class_is_labelled(tmp_path, train_tiles):
+    whole, half = (label(tmp_path, train_tiles, threshold=0, top_share=s) for s in (None, 0.5))
+    for tile, other in zip(whole, half, strict=True):
+        assert sum(tile.pixels) == SIZE * SIZE
+        assert sum(other.pixels) == pytest.approx(SIZE * SIZE / 2, abs=24)
+
+
+def test_tiles_that_are_scored_on_are_refused(tmp_path, train_tiles):
+    val = write_easy_tiles(tmp_path, 1, split="val")
+    with pytest.raises(ValueError, match="got tiles of val to label, wanted tiles of train alone"):
+        label(tmp_path, [*train_tiles, *val])
+    assert not (tmp_path / "more").exists()
+
+
+# Rounds
+
+
+def fit_rounds(
+    folder, tiles, *, rounds, saved=None, save=None, threshold=0.6, seen=None, grown_share=None
+):
+    """Fit as the stage does, on few clicks; give all epochs and the end."""
+    val = TileDataset(
+        write_easy_tiles(folder, 2, split="val"), folder / "images", folder / "masks", SIZE
+    )
+    settings = FitSettings(2, 0.02, 0.0, 0.1, 0.5, "last", grown_share=grown_share)
+
+    def fit_round(labels, report, saved, save):
+        if seen is not None:
+            seen.append(labels)
+        train = TileDataset(
+            labels.tiles,
+            folder / "images",
+            labels.masks,
+            SIZE,
+            folder / "masks" if settings.needs_clicks else None,
+        )
+        crops = train_loader(
+            train,
+            crop_px=32,
+            zoom=1,
+            strength=Strength(),
+            bands=3,
+            batch_size=4,
+            workers=0,
+            seed=1,
+        )
+        return fit(
+            make_fabric("cpu", "fp32"),
+            pointwise(),
+            crops,
+            tile_loader(val, 2),
+            partial_cross_entropy,
+            CLASSES.names,
+            settings,
+            report,
+            saved,
+            save,
+        )
+
+    def relabel(weights):
+        network = pointwise(weights).eval()
+        labelled = label(folder, tiles, network=network, threshold=threshold)
+        return Labels(labelled, folder / "more", has_grown=True)
+
+    results = []
+    clicked = Labels(tiles, folder / "masks", has_grown=False)
+    fitted, learned = fit_in_rounds(
+        rounds, clicked, fit_round, relabel, results.append, saved, save
+    )
+    assert seen is None or learned == seen[-1]
+    return results, fitted
+
+
+def test_no_round_is_a_plain_fit_to_the_last_bit(tmp_path, train_tiles):
+    results, fitted = fit_rounds(tmp_path, train_tiles, rounds=0)
+    more, other = fit_rounds(tmp_path, train_tiles, rounds=1)
+    assert timeless(more[:2]) == timeless(results)
+    assert (fitted.kept.epoch, other.kept.epoch) == (2, 4)
+    assert not have_equal_weights(other, fitted)
+
+
+def test_epochs_are_numbered_on_over_the_rounds_and_each_round_has_more_labels(
+    tmp_path, train_tiles
+):
+    seen = []
+    results, _ = fit_rounds(tmp_path, train_tiles, rounds=2, seen=seen)
+    assert [result.epoch for result in results] == [1, 2, 3, 4, 5, 6]
+    pixels = [sum(sum(tile.pixels) for tile in labels.tiles) for labels in seen]
+    assert pixels[0] == 4 * 20 < pixels[1]
+    assert pixels[0] < pixels[2]
+    assert [labels.masks.name for labels in seen] == ["masks", "more", "more"]
+
+
+def test_a_round_in_which_nothing_is_sure_learns_the_same_again(tmp_path, train_tiles):
+    results, fitted = fit_rounds(tmp_path, train_tiles, rounds=0)
+    more, other = fit_rounds(tmp_path, train_tiles, rounds=1, threshold=1.0)
+    assert have_equal_weights(other, fitted)
+    assert [result.train_loss for result in more[2:]] == [result.train_loss for result in results]
+
+
+def test_what_was_labelled_in_a_round_counts_as_grown(tmp_path, train_tiles):
+    """With a share of 0 it counts nothing: the second round is as the first."""
+    _, first = fit_rounds(tmp_path, train_tiles, rounds=0, grown_share=0.0)
+    _, none = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.0)
+    _, half = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.5)
+    first, none, half = (fitted.weights["network.weight"] for fitted in (first, none, half))
+    torch.testing.assert_close(none, first, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(half, first, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("early", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
+def test_rounds_that_go_on_end_as_rounds_that_were_not_interrupted(
+    tmp_path, train_tiles, after, early
+):
+    """Within the first, between two, and within the last; its labels are made again."""
+
+    def run(saved, save):
+        torch.manual_seed(after if saved else 99)
+        if saved and after > 2:
+            (tmp_path / "more").rename(tmp_path / "gone")  # it is not looked for
+        return fit_rounds(tmp_path, train_tiles, rounds=2, saved=saved, save=save)
+
+    (results, fitted) = run(None, None)
+    (again, resumed) = interrupted(run, tmp_path, after=after, early=early)
+    assert timeless(again) == timeless(results)
+    assert timeless([resumed.kept]) == timeless([fitted.kept])
+    assert have_equal_weights(resumed, fitted)
+
+
+def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
+    with caplog.at_level(logging.INFO, logger="pointcover"):
+        labelled = label(tmp_path, train_tiles)
+    added = sum(sum(tile.pixels) for tile in labelled) - 80
+    assert f"labelled {added} pixels beside 80, of {4 * SIZE * SIZE}" in caplog.text
+
+
+def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
+    stage, settings = load_stage("train"), TrainParams(**read_yaml(ROOT / "params.yaml")["train"])
+    evened = settings.model_copy(update={"class_weighting": "balanced"})
+    tiles = write_easy_tiles(tmp_path, 2)
+    tile_set = replace(TILE_SET, classes=CLASSES)
+    for pixels in ((10, 90), (900, 100)):  # as a later round's are other than the clicks'
+        counted = [replace(tile, pixels=pixels) for tile in tiles]
+        labels = Labels(counted, tmp_path / "masks", has_grown=True)
+        weights = stage.loss_of(evened, labels, tile_set).class_weights
+        assert weights[0] * pixels[0] == pytest.approx(weights[1] * pixels[1])
+        assert stage.loss_of(settings, labels, tile_set).class_weights is None
