@@ -1,5 +1,5 @@
-# make run: the main job · make test: the tests · make setup: the environment alone
-.PHONY: setup run test lint exporting
+# make run: the main job · make test: the tests · make docs: the docs site · make setup: the environment alone
+.PHONY: setup run test lint exporting docs
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -41,3 +41,8 @@ lint: setup
 # ONNX engines in a process of their own: after them others crashed, at a fork for one.
 exporting: setup
 	pytest -m "$(WANTED)" tests/test_exporting.py
+
+# Into site/, with no network. --strict: a dead link, anchor or reference fails.
+docs: setup
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "site/ is built; to read it: python -m http.server --directory site"
