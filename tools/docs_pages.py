@@ -6,6 +6,7 @@
 
 import re
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ def split_sections(text: str) -> tuple[str, dict[str, str]]:
     starts = [
         match.start()
         for match in re.finditer(r"^(?:#.*\n)*\w+:[ ]*(?:#.*)?\n(?=[ #])", text, flags=re.MULTILINE)
-    ]  # one entry a section
+    ]
     bounds = [*starts, len(text)]
-    blocks = [text[start:end].strip("\n") + "\n" for start, end in zip(bounds, bounds[1:])]
+    blocks = [text[start:end].strip("\n") + "\n" for start, end in pairwise(bounds)]
     names = [re.search(r"^(\w+):", block, flags=re.MULTILINE) for block in blocks]
     lead = text[: bounds[0]].strip("\n") + "\n"
-    return lead, {name[1]: block for name, block in zip(names, blocks) if name}
+    return lead, {name[1]: block for name, block in zip(names, blocks, strict=True) if name}
 
 
 def cli_page() -> str:
