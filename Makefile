@@ -42,7 +42,7 @@ lint: setup
 exporting: setup
 	pytest -m "$(WANTED)" tests/test_exporting.py
 
-# Into site/, with no network. --strict: a dead link, anchor or reference fails.
+# Into site/, with no network. --strict: a dead link, anchor or reference fails; --quiet would hide them from it.
 docs: setup
-	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "site/ is built; to read it: python -m http.server --directory site"

@@ -8,21 +8,22 @@ import re
 from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "pointcover"
 WRITTEN = "<!-- Written by tools/docs_pages.py when the docs are built. -->\n\n"
 
 
-def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", *, config: "MkDocsConfig") -> "Files":
     """Add the generated pages to those of the folder docs."""
-    pages = {"settings": settings_page, "cli": cli_page, "api": api_page}
-    for name, write in pages.items():
-        uri = f"reference/{name}.md"
+    from mkdocs.structure.files import File
+
+    for uri, write in PAGES.items():
         files.append(File.generated(config, uri, content=WRITTEN + write()))
     return files
 
@@ -129,3 +130,11 @@ def api_page() -> str:
         "API may change between versions.\n"
     )
     return "\n".join([lead, *(f"::: pointcover.{name}\n" for name in names)])
+
+
+PAGES = {
+    "reference/settings.md": settings_page,
+    "reference/cli.md": cli_page,
+    "reference/api.md": api_page,
+}
+"""The generated pages by their path below docs, and what writes each."""
