@@ -285,3 +285,23 @@ def test_the_site_can_be_built(tmp_path):
             r'<(?:script|img|link)[^>]*(?:src|href)="https?://[^"]*', page.read_text()
         )
         assert loaded == [], page
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_first_run_succeed(tmp_path):
+    """Run the tutorial's commands in their order, with small settings and without the set-up."""
+    from tests.test_pipeline import SMALL, Clone
+
+    clone = Clone(tmp_path, SMALL)
+    text = (DOCS / "tutorials" / "first-run.md").read_text(encoding="utf-8")
+    ran = []
+    for words in commands_of(text):
+        if words == ["make", "run"]:
+            words = ["dvc", "repro"]  # without another environment
+        if words[0] in ("dvc", "python"):
+            clone.run(*(re.sub(r"^train\.epochs=\d+$", "train.epochs=1", word) for word in words))
+            ran.append(words[:2])
+        if words == ["dvc", "repro"]:
+            clone.commit()
+    assert ["dvc", "repro"] in ran
+    assert ["dvc", "exp"] in ran
