@@ -1,5 +1,5 @@
-# make run: the main job · make test: the tests · make setup: the environment alone
-.PHONY: setup run test lint exporting deps
+# make run: the main job · make test: the tests · make docs: the docs site · make setup: the environment alone
+.PHONY: setup run test lint exporting deps docs
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -45,3 +45,8 @@ exporting: setup
 # The code that each stage depends on, into dvc.yaml.
 deps: setup
 	python tools/deps.py
+
+# Into site/, with no network. --strict: a dead link, anchor or reference fails; --quiet would hide them from it.
+docs: setup
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "site/ is built; to read it: python -m http.server --directory site"

@@ -1,6 +1,6 @@
 """Take the picture of MLflow's compare view that the docs show.
 
-    python docs/screenshot.py STUDY [PNG]
+    python tools/screenshot.py STUDY [PNG]
 
 Run a study first (`pointcover study …`). STUDY is its name in MLflow, such as c_linking-small.
 Needs Chromium, which is looked for on PATH, or where the variable CHROMIUM says.
@@ -42,7 +42,7 @@ TIMEOUT_S = 180
 
 
 def compare_page(study: str) -> str:
-    """Give the path of the page that compares a study's runs."""
+    """Return the path of the page that compares a study's runs."""
     client = MlflowClient(tracking_uri(Path.cwd()))
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
@@ -74,7 +74,7 @@ def main() -> None:
     """Serve the store, open the page, keep the picture."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/mlflow.png")
+    out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images/mlflow.png")
     browser = (
         os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     )

@@ -1,9 +1,9 @@
-"""Plays the annotator of docs/walkthrough: draws the images, clicks, answers, and takes pictures.
+"""Play the annotator of docs/tutorials/clicks-to-map.md: draw images, click, answer, plot.
 
-    python docs/walkthrough/annotator.py draw valley
-    python docs/walkthrough/annotator.py click valley clicks.gpkg
-    python docs/walkthrough/annotator.py answer valley next.gpkg clicks.gpkg
-    python docs/walkthrough/annotator.py picture valley
+    python examples/valley/annotator.py draw valley
+    python examples/valley/annotator.py click valley clicks.gpkg
+    python examples/valley/annotator.py answer valley next.gpkg clicks.gpkg
+    python examples/valley/annotator.py picture valley
 
 On your own images you do the first three yourself, the second and third in QGIS.
 """
@@ -15,6 +15,7 @@ import geopandas
 import numpy as np
 import pandas as pd
 import rasterio
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -22,14 +23,13 @@ from matplotlib.patches import Patch
 from rasterio.transform import from_origin, rowcol, xy
 
 from pointcover.datasets.synthetic import draw_orthophoto
-from pointcover.datasets.synthetic.sheet import GSD_M
-from pointcover.validation import read_yaml
 
 HERE = Path(__file__).parent
 CRS = "EPSG:2180"
 SIZE_PX = 512
+GSD_M = 0.25
 NAMES = ("north", "east", "south", "west", "hill", "lake")
-CARD = read_yaml(HERE / "valley.yaml")
+CARD = yaml.safe_load((HERE / "valley.yaml").read_text(encoding="utf-8"))
 CLASSES = tuple(entry["name"] for entry in CARD["classes"])
 COLOURS = tuple(entry["colour"] for entry in CARD["classes"])
 CLICKS = 8
@@ -37,7 +37,7 @@ CLICKS = 8
 
 
 def draw(folder: Path) -> None:
-    """Draw the images of a valley that is nowhere, and what is on its ground."""
+    """Draw the images of a synthetic valley, and the dense masks of its ground."""
     for number, name in enumerate(NAMES):
         image, mask = draw_orthophoto(SIZE_PX, np.random.default_rng([2026, number]))
         place = from_origin(500_000 + number * SIZE_PX * GSD_M, 600_000, GSD_M, GSD_M)
@@ -59,7 +59,7 @@ def draw(folder: Path) -> None:
 
 
 def look(folder: Path, name: str, rows: np.ndarray, cols: np.ndarray) -> list[str]:
-    """Say what is on the ground at rows and columns of an image."""
+    """Return the classes at rows and columns of an image."""
     ground = read(folder / "ground" / f"{name}.tif")[0]
     return [CLASSES[value] for value in ground[rows, cols]]
 
@@ -80,7 +80,7 @@ def click(folder: Path, out: Path) -> None:
 
 
 def answer(folder: Path, asked: Path, clicks: Path) -> None:
-    """Say what is at each suggested place, and add the layer to the clicks."""
+    """Fill in the class of each suggested click, and add the layer to the clicks."""
     table = geopandas.read_file(asked, layer="suggestions")
     for name, part in table.groupby("image"):
         table.loc[part.index, "class"] = look(folder, name, *pixels_of(folder, name, part))
@@ -88,7 +88,7 @@ def answer(folder: Path, asked: Path, clicks: Path) -> None:
 
 
 def pixels_of(folder: Path, name: str, points: geopandas.GeoDataFrame) -> np.ndarray:
-    """Give rows and columns of points in an image: (2, points)."""
+    """Return rows and columns of points in an image: (2, points)."""
     with rasterio.open(folder / "images" / f"{name}.tif") as file:
         return np.array(rowcol(file.transform, points.geometry.x, points.geometry.y), int)
 
@@ -100,7 +100,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def picture(folder: Path) -> None:
-    """Draw the pictures of the walk-through into FOLDER; maps lie in its `first` and `second`."""
+    """Draw the pictures of the tutorial into FOLDER; maps lie in its `first` and `second`."""
     images = {name: read(folder / "images" / f"{name}.tif").transpose(1, 2, 0) for name in NAMES}
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     for axes, name in zip(figure.subplots(2, 3).flat, NAMES, strict=True):
@@ -162,5 +162,5 @@ if __name__ == "__main__":
     name, *paths = sys.argv[1:] or [""]
     action, count = ACTIONS.get(name, (None, 0))
     if action is None or len(paths) != count:
-        sys.exit(f"got {sys.argv[1:]}, wanted what README.md beside this file says")
+        sys.exit(f"got {sys.argv[1:]}, wanted what docs/tutorials/clicks-to-map.md says")
     action(*map(Path, paths))

@@ -1,9 +1,9 @@
-"""Write the tables of README.md that come from stored results, or --check whether they do.
+"""Write the tables of the docs that come from stored results, or --check whether they do.
 
-    python docs/tables.py [--check]
+    python tools/tables.py [--check]
 
 A block `<!-- table: FOLDER NAME -->` … `<!-- end -->` gets the table NAME of the study whose
-results lie in FOLDER; the reports in these folders are written anew too.
+results lie in FOLDER; the reports in these folders are rewritten too.
 """
 
 import re
@@ -19,13 +19,13 @@ BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 
 def plan_of(folder: Path) -> tuple[Path, Scale]:
-    """Say which study file and scale a folder of results is of: docs/studies/NAME[-small]."""
+    """Return which study file and scale a folder of results is of: docs/studies/NAME[-small]."""
     name = folder.name.removesuffix("-small")
     return Path("studies") / f"{name}.yaml", "small" if folder.name.endswith("-small") else "full"
 
 
 def write_tables(text: str) -> str:
-    """Give a Markdown text with its blocks filled from the results that they name."""
+    """Return a Markdown text with its blocks filled from the results that they name."""
 
     def fill(block: re.Match[str]) -> str:
         path, scale = plan_of(ROOT / block[2])
@@ -36,19 +36,26 @@ def write_tables(text: str) -> str:
     return BLOCK.sub(fill, text)
 
 
+def pages() -> list[Path]:
+    """Return the Markdown files that may hold tables: the README and the pages of the docs."""
+    docs = (ROOT / "docs").rglob("*.md")
+    return [ROOT / "README.md", *sorted(path for path in docs if path.name != MARKDOWN)]
+
+
 def main(*, check: bool) -> list[str]:
-    """Write what is out of date, or only say what that is.
+    """Write what is out of date, or only return what that is.
 
     Returns:
         The files that differ from what their results say.
     """
     stale = []
-    readme = ROOT / "README.md"
-    written = write_tables(readme.read_text(encoding="utf-8"))
-    if written != readme.read_text(encoding="utf-8"):
-        stale.append("README.md")
-        if not check:
-            readme.write_text(written, encoding="utf-8")
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        written = write_tables(text)
+        if written != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if not check:
+                page.write_text(written, encoding="utf-8")
     for results in sorted((ROOT / "docs" / "studies").glob("*/results.csv")):
         report = results.parent / MARKDOWN
         before = report.read_text(encoding="utf-8") if report.exists() else ""
@@ -64,4 +71,4 @@ def main(*, check: bool) -> list[str]:
 if __name__ == "__main__":
     found = main(check="--check" in sys.argv)
     if found and "--check" in sys.argv:
-        sys.exit(f"out of date: {', '.join(found)}; run `python docs/tables.py`")
+        sys.exit(f"out of date: {', '.join(found)}; run `python tools/tables.py`")
