@@ -30,7 +30,7 @@ LAYERS = (
     {"runtime"},
     {"raster", "metrics", "figures"},
     {"datasets", "tileset", "tracking"},
-    {"tiling", "vectors", "networks"},
+    {"tiling", "vectors", "networks", "features"},
     {"prediction"},
     {"annotation", "training", "evaluation", "models"},
     {"maps"},
