@@ -7,6 +7,7 @@ scipy.ndimage and with the eigenvalues of scikit-image to rounding.
 from collections.abc import Iterator
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +58,7 @@ class FilterBank(nn.Module):
         names = [f"band_{band}" for band in range(1, bands + 1) if settings.bands]
         for sigma in settings.sigmas_px:
             for name in settings.filters:
-                for part in ("_1", "_2") if name.endswith("eigenvalues") else ("",):
+                for part in ("_1", "_2") if _has_two(name) else ("",):
                     names += [
                         f"{name.removesuffix('s') if part else name}{part}_sigma_{sigma:g}"
                         f"_band_{band}"
@@ -89,40 +90,84 @@ class FilterBank(nn.Module):
         with torch.autocast(kind, enabled=False):
             images = images.float().contiguous()
             if torch.compiler.is_compiling():
-                # Assignments to slices would each be a node that copies all features.
-                return torch.cat(list(self._parts(images)), dim=1).to(dtype)
+                return self._join(images).to(dtype)
             return self._fill(images, dtype)
 
     def _fill(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Write the features into one tensor, on a CPU image by image to stay in its cache."""
+        """Write the features into one tensor; on a CPU plane by plane, to stay in its cache."""
         count, bands, height, width = images.shape
-        features = torch.empty(
-            (count, len(self.names(bands)), height, width), dtype=dtype, device=images.device
-        )
-        step = 1 if images.device.type == "cpu" else max(count, 1)
-        for first in range(0, count, step):
-            place = 0
-            for part in self._parts(images[first : first + step]):
-                features[first : first + step, place : place + part.shape[1]] = part
-                place += part.shape[1]
+        features = _allocate((count, len(self.names(bands)), height, width), dtype, images.device)
+        first = bands if self.settings.bands else 0
+        values = self._values_a_band()
+        features[:, :first] = images[:, :first]
+        of_filters = features[:, first : first + values * bands]
+        of_filters = of_filters.view(count, values, bands, height, width)
+        workspace: dict[str, Tensor] = {}
+        for chosen in _chunks(images):
+            planes = images[chosen]
+            filtered = self._filter(planes.flatten(0, 1), workspace)
+            for place, value in enumerate(filtered):
+                of_filters[chosen[0], place, chosen[1]] = value.view(planes.shape)
+        place = first + values * bands
+        for colour in self._colours(images):
+            features[:, place : place + colour.shape[1]] = colour
+            place += colour.shape[1]
         return features
 
-    def _parts(self, images: Tensor) -> Iterator[Tensor]:
-        """Compute features by and by, (N, some, H, W) each, in the order of `names`."""
-        settings = self.settings
-        if settings.bands:
-            yield images
-        for sigma in settings.sigmas_px:
-            derivatives = _Derivatives(images.flatten(0, 1), sigma)
-            for name in settings.filters:
-                for value in getattr(derivatives, name)():
-                    yield value.view(images.shape)
-        if images.shape[1] >= 3:
-            colours = images[:, :3].contiguous()
-            for sigma in settings.hsv_sigmas_px:
-                yield _hsv(_smooth_bands(colours, sigma))
-            for sigma in settings.excess_green_sigmas_px:
-                yield _excess_green(_smooth_bands(colours, sigma))
+    def _join(self, images: Tensor) -> Tensor:
+        """Compute the features without assignments, each a node of an exported graph."""
+        parts = [images] if self.settings.bands else []
+        filtered = self._filter(images.flatten(0, 1), None)
+        parts += [value.view(images.shape) for value in filtered]
+        return torch.cat([*parts, *self._colours(images)], dim=1)
+
+    def _values_a_band(self) -> int:
+        """Count the filters' values of one band."""
+        filters = self.settings.filters
+        return len(self.settings.sigmas_px) * sum(1 + _has_two(name) for name in filters)
+
+    def _filter(self, planes: Tensor, workspace: dict[str, Tensor] | None) -> Iterator[Tensor]:
+        """Compute the filters of (P, H, W) planes one by one; later ones overwrite earlier ones."""
+        for sigma in self.settings.sigmas_px:
+            derivatives = _Derivatives(planes, sigma, workspace)
+            for name in self.settings.filters:
+                yield from getattr(derivatives, name)()
+
+    def _colours(self, images: Tensor) -> Iterator[Tensor]:
+        """Compute the colour features of (N, bands, H, W), (N, some, H, W) each."""
+        if images.shape[1] < 3:
+            return
+        colours = images[:, :3].contiguous()
+        for sigma in self.settings.hsv_sigmas_px:
+            yield _hsv(_smooth_bands(colours, sigma))
+        for sigma in self.settings.excess_green_sigmas_px:
+            yield _excess_green(_smooth_bands(colours, sigma))
+
+
+def _has_two(name: str) -> bool:
+    """Whether a filter has two values a pixel."""
+    return name.endswith("eigenvalues")
+
+
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Allocate a large tensor; on a CPU by numpy, which asks Linux for huge pages.
+
+    To map small pages one by one costs as much as half of the filters.
+    """
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return torch.empty(shape, dtype=dtype, device=device)
+    numbers = np.empty(shape, np.float32 if dtype == torch.float32 else np.int16)
+    return torch.from_numpy(numbers).view(dtype)
+
+
+def _chunks(images: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Cut (N, bands, H, W) into what is computed at once: single planes, or all on a GPU."""
+    if images.device.type != "cpu":
+        yield slice(None), slice(None)
+        return
+    for number in range(images.shape[0]):
+        for band in range(images.shape[1]):
+            yield slice(number, number + 1), slice(band, band + 1)
 
 
 class _Derivatives:
@@ -131,37 +176,60 @@ class _Derivatives:
     Methods are named as the filters of the settings and return tuples of (P, H, W).
     """
 
-    def __init__(self, planes: Tensor, sigma_px: float) -> None:
+    def __init__(
+        self, planes: Tensor, sigma_px: float, workspace: dict[str, Tensor] | None
+    ) -> None:
+        """Keep the planes, and the workspace where results are written, if there is one.
+
+        New memory for every result would cost as much as computing it: its pages are mapped one
+        by one. So the same few tensors are used for all sigmas and planes of a call.
+        """
         self._planes = planes
         self._sigma_px = sigma_px
+        self._workspace = workspace
+
+    def _room(self, name: str) -> Tensor | None:
+        """Return a tensor to write a result to; None for a new one."""
+        if self._workspace is None:
+            return None
+        if name not in self._workspace:
+            self._workspace[name] = torch.empty_like(self._planes)
+        return self._workspace[name]
+
+    def _derive(self, planes: Tensor, order: int, axis: int, name: str) -> Tensor:
+        return filter_axis(planes, self._sigma_px, order, axis, out=self._room(name))
+
+    def _smooth(self, planes: Tensor, sigma_px: float, name: str) -> Tensor:
+        down = filter_axis(planes, sigma_px, 0, 1, out=self._room("down"))
+        return filter_axis(down, sigma_px, 0, 2, out=self._room(name))
 
     @cached_property
     def _smoothed_down(self) -> Tensor:
-        return filter_axis(self._planes, self._sigma_px, 0, axis=1)
+        return self._derive(self._planes, 0, 1, "smoothed down")
 
     @cached_property
     def _derived_down(self) -> Tensor:
-        return filter_axis(self._planes, self._sigma_px, 1, axis=1)
+        return self._derive(self._planes, 1, 1, "derived down")
 
     @cached_property
     def _smoothed(self) -> Tensor:
-        return filter_axis(self._smoothed_down, self._sigma_px, 0, axis=2)
+        return self._derive(self._smoothed_down, 0, 2, "smoothed")
 
     @cached_property
     def _gradient(self) -> tuple[Tensor, Tensor]:
         """Derivatives along rows and columns."""
         return (
-            filter_axis(self._derived_down, self._sigma_px, 0, axis=2),
-            filter_axis(self._smoothed_down, self._sigma_px, 1, axis=2),
+            self._derive(self._derived_down, 0, 2, "gradient of rows"),
+            self._derive(self._smoothed_down, 1, 2, "gradient of columns"),
         )
 
     @cached_property
     def _curvature(self) -> tuple[Tensor, Tensor]:
         """Second derivatives along rows and columns."""
-        twice_down = filter_axis(self._planes, self._sigma_px, 2, axis=1)
+        down = self._derive(self._planes, 2, 1, "down")
         return (
-            filter_axis(twice_down, self._sigma_px, 0, axis=2),
-            filter_axis(self._smoothed_down, self._sigma_px, 2, axis=2),
+            self._derive(down, 0, 2, "curvature of rows"),
+            self._derive(self._smoothed_down, 2, 2, "curvature of columns"),
         )
 
     def gaussian(self) -> tuple[Tensor, ...]:
@@ -171,41 +239,54 @@ class _Derivatives:
     def laplacian_of_gaussian(self) -> tuple[Tensor, ...]:
         """Return the sum of the second derivatives."""
         rows, cols = self._curvature
-        return (rows + cols,)
+        return (torch.add(rows, cols, out=self._room("result")),)
 
     def gradient_magnitude(self) -> tuple[Tensor, ...]:
         """Return the length of the gradient."""
-        rows, cols = self._gradient
-        return ((rows.square() + cols.square()).sqrt(),)
+        return (self._length(*self._gradient, name="result"),)
 
     def difference_of_gaussians(self) -> tuple[Tensor, ...]:
         """Return how the smoothed planes differ from less smoothed ones."""
-        return (self._smoothed - smooth(self._planes, _DOG_RATIO * self._sigma_px),)
+        less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, "result")
+        return (torch.sub(self._smoothed, less, out=self._room("result")),)
 
     def structure_tensor_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the integrated structure tensor, the larger first."""
         rows, cols = self._gradient
-        sigma_px = _INTEGRATION_RATIO * self._sigma_px
-        return _eigenvalues(
-            *(smooth(product, sigma_px) for product in (rows * rows, rows * cols, cols * cols))
-        )
+        pairs = (rows, rows), (rows, cols), (cols, cols)
+        tensor = []
+        for number, pair in enumerate(pairs):
+            product = torch.mul(*pair, out=self._room("product"))
+            sigma_px = _INTEGRATION_RATIO * self._sigma_px
+            tensor.append(self._smooth(product, sigma_px, f"structure {number}"))
+        return self._eigenvalues(*tensor)
 
     def hessian_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the Hessian, the larger first."""
         rows, cols = self._curvature
-        return _eigenvalues(rows, filter_axis(self._derived_down, self._sigma_px, 1, axis=2), cols)
+        return self._eigenvalues(rows, self._derive(self._derived_down, 1, 2, "mixed"), cols)
 
+    def _eigenvalues(self, first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
+        difference = torch.sub(first, second, out=self._room("product"))
+        difference = torch.mul(difference, 0.5, out=self._room("product"))
+        middle = torch.sub(first, difference, out=self._room("down"))
+        distance = self._length(difference, mixed, name="product")
+        return (
+            torch.add(middle, distance, out=self._room("result")),
+            torch.sub(middle, distance, out=self._room("second result")),
+        )
 
-def _eigenvalues(first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
-    middle = (first + second) * 0.5
-    distance = (((first - second) * 0.5).square() + mixed.square()).sqrt()
-    return middle + distance, middle - distance
+    def _length(self, rows: Tensor, cols: Tensor, name: str) -> Tensor:
+        """Return the length of vectors."""
+        squares = torch.mul(rows, rows, out=self._room(name))
+        squares = torch.addcmul(squares, cols, cols, out=self._room(name))
+        return torch.sqrt(squares, out=self._room(name))
 
 
 def _smooth_bands(images: Tensor, sigma_px: float) -> Tensor:
     """Smooth (N, bands, H, W)."""
-    return smooth(images.flatten(0, 1), sigma_px).view(images.shape)
+    return smooth(images.flatten(0, 1), sigma_px).view(images.shape) if sigma_px else images
 
 
 def _hsv(images: Tensor) -> Tensor:

@@ -46,40 +46,34 @@ class _Block(NamedTuple):
     """(last - first, end - begin)."""
 
 
-def filter_axis(planes: Tensor, sigma_px: float, order: int, axis: int) -> Tensor:
+def filter_axis(
+    planes: Tensor, sigma_px: float, order: int, axis: int, *, out: Tensor | None = None
+) -> Tensor:
     """Filter planes along rows or columns with a Gaussian or one of its derivatives.
 
     Args:
         planes: (P, H, W) float32, contiguous.
-        sigma_px: standard deviation; 0 returns the planes themselves.
+        sigma_px: standard deviation, more than 0.
         order: 0 smooths, 1 and 2 are derivatives.
         axis: 1 filters down the rows, 2 along the columns.
+        out: where to write, as `planes` but not the same; a new tensor by default.
 
     Returns:
         (P, H, W) float32.
     """
-    if sigma_px == 0:
-        return planes
     if torch.compiler.is_compiling():  # torch.export: any height and width
         return _convolve(planes, sigma_px, order, axis)
-    filtered = torch.empty_like(planes)
+    filtered = torch.empty_like(planes) if out is None else out
+    width = planes.shape[2]
     for block in _blocks(sigma_px, order, planes.shape[axis], planes.device):
+        source, target = slice(block.first, block.last), slice(block.begin, block.end)
         if axis == 2:
-            torch.mm(
-                planes.view(-1, planes.shape[2])[:, block.first : block.last],
-                block.matrix,
-                out=filtered.view(-1, planes.shape[2])[:, block.begin : block.end],
-            )
+            lines = planes.view(-1, width)[:, source]
+            torch.mm(lines, block.matrix, out=filtered.view(-1, width)[:, target])
         elif len(planes) == 1:
-            torch.mm(
-                block.matrix.T,
-                planes[0, block.first : block.last],
-                out=filtered[0, block.begin : block.end],
-            )
+            torch.mm(block.matrix.T, planes[0, source], out=filtered[0, target])
         else:
-            filtered[:, block.begin : block.end] = torch.matmul(
-                block.matrix.T, planes[:, block.first : block.last]
-            )
+            filtered[:, target] = torch.matmul(block.matrix.T, planes[:, source])
     return filtered
 
 
@@ -117,7 +111,7 @@ def _blocks(sigma_px: float, order: int, length: int, device: torch.device) -> t
 def reflect(places: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
     """Return places inside [0, length) for any, reflected with the edge pixel repeated."""
     wrapped = np.mod(places, 2 * length)
-    return np.minimum(wrapped, 2 * length - 1 - wrapped)
+    return np.asarray(np.minimum(wrapped, 2 * length - 1 - wrapped))
 
 
 def _convolve(planes: Tensor, sigma_px: float, order: int, axis: int) -> Tensor:

@@ -26,22 +26,22 @@ class _Settings(BaseModel):
 class FilterBankSettings(_Settings):
     """Which filters are computed, and at which sizes."""
 
-    bands: bool = Field(True, description="Include the bands themselves.")
+    bands: bool = Field(default=True, description="Include the bands themselves.")
     sigmas_px: tuple[Sigma, ...] = Field(
-        (0.7, 1.0, 1.6, 3.5, 5.0, 10.0),
+        default=(0.7, 1.0, 1.6, 3.5, 5.0, 10.0),
         description="Standard deviations of the Gaussians; every filter is computed at each.",
     )
     filters: tuple[FilterName, ...] = Field(
-        get_args(FilterName),
+        default=get_args(FilterName),
         description="Filters of every band at every sigma; eigenvalues are two features each.",
     )
     hsv_sigmas_px: tuple[Annotated[float, Field(ge=0, le=64)], ...] = Field(
-        (0.0,),
+        default=(0.0,),
         description="Hue, saturation and value of the first three bands, taken as red, green and "
         "blue, after smoothing with these sigmas; 0 does not smooth.",
     )
     excess_green_sigmas_px: tuple[Annotated[float, Field(ge=0, le=64)], ...] = Field(
-        (0.0, 1.6),
+        default=(0.0, 1.6),
         description="Excess green (2G-R-B)/(R+G+B) of the first three bands, after smoothing with "
         "these sigmas; 0 does not smooth.",
     )
@@ -59,17 +59,17 @@ class EncoderFeatureSettings(_Settings):
     """Which levels of a frozen encoder become features, and at which scales of the image."""
 
     scales: tuple[Scale, ...] = Field(
-        (2.0,),
+        default=(2.0,),
         min_length=1,
         description="The image is resized by each of these (bicubic) before the encoder sees it; "
         "powers of two. Each scale adds all levels once more.",
     )
     levels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        None,
+        default=None,
         description="Levels to use, 1 for the finest (usually half of the size); null for all.",
     )
     margin_px: int = Field(
-        96,
+        default=96,
         ge=0,
         le=1024,
         description="Pixels read around a window, so that its features are nearly those of the "
