@@ -69,7 +69,7 @@ def test_levels_alone_take_the_weights_without_the_classifier() -> None:
 
 def test_other_names_are_refused() -> None:
     package = as_package(timm.create_model("tf_efficientnet_lite0").state_dict())
-    with pytest.raises(ValueError, match="got the name '_blocks.3._se.weight'"):
+    with pytest.raises(ValueError, match=r"got the name '_blocks\.3\._se\.weight'"):
         to_timm_names({**package, "_blocks.3._se.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="got weights with 0 blocks"):
         to_timm_names({"conv1.weight": torch.zeros(1)})

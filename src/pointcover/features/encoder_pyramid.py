@@ -86,10 +86,14 @@ class EncoderPyramid(nn.Module):
     def margin_px(self) -> int:
         """Pixels to read around a window, a multiple of the alignment.
 
-        What a deep encoder sees reaches farther than any usual margin, with little weight: features
-        of windows are near those of the whole image, not equal.
+        What the deepest level of an encoder sees reaches farther than any usual margin, with
+        little weight: there, features of windows are near those of the whole image, not equal. For
+        EfficientNet-Lite0 with ImageNet weights on aerial images, at its size or twice that, the
+        difference in windows of 256 px (root of the mean square, by the standard deviation of the
+        feature) is 0.004 to 0.006 in the last level with 8 cells, 0.03 to 0.04 with 6, 0.11 to 0.15
+        with 4, and in all other levels at most 0.001 with 4.
         """
-        return -(-self.settings.margin_px // self.alignment_px) * self.alignment_px
+        return self.settings.margin_cells * self.alignment_px
 
     def names(self) -> tuple[str, ...]:
         """Name the features, in the order of the output."""

@@ -68,12 +68,12 @@ class EncoderFeatureSettings(_Settings):
         default=None,
         description="Levels to use, 1 for the finest (usually half of the size); null for all.",
     )
-    margin_px: int = Field(
-        default=96,
+    margin_cells: int = Field(
+        default=6,
         ge=0,
-        le=1024,
-        description="Pixels read around a window, so that its features are nearly those of the "
-        "whole image; rounded up to a multiple of the alignment.",
+        le=64,
+        description="Cells of the coarsest level that are read around a window, so that its "
+        "features are nearly those of the whole image.",
     )
 
     @field_validator("scales")
