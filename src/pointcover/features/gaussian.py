@@ -119,7 +119,9 @@ def _convolve(planes: Tensor, sigma_px: float, order: int, axis: int) -> Tensor:
     kernel = torch.from_numpy(gaussian_kernel(sigma_px, order)).to(planes)
     radius = len(kernel) // 2
     length = planes.shape[axis]
-    places = torch.arange(-radius, length + radius, device=planes.device) % (2 * length)
+    places = torch.arange(-radius, length + radius, device=planes.device)
+    # A tensor as divisor, since the exporter to ONNX does not take an unknown length.
+    places = places.remainder(torch.full_like(places, 2 * length))
     padded = planes.index_select(axis, torch.minimum(places, 2 * length - 1 - places))
     shape = (1, 1, -1, 1) if axis == 1 else (1, 1, 1, -1)
     return functional.conv2d(padded[:, None], kernel.view(shape))[:, 0]
