@@ -118,3 +118,20 @@ def test_wrong_inputs_are_refused() -> None:
         pooling(levels=(4,))
     with pytest.raises(ValueError, match="powers of two"):
         pooling(scales=(3,))
+
+
+def test_export_of_the_projection_gives_the_same_values_at_another_size() -> None:
+    class Head(nn.Module):
+        def __init__(self, pyramid: EncoderPyramid) -> None:
+            super().__init__()
+            self.pyramid = pyramid
+            self.linear = nn.Linear(pyramid.count, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.pyramid.project(images, self.linear.weight, self.linear.bias)
+
+    head = Head(resnet(levels=(1, 2, 3)))
+    sides = {2: 32 * torch.export.Dim("rows", min=2), 3: 32 * torch.export.Dim("cols", min=2)}
+    program = torch.export.export(head, (torch.rand(1, 3, 64, 96),), dynamic_shapes=(sides,))
+    images = torch.rand(1, 3, 96, 160)
+    torch.testing.assert_close(program.module()(images), head(images), rtol=1e-4, atol=1e-5)

@@ -35,7 +35,8 @@ class EncoderPyramid(nn.Module):
     parameters to need no gradient. The image is resized by each scale (bicubic), and each level of
     the encoder is sampled bilinearly at the centres of the image's own pixels. Images are reflected
     at their lower and right edges up to a multiple of `alignment_px`. Within autocast the encoder
-    computes in its type; features are float32.
+    computes in its type; features are float32. In bfloat16 those of EfficientNet-Lite0 differ by
+    0.03 to 0.04 of their standard deviation (root of the mean square).
 
     Features of all pixels take much memory. `at` samples some pixels, and `project` applies a
     linear layer to the levels before they are sampled, which gives the same logits as the linear
