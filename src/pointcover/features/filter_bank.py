@@ -1,0 +1,312 @@
+"""The filter bank: what Gaussian derivatives at several sizes say of each pixel, and its colour.
+
+These are the features of interactive pixel classifiers such as ilastik. The values agree with
+scipy.ndimage and with the eigenvalues of scikit-image to rounding.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pointcover.features.gaussian import filter_axis, radius_px, smooth
+from pointcover.features.settings import FilterBankSettings
+
+_DOG_RATIO = 0.66
+"""The smaller of the two sigmas of a difference of Gaussians, as a fraction of the larger."""
+
+_INTEGRATION_RATIO = 0.5
+"""The sigma over which the structure tensor is integrated, as a fraction of the gradient's."""
+
+
+class FilterBank(nn.Module):
+    """Compute filters of every band at every sigma, and colour features of the first three bands.
+
+    Everything is computed in float32, on the device of the images. Within autocast the features
+    are stored in its type, bfloat16 as a rule, which rounds each by at most 2⁻⁸ (0.4 %) of itself;
+    products in bfloat16 themselves would lose the small differences that most filters are.
+    Nothing is differentiated.
+    """
+
+    alignment_px = 1
+    """Windows may begin anywhere."""
+
+    def __init__(self, settings: FilterBankSettings | None = None) -> None:
+        """Keep the settings; there are no weights."""
+        super().__init__()
+        self.settings = settings or FilterBankSettings()
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels around a window on which its features depend."""
+        settings = self.settings
+        margins = [radius_px(sigma) for sigma in settings.sigmas_px if settings.filters]
+        if "structure_tensor_eigenvalues" in settings.filters:
+            margins += [
+                radius_px(sigma) + radius_px(_INTEGRATION_RATIO * sigma)
+                for sigma in settings.sigmas_px
+            ]
+        colour_sigmas = (*settings.hsv_sigmas_px, *settings.excess_green_sigmas_px)
+        margins += [radius_px(sigma) for sigma in colour_sigmas]
+        return max(margins, default=0)
+
+    def names(self, bands: int) -> tuple[str, ...]:
+        """Name the features of images with this many bands, in the order of the output."""
+        settings = self.settings
+        names = [f"band_{band}" for band in range(1, bands + 1) if settings.bands]
+        for sigma in settings.sigmas_px:
+            for name in settings.filters:
+                for part in ("_1", "_2") if _has_two(name) else ("",):
+                    names += [
+                        f"{name.removesuffix('s') if part else name}{part}_sigma_{sigma:g}"
+                        f"_band_{band}"
+                        for band in range(1, bands + 1)
+                    ]
+        if bands >= 3:
+            for sigma in settings.hsv_sigmas_px:
+                names += [f"{name}_sigma_{sigma:g}" for name in ("hue", "saturation", "value")]
+            names += [f"excess_green_sigma_{sigma:g}" for sigma in settings.excess_green_sigmas_px]
+        return tuple(names)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the features of images.
+
+        Args:
+            images: (N, bands, H, W) floating point, in 0..1.
+
+        Returns:
+            (N, features, H, W) float32, or autocast's type within autocast.
+        """
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
+                "(N, bands, H, W) in 0..1: divide integers by their largest value first"
+            )
+        kind = images.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        with torch.autocast(kind, enabled=False):
+            images = images.float().contiguous()
+            if torch.compiler.is_compiling():
+                return self._join(images).to(dtype)
+            return self._fill(images, dtype)
+
+    def _fill(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Write the features into one tensor; on a CPU plane by plane, to stay in its cache."""
+        count, bands, height, width = images.shape
+        features = _allocate((count, len(self.names(bands)), height, width), dtype, images.device)
+        first = bands if self.settings.bands else 0
+        values = self._values_a_band()
+        features[:, :first] = images[:, :first]
+        of_filters = features[:, first : first + values * bands]
+        of_filters = of_filters.view(count, values, bands, height, width)
+        workspace: dict[str, Tensor] = {}
+        for chosen in _chunks(images):
+            planes = images[chosen]
+            filtered = self._filter(planes.flatten(0, 1), workspace)
+            for place, value in enumerate(filtered):
+                of_filters[chosen[0], place, chosen[1]] = value.view(planes.shape)
+        place = first + values * bands
+        for colour in self._colours(images):
+            features[:, place : place + colour.shape[1]] = colour
+            place += colour.shape[1]
+        return features
+
+    def _join(self, images: Tensor) -> Tensor:
+        """Compute the features without assignments, each a node of an exported graph."""
+        parts = [images] if self.settings.bands else []
+        filtered = self._filter(images.flatten(0, 1), None)
+        parts += [value.view(images.shape) for value in filtered]
+        return torch.cat([*parts, *self._colours(images)], dim=1)
+
+    def _values_a_band(self) -> int:
+        """Count the filters' values of one band."""
+        filters = self.settings.filters
+        return len(self.settings.sigmas_px) * sum(1 + _has_two(name) for name in filters)
+
+    def _filter(self, planes: Tensor, workspace: dict[str, Tensor] | None) -> Iterator[Tensor]:
+        """Compute the filters of (P, H, W) planes one by one; later ones overwrite earlier ones."""
+        for sigma in self.settings.sigmas_px:
+            derivatives = _Derivatives(planes, sigma, workspace)
+            for name in self.settings.filters:
+                yield from getattr(derivatives, name)()
+
+    def _colours(self, images: Tensor) -> Iterator[Tensor]:
+        """Compute the colour features of (N, bands, H, W), (N, some, H, W) each."""
+        if images.shape[1] < 3:
+            return
+        colours = images[:, :3].contiguous()
+        for sigma in self.settings.hsv_sigmas_px:
+            yield _hsv(_smooth_bands(colours, sigma))
+        for sigma in self.settings.excess_green_sigmas_px:
+            yield _excess_green(_smooth_bands(colours, sigma))
+
+
+def _has_two(name: str) -> bool:
+    """Whether a filter has two values a pixel."""
+    return name.endswith("eigenvalues")
+
+
+def _allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Allocate a large tensor; on a CPU by numpy, which asks Linux for huge pages.
+
+    To map small pages one by one costs as much as half of the filters.
+    """
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return torch.empty(shape, dtype=dtype, device=device)
+    numbers = np.empty(shape, np.float32 if dtype == torch.float32 else np.int16)
+    return torch.from_numpy(numbers).view(dtype)
+
+
+def _chunks(images: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Cut (N, bands, H, W) into what is computed at once: single planes, or all on a GPU."""
+    if images.device.type != "cpu":
+        yield slice(None), slice(None)
+        return
+    for number in range(images.shape[0]):
+        for band in range(images.shape[1]):
+            yield slice(number, number + 1), slice(band, band + 1)
+
+
+class _Derivatives:
+    """Gaussian derivatives of (P, H, W) planes at one sigma, each computed when first needed.
+
+    Methods are named as the filters of the settings and return tuples of (P, H, W).
+    """
+
+    def __init__(
+        self, planes: Tensor, sigma_px: float, workspace: dict[str, Tensor] | None
+    ) -> None:
+        """Keep the planes, and the workspace where results are written, if there is one.
+
+        New memory for every result would cost as much as computing it: its pages are mapped one
+        by one. So the same few tensors are used for all sigmas and planes of a call.
+        """
+        self._planes = planes
+        self._sigma_px = sigma_px
+        self._workspace = workspace
+
+    def _room(self, name: str) -> Tensor | None:
+        """Return a tensor to write a result to; None for a new one."""
+        if self._workspace is None:
+            return None
+        if name not in self._workspace:
+            self._workspace[name] = torch.empty_like(self._planes)
+        return self._workspace[name]
+
+    def _derive(self, planes: Tensor, order: int, axis: int, name: str) -> Tensor:
+        return filter_axis(planes, self._sigma_px, order, axis, out=self._room(name))
+
+    def _smooth(self, planes: Tensor, sigma_px: float, name: str) -> Tensor:
+        down = filter_axis(planes, sigma_px, 0, 1, out=self._room("down"))
+        return filter_axis(down, sigma_px, 0, 2, out=self._room(name))
+
+    @cached_property
+    def _smoothed_down(self) -> Tensor:
+        return self._derive(self._planes, 0, 1, "smoothed down")
+
+    @cached_property
+    def _derived_down(self) -> Tensor:
+        return self._derive(self._planes, 1, 1, "derived down")
+
+    @cached_property
+    def _smoothed(self) -> Tensor:
+        return self._derive(self._smoothed_down, 0, 2, "smoothed")
+
+    @cached_property
+    def _gradient(self) -> tuple[Tensor, Tensor]:
+        """Derivatives along rows and columns."""
+        return (
+            self._derive(self._derived_down, 0, 2, "gradient of rows"),
+            self._derive(self._smoothed_down, 1, 2, "gradient of columns"),
+        )
+
+    @cached_property
+    def _curvature(self) -> tuple[Tensor, Tensor]:
+        """Second derivatives along rows and columns."""
+        down = self._derive(self._planes, 2, 1, "down")
+        return (
+            self._derive(down, 0, 2, "curvature of rows"),
+            self._derive(self._smoothed_down, 2, 2, "curvature of columns"),
+        )
+
+    def gaussian(self) -> tuple[Tensor, ...]:
+        """Return the smoothed planes."""
+        return (self._smoothed,)
+
+    def laplacian_of_gaussian(self) -> tuple[Tensor, ...]:
+        """Return the sum of the second derivatives."""
+        rows, cols = self._curvature
+        return (torch.add(rows, cols, out=self._room("result")),)
+
+    def gradient_magnitude(self) -> tuple[Tensor, ...]:
+        """Return the length of the gradient."""
+        return (self._length(*self._gradient, name="result"),)
+
+    def difference_of_gaussians(self) -> tuple[Tensor, ...]:
+        """Return how the smoothed planes differ from less smoothed ones."""
+        less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, "result")
+        return (torch.sub(self._smoothed, less, out=self._room("result")),)
+
+    def structure_tensor_eigenvalues(self) -> tuple[Tensor, ...]:
+        """Return the eigenvalues of the integrated structure tensor, the larger first."""
+        rows, cols = self._gradient
+        pairs = (rows, rows), (rows, cols), (cols, cols)
+        tensor = []
+        for number, pair in enumerate(pairs):
+            product = torch.mul(*pair, out=self._room("product"))
+            sigma_px = _INTEGRATION_RATIO * self._sigma_px
+            tensor.append(self._smooth(product, sigma_px, f"structure {number}"))
+        return self._eigenvalues(*tensor)
+
+    def hessian_eigenvalues(self) -> tuple[Tensor, ...]:
+        """Return the eigenvalues of the Hessian, the larger first."""
+        rows, cols = self._curvature
+        return self._eigenvalues(rows, self._derive(self._derived_down, 1, 2, "mixed"), cols)
+
+    def _eigenvalues(self, first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+        """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
+        difference = torch.sub(first, second, out=self._room("product"))
+        difference = torch.mul(difference, 0.5, out=self._room("product"))
+        middle = torch.sub(first, difference, out=self._room("down"))
+        distance = self._length(difference, mixed, name="product")
+        return (
+            torch.add(middle, distance, out=self._room("result")),
+            torch.sub(middle, distance, out=self._room("second result")),
+        )
+
+    def _length(self, rows: Tensor, cols: Tensor, name: str) -> Tensor:
+        """Return the length of vectors."""
+        squares = torch.mul(rows, rows, out=self._room(name))
+        squares = torch.addcmul(squares, cols, cols, out=self._room(name))
+        return torch.sqrt(squares, out=self._room(name))
+
+
+def _smooth_bands(images: Tensor, sigma_px: float) -> Tensor:
+    """Smooth (N, bands, H, W)."""
+    return smooth(images.flatten(0, 1), sigma_px).view(images.shape) if sigma_px else images
+
+
+def _hsv(images: Tensor) -> Tensor:
+    """Convert (N, 3, H, W) from RGB to hue, saturation and value, each in 0..1, as skimage."""
+    red, green, blue = images.unbind(1)
+    value, least = images.amax(1), images.amin(1)
+    spread = value - least
+    safe = torch.where(spread > 0, spread, 1)
+    hue = torch.where(
+        value == blue,
+        4 + (red - green) / safe,
+        torch.where(value == green, 2 + (blue - red) / safe, (green - blue) / safe),
+    )
+    hue = torch.where(spread > 0, torch.remainder(hue / 6, 1), 0)
+    saturation = torch.where(spread > 0, spread / torch.where(value > 0, value, 1), 0)
+    return torch.stack([hue, saturation, value], 1)
+
+
+def _excess_green(images: Tensor) -> Tensor:
+    """Compute (2G-R-B)/(R+G+B) of (N, 3, H, W); 0 where all bands are 0."""
+    total = images.sum(1, keepdim=True)
+    green = 3 * images[:, 1:2] - total
+    return torch.where(total > 0, green / torch.where(total > 0, total, 1), 0)

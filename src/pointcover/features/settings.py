@@ -1,0 +1,89 @@
+"""Settings of the pixel features: declared here once, read by params and by the modules."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+FilterName = Literal[
+    "gaussian",
+    "laplacian_of_gaussian",
+    "gradient_magnitude",
+    "difference_of_gaussians",
+    "structure_tensor_eigenvalues",
+    "hessian_eigenvalues",
+]
+
+Sigma = Annotated[float, Field(ge=0.3, le=64)]
+Scale = Annotated[float, Field(ge=0.25, le=8)]
+
+
+class _Settings(BaseModel):
+    """What the settings share: they are frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FilterBankSettings(_Settings):
+    """Which filters are computed, and at which sizes."""
+
+    bands: bool = Field(default=True, description="Include the bands themselves.")
+    sigmas_px: tuple[Sigma, ...] = Field(
+        default=(0.7, 1.0, 1.6, 3.5, 5.0, 10.0),
+        description="Standard deviations of the Gaussians; every filter is computed at each.",
+    )
+    filters: tuple[FilterName, ...] = Field(
+        default=get_args(FilterName),
+        description="Filters of every band at every sigma; eigenvalues are two features each.",
+    )
+    hsv_sigmas_px: tuple[Annotated[float, Field(ge=0, le=64)], ...] = Field(
+        default=(0.0,),
+        description="Hue, saturation and value of the first three bands, taken as red, green and "
+        "blue, after smoothing with these sigmas; 0 does not smooth.",
+    )
+    excess_green_sigmas_px: tuple[Annotated[float, Field(ge=0, le=64)], ...] = Field(
+        default=(0.0, 1.6),
+        description="Excess green (2G-R-B)/(R+G+B) of the first three bands, after smoothing with "
+        "these sigmas; 0 does not smooth.",
+    )
+
+    @field_validator("sigmas_px", "filters", "hsv_sigmas_px", "excess_green_sigmas_px")
+    @classmethod
+    def _is_unique(cls, values: tuple[object, ...]) -> tuple[object, ...]:
+        """Refuse the same feature twice."""
+        if len(set(values)) < len(values):
+            raise ValueError(f"got {list(values)}, wanted each only once: remove the repeated ones")
+        return values
+
+
+class EncoderFeatureSettings(_Settings):
+    """Which levels of a frozen encoder become features, and at which scales of the image."""
+
+    scales: tuple[Scale, ...] = Field(
+        default=(2.0,),
+        min_length=1,
+        description="The image is resized by each of these (bicubic) before the encoder sees it; "
+        "powers of two. Each scale adds all levels once more.",
+    )
+    levels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        description="Levels to use, 1 for the finest (usually half of the size); null for all.",
+    )
+    margin_cells: int = Field(
+        default=6,
+        ge=0,
+        le=64,
+        description="Cells of the coarsest level that are read around a window, so that its "
+        "features are nearly those of the whole image.",
+    )
+
+    @field_validator("scales")
+    @classmethod
+    def _are_powers_of_two(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        """Refuse scales at which cells of the levels do not align with pixels."""
+        wrong = [scale for scale in scales if scale not in (0.25, 0.5, 1, 2, 4, 8)]
+        if wrong or len(set(scales)) < len(scales):
+            raise ValueError(
+                f"got {list(scales)}, wanted different powers of two from 0.25 to 8: choose "
+                "some of 0.25, 0.5, 1, 2, 4, 8"
+            )
+        return scales
