@@ -318,6 +318,15 @@ def test_polygons_are_added_to_a_map_that_is_there_and_to_no_other(tmp_path):
         make_map(path, tmp_path / "out", polygons=True, least_m2=1)
 
 
+def read_without_counters(folder):
+    """Read all files; of a GeoPackage without SQLite's count of transactions, which varies."""
+    files = {path.name: bytearray(path.read_bytes()) for path in folder.iterdir()}
+    for name, data in files.items():
+        if name.endswith(".gpkg"):
+            data[24:28] = data[92:96] = bytes(4)  # "file change counter", "version-valid-for"
+    return files
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("when", ["traced", "in place"])
 def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
@@ -345,8 +354,7 @@ def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
     saved = fail_after(monkeypatch, 0)
     make_map(path, tmp_path / "out", polygons=True, force=force)
     assert saved == []
-    wanted = {path.name: path.read_bytes() for path in (tmp_path / "wanted").iterdir()}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == wanted
+    assert read_without_counters(tmp_path / "out") == read_without_counters(tmp_path / "wanted")
 
 
 def test_a_strangers_file_of_that_name_is_not_replaced(tmp_path):
