@@ -1,12 +1,10 @@
 """`pointcover points`: write point labels as vector files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
 from pointcover.cli.options import Force, check_outputs
 
 

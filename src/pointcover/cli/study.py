@@ -1,12 +1,9 @@
 """`pointcover study`: run the experiments of a study and report them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 
 def study(

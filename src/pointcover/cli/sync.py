@@ -1,12 +1,8 @@
 """`pointcover sync`: record in MLflow the experiments that came from DVC's cache."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-
-if TYPE_CHECKING:
-    pass
 
 
 def sync() -> None:
