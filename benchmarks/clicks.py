@@ -60,7 +60,7 @@ def make_annotator(sampler: str, unit: str) -> Annotator:
 
 
 def neighbour_distance(clicks: Mask) -> float:
-    """Give the mean distance from a click to the nearest other, in pixels."""
+    """Return the mean distance from a click to the nearest other, in pixels."""
     points = np.argwhere(clicks != IGNORE_INDEX)
     return float(cKDTree(points).query(points, 2)[0][:, 1].mean())
 

@@ -31,7 +31,7 @@ BATCH = 2
 def time_in_turns(
     networks: dict[str, nn.Module], images: Tensor, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Give the seconds that each network takes for a batch, by the clock and of the processor."""
+    """Return the seconds that each network takes for a batch, by the clock and of the processor."""
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
     for turn in range(rounds + 1):
         for name, network in networks.items():
@@ -52,7 +52,7 @@ def judge(
     read: Callable[[Tile], tuple[Tensor, Tensor]],
     names: tuple[str, ...],
 ) -> dict[str, tuple[float, float, float]]:
-    """Give each network's mIoU, share of pixels classed as by the first, largest difference."""
+    """Return each network's mIoU, share of pixels classed as by the first, largest difference."""
     confusions = {name: np.zeros((len(names), len(names)), np.int64) for name in networks}
     same, largest, pixels = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0.0), 0
     for tile in tiles:

@@ -87,7 +87,7 @@ def children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def memory(process: psutil.Process) -> int:
-    """Say how many bytes a process holds, those that it shares divided; 0 if it has just ended."""
+    """Return the bytes that a process holds, shared ones divided; 0 if it has just ended."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:
@@ -112,7 +112,7 @@ def main() -> None:
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         params |= {"dataset": "sources/large.yaml", "source": str(source), "points": 500}
         params["tile"] |= {"size_px": TILE_PX, "downsample": 1}
-        params["annotate"] |= {"sampler": "uniform", "unit": "per_class", "grower": "link"}
+        params["annotate"] |= {"sampler": "uniform", "unit": "per_class", "propagator": "link"}
         params["machine"] |= {"workers": -1, "backend": "loky"}
         (folder / "params.yaml").write_text(yaml.safe_dump(params))
         print(f"{count} orthophotos, {megapixels:.0f} megapixels, {os.cpu_count()} cores\n")

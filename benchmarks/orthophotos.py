@@ -37,7 +37,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pointcover.annotation.annotate import Annotation, annotate_orthophoto
-from pointcover.annotation.propagation import GROWERS, LinkSettings, WalkerSettings
+from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerSettings
 from pointcover.annotation.samplers import Annotator, tile_budgets
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.runtime.parallel import map_in_order
@@ -161,7 +161,7 @@ def tile_two(folder: Path, out: Path) -> None:
     list(map_in_order(cut, outs, workers=2, backend="loky", label="tiling", unit="sheet"))
 
 
-def annotate(folder: Path, out: Path, grower: str) -> None:
+def annotate(folder: Path, out: Path, propagator: str) -> None:
     """Annotate as the annotate stage does: 500 clicks per class and tile, grown."""
     from pointcover.tileset.tiles import read_index
 
@@ -169,7 +169,7 @@ def annotate(folder: Path, out: Path, grower: str) -> None:
     annotator = Annotator(
         sampler="uniform",
         unit="per_class",
-        points=500 if grower == "link" else 40,
+        points=500 if propagator == "link" else 40,
         classes=len(CLASSES),
         boundary_px=5,
         scribble_px=100,
@@ -183,8 +183,8 @@ def annotate(folder: Path, out: Path, grower: str) -> None:
         budgets=tile_budgets(annotator, {tile.id: sum(tile.pixels) for tile in tiles}),
         vectors=None,
         all_touched=False,
-        grower=GROWERS[grower],
-        growth=LinkSettings() if grower == "link" else WalkerSettings(),
+        propagator=PROPAGATORS[propagator],
+        propagation=LinkSettings() if propagator == "link" else WalkerSettings(),
         seed=1,
     )
     annotate_orthophoto(annotation, tiles)
@@ -223,7 +223,7 @@ def _run(
 
 
 def cpu_seconds() -> float:
-    """Give the processor's seconds of this process and of those that it has waited for."""
+    """Return the processor's seconds of this process and of those that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 

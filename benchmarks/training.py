@@ -1,8 +1,8 @@
 """How fast a U-Net is trained here, and how near that comes to what the machine can do.
 
 Run it with ``PYTHONPATH=src python benchmarks/training.py`` (a minute on a GPU);
-``--quick`` runs everything once, small. It trains as the stage does, on drawn land in tiles of 512
-px, and prints images a second of
+``--quick`` runs everything once, small. It trains as the stage does, on the synthetic dataset in
+tiles of 512 px, and prints images a second of
 
 - the step alone, on one batch that lies on the device;
 - the whole loop, which reads and augments crops and brings them there, after another epoch and its
@@ -96,7 +96,7 @@ def per_second(call: Callable[[], object], device: torch.device, seconds: float)
 
 
 def kernel_seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Give the seconds in which a GPU's kernels run for a call, by torch's profiler."""
+    """Return the seconds in which a GPU's kernels run for a call, by torch's profiler."""
     calls = 3
     wait_for(device)
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pointcover.annotation.annotate import CLICKS, MASKS, Annotation, annotate_orthophoto
-from pointcover.annotation.propagation import GROWERS
+from pointcover.annotation.propagation import PROPAGATORS
 from pointcover.annotation.report import AnnotationReport
 from pointcover.annotation.samplers import Annotator, tile_budgets
 from pointcover.annotation.settings import AnnotateParams
@@ -65,7 +65,7 @@ def annotate(params: Params) -> None:
         tiles = [tile for tile in tiles if tile.split != "test"]
     annotator = make_annotator(params, tile_set.classes)
     labelled = {tile.id: sum(tile.pixels) for tile in tiles}
-    grower = GROWERS[params.annotate.grower]
+    propagator = PROPAGATORS[params.annotate.propagator]
     # Published lists put tiles of one orthophoto into several splits: a raster is written once.
     groups: dict[tuple[str, str], list[Tile]] = {}
     for tile in tiles:
@@ -85,8 +85,8 @@ def annotate(params: Params) -> None:
             vectors=vectors,
             all_touched=params.annotate.vectors.all_touched,
             given=given,
-            grower=grower,
-            growth=grower.settings(**growth_of(params.annotate, tile_set.classes)),
+            propagator=propagator,
+            propagation=propagator.settings(**propagation_of(params.annotate, tile_set.classes)),
             seed=params.seed,
         )
         for part, report, placed in map_in_order(
@@ -118,7 +118,7 @@ def annotate(params: Params) -> None:
             split,
             counts["clicks"],
             counts["tiles"],
-            counts["grown_pixels"],
+            counts["propagated_pixels"],
         )
     if params.annotate.sampler == "positive":
         logger.warning(
@@ -218,20 +218,20 @@ def make_annotator(params: Params, classes: ClassTable) -> Annotator | None:
         boundary_px=settings.boundary_px,
         scribble_px=settings.scribble_px,
         positive_class=class_id_of(settings.positive_class, classes, "positive_class"),
-        jitter_px=settings.jitter_px,
-        wrong_share=settings.wrong_share,
+        position_noise_px=settings.position_noise_px,
+        label_noise_rate=settings.label_noise_rate,
     )
 
 
-def growth_of(settings: AnnotateParams, classes: ClassTable) -> dict[str, object]:
-    """Give the settings of the grower that is chosen, classes by their ids.
+def propagation_of(settings: AnnotateParams, classes: ClassTable) -> dict[str, object]:
+    """Return the settings of the propagator that is chosen, classes by their ids.
 
     Raises:
         ValueError: a radius is given for a class that the dataset has not.
     """
-    chosen = getattr(settings, settings.grower, None)
+    chosen = getattr(settings, settings.propagator, None)
     values: dict[str, object] = chosen.model_dump() if chosen else {}
-    if settings.grower == "nearest":
+    if settings.propagator == "nearest":
         values["class_radius_px"] = {
             class_id_of(name, classes, "nearest.class_radius_px"): radius_px
             for name, radius_px in settings.nearest.class_radius_px.items()

@@ -142,7 +142,7 @@ def evaluate(params: Params) -> None:
 
 
 def tiles_to_score(settings: EvaluateParams) -> tuple[list[Tile], bool]:
-    """Give the tiles of the test split, and whether dense masks say what is there.
+    """Return the tiles of the test split, and whether dense masks say what is there.
 
     Raises:
         ValueError: the test split has no labels, or only annotations and those are to be eroded.
@@ -166,7 +166,7 @@ def tiles_to_score(settings: EvaluateParams) -> tuple[list[Tile], bool]:
 
 
 def tiles_of_oracle() -> list[Tile]:
-    """Give the tiles of the validation split.
+    """Return the tiles of the validation split.
 
     Raises:
         ValueError: they have no dense masks.
@@ -181,7 +181,7 @@ def tiles_of_oracle() -> list[Tile]:
 
 
 def corrections_of(settings: EvaluateParams, members: Sequence[Member]) -> list[Correct]:
-    """Give what takes the logits of each model from the shares that it learned to the land's.
+    """Return what takes the logits of each model from the shares that it learned to the land's.
 
     Raises:
         ValueError: priors name other classes than there are, or a model's shares are not known.

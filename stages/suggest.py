@@ -19,7 +19,7 @@ from pointcover.active.answer import (
     write_answered,
 )
 from pointcover.active.select import choose, look_at_images
-from pointcover.active.uncertainty import Measure, make_measure
+from pointcover.active.uncertainty import Acquisition, make_acquisition
 from pointcover.config.params import Params
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.runtime.atomic_files import publish_csv, publish_folder
@@ -35,7 +35,7 @@ TABLE = "suggestions.csv"
 logger = logging.getLogger(__name__)
 
 
-def suggest(measure: Measure, params: Params) -> None:
+def suggest(acquisition: Acquisition, params: Params) -> None:
     """Write data/next/MEASURE: rasters of all clicks, and a table of the new ones.
 
     Raises:
@@ -48,16 +48,16 @@ def suggest(measure: Measure, params: Params) -> None:
             tiles.setdefault(tile.orthophoto, []).append(tile)
     if not any(sum(tile.pixels) for part in tiles.values() for tile in part):
         raise ValueError(
-            "the dataset has no dense masks that could answer: set suggest.measures to [], and "
+            "the dataset has no dense masks that could answer: set suggest.acquisitions to [], and "
             "use `pointcover suggest` to have an annotator answer"
         )
     model, checkpoint, _ = load_checkpoint(MODELS)
     tile_set = checkpoint.tile_set
     fabric = make_fabric(settings.device, settings.precision)
     be_deterministic()
-    score = make_measure(
+    score = make_acquisition(
         [fabric.setup_module(model).eval()],
-        measure,
+        acquisition,
         average_views=settings.views == "d4",
         edge_px=settings.edge_px,
     )
@@ -73,7 +73,7 @@ def suggest(measure: Measure, params: Params) -> None:
         count=wanted,
         distance_px=settings.distance_px,
         by_class=settings.by_class,
-        share=settings.share,
+        top_fraction=settings.top_fraction,
         seed=params.seed,
         batch_size=BATCH,
         device=fabric.device,
@@ -83,7 +83,7 @@ def suggest(measure: Measure, params: Params) -> None:
     for place, asked in enumerate(suggestions):
         places.setdefault(asked.image, []).append(place)
     answers = np.empty(len(suggestions), np.uint8)
-    with publish_folder(NEXT / measure) as out:
+    with publish_folder(NEXT / acquisition) as out:
         for number, (name, part) in enumerate(tiles.items()):
             here = places.get(number, [])
             answers[here] = write_answered(
@@ -101,7 +101,7 @@ def suggest(measure: Measure, params: Params) -> None:
     logger.info(
         "%d clicks asked for by %s in %d orthophotos; the model was wrong at %d of them",
         len(suggestions),
-        measure,
+        acquisition,
         len(tiles),
         wrong,
     )

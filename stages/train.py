@@ -69,7 +69,7 @@ def train(params: Params) -> None:
     fit_network = partial(
         fit_in_rounds,
         settings.self_training.rounds,
-        Labels(train_tiles, SPARSE / "masks", has_grown=params.annotate.grower != "none"),
+        Labels(train_tiles, SPARSE / "masks", has_propagated=params.annotate.propagator != "none"),
         partial(fit_round, fabric, params, tile_set, tiles, previews.watch),
         partial(relabel, fabric, params, tile_set, train_tiles),
     )
@@ -158,7 +158,7 @@ def fit_round(
 
 
 def loss_of(settings: TrainParams, labels: Labels, tile_set: TileSet) -> PartialLoss:
-    """Give the loss of a round: what its labels hold of each class decides what evens them out."""
+    """Return the loss of a round, weighted by the pixels that its labels have of each class."""
     labelled = [sum(counts) for counts in zip(*(one.pixels for one in labels.tiles), strict=True)]
     return make_loss(
         settings.loss,
@@ -171,7 +171,7 @@ def loss_of(settings: TrainParams, labels: Labels, tile_set: TileSet) -> Partial
 
 
 def val_set_of(tiles: Sequence[Tile], tile_set: TileSet) -> TileDataset:
-    """Give the val tiles that have a sparse label."""
+    """Return the val tiles that have a sparse label."""
     labelled = [tile for tile in tiles if tile.split == "val" and sum(tile.pixels) > 0]
     return TileDataset(labelled, IMAGES, SPARSE / "masks", tile_set.size_px)
 
@@ -199,14 +199,14 @@ def relabel(
             size_px=tile_set.size_px,
             classes=tile_set.classes,
             threshold=settings.threshold,
-            top_share=settings.top_share,
+            top_fraction=settings.top_fraction,
             batch_size=max(1, params.train.batch_size // 2),
         )
-    return Labels(fabric.broadcast(labelled), PSEUDO_LABELS, has_grown=True)
+    return Labels(fabric.broadcast(labelled), PSEUDO_LABELS, has_propagated=True)
 
 
 def shares_of(settings: TrainParams, tile_set: TileSet, labels: Labels) -> tuple[float, ...]:
-    """Give each class's share of the loss of a round, by which priors correct its network."""
+    """Return each class's share of the loss of a round, by which priors correct its network."""
     tiles, weights = labels.labelled, loss_of(settings, labels, tile_set).class_weights
     how = fit_settings(settings, labels)
     in_crops = expect_labels(
@@ -243,7 +243,7 @@ def new_network(params: Params, tile_set: TileSet) -> Segmenter:
 
 
 def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
-    """Give what `fit` takes of the settings, for a round with such labels."""
+    """Return what `fit` takes of the settings, for a round with such labels."""
     consistency, crf = settings.consistency, settings.crf
     jitter = consistency.colour_jitter
     colours = StrongColours(
@@ -270,7 +270,9 @@ def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
         clip_norm=settings.clip_norm,
         accumulate=settings.accumulate,
         patience=settings.patience,
-        grown_share=settings.grown_share if labels.has_grown else None,
+        propagated_loss_fraction=settings.propagated_loss_fraction
+        if labels.has_propagated
+        else None,
         consistency=ConsistencySettings(consistency.weight, consistency.threshold, colours),
         crf=CrfSettings(crf.weight, crf.radius_px, crf.sigma_px, crf.sigma_colour, crf.scale),
     )

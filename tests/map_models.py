@@ -31,7 +31,7 @@ class Identity(nn.Module):
 
 
 def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
-    """Give a model that returns its input, as if it had been read from disk."""
+    """Return a model that returns its input, as if it had been read from disk."""
     segmenter = Segmenter(Identity(), (0.0,) * 3, (1.0,) * 3)
     tile_set = replace(TILE_SET, gsds_m=gsds_m)
     checkpoint = Checkpoint("identity", "none", tile_set, {}, label_shares=label_shares)

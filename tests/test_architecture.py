@@ -23,7 +23,7 @@ SRC = ROOT / "src"
 PATHS = {"PYTHONPATH": str(SRC)}
 CHAIN = ("download", "tile", "annotate", "train", "evaluate")
 STAGES = (*CHAIN, "suggest")
-"""The last is one for each of `suggest.measures`, of which params.yaml names none."""
+"""The last is one for each of `suggest.acquisitions`, of which params.yaml names none."""
 
 LAYERS = (
     {"labels", "text", "validation"},
@@ -148,7 +148,9 @@ def test_dvc_yaml_has_the_five_stages_and_a_round_where_asked_for_each_with_a_de
     assert all(stage["desc"] for stage in pipeline().values())
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert [name for name in stages if "foreach" in stages[name]] == ["suggest"]
-    assert yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["suggest"]["measures"] == []
+    assert (
+        yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["suggest"]["acquisitions"] == []
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -187,7 +189,7 @@ def test_a_killed_training_resumes_with_the_code_alone_that_dvc_compares_too():
 
 
 def read_params(stage):
-    """Give what a stage reads of its params, as deep as it says it: `annotate.grower`."""
+    """Return what a stage reads of its params, as deep as it says it: `annotate.propagator`."""
     tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     inner = {node.value for node in nodes}

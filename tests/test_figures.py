@@ -268,7 +268,7 @@ def test_curves_of_one_epoch_are_drawn(tmp_path):
 
 def test_each_class_with_labels_is_a_point_of_the_purity_figure_in_its_colour(tmp_path):
     labels = {
-        "labelled_share": 0.05,
+        "labelled_fraction": 0.05,
         "purity": 0.9,
         "by_class": {
             "roof": {"recall": 0.001, "precision": 0.5},
@@ -283,6 +283,8 @@ def test_each_class_with_labels_is_a_point_of_the_purity_figure_in_its_colour(tm
     assert share_of(picture, BLUE) == 0
     nothing = {name: {"recall": None, "precision": None} for name in CLASSES.names}
     draw_purity(
-        tmp_path / "none.png", {"labelled_share": 0, "purity": None, "by_class": nothing}, CLASSES
+        tmp_path / "none.png",
+        {"labelled_fraction": 0, "purity": None, "by_class": nothing},
+        CLASSES,
     )
     assert share_of(read(tmp_path / "none.png"), RED) == 0

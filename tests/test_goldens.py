@@ -32,14 +32,18 @@ SYNTHETIC = {
     "points": 30,
 }
 LABELS = {
-    "link": {"annotate.grower": "link"},
-    "nearest": {"annotate.grower": "nearest", "annotate.sampler": "spread"},
-    "superpixel": {"annotate.grower": "superpixel", "annotate.sampler": "boundary"},
-    "geodesic": {"annotate.grower": "geodesic", "annotate.sampler": "interior"},
-    "random_walker": {"annotate.grower": "random_walker", "annotate.unit": "per_class"},
-    "noise": {"annotate.jitter_px": 3, "annotate.wrong_share": 0.2, "annotate.sampler": "equal"},
+    "link": {"annotate.propagator": "link"},
+    "nearest": {"annotate.propagator": "nearest", "annotate.sampler": "spread"},
+    "superpixel": {"annotate.propagator": "superpixel", "annotate.sampler": "boundary"},
+    "geodesic": {"annotate.propagator": "geodesic", "annotate.sampler": "interior"},
+    "random_walker": {"annotate.propagator": "random_walker", "annotate.unit": "per_class"},
+    "noise": {
+        "annotate.position_noise_px": 3,
+        "annotate.label_noise_rate": 0.2,
+        "annotate.sampler": "equal",
+    },
     "scribbles": {"annotate.sampler": "scribbles", "annotate.unit": "total"},
-    "dense": {"annotate.sampler": "dense", "annotate.grower": "none"},
+    "dense": {"annotate.sampler": "dense", "annotate.propagator": "none"},
 }
 TRAININGS = {
     "default": {},
@@ -48,7 +52,7 @@ TRAININGS = {
         "train.crf.weight": 0.01,
         "train.self_training.rounds": 1,
         "train.self_training.threshold": 0.3,
-        "train.grown_share": 0.5,
+        "train.propagated_loss_fraction": 0.5,
         "train.class_weighting": "balanced",
         "train.schedule": "cosine",
         "evaluate.crf.iterations": 2,
@@ -121,7 +125,7 @@ def test_tiles_are_the_same(synthetic):
 
 @pytest.mark.parametrize("name", LABELS)
 def test_sparse_masks_are_the_same(name, synthetic, blank_pictures):
-    synthetic.set({"annotate.grower": "none"} | LABELS[name])
+    synthetic.set({"annotate.propagator": "none"} | LABELS[name])
     synthetic.run("download", "tile", "annotate")
     check(f"labels {name}", digest_tree("data/sparse", "metrics/annotate.json"))
 

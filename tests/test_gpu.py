@@ -60,7 +60,7 @@ def fit_on(device, precision="fp32", saved=None, save=None, loss=None, **setting
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"grown_share": 0.5}],
+    [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"propagated_loss_fraction": 0.5}],
     ids=["plain", "clipped", "crf", "grown"],
 )
 @pytest.mark.parametrize("loss", [PartialLoss(), PartialLoss(1.0, (1.0, 2.0), 0.1)])

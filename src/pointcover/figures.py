@@ -116,7 +116,7 @@ def draw_panel(
 
 
 def _columns(labels: Sequence[str], width_inches: float) -> int:
-    """Say how many columns of a legend fit beside each other, MOST_COLUMNS at most."""
+    """Return how many columns of a legend fit beside each other, MOST_COLUMNS at most."""
     longest = max(TextPath((0, 0), label, size=8).get_extents().width / 72 for label in labels)
     return max(1, min(len(labels), MOST_COLUMNS, int(width_inches / (longest + 0.55))))
 
@@ -135,7 +135,7 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
         (name, entry["recall"], entry["precision"], format_colour(colour), "o")
         for (name, entry), colour in zip(labels["by_class"].items(), classes.colours, strict=True)
     ]
-    points.append(("all classes", labels["labelled_share"], labels["purity"], "black", "*"))
+    points.append(("all classes", labels["labelled_fraction"], labels["purity"], "black", "*"))
     least = 1.0
     for name, coverage, purity, colour, marker in points:
         if coverage and purity is not None:

@@ -176,7 +176,7 @@ class ServedModel:
 
 
 def _decode(value: Any, path: Path) -> bytes:
-    """Give the bytes of an image; MLflow decodes base64 in tables (`dataframe_split`) alone.
+    """Return the bytes of an image; MLflow decodes base64 in tables (`dataframe_split`) alone.
 
     Args:
         value: what a row holds.
@@ -200,7 +200,7 @@ def _decode(value: Any, path: Path) -> bytes:
 def _answer(
     task: MapTask, areas: Sequence[ClassArea], name: str, *, confidence: bool
 ) -> dict[str, Any]:
-    """Give what is said of an image."""
+    """Return what is said of an image."""
     path = str(task.orthophoto.reader.path)
     remarks = [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks]
     if are_of_nothing(areas):

@@ -103,7 +103,7 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """Say what a field may hold: its type and its bounds; nothing where they are not simple."""
+    """Return what a field may hold: its type and its bounds; nothing where they are not simple."""
     kinds: dict[Any, str] = {int: "a whole number", float: "a number", str: "text"}
     if field.annotation not in kinds:
         return ""

@@ -19,16 +19,16 @@ N = 255
 @pytest.fixture
 def trained(project, blank_pictures):
     """A project with clicks and a model, which has learned nothing."""
-    project.set({"points": 5, "annotate.grower": "none", "suggest.points": 3})
+    project.set({"points": 5, "annotate.propagator": "none", "suggest.points": 3})
     project.run("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     save_model(project.root / "models", tile_set=tile_set)
     return project
 
 
-def ask(project, measure="margin"):
-    load_stage("suggest").suggest(measure, project.params())
-    return project.root / "data" / "next" / measure
+def ask(project, acquisition="margin"):
+    load_stage("suggest").suggest(acquisition, project.params())
+    return project.root / "data" / "next" / acquisition
 
 
 def read(path):
@@ -42,10 +42,10 @@ def train_rasters(project):
     return train, sorted({tile.orthophoto for tile in train})
 
 
-@pytest.mark.parametrize("measure", ["margin", "entropy", "disagreement"])
-def test_answers_are_those_of_the_dense_masks_and_no_click_is_lost(trained, measure):
-    trained.set({"suggest.views": "d4" if measure == "disagreement" else "one"})
-    out = ask(trained, measure)
+@pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement"])
+def test_answers_are_those_of_the_dense_masks_and_no_click_is_lost(trained, acquisition):
+    trained.set({"suggest.views": "d4" if acquisition == "disagreement" else "one"})
+    out = ask(trained, acquisition)
     tiles, names = train_rasters(trained)
     table = list(csv.DictReader((out / "suggestions.csv").open()))
     assert len(table) == 3 * len(tiles)

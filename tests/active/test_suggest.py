@@ -1,4 +1,4 @@
-"""The next clicks lie where the network doubts, apart from each other, over all images."""
+"""The next clicks lie where the network uncertainties, apart from each other, over all images."""
 
 import math
 import sqlite3
@@ -33,7 +33,7 @@ from pointcover.active.select import (
 )
 from pointcover.active.suggest import Suggester, SuggestSettings
 from pointcover.active.suggestion_file import write_suggestions
-from pointcover.active.uncertainty import MOST, Doubts, score_disagreement
+from pointcover.active.uncertainty import MOST, Uncertainties, score_disagreement
 from pointcover.cli.app import app
 from pointcover.datasets.card import find_pairs
 from pointcover.labels import IGNORE_INDEX
@@ -81,18 +81,22 @@ def suggest(images, count, **settings):
     return suggester.suggest(orthophotos, count, lambda rows: None), orthophotos
 
 
-@pytest.mark.parametrize("measure", ["margin", "entropy"])
-def test_clicks_lie_where_the_network_doubts_and_not_near_each_other(tmp_path, measure):
+@pytest.mark.parametrize("acquisition", ["margin", "entropy"])
+def test_clicks_lie_where_the_network_doubts_and_not_near_each_other(tmp_path, acquisition):
     sure = np.full((200, 300), 95)
     sure[40:120, 60:200] = 40
-    found, _ = suggest([draw(tmp_path / "a.tif", sure)], 12, measure=measure, distance_px=20)
+    found, _ = suggest(
+        [draw(tmp_path / "a.tif", sure)], 12, acquisition=acquisition, distance_px=20
+    )
     assert len(found) == 12
     assert all(40 <= one.row < 120 and 60 <= one.col < 200 for one in found)
     assert pdist([(one.row, one.col) for one in found]).min() >= 20
-    assert [one.doubt for one in found] == sorted((one.doubt for one in found), reverse=True)
+    assert [one.uncertainty for one in found] == sorted(
+        (one.uncertainty for one in found), reverse=True
+    )
     # Margin by hand: 0.4 against 0.2 each
-    if measure == "margin":
-        assert found[0].doubt == pytest.approx(0.8, abs=0.01)
+    if acquisition == "margin":
+        assert found[0].uncertainty == pytest.approx(0.8, abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_clicks_and_another_one_others(tmp_path):
@@ -103,7 +107,7 @@ def test_the_same_seed_gives_the_same_clicks_and_another_one_others(tmp_path):
 
 def test_images_take_turns_and_what_does_not_fit_is_not_suggested(tmp_path):
     images = [
-        draw(tmp_path / "doubtful.tif", np.full((64, 64), 30)),
+        draw(tmp_path / "uncertain.tif", np.full((64, 64), 30)),
         draw(tmp_path / "sure.tif", np.full((300, 300), 90)),
     ]
     found, _ = suggest(images, 6, distance_px=30)
@@ -139,13 +143,13 @@ def test_a_share_draws_from_the_most_doubtful_ones_and_the_others_follow(tmp_pat
     sure = np.repeat(np.arange(30, 90, 0.25)[None], 100, axis=0)  # 240 columns, surer to the right
     image = draw(tmp_path / "a.tif", sure)
     first, _ = suggest([image], 12, distance_px=8)
-    drawn, _ = suggest([image], 12, distance_px=8, share=0.5)
-    other, _ = suggest([image], 12, distance_px=8, share=0.5, seed=2)
+    drawn, _ = suggest([image], 12, distance_px=8, top_fraction=0.5)
+    other, _ = suggest([image], 12, distance_px=8, top_fraction=0.5, seed=2)
     assert max(one.col for one in first) < 24
     assert 60 < max(one.col for one in drawn) < 120 + 8
     assert drawn != other
-    assert drawn == suggest([image], 12, distance_px=8, share=0.5)[0]
-    many, _ = suggest([image], 1000, distance_px=8, share=0.5)
+    assert drawn == suggest([image], 12, distance_px=8, top_fraction=0.5)[0]
+    many, _ = suggest([image], 1000, distance_px=8, top_fraction=0.5)
     assert max(one.col for one in many) > 220
     assert pdist([(one.row, one.col) for one in many]).min() >= 8
     left = [one.col < 120 + 8 for one in many]
@@ -153,15 +157,15 @@ def test_a_share_draws_from_the_most_doubtful_ones_and_the_others_follow(tmp_pat
 
 
 def test_turns_are_drawn_for_the_share_of_each_class():
-    doubts = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.8, 0.6], np.float32)
+    uncertainties = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.8, 0.6], np.float32)
     ids = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
-    found = Candidates(np.arange(8), np.arange(8), doubts, ids, doubts)
+    found = Candidates(np.arange(8), np.arange(8), uncertainties, ids, uncertainties)
     drawn = draw_turns(found, 0.5, np.random.default_rng(0), by_class=True).turns >= 2
     assert drawn.tolist() == [False, True, False, True, True, False, True, False]
     drawn = draw_turns(found, 0.3, np.random.default_rng(0), by_class=False).turns >= 2
     assert np.flatnonzero(drawn).tolist() == [1, 3, 6]
     kept = draw_turns(found, 0, np.random.default_rng(0), by_class=True)
-    assert np.array_equal(kept.turns, doubts)
+    assert np.array_equal(kept.turns, uncertainties)
     first = [
         int(draw_turns(found, 0.5, np.random.default_rng(seed), by_class=False).turns.argmax())
         for seed in range(200)
@@ -170,9 +174,11 @@ def test_turns_are_drawn_for_the_share_of_each_class():
 
 
 def test_a_share_that_is_none_is_refused():
-    for share in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=f"share: got {share}, wanted a share from 0 to 1"):
-            SuggestSettings(share=share)
+    for top_fraction in (-0.1, 1.1, math.nan):
+        with pytest.raises(
+            ValueError, match=f"top_fraction: got {top_fraction}, wanted a fraction from 0 to 1"
+        ):
+            SuggestSettings(top_fraction=top_fraction)
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
@@ -186,7 +192,7 @@ def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
     )
     inside = np.minimum(np.minimum(rows - 149, 260 - rows), cols - 319)
     far = np.where(named == 2, inside, away)
-    # The nearer to the edge, the greater the doubt.
+    # The nearer to the edge, the greater the uncertainty.
     image = draw(tmp_path / "a.tif", np.minimum(30 + 5 * far, 99), named)
     found, _ = suggest([image], 20, distance_px=15, edge_px=edge_px)
     assert len(found) == 20
@@ -217,13 +223,13 @@ def test_nothing_is_suggested_where_there_is_no_data(tmp_path):
 @pytest.mark.parametrize("top", [0, 5, 16, 23])
 def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_strip(top):
     generator = np.random.default_rng(0)
-    doubts = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
+    uncertainties = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
-    doubts[3, 4] = 255  # no data
-    strip = np.stack([classes, doubts])
+    uncertainties[3, 4] = 255  # no data
+    strip = np.stack([classes, uncertainties])
     rows, cols, values, ids = _of_strip(strip, top, 16, generator, by_class=False)
     assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
-    seen = np.where(doubts == 255, -1, doubts.astype(int))
+    seen = np.where(uncertainties == 255, -1, uncertainties.astype(int))
     for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):
         square = seen[
             max(0, (row + top) // 16 * 16 - top) : (row + top) // 16 * 16 - top + 16,
@@ -283,7 +289,7 @@ def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_no
     assert fought[0, 2].item() == pytest.approx(1 - entropy, abs=1e-5)
     unsure = score_disagreement([says(0.5, 0.5)] * 2, by_views=False)(image)
     assert unsure[0, 2].item() == pytest.approx(0, abs=1e-6)
-    described = Doubts().describe(fought)
+    described = Uncertainties().describe(fought)
     assert described[0, 1].item() == round((1 - entropy) * MOST)
 
 
@@ -299,18 +305,18 @@ def test_one_view_of_one_model_cannot_disagree():
 
 def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
     generator = np.random.default_rng(4)
-    doubts = generator.random(1000)
+    uncertainties = generator.random(1000)
     candidates = Candidates(
         generator.integers(0, 400, 1000),
         generator.integers(0, 400, 1000),
-        doubts,
+        uncertainties,
         np.zeros(1000, np.uint8),
-        doubts,
+        uncertainties,
     )
     found = choose([candidates], 40, 25.5, by_class=False)
     # By hand: take the best that is left, as long as it is far from all that were taken
     taken: list[tuple[int, int]] = []
-    for best in np.argsort(-doubts):
+    for best in np.argsort(-uncertainties):
         at = int(candidates.rows[best]), int(candidates.cols[best])
         if all(math.dist(at, other) >= 25.5 for other in taken):
             taken.append(at)

@@ -1,4 +1,4 @@
-"""The annotate stage as a whole: every sampler and grower, its rasters."""
+"""The annotate stage as a whole: every sampler and propagator, its rasters."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import rasterio
 import shapely
 from typer.testing import CliRunner
 
-from pointcover.annotation.propagation import GROWERS
+from pointcover.annotation.propagation import PROPAGATORS
 from pointcover.annotation.samplers import SAMPLERS
 from pointcover.cli.app import app
 from tests.imagery import CRS, draw_image, read_tree, write_raster
@@ -54,7 +54,7 @@ def test_every_sampler_clicks_on_what_the_dense_mask_says(tiled, sampler):
     tiled.set(
         {
             "annotate.sampler": sampler,
-            "annotate.grower": "none",
+            "annotate.propagator": "none",
             "annotate.positive_class": positive,
         }
     )
@@ -67,20 +67,20 @@ def test_every_sampler_clicks_on_what_the_dense_mask_says(tiled, sampler):
         assert set(clicks[clicks != N].tolist()) == {1}
 
 
-@pytest.mark.parametrize("grower", GROWERS)
-def test_every_grower_leaves_rasters_that_agree(tiled, grower):
+@pytest.mark.parametrize("propagator", PROPAGATORS)
+def test_every_grower_leaves_rasters_that_agree(tiled, propagator):
     # The masks are noise: clicks in a superpixel hardly agree.
-    tiled.set({"annotate.grower": grower, "annotate.superpixel.min_share": 0.3})
+    tiled.set({"annotate.propagator": propagator, "annotate.superpixel.min_fraction": 0.3})
     tiled.run("annotate")
     _, masks, _, _ = check_rasters(tiled)
     report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
     assert report["labelled_pixels"] >= (masks != N).sum()
-    assert (report["grown_pixels"] > 0) == (grower != "none")
+    assert (report["propagated_pixels"] > 0) == (propagator != "none")
     assert (tiled.root / "metrics/annotate/purity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_errors_of_the_annotator_are_counted(tiled):
-    tiled.set({"annotate.wrong_share": 0.5, "annotate.grower": "none"})
+    tiled.set({"annotate.label_noise_rate": 0.5, "annotate.propagator": "none"})
     tiled.run("annotate")
     report = json.loads((tiled.root / "metrics/annotate.json").read_text())["train"]
     assert 0.3 < report["wrong_clicks"] / report["clicks"] < 0.7
@@ -91,7 +91,7 @@ def test_errors_of_the_annotator_are_counted(tiled):
     ("unit", "points"), [("per_tile", 7), ("per_class", 7), ("percent", 2), ("total", 40)]
 )
 def test_a_unit_says_what_points_count(tiled, unit, points):
-    tiled.set({"annotate.unit": unit, "points": points, "annotate.grower": "none"})
+    tiled.set({"annotate.unit": unit, "points": points, "annotate.propagator": "none"})
     tiled.run("annotate")
     report = json.loads((tiled.root / "metrics/annotate.json").read_text())
     tiles = sum(report[split]["tiles"] for split in ("train", "val"))
@@ -100,7 +100,7 @@ def test_a_unit_says_what_points_count(tiled, unit, points):
     if unit == "total":
         assert clicks == points
     elif unit == "percent":
-        assert report["train"]["labelled_share"] == pytest.approx(0.02, abs=0.002)
+        assert report["train"]["labelled_fraction"] == pytest.approx(0.02, abs=0.002)
     else:
         assert (
             points * tiles * 0.9
@@ -116,7 +116,7 @@ def test_a_class_that_the_dataset_has_not_is_refused_with_those_it_has(tiled):
         {
             "annotate.sampler": "uniform",
             "annotate.positive_class": None,
-            "annotate.grower": "nearest",
+            "annotate.propagator": "nearest",
             "annotate.nearest.class_radius_px": {"lava": 3},
         }
     )
@@ -156,7 +156,7 @@ def surveyed(project, blank_pictures):
         {
             "annotations": str(path),
             "annotate.vectors.column": "kind",
-            "annotate.grower": "none",
+            "annotate.propagator": "none",
         }
     )
     return project
@@ -176,7 +176,7 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     surveyed.set(
         {
             "annotate.sampler": "none",
-            "annotate.grower": "link",
+            "annotate.propagator": "link",
             "train.epochs": 1,
             "annotate.link.distance_px": 60,
         }
@@ -249,7 +249,7 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
             "annotations": "sources",
             "annotate.vectors.column": "class",
             "seed": seed,
-            "annotate.grower": "link",
+            "annotate.propagator": "link",
             "points": 60,
         }
     )

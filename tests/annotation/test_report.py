@@ -31,17 +31,17 @@ def test_a_tile_is_counted_as_by_hand():
         "clicks": 2,
         "wrong_clicks": 0,
         "clicks_per_tile": 2.0,
-        "grown_pixels": 3,
+        "propagated_pixels": 3,
         "labelled_pixels": 5,
-        "labelled_share": round(4 / 6, 6),  # of the six whose class is known
+        "labelled_fraction": round(4 / 6, 6),  # of the six whose class is known
         "purity": 0.75,  # both clicks and one of the two grown pixels that are known
         "macro_precision": 0.75,  # of land and water: road has no label
         "error": 0.5,
         "by_class": {
-            "land": counts(clicks=1, grown_pixels=1, error=0.0, precision=1.0, recall=2 / 3),
-            "water": counts(clicks=1, grown_pixels=2, error=1.0, precision=0.5, recall=1 / 3),
+            "land": counts(clicks=1, propagated_pixels=1, error=0.0, precision=1.0, recall=2 / 3),
+            "water": counts(clicks=1, propagated_pixels=2, error=1.0, precision=0.5, recall=1 / 3),
             "road": counts(
-                tiles=0, clicks=0, grown_pixels=0, error=None, precision=None, recall=None
+                tiles=0, clicks=0, propagated_pixels=0, error=None, precision=None, recall=None
             ),
         },
     }
@@ -74,7 +74,7 @@ def test_clicks_of_the_wrong_class_are_counted_by_the_class_they_were_given():
     of_class = {name: counts["wrong_clicks"] for name, counts in summary["by_class"].items()}
     assert of_class == {"land": 0, "water": 1, "road": 1}
     assert summary["error"] == 0.0  # of the one grown pixel
-    assert summary["labelled_share"] == round((4 + 2) / 12, 6)  # (1, 2) is none of the six
+    assert summary["labelled_fraction"] == round((4 + 2) / 12, 6)  # (1, 2) is none of the six
 
 
 def test_tiles_add_up_and_one_without_clicks_is_counted():
@@ -84,15 +84,15 @@ def test_tiles_add_up_and_one_without_clicks_is_counted():
         report.add(DENSE, clicks, grown)
     summary = report.summary()
     assert (summary["tiles"], summary["tiles_without_clicks"]) == (3, 1)
-    assert (summary["clicks"], summary["grown_pixels"]) == (4, 3)
-    assert summary["labelled_share"] == pytest.approx((4 + 2) / 18, abs=1e-6)
+    assert (summary["clicks"], summary["propagated_pixels"]) == (4, 3)
+    assert summary["labelled_fraction"] == pytest.approx((4 + 2) / 18, abs=1e-6)
 
 
 def test_what_only_dense_masks_tell_is_null_without_them():
     report = AnnotationReport(("land", "water"))
     report.add(np.full((2, 4), N, np.uint8), CLICKS, GROWN)
     summary = report.summary()
-    assert summary["wrong_clicks"] is summary["labelled_share"] is None
+    assert summary["wrong_clicks"] is summary["labelled_fraction"] is None
     for counts in summary["by_class"].values():
         told = ("tiles", "tiles_without_clicks", "wrong_clicks", "error", "precision", "recall")
         assert {counts[name] for name in told} == {None}
@@ -132,12 +132,12 @@ def test_precision_and_purity_are_those_of_scikit_learn():
 def test_shares_of_nothing_are_null_and_none_is_more_than_one():
     report = AnnotationReport(("land", "water"))
     assert report.summary()["error"] is None
-    assert report.summary()["labelled_share"] is None
+    assert report.summary()["labelled_fraction"] is None
     dense = np.full((1, 5), N, np.uint8)
     dense[0, [0, 4]] = 0
     clicks = dense.copy()
     report.add(dense, clicks, np.zeros((1, 5), np.uint8))  # three pixels grown where none is known
-    assert report.summary()["labelled_share"] == 1.0
+    assert report.summary()["labelled_fraction"] == 1.0
     assert report.summary()["error"] is None
     json.dumps(report.summary(), allow_nan=False)
 

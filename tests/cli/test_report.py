@@ -9,7 +9,9 @@ BY_CLASS = {
     "road": {"iou": None, "precision": None, "recall": None, "f1": None, "pixels": 0},
 }
 FILES = {
-    "annotate": {"train": {"clicks": 40, "tiles": 4, "grown_pixels": 60, "labelled_share": 0.01}},
+    "annotate": {
+        "train": {"clicks": 40, "tiles": 4, "propagated_pixels": 60, "labelled_fraction": 0.01}
+    },
     "train": {"kept_epoch": 3, "val_miou": 0.25},
     "evaluate": {
         "scored_on": "dense masks",

@@ -45,12 +45,12 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
 
 
 def test_params_allow_exactly_the_samplers_and_growers_there_are():
-    from pointcover.annotation.propagation import GROWERS
+    from pointcover.annotation.propagation import PROPAGATORS
     from pointcover.annotation.samplers import SAMPLERS, UNITS
 
     assert allowed(AnnotateParams, "sampler") == {*SAMPLERS, "none"}
     assert allowed(AnnotateParams, "unit") == set(UNITS)
-    assert allowed(AnnotateParams, "grower") == set(GROWERS)
+    assert allowed(AnnotateParams, "propagator") == set(PROPAGATORS)
 
 
 def test_params_allow_exactly_the_backends_there_are():
@@ -113,12 +113,14 @@ def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_para
 
     params = make_params()
     stage = load_stage("train")
-    settings = stage.fit_settings(params.train, stage.Labels([], Path("masks"), has_grown=True))
+    settings = stage.fit_settings(
+        params.train, stage.Labels([], Path("masks"), has_propagated=True)
+    )
     assert settings.crf == CrfSettings(weight=0)
     assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
     colours = replace(settings.consistency.colours, gain=StrongColours().gain)
     assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
-    assert (settings.grown_share, params.train.self_training.rounds) == (None, 0)
+    assert (settings.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
     assert not settings.needs_clicks
     assert params.evaluate.priors == {}
 
@@ -147,12 +149,14 @@ def test_one_message_tells_every_fault(refusal):
 
 
 def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(make_params):
-    from pointcover.annotation.propagation import GROWERS
+    from pointcover.annotation.propagation import PROPAGATORS
 
     annotate = make_params().annotate
-    for name, grower in GROWERS.items():
+    for name, propagator in PROPAGATORS.items():
         chosen = getattr(annotate, name, None)
-        assert grower.settings(**(chosen.model_dump() if chosen else {})) == grower.settings()
+        assert (
+            propagator.settings(**(chosen.model_dump() if chosen else {})) == propagator.settings()
+        )
 
 
 @pytest.mark.parametrize(
@@ -188,12 +192,12 @@ def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(m
             "begin after the warm-up, and warmup is 1: lower warmup",
         ),
         (
-            {"annotate.grower": "none", "train.grown_share": 0.5},
-            "train.grown_share is 0.5, but no label grows: set it to null",
+            {"annotate.propagator": "none", "train.propagated_loss_fraction": 0.5},
+            "train.propagated_loss_fraction is 0.5, but no label is propagated: set it to null",
         ),
         (
-            {"train.grown_share": 1},
-            "train.grown_share: got 1, wanted less than 1",
+            {"train.propagated_loss_fraction": 1},
+            "train.propagated_loss_fraction: got 1, wanted less than 1",
         ),
         ({"evaluate.erode_px": -1}, "evaluate.erode_px: got -1, wanted a whole number, at least 0"),
         ({"evaluate.worst": 65}, "evaluate.worst: got 65, wanted a whole number, at least 0"),

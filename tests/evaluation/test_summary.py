@@ -100,7 +100,7 @@ def untrained(project, monkeypatch):
     project.set(
         {
             "points": 30,
-            "annotate.grower": "none",
+            "annotate.propagator": "none",
             "evaluate.panels": 2,
             "evaluate.worst": 1,
             "evaluate.train_panels": 1,

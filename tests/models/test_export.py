@@ -65,7 +65,7 @@ def folder(model, tmp_path_factory):
 
 
 def as_deepness_does(path, images):
-    """Give probabilities as the plugin gets them: (B, H, W, bands) uint8 → (B, C, H, W)."""
+    """Return probabilities as the plugin gets them: (B, H, W, bands) uint8 → (B, C, H, W)."""
     session = onnxruntime.InferenceSession(path)
     values = session.get_modelmeta().custom_metadata_map
     mean, std = (np.float32(json.loads(values[f"standardization_{n}"])) for n in ("mean", "std"))

@@ -236,7 +236,7 @@ def test_workers_with_older_code_are_refused(scheduler):
 
 
 def test_no_byte_depends_on_the_machine(project, backend, blank_pictures):
-    project.set({"points": 15, "annotate.grower": "random_walker"})
+    project.set({"points": 15, "annotate.propagator": "random_walker"})
     project.run("download", "tile", "annotate")
     alone = project.outputs()
     assert len(alone) > 30

@@ -88,7 +88,7 @@ def fit_in(devices, folder, **settings):
         {"accumulate": 2, "clip_norm": 0.05, "schedule": "plateau", "drop_epochs": 1},
         {
             "accumulate": 2,
-            "grown_share": 0.3,
+            "propagated_loss_fraction": 0.3,
             "crf": {"weight": 0.3, "radius_px": 2},
             "loss": {"gamma": 1.0, "class_weights": [0.3, 2.0]},
         },
@@ -119,7 +119,7 @@ def test_two_processes_with_students_in_colours_of_their_own_stay_one_network(tm
     assert first["weights"] != plain["weights"]
     terms = [result["terms"] for result in first["results"]]
     assert terms == [result["terms"] for result in second["results"]]
-    assert all(0 < one["consistency_share"] <= 1 for one in terms[1:])
+    assert all(0 < one["consistency_fraction"] <= 1 for one in terms[1:])
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PLAN = {
     "title": "Do rounds help?",
-    "settings": {"train.epochs": 1, "annotate.grower": "none", "annotate.unit": "per_tile"},
+    "settings": {"train.epochs": 1, "annotate.propagator": "none", "annotate.unit": "per_tile"},
     "points": [3],
     "seeds": [1],
     "methods": {
@@ -25,7 +25,7 @@ PLAN = {
         "both": {"ensemble_of": "clicks"},
         "broken": {"train.encoder": "resnet-eighteen"},
     },
-    "dense": {"annotate.sampler": "dense", "annotate.grower": "none"},
+    "dense": {"annotate.sampler": "dense", "annotate.propagator": "none"},
 }
 
 

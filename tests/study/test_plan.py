@@ -16,13 +16,13 @@ PLAN = {
     "seeds": [1, 2],
     "axes": {"train.lr": [0.001, 0.01]},
     "methods": {
-        "clicks": {"annotate.grower": "none"},
-        "link": {"annotate.grower": "link", "points": [50]},
+        "clicks": {"annotate.propagator": "none"},
+        "link": {"annotate.propagator": "link", "points": [50]},
     },
-    "dense": {"annotate.sampler": "dense", "annotate.grower": "none"},
+    "dense": {"annotate.sampler": "dense", "annotate.propagator": "none"},
     "small": {
         "settings": {"train.epochs": 1},
-        "methods": {"link": {"annotate.grower": "link", "points": [10]}},
+        "methods": {"link": {"annotate.propagator": "link", "points": [10]}},
         "points": [10],
         "seeds": [1],
         "axes": {},
@@ -45,7 +45,7 @@ def test_members_are_methods_by_budgets_by_seeds_by_axes_and_a_dense_model_for_e
     assert {dict(member.settings)["train.lr"] for member in dense} == {0.001, 0.01}
     link = [member for member in members if member.method == "link"]
     assert {member.points for member in link} == {50}
-    assert dict(link[0].settings)["annotate.grower"] == "link"
+    assert dict(link[0].settings)["annotate.propagator"] == "link"
 
 
 def test_an_axis_may_be_settings_under_names_and_a_method_may_keep_to_some_of_them(tmp_path):
@@ -90,7 +90,7 @@ def test_rounds_go_on_from_each_other_and_begin_with_the_smallest_budget(tmp_pat
     assert [member.depth for member in rounds] == [0, 1, 2]
     said = [dict(member.settings) for member in rounds]
     assert [each["points"] for each in said] == [10, 10, 10]
-    assert [each["suggest.measures"] for each in said] == [["margin"], ["margin"], []]
+    assert [each["suggest.acquisitions"] for each in said] == [["margin"], ["margin"], []]
     assert [each.get("suggest.points") for each in said] == [10, 30, None]
     assert {each["suggest.distance_px"] for each in said} == {9}
     # The first round is the plain method's smallest budget: DVC finds the same stages in its cache.
@@ -173,7 +173,7 @@ def test_a_file_without_small_says_so(tmp_path):
         ({"methods": {"a": {"rounds": True, "points": [10]}}}, "got points [10], wanted two or"),
         ({"methods": {"a": {"rounds": True}}, "points": [50, 10]}, "the smaller first"),
         (
-            {"methods": {"a": {"rounds": True, "suggest.measures": ["margin", "entropy"]}}},
+            {"methods": {"a": {"rounds": True, "suggest.acquisitions": ["margin", "entropy"]}}},
             "wanted a list of one",
         ),
         ({"methods": {"a": {}, "b": {"rounds": True, "ensemble_of": "a"}}}, "it has no rounds"),

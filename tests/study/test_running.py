@@ -62,7 +62,7 @@ OUTPUTS = {
             "clicks": 40,
             "tiles": 4,
             "clicks_per_tile": 10,
-            "labelled_share": 0.1,
+            "labelled_fraction": 0.1,
             "error": None,
         }
     },
@@ -243,7 +243,7 @@ def test_an_ensemble_whose_models_failed_fails_with_their_names(root):
 
 
 def two_rounds() -> tuple[Job, Job]:
-    first = Member("m", (), 10, 1, (("points", 10), ("suggest.measures", ["entropy"])))
+    first = Member("m", (), 10, 1, (("points", 10), ("suggest.acquisitions", ["entropy"])))
     second = replace(first, points=20, after=first)
     return Job(first, "a", "d"), Job(second, "b", "d", after="a")
 

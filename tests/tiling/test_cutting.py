@@ -383,9 +383,9 @@ def test_the_report_counts_tiles_pixels_and_shares_of_classes(project):
     with rasterio.open(project.data / "masks" / "a.tif") as file:
         mask = file.read(1)
     labelled = (mask != 255).mean()
-    assert report["train"]["labelled_share"] == pytest.approx(labelled, abs=1e-6)
+    assert report["train"]["labelled_fraction"] == pytest.approx(labelled, abs=1e-6)
     water = (mask == 1).sum() / (mask != 255).sum()
-    assert report["train"]["class_share"]["water"] == pytest.approx(water, abs=1e-6)
+    assert report["train"]["class_fraction"]["water"] == pytest.approx(water, abs=1e-6)
 
 
 def test_the_area_is_unknown_where_one_gsd_is():

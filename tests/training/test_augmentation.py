@@ -14,7 +14,7 @@ ROWS, COLS = (grid.astype(np.uint8) for grid in np.indices((SIZE, SIZE)))
 
 
 def class_at(rows, cols):
-    """Give every place its class, 0 to 4; one in seven has a label."""
+    """Return every place its class, 0 to 4; one in seven has a label."""
     row, col = rows.astype(int), cols.astype(int)
     return np.where((3 * row + col) % 7 == 0, (row + 2 * col) % 5, IGNORE_INDEX).astype(np.uint8)
 

@@ -20,7 +20,7 @@ from pointcover.training.crops import (
     crops_of,
     read_epochs,
     sample_seed,
-    tile_shares,
+    tile_weights,
     train_loader,
 )
 from tests.tile_sets import write_orthophoto
@@ -227,7 +227,7 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
 
 
 def remember_places(dataset):
-    """Give a list that grows by the place of each tile that is read."""
+    """Return a list that grows by the place of each tile that is read."""
     places = []
     dataset.read_around = lambda place, side_px: (
         places.append(place) or TileDataset.read_around(dataset, place, side_px)
@@ -283,13 +283,13 @@ def tile_of(region, side_px, pixels):
 
 def test_shares_give_each_region_as_many_crops_and_its_tiles_by_area():
     tiles = [tile_of("a", 10, (1, 0)), tile_of("a", 20, (1, 0)), tile_of("b", 30, (0, 1))]
-    assert tile_shares(tiles, "region").tolist() == [0.1, 0.4, 0.5]
-    assert tile_shares(tiles, "none") == pytest.approx([1 / 14, 4 / 14, 9 / 14])
+    assert tile_weights(tiles, "region").tolist() == [0.1, 0.4, 0.5]
+    assert tile_weights(tiles, "none") == pytest.approx([1 / 14, 4 / 14, 9 / 14])
 
 
 def test_shares_give_each_class_as_many_crops_by_its_labels_and_none_to_one_without_labels():
     tiles = [tile_of("a", 10, (6, 0, 0)), tile_of("a", 20, (2, 0, 0)), tile_of("b", 30, (0, 0, 5))]
-    assert tile_shares(tiles, "class") == pytest.approx([3 / 8, 1 / 8, 1 / 2])
+    assert tile_weights(tiles, "class") == pytest.approx([3 / 8, 1 / 8, 1 / 2])
 
 
 @pytest.mark.parametrize("balance", ["region", "class"])

@@ -172,7 +172,7 @@ class Noted(Drawn):
 
 def timeless(results):
     """What of the epochs must repeat itself: all but how long they took."""
-    times = {"images_per_s", "seconds", "waited_share", "peak_memory_mib"}
+    times = {"images_per_s", "seconds", "waited_fraction", "peak_memory_mib"}
     return [{key: value for key, value in vars(one).items() if key not in times} for one in results]
 
 
@@ -321,7 +321,7 @@ def layered(seed=3):
 TERMS = {
     "consistency": {"consistency": ConsistencySettings(weight=1.0, threshold=0.55)},
     "crf": {"crf": CrfSettings(weight=0.5, radius_px=2)},
-    "grown_share": {"grown_share": 0.2},
+    "propagated_loss_fraction": {"propagated_loss_fraction": 0.2},
     "focal": {"loss": PartialLoss(gamma=2.0)},
     "class_weights": {"loss": PartialLoss(class_weights=(0.2, 3.0))},
     "label_smoothing": {"loss": PartialLoss(label_smoothing=0.2)},
@@ -329,7 +329,7 @@ TERMS = {
         "loss": PartialLoss(gamma=1.0, class_weights=(0.2, 3.0), label_smoothing=0.1),
         "consistency": ConsistencySettings(weight=0.5, threshold=0.55),
         "crf": CrfSettings(weight=0.5, radius_px=2),
-        "grown_share": 0.2,
+        "propagated_loss_fraction": 0.2,
         "accumulate": 2,
     },
 }
@@ -366,7 +366,7 @@ def test_pixels_without_data_teach_nothing(term):
     nothing = torch.full_like(masks, IGNORE_INDEX)
     nothing[0, 0, 0] = 0  # for an epoch to have a loss
     results, _ = fit_term(ways, images=dark, masks=nothing, clicked=1.0)
-    named = "crf_loss" if term == "crf" else "consistency_share"
+    named = "crf_loss" if term == "crf" else "consistency_fraction"
     assert {result.terms[named] for result in results if result.terms} == {0.0}
     results, _ = fit_term(ways, images=images, masks=masks)
     assert any(result.terms.get(named, 0) > 0 for result in results)
@@ -385,7 +385,7 @@ def test_terms_of_weight_0_and_labels_that_count_alike_change_no_bit():
     nothing = {
         "consistency": ConsistencySettings(weight=0.0),
         "crf": CrfSettings(weight=0.0),
-        "grown_share": None,
+        "propagated_loss_fraction": None,
         "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
     }
     results, fitted = fit_term(nothing)
@@ -459,7 +459,7 @@ def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
         fit_term({"consistency": ConsistencySettings(weight=1.0, threshold=threshold)})[0][-1]
         for threshold in (0.51, 0.8, 1.0)
     ]
-    shares = [result.terms["consistency_share"] for result in shares]
+    shares = [result.terms["consistency_fraction"] for result in shares]
     assert 1 >= shares[0] > shares[1] >= shares[2] >= 0
     assert shares[0] > 0.9
 
@@ -519,7 +519,7 @@ def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
             pointwise(),
             drawn_loader(images, masks, clicks=(clicks,)),
             keep="last",
-            grown_share=share,
+            propagated_loss_fraction=share,
         )
         near = torch.allclose(
             fitted.weights["network.weight"], wanted.weights["network.weight"], rtol=1e-4
@@ -540,15 +540,15 @@ def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
         drawn_loader(images, masks, 8, clicks=(clicks,)),
         epochs=1,
         lr=1e-30,
-        grown_share=0.6,
+        propagated_loss_fraction=0.6,
     )
     assert fitted.kept.train_loss == pytest.approx(wanted.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("grown_share", [None, 0.3])
+@pytest.mark.parametrize("propagated_loss_fraction", [None, 0.3])
 @pytest.mark.parametrize("loss", [PartialLoss(class_weights=(0.1, 0.3)), PartialLoss(gamma=2.0)])
-def test_accumulated_batches_count_by_the_weight_of_their_labels(loss, grown_share):
-    ways = {"loss": loss, "grown_share": grown_share, "optimiser": "sgd"}
+def test_accumulated_batches_count_by_the_weight_of_their_labels(loss, propagated_loss_fraction):
+    ways = {"loss": loss, "propagated_loss_fraction": propagated_loss_fraction, "optimiser": "sgd"}
     images, masks = easy_samples(8)
     for number in range(8):
         masks[number, 4 * (number % 4) + 4 :] = IGNORE_INDEX
@@ -970,7 +970,7 @@ def test_waiting_for_the_loader_is_told_apart_from_computing():
     for dataset, layer in ((Slow, nn.Conv2d), (Drawn, Busy)):
         loader = DataLoader(dataset(*easy_samples(8)), batch_sampler=EpochBatches(8, 2, 0))
         fitted = fit_drawn(Segmenter(layer(3, 2, 1), MEAN, STD), loader, epochs=1)
-        shares.append(fitted.kept.waited_share)
+        shares.append(fitted.kept.waited_fraction)
     assert shares[0] > 0.5 > 0.3 > shares[1] > 0
 
 

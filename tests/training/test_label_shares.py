@@ -24,7 +24,7 @@ def tile(pixels, *, orthophoto="one", region="north", side=SIZE):
 
 
 def shares(tiles, class_weights=None, *, balance="none", crop_px=SIZE):
-    """Give label shares of tiles whose crops hold all their labels."""
+    """Return label shares of tiles whose crops hold all their labels."""
     labels = np.array([[one.pixels for one in tiles]], float)
     return loss_shares(tiles, labels, class_weights, crop_px=crop_px, balance=balance)
 
@@ -36,7 +36,7 @@ def write_mask(folder, name, mask):
 
 
 def expect(folder, tiles, *, crop_px=SIZE):
-    """Give the labels of each class in a crop of each tile, all in one part."""
+    """Return the labels of each class in a crop of each tile, all in one part."""
     (labels,) = expect_labels(tiles, folder / "masks", None, size_px=SIZE, crop_px=crop_px)
     return labels
 

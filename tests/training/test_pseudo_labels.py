@@ -22,9 +22,9 @@ def test_sure_pixels_are_labelled_labels_stay_and_the_rest_is_ignored():
 
 def test_a_top_share_takes_the_surest_of_each_class_that_are_unlabelled():
     # Class 0 is predicted at four unlabelled pixels (0.8, 0.7, 0.95, 0.5), class 1 at two.
-    labelled = label_confident(PROBABILITIES, MASK, 0, top_share=0.5)
+    labelled = label_confident(PROBABILITIES, MASK, 0, top_fraction=0.5)
     assert labelled.tolist() == [[1, 0, 255, 255], [255, 0, 1, 255]]
-    assert label_confident(PROBABILITIES, MASK, 0.9, top_share=0.5)[0, 1] == IGNORE_INDEX
+    assert label_confident(PROBABILITIES, MASK, 0.9, top_fraction=0.5)[0, 1] == IGNORE_INDEX
 
 
 @pytest.mark.parametrize("settings", [(1.1,), (0.5, 0.0), (0.5, 2.0)])

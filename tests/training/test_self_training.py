@@ -58,7 +58,9 @@ def sees_brightness(images):
     return torch.stack([-score, score], dim=1)
 
 
-def label(folder, tiles, *, network=sees_brightness, threshold=0.9, top_share=None, batch_size=3):
+def label(
+    folder, tiles, *, network=sees_brightness, threshold=0.9, top_fraction=None, batch_size=3
+):
     return label_tiles(
         network,
         torch.device("cpu"),
@@ -69,7 +71,7 @@ def label(folder, tiles, *, network=sees_brightness, threshold=0.9, top_share=No
         size_px=SIZE,
         classes=CLASSES,
         threshold=threshold,
-        top_share=top_share,
+        top_fraction=top_fraction,
         batch_size=batch_size,
     )
 
@@ -127,7 +129,7 @@ def test_how_many_tiles_go_at_once_changes_no_label(tmp_path, train_tiles, batch
 
 
 def test_at_most_the_top_share_of_a_class_is_labelled(tmp_path, train_tiles):
-    whole, half = (label(tmp_path, train_tiles, threshold=0, top_share=s) for s in (None, 0.5))
+    whole, half = (label(tmp_path, train_tiles, threshold=0, top_fraction=s) for s in (None, 0.5))
     for tile, other in zip(whole, half, strict=True):
         assert sum(tile.pixels) == SIZE * SIZE
         assert sum(other.pixels) == pytest.approx(SIZE * SIZE / 2, abs=24)
@@ -144,13 +146,23 @@ def test_tiles_that_are_scored_on_are_refused(tmp_path, train_tiles):
 
 
 def fit_rounds(
-    folder, tiles, *, rounds, saved=None, save=None, threshold=0.6, seen=None, grown_share=None
+    folder,
+    tiles,
+    *,
+    rounds,
+    saved=None,
+    save=None,
+    threshold=0.6,
+    seen=None,
+    propagated_loss_fraction=None,
 ):
     """Fit as the stage does, on few clicks; give all epochs and the end."""
     val = TileDataset(
         write_easy_tiles(folder, 2, split="val"), folder / "images", folder / "masks", SIZE
     )
-    settings = FitSettings(2, 0.02, 0.0, 0.1, 0.5, "last", grown_share=grown_share)
+    settings = FitSettings(
+        2, 0.02, 0.0, 0.1, 0.5, "last", propagated_loss_fraction=propagated_loss_fraction
+    )
 
     def fit_round(labels, report, saved, save):
         if seen is not None:
@@ -188,10 +200,10 @@ def fit_rounds(
     def relabel(weights):
         network = pointwise(weights).eval()
         labelled = label(folder, tiles, network=network, threshold=threshold)
-        return Labels(labelled, folder / "more", has_grown=True)
+        return Labels(labelled, folder / "more", has_propagated=True)
 
     results = []
-    clicked = Labels(tiles, folder / "masks", has_grown=False)
+    clicked = Labels(tiles, folder / "masks", has_propagated=False)
     fitted, learned = fit_in_rounds(
         rounds, clicked, fit_round, relabel, results.append, saved, save
     )
@@ -228,9 +240,9 @@ def test_a_round_in_which_nothing_is_sure_learns_the_same_again(tmp_path, train_
 
 def test_what_was_labelled_in_a_round_counts_as_grown(tmp_path, train_tiles):
     """With a share of 0 it counts nothing: the second round is as the first."""
-    _, first = fit_rounds(tmp_path, train_tiles, rounds=0, grown_share=0.0)
-    _, none = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.0)
-    _, half = fit_rounds(tmp_path, train_tiles, rounds=1, grown_share=0.5)
+    _, first = fit_rounds(tmp_path, train_tiles, rounds=0, propagated_loss_fraction=0.0)
+    _, none = fit_rounds(tmp_path, train_tiles, rounds=1, propagated_loss_fraction=0.0)
+    _, half = fit_rounds(tmp_path, train_tiles, rounds=1, propagated_loss_fraction=0.5)
     first, none, half = (fitted.weights["network.weight"] for fitted in (first, none, half))
     torch.testing.assert_close(none, first, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(half, first, rtol=1e-4, atol=1e-6)
@@ -270,7 +282,7 @@ def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
     tile_set = replace(TILE_SET, classes=CLASSES)
     for pixels in ((10, 90), (900, 100)):  # as a later round's are other than the clicks'
         counted = [replace(tile, pixels=pixels) for tile in tiles]
-        labels = Labels(counted, tmp_path / "masks", has_grown=True)
+        labels = Labels(counted, tmp_path / "masks", has_propagated=True)
         weights = stage.loss_of(evened, labels, tile_set).class_weights
         assert weights[0] * pixels[0] == pytest.approx(weights[1] * pixels[1])
         assert stage.loss_of(settings, labels, tile_set).class_weights is None

@@ -20,11 +20,11 @@ from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
 SPLIT: Final = "train"
 """Questions are asked there alone: labels of other splits choose and score models."""
 
-HEADER: Final = ("orthophoto", "row", "col", "doubt", "predicted", "answer")
+HEADER: Final = ("orthophoto", "row", "col", "uncertainty", "predicted", "answer")
 
 
 def count_questions(points: int, unit: str, tiles: int) -> int:
-    """Say how many clicks a round has.
+    """Return how many clicks a round has.
 
     Args:
         points: clicks in the unit.
@@ -131,13 +131,13 @@ def rows_of(
     orthophotos: Sequence[str],
     classes: ClassTable,
 ) -> list[tuple[str | int | float, ...]]:
-    """Give a table of what was asked and answered, see HEADER; rows and columns count from 0."""
+    """Return a table of what was asked and answered, see HEADER; rows and columns count from 0."""
     return [
         (
             orthophotos[asked.image],
             asked.row,
             asked.col,
-            round(asked.doubt, 3),
+            round(asked.uncertainty, 3),
             classes.names[asked.class_id],
             classes.names[answer],
         )

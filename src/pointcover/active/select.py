@@ -1,4 +1,4 @@
-"""The next clicks: where a network's doubt is greatest, apart from each other, over all images."""
+"""The next clicks: the most uncertain pixels of all images, apart from each other."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pointcover.active.uncertainty import MOST, Doubts
+from pointcover.active.uncertainty import MOST, Uncertainties
 from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.sliding_window import (
     Plan,
@@ -27,17 +27,17 @@ OVERLAP: Final = 0.25
 CELLS: Final = 4
 """Squares of which one pixel each is kept, along the distance that clicks have."""
 BORDER_PX: Final = 4
-"""No click lies so near to an image's edge. There the network sees half of what is around, and its
-doubt is that: of 80 clicks that were asked for on a drawn land, 13 lay on the outermost pixels."""
+"""No click lies so near to an image's edge. There the network sees half of what is around, and is
+uncertain for that: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pixels of one image that may be suggested, each the most doubtful of its surroundings."""
+    """Pixels of one image that may be suggested, each the most uncertain of its surroundings."""
 
     rows: npt.NDArray[np.int32]
     cols: npt.NDArray[np.int32]
-    doubts: npt.NDArray[np.float32]
+    uncertainties: npt.NDArray[np.float32]
     """0 to 1, with a little chance added, which decides between equals."""
     class_ids: npt.NDArray[np.uint8]
     """What the network takes them for."""
@@ -45,17 +45,17 @@ class Candidates:
     """The greater, the sooner it is a candidate's turn to be chosen."""
 
     def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
-        """Give some of them, by their places."""
+        """Return some of them, by their places."""
         return Candidates(
             self.rows[chosen],
             self.cols[chosen],
-            self.doubts[chosen],
+            self.uncertainties[chosen],
             self.class_ids[chosen],
             self.turns[chosen],
         )
 
     def split(self, *, by_class: bool) -> list[npt.NDArray[np.intp]]:
-        """Give the places of all of them, or of those of each class."""
+        """Return the places of all of them, or of those of each class."""
         if not by_class:
             return [np.arange(len(self.rows))]
         return [np.flatnonzero(self.class_ids == one) for one in np.unique(self.class_ids)]
@@ -74,17 +74,17 @@ def find_candidates(
     device: torch.device,
     progress: Callable[[int], object],
 ) -> Candidates:
-    """Look at a whole image, and keep the most doubtful pixel of each square of cell_px.
+    """Look at a whole image, and keep the most uncertain pixel of each square of cell_px.
 
     Args:
         source: the image.
         plan: the windows over it.
-        score: of `make_measure`.
+        score: of `make_acquisition`.
         classes: how many it tells apart.
         cell_px: side of the squares.
         by_class: keep one for each class that the network sees in a square, so that one which is
-            sure beside what is doubtful has candidates, too.
-        generator: decides between pixels of equal doubt.
+            sure beside what is uncertain has candidates, too.
+        generator: decides between pixels of equal uncertainty.
         batch_size: windows at a time.
         device: where the networks compute.
         progress: is told of rows as they are done.
@@ -92,7 +92,7 @@ def find_candidates(
     found = []
     height = plan.rows.length
     strips = stream_strips(
-        source, plan, score, classes + 1, Doubts(), batch_size=batch_size, device=device
+        source, plan, score, classes + 1, Uncertainties(), batch_size=batch_size, device=device
     )
     with closing(strips):
         for number, strip in strips:
@@ -106,25 +106,27 @@ def find_candidates(
 
 
 def draw_turns(
-    found: Candidates, share: float, generator: np.random.Generator, *, by_class: bool
+    found: Candidates, top_fraction: float, generator: np.random.Generator, *, by_class: bool
 ) -> Candidates:
-    """Let chance decide whose turn it is among the most doubtful candidates; the others follow.
+    """Shuffle the most uncertain candidates; the others follow in their order.
 
-    The greatest doubts of one network lie side by side and are often those of what nobody can tell:
+    The greatest uncertainties of one network lie side by side, often where nobody can tell:
     Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick) draw from
-    the most doubtful twentieth of an image.
+    the most uncertain twentieth of an image.
 
     Args:
         found: candidates of one image.
-        share: of them, from which is drawn: with 0 the most doubtful one comes first.
+        top_fraction: of them, from which is drawn; with 0 the most uncertain one comes first.
         generator: of chance.
-        by_class: that share of each class.
+        by_class: that fraction of each class.
     """
-    turns = found.doubts.copy()
+    turns = found.uncertainties.copy()
     for places in found.split(by_class=by_class):
-        count = math.ceil(share * len(places))
-        drawn = places[np.argsort(-found.doubts[places], kind="stable")[:count]]
-        turns[drawn] = 2 + generator.random(count, np.float32)  # before all doubts, 1 at most
+        count = math.ceil(top_fraction * len(places))
+        drawn = places[np.argsort(-found.uncertainties[places], kind="stable")[:count]]
+        turns[drawn] = 2 + generator.random(
+            count, np.float32
+        )  # before all uncertainties, 1 at most
     return replace(found, turns=turns)
 
 
@@ -136,8 +138,8 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
     is_row = (rows >= border_px) & (rows < height - border_px)
     is_col = np.zeros(width, bool)
     is_col[border_px : width - border_px] = True
-    doubts = np.where(is_row[:, np.newaxis] & is_col, strip[1], IGNORE_INDEX)
-    return np.stack([strip[0], doubts.astype(np.uint8)])
+    uncertainties = np.where(is_row[:, np.newaxis] & is_col, strip[1], IGNORE_INDEX)
+    return np.stack([strip[0], uncertainties.astype(np.uint8)])
 
 
 def _of_strip(
@@ -148,13 +150,13 @@ def _of_strip(
     *,
     by_class: bool,
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Give row, column, doubt and class of the most doubtful pixel of each square in a strip.
+    """Return row, column, uncertainty, class of the most uncertain pixel of each square.
 
     With `by_class` that of each class in each square, the classes one after the other.
     """
-    class_ids, doubts = strip
-    values = (doubts + generator.random(doubts.shape, np.float32)) / (MOST + 1)
-    values[doubts == IGNORE_INDEX] = -1
+    class_ids, uncertainties = strip
+    values = (uncertainties + generator.random(uncertainties.shape, np.float32)) / (MOST + 1)
+    values[uncertainties == IGNORE_INDEX] = -1
     kinds = [class_ids == one for one in np.unique(class_ids)] if by_class else [values >= 0]
     best = [_best_of_squares(np.where(kind, values, -1), top, cell_px) for kind in kinds]
     rows, cols = (np.concatenate(part) for part in zip(*best, strict=True))
@@ -165,7 +167,7 @@ def _of_strip(
 def _best_of_squares(
     values: npt.NDArray[np.float32], top: int, cell_px: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give rows and columns of the greatest value of each square, without those below 0.
+    """Return rows and columns of the greatest value of each square, without those below 0.
 
     Args:
         values: (H, W), whose first row is row `top` of the image: squares lie on one grid over all
@@ -207,7 +209,7 @@ def look_at_images(
     count: int,
     distance_px: float,
     by_class: bool,
-    share: float,
+    top_fraction: float,
     seed: int,
     batch_size: int,
     device: torch.device,
@@ -221,14 +223,14 @@ def look_at_images(
 
     Args:
         images: what to look at.
-        score: of `make_measure`.
+        score: of `make_acquisition`.
         classes: how many it tells apart.
         tile_px: side of a tile in training.
         count: see `choose`.
         distance_px: see there, too.
         by_class: see there, too.
-        share: see `draw_turns`.
-        seed: decides between pixels of equal doubt, and draws.
+        top_fraction: see `draw_turns`.
+        seed: decides between pixels of equal uncertainty, and draws.
         batch_size: windows at a time.
         device: where the networks compute.
         progress: is told of rows as they are done.
@@ -252,13 +254,13 @@ def look_at_images(
             progress=progress,
         )
         allowed = leave_out(grid, found) if leave_out else found
-        drawn = draw_turns(allowed, share, generator, by_class=by_class)
+        drawn = draw_turns(allowed, top_fraction, generator, by_class=by_class)
         kept.append(thin(drawn, count, distance_px, by_class=by_class))
     return kept
 
 
 def side_of_squares(distance_px: float, grid: RasterInfo) -> int:
-    """Give the side of the squares of which one pixel each is kept: the image's own at most.
+    """Return the side of the squares of which one pixel each is kept: the image's own at most.
 
     A quarter of the distance. Squares as large as that hold one candidate where often another
     pixel would have fitted: of 133 clicks that greedily fit 32 px apart on 400 × 450 px of noise
@@ -275,7 +277,7 @@ class Suggestion:
     """Which of the images."""
     row: int
     col: int
-    doubt: float
+    uncertainty: float
     class_id: int
 
 
@@ -305,8 +307,8 @@ def choose(
     for image, place in picked:
         found = candidates[image]
         row, col = int(found.rows[place]), int(found.cols[place])
-        doubt = min(1.0, float(found.doubts[place]))
-        chosen.append(Suggestion(image, row, col, doubt, int(found.class_ids[place])))
+        uncertainty = min(1.0, float(found.uncertainties[place]))
+        chosen.append(Suggestion(image, row, col, uncertainty, int(found.class_ids[place])))
     return chosen
 
 
@@ -327,7 +329,7 @@ def _pick(
     by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[tuple[int, int]]:
-    """Say which candidates `choose` takes: the image, and the place among its candidates."""
+    """Return which candidates `choose` takes: the image, and the place among its candidates."""
     groups = []
     for image, found in enumerate(candidates):
         for members in found.split(by_class=by_class):
@@ -376,7 +378,7 @@ class _Taken:
         self._cells.setdefault(self._cell(row, col), []).append((row, col, distance_px**2))
 
     def is_free(self, row: int, col: int) -> bool:
-        """Say whether a place is near to none that was taken."""
+        """Return whether a place is near to none that was taken."""
         down, across = self._cell(row, col)
         return all(
             (row - other) ** 2 + (col - beside) ** 2 >= apart

@@ -10,11 +10,11 @@ from pointcover.validation import Count, Section
 class SuggestParams(Section):
     """The next clicks, which the model chooses on train tiles and the dense masks answer."""
 
-    measures: tuple[Literal["margin", "entropy", "disagreement"], ...]
+    acquisitions: tuple[Literal["margin", "entropy", "disagreement"], ...]
     points: Count
     distance_px: Annotated[float, Field(ge=1, le=4096)]
     edge_px: Annotated[int, Field(strict=True, ge=0, le=32)]
-    share: Annotated[float, Field(ge=0, le=1)]
+    top_fraction: Annotated[float, Field(ge=0, le=1)]
     by_class: bool
     views: Literal["one", "d4"]
     precision: Literal["auto", "fp32", "bf16"]
@@ -22,9 +22,9 @@ class SuggestParams(Section):
 
     @model_validator(mode="after")
     def _one_view_disagrees_with_none(self) -> "SuggestParams":
-        if "disagreement" in self.measures and self.views == "one":
+        if "disagreement" in self.acquisitions and self.views == "one":
             raise ValueError(
-                "measure 'disagreement' is that of turned and flipped views, and views is 'one': "
-                "set views to d4"
+                "acquisition 'disagreement' compares turned and flipped views, and views is "
+                "'one': set views to d4"
             )
         return self

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pointcover.active.select import Suggestion, choose, look_at_images
 from pointcover.active.suggestion_file import leave_out_near
-from pointcover.active.uncertainty import Measure, make_measure
+from pointcover.active.uncertainty import Acquisition, make_acquisition
 from pointcover.maps.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
 from pointcover.models.load import NamedModel
 from pointcover.raster.raster_io import RasterReader
@@ -20,28 +20,30 @@ from pointcover.vectors.features import Annotations
 class SuggestSettings:
     """How clicks are chosen."""
 
-    measure: Measure = "margin"
+    acquisition: Acquisition = "margin"
     average_views: bool = False
     by_class: bool = False
     distance_px: float = 32
     edge_px: int = 0
-    share: float = 0
+    top_fraction: float = 0
     batch_size: int = 4
     seed: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse a distance or a share that is none.
+        """Refuse a distance or a fraction out of range.
 
         Raises:
-            ValueError: a distance less than a pixel, infinite or not a number; a share beyond 0 to
-                1.
+            ValueError: a distance less than a pixel, infinite or not a number; a fraction
+                outside 0 to 1.
         """
         if not 1 <= self.distance_px < math.inf:
             raise ValueError(
                 f"distance_px: got {self.distance_px}, wanted a number of pixels, 1 or more"
             )
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share: got {self.share}, wanted a share from 0 to 1")
+        if not 0 <= self.top_fraction <= 1:
+            raise ValueError(
+                f"top_fraction: got {self.top_fraction}, wanted a fraction from 0 to 1"
+            )
 
 
 class Suggester:
@@ -67,9 +69,9 @@ class Suggester:
         """
         self._tile_sets = [model.tile_set for model in models]
         self._settings, self._reading, self._device = settings, reading, fabric.device
-        self._score = make_measure(
+        self._score = make_acquisition(
             [fabric.setup_module(model.segmenter).eval() for model in models],
-            settings.measure,
+            settings.acquisition,
             average_views=settings.average_views,
             edge_px=settings.edge_px,
         )
@@ -122,7 +124,7 @@ class Suggester:
             count=count,
             distance_px=settings.distance_px,
             by_class=settings.by_class,
-            share=settings.share,
+            top_fraction=settings.top_fraction,
             seed=settings.seed,
             batch_size=settings.batch_size,
             device=self._device,

@@ -77,7 +77,7 @@ def write_suggestions(
             {
                 "class": ["" for _ in ranked],
                 "predicted": [classes.names[one.class_id] for _, one in ranked],
-                "doubt": [round(one.doubt, 3) for _, one in ranked],
+                "uncertainty": [round(one.uncertainty, 3) for _, one in ranked],
                 "rank": [rank for rank, _ in ranked],
                 "image": [names[one.image] for _, one in ranked],
             },

@@ -14,43 +14,45 @@ from pointcover.prediction.sliding_window import (
     entropy_of,
 )
 
-Measure = Literal["margin", "entropy", "disagreement"]
+Acquisition = Literal["margin", "entropy", "disagreement"]
 
 
 MOST: Final = 254
-"""The greatest doubt, as a byte: the value above says that no click may lie there."""
+"""The greatest uncertainty, as a byte: the value above says that no click may lie there."""
 
 
-class Doubts:
-    """What is kept of a pixel's scores: its class, and the doubt about it."""
+class Uncertainties:
+    """What is kept of a pixel's scores: its class, and the uncertainty about it."""
 
     def count(self, classes: int) -> int:
-        """Count the layers: the class and the doubt."""
+        """Count the layers: the class and the uncertainty."""
         return 2
 
     def describe(self, scores: Tensor) -> Tensor:
-        """Give class ids and doubts, from 0 to MOST, IGNORE_INDEX where no click may lie.
+        """Return class ids and uncertainties, from 0 to MOST, IGNORE_INDEX where no click may lie.
 
         Args:
-            scores: (B, C + 1, H, W) float32: probabilities and doubts, as `make_measure` gives.
+            scores: (B, C + 1, H, W) float32, probabilities and uncertainty, of `make_acquisition`.
 
         Returns:
             (B, 2, H, W) uint8.
         """
         ids = scores[:, :-1].argmax(dim=1, keepdim=True)
-        doubts = scores[:, -1:]
-        kept = (doubts * MOST).round().clamp(0, MOST)
-        return torch.cat([ids, torch.where(doubts < 0, IGNORE_INDEX, kept)], dim=1).to(torch.uint8)
+        uncertainties = scores[:, -1:]
+        kept = (uncertainties * MOST).round().clamp(0, MOST)
+        return torch.cat([ids, torch.where(uncertainties < 0, IGNORE_INDEX, kept)], dim=1).to(
+            torch.uint8
+        )
 
 
 def margin_of(probabilities: Tensor) -> Tensor:
-    """Give 1 less how far the likeliest class is ahead of the next: (B, C, H, W) → (B, 1, H, W)."""
+    """Return 1 - (first - second probability): (B, C, H, W) → (B, 1, H, W)."""
     likeliest = probabilities.topk(2, dim=1).values
     return 1 - (likeliest[:, :1] - likeliest[:, 1:])
 
 
 def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
-    """Say where another class lies at most so far away, down and across: (B, 1, H, W) bool.
+    """Return where another class lies at most so far away, down and across: (B, 1, H, W) bool.
 
     Args:
         class_ids: (B, 1, H, W).
@@ -67,10 +69,10 @@ def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
 
 
 def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views: bool) -> Score:
-    """Give the mean probabilities of networks or views, and how much these disagree.
+    """Return the mean probabilities of networks or views, and how much these disagree.
 
     That is the entropy of the mean less the mean entropy (the mutual information that Houlsby et
-    al. 2011, Bayesian active learning for classification, call BALD), as a share of the greatest
+    al. 2011, Bayesian active learning for classification, call BALD), relative to the greatest
     entropy: high where each is sure of something else, low where all are unsure alike.
 
     Args:
@@ -102,58 +104,58 @@ def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views:
     return torch.inference_mode()(score)
 
 
-def make_measure(
+def make_acquisition(
     networks: Sequence[Callable[[Tensor], Any]],
-    measure: Measure,
+    acquisition: Acquisition,
     *,
     average_views: bool,
     edge_px: int,
 ) -> Score:
-    """Give what scores images, and the doubt about each pixel.
+    """Return what scores images, and the uncertainty about each pixel.
 
     `margin` is 1 less how far the likeliest class is ahead of the next one, `entropy` that of the
     probabilities, `disagreement` that of networks or views.
 
     Args:
         networks: several are an ensemble.
-        measure: of doubt.
+        acquisition: of uncertainty.
         average_views: take eight turned and flipped views of each.
         edge_px: no click lies so near to where the network sees another class (down or across):
             what is there is hard to tell for an annotator, too. 0 leaves no pixel out.
 
     Returns:
-        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and doubts from 0 to 1,
-        or -1 where no click may lie.
+        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and uncertainties from 0
+        to 1, or -1 where no click may lie.
 
     Raises:
         ValueError: one view of one network is to disagree with itself.
     """
-    if measure == "disagreement":
+    if acquisition == "disagreement":
         if len(networks) < 2 and not average_views:
             raise ValueError(
                 "one model alone cannot disagree: give others with --also, or its eight views with "
                 "--tta, or choose margin or entropy"
             )
-        doubtful = score_disagreement(networks, by_views=average_views)
+        uncertain = score_disagreement(networks, by_views=average_views)
     else:
-        doubtful = _with_doubts(
+        uncertain = _with_uncertainties(
             make_score(networks, average_views=average_views),
-            margin_of if measure == "margin" else entropy_of,
+            margin_of if acquisition == "margin" else entropy_of,
         )
     if not edge_px:
-        return doubtful
+        return uncertain
 
     def score(images: Tensor) -> Tensor:
-        scores = doubtful(images)
+        scores = uncertain(images)
         near = near_edges(scores[:, :-1].argmax(dim=1, keepdim=True), edge_px)
         return torch.cat([scores[:, :-1], scores[:, -1:].masked_fill(near, -1)], dim=1)
 
     return torch.inference_mode()(score)
 
 
-def _with_doubts(score: Score, doubt_of: Callable[[Tensor], Tensor]) -> Score:
+def _with_uncertainties(score: Score, uncertainty_of: Callable[[Tensor], Tensor]) -> Score:
     def both(images: Tensor) -> Tensor:
         probabilities = score(images)
-        return torch.cat([probabilities, doubt_of(probabilities).clamp(0, 1)], dim=1)
+        return torch.cat([probabilities, uncertainty_of(probabilities).clamp(0, 1)], dim=1)
 
     return torch.inference_mode()(both)

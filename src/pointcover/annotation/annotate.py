@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.annotation.propagation import GROWERS, Grower, NoSettings, mark_sources
+from pointcover.annotation.propagation import PROPAGATORS, NoSettings, Propagator, mark_sources
 from pointcover.annotation.report import AnnotationReport
 from pointcover.annotation.samplers import Annotator, click, tile_generator
 from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels, count_values
@@ -51,9 +51,9 @@ class Annotation:
     given: Path | None
     """A folder of click rasters, as CLICKS is one, to be added to the simulated clicks."""
     all_touched: bool
-    grower: Grower[Any]
-    growth: Any
-    """The grower's settings."""
+    propagator: Propagator[Any]
+    propagation: Any
+    """The propagator's settings."""
     seed: int
 
 
@@ -120,9 +120,9 @@ def annotate_orthophoto(
             # The tile stage writes 0 in every band where an orthophoto has no data.
             valid = np.asarray(image.any(axis=0))
             if split == "test":
-                grown = GROWERS["none"](clicks, image, valid, NoSettings())
+                grown = PROPAGATORS["none"](clicks, image, valid, NoSettings())
             else:
-                grown = annotation.grower(clicks, image, valid, annotation.growth)
+                grown = annotation.propagator(clicks, image, valid, annotation.propagation)
             for kind, values in (
                 (CLICKS, clicks),
                 (MASKS, grown.mask),
@@ -138,7 +138,7 @@ def annotate_orthophoto(
 def _given_clicks(
     annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
 ) -> TileReader | None:
-    """Give what reads the clicks that are there before; None where an orthophoto has none.
+    """Return what reads the clicks that are there before; None where an orthophoto has none.
 
     Raises:
         ValueError: they lie on another grid.
@@ -171,7 +171,7 @@ def _check_ids(clicks: npt.NDArray[np.uint8], classes: ClassTable, folder: Path)
 def _writers(
     annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
 ) -> dict[str, Any]:
-    """Give a writer for each kind of raster, on the grid of the orthophoto."""
+    """Return a writer for each kind of raster, on the grid of the orthophoto."""
     mask = partial(write_mask, like=grid, block_px=annotation.size_px, classes=annotation.classes)
     number = partial(
         write_geotiff,

@@ -72,9 +72,9 @@ class AnnotationReport:
                 setattr(self, counter, getattr(self, counter) + value)
 
     def summary(self) -> dict[str, Any]:
-        """Give the counts and shares; null is a share of nothing, and what no dense mask tells.
+        """Return the counts and shares; null is a share of nothing, and what no dense mask tells.
 
-        `labelled_share`, `wrong_clicks` and `error` count only pixels whose true class is known:
+        `labelled_fraction`, `wrong_clicks` and `error` count only pixels whose true class is known:
         the share of them that got a label, the clicks that were given another class, and the share
         of wrong ones among those grown. By class, all count under the class that was given;
         `tiles` are those that hold the class, `tiles_without_clicks` those of them in which it got
@@ -102,9 +102,9 @@ class AnnotationReport:
             "clicks": int(self.clicks.sum()),
             "wrong_clicks": told(self.wrong_clicks.sum()),
             "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
-            "grown_pixels": int(grown.sum()),
+            "propagated_pixels": int(grown.sum()),
             "labelled_pixels": labelled,
-            "labelled_share": _share(checked, int(self.known.sum())),
+            "labelled_fraction": _share(checked, int(self.known.sum())),
             "purity": _share(int(rightly.sum()), int(given.sum())),
             "macro_precision": round(sum(some) / len(some), 6) if some else None,
             "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
@@ -114,7 +114,7 @@ class AnnotationReport:
                     "tiles_without_clicks": told(self.missing[i]),
                     "clicks": int(self.clicks[i]),
                     "wrong_clicks": told(self.wrong_clicks[i]),
-                    "grown_pixels": int(grown[i]),
+                    "propagated_pixels": int(grown[i]),
                     "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
                     "precision": precision[i],
                     "recall": _share(int(rightly[i]), int(self.known[i])),

@@ -34,9 +34,9 @@ class AnnotateParams(Section):
     boundary_px: Annotated[float, Field(ge=1, le=4096)]
     scribble_px: Count
     positive_class: str | None
-    jitter_px: Annotated[float, Field(ge=0, le=4096)]
-    wrong_share: Share
-    grower: Literal["none", "link", "nearest", "superpixel", "geodesic", "random_walker"]
+    position_noise_px: Annotated[float, Field(ge=0, le=4096)]
+    label_noise_rate: Share
+    propagator: Literal["none", "link", "nearest", "superpixel", "geodesic", "random_walker"]
     link: LinkParams
     nearest: NearestParams
     superpixel: SuperpixelParams

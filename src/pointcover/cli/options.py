@@ -87,7 +87,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 
 
 def without_maps(images: list[Path]) -> list[Path]:
-    """Give images without the maps among them, and say which these are.
+    """Return images without the maps among them, and say which these are.
 
     Raises:
         ValueError: all are maps.
@@ -101,13 +101,13 @@ def without_maps(images: list[Path]) -> list[Path]:
 
 
 def tell_remarks(orthophotos: "list[Orthophoto]") -> None:
-    """Say what a user should know of the images."""
+    """Return what a user should know of the images."""
     for remark in (remark for orthophoto in orthophotos for remark in orthophoto.remarks):
         typer.echo(f"note: {remark}", err=True)
 
 
 def tell_engines(models: "list[NamedModel]") -> None:
-    """Say which models something else than torch runs."""
+    """Return which models something else than torch runs."""
     for each in models:
         if each.engine != "torch":
             typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)

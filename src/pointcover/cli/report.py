@@ -31,8 +31,8 @@ def report(metrics: Path) -> str:
     lines = [
         "",
         f"Labels    {labels['clicks']} clicks in {labels['tiles']} train tiles, "
-        f"{labels['grown_pixels']} pixels grown from them: "
-        f"{_percent(labels['labelled_share'])} of the pixels",
+        f"{labels['propagated_pixels']} pixels grown from them: "
+        f"{_percent(labels['labelled_fraction'])} of the pixels",
         f"Training  kept epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
         f"sparse validation labels",
         f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on "

@@ -26,8 +26,8 @@ from pointcover.cli.options import (
 )
 
 
-class Doubt(StrEnum):
-    """By what a pixel is doubtful."""
+class Uncertainty(StrEnum):
+    """By what a pixel is uncertain."""
 
     MARGIN = "margin"
     ENTROPY = "entropy"
@@ -41,13 +41,13 @@ def suggest(
         Path, typer.Option(help="The GeoPackage to write; its style lies beside it as .qml.")
     ],
     points: Annotated[int, typer.Option(min=1, help="How many clicks, over all images.")] = 100,
-    by: Annotated[
-        Doubt,
+    acquisition: Annotated[
+        Uncertainty,
         typer.Option(
-            help="What is doubtful: a small margin between the two likeliest classes, a "
+            help="What is uncertain: a small margin between the two likeliest classes, a "
             "high entropy, or the disagreement of several models (or views, with --tta)."
         ),
-    ] = Doubt.MARGIN,
+    ] = Uncertainty.MARGIN,
     also: Annotated[
         list[str] | None,
         typer.Option(help="A further model, for disagreement. May be said more than once."),
@@ -70,14 +70,14 @@ def suggest(
             "class, where it is hard to tell for you, too.",
         ),
     ] = 0,
-    share: Annotated[
+    top_fraction: Annotated[
         float,
         typer.Option(
             min=0,
             max=1,
-            help="Draw at random among so large a share of what may be "
-            "clicked at, the most doubtful one (with --by-class of "
-            "each class); 0: the most doubtful points themselves.",
+            help="Draw at random among so large a fraction of what may be "
+            "clicked at, the most uncertain one (with --by-class of "
+            "each class); 0: the most uncertain points themselves.",
         ),
     ] = 0,
     clicks: Annotated[
@@ -90,7 +90,9 @@ def suggest(
     clicks_column: Annotated[
         str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
     ] = "class",
-    seed: Annotated[int, typer.Option(min=0, help="Draws, and decides between equal doubts.")] = 1,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Draws, and decides between equal uncertainties.")
+    ] = 1,
     resample: Resample = False,
     gsd_m: GsdM = None,
     bands: Bands = None,
@@ -100,7 +102,7 @@ def suggest(
     precision: PrecisionChoice = Precision.AUTO,
     force: Force = False,
 ) -> None:
-    """Say where the next clicks are worth most: points for QGIS, in which to choose the classes."""
+    """Suggest where the next clicks are worth most: points for QGIS, to be given a class there."""
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
     # isort: split
@@ -118,7 +120,7 @@ def suggest(
         check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
         settings = SuggestSettings(
-            by.value, tta, by_class, distance_px, edge_px, share, batch_size, seed
+            acquisition.value, tta, by_class, distance_px, edge_px, top_fraction, batch_size, seed
         )
         fabric = make_fabric(device, precision)
         be_deterministic()

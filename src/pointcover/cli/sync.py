@@ -6,7 +6,7 @@ import typer
 
 
 def sync() -> None:
-    """Give MLflow the DVC experiments that came wholly from the cache: they ran no stage."""
+    """Return MLflow the DVC experiments that came wholly from the cache: they ran no stage."""
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
     # isort: split

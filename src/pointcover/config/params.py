@@ -37,16 +37,19 @@ class Params(Section):
             raise ValueError(
                 f"points is {self.points} with annotate.unit 'percent': wanted at most 100"
             )
-        nothing_grows = self.annotate.grower == "none" and not self.train.self_training.rounds
-        if self.train.grown_share is not None and nothing_grows:
+        nothing_propagates = (
+            self.annotate.propagator == "none" and not self.train.self_training.rounds
+        )
+        if self.train.propagated_loss_fraction is not None and nothing_propagates:
             raise ValueError(
-                f"train.grown_share is {self.train.grown_share}, but no label grows: set it to "
-                f"null, or choose an annotate.grower or rounds of train.self_training"
+                f"train.propagated_loss_fraction is {self.train.propagated_loss_fraction}, but no "
+                f"label is propagated: set it to null, or choose an annotate.propagator or rounds "
+                f"of train.self_training"
             )
-        if self.suggest.measures and self.annotate.unit not in ("per_tile", "total"):
+        if self.suggest.acquisitions and self.annotate.unit not in ("per_tile", "total"):
             raise ValueError(
                 f"annotate.unit is {self.annotate.unit!r}, but suggest.points counts clicks "
-                f"per_tile or in total: choose one of these, or set suggest.measures to []"
+                f"per_tile or in total: choose one of these, or set suggest.acquisitions to []"
             )
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(

@@ -7,7 +7,7 @@ from pointcover.config.params import Params
 
 
 def describe(params: Params) -> dict[str, str | int | float | None]:
-    """Give the few settings that tell experiments apart, flat, as columns for the MLflow UI.
+    """Return the few settings that tell experiments apart, flat, as columns for the MLflow UI.
 
     For the record only: nothing that a stage writes for DVC may depend on it.
     """
@@ -18,7 +18,7 @@ def describe(params: Params) -> dict[str, str | int | float | None]:
         "seed": params.seed,
         "sampler": annotate.sampler,
         "unit": annotate.unit,
-        "grower": annotate.grower,
+        "propagator": annotate.propagator,
         "tile_size_px": params.tile.size_px,
         "downsample": params.tile.downsample,
         "model": train.model,
@@ -30,7 +30,7 @@ def describe(params: Params) -> dict[str, str | int | float | None]:
         "crop_px": train.crop_px,
         "lr": train.lr,
         "loss": train.loss,
-        "grown_share": train.grown_share,
+        "propagated_loss_fraction": train.propagated_loss_fraction,
         "consistency": train.consistency.weight,
         "crf": train.crf.weight,
         "self_training": train.self_training.rounds,

@@ -32,7 +32,7 @@ def _say_what_is_missing(
 
 
 def is_assistant() -> bool:
-    """Say whether this process was started by a stage, to compute on another device beside it."""
+    """Return whether a stage started this process, to compute on another device beside it."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 

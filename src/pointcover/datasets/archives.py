@@ -27,7 +27,7 @@ All members together count, as the mask of one sheet that is all forest packs as
 """
 
 HARMLESS_BYTES: Final = 2**30
-"""Below this no growth is absurd: an archive of masks alone may exceed MAX_RATIO."""
+"""Below this no propagation is absurd: an archive of masks alone may exceed MAX_RATIO."""
 
 MAX_MEMBERS: Final = 1_000_000
 """Empty files use up a disk as well: it runs out of inodes."""
@@ -49,7 +49,7 @@ def extract_archive(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_B
     Args:
         archive: recognised by its content, whatever its name.
         folder: must not exist yet; its parents are made.
-        max_bytes: more unpacked bytes than this are refused, as is growth beyond MAX_RATIO.
+        max_bytes: more unpacked bytes than this are refused, as is propagation beyond MAX_RATIO.
 
     Raises:
         FileNotFoundError: no such archive.
@@ -151,7 +151,7 @@ def _refusal(archive: Path, name: str, wrong: str) -> ValueError:
 
 
 def _wrong_name(name: str, is_folder: bool, seen: dict[str, tuple[str, bool]]) -> str:
-    """Say what is wrong with a member's name, "" for nothing, and remember it in ``seen``."""
+    """Return what is wrong with a member's name, "" for nothing, and remember it in ``seen``."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":":
         return "would be written elsewhere: wanted a relative path without '..', '\\' or a drive"

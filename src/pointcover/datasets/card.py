@@ -211,7 +211,7 @@ class Pair:
 
 
 def embedded_cards() -> dict[str, Path]:
-    """Give the files of the embedded cards by name, in order."""
+    """Return the files of the embedded cards by name, in order."""
     return {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
 
 
@@ -275,7 +275,7 @@ def _card_values(
 
 
 def matches(region: str, entry: str) -> bool:
-    """Say whether an entry of a list of regions, with stars for any text, means a region."""
+    """Return whether an entry of a list of regions, with stars for any text, means a region."""
     return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
 
 

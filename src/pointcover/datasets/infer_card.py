@@ -237,7 +237,7 @@ def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
 
 
 def _classes(levels: _Levels) -> tuple[list[dict[str, Any]], list[int | str], str]:
-    """Give classes, what means unlabelled, and how the masks say them, as a card does."""
+    """Return classes, what means unlabelled, and how the masks say them, as a card does."""
     if levels.coloured or _palettes_differ(levels.palettes):
         if levels.plain:
             other = levels.coloured[0] if levels.coloured else "another with a palette"
@@ -279,7 +279,7 @@ def _at_least_two(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _palettes_differ(palettes: Iterable[Mapping[int, Colour]]) -> bool:
-    """Say whether one number is shown in two colours: then it is the colours that mean classes."""
+    """Return whether one number has two colours: then the colours are the classes."""
     shown: dict[int, Colour] = {}
     return any(
         shown.setdefault(value, colour) != colour

@@ -90,7 +90,7 @@ class Tally:
     """Of all tiles together."""
 
     def regions(self) -> dict[str, list[int]]:
-        """Give the places of each region's tiles, in the order in which regions occur."""
+        """Return the places of each region's tiles, in the order in which regions occur."""
         places: dict[str, list[int]] = {}
         for place, tile in enumerate(self.tiles):
             places.setdefault(tile.region, []).append(place)

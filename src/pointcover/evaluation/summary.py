@@ -56,7 +56,7 @@ def summarise(
 
 
 def describe_protocol(is_dense: bool, erode_px: int, left_out: Sequence[str]) -> dict[str, Any]:
-    """Say what is scored on, and how that departs from all pixels of all classes."""
+    """Return what is scored on, and how that departs from all pixels of all classes."""
     said: dict[str, Any] = {"scored_on": DENSE if is_dense else HELD_OUT}
     if erode_px:
         said["erode_px"] = erode_px
@@ -69,7 +69,7 @@ def describe_protocol(is_dense: bool, erode_px: int, left_out: Sequence[str]) ->
 
 
 def describe_oracle(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> dict[str, Any]:
-    """Give the scores on dense validation masks, after the sentence that says what they are not."""
+    """Return the scores on dense validation masks, after a note on what they are not."""
     scores = split_scores(tally.confusions.sum(axis=0), names, left_out)
     return {"note": ORACLE} | {key: scores[key] for key in _SCORES}
 
@@ -116,7 +116,7 @@ def region_header(scored: Sequence[str]) -> list[str]:
 
 
 def region_rows(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Row]:
-    """Give each region's scores, from its own confusion matrix and boundary counts."""
+    """Return each region's scores, from its own confusion matrix and boundary counts."""
     for region, places in tally.regions().items():
         scores = split_scores(tally.confusions[places].sum(axis=0), names, left_out)
         yield (
@@ -145,7 +145,7 @@ def class_header() -> list[str]:
 def class_rows(
     by_class: dict[str, dict[str, Any]], counts: BoundaryCounts, names: Sequence[str]
 ) -> Iterator[Row]:
-    """Give each scored class's scores.
+    """Return each scored class's scores.
 
     Args:
         by_class: of `split_scores`.
@@ -162,7 +162,7 @@ def class_rows(
 def confusion_rows(
     confusion: Confusion, names: Sequence[str]
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Give a confusion matrix as rows of CONFUSION_HEADER; share is of the true class."""
+    """Return a confusion matrix as rows of CONFUSION_HEADER; share is of the true class."""
     totals = np.asarray(confusion).sum(axis=1).tolist()
     for i, true in enumerate(names):
         for j, predicted in enumerate(names):

@@ -93,7 +93,7 @@ def _virtual(
     palette: Mapping[int, tuple[int, int, int]] | None,
     tags: Mapping[str, str],
 ) -> str:
-    """Give the XML of GDAL's virtual format for strips below each other."""
+    """Return the XML of GDAL's virtual format for strips below each other."""
     width = str(grid.width)
     root = ElementTree.Element(
         "VRTDataset", rasterXSize=width, rasterYSize=str(tops[-1] + heights[-1])

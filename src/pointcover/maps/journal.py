@@ -28,7 +28,7 @@ class MapJournal:
     """The strips of one map; held by one process at a time."""
 
     def __init__(self, folder: Path, key: str, cuts: Sequence[int]) -> None:
-        """Say what is being made.
+        """Return what is being made.
 
         Args:
             folder: where the strips lie; made when the journal is entered.
@@ -41,7 +41,7 @@ class MapJournal:
         self._lock = FileLock(folder / _LOCK)
 
     def has_begun(self) -> bool:
-        """Say whether an attempt at this very map left something."""
+        """Return whether an attempt at this very map left something."""
         path = self.folder / _KEY
         return path.is_file() and path.read_text(encoding="utf-8") == self._key
 
@@ -78,7 +78,7 @@ class MapJournal:
         self._lock.release()
 
     def paths(self) -> list[Path]:
-        """Give where the strips lie, from top to bottom, those included that are not there yet."""
+        """Return the paths of all strips from top to bottom, written or not."""
         return [self.folder / f"strip_{number:05}.tif" for number in range(self._count)]
 
     def done(self) -> int:

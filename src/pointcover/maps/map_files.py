@@ -70,7 +70,7 @@ class ClassArea:
     """None where nobody knows how large a pixel is."""
 
     def row(self) -> list[object]:
-        """Give it as a row of AREA_HEADER."""
+        """Return it as a row of AREA_HEADER."""
         area_ha = None if self.area_m2 is None else round(self.area_m2 / M2_PER_HA, 6)
         return [self.class_id, self.name, self.pixels, self.share, self.area_m2, area_ha]
 
@@ -182,7 +182,7 @@ def measure_areas(
 
 
 def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
-    """Say whether no pixel of a map has data."""
+    """Return whether no pixel of a map has data."""
     return all(area.share is None for area in areas)
 
 
@@ -259,7 +259,7 @@ def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _is_map(path: Path) -> bool:
-    """Say whether a file is a map's; one that cannot be read is said to be so later."""
+    """Return whether a file is a map's; one that cannot be read is said to be so later."""
     with closing(RasterReader(path)) as reader:
         try:
             return IMAGE_TAG in reader.dataset.tags()

@@ -96,7 +96,7 @@ class MapTask:
         return self.orthophoto.grid.height * self.orthophoto.grid.width / 1e6
 
     def path(self, suffix: str) -> Path:
-        """Give where a file of the map goes."""
+        """Return where a file of the map goes."""
         return self.folder / f"{self.stem}{suffix}"
 
 
@@ -295,7 +295,7 @@ class Mapper:
         publish_json(summary, values | self._shown() | {"polygons": count})
 
     def _least_px(self, orthophoto: Orthophoto) -> int:
-        """Give how many pixels an area must have to be a polygon.
+        """Return how many pixels an area must have to be a polygon.
 
         Raises:
             ValueError: it is said in m², and the size of a pixel is not known.
@@ -312,7 +312,7 @@ class Mapper:
         return max(1, math.ceil(least_m2 / pixel_m2))
 
     def _shown(self) -> dict[str, Any]:
-        """Give what the map's own JSON says of how it was made."""
+        """Return what the map's own JSON says of how it was made."""
         settings = asdict(self._settings) | {"reading": asdict(self._reading)}
         if not self._settings.priors:
             del settings["priors"]  # so that a map of before there were any is still this one
@@ -349,7 +349,7 @@ class Mapper:
         return fingerprint(shaping, {"image": path}, {path: image_sha256})
 
     def _label_shares(self) -> list[list[float] | None]:
-        """Give what priors correct in each model, as it reads back from JSON.
+        """Return what priors correct in each model, as it reads back from JSON.
 
         It is no part of a model's weights.
         """
@@ -461,7 +461,7 @@ def _read_summary(task: MapTask) -> dict[str, Any]:
 
 
 def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
-    """Give by what a map that is there is told from others; None for what is no map.
+    """Return by what a map that is there is told from others; None for what is no map.
 
     Threads, instructions and versions of libraries are left out, which the key of half a map holds:
     they move the last bit of a probability, and nobody maps anew for that.

@@ -99,12 +99,12 @@ class MissingBlocks:
     width: float
 
     def cover(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Say which pixels of a window of the map lie in such blocks, (h, w)."""
+        """Return which pixels of a window of the map lie in such blocks, (h, w)."""
         rows = self._rows(window.row_off + np.arange(window.height))
         return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
 
     def share(self, height: int, width: int) -> float:
-        """Give the share of a map's pixels that lie in such blocks."""
+        """Return the share of a map's pixels that lie in such blocks."""
         down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
         across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
         return float(down @ self.flags @ across / (height * width))
@@ -335,7 +335,7 @@ def _check_scaling(
 def _sample_values(
     reader: RasterReader, info: RasterInfo, bands: Sequence[int]
 ) -> npt.NDArray[np.float64]:
-    """Give values with data from windows spread over an image, (n,), without zeros."""
+    """Return values with data from windows spread over an image, (n,), without zeros."""
     height, width = min(info.height, SAMPLE_PX), min(info.width, SAMPLE_PX)
     tops, lefts = (
         np.unique(np.linspace(0, size - part, SAMPLES).astype(int))
@@ -384,7 +384,7 @@ def _remark_on_colours(
 def _measure_gsd(
     info: RasterInfo, settings: ReadingSettings
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Give the GSD in metres, and a pixel's sides along a column and a row where it is known.
+    """Return the GSD in metres, and a pixel's sides along a column and a row where it is known.
 
     Raises:
         ValueError: a user says another than the file.

@@ -89,7 +89,7 @@ class Areas:
         return len(self.outlines)
 
     def take(self, chosen: npt.NDArray[Any]) -> "Areas":
-        """Give some of them, by numbers or flags."""
+        """Return some of them, by numbers or flags."""
         return Areas(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def join(self, groups: Numbers) -> "Areas":
@@ -212,7 +212,7 @@ def _along(outlines: Outlines, row: int, width: int) -> Numbers:
 
 
 def _node(polygon: dict[str, Any]) -> Any:
-    """Give a polygon a corner at every pixel along its outline.
+    """Return a polygon a corner at every pixel along its outline.
 
     Where three areas meet, two of them have a corner and the third goes straight on: simplified
     as they are, they would part there.
@@ -236,7 +236,7 @@ def _gather(areas: Iterable[Areas]) -> Iterator[Areas]:
 
 
 def _table(areas: Areas, grid: RasterInfo, classes: ClassTable) -> geopandas.GeoDataFrame:
-    """Give areas as features in the grid's CRS."""
+    """Return areas as features in the grid's CRS."""
     return geopandas.GeoDataFrame(
         {
             "class": np.array(classes.names, object)[areas.class_ids],
@@ -260,7 +260,7 @@ def _place(outlines: Outlines, grid: RasterInfo) -> Outlines:
 
 
 def _areas_m2(outlines: Outlines, pixels: Numbers, grid: RasterInfo) -> npt.NDArray[np.float64]:
-    """Give areas in m², NaN where nobody knows: pixels times what one covers at their place."""
+    """Return areas in m², NaN where nobody knows: pixels times what one covers at their place."""
     if not len(outlines):
         return np.empty(0)
     rows = np.rint(shapely.get_y(shapely.centroid(outlines))).astype(np.int64)

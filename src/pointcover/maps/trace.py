@@ -51,7 +51,7 @@ class TracedRows:
 def trace_areas(
     path: Path, least_px: int, folder: Path, block_px: int = TRACED_PX
 ) -> Iterator[TracedRows]:
-    """Give the outlines of areas of one value, after small ones went to their largest neighbour.
+    """Return the outlines of areas of one value, after small ones went to their largest neighbour.
 
     Areas are connected by pixels' sides; one that reaches over the edge of a block has a part in
     each. Three bytes a pixel are kept in files in `folder`, so that the system can take the memory
@@ -105,7 +105,7 @@ def _trace_rows(values: npt.NDArray[np.uint8], top: int, bottom: int) -> TracedR
 
 @contextmanager
 def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray[np.uint8], ...]]:
-    """Give three arrays of a byte a pixel that lie in files.
+    """Return three arrays of a byte a pixel that lie in files.
 
     Raises:
         OSError: the disk is full.

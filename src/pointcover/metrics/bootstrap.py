@@ -21,7 +21,7 @@ def miou_interval(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float] | None:
-    """Give the bootstrap interval of mIoU, 95 %, over units such as tiles or regions.
+    """Return the bootstrap interval of mIoU, 95 %, over units such as tiles or regions.
 
     As many units are drawn, with replacement, as there are, their confusion matrices are added and
     mIoU is computed from the sum, again and again; the interval leaves out 2.5 % of these values on

@@ -153,14 +153,14 @@ def _edges(ids: Tensor, labelled: Tensor) -> Tensor:
 
 
 def _bits(ids: Tensor, first: int) -> Tensor:
-    """Give class first + k the bit k, and 0 to what is none of eight classes: uint8."""
+    """Return class first + k the bit k, and 0 to what is none of eight classes: uint8."""
     shifts = ids.int() - first
     is_among = (shifts >= 0) & (shifts < _PLANES)
     return torch.where(is_among, 1 << shifts.clamp(0, _PLANES - 1), 0).to(torch.uint8)
 
 
 def _widen(bits: Tensor, most_px: int) -> Iterator[Tensor]:
-    """Give what lies in the row within 0, 1, 2, … px."""
+    """Return what lies in the row within 0, 1, 2, … px."""
     width = bits.shape[-1]
     widened = bits
     yield widened
@@ -173,7 +173,7 @@ def _widen(bits: Tensor, most_px: int) -> Iterator[Tensor]:
 
 
 def _spread(widened: Sequence[Tensor], radius_px: int) -> Tensor:
-    """Give what lies within a radius, row by row of the disc; `widened` is of `_widen`."""
+    """Return what lies within a radius, row by row of the disc; `widened` is of `_widen`."""
     height = widened[0].shape[-2]
     spread = widened[radius_px].clone()
     for rows in range(1, min(radius_px, height - 1) + 1):

@@ -35,7 +35,7 @@ class Bin(NamedTuple):
 
 
 def no_counts() -> ConfidenceCounts:
-    """Give the counts of no pixel."""
+    """Return the counts of no pixel."""
     return np.zeros((2, _LEVELS), np.int64)
 
 
@@ -69,7 +69,7 @@ def count_confidences(confidence: Tensor, prediction: Tensor, mask: Tensor) -> T
 
 
 def reliability(counts: ConfidenceCounts) -> list[Bin]:
-    """Give the bins of the reliability curve that hold pixels.
+    """Return the bins of the reliability curve that hold pixels.
 
     Mean confidences are those of the levels' middles: right to 1 / (2 · 15 · 1024).
     """

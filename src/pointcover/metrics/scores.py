@@ -94,7 +94,7 @@ def frequency_weighted_iou(by_class: Mapping[str, Mapping[str, Any]]) -> float |
 def interval_of(
     confusions: Confusion, scored: npt.NDArray[np.bool_], unit: str, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Give the 95 % interval of mIoU over units, or null and the reason why there is none.
+    """Return the 95 % interval of mIoU over units, or null and the reason why there is none.
 
     Args:
         confusions: (units, C, C) int64, one a tile or one a region.
@@ -111,7 +111,7 @@ def interval_of(
 
 
 def spread_of(mious: Sequence[float | None]) -> dict[str, Any]:
-    """Say how far regions' mIoUs lie apart; `std` is that of a sample, null for one region."""
+    """Return how far regions' mIoUs lie apart; `std` is that of a sample, null for one region."""
     known = [miou for miou in mious if miou is not None]
     return {
         "count": len(known),

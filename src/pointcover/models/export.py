@@ -63,7 +63,7 @@ class _Exported(nn.Module):
         self.segmenter = segmenter
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give the probabilities."""
+        """Return the probabilities."""
         logits: Tensor = self.segmenter(image * 255)
         return logits.softmax(dim=1)
 
@@ -126,7 +126,7 @@ def export_model(
 
 
 def remarks_for_deepness(tile_set: TileSet) -> list[str]:
-    """Say what Deepness does to images otherwise than in training, and no metadata can tell it."""
+    """Return how Deepness treats images otherwise than training, where no metadata can tell."""
     remarks = []
     if tile_set.bands != tuple(range(1, len(tile_set.bands) + 1)):
         remarks.append(

@@ -70,7 +70,7 @@ def _download(source: str, reference: str, folder: Path, uri: str) -> None:
 
 
 def _source_of(client: "MlflowClient", reference: str) -> str:
-    """Say where the files of a run's model or a registered one lie."""
+    """Return where the files of a run's model or a registered one lie."""
     from mlflow.exceptions import MlflowException
 
     kind, _, name = reference.rpartition(":/")

@@ -65,7 +65,7 @@ def need_extra() -> Iterator[None]:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
-    """Give the metadata of a model: what Deepness reads, and what pointcover does.
+    """Return the metadata of a model: what Deepness reads, and what pointcover does.
 
     `tile_size` is what Deepness reads, `tiles_size` what its documentation says.
     """
@@ -160,7 +160,7 @@ class OnnxSegmenter(nn.Module):
 
 
 def find_engines() -> list[EngineName]:
-    """Give what is installed and runs ONNX files, the faster first.
+    """Return what is installed and runs ONNX files, the faster first.
 
     Raises:
         ValueError: nothing is.

@@ -99,7 +99,7 @@ class Segmenter(nn.Module):
 
 
 def _layout_of(network: nn.Module) -> torch.memory_format:
-    """Give how images and weights lie in memory: by pixel, which is faster, where that is safe.
+    """Return how images and weights lie in memory: by pixel, which is faster, where that is safe.
 
     torch 2.15 writes beyond its memory (on a CPU, and the process aborts) in the backward pass of a
     first convolution of one pixel that leaves pixels out, as MobileOne, RepVGG and FastViT have.

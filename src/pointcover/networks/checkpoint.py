@@ -32,7 +32,7 @@ class Checkpoint:
     older than that."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values, from which `from_json` makes the same."""
+        """Return plain values, from which `from_json` makes the same."""
         return {
             "model": self.model,
             "encoder": self.encoder,

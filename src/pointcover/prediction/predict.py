@@ -59,7 +59,7 @@ def predict(
 def correct_each(
     networks: Sequence[Callable[[Tensor], Any]], corrections: Sequence[Correct]
 ) -> list[Callable[[Tensor], Any]]:
-    """Give networks whose logits are corrected, each by its own correction; none leaves them."""
+    """Return networks whose logits are corrected, each by its own correction; none leaves them."""
 
     def join(network: Callable[[Tensor], Any], correct: Correct) -> Callable[[Tensor], Any]:
         return lambda images: correct(network(images))
@@ -70,7 +70,7 @@ def correct_each(
 
 
 def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Give a network's class probabilities, (B, C, H, W) float32, of (B, bands, H, W) images."""
+    """Return a network's class probabilities, (B, C, H, W) float32, of (B, bands, H, W) images."""
     return torch.as_tensor(network(images).float().softmax(dim=1))
 
 
@@ -97,7 +97,7 @@ def make_score(
 
 
 def each_view(network: Callable[[Tensor], Any], images: Tensor) -> Iterator[Tensor]:
-    """Give a network's class probabilities from each of the eight symmetries of the square (D4).
+    """Return a network's class probabilities from each of the eight symmetries of the square (D4).
 
     Args:
         network: (B, bands, H, W) → logits (B, C, H, W).

@@ -24,7 +24,7 @@ class Priors:
     def correction(
         self, model: str, names: Sequence[str], label_shares: Sequence[float] | None
     ) -> Callable[[Tensor], Tensor]:
-        """Give what takes a model's logits from the shares that it learned to those of the ground.
+        """Return a function that corrects a model's logits from learned to given class priors.
 
         Args:
             model: what it is called, for messages.

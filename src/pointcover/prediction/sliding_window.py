@@ -134,7 +134,7 @@ class Plan:
         return (*self.rows.starts, self.rows.length) if self.blend else self.rows.cuts
 
     def first_row(self, strip: int) -> int:
-        """Give the first row of windows that a strip needs."""
+        """Return the first row of windows that a strip needs."""
         if not self.blend:
             return strip
         reaches = (row for row, end in enumerate(self.rows.ends) if end > self.cuts[strip])
@@ -159,7 +159,7 @@ def stream_strips(
     first: int = 0,
     seams: SeamCount | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
-    """Give a map strip by strip, from top to bottom.
+    """Return a map strip by strip, from top to bottom.
 
     Args:
         source: what to map.
@@ -322,7 +322,7 @@ def _blended(
 
 
 def entropy_of(scores: Tensor) -> Tensor:
-    """Give the entropy of class probabilities, (B, C, H, W) → (B, 1, H, W), at most 1."""
+    """Return the entropy of class probabilities, (B, C, H, W) → (B, 1, H, W), at most 1."""
     entropy: Tensor = torch.special.entr(scores).sum(dim=1, keepdim=True)
     return entropy / math.log(scores.shape[1])
 

@@ -72,7 +72,7 @@ class Axis:
 
 
 def usual_window_px(tile_px: int) -> int:
-    """Give the side of what a network sees at a time: of a tile in training, but USUAL_PX at least.
+    """Return the default side of a window: of a tile in training, but USUAL_PX at least.
 
     An eighth of a window is cut off at each side: in smaller ones that is less than a U-Net sees.
     """
@@ -80,7 +80,7 @@ def usual_window_px(tile_px: int) -> int:
 
 
 def round_up(size_px: int) -> int:
-    """Give the next size that a window may have."""
+    """Return the next size that a window may have."""
     return -(-size_px // STRIDE_PX) * STRIDE_PX
 
 

@@ -27,7 +27,7 @@ Place = tuple[float, float]
 
 
 def north_up(x: float, y: float, gsd_m: float) -> Affine:
-    """Give the transform of a raster whose upper left corner lies at x, y."""
+    """Return the transform of a raster whose upper left corner lies at x, y."""
     return from_origin(x, y, gsd_m, gsd_m)
 
 
@@ -79,13 +79,13 @@ def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
 
 
 def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
-    """Say how far places lie apart at most, along one side of the grid's pixels."""
+    """Return how far places lie apart at most, along one side of the grid's pixels."""
     pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
     return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
 
 def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
-    """Give the area on the ground of a pixel in each of some rows.
+    """Return the area on the ground of a pixel in each of some rows.
 
     In the plane of the CRS where that stands for the ground, else on the ellipsoid at the middle
     of each row (exact for geographic CRSs and web maps, whose scale hangs on the row alone).
@@ -107,13 +107,13 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
 
 
 def middle_pixel_m2(grid: RasterInfo) -> float | None:
-    """Give the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
+    """Return the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
     area_m2 = ground_m2(grid, np.array([grid.height // 2]))
     return None if area_m2 is None else float(area_m2[0])
 
 
 def gsd_of(grid: RasterInfo) -> float | None:
-    """Give the ground sample distance, the side of a square as large as the pixel in the middle.
+    """Return the ground sample distance, the side of a square as large as the pixel in the middle.
 
     On the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
 
@@ -127,7 +127,7 @@ def gsd_of(grid: RasterInfo) -> float | None:
 
 
 def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
-    """Give the two sides of the pixel in the middle of a raster, along a column and along a row.
+    """Return the two sides of the pixel in the middle of a raster, along a column and along a row.
 
     Their product is what `ground_m2` gives, unless the grid is skewed; degrees along a parallel are
     shorter than along a meridian, and some planes keep areas but not shapes.
@@ -149,7 +149,7 @@ def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
 def _on_ellipsoid_m2(
     grid: RasterInfo, rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64] | None:
-    """Give the area of pixels in the middle of rows, by the ellipsoid's two radii of curvature."""
+    """Return the area of the middle pixel of rows, by the ellipsoid's radii of curvature."""
     steps = _steps(grid, rows)
     if steps is None:
         return None
@@ -161,7 +161,7 @@ def _on_ellipsoid_m2(
 def _steps(
     grid: RasterInfo, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Give how far it is over pixels in the middle of rows.
+    """Return how far it is over pixels in the middle of rows.
 
     Returns:
         along the row and along the column, twice (n, 2) radians east and north, and how many metres

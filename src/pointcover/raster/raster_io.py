@@ -79,7 +79,7 @@ class RasterInfo:
 
     @property
     def is_georeferenced(self) -> bool:
-        """Say whether the transform is more than "one unit a pixel"."""
+        """Return whether the transform is more than "one unit a pixel"."""
         return bool(self.transform != Affine.identity())
 
 
@@ -148,7 +148,7 @@ class RasterReader:
             ) from None
 
     def alpha_bands(self) -> tuple[int, ...]:
-        """Give the numbers of the bands that the file calls alpha."""
+        """Return the numbers of the bands that the file calls alpha."""
         kinds = zip(self.dataset.indexes, self.dataset.colorinterp, strict=True)
         return tuple(band for band, kind in kinds if kind == ColorInterp.alpha)
 
@@ -214,7 +214,7 @@ class RasterReader:
         return image, valid
 
     def colours(self) -> tuple[str, ...]:
-        """Give what the file calls each band, such as red, nir or undefined."""
+        """Return what the file calls each band, such as red, nir or undefined."""
         return tuple(kind.name for kind in self.dataset.colorinterp)
 
     def check_whole(self) -> npt.NDArray[np.bool_]:
@@ -275,11 +275,11 @@ class RasterReader:
         return self.read(window, [1, 2, 3])
 
     def is_all_valid(self) -> bool:
-        """Say whether a file has neither nodata nor alpha nor a mask."""
+        """Return whether a file has neither nodata nor alpha nor a mask."""
         return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
 
     def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Say which pixels hold data: (H, W) bool, from nodata, alpha or the file's own mask."""
+        """Return which pixels hold data: (H, W) bool, from nodata, alpha or the file's own mask."""
         if self.is_all_valid():
             return np.ones((int(window.height), int(window.width)), bool)
         try:
@@ -292,7 +292,7 @@ class ResampledReader(RasterReader):
     """Reads a raster as if it had another size, over the same extent."""
 
     def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
-        """Say what size the raster is to have.
+        """Return what size the raster is to have.
 
         Args:
             path: of the raster; nothing is opened yet.
@@ -390,7 +390,7 @@ def _damaged(path: Path, window: Window, error: Exception) -> str:
 
 
 def gdal_reason(error: BaseException) -> str:
-    """Give GDAL's own words, where rasterio says no more than "see previous exception"."""
+    """Return GDAL's own words, where rasterio says no more than "see previous exception"."""
     return " ".join(str(error.__cause__ or error).split())
 
 

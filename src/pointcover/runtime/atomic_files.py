@@ -17,7 +17,7 @@ PARTIAL = ".partial"
 
 @contextmanager
 def publish_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; what lies there becomes `path` when the block ends well.
+    """Return a path to write to; what lies there becomes `path` when the block ends well.
 
     A block that raises leaves `path` as it was and nothing else behind.
     """
@@ -38,7 +38,7 @@ def publish_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def publish_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it becomes `path` when the block ends well."""
+    """Return an empty folder to fill; it becomes `path` when the block ends well."""
     aside = path.with_name(path.name + PARTIAL)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -98,18 +98,18 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Give the SHA-256 of a file as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
     return digest(path, "sha256")
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Give the digest of a file, by an algorithm that hashlib names, in hexadecimal digits."""
+    """Return the digest of a file, by an algorithm that hashlib names, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def digest_values(values: Any) -> str:
-    """Give the SHA-256 of values that JSON can hold, in hexadecimal digits."""
+    """Return the SHA-256 of values that JSON can hold, in hexadecimal digits."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode("utf-8")).hexdigest()
 
 

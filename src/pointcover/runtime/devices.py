@@ -14,7 +14,7 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 
 def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
-    """Give the Fabric for a device and a precision.
+    """Return the Fabric for a device and a precision.
 
     With several devices each gets a process (DDP) as soon as `launch` of the Fabric is called,
     which runs this program again for each but the first.
@@ -50,7 +50,7 @@ def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Say whether a device has bf16 arithmetic, rather than emulating it."""
+    """Return whether a device has bf16 arithmetic, rather than emulating it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # torch offers no public question for a CPU; both names stand in torch 2.10 to 2.15.
@@ -61,7 +61,7 @@ def computes_in_bf16(device: str) -> bool:
 
 
 def count_readers(asked: int | Literal["auto"], fabric: Fabric) -> int:
-    """Say how many processes read tiles beside each process that trains.
+    """Return how many processes read tiles beside each process that trains.
 
     On a CPU `auto` is none: they would take the cores that compute. A GPU waits for them: a crop
     took 20 ms of one core where 416 crops a second were trained on.
@@ -72,17 +72,17 @@ def count_readers(asked: int | Literal["auto"], fabric: Fabric) -> int:
 
 
 def share_of_cores(programs: int) -> int:
-    """Say how many processes each of some programs may have beside itself: one a core in all."""
+    """Return how many processes each of some programs may have beside itself: one a core in all."""
     return max(0, int(cpu_count()) // programs - 1)
 
 
 def count_gpus() -> int:
-    """Say how many GPUs torch sees."""
+    """Return how many GPUs torch sees."""
     return torch.cuda.device_count()
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Give the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
+    """Return the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere

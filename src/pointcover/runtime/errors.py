@@ -63,7 +63,7 @@ def _message_of(error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is that of a machine or device whose memory is full.
+    """Return whether an error is that of a machine or device whose memory is full.
 
     torch calls it RuntimeError on a CPU; it is not imported for this.
     """

@@ -28,7 +28,7 @@ def fingerprint(
     files: Mapping[str, Path],
     known: Mapping[Path, str] = MappingProxyType({}),
 ) -> str:
-    """Give 32 hexadecimal digits that change with a setting, and with a byte or name of a file.
+    """Return 32 hexadecimal digits that change with a setting, and with a byte or name of a file.
 
     Args:
         settings: what JSON can hold, by name.
@@ -51,7 +51,7 @@ def fingerprint(
 
 
 def environment_of(device: str) -> dict[str, object]:
-    """Give what of a machine and its libraries decides the bits of a training.
+    """Return what of a machine and its libraries decides the bits of a training.
 
     Args:
         device: cpu or cuda.

@@ -73,7 +73,7 @@ def map_in_order(
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Give items in their order, while a thread makes the next one."""
+    """Return items in their order, while a thread makes the next one."""
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(next, items, None)
         while (item := pending.result()) is not None:
@@ -184,7 +184,7 @@ class _OnOneThread(Generic[Item, Result]):
 
 @cache
 def _code() -> str:
-    """Give a digest of this package's code, as it was when this process first asked."""
+    """Return a digest of this package's code, as it was when this process first asked."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 

@@ -177,7 +177,7 @@ def _budgets(line: Line) -> set[int]:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Give a line's colour and marker, which no other of the first 64 has together."""
+    """Return a line's colour and marker, which no other of the first 64 has together."""
     marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": marker}
 

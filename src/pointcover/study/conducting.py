@@ -38,7 +38,7 @@ class Conducted:
         return self.count - len(self.records) - len(self.failed)
 
     def complaint(self) -> str:
-        """Say which experiments failed, each with the end of its log."""
+        """Return which experiments failed, each with the end of its log."""
         said = [
             f"{ended.job.member.label} ({ended.log}):\n{_last_lines(ended.log)}"
             for ended in self.failed
@@ -50,7 +50,7 @@ class Conducted:
         return "\n\n".join([head, *said])
 
     def warnings(self, summary: Summary) -> list[str]:
-        """Say what a reader must know before the numbers."""
+        """Return what a reader must know before the numbers."""
         found = []
         if summary.study.settings.get("dataset", "synthetic") == "synthetic":
             found.append(
@@ -183,7 +183,7 @@ def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> None:
 
 
 def command_of(path: Path, scale: Scale) -> str:
-    """Give the command by which a study is run."""
+    """Return the command by which a study is run."""
     words: Sequence[str] = ["pointcover", "study", path.as_posix()]
     return shlex.join([*words, *(["--scale", scale] if scale != "full" else [])])
 

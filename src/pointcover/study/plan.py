@@ -1,6 +1,6 @@
 """What a study asks: methods by label budgets by seeds, each one experiment, and a dense reference.
 
-A study file is YAML. Settings are those of params.yaml, with dots: ``annotate.grower: link``.
+A study file is YAML. Settings are those of params.yaml, with dots: ``annotate.propagator: link``.
 """
 
 import copy
@@ -52,7 +52,7 @@ class Claim(Section):
     axes: Settings = Field(default_factory=dict)
 
     def is_of(self, axes: tuple[tuple[str, Any], ...]) -> bool:
-        """Say whether the figure belongs to these values of the axes."""
+        """Return whether the figure belongs to these values of the axes."""
         at = dict(axes)
         return all(at.get(key) == value for key, value in self.axes.items())
 
@@ -145,11 +145,13 @@ class Study(Section):
                 f"methods.{name}.rounds: got points {list(budgets)}, wanted two or more, the "
                 f"smaller first: each round goes on from the one before"
             )
-        asked = method.settings.get("suggest.measures", self.settings.get("suggest.measures"))
+        asked = method.settings.get(
+            "suggest.acquisitions", self.settings.get("suggest.acquisitions")
+        )
         if asked is not None and not (isinstance(asked, list) and len(asked) == 1):
             raise ValueError(
-                f"methods.{name}: got suggest.measures {asked!r}, wanted a list of one, such as "
-                f"[margin]: rounds go on from the answers to one"
+                f"methods.{name}: got suggest.acquisitions {asked!r}, wanted a list of one, such "
+                f"as [margin]: rounds go on from the answers to one"
             )
 
 
@@ -170,7 +172,7 @@ class Member:
 
     @property
     def place(self) -> tuple[str, str, int, int]:
-        """Say where in the study it stands: no two members share that."""
+        """Return where in the study it stands: no two members share that."""
         return self.method, json.dumps(self.axes), self.points, self.seed
 
     @property
@@ -185,14 +187,14 @@ class Member:
 
     @property
     def label(self) -> str:
-        """Say which it is in a few words: ``link · points 50 · seed 1``."""
+        """Return which it is in a few words: ``link · points 50 · seed 1``."""
         axes = [axis_text(key, value) for key, value in self.axes]
         budget = [] if self.method == DENSE else [f"points {self.points}"]
         return " · ".join([self.method, *axes, *budget, f"seed {self.seed}"])
 
     @property
     def slug(self) -> str:
-        """Give the same shorter, as a git ref can hold it: ``link-50-s1``."""
+        """Return the same shorter, as a git ref can hold it: ``link-50-s1``."""
         axes = [axis_text(key, value) for key, value in self.axes]
         budget = [] if self.method == DENSE else [str(self.points)]
         text = "-".join([self.method, *axes, *budget, f"s{self.seed}"]).replace("+", "p")
@@ -331,14 +333,14 @@ def _member(
 def _rounds(
     name: str, axes: tuple[tuple[str, Any], ...], seed: int, study: Study, method: Method
 ) -> list[Member]:
-    """Give one seed's rounds: each but the last asks for the clicks that the next one has more."""
+    """Return one seed's rounds: each but the last queries the clicks that the next one adds."""
     budgets = method.points or study.points
     rounds: list[Member] = []
     for budget, following in zip(budgets, [*budgets[1:], None], strict=True):
-        asks: Settings = {"suggest.measures": []}
+        asks: Settings = {"suggest.acquisitions": []}
         if following:
             asks = {"suggest.points": following - budget}
-        settings = {"suggest.measures": ["margin"], **study.settings, **method.settings, **asks}
+        settings = {"suggest.acquisitions": ["margin"], **study.settings, **method.settings, **asks}
         member = _member(name, axes, budgets[0], seed, study, settings)
         before = rounds[-1] if rounds else None
         rounds.append(replace(member, points=budget, after=before))
@@ -346,7 +348,7 @@ def _rounds(
 
 
 def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:
-    """Give all settings of an experiment, validated.
+    """Return all settings of an experiment, validated.
 
     Args:
         member: which experiment.

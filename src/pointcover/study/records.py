@@ -17,7 +17,7 @@ _NUMBERS = (
     "clicks",
     "tiles",
     "clicks_per_tile",
-    "labelled_share",
+    "labelled_fraction",
     "label_error",
     "area_km2",
     "seconds",
@@ -65,7 +65,7 @@ def numbers_of(
         "clicks": labels["clicks"],
         "tiles": labels["tiles"],
         "clicks_per_tile": labels["clicks_per_tile"],
-        "labelled_share": labels["labelled_share"],
+        "labelled_fraction": labels["labelled_fraction"],
         "label_error": labels["error"],
         "area_km2": tiling["train"]["km2"],
         "seconds": seconds,
@@ -130,7 +130,7 @@ def _number(text: str) -> float | None:
 
 
 def scores_by_seed(records: Sequence[Record]) -> dict[int, float]:
-    """Give the test mIoU of each seed, leaving out those that have none."""
+    """Return the test mIoU of each seed, leaving out those that have none."""
     return {
         record.seed: record.numbers["miou"]
         for record in records

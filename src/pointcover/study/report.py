@@ -37,7 +37,7 @@ def write_report(
 
 
 def markdown(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
-    """Give the report as Markdown, its tables alone."""
+    """Return the report as Markdown, its tables alone."""
     study = summary.study
     parts = [f"# {study.title}", study.about.strip(), *(f"**{text}**" for text in warnings)]
     parts += [f"```sh\n{command}\n```"]
@@ -47,7 +47,7 @@ def markdown(summary: Summary, command: str, warnings: Sequence[str] = ()) -> st
 
 
 def markdown_table(table: Table) -> str:
-    """Give a table as Markdown."""
+    """Return a table as Markdown."""
 
     def line(texts: Sequence[str]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
@@ -56,7 +56,7 @@ def markdown_table(table: Table) -> str:
 
 
 def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
-    """Give the report as a page: styles and figures in it, no script, no network."""
+    """Return the report as a page: styles and figures in it, no script, no network."""
     template = files("pointcover.study").joinpath("report.html.j2").read_text(encoding="utf-8")
     # Texts of the study file are escaped; the figures are ours.
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
@@ -75,7 +75,7 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
 
 
 def settings_text(study: Study) -> str:
-    """Give a study's settings as YAML."""
+    """Return a study's settings as YAML."""
     said = study.model_dump(mode="json", exclude_defaults=True)
     keys = ("settings", "points", "seeds", "axes", "methods", "dense")
     shown = {key: said[key] for key in keys if said.get(key)}

@@ -116,7 +116,7 @@ def run_jobs(
     at_once: int = 1,
     gpus: int = 0,
 ) -> Generator[Ended]:
-    """Give the record of each job as it ends, running those that have none yet.
+    """Return the record of each job as it ends, running those that have none yet.
 
     What `out` holds is taken as it is, an experiment that DVC knows by its name is read, all
     others are run. Where one fails the others go on. A signal, or the caller's leaving, ends
@@ -233,7 +233,7 @@ def _fetch_answers(job: Job, root: Path) -> Path:
         raise FileNotFoundError(
             f"the round {job.name} goes on from {job.after}, which failed: see its log"
         )
-    (measure,) = dict(before.settings)["suggest.measures"]
+    (measure,) = dict(before.settings)["suggest.acquisitions"]
     folder = root.absolute() / ".pointcover" / "rounds" / job.name
     fetch_folder(root, known[job.after].commit, f"data/next/{measure}", folder)
     return folder

@@ -33,7 +33,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Give the mean and Student's 95 % interval for it; one value alone has no interval.
+    """Return the mean and Student's 95 % interval for it; one value alone has no interval.
 
     Raises:
         ValueError: there is no value.
@@ -48,7 +48,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 
 def share_interval(scores: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
-    """Give the mean share of the reference's score, seed by seed; None where no seed has both."""
+    """Return the mean share of the reference's score, seed by seed; None where no seed has both."""
     shared = [scores[seed] / reference[seed] for seed in scores if reference.get(seed)]
     return mean_interval(shared) if shared else None
 
@@ -82,7 +82,7 @@ class Needed:
 def clicks_needed(
     scores: Scores, dense: Mapping[int, float], share: float, generator: np.random.Generator
 ) -> Needed | None:
-    """Say how many clicks per tile reach a share of the dense model's mean mIoU.
+    """Return how many clicks per tile reach a share of the dense model's mean mIoU.
 
     Mean scores are made to rise with clicks (isotonic regression) and interpolated along the
     logarithm of clicks. The interval is the bootstrap's over seeds, those of the method and of the
@@ -177,7 +177,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Say what one may believe."""
+        """Return what one may believe."""
         if self.holm is None:
             return "one seed: not known"
         if self.floor is not None and abs(self.difference.value) < self.floor:

@@ -44,21 +44,21 @@ class Cell:
 
     @property
     def miou(self) -> Interval | None:
-        """Give the mean test mIoU with its interval over seeds."""
+        """Return the mean test mIoU with its interval over seeds."""
         scores = list(scores_by_seed(self.records).values())
         return mean_interval(scores) if scores else None
 
     def mean(self, name: str) -> float | None:
-        """Give the mean of a number over seeds, None where one has none."""
+        """Return the mean of a number over seeds, None where one has none."""
         return _mean([record.numbers[name] for record in self.records])
 
     def hours(self, seconds_per_click: float) -> float | None:
-        """Give the mean time that the clicks took; None where nothing was clicked."""
+        """Return the mean time that the clicks took; None where nothing was clicked."""
         clicks = self.mean("clicks")
         return clicks * seconds_per_click / 3600 if clicks else None
 
     def mean_iou(self, name: str) -> float | None:
-        """Give the mean IoU of a class over the seeds that have one."""
+        """Return the mean IoU of a class over the seeds that have one."""
         return _mean([iou for r in self.records if (iou := r.iou.get(name)) is not None])
 
 
@@ -74,7 +74,7 @@ class Line:
     dense: Cell | None
 
     def scores(self) -> dict[float, dict[int, float]]:
-        """Give mIoU by realised clicks per tile and by seed."""
+        """Return mIoU by realised clicks per tile and by seed."""
         return {
             clicks: scores_by_seed(cell.records)
             for cell in self.cells
@@ -82,7 +82,7 @@ class Line:
         }
 
     def scores_by_points(self) -> dict[float, dict[int, float]]:
-        """Give mIoU by nominal budget and by seed."""
+        """Return mIoU by nominal budget and by seed."""
         return {cell.points: scores_by_seed(cell.records) for cell in self.cells}
 
 
@@ -155,12 +155,12 @@ def _lines_of(study: Study, records: Sequence[Record]) -> tuple[Line, ...]:
 
 
 def references_of(lines: Sequence[Line]) -> dict[Axes, Cell]:
-    """Give the dense reference of each combination of the axes' values."""
+    """Return the dense reference of each combination of the axes' values."""
     return {line.axes: line.dense for line in lines if line.dense}
 
 
 def outdone_references(summary: Summary) -> list[str]:
-    """Say which dense references a method outdoes by more than the noise, and what that means."""
+    """Return which dense references a method exceeds by more than the noise, and what it means."""
     said = []
     for axes, dense in references_of(summary.lines).items():
         beside = [
@@ -213,7 +213,7 @@ def budgets_table(summary: Summary) -> Table | None:
 
 
 def results_table(summary: Summary) -> Table:
-    """Say what each budget buys."""
+    """Return what each budget buys."""
     rows = []
     for axes, dense in references_of(summary.lines).items():
         rows.append(_result_row(line_name(DENSE, axes), dense, None, summary.study))
@@ -254,7 +254,7 @@ def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tupl
         plus_minus(share, in_percent=True),
         NONE if is_dense else number(cell.mean("clicks_per_tile")),
         NONE if is_dense or not clicks or not area else number(clicks / area),
-        percent(cell.mean("labelled_share")),
+        percent(cell.mean("labelled_fraction")),
         percent(cell.mean("label_error")),
         NONE if is_dense else number(cell.hours(study.seconds_per_click)),
         str(len(cell.records)),
@@ -262,7 +262,7 @@ def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tupl
 
 
 def efficiency_table(summary: Summary) -> Table | None:
-    """Say how many clicks reach 90 and 95 % of dense, and the mean along the curve."""
+    """Return how many clicks reach 90 and 95 % of dense, and the mean along the curve."""
     rows = []
     for line in summary.lines:
         scores = line.scores()
@@ -296,7 +296,7 @@ def _baseline_of(study: Study) -> str:
 
 
 def _best_of_baseline(summary: Summary, axes: Axes) -> dict[int, float]:
-    """Give the baseline's scores at its largest budget, by seed."""
+    """Return the baseline's scores at its largest budget, by seed."""
     baseline = _baseline_of(summary.study)
     for line in summary.lines:
         if line.method == baseline and line.axes == axes and line.cells:
@@ -407,7 +407,7 @@ def published_table(summary: Summary) -> Table | None:
 
 
 def classes_table(summary: Summary) -> Table:
-    """Give the IoU of each class."""
+    """Return the IoU of each class."""
     rows = []
     seen: set[Axes] = set()
     for line in summary.lines:

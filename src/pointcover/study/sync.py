@@ -1,4 +1,4 @@
-"""Give MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
+"""Return MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
 
 import json
 import logging

@@ -45,7 +45,7 @@ class Tile:
         return Window(self.col_off, self.row_off, self.width, self.height)
 
     def window(self, size_px: int) -> Window:
-        """Give the whole tile, beyond the orthophoto's edge where it lies there."""
+        """Return the whole tile, beyond the orthophoto's edge where it lies there."""
         return Window(self.col_off, self.row_off, size_px, size_px)
 
 
@@ -64,7 +64,7 @@ class TileSet:
     """Band numbers of the source files, in the order in which the tiles hold them."""
 
     def knows_gsd(self, gsd_m: float) -> bool:
-        """Say whether a GSD is one of those that occur or lies between them, within 10 %.
+        """Return whether a GSD is one of those that occur or lies between them, within 10 %.
 
         Where none is known, nothing speaks against it.
         """
@@ -78,7 +78,7 @@ class TileSet:
         return f"{greatest:.4g} m" if len(self.gsds_m) == 1 else f"{least:.4g} to {greatest:.4g} m"
 
     def to_json(self) -> dict[str, Any]:
-        """Give what tiles.json and a model's JSON hold."""
+        """Return what tiles.json and a model's JSON hold."""
         return {
             "classes": [
                 {"name": name, "colour": format_colour(colour)}
@@ -169,7 +169,7 @@ def read_index(path: Path) -> list[Tile]:
 
 
 def raster_path(folder: Path, split: str, orthophoto: str) -> Path:
-    """Say where an orthophoto's part in a split lies, below images, masks or clicks."""
+    """Return where an orthophoto's part in a split lies, below images, masks or clicks."""
     return folder / split / f"{orthophoto}.tif"
 
 

@@ -222,8 +222,8 @@ class Cutting:
                 "regions": len({tile.region for tile in tiles}),
                 "megapixels": round(pixels / 1e6, 3),
                 "km2": self._area_km2(tiles),
-                "labelled_share": round(total / pixels, 6) if pixels else 0,
-                "class_share": {
+                "labelled_fraction": round(total / pixels, 6) if pixels else 0,
+                "class_fraction": {
                     name: round(int(count) / total, 6) if total else 0
                     for name, count in zip(names, labelled, strict=True)
                 },
@@ -385,7 +385,7 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
 
 
 def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:
-    """Give a mask's numbers as the card means them: 0 and 255 where they were saved with loss."""
+    """Return a mask's numbers as the card means them: 0 and 255 where they were saved with loss."""
     if card.binarise_at is None:
         return values
     return np.where(values >= card.binarise_at, 255, 0).astype(np.uint8)

@@ -12,7 +12,7 @@ from pointcover.text import shorten
 
 
 def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[str, Split]:
-    """Give every region one split, by the card's shares or lists of regions.
+    """Return every region one split, by the card's shares or lists of regions.
 
     Raises:
         ValueError: there are fewer than three regions, or a listed one does not exist.
@@ -34,7 +34,7 @@ def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[
 
 
 def _listed_sides(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
-    """Give every region the split whose list names it, or train where none does."""
+    """Return every region the split whose list names it, or train where none does."""
     sides: dict[str, Split] = {}
     for split, entries in card.region_lists().items():
         for entry in entries:

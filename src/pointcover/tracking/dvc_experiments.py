@@ -38,7 +38,7 @@ class Experiment(NamedTuple):
 
 
 def list_experiments(root: Path) -> dict[str, Experiment]:
-    """Give all finished experiments by name, of any baseline.
+    """Return all finished experiments by name, of any baseline.
 
     Raises:
         ValueError: `root` is no git repository.
@@ -107,7 +107,7 @@ def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any
 def experiment_command(
     name: str, settings: Mapping[str, Any], copied: Sequence[str] = ()
 ) -> list[str]:
-    """Give the command that runs an experiment in a copy of the tree.
+    """Return the command that runs an experiment in a copy of the tree.
 
     Args:
         name: of the experiment.
@@ -143,7 +143,7 @@ def _literal(value: object) -> str:
 
 
 def _key(name: object) -> str:
-    """Give a table's key: the grammar knows no quotes there, and escapes by a backslash."""
+    """Return a table's key: the grammar knows no quotes there, and escapes by a backslash."""
     return re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(name))
 
 
@@ -220,7 +220,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def has_behind(log: Path, stage: str) -> bool:
-    """Say whether a running experiment has a stage behind it, whose outputs the cache then holds.
+    """Return whether a running experiment has finished a stage, so that the cache has its outputs.
 
     Args:
         log: what DVC has printed so far.

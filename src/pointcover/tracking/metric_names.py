@@ -26,7 +26,7 @@ def test_metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
 
 def cost_of(labels: dict[str, Any]) -> dict[str, float | None]:
     """Name what the training labels cost, and how many of the grown ones are wrong."""
-    shown = ("clicks", "grown_pixels", "labelled_share", "error")
+    shown = ("clicks", "propagated_pixels", "labelled_fraction", "error")
     return {f"labels/{name}": labels[name] for name in shown}
 
 

@@ -56,7 +56,7 @@ def write_mlmodel(folder: Path, run_id: str, artifact_path: str) -> None:
 
 
 def _signature() -> ModelSignature:
-    """Say what a request holds and what the answer, one row an image."""
+    """Return what a request holds and what the answer, one row an image."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, IMAGE)]),
         outputs=Schema(

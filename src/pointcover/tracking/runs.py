@@ -390,7 +390,7 @@ def resume_training_run(
 
 
 def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
-    """Say whether the store has a run with this tag.
+    """Return whether the store has a run with this tag.
 
     Raises:
         ValueError: as `start_run`.
@@ -401,7 +401,7 @@ def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) ->
 
 
 def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
-    """Give the names of the DVC experiments that have a run.
+    """Return the names of the DVC experiments that have a run.
 
     Raises:
         ValueError: as `start_run`.
@@ -524,7 +524,7 @@ def _is_alive(pid: int, started_s: float) -> bool:
 
 
 def _membership_tags() -> dict[str, str]:
-    """Say which DVC experiment this process belongs to, and which member of which study."""
+    """Return which DVC experiment this process belongs to, and which member of which study."""
     names = {
         EXPERIMENT_TAG: "DVC_EXP_NAME",
         BASELINE_TAG: "DVC_EXP_BASELINE_REV",

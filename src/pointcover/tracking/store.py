@@ -44,7 +44,7 @@ def project_root() -> Path:
 
 
 def tracking_uri(root: Path) -> str:
-    """Say where runs are recorded.
+    """Return where runs are recorded.
 
     Args:
         root: the project's root; a relative SQLite path counts from here.
@@ -91,7 +91,7 @@ def locked_file(uri: str) -> Iterator[None]:
 
 
 def sqlite_path(uri: str) -> Path:
-    """Give the file of a ``sqlite:///`` URI."""
+    """Return the file of a ``sqlite:///`` URI."""
     return Path(uri.partition(":///")[2].partition("?")[0])
 
 
@@ -166,7 +166,7 @@ def environment(**values: str) -> Iterator[None]:
 
 
 def is_server(uri: str) -> bool:
-    """Say whether a store is a server's, which keeps its files itself, and not a database's."""
+    """Return whether a store is a server's, which keeps its files itself, and not a database's."""
     return uri.startswith("http")
 
 

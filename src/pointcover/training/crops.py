@@ -56,7 +56,7 @@ class CropDataset(Dataset[CropBatch]):
             seed: of the experiment.
             zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground,
                 all scales alike (log-uniform); 1 leaves the scale alone.
-            balance: see `tile_shares`; `none` goes through an orthophoto's tiles in even steps of
+            balance: see `tile_weights`; `none` goes through an orthophoto's tiles in even steps of
                 area, from another place in each epoch: one of four crops' area is taken four times,
                 one of a quarter in one epoch of four.
         """
@@ -67,7 +67,7 @@ class CropDataset(Dataset[CropBatch]):
         crops = crops_of(tiles.tiles, augmentation.crop_px)
         self._count = round(float(crops.sum()))
         self._ends = np.cumsum(crops)[:-1]
-        self._shares = None if balance == "none" else tile_shares(tiles.tiles, balance)
+        self._shares = None if balance == "none" else tile_weights(tiles.tiles, balance)
 
     def __len__(self) -> int:
         """Count the crops of an epoch."""
@@ -107,7 +107,7 @@ class CropDataset(Dataset[CropBatch]):
 
 
 def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
-    """Say how many crops of an epoch each tile gets: (tiles,), parts of one where it is smaller.
+    """Return how many crops of an epoch each tile gets: (tiles,), parts of one where it is smaller.
 
     The tiles of an orthophoto get as many together as cover them, but one at least: what lies in
     two orthophotos is in no crop together.
@@ -119,8 +119,8 @@ def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
     return np.asarray(areas * (crops / whole)[owners])
 
 
-def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
-    """Give the share of the crops that each tile gets.
+def tile_weights(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
+    """Return the share of the crops that each tile gets.
 
     Args:
         tiles: with their regions, sizes and labelled pixels by class.
@@ -145,16 +145,16 @@ def tile_shares(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float
     return np.asarray(shares / shares.sum())
 
 
-def crop_shares(tiles: Sequence[Tile], crop_px: int, balance: Balance) -> npt.NDArray[np.float64]:
-    """Give the share of a training's crops that each tile gets: (tiles,), which sums to 1."""
+def crop_weights(tiles: Sequence[Tile], crop_px: int, balance: Balance) -> npt.NDArray[np.float64]:
+    """Return the share of a training's crops that each tile gets: (tiles,), which sums to 1."""
     if balance != "none":
-        return tile_shares(tiles, balance)
+        return tile_weights(tiles, balance)
     crops = crops_of(tiles, crop_px)
     return np.asarray(crops / crops.sum())
 
 
 def sample_seed(seed: int, epoch: int, number: int) -> int:
-    """Give a sample of an epoch its own seed, 0 to 2³² - 1."""
+    """Return a sample of an epoch its own seed, 0 to 2³² - 1."""
     digest = hashlib.blake2b(f"{seed}:{epoch}:{number}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
@@ -188,7 +188,7 @@ class EpochBatches(Sampler[list[Draw]]):
         return full + (rest >= 2 * self.ranks)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give the batches of the epochs that are set."""
+        """Return the batches of the epochs that are set."""
         for epoch in self.epochs:
             order = np.random.default_rng([self.seed, epoch]).permutation(self._length)
             for number in range(len(self)):
@@ -248,7 +248,7 @@ def train_loader(
 def read_epochs(
     loader: DataLoader[CropBatch], epochs: Sequence[int]
 ) -> Iterator[tuple[int, Iterator[CropBatch]]]:
-    """Give epochs and their batches, all in one pass over a loader.
+    """Return epochs and their batches, all in one pass over a loader.
 
     Its processes read on from one epoch to the next, also while an epoch is validated.
 

@@ -53,12 +53,12 @@ class EpochResult:
     images_per_s: float
     seconds: float
     """Of the training part, as `images_per_s`."""
-    waited_share: float
+    waited_fraction: float
     """Of these seconds, spent waiting for the loader."""
     peak_memory_mib: float
     terms: dict[str, float]
     """What the unlabelled pixels came to, in the mean over the batches that looked at them:
-    consistency_loss, consistency_share (of them that the teacher was sure of), crf_loss."""
+    consistency_loss, consistency_fraction (of them that the teacher was sure of), crf_loss."""
     is_kept: bool
 
     def metrics(self) -> dict[str, float | None]:
@@ -72,14 +72,14 @@ class EpochResult:
             "train/batches_without_labels": self.batches_without_labels,
             "train/grad_norm": self.grad_norm,
             "train/seconds": self.seconds,
-            "train/waited_share": self.waited_share,
+            "train/waited_fraction": self.waited_fraction,
             "train/peak_memory_mib": self.peak_memory_mib,
             **{f"train/{name}": value for name, value in self.terms.items()},
             **{f"val/iou/{name}": iou for name, iou in self.val_iou.items()},
         }
 
     def row(self) -> dict[str, Any]:
-        """Give a row of curves.csv: what the same params bring again, so no times."""
+        """Return a row of curves.csv: what the same params bring again, so no times."""
         return {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
@@ -184,7 +184,7 @@ def fit(
             grad_norm=passed.largest_norm if settings.clip_norm else None,
             images_per_s=batches.samples / passed.seconds,
             seconds=passed.seconds,
-            waited_share=passed.waited_s / passed.seconds,
+            waited_fraction=passed.waited_s / passed.seconds,
             peak_memory_mib=peak_memory_mib(fabric.device),
             terms=passed.terms,
             is_kept=fitted is None
@@ -240,7 +240,7 @@ def validate(
 
 
 def _state(learner: Learner, results: Sequence[EpochResult], fitted: Fitted) -> State:
-    """Give the state after the last of the results; its tensors go on changing."""
+    """Return the state after the last of the results; its tensors go on changing."""
     return {
         **learner.state(),
         "results": [asdict(result) for result in results],

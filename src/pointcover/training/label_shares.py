@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.tileset.tiles import Tile, TileReader
-from pointcover.training.crops import Balance, crop_shares
+from pointcover.training.crops import Balance, crop_weights
 
 
 def expect_labels(
     tiles: Sequence[Tile], masks: Path, clicks: Path | None, *, size_px: int, crop_px: int
 ) -> npt.NDArray[np.float64]:
-    """Say how many labelled pixels of each class a crop of each tile holds in the mean.
+    """Return how many labelled pixels of each class a crop of each tile holds in the mean.
 
     Counted is what crops see around a tile, too. An orthophoto's edge is in fewer of them than its
     middle, and a narrow tile's crops hold mostly its neighbours: from the tiles' own labels alone,
@@ -55,7 +55,7 @@ def expect_labels(
 
 
 def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
-    """Give how likely a crop that begins anywhere holds each row of a square: (side_px,)."""
+    """Return how likely a crop that begins anywhere holds each row of a square: (side_px,)."""
     places = np.arange(side_px)
     starts = max(1, side_px - crop_px + 1)
     first, last = np.maximum(0, places - crop_px + 1), np.minimum(places, starts - 1)
@@ -71,21 +71,21 @@ def loss_shares(
     balance: Balance,
     shares: Sequence[float] = (1.0,),
 ) -> tuple[float, ...]:
-    """Give each class's expected share of what the loss on labelled pixels divides by.
+    """Return each class's expected share of what the loss on labelled pixels divides by.
 
     Args:
         tiles: that crops are drawn from.
         labels: (parts, tiles, classes) in a crop, of `expect_labels`.
         class_weights: of the loss, one a class; None is 1 each.
         crop_px: height and width of a crop.
-        balance: how tiles are drawn, see `tile_shares`.
+        balance: how tiles are drawn, see `tile_weights`.
         shares: of each part in the loss; one without a label has none.
 
     Returns:
         One share a class, 0 where it has no label; they sum to 1.
     """
     weights = np.ones(labels.shape[2]) if class_weights is None else np.array(class_weights)
-    by_class = crop_shares(tiles, crop_px, balance) @ labels * weights  # (parts, classes)
+    by_class = crop_weights(tiles, crop_px, balance) @ labels * weights  # (parts, classes)
     sums = by_class.sum(axis=1)
     is_there = sums > 0
     present = np.array(shares)[is_there]

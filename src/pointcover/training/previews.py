@@ -34,7 +34,7 @@ class Previews:
                 self._predictions[place] = predicted[place - first].to("cpu", torch.uint8)
 
     def take(self) -> dict[str, Rgb]:
-        """Give image, sparse labels and prediction side by side, by tile id, each once.
+        """Return image, sparse labels and prediction side by side, by tile id, each once.
 
         Returns:
             (H, 3 W, 3) pictures; none if nothing was predicted since.

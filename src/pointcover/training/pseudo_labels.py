@@ -10,7 +10,7 @@ def label_confident(
     probabilities: npt.NDArray[np.floating],
     mask: Mask,
     threshold: float,
-    top_share: float | None = None,
+    top_fraction: float | None = None,
 ) -> Mask:
     """Add the predicted class where it is sure enough; labels that are there stay.
 
@@ -18,7 +18,7 @@ def label_confident(
         probabilities: (C, H, W) of a prediction; NaN where there is none.
         mask: (H, W) uint8, clicked and grown labels.
         threshold: a pixel is labelled with a probability of at least this, 0 to 1.
-        top_share: of the unlabelled pixels predicted as a class at most this share, the surest
+        top_fraction: of the unlabelled pixels predicted as a class at most this share, the surest
             (above 0 and at most 1), so that easy classes do not crowd out the others; None is all.
 
     Returns:
@@ -34,16 +34,16 @@ def label_confident(
         )
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}: give 0 to 1")
-    if top_share is not None and not 0 < top_share <= 1:
-        raise ValueError(f"top_share is {top_share}: give one above 0 and at most 1, or None")
+    if top_fraction is not None and not 0 < top_fraction <= 1:
+        raise ValueError(f"top_fraction is {top_fraction}: give one above 0 and at most 1, or None")
     predicted = probabilities.argmax(axis=0).astype(np.uint8).ravel()
     confidence = probabilities.max(axis=0).ravel()
     free = (mask == IGNORE_INDEX).ravel()
     chosen = free & (confidence >= threshold)
-    if top_share is not None and top_share < 1:
+    if top_fraction is not None and top_fraction < 1:
         for class_id in range(len(probabilities)):
             places = np.flatnonzero(free & (predicted == class_id) & ~np.isnan(confidence))
             # Stable, so that among equals the same pixels are taken on every machine
             order = np.argsort(-confidence[places], kind="stable")
-            chosen[places[order[int(top_share * len(places)) :]]] = False
+            chosen[places[order[int(top_fraction * len(places)) :]]] = False
     return np.where(chosen, predicted, mask.ravel()).reshape(mask.shape)

@@ -39,12 +39,12 @@ class Labels:
     """Of the train split, with their labelled pixels counted."""
     masks: Path
     """The folder of their masks."""
-    has_grown: bool
+    has_propagated: bool
     """Whether labels are among them that nobody clicked."""
 
     @property
     def labelled(self) -> list[Tile]:
-        """Give the tiles that crops are drawn from: those with a label."""
+        """Return the tiles that crops are drawn from: those with a label."""
         return [tile for tile in self.tiles if sum(tile.pixels)]
 
 
@@ -135,7 +135,7 @@ def label_tiles(
     size_px: int,
     classes: ClassTable,
     threshold: float,
-    top_share: float | None,
+    top_fraction: float | None,
     batch_size: int,
 ) -> list[Tile]:
     """Write the masks of train tiles with what a network is sure of added to their labels.
@@ -152,7 +152,7 @@ def label_tiles(
         size_px: of a tile.
         classes: of the masks.
         threshold: of the probability, see `label_confident`.
-        top_share: of each class's pixels, see there.
+        top_fraction: of each class's pixels, see there.
         batch_size: tiles at once.
 
     Returns:
@@ -180,7 +180,7 @@ def label_tiles(
                 for begin in range(0, len(own), batch_size):
                     places = range(begin, min(begin + batch_size, len(own)))
                     for tile, view, scores in _score(network, device, own, places):
-                        mask = _label(tile, *view, scores, threshold, top_share)
+                        mask = _label(tile, *view, scores, threshold, top_fraction)
                         raster.write(mask[np.newaxis], tile.extent)
                         labelled.append(replace(tile, pixels=count_pixels(mask, len(classes))))
     _log_added(tiles, labelled)
@@ -190,7 +190,7 @@ def label_tiles(
 def _score(
     network: Callable[[Tensor], Tensor], device: torch.device, tiles: TileDataset, places: range
 ) -> Iterator[tuple[Tile, View, npt.NDArray[np.float32]]]:
-    """Give tiles as `read_around` does, each with its class probabilities, (C, size, size)."""
+    """Return tiles as `read_around` does, each with its class probabilities, (C, size, size)."""
     size = (tiles.size_px, tiles.size_px)
     views = [tiles.read_around(place) for place in places]
     images = np.stack([mirror(image, *size) for image, _, _, _ in views])
@@ -207,14 +207,14 @@ def _label(
     column: int,
     scores: npt.NDArray[np.float32],
     threshold: float,
-    top_share: float | None,
+    top_fraction: float | None,
 ) -> Mask:
     """Label a tile that begins at a row and column of what was read around it."""
     here = slice(row, row + tile.height), slice(column, column + tile.width)
     own = scores[:, *here].copy()
     # The tile stage writes 0 in every band where there is no data.
     own[:, ~image[:, *here].any(axis=0)] = np.nan
-    return np.ascontiguousarray(label_confident(own, around[here], threshold, top_share))
+    return np.ascontiguousarray(label_confident(own, around[here], threshold, top_fraction))
 
 
 def _orthophoto(tile: Tile) -> str:

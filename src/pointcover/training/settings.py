@@ -29,7 +29,7 @@ class SelfTrainingParams(Section):
 
     rounds: Annotated[int, Field(strict=True, ge=0, le=10)]
     threshold: Share
-    top_share: Annotated[float, Field(gt=0, le=1)] | None
+    top_fraction: Annotated[float, Field(gt=0, le=1)] | None
 
 
 class TrainParams(Section):
@@ -57,7 +57,7 @@ class TrainParams(Section):
     class_weighting: Literal["none", "balanced"]
     class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    grown_share: Annotated[float, Field(gt=0, lt=1)] | None
+    propagated_loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
     consistency: ConsistencyParams
     crf: CrfParams
     self_training: SelfTrainingParams

@@ -63,7 +63,7 @@ class FitSettings:
     """Batches to one step."""
     patience: int | None = None
     """Training stops after so many epochs without a better sparse validation mIoU."""
-    grown_share: float | None = None
+    propagated_loss_fraction: float | None = None
     """Of the loss, what labels have together that were not clicked; clicks have the rest. None: all
     labelled pixels count alike."""
     consistency: ConsistencySettings = field(default_factory=ConsistencySettings)
@@ -71,13 +71,17 @@ class FitSettings:
 
     @property
     def needs_clicks(self) -> bool:
-        """Say whether training must know which labels were clicked."""
-        return self.grown_share is not None
+        """Return whether training must know which labels were clicked."""
+        return self.propagated_loss_fraction is not None
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Give the shares of the loss: of all labels, or of the clicked and of the grown ones."""
-        return (1.0,) if self.grown_share is None else (1 - self.grown_share, self.grown_share)
+        """Return the shares of the loss: of all labels, or of the clicked and of the grown ones."""
+        return (
+            (1.0,)
+            if self.propagated_loss_fraction is None
+            else (1 - self.propagated_loss_fraction, self.propagated_loss_fraction)
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Learner:
         )
 
     def rate(self, step: int, mious: Sequence[float]) -> float:
-        """Give the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
+        """Return the learning rate of a step, from 0, after epochs with such sparse val mIoU."""
         return self.settings.lr * SCHEDULES[self.settings.schedule](self.course, step, mious)
 
     def set_rate(self, step: int, mious: Sequence[float]) -> None:
@@ -249,13 +253,13 @@ class Learner:
         self.average.update()
 
     def _agree(self) -> None:
-        """Give all processes the first one's statistics of batches: each saw its own parts."""
+        """Return all processes the first one's statistics of batches: each saw its own parts."""
         if self.fabric.world_size > 1:
             for statistic in self.average.network.buffers():
                 torch.distributed.broadcast(statistic, 0)
 
     def _generator(self, step: int) -> torch.Generator:
-        """Give a step of this process its own source of chance."""
+        """Return a step of this process its own source of chance."""
         seed = sample_seed(self.batches.seed, step, STRONG_COLOURS - self.batches.rank)
         return torch.Generator().manual_seed(seed)
 
@@ -281,7 +285,7 @@ class Learner:
         return torch.stack([self.loss.weight(*one) for one in labels])
 
     def _label_losses(self, logits: Tensor, labels: Labels) -> Tensor:
-        """Give the mean over the labels of each share of the loss, times it: (shares,)."""
+        """Return the mean over the labels of each share of the loss, times it: (shares,)."""
         shares = zip(self.settings.shares, labels, strict=True)
         return torch.stack([share * self.loss(logits, *one) for share, one in shares])
 
@@ -297,7 +301,7 @@ class Learner:
         with frozen_statistics(self.model):
             logits = self.network(strong)
         loss, share = weak_to_strong(logits, taught, masks, how.threshold, is_visible)
-        tally.add_terms(consistency_loss=loss.detach(), consistency_share=share)
+        tally.add_terms(consistency_loss=loss.detach(), consistency_fraction=share)
         return how.weight * loss
 
     def _crf(self, logits: Tensor, images: Tensor, tally: "Tally") -> Tensor:
@@ -318,7 +322,7 @@ class Learner:
         return how.weight * loss
 
     def state(self) -> dict[str, Any]:
-        """Give the state after the last step; its tensors go on changing."""
+        """Return the state after the last step; its tensors go on changing."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state(),
@@ -361,7 +365,7 @@ class MovingAverage:
         self._updates += 1
 
     def state(self) -> dict[str, Any]:
-        """Give the state after the last update; its tensors go on changing."""
+        """Return the state after the last update; its tensors go on changing."""
         return {"network": self.network.state_dict(), "updates": self._updates}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -380,7 +384,7 @@ class Cast(nn.Module):
         self._fabric = fabric
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the network's output as float32."""
+        """Return the network's output as float32."""
         with self._fabric.autocast():
             logits: Tensor = self.network(images)
         return logits.float()
@@ -399,7 +403,7 @@ class Passed:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """Give what must be finite, by the name that a message has for it."""
+        """Return what must be finite, by the name that a message has for it."""
         named = {name.replace("_", " "): value for name, value in self.terms.items()}
         return {"loss": self.loss, "gradient norm": self.largest_norm, **named}
 
@@ -434,17 +438,17 @@ class Tally:
         self._norm = torch.maximum(self._norm, norm)
 
     def loss_so_far(self) -> float:
-        """Give the mean over this process's steps; a GPU is waited for."""
+        """Return the mean over this process's steps; a GPU is waited for."""
         return self._loss.item() / max(1, self._steps)
 
     def mean_loss(self, fabric: Fabric) -> float:
-        """Give the mean over the steps and processes."""
+        """Return the mean over the steps and processes."""
         total = fabric.all_reduce(self._loss.clone(), reduce_op="mean")
         assert isinstance(total, Tensor)
         return total.item() / self._steps
 
     def mean_terms(self, fabric: Fabric) -> dict[str, float]:
-        """Give the means over the batches and processes."""
+        """Return the means over the batches and processes."""
         means = {}
         for name, values in self._terms.items():
             mean = fabric.all_reduce(torch.stack(values).mean(), reduce_op="mean")
@@ -453,7 +457,7 @@ class Tally:
         return means
 
     def largest_norm(self) -> float:
-        """Give the largest norm of the gradients, NaN where one was."""
+        """Return the largest norm of the gradients, NaN where one was."""
         return self._norm.item()
 
     def batches_without_labels(self) -> int:
@@ -462,7 +466,7 @@ class Tally:
 
 
 def has_data(images: Tensor) -> Tensor:
-    """Say which pixels have a value above 0, (B, bands, H, W) → (B, H, W) bool.
+    """Return which pixels have a value above 0, (B, bands, H, W) → (B, H, W) bool.
 
     The tile stage writes 0 in every band where there is no data.
     """
@@ -492,7 +496,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 
 def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]]:
-    """Give batches in groups of a size; the last may be smaller."""
+    """Return batches in groups of a size; the last may be smaller."""
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group

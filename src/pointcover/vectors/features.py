@@ -58,7 +58,7 @@ class Annotations:
     )
 
     def project(self, grid: RasterInfo) -> tuple[npt.NDArray[np.object_], shapely.STRtree]:
-        """Give all parts in the CRS of an orthophoto and an index of them; kept for the next.
+        """Return all parts in the CRS of an orthophoto and an index of them; kept for the next.
 
         Raises:
             ValueError: nothing leads to that CRS.
@@ -77,7 +77,7 @@ class Annotations:
     def _reproject(
         self, parts: npt.NDArray[np.object_], own: pyproj.CRS, crs: pyproj.CRS, path: Path
     ) -> npt.NDArray[np.object_]:
-        """Give (n,) parts of one layer in another CRS, None for those that it cannot express."""
+        """Return (n,) parts of one layer in another CRS, None for those that it cannot express."""
         if crs.equals(own, ignore_axis_order=True):
             return parts
         try:

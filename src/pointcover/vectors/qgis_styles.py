@@ -23,7 +23,7 @@ OUTLINE: Final = {
 
 
 def style_points(classes: ClassTable, column: str) -> str:
-    """Give the QML of a point layer: a dot in its class's colour, in the order of the table.
+    """Return the QML of a point layer: a dot in its class's colour, in the order of the table.
 
     Args:
         classes: names and colours.
@@ -33,7 +33,7 @@ def style_points(classes: ClassTable, column: str) -> str:
 
 
 def style_suggestions(classes: ClassTable, column: str) -> str:
-    """Give the QML of points to be named: as `style_points`, those without a class in yellow.
+    """Return the QML of points to be named: as `style_points`, those without a class in yellow.
 
     A form offers the names of the classes for the column, so that one chooses instead of typing.
     """
@@ -59,12 +59,12 @@ def style_suggestions(classes: ClassTable, column: str) -> str:
 
 
 def style_polygons(classes: ClassTable, column: str) -> str:
-    """Give the QML of a polygon layer, each filled with its class's colour; see `style_points`."""
+    """Return the QML of a polygon layer, filled with class colours; see `style_points`."""
     return _style_features(classes, column, _fill, geometry=2)
 
 
 def style_classes(classes: ClassTable) -> str:
-    """Give the QML of a raster of class ids: colours and names in the order of the table."""
+    """Return the QML of a raster of class ids: colours and names in the order of the table."""
     root, renderer = _style_raster("paletted")
     palette = ElementTree.SubElement(renderer, "colorPalette")
     for class_id, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True)):
@@ -80,7 +80,7 @@ def style_classes(classes: ClassTable) -> str:
 
 
 def style_percent(low: Colour, high: Colour) -> str:
-    """Give the QML of a raster of percents: from one colour at 0 to another at 100."""
+    """Return the QML of a raster of percents: from one colour at 0 to another at 100."""
     root, renderer = _style_raster("singlebandpseudocolor")
     shader = ElementTree.SubElement(
         ElementTree.SubElement(renderer, "rastershader"),

@@ -106,7 +106,7 @@ class Placement:
         report.inside[self._shape_owners[whole]] = True
 
     def burn(self, window: Window) -> Mask:
-        """Give the sparse mask of a window: (H, W) uint8, IGNORE_INDEX where nothing says a class.
+        """Return the sparse mask of a window: (H, W) uint8, IGNORE_INDEX where there is no label.
 
         A point labels the pixel that holds it (on an edge: the one below or right), a line every
         pixel that it touches, a polygon what `all_touched` says. A pixel with two classes stays
@@ -235,7 +235,7 @@ def _without_far_vertices(shape: Any, window: Window) -> Any:
 
 
 def _window_around(shape: Any, window: Window) -> Window:
-    """Give the part of a window that a shape which lies in it may touch."""
+    """Return the part of a window that a shape which lies in it may touch."""
     left, top, right, bottom = shapely.bounds(shape)
     first_col, first_row = max(int(left), window.col_off), max(int(top), window.row_off)
     end_col = min(int(right) + 1, window.col_off + window.width)
@@ -244,7 +244,7 @@ def _window_around(shape: Any, window: Window) -> Window:
 
 
 def _offset(part: Window, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Give where a part of a window begins in it, and the part's height and width."""
+    """Return where a part of a window begins in it, and the part's height and width."""
     begin = int(part.row_off - window.row_off), int(part.col_off - window.col_off)
     return begin, (int(part.height), int(part.width))
 
@@ -324,7 +324,7 @@ class PlacementReport:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Give the counts, and the first few ids behind each, as JSON holds them."""
+        """Return the counts, and the first few ids behind each, as JSON holds them."""
         return {
             "features": self._annotations.read,
             "ignored": self._annotations.ignored,
@@ -359,7 +359,7 @@ class PlacementReport:
         return "; ".join([placed, *counts])
 
     def _without_label(self) -> dict[str, list[int | str]]:
-        """Give the ids of features of which some or all was left out, by reason."""
+        """Return the ids of features of which some or all was left out, by reason."""
         without_pixel = self.burned & ~self.placed & ~self.conflicting
         reasons = {
             "outside": ~self.inside,

@@ -172,7 +172,7 @@ def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
 def _read_orthophotos(
     table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
 ) -> npt.NDArray[np.object_]:
-    """Give the (N,) names of the orthophotos that features are of, "" where they are of any."""
+    """Return the (N,) names of the orthophotos that features are of, "" where they are of any."""
     names = np.full(len(table), "", object)
     if ORTHOPHOTO not in table:
         return names
@@ -272,7 +272,7 @@ def _read_classes(
     left_out: Collection[str],
     where: str,
 ) -> tuple[npt.NDArray[np.uint8], Flags]:
-    """Say what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
+    """Return what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
     class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
     ignored = np.zeros(len(values), bool)
     unknown: dict[str, list[int]] = {}
@@ -299,7 +299,7 @@ def _read_classes(
 
 
 def _known_values(classes: ClassTable, codes: Mapping[str | int, str] | None) -> dict[str, int]:
-    """Give the class id of every text that `_text` may make of a value."""
+    """Return the class id of every text that `_text` may make of a value."""
     pairs = [(name, class_id) for class_id, name in enumerate(classes.names)]
     if codes is None:
         pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
@@ -323,7 +323,7 @@ def _known_values(classes: ClassTable, codes: Mapping[str | int, str] | None) ->
 
 
 def _text(value: object) -> str:
-    """Give one text for all that means the same: 3, 3.0, "3" and " 03"; "Water" and "water"."""
+    """Return one text for all that means the same: 3, 3.0, "3" and " 03"; "Water" and "water"."""
     if value is None or value != value:  # NaN is all that differs from itself
         return ""
     text = str(value).strip().casefold()

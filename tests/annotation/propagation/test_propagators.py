@@ -1,4 +1,4 @@
-"""Growth is what the rule of each grower names, of clicked classes, never at a click's expense."""
+"""Each propagator gives the labels of its rule, of clicked classes, and changes no click."""
 
 import heapq
 import math
@@ -14,12 +14,12 @@ from hypothesis.extra import numpy as hnp
 from skimage.segmentation import random_walker
 
 from pointcover.annotation.propagation import (
-    GROWERS,
+    PROPAGATORS,
     GeodesicSettings,
-    Grower,
     LinkSettings,
     NearestSettings,
     NoSettings,
+    Propagator,
     Proposal,
     SuperpixelSettings,
     WalkerSettings,
@@ -30,13 +30,13 @@ from pointcover.labels import IGNORE_INDEX
 
 Mask = npt.NDArray[np.uint8]
 
-every_grower = pytest.mark.parametrize("name", GROWERS)
+every_grower = pytest.mark.parametrize("name", PROPAGATORS)
 
 SETTINGS = {
     "none": NoSettings(),
     "link": LinkSettings(distance_px=6),
     "nearest": NearestSettings(radius_px=2.5, class_radius_px={1: 4}),
-    "superpixel": SuperpixelSettings(side_px=3, min_share=0.6),
+    "superpixel": SuperpixelSettings(side_px=3, min_fraction=0.6),
     "geodesic": GeodesicSettings(limit_px=8, contrast_px=10),
     "random_walker": WalkerSettings(beta=1, range_px=20, min_probability=0.55),
 }
@@ -72,7 +72,7 @@ def grow(name, clicks, image=None, valid=None, settings=None):
     image = np.zeros((3, *clicks.shape), np.uint8) if image is None else image
     valid = np.ones(clicks.shape, bool) if valid is None else valid
     settings = SETTINGS[name] if settings is None else settings
-    return GROWERS[name](clicks, image, valid, settings)
+    return PROPAGATORS[name](clicks, image, valid, settings)
 
 
 def link(clicks: Mask, *, distance_px: float) -> Mask:
@@ -121,7 +121,7 @@ def linked_one_by_one(clicks: Mask, distance_px: float) -> Mask:
     return grown
 
 
-# What every grower promises
+# What every propagator promises
 
 
 def check_promises(name, clicks, image, valid):
@@ -232,7 +232,7 @@ def test_what_is_no_mask_no_image_of_it_or_no_validity_is_refused(name):
 @every_grower
 def test_the_settings_of_another_grower_are_refused(name):
     other = SETTINGS["nearest" if name == "link" else "link"]
-    with pytest.raises(TypeError, match=f"wanted {GROWERS[name].settings.__name__}"):
+    with pytest.raises(TypeError, match=f"wanted {PROPAGATORS[name].settings.__name__}"):
         grow(name, np.zeros((3, 4), np.uint8), settings=other)
 
 
@@ -242,7 +242,7 @@ def test_of_a_proposal_only_what_the_promises_allow_is_taken():
 
     valid = np.array([[True, True, False, True]])
     image = np.zeros((1, 1, 4), np.uint8)
-    grown = Grower(flood, NoSettings)(drawn("2..."), image, valid, NoSettings())
+    grown = Propagator(flood, NoSettings)(drawn("2..."), image, valid, NoSettings())
     assert grown.mask.tolist() == [[2, 1, IGNORE_INDEX, 1]]
     # However little it is trusted, a label is not shown as none.
     assert grown.confidence.tolist() == [[255, 1, 0, 1]]
@@ -272,7 +272,7 @@ def test_a_setting_that_is_not_above_zero_and_finite_is_refused(kind, field, val
     [
         (NearestSettings, {"class_radius_px": {255: 3}}, "class id 255 in class_radius_px"),
         (NearestSettings, {"class_radius_px": {1: -3}}, r"class_radius_px\[1\]=-3"),
-        (SuperpixelSettings, {"min_share": 1.1}, "min_share=1.1, wanted 0 to 1"),
+        (SuperpixelSettings, {"min_fraction": 1.1}, "min_fraction=1.1, wanted 0 to 1"),
         (GeodesicSettings, {"cell_px": 0}, "cell_px=0, wanted a whole number"),
         (WalkerSettings, {"cell_px": 1.5}, "cell_px=1.5, wanted a whole number"),
         (WalkerSettings, {"min_probability": 0.5}, "min_probability=0.5, wanted above 0.5"),
@@ -308,7 +308,7 @@ def test_sources_of_a_mask_that_has_not_grown_from_the_clicks_are_refused(mask):
 
 
 def nearest_one_by_one(clicks, radii):
-    """Give each pixel its nearest click's class, in whole numbers; radii are squared."""
+    """Return each pixel its nearest click's class, in whole numbers; radii are squared."""
     grown = clicks.copy()
     places = [(*place, int(clicks[tuple(place)])) for place in np.argwhere(clicks != IGNORE_INDEX)]
     for row, col in np.argwhere(clicks == IGNORE_INDEX):
@@ -376,7 +376,7 @@ def test_superpixels_stop_at_the_edge(bands, edge):
 
 
 @pytest.mark.parametrize(
-    ("right", "min_share", "expected", "confidence"),
+    ("right", "min_fraction", "expected", "confidence"),
     [
         ([2, 2, 1], 0.6, 2, 170),
         ([2, 2, 1], 0.7, IGNORE_INDEX, 0),
@@ -386,11 +386,11 @@ def test_superpixels_stop_at_the_edge(bands, edge):
         ([], 0, IGNORE_INDEX, 0),
     ],
 )
-def test_clicks_in_a_superpixel_vote(right, min_share, expected, confidence):
+def test_clicks_in_a_superpixel_vote(right, min_fraction, expected, confidence):
     clicks = np.full((8, 16), IGNORE_INDEX, np.uint8)
     clicks[0, 0] = 3
     clicks[2, 10 : 10 + len(right)] = right
-    chosen = SuperpixelSettings(8, min_share=min_share)
+    chosen = SuperpixelSettings(8, min_fraction=min_fraction)
     grown = grow("superpixel", clicks, halves(8, 16), settings=chosen)
     free = clicks == IGNORE_INDEX
     free[:, :8] = False

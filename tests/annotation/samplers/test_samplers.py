@@ -143,7 +143,7 @@ def test_budgets_nest_label_by_label_with_and_without_errors(
     name, unit, mask, few, many, seed, errs
 ):
     few, many = sorted((few, many))
-    errors = {"jitter_px": 2.5, "wrong_share": 0.4} if errs else {}
+    errors = {"position_noise_px": 2.5, "label_noise_rate": 0.4} if errs else {}
     who = annotator(name, unit, **errors)
     smaller, larger = (click(mask, budget, who, generator(seed)) for budget in (few, many))
     assert np.array_equal(larger[clicked(smaller)], smaller[clicked(smaller)])
@@ -151,10 +151,10 @@ def test_budgets_nest_label_by_label_with_and_without_errors(
 
 @every_way
 @pytest.mark.parametrize("shape", [(4, 5), (1, 1), (0, 3)])
-@pytest.mark.parametrize("jitter_px", [0, 3])
-def test_an_unlabelled_tile_gets_no_click(name, unit, shape, jitter_px):
+@pytest.mark.parametrize("position_noise_px", [0, 3])
+def test_an_unlabelled_tile_gets_no_click(name, unit, shape, position_noise_px):
     mask = np.full(shape, N, np.uint8)
-    who = annotator(name, unit, jitter_px=jitter_px)
+    who = annotator(name, unit, position_noise_px=position_noise_px)
     assert np.array_equal(click(mask, 10, who, generator()), mask)
 
 
@@ -163,7 +163,7 @@ def test_the_same_generator_state_gives_the_same_clicks_in_any_memory_layout(nam
     mask = land()
     strided = np.repeat(np.repeat(mask, 2, axis=0), 3, axis=1)[::2, ::3]
     assert not strided.flags["C_CONTIGUOUS"]
-    who = annotator(name, unit, classes=8, jitter_px=2, wrong_share=0.2)
+    who = annotator(name, unit, classes=8, position_noise_px=2, label_noise_rate=0.2)
     first, *others = (click(one, 5, who, generator(7)) for one in (mask, mask, strided))
     for other in others:
         assert np.array_equal(first, other)
@@ -707,7 +707,7 @@ def meant(count: int, mask: Mask, sampler: str = "uniform") -> Clicks:
 def test_errors_too_small_to_show_change_nothing(name, unit, mask, budget, seed):
     # Within half a pixel there is only the pixel itself.
     plain, shaky = (
-        click(mask, budget, annotator(name, unit, jitter_px=jitter), generator(seed))
+        click(mask, budget, annotator(name, unit, position_noise_px=jitter), generator(seed))
         for jitter in (0.0, 0.5)
     )
     assert np.array_equal(plain, shaky)
@@ -717,7 +717,7 @@ def test_a_moved_click_lands_on_any_pixel_of_the_disc_alike():
     mask = np.zeros((81, 81), np.uint8)
     mask[40, 40] = 3
     clicks = Clicks.single(np.full(20_000, 40 * 81 + 40))
-    landed, ids = add_noise(clicks, mask, annotator(jitter_px=2), generator())
+    landed, ids = add_noise(clicks, mask, annotator(position_noise_px=2), generator())
     offsets = Counter(zip(*(part.tolist() for part in np.divmod(landed, 81)), strict=True))
     assert set(offsets) == {
         (40 + row, 40 + col) for row in range(-2, 3) for col in range(-2, 3) if row**2 + col**2 <= 4
@@ -729,7 +729,7 @@ def test_a_moved_click_lands_on_any_pixel_of_the_disc_alike():
 def test_a_click_at_the_edge_is_mirrored_into_the_tile():
     mask = np.zeros((1, 4), np.uint8)
     landed, _ = add_noise(
-        Clicks.single(np.zeros(10_000, np.intp)), mask, annotator(jitter_px=1), generator()
+        Clicks.single(np.zeros(10_000, np.intp)), mask, annotator(position_noise_px=1), generator()
     )
     # Up, down, left and nowhere lead back to column 0; right leads to column 1.
     assert Counter(landed.tolist()).keys() == {0, 1}
@@ -737,21 +737,23 @@ def test_a_click_at_the_edge_is_mirrored_into_the_tile():
 
 
 @settings(max_examples=40)
-@given(mask=masks(4), jitter_px=st.floats(0, 50), seed=seeds)
-def test_clicks_stay_in_the_tile_and_within_their_distance(mask, jitter_px, seed):
+@given(mask=masks(4), position_noise_px=st.floats(0, 50), seed=seeds)
+def test_clicks_stay_in_the_tile_and_within_their_distance(mask, position_noise_px, seed):
     clicks = Clicks.single(labelled(mask))
-    landed, _ = add_noise(clicks, mask, annotator(jitter_px=jitter_px), generator(seed))
+    landed, _ = add_noise(
+        clicks, mask, annotator(position_noise_px=position_noise_px), generator(seed)
+    )
     rows, cols = np.divmod(landed, mask.shape[1])
     assert ((rows >= 0) & (rows < mask.shape[0])).all()
     was_row, was_col = np.divmod(clicks.pixels, mask.shape[1])
-    assert (np.hypot(rows - was_row, cols - was_col) <= jitter_px).all()
+    assert (np.hypot(rows - was_row, cols - was_col) <= position_noise_px).all()
 
 
 def test_wrong_names_are_as_many_as_asked_and_any_other_class_alike():
     mask = land(160)
     count, share = 8000, 0.3
     clicks = meant(count, mask)
-    _, ids = add_noise(clicks, mask, annotator(classes=6, wrong_share=share), generator())
+    _, ids = add_noise(clicks, mask, annotator(classes=6, label_noise_rate=share), generator())
     right = mask.ravel()[clicks.pixels]
     wrong = ids != right
     low, high = binom.interval(0.999, count, share)
@@ -765,7 +767,7 @@ def test_wrong_names_are_as_many_as_asked_and_any_other_class_alike():
 @pytest.mark.parametrize("classes", [2, 255])
 def test_an_annotator_who_is_always_wrong_is_never_right(classes):
     mask = (np.arange(60 * 60).reshape(60, 60) % classes).astype(np.uint8)
-    who = annotator(classes=classes, wrong_share=1)
+    who = annotator(classes=classes, label_noise_rate=1)
     clicks = click(mask, 2000, who, generator())
     assert clicked(clicks).sum() == 2000
     assert not (clicks == mask).any()
@@ -775,7 +777,7 @@ def test_an_annotator_who_is_always_wrong_is_never_right(classes):
 def test_errors_move_no_click_that_is_meant_and_only_add_up():
     mask = land(64)
     plain, some, more = (
-        click(mask, 300, annotator(classes=4, wrong_share=share), generator(2))
+        click(mask, 300, annotator(classes=4, label_noise_rate=share), generator(2))
         for share in (0, 0.2, 0.6)
     )
     assert np.array_equal(clicked(plain), clicked(some))
@@ -788,7 +790,7 @@ def test_of_two_clicks_on_one_pixel_the_earlier_counts():
     mask = np.array([[0, 1]], np.uint8)
     seen = set()
     for seed in range(40):
-        who = annotator(jitter_px=1, classes=2)
+        who = annotator(position_noise_px=1, classes=2)
         first = click(mask, 1, who, generator(seed))
         both = click(mask, 2, who, generator(seed))
         assert np.array_equal(both[clicked(first)], first[clicked(first)])
@@ -801,7 +803,7 @@ def test_a_stroke_moves_and_errs_as_a_whole():
     mask[10:50, 25:34] = 1
     who = annotator("scribbles", classes=5, scribble_px=9)
     clicks = SAMPLERS["scribbles"](mask, labelled(mask), 4, who, generator())
-    who = annotator("scribbles", classes=5, jitter_px=3, wrong_share=0.5)
+    who = annotator("scribbles", classes=5, position_noise_px=3, label_noise_rate=0.5)
     landed, ids = add_noise(clicks, mask, who, generator(1))
     rows, cols = np.divmod(landed, 60)
     was_row, was_col = np.divmod(clicks.pixels, 60)
@@ -827,9 +829,12 @@ def test_a_stroke_moves_and_errs_as_a_whole():
         ({"boundary_px": 0.5}, "got boundary_px=0.5, wanted 1 or more"),
         ({"boundary_px": math.nan}, "got boundary_px=nan, wanted 1 or more"),
         ({"scribble_px": 0}, "got scribble_px=0, wanted 1 or more"),
-        ({"jitter_px": -1}, "got jitter_px=-1, wanted a finite distance of 0 or more"),
-        ({"jitter_px": math.inf}, "got jitter_px=inf, wanted a finite distance"),
-        ({"wrong_share": 1.1}, "got wrong_share=1.1, wanted a share from 0 to 1"),
+        (
+            {"position_noise_px": -1},
+            "got position_noise_px=-1, wanted a finite distance of 0 or more",
+        ),
+        ({"position_noise_px": math.inf}, "got position_noise_px=inf, wanted a finite distance"),
+        ({"label_noise_rate": 1.1}, "got label_noise_rate=1.1, wanted a share from 0 to 1"),
         ({"positive_class": 5, "classes": 5}, "got positive_class=5, wanted a class id"),
         ({"positive_class": None, "sampler": "positive"}, "got positive_class=None, wanted a"),
         ({"sampler": "scribbles", "unit": "percent"}, "got unit='percent', wanted 'per_tile', 'pe"),

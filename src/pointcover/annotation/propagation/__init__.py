@@ -1,7 +1,7 @@
 """Ways from clicks to areas: labelling further pixels of a tile before training.
 
-A grower takes a sparse mask, the tile's image, where that has data, and its own settings, and
-returns a sparse mask with at least the same labels and how sure each is. All growers keep the
+A propagator takes a sparse mask, the tile's image, where that has data, and its own settings, and
+returns a sparse mask with at least the same labels and how sure each is. All propagators keep the
 same promises:
 
 - a clicked pixel keeps its class whatever grows over it, and has full confidence;
@@ -10,8 +10,8 @@ same promises:
 - confidence is 0 exactly where no label is;
 - the same input gives the same output, and stays as it is.
 
-To add a grower, write one function that proposes what to label, with a frozen dataclass of its
-settings, and add one line to `GROWERS`: `contract.Grower` sees to the promises.
+To add a propagator, write one function that proposes what to label, with a frozen dataclass of its
+settings, and add one line to `PROPAGATORS`: `contract.Propagator` sees to the promises.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ from pointcover.annotation.propagation.base import (
     SURE,
     UNLABELLED,
     Flags,
-    Grower,
     Grown,
+    Propagator,
     Proposal,
     mark_sources,
 )
@@ -48,27 +48,27 @@ def none(clicks: Mask, image: Image, valid: Flags, settings: NoSettings) -> Prop
     return Proposal(np.full_like(clicks, IGNORE_INDEX), np.zeros(clicks.shape, np.float32))
 
 
-GROWERS: Final[dict[str, Grower[Any]]] = {
-    "none": Grower(none, NoSettings),
-    "link": Grower(link, LinkSettings),
-    "nearest": Grower(nearest, NearestSettings),
-    "superpixel": Grower(superpixel, SuperpixelSettings),
-    "geodesic": Grower(geodesic, GeodesicSettings),
-    "random_walker": Grower(random_walker, WalkerSettings),
+PROPAGATORS: Final[dict[str, Propagator[Any]]] = {
+    "none": Propagator(none, NoSettings),
+    "link": Propagator(link, LinkSettings),
+    "nearest": Propagator(nearest, NearestSettings),
+    "superpixel": Propagator(superpixel, SuperpixelSettings),
+    "geodesic": Propagator(geodesic, GeodesicSettings),
+    "random_walker": Propagator(random_walker, WalkerSettings),
 }
 
 __all__ = [
     "CLICKED",
-    "GROWERS",
     "GROWN",
+    "PROPAGATORS",
     "SURE",
     "UNLABELLED",
     "GeodesicSettings",
-    "Grower",
     "Grown",
     "LinkSettings",
     "NearestSettings",
     "NoSettings",
+    "Propagator",
     "Proposal",
     "SuperpixelSettings",
     "WalkerSettings",

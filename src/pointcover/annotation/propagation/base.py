@@ -1,7 +1,7 @@
-"""What every way of growing takes and gives, and the promises that hold for all of them.
+"""The interface of label propagation, and the checks that hold for every propagator.
 
-A way of growing only proposes; `Grower` checks what comes in and takes from the proposal what may
-be taken. So the promises cannot differ from one way to the next.
+A method only proposes labels; `Propagator` checks the input and keeps the proposals that are
+allowed. So the guarantees are the same for every method.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Proposal(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grower(Generic[SettingsT]):
+class Propagator(Generic[SettingsT]):
     """A way of growing that keeps the promises of `pointcover.growing`.
 
     Attributes:
@@ -73,17 +73,17 @@ class Grower(Generic[SettingsT]):
             image: the tile's image, (bands, H, W) uint8.
             valid: where the image has data, (H, W) bool. Nothing grows elsewhere, nor from a
                 click that lies elsewhere; such a click stays all the same.
-            settings: of this grower's own type.
+            settings: of this propagator's own type.
 
         Raises:
             ValueError: an array has another shape or type than said.
-            TypeError: the settings are those of another grower.
+            TypeError: the settings are those of another propagator.
         """
         _check(clicks, image, valid)
         if not isinstance(settings, self.settings):
             raise TypeError(
                 f"got settings of type {type(settings).__name__}, wanted "
-                f"{self.settings.__name__}: make them with the grower's own `settings`"
+                f"{self.settings.__name__}: make them with the propagator's own `settings`"
             )
         # Laid out by rows, or the flat views below would be copies.
         clicks, valid = np.ascontiguousarray(clicks), np.ascontiguousarray(valid)
@@ -116,7 +116,7 @@ def mark_sources(clicks: Mask, mask: Mask) -> npt.NDArray[np.uint8]:
     if mask.shape != clicks.shape or not np.array_equal(mask[clicked], clicks[clicked]):
         raise ValueError(
             f"the mask of shape {mask.shape} has not grown from these clicks of shape "
-            f"{clicks.shape}: pass the clicks, and then the mask that a grower made of them"
+            f"{clicks.shape}: pass the clicks, and then the mask that a propagator made of them"
         )
     sources = np.where(mask != IGNORE_INDEX, np.uint8(GROWN), np.uint8(UNLABELLED))
     sources[clicked] = CLICKED
@@ -131,8 +131,8 @@ def require_positive(name: str, value: float) -> None:
     """
     if not (np.isfinite(value) and value > 0):
         raise ValueError(
-            f"got {name}={value}, wanted a finite number above 0: give one, or choose the grower "
-            f"'none'"
+            f"got {name}={value}, wanted a finite number above 0: give one, or choose the "
+            f"propagator 'none'"
         )
 
 

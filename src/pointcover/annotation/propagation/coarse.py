@@ -60,7 +60,7 @@ def coarsen(clicks: Mask, image: Image, valid: Flags, cell_px: int) -> CoarseTil
 
 
 def refine(cells: npt.NDArray[Any], cell_px: int, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    """Give every pixel what its cell has: (h, w) → (H, W), the way back from `coarsen`."""
+    """Return every pixel what its cell has: (h, w) → (H, W), the way back from `coarsen`."""
     return cells.repeat(cell_px, axis=0)[: shape[0]].repeat(cell_px, axis=1)[:, : shape[1]]
 
 

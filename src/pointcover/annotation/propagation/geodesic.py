@@ -1,4 +1,4 @@
-"""Geodesic growth: the nearest click by a way on which every change of colour costs."""
+"""Geodesic propagation: the nearest click by a way on which every change of colour costs."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class GeodesicSettings:
 
 
 def geodesic(clicks: Mask, image: Image, valid: Flags, settings: GeodesicSettings) -> Proposal:
-    """Give each pixel the class of the click with the shortest way to it, by colour and distance.
+    """Return each pixel the class of the click with the shortest way to it, by colour and distance.
 
     The geodesic distance of Criminisi, Sharp and Blake (GeoS, ECCV 2008), exact on the graph of
     the eight neighbours: a step of length s in pixels, on which the colour changes by d (root of

@@ -40,7 +40,7 @@ class NearestSettings:
 
 
 def nearest(clicks: Mask, image: Image, valid: Flags, settings: NearestSettings) -> Proposal:
-    """Give each pixel the class of the nearest click whose class reaches it.
+    """Return each pixel the class of the nearest click whose class reaches it.
 
     - A click reaches the pixels whose centres are at most its class's radius away.
     - A pixel that the nearest clicks of two or more classes reach at equal distance stays

@@ -49,7 +49,7 @@ class WalkerSettings:
 
 
 def random_walker(clicks: Mask, image: Image, valid: Flags, settings: WalkerSettings) -> Proposal:
-    """Give each pixel the class that a walker who strays from it meets first, if that is likely.
+    """Return each pixel the class that a walker who strays from it meets first, if that is likely.
 
     Grady (Random walks for image segmentation, TPAMI 2006), with walkers who tire: each cell also
     leads out of the tile, with weight (cell_px / range_px)² against 1 for a neighbour of the same

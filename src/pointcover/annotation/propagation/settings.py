@@ -25,7 +25,7 @@ class SuperpixelParams(Section):
 
     side_px: Length
     compactness: Annotated[float, Field(gt=0)]
-    min_share: Share
+    min_fraction: Share
 
 
 class GeodesicParams(Section):

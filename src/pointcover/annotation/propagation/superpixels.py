@@ -21,29 +21,29 @@ class SuperpixelSettings:
         side_px: about the side of a superpixel, in pixels, above 0.
         compactness: what distance weighs against colour, above 0; from 1 (ragged, along every
             edge) to 100 (nearly squares).
-        min_share: share of the clicks in a superpixel that must be of one class, 0 to 1.
+        min_fraction: share of the clicks in a superpixel that must be of one class, 0 to 1.
     """
 
     side_px: float = 24.0
     compactness: float = 20.0
-    min_share: float = 0.8
+    min_fraction: float = 0.8
 
     def __post_init__(self) -> None:
         """Refuse what is not above 0 and finite, and a share that is none."""
         require_positive("side_px", self.side_px)
         require_positive("compactness", self.compactness)
-        if not 0 <= self.min_share <= 1:
-            raise ValueError(f"got min_share={self.min_share}, wanted 0 to 1: give a share")
+        if not 0 <= self.min_fraction <= 1:
+            raise ValueError(f"got min_fraction={self.min_fraction}, wanted 0 to 1: give a share")
 
 
 def superpixel(clicks: Mask, image: Image, valid: Flags, settings: SuperpixelSettings) -> Proposal:
-    """Give each superpixel the class that most of the clicks in it have.
+    """Return each superpixel the class that most of the clicks in it have.
 
     Superpixels are those of SLIC (Achanta et al., TPAMI 2012), in Lab where the image has three
     bands, taken as red, green and blue; other bands are compared as they are.
 
     - A class wins a superpixel if it has more clicks there than any other, and at least
-      `min_share` of all; else nothing grows there, and nothing where no click is.
+      `min_fraction` of all; else nothing grows there, and nothing where no click is.
     - Clicked pixels keep their own class, outvoted ones too.
     - Pixels without data lie in superpixels like others, with the image's mean colour.
     - The trust is the winner's share of the clicks in the superpixel. One click alone has all of
@@ -64,7 +64,7 @@ def superpixel(clicks: Mask, image: Image, valid: Flags, settings: SuperpixelSet
     most = votes.max(axis=1)
     share = most / np.maximum(votes.sum(axis=1), 1)
     alone = np.count_nonzero(votes == most[:, np.newaxis], axis=1) == 1
-    won = (most > 0) & alone & (share >= settings.min_share)
+    won = (most > 0) & alone & (share >= settings.min_fraction)
     ids = np.where(won, class_ids[votes.argmax(axis=1)], np.uint8(IGNORE_INDEX))
     return Proposal(ids[areas], share.astype(np.float32)[areas])
 

@@ -35,9 +35,9 @@ class Annotator:
     """Sampler `scribbles`: the greatest number of pixels in a stroke."""
     positive_class: int | None = None
     """Sampler `positive`: the id of the one class that is clicked."""
-    jitter_px: float = 0.0
+    position_noise_px: float = 0.0
     """The greatest distance at which a click lands from where it was meant."""
-    wrong_share: float = 0.0
+    label_noise_rate: float = 0.0
     """The probability that a click gets the name of another class."""
 
     def __post_init__(self) -> None:
@@ -68,12 +68,17 @@ class Annotator:
             "1 or more: give the longest stroke",
         )
         _demand(
-            math.isfinite(self.jitter_px) and self.jitter_px >= 0,
-            "jitter_px",
-            self.jitter_px,
+            math.isfinite(self.position_noise_px) and self.position_noise_px >= 0,
+            "position_noise_px",
+            self.position_noise_px,
             "a finite distance of 0 or more",
         )
-        _demand(0 <= self.wrong_share <= 1, "wrong_share", self.wrong_share, "a share from 0 to 1")
+        _demand(
+            0 <= self.label_noise_rate <= 1,
+            "label_noise_rate",
+            self.label_noise_rate,
+            "a share from 0 to 1",
+        )
         _demand(
             self.positive_class is None or 0 <= self.positive_class < self.classes,
             "positive_class",
@@ -97,7 +102,7 @@ class Annotator:
     @property
     def errs(self) -> bool:
         """Whether clicks may land elsewhere or get a wrong class."""
-        return self.jitter_px > 0 or self.wrong_share > 0
+        return self.position_noise_px > 0 or self.label_noise_rate > 0
 
 
 @dataclass(frozen=True)

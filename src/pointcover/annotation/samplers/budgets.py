@@ -14,12 +14,12 @@ Unit = Callable[[int, Mapping[str, int]], dict[str, int]]
 
 
 def per_tile(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
-    """Give every tile `points` clicks."""
+    """Return every tile `points` clicks."""
     return dict.fromkeys(labelled, points)
 
 
 def per_class(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
-    """Give every tile `points` clicks for each class in it.
+    """Return every tile `points` clicks for each class in it.
 
     "k points per class per tile" is how studies of land cover from points, on Potsdam and
     elsewhere, simulate their annotator. It is kinder than a real one: it tells which classes are
@@ -30,7 +30,7 @@ def per_class(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
 
 
 def percent(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
-    """Give every tile `points` % of its labelled pixels, rounded down, but one click at least."""
+    """Return every tile `points` % of its labelled pixels, rounded down, but one click at least."""
     return {tile_id: max(1, points * pixels // 100) for tile_id, pixels in labelled.items()}
 
 
@@ -72,7 +72,7 @@ UNITS: Final[dict[str, Unit]] = {
 
 
 def tile_budgets(annotator: Annotator, labelled: Mapping[str, int]) -> dict[str, int]:
-    """Say how many clicks each tile gets; with the unit `per_class`, each class in it.
+    """Return how many clicks each tile gets; with the unit `per_class`, each class in it.
 
     Args:
         annotator: the settings; `unit` and `points` matter here.

@@ -13,12 +13,12 @@ def add_noise(
 ) -> tuple[Pixels, Mask]:
     """Move clicks and change their names as a hurried annotator does.
 
-    - A click lands on any of the pixels within `jitter_px` of the one that was meant, all equally
-      likely; one that would leave the tile is mirrored at its edge. It keeps the class that was
-      meant, so near edges its label is wrong. It may land where the dense mask knows no class.
-    - With the probability `wrong_share` a click gets the name of another class of the class table,
-      all equally likely. The clicks that are wrong at a smaller share are wrong in the same way at
-      every larger one.
+    - A click lands on any of the pixels within `position_noise_px` of the one that was meant, all
+      equally likely; one that would leave the tile is mirrored at its edge. It keeps the class that
+      was meant, so near edges its label is wrong. It may land where the dense mask has no class.
+    - With the probability `label_noise_rate` a click gets the name of another class of the class
+      table, all equally likely. The clicks that are wrong at a lower rate are wrong in the same way
+      at every higher one.
     - A stroke is moved and named as a whole.
 
     Every click draws three numbers, whatever the budget and the settings, so the errors of a click
@@ -37,7 +37,7 @@ def add_noise(
     count = int(clicks.numbers[-1]) + 1 if clicks.numbers.size else 0
     where, whether, what = generator.random((count, 3))[clicks.numbers].T
 
-    offsets = _disc(annotator.jitter_px)
+    offsets = _disc(annotator.position_noise_px)
     moves = offsets[(where * len(offsets)).astype(np.intp)]
     height, width = mask.shape
     rows, cols = np.divmod(clicks.pixels, width)
@@ -47,7 +47,7 @@ def add_noise(
     # Of the ids 0 … classes - 2, those from the right one on stand for the next.
     others = (what * (annotator.classes - 1)).astype(np.uint8)
     others += others >= ids
-    return landed, np.where(whether < annotator.wrong_share, others, ids)
+    return landed, np.where(whether < annotator.label_noise_rate, others, ids)
 
 
 def _disc(radius: float) -> Pixels:

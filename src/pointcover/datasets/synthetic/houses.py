@@ -149,7 +149,7 @@ def plan_houses(sheet: Sheet, ways: list[Way], generator: Generator) -> list[Hou
 
 
 def _inside(wing: Wing, patch: Patch, house: House, spare: float) -> Flags:
-    """Say which pixels of a house's patch are in a wing, or at most ``spare`` px outside."""
+    """Return which pixels of a house's patch are in a wing, or at most ``spare`` px outside."""
     u, v = wing.local(patch, house.row, house.col)
     return (np.abs(u) <= wing.half_length + spare) & (np.abs(v) <= wing.half_width + spare)
 

@@ -38,7 +38,7 @@ class Way:
     kind: str
 
     def sideways(self, along: Floats) -> tuple[Floats, Floats]:
-        """Say how far the waves carry the way to the side, and how steeply (px, px per px)."""
+        """Return how far the waves carry the way to the side, and how steeply (px, px per px)."""
         offset = np.zeros_like(along)
         slope = np.zeros_like(along)
         for amplitude, wavelength in self.waves:
@@ -48,7 +48,7 @@ class Way:
         return offset, slope
 
     def locate(self, size: int) -> tuple[Floats, Floats]:
-        """Give every pixel of a sheet its ``along`` and signed ``across``, (size, size) px each."""
+        """Return ``along`` and signed ``across`` of each pixel of a sheet, (size, size) px."""
         rows = np.arange(size, dtype=np.float32)[:, None] - np.float32(self.row)
         cols = np.arange(size, dtype=np.float32)[None, :] - np.float32(self.col)
         cos, sin = np.float32(math.cos(self.angle)), np.float32(math.sin(self.angle))
@@ -57,7 +57,7 @@ class Way:
         return along, (rows * cos - cols * sin - offset) / np.sqrt(1 + slope * slope)
 
     def point(self, along: float, across: float = 0.0) -> tuple[float, float, float]:
-        """Give row, column and the way's angle there."""
+        """Return row, column and the way's angle there."""
         offset, slope = (float(x[0]) for x in self.sideways(np.array([along], np.float32)))
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         angle = self.angle + math.atan(slope)
@@ -132,7 +132,7 @@ def _branch_off(main: Way, kind: str, every: float, size: int, generator: Genera
 
 
 def measure_road_distance(ways: list[Way], size: int) -> Floats:
-    """Say how far every pixel is from the nearest road's edge, (size, size) px."""
+    """Return how far every pixel is from the nearest road's edge, (size, size) px."""
     distance = np.full((size, size), np.inf, np.float32)
     for way in ways:
         along, across = way.locate(size)

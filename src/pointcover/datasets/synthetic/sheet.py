@@ -88,7 +88,7 @@ def patch_around(row: float, col: float, radius: float, size: int) -> Patch:
 
 
 def column(colour: Colour | Floats) -> Floats:
-    """Give a colour as (3, 1), to be painted over (3, count) pixels."""
+    """Return a colour as (3, 1), to be painted over (3, count) pixels."""
     return np.asarray(colour, np.float32).reshape(3, 1)
 
 

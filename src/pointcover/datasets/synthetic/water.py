@@ -43,7 +43,7 @@ LAKE_TO_ROAD_M: Final = 6.0
 
 
 def _measure_distance(targets: Flags, points: NDArray[np.float64]) -> Floats:
-    """Say how far (count, 2) points are from the nearest target pixel, roughly; (count,) px."""
+    """Return how far (count, 2) points are from the nearest target pixel, roughly; (count,) px."""
     coarse = 8
     row, col = np.nonzero(targets[::coarse, ::coarse])
     distance = np.hypot(points[:, :1] - coarse * row, points[:, 1:] - coarse * col)

@@ -44,7 +44,7 @@ class Crowns(NamedTuple):
 
 
 def _grow_crowns(row: Floats, col: Floats, conifer: Flags, generator: Generator) -> Crowns:
-    """Give trees at (count,) positions a size: conifers are narrow, leafy trees broad."""
+    """Return trees at (count,) positions a size: conifers are narrow, leafy trees broad."""
     radius_m = np.where(conifer, 2.3, 2.7) * generator.uniform(0.75, 1.3, row.shape)
     top_m = 2.6 * radius_m + generator.uniform(1, 4, row.shape)
     radius = (radius_m * PX_PER_M).astype(np.float32)

@@ -121,7 +121,7 @@ class PartialLoss:
 
 
 def _labelled_places(mask: Tensor, labelled: int | None) -> tuple[Tensor, ...]:
-    """Give tile, row and column of each labelled pixel, (N,) int64 each."""
+    """Return tile, row and column of each labelled pixel, (N,) int64 each."""
     is_labelled = mask != IGNORE_INDEX
     if labelled is None:
         return torch.nonzero(is_labelled, as_tuple=True)
@@ -134,7 +134,7 @@ def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
 
 
 def as_divisor(weight: Tensor) -> Tensor:
-    """Give what to divide by: the weight, or 1 where nothing has any, as the sum is 0 there."""
+    """Return what to divide by: the weight, or 1 where nothing has any, as the sum is 0 there."""
     return torch.where(weight > 0, weight, torch.ones_like(weight))
 
 
@@ -175,7 +175,7 @@ def make_loss(
     label_smoothing: float = 0.0,
     balance: Sequence[int] | None = None,
 ) -> PartialLoss:
-    """Give a loss of LOSSES with other settings.
+    """Return a loss of LOSSES with other settings.
 
     Args:
         name: a key of LOSSES.

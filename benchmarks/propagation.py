@@ -1,8 +1,8 @@
-"""What growing clicks costs on one 512² tile, and what growth is worth there.
+"""Time and quality of label propagation on one 512 px tile.
 
-Run it with ``OMP_NUM_THREADS=1 PYTHONPATH=src python benchmarks/growth.py`` (about a minute). Each
-figure is the best of several runs, in milliseconds of one core; trust the ratios, both sides are
-timed in the same run.
+Run it with ``OMP_NUM_THREADS=1 PYTHONPATH=src python benchmarks/propagation.py``
+(about a minute). Each figure is the best of several runs, in milliseconds of one core; trust the
+ratios, both sides are timed in the same run.
 
 The simple ways are, for linking, what published code does: a Python loop over the set that
 ``query_pairs`` returns, with one line drawn for each pair; for random walkers, scikit-image's on a
@@ -21,7 +21,7 @@ from clicks import SIZE, best_ms, make_annotator, make_mask, print_header, repor
 from scipy.spatial import cKDTree
 from skimage.segmentation import random_walker
 
-from pointcover.annotation.propagation import GROWERS, LinkSettings, WalkerSettings
+from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerSettings
 from pointcover.annotation.samplers import click
 from pointcover.datasets.synthetic import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, Image, Mask
@@ -78,7 +78,7 @@ def main() -> None:
         clicks = click(mask, points, per_class, generator)
         simple = best_ms(lambda k=clicks, d=distance_px: link_simply(k, d), 2)  # type: ignore[misc]
         ours = best_ms(
-            lambda k=clicks, d=distance_px: GROWERS["link"](k, image, valid, LinkSettings(d)),  # type: ignore[misc]
+            lambda k=clicks, d=distance_px: PROPAGATORS["link"](k, image, valid, LinkSettings(d)),  # type: ignore[misc]
             30,
         )
         report(f"link {points} per class up to {distance_px} px", simple, ours)
@@ -87,15 +87,15 @@ def main() -> None:
     report(
         "random walkers, 200 clicks",
         best_ms(lambda: walk_simply(clicks, image, 0.8), 3),
-        best_ms(lambda: GROWERS["random_walker"](clicks, image, valid, walkers), 5),
+        best_ms(lambda: PROPAGATORS["random_walker"](clicks, image, valid, walkers), 5),
     )
 
     print(f"\n{'ms, coverage %, purity %':24}" + "".join(f"{n:>13} clicks" for n in BUDGETS))
-    for name, grower in GROWERS.items():
+    for name, propagator in PROPAGATORS.items():
         figures = ""
         for points in BUDGETS:
             clicks = click(dense, points, uniform, np.random.default_rng(0))
-            grow = partial(grower, clicks, image, valid, grower.settings())
+            grow = partial(propagator, clicks, image, valid, propagator.settings())
             grown = grow().mask
             added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
             right = (grown == dense)[added].mean() if added.any() else np.nan
