@@ -12,7 +12,7 @@ from pointcover.annotation.annotate import CLICKS, MASKS, Annotation, annotate_o
 from pointcover.annotation.propagation import PROPAGATORS
 from pointcover.annotation.report import AnnotationReport
 from pointcover.annotation.samplers import Annotator, tile_budgets
-from pointcover.annotation.settings import AnnotateParams
+from pointcover.annotation.settings import AnnotateSettings
 from pointcover.config.params import Params
 from pointcover.figures import (
     draw_panel,
@@ -223,7 +223,7 @@ def make_annotator(params: Params, classes: ClassTable) -> Annotator | None:
     )
 
 
-def propagation_of(settings: AnnotateParams, classes: ClassTable) -> dict[str, object]:
+def propagation_of(settings: AnnotateSettings, classes: ClassTable) -> dict[str, object]:
     """Return the settings of the propagator that is chosen, classes by their ids.
 
     Raises:

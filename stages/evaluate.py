@@ -17,7 +17,7 @@ from pointcover.config.params import Params
 from pointcover.config.run_summary import run_name
 from pointcover.evaluation.accumulate import ScoredTiles, Tally, tally_tiles
 from pointcover.evaluation.panels import draw_figures, draw_scored_tiles, draw_train_tiles
-from pointcover.evaluation.settings import EvaluateParams
+from pointcover.evaluation.settings import EvaluateSettings
 from pointcover.evaluation.summary import (
     CONFUSION_HEADER,
     confusion_rows,
@@ -141,7 +141,7 @@ def evaluate(params: Params) -> None:
     )
 
 
-def tiles_to_score(settings: EvaluateParams) -> tuple[list[Tile], bool]:
+def tiles_to_score(settings: EvaluateSettings) -> tuple[list[Tile], bool]:
     """Return the tiles of the test split, and whether dense masks say what is there.
 
     Raises:
@@ -180,7 +180,7 @@ def tiles_of_oracle() -> list[Tile]:
     return tiles
 
 
-def corrections_of(settings: EvaluateParams, members: Sequence[Member]) -> list[Correct]:
+def corrections_of(settings: EvaluateSettings, members: Sequence[Member]) -> list[Correct]:
     """Return what takes the logits of each model from the shares that it learned to the land's.
 
     Raises:

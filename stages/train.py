@@ -39,7 +39,7 @@ from pointcover.training.losses.gated_crf import CrfSettings
 from pointcover.training.previews import Previews
 from pointcover.training.resume import Resumption
 from pointcover.training.self_training import Labels, fit_in_rounds, label_tiles
-from pointcover.training.settings import TrainParams
+from pointcover.training.settings import TrainSettings
 from pointcover.training.step import Cast, FitSettings
 from pointcover.training.strong_augmentation import StrongColours
 
@@ -157,7 +157,7 @@ def fit_round(
     )
 
 
-def loss_of(settings: TrainParams, labels: Labels, tile_set: TileSet) -> PartialLoss:
+def loss_of(settings: TrainSettings, labels: Labels, tile_set: TileSet) -> PartialLoss:
     """Return the loss of a round, weighted by the pixels that its labels have of each class."""
     labelled = [sum(counts) for counts in zip(*(one.pixels for one in labels.tiles), strict=True)]
     return make_loss(
@@ -205,7 +205,7 @@ def relabel(
     return Labels(fabric.broadcast(labelled), PSEUDO_LABELS, has_propagated=True)
 
 
-def shares_of(settings: TrainParams, tile_set: TileSet, labels: Labels) -> tuple[float, ...]:
+def shares_of(settings: TrainSettings, tile_set: TileSet, labels: Labels) -> tuple[float, ...]:
     """Return each class's share of the loss of a round, by which priors correct its network."""
     tiles, weights = labels.labelled, loss_of(settings, labels, tile_set).class_weights
     how = fit_settings(settings, labels)
@@ -242,7 +242,7 @@ def new_network(params: Params, tile_set: TileSet) -> Segmenter:
     )
 
 
-def fit_settings(settings: TrainParams, labels: Labels) -> FitSettings:
+def fit_settings(settings: TrainSettings, labels: Labels) -> FitSettings:
     """Return what `fit` takes of the settings, for a round with such labels."""
     consistency, crf = settings.consistency, settings.crf
     jitter = consistency.colour_jitter
@@ -292,7 +292,7 @@ def open_run(root: Path, params: Params, resumption: Resumption) -> tracking.Run
 
 def write_outcome(
     run: tracking.Run,
-    settings: TrainParams,
+    settings: TrainSettings,
     tile_set: TileSet,
     tiles: Sequence[Tile],
     fitted: Fitted,

@@ -2,12 +2,21 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 
@@ -27,6 +36,40 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
     )
+
+
+class OneOf:
+    """A setting that names an entry of a registry, as `Annotated[str, OneOf(SAMPLERS)]`.
+
+    The registry is read when a value is checked, so that an entry that was added counts.
+    """
+
+    def __init__(self, registry: Mapping[str, Any], *others: str) -> None:
+        """Take the registry, and further names that are allowed."""
+        self.registry, self.others = registry, others
+
+    def names(self) -> list[str]:
+        """Return all names that are allowed."""
+        return [*self.registry, *self.others]
+
+    def __get_pydantic_core_schema__(
+        self, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Check text for being one of the names."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """List the names in the JSON schema, for editors."""
+        return {**handler(schema), "enum": self.names()}
+
+    def _check(self, value: str) -> str:
+        if value not in self.names():
+            *first, last = map(repr, self.names())
+            expected = f"{', '.join(first)} or {last}" if first else last
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return value
 
 
 Length = Annotated[float, Field(gt=0, le=4096)]

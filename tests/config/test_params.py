@@ -9,11 +9,11 @@ from typing import get_args
 import pytest
 import yaml
 
-from pointcover.annotation.settings import AnnotateParams
+from pointcover.annotation.settings import AnnotateSettings
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.runtime.settings import MachineParams
-from pointcover.training.settings import TrainParams
+from pointcover.runtime.settings import MachineSettings
+from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT, change
 
@@ -48,21 +48,21 @@ def test_params_allow_exactly_the_samplers_and_growers_there_are():
     from pointcover.annotation.propagation import PROPAGATORS
     from pointcover.annotation.samplers import SAMPLERS, UNITS
 
-    assert allowed(AnnotateParams, "sampler") == {*SAMPLERS, "none"}
-    assert allowed(AnnotateParams, "unit") == set(UNITS)
-    assert allowed(AnnotateParams, "propagator") == set(PROPAGATORS)
+    assert allowed(AnnotateSettings, "sampler") == {*SAMPLERS, "none"}
+    assert allowed(AnnotateSettings, "unit") == set(UNITS)
+    assert allowed(AnnotateSettings, "propagator") == set(PROPAGATORS)
 
 
 def test_params_allow_exactly_the_backends_there_are():
     from pointcover.runtime.parallel import BACKENDS
 
-    assert allowed(MachineParams, "backend") == set(BACKENDS)
+    assert allowed(MachineSettings, "backend") == set(BACKENDS)
 
 
 def test_params_allow_exactly_the_models_there_are():
     from pointcover.networks import MODELS
 
-    assert allowed(TrainParams, "model") == set(MODELS)
+    assert allowed(TrainSettings, "model") == set(MODELS)
 
 
 def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
@@ -94,15 +94,15 @@ def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are()
     from pointcover.training.augmentation import STRENGTHS
     from pointcover.training.schedules import OPTIMISERS, SCHEDULES
 
-    assert allowed(TrainParams, "augmentation") == set(STRENGTHS)
-    assert allowed(TrainParams, "optimiser") == set(OPTIMISERS)
-    assert allowed(TrainParams, "schedule") == set(SCHEDULES)
+    assert allowed(TrainSettings, "augmentation") == set(STRENGTHS)
+    assert allowed(TrainSettings, "optimiser") == set(OPTIMISERS)
+    assert allowed(TrainSettings, "schedule") == set(SCHEDULES)
 
 
 def test_params_allow_exactly_the_losses_there_are():
     from pointcover.training.losses import LOSSES
 
-    assert allowed(TrainParams, "loss") == set(LOSSES)
+    assert allowed(TrainSettings, "loss") == set(LOSSES)
 
 
 def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_params):

@@ -17,7 +17,7 @@ from pointcover.training.crops import train_loader
 from pointcover.training.fit import fit
 from pointcover.training.losses import partial_cross_entropy
 from pointcover.training.self_training import Labels, fit_in_rounds, label_tiles
-from pointcover.training.settings import TrainParams
+from pointcover.training.settings import TrainSettings
 from pointcover.training.step import FitSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT, load_stage
@@ -276,7 +276,7 @@ def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
 
 
 def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
-    stage, settings = load_stage("train"), TrainParams(**read_yaml(ROOT / "params.yaml")["train"])
+    stage, settings = load_stage("train"), TrainSettings(**read_yaml(ROOT / "params.yaml")["train"])
     evened = settings.model_copy(update={"class_weighting": "balanced"})
     tiles = write_easy_tiles(tmp_path, 2)
     tile_set = replace(TILE_SET, classes=CLASSES)

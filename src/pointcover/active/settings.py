@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from pointcover.validation import Count, Section
 
 
-class SuggestParams(Section):
+class SuggestSettings(Section):
     """The next clicks, which the model chooses on train tiles and the dense masks answer."""
 
     acquisitions: tuple[Literal["margin", "entropy", "disagreement"], ...]
@@ -21,7 +21,7 @@ class SuggestParams(Section):
     device: Literal["auto", "cpu", "cuda"]
 
     @model_validator(mode="after")
-    def _one_view_disagrees_with_none(self) -> "SuggestParams":
+    def _one_view_disagrees_with_none(self) -> "SuggestSettings":
         if "disagreement" in self.acquisitions and self.views == "one":
             raise ValueError(
                 "acquisition 'disagreement' compares turned and flipped views, and views is "

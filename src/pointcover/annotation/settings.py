@@ -5,17 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pointcover.annotation.propagation.settings import (
-    GeodesicParams,
-    LinkParams,
-    NearestParams,
-    RandomWalkerParams,
-    SuperpixelParams,
+    GeodesicSettings,
+    LinkSettings,
+    NearestSettings,
+    RandomWalkerSettings,
+    SuperpixelSettings,
 )
 from pointcover.validation import Count, Section, Share
-from pointcover.vectors.settings import VectorParams
+from pointcover.vectors.settings import VectorSettings
 
 
-class AnnotateParams(Section):
+class AnnotateSettings(Section):
     """Which simulated annotator clicks, and how clicks grow into areas."""
 
     sampler: Literal[
@@ -37,15 +37,15 @@ class AnnotateParams(Section):
     position_noise_px: Annotated[float, Field(ge=0, le=4096)]
     label_noise_rate: Share
     propagator: Literal["none", "link", "nearest", "superpixel", "geodesic", "random_walker"]
-    link: LinkParams
-    nearest: NearestParams
-    superpixel: SuperpixelParams
-    geodesic: GeodesicParams
-    random_walker: RandomWalkerParams
-    vectors: VectorParams
+    link: LinkSettings
+    nearest: NearestSettings
+    superpixel: SuperpixelSettings
+    geodesic: GeodesicSettings
+    random_walker: RandomWalkerSettings
+    vectors: VectorSettings
 
     @model_validator(mode="after")
-    def _sampler_has_what_it_needs(self) -> "AnnotateParams":
+    def _sampler_has_what_it_needs(self) -> "AnnotateSettings":
         if self.sampler == "positive" and self.positive_class is None:
             raise ValueError("sampler 'positive' needs positive_class: name the class to click on")
         if self.sampler == "scribbles" and self.unit == "percent":

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pointcover.active.settings import SuggestParams
-from pointcover.annotation.settings import AnnotateParams
-from pointcover.datasets.synthetic.settings import SyntheticParams
-from pointcover.evaluation.settings import EvaluateParams
-from pointcover.runtime.settings import MachineParams
-from pointcover.tiling.settings import TileParams
-from pointcover.training.settings import TrainParams
+from pointcover.active.settings import SuggestSettings
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.datasets.synthetic.settings import SyntheticSettings
+from pointcover.evaluation.settings import EvaluateSettings
+from pointcover.runtime.settings import MachineSettings
+from pointcover.tiling.settings import TileSettings
+from pointcover.training.settings import TrainSettings
 from pointcover.validation import Count, Section, Seed, read_yaml, validate
 
 
@@ -23,13 +23,13 @@ class Params(Section):
     annotations: Annotated[str, Field(min_length=1)]
     points: Count
     seed: Seed
-    synthetic: SyntheticParams
-    tile: TileParams
-    annotate: AnnotateParams
-    train: TrainParams
-    evaluate: EvaluateParams
-    suggest: SuggestParams
-    machine: MachineParams
+    synthetic: SyntheticSettings
+    tile: TileSettings
+    annotate: AnnotateSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    suggest: SuggestSettings
+    machine: MachineSettings
 
     @model_validator(mode="after")
     def _values_go_together(self) -> "Params":

@@ -1,34 +1,25 @@
-"""What every stage does around its work: params, lock, signals, and errors in one message.
-
-A stage imports this module before any other that is not Python's own: from here on it ends with the
-`dvc` that started it, and a missing package is one message instead of a traceback.
-"""
+"""What every stage does around its work: signals, params, lock, and errors in one message."""
 
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-# Read by OpenMP when torch loads it. By default a thread that waits spins, and where another
-# program needs the processor too a training step took five times as long (measured).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from pointcover.runtime.errors import DEBUG_SWITCH, one_message
+from pointcover.runtime.signals import end_on_signals, end_with_parent
 
+if TYPE_CHECKING:  # these need packages that may be missing, which `run_stage` reports
+    from collections.abc import Iterator
 
-def _say_what_is_missing(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Report an error that ends Python; a missing package as one message."""
-    if isinstance(error, ModuleNotFoundError) and not os.environ.get(DEBUG_SWITCH):
-        sys.stderr.write(
-            f"pointcover: the python that runs this stage ({sys.executable}) lacks "
-            f"{error.name!r}. Run `make setup`, then `source .venv/bin/activate`, and try again\n"
-        )
-    else:
-        sys.__excepthook__(kind, error, trace)
+    from filelock import FileLock
+
+    from pointcover.config.params import Params
+
+LOCK_TIMEOUT_S = 20
 
 
 def is_assistant() -> bool:
@@ -36,49 +27,59 @@ def is_assistant() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-sys.excepthook = _say_what_is_missing
-
-from pointcover.runtime.errors import DEBUG_SWITCH, one_message  # noqa: E402
-from pointcover.runtime.signals import end_on_signals, end_with_parent  # noqa: E402
-
-if Path(sys.argv[0]).parent.name == "stages":
-    # At once, as torch takes seconds to import. When `dvc` dies: an orphan would write beside the
-    # next attempt. An assistant writes nothing that would have to be put in order, and may wait in
-    # a library that lets no handler run.
-    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
-
-from filelock import FileLock, Timeout  # noqa: E402
-
-from pointcover.config.params import Params, load_params  # noqa: E402
-
-LOCK_TIMEOUT_S = 20
-
-logger = logging.getLogger("pointcover")
-
-
-def run_stage(work: Callable[[Params], None]) -> None:
+def run_stage(work: "Callable[[Params], None]") -> None:
     """Run one stage in the current folder and end the process with its exit code.
 
     All of params.yaml is validated before `work` begins. Errors that a user can mend (ValueError,
     OSError) become one message; exit code 1. A signal ends the stage with 128 + its number, never
     with 0: DVC would take a stage that ends with 0 on SIGTERM for finished.
+
+    Args:
+        work: the stage. It imports what it needs when it is called: torch takes seconds, and
+            signals and the environment must be set before.
     """
-    name = Path(sys.argv[0]).stem
+    # When `dvc` dies: an orphan would write beside the next attempt. An assistant writes nothing
+    # that would have to be put in order, and may wait in a library that lets no handler run.
+    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
+    end_on_signals()
+    # Read by OpenMP when torch loads it. By default a thread that waits spins, and where another
+    # program needs the processor too a training step took five times as long (measured).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     level = logging.WARNING if is_assistant() else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
-    end_on_signals()
-    with one_message(f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name):
+    name = Path(sys.argv[0]).stem
+    label = f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name
+    with one_message(label), _missing_packages():
+        from pointcover.config.params import load_params
+
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):
             work(params)
 
 
-def _only_writer(name: str) -> FileLock:
+@contextmanager
+def _missing_packages() -> "Iterator[None]":
+    """Report a package that is not installed as an error that a user can mend."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if os.environ.get(DEBUG_SWITCH):
+            raise
+        sys.stderr.write(
+            f"pointcover: the python that runs this stage ({sys.executable}) lacks "
+            f"{error.name!r}. Run `make setup`, then `source .venv/bin/activate`, and try again\n"
+        )
+        sys.exit(1)
+
+
+def _only_writer(name: str) -> "AbstractContextManager[FileLock]":
     """Lock this stage in this folder, waiting a little for an orphan to end.
 
     Raises:
         ValueError: another process still runs the stage here.
     """
+    from filelock import FileLock, Timeout
+
     folder = Path(".dvc/tmp/pointcover")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{name}.lock")

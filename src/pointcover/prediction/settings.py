@@ -7,7 +7,7 @@ from pydantic import Field
 from pointcover.validation import Length, Section, Weight
 
 
-class NeighbourParams(Section):
+class NeighbourSettings(Section):
     """How much neighbours count, which they are, and how alike in colour."""
 
     weight: Weight
@@ -16,7 +16,7 @@ class NeighbourParams(Section):
     sigma_colour: Annotated[float, Field(gt=0, le=2)]
 
 
-class MeanFieldParams(NeighbourParams):
+class MeanFieldSettings(NeighbourSettings):
     """Neighbours of like colour agree on a class, after prediction."""
 
     iterations: Annotated[int, Field(strict=True, ge=0, le=50)]

@@ -7,7 +7,7 @@ from pydantic import Field
 from pointcover.validation import Section, Seed
 
 
-class TileParams(Section):
+class TileSettings(Section):
     """How orthophotos are cut and regions divided among train, val and test."""
 
     size_px: Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]

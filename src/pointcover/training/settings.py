@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pointcover.prediction.settings import NeighbourParams
+from pointcover.prediction.settings import NeighbourSettings
 from pointcover.validation import Count, Section, Share, Weight
 
 
-class ConsistencyParams(Section):
+class ConsistencySettings(Section):
     """Learning from unlabelled pixels: as in other colours, so in these."""
 
     weight: Weight
@@ -18,13 +18,13 @@ class ConsistencyParams(Section):
     cutout: Share
 
 
-class CrfParams(NeighbourParams):
+class CrfSettings(NeighbourSettings):
     """Learning from unlabelled pixels: neighbours of like colour are of one class."""
 
     scale: Literal[1, 2, 4, 8]
 
 
-class SelfTrainingParams(Section):
+class SelfTrainingSettings(Section):
     """Learning from unlabelled pixels: rounds that label for the next one."""
 
     rounds: Annotated[int, Field(strict=True, ge=0, le=10)]
@@ -32,7 +32,7 @@ class SelfTrainingParams(Section):
     top_fraction: Annotated[float, Field(gt=0, le=1)] | None
 
 
-class TrainParams(Section):
+class TrainSettings(Section):
     """The network and how it is fitted."""
 
     model: Literal[
@@ -58,9 +58,9 @@ class TrainParams(Section):
     class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     propagated_loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
-    consistency: ConsistencyParams
-    crf: CrfParams
-    self_training: SelfTrainingParams
+    consistency: ConsistencySettings
+    crf: CrfSettings
+    self_training: SelfTrainingSettings
     optimiser: Literal["adamw", "adam", "sgd"]
     lr: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)]
@@ -82,7 +82,7 @@ class TrainParams(Section):
     devices: Annotated[int, Field(strict=True, ge=1, le=64)]
 
     @model_validator(mode="after")
-    def _encoder_is_there_where_it_must_be(self) -> "TrainParams":
+    def _encoder_is_there_where_it_must_be(self) -> "TrainSettings":
         if self.model.endswith("_scratch"):
             if self.encoder != "none" or self.weights != "none":
                 raise ValueError(
@@ -97,7 +97,7 @@ class TrainParams(Section):
         return self
 
     @model_validator(mode="after")
-    def _every_setting_acts(self) -> "TrainParams":
+    def _every_setting_acts(self) -> "TrainSettings":
         if self.optimiser == "sgd" and self.nesterov and not self.momentum:
             raise ValueError(
                 "nesterov looks ahead along the momentum, and momentum is 0: set nesterov to "

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pointcover.validation import Section
 
 
-class VectorParams(Section):
+class VectorSettings(Section):
     """How a file of real annotations says classes."""
 
     column: Annotated[str, Field(min_length=1)]

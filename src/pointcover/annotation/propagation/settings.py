@@ -7,20 +7,20 @@ from pydantic import Field
 from pointcover.validation import Length, Section, Share
 
 
-class LinkParams(Section):
+class LinkSettings(Section):
     """Growing by lines between near clicks of one class."""
 
     distance_px: Length
 
 
-class NearestParams(Section):
+class NearestSettings(Section):
     """Growing into the surroundings of each click."""
 
     radius_px: Length
     class_radius_px: dict[str, Annotated[float, Field(ge=0, le=4096)]]
 
 
-class SuperpixelParams(Section):
+class SuperpixelSettings(Section):
     """Growing into the superpixels that clicks lie in."""
 
     side_px: Length
@@ -28,7 +28,7 @@ class SuperpixelParams(Section):
     min_fraction: Share
 
 
-class GeodesicParams(Section):
+class GeodesicSettings(Section):
     """Growing along the shortest ways by colour and distance."""
 
     limit_px: Length
@@ -36,7 +36,7 @@ class GeodesicParams(Section):
     cell_px: Annotated[int, Field(strict=True, ge=1, le=16)]
 
 
-class RandomWalkerParams(Section):
+class RandomWalkerSettings(Section):
     """Growing to where random walkers meet a class first."""
 
     beta: Annotated[float, Field(gt=0)]

@@ -7,7 +7,7 @@ from pydantic import Field
 from pointcover.validation import Section, Seed
 
 
-class SyntheticParams(Section):
+class SyntheticSettings(Section):
     """The embedded dataset: how many orthophotos are drawn, how large, from which seed."""
 
     orthophotos: Annotated[int, Field(strict=True, ge=3)]
