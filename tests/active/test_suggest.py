@@ -43,6 +43,7 @@ from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.runtime.devices import make_fabric
 from pointcover.vectors.rasterize import PlacementReport, place
 from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 from tests.imagery import make_card, write_raster
 from tests.map_models import CLASSES, identity_model, save_model
 
@@ -357,7 +358,7 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
     )
     ready.to_crs(4326).to_file(tmp_path / "clicks.gpkg", layer="ready")
     empty.to_file(tmp_path / "clicks.gpkg", layer="empty")  # nobody could tell
-    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, "class", ignore=[""])
+    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, VectorSettings())
     suggester = Suggester(
         make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(distance_px=12), ReadingSettings()
     )
@@ -379,7 +380,7 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
         {"class": ["land"]}, geometry=[box(500_000, 599_970, 500_030, 600_000)], crs="EPSG:2180"
     )
     everywhere.to_file(tmp_path / "all.gpkg")
-    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, "class")
+    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, VectorSettings())
     with pytest.raises(ValueError, match="no pixel with data so far from the clicks"):
         suggester.suggest(orthophotos, 5, lambda rows: None, clicks)
 
@@ -442,7 +443,7 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     )
     table.loc[:3, "class"] = ["water", "road", "land", "water"]
     table.to_file(tmp_path / "answered.gpkg", layer="suggestions")
-    read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
+    read = read_annotations(tmp_path / "answered.gpkg", CLASSES, VectorSettings())
     assert read.class_ids.tolist() == [1, 2, 0, 1]
     assert read.ignored == 2
     assert table["image"].tolist() == [names[one.image] for one in found]
@@ -482,7 +483,7 @@ def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
     grids = [orthophoto.grid for orthophoto in orthophotos]
     write_suggestions(out, found, grids, [image.stem for image in images], CLASSES)
     fill_in(out, {fid: CLASSES.names[fid % 4] for fid in range(1, 13)})
-    read = read_annotations(out, CLASSES, "class", ignore=[""], orthophotos=names)
+    read = read_annotations(out, CLASSES, VectorSettings(), names)
     report = PlacementReport(read)
     masks = [
         place(read, grid, report, orthophoto=name, all_touched=False).burn(Window(0, 0, 100, 100))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pointcover.cli.app import app
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime import devices
 from pointcover.study import conducting
 from pointcover.study.conducting import Conducted
@@ -32,13 +32,15 @@ def folder(tmp_path, monkeypatch):
     path = raster_path(Path("data/sparse/clicks"), "train", "a")
     with write_geotiff(
         path,
-        height=64,
-        width=64,
-        bands=1,
-        block_px=64,
-        crs="EPSG:2180",
-        transform=north_up(500_000, 600_000, 0.5),
-        nodata=IGNORE_INDEX,
+        GeoTiffProfile(
+            height=64,
+            width=64,
+            bands=1,
+            block_px=64,
+            crs="EPSG:2180",
+            transform=north_up(500_000, 600_000, 0.5),
+            nodata=IGNORE_INDEX,
+        ),
     ) as out:
         out.write(clicks, Window(0, 0, 64, 64))
     tile = Tile("a_0", "a", "a", "train", 0, 0, 64, 64, (1, 1))

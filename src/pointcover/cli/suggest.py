@@ -116,6 +116,7 @@ def suggest(
         from pointcover.runtime.devices import be_deterministic, make_fabric
         from pointcover.tracking.store import project_root
         from pointcover.vectors.read import read_annotations
+        from pointcover.vectors.settings import VectorSettings
 
         check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
@@ -131,7 +132,8 @@ def suggest(
         orthophotos = suggester.prepare(given, out)
         tell_remarks(orthophotos)
         classes = models[0].tile_set.classes
-        before = read_annotations(clicks, classes, clicks_column, ignore=[""]) if clicks else None
+        columns = VectorSettings(column=clicks_column)
+        before = read_annotations(clicks, classes, columns) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
         with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
             found = suggester.suggest(orthophotos, points, bar.update, before)

@@ -19,7 +19,7 @@ FOLDER: Final = "folder"
 
 
 SplitRule = float | tuple[str, ...] | str
-"""A share of the regions, a list of regions, or the file of a list of regions or tiles."""
+"""A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
 
 
 def _default_split() -> dict[Split, SplitRule]:
@@ -134,7 +134,7 @@ class DatasetCard(Section):
         kinds = {type(rule) for rule in self.split.values()}
         if len(kinds) != 1:
             raise ValueError(
-                "split must give shares (train: 0.6), lists of regions (test: [Tile 3]) or tile "
+                "split must give fractions (train: 0.6), lists of regions (test: [Tile 3]) or tile "
                 "lists (train: train.txt), not a mixture"
             )
         if kinds == {tuple} and not {"val", "test"} <= set(self.split):
@@ -143,11 +143,11 @@ class DatasetCard(Section):
             raise ValueError("tile_px says how lists of tiles were made, but split names no files")
         if kinds != {tuple} and set(self.split) != set(SPLITS):
             raise ValueError("split must name train, val and test")
-        total = sum(self.shares().values())
+        total = sum(self.fractions().values())
         if kinds == {float} and abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of split add up to {total:.6g}, not 1")
-        if kinds == {float} and min(self.shares().values()) <= 0:
-            raise ValueError("every share of split must be more than 0")
+            raise ValueError(f"the fractions of split add up to {total:.6g}, not 1")
+        if kinds == {float} and min(self.fractions().values()) <= 0:
+            raise ValueError("every fraction of split must be more than 0")
         return self
 
     def _check_binary(self) -> None:
@@ -191,12 +191,12 @@ class DatasetCard(Section):
                 )
         return ids | {int(value): IGNORE_INDEX for value in self.ignore}
 
-    def shares(self) -> dict[Split, float]:
-        """Shares of the regions by split, empty where the card gives lists."""
+    def fractions(self) -> dict[Split, float]:
+        """Fractions of the regions by split, empty where the card gives lists."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, float)}
 
     def region_lists(self) -> dict[Split, tuple[str, ...]]:
-        """Lists of regions by split, empty where the card gives shares or files."""
+        """Lists of regions by split, empty where the card gives fractions or files."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, tuple)}
 
 

@@ -1,4 +1,4 @@
-"""Folders: the card of a dataset that has none, told from its files.
+"""The card of a dataset without one, inferred from its files.
 
 The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, where there is one,
 `test/images` and `test/masks`; an image and its mask differ in folder and ending alone.
@@ -6,6 +6,7 @@ The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, wher
 
 import colorsys
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from pointcover.labels import IGNORE_INDEX, Colour, format_colour
 from pointcover.raster.raster_io import RasterReader, Window
 from pointcover.text import shorten
 
+logger = logging.getLogger(__name__)
+
 ENDINGS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
 MAX_VALUES: Final = 64
-"""More numbers or colours than these are no classes, but masks that were saved with loss."""
+"""More numbers or colours are taken for masks that were saved with lossy compression."""
 
-VAL_SHARE: Final = 0.2
+VAL_FRACTION: Final = 0.2
 STRIP_PX: Final = 1024
 GOLDEN_RATIO: Final = 0.618034
 LAYOUT: Final = (
@@ -144,6 +147,33 @@ def format_card(card: DatasetCard) -> str:
     return "\n".join(lines) + "\n"
 
 
+def log_inferred(card: DatasetCard, path: Path, own_cards: Path) -> None:
+    """Log the classes and splits of an inferred card, and how to name the classes.
+
+    Args:
+        card: the inferred one.
+        path: where it was written to.
+        own_cards: the folder of users' own cards.
+    """
+    logger.info(
+        "no card: the masks hold %d classes (%s: %s)%s. To name them, copy %s to %s/NAME.yaml, "
+        "edit it, and set dataset=%s/NAME.yaml",
+        len(card.classes),
+        card.mask_values,
+        shorten(entry.name for entry in card.classes),
+        f" and {shorten(map(str, card.ignore))} as unlabelled" if card.ignore else "",
+        path,
+        own_cards,
+        own_cards,
+    )
+    if card.split["test"] == ("val/*",):
+        logger.info(
+            "no test folder: val is scored as the test split, and the last %d images of train are "
+            "the validation split",
+            len(card.region_lists()["val"]),
+        )
+
+
 def _files(folder: Path, kind: str) -> list[Path]:
     """Images or masks of all splits, sorted; they must share one ending."""
     paths = [
@@ -173,7 +203,7 @@ def _split(folder: Path, images: Sequence[Path]) -> dict[str, list[str]]:
             f"{folder}/train/images holds {len(train)} image(s), wanted at least two: without a "
             f"test folder val is for testing, and a part of train for validation"
         )
-    return {"val": train[-max(1, round(VAL_SHARE * len(train))) :], "test": ["val/*"]}
+    return {"val": train[-max(1, round(VAL_FRACTION * len(train))) :], "test": ["val/*"]}
 
 
 def _read_levels(masks: Sequence[Path]) -> _Levels:

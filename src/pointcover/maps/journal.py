@@ -16,7 +16,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime.atomic_files import PARTIAL, publish_json, publish_text, read_json
 
 BLOCK_PX: Final = 512
@@ -100,12 +100,14 @@ class MapJournal:
         layers, height, width = strip.shape
         with write_geotiff(
             self.paths()[number],
-            height=height,
-            width=width,
-            bands=layers,
-            block_px=BLOCK_PX,
-            crs=None,
-            transform=north_up(0, 0, 1),
+            GeoTiffProfile(
+                height=height,
+                width=width,
+                bands=layers,
+                block_px=BLOCK_PX,
+                crs=None,
+                transform=north_up(0, 0, 1),
+            ),
         ) as out:
             out.write(strip, Window(0, 0, width, height))
 
