@@ -33,7 +33,7 @@ from sheets import write_sheet
 from torch import Tensor
 from torch.nn import functional
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.metrics.confusion import confusion_matrix
 from pointcover.networks import build_model

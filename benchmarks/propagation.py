@@ -23,7 +23,7 @@ from skimage.segmentation import random_walker
 
 from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerSettings
 from pointcover.annotation.samplers import click
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 
 BUDGETS = (50, 200, 500)

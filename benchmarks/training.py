@@ -29,7 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.networks import build_model
 from pointcover.runtime.devices import Fabric, be_deterministic, count_readers, make_fabric

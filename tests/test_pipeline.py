@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.prediction.predict import make_score
 from pointcover.prediction.sliding_window import LayerChoice, plan_windows, stream_strips

@@ -9,7 +9,6 @@ from typing import get_args
 import pytest
 import yaml
 
-from pointcover.annotation.settings import AnnotateSettings
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
 from pointcover.runtime.settings import MachineSettings
@@ -42,15 +41,6 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
     params = load_params(PARAMS)
     assert params.dataset == "synthetic"
     assert params.train.weights == "none"
-
-
-def test_params_allow_exactly_the_samplers_and_growers_there_are():
-    from pointcover.annotation.propagation import PROPAGATORS
-    from pointcover.annotation.samplers import SAMPLERS, UNITS
-
-    assert allowed(AnnotateSettings, "sampler") == {*SAMPLERS, "none"}
-    assert allowed(AnnotateSettings, "unit") == set(UNITS)
-    assert allowed(AnnotateSettings, "propagator") == set(PROPAGATORS)
 
 
 def test_params_allow_exactly_the_backends_there_are():
@@ -146,17 +136,6 @@ def test_one_message_tells_every_fault(refusal):
         "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
         "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
     ]
-
-
-def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(make_params):
-    from pointcover.annotation.propagation import PROPAGATORS
-
-    annotate = make_params().annotate
-    for name, propagator in PROPAGATORS.items():
-        chosen = getattr(annotate, name, None)
-        assert (
-            propagator.settings(**(chosen.model_dump() if chosen else {})) == propagator.settings()
-        )
 
 
 @pytest.mark.parametrize(

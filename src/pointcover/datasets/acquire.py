@@ -9,7 +9,7 @@ from tqdm import tqdm
 from pointcover.datasets.archives import extract_archive
 from pointcover.datasets.card import DatasetCard, Download
 from pointcover.datasets.downloads import archive_cache, fetch_archive, parse_checksum
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.datasets.synthetic.settings import SyntheticSettings
 from pointcover.datasets.synthetic.sheet import GSD_M
 from pointcover.labels import IGNORE_INDEX

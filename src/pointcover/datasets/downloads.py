@@ -1,6 +1,6 @@
 """Downloads: an archive fetched once into a cache for all projects, resumed and verified.
 
-HTTP is spoken through requests, not through pooch: pooch starts again after every cut connection
+HTTP requests are made with requests, not with pooch: pooch starts again after every cut connection
 and lets requests undo ``Content-Encoding: gzip``, which some servers set for ``.tar.gz`` files and
 which then breaks the checksum.
 """
@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -30,6 +31,18 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 2**20
 DIGITS: Final = {"md5": 32, "sha256": 64}
 BY_HAND: Final = "download it by hand and point `source:` in params.yaml at the copy"
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often and how long a download is tried."""
+
+    attempts: int = 5
+    """How many in a row may fail without a new byte before giving up."""
+    pause_s: float = 2.0
+    """Seconds before the second attempt; doubled before each further one."""
+    timeout_s: float = 60.0
+    """Seconds without an answer or a byte after which an attempt has failed."""
 
 
 def archive_cache() -> Path:
@@ -65,25 +78,20 @@ def fetch_archive(
     url: str,
     checksum: str,
     folder: Path,
-    *,
-    attempts: int = 5,
-    pause_s: float = 2.0,
-    timeout_s: float = 60.0,
+    retries: Retries = Retries(),
 ) -> Path:
     """Download a file once into a shared cache; what is returned always has the checksum.
 
     A file that is there already is read and verified on every call (a few seconds per GB): a
     remembered verification would not see a disk that went bad. A cut download stays as ``.part``
-    and goes on at the next attempt or call, where the server says that the file is still the same.
+    and is resumed at the next attempt or call, if the server says that the file is the same.
 
     Args:
         url: http or https.
         checksum: ``"md5:…"``, ``"sha256:…"`` or the bare hexadecimal digest of either.
         folder: the cache. The file's name there starts with its digest: servers call many
             different files ``content`` or ``images.zip``.
-        attempts: how many in a row may fail without a new byte before giving up.
-        pause_s: seconds before the second attempt; doubled before each further one.
-        timeout_s: seconds without an answer or a byte after which an attempt has failed.
+        retries: how often and how long to try.
 
     Returns:
         The file in ``folder``.
@@ -115,11 +123,11 @@ def fetch_archive(
                 )
                 target.unlink()
             inherited = part.exists()
-            _download(url, part, attempts, pause_s, timeout_s)
+            _download(url, part, retries)
             if inherited and _digest(part, algorithm) != wanted:
                 logger.warning("%s: what an earlier run left was bad; starting again", part)
                 part.unlink()
-                _download(url, part, attempts, pause_s, timeout_s)
+                _download(url, part, retries)
             _require_checksum(url, part, algorithm, wanted)
             part.replace(target)
             _note(part).unlink(missing_ok=True)
@@ -193,24 +201,24 @@ class _PassingError(Exception):
     """A failure that may be gone at the next attempt."""
 
 
-def _download(url: str, part: Path, attempts: int, pause_s: float, timeout_s: float) -> None:
+def _download(url: str, part: Path, retries: Retries) -> None:
     failures, furthest = 0, _size(part)
     while True:
         try:
-            _transfer(url, part, timeout_s)
+            _transfer(url, part, retries.timeout_s)
             return
         except _PassingError as error:
             reason = str(error)
-        # Only attempts without a new byte count: a line that drops every GB gets there in the end.
+        # Only attempts without a new byte count: a connection that is cut every GB finishes too.
         failures = failures + 1 if _size(part) <= furthest else 1
         furthest = max(furthest, _size(part))
-        if failures >= attempts:
+        if failures >= retries.attempts:
             raise ConnectionError(
                 f"{url}: {reason}, {failures} times in a row ({_size(part)} bytes have arrived): "
                 f"try again later, or {BY_HAND}"
             )
         logger.warning("%s: %s; trying again", url, reason)
-        time.sleep(pause_s * 2 ** (failures - 1))
+        time.sleep(retries.pause_s * 2 ** (failures - 1))
 
 
 def _transfer(url: str, part: Path, timeout_s: float) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pointcover.datasets.synthetic.sheet import (
     GSD_M,
     PX_PER_M,
-    Colour,
     Floats,
+    Paint,
     column,
     smooth_noise,
 )
@@ -20,7 +20,7 @@ from pointcover.datasets.synthetic.sheet import (
 class Crop(NamedTuple):
     """What covers a field."""
 
-    colour: Colour
+    colour: Paint
     row_spacing_m: float
     row_contrast: float
     mottle: float
