@@ -57,7 +57,7 @@ def test_a_card_of_ten_lines_is_enough(sources):
         '- {name: land, colour: "#00FF00"}\n- {name: water, colour: "#0000FF"}\n'
     )
     card = load_card(str(sources / "mine.yaml"), sources)
-    assert card.shares() == {"train": 0.6, "val": 0.2, "test": 0.2}
+    assert card.fractions() == {"train": 0.6, "val": 0.2, "test": 0.2}
     assert card.value_ids() == {0: 0, 1: 1}
     assert card.bands == (1, 2, 3)
 
@@ -193,7 +193,7 @@ def test_a_card_has_its_own_keys_in_place_of_those_of_the_card_that_it_extends(s
         ),
         sources,
     )
-    assert (own.title, own.shares()["val"]) == ("mine", 0.25)
+    assert (own.title, own.fractions()["val"]) == ("mine", 0.25)
     changed = {"title", "split"}
     for name in type(base).model_fields.keys() - changed:
         assert getattr(own, name) == getattr(base, name), name

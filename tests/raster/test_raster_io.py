@@ -342,8 +342,11 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_under_the_final_name(tmp_pat
         values = np.random.default_rng(0).integers(0, 256, (3, 128, 128), np.uint8)
 
         def write():
-            with write_geotiff(path, GeoTiffProfile(height=384, width=384, bands=3, block_px=128, crs="EPSG:2180",
-                transform=north_up(0, 0, 1))) as writer:
+            profile = GeoTiffProfile(
+                height=384, width=384, bands=3, block_px=128, crs="EPSG:2180",
+                transform=north_up(0, 0, 1),
+            )
+            with write_geotiff(path, profile) as writer:
                 for row in range(0, 384, 128):
                     for col in range(0, 384, 128):
                         writer.write(values, Window(col, row, 128, 128))

@@ -30,6 +30,7 @@ from pointcover.vectors import rasterize as placing
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.rasterize import PlacementReport, place
 from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 from pointcover.vectors.write import write_points
 from tests.processes import run_python
 from tests.tile_sets import lay_grid
@@ -53,8 +54,9 @@ def write_features(path, shapes, values, crs=POLAND, **options):
     return path
 
 
-def read(path, classes=CLASSES, column="kind", layer=None, **options):
-    return read_annotations(path, classes, column, layer, **options)
+def read(path, classes=CLASSES, column="kind", orthophotos=None, **options):
+    settings = VectorSettings(**{"column": column, "ignore": ()} | options)
+    return read_annotations(path, classes, settings, orthophotos)
 
 
 def refusal(path, *args, **options):
