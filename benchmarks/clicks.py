@@ -63,7 +63,7 @@ def make_settings(sampler: str, unit: str) -> AnnotateSettings:
 
 
 def click_on(
-    mask: Mask, budget: int, who: AnnotateSettings, generator: np.random.Generator
+    mask: Mask, budget: int, settings: AnnotateSettings, generator: np.random.Generator
 ) -> Mask:
     """Click on a tile of the benchmark's classes."""
     return click(mask, budget, settings, CLASSES, generator)
