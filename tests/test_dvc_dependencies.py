@@ -132,7 +132,7 @@ def run_dvc(folder, *arguments):
 @pytest.mark.slow
 def test_a_misspelt_key_is_refused_by_dvc_and_with_a_plus_by_the_stage(pipeline, tmp_path):
     folder = tmp_path / "copy"
-    shutil.copytree(pipeline, folder, ignore=shutil.ignore_patterns(".dvc"))
+    shutil.copytree(pipeline, folder, ignore=shutil.ignore_patterns(".dvc"))  # not its cache
     for command in (
         ["git", "init", "-q", "."],
         [sys.executable, "-m", "dvc", "init", "-q"],
@@ -141,5 +141,7 @@ def test_a_misspelt_key_is_refused_by_dvc_and_with_a_plus_by_the_stage(pipeline,
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     assert "Key 'lrr' is not in struct" in run_dvc(folder, "exp", "run", "-S", "train.lrr=1")
-    said = run_dvc(folder, "exp", "run", "-s", "train", "-S", "+train.lrr=1")
+    params = folder / "params.yaml"  # as `-S +train.lrr=1` leaves it
+    params.write_text(params.read_text("utf-8").replace("  lr: ", "  lrr: 1\n  lr: "), "utf-8")
+    said = run_dvc(folder, "repro", "-s", "train")
     assert "train.lrr: this key is unknown; did you mean 'lr'?" in said
