@@ -28,6 +28,9 @@ run: setup
 
 WANTED := $(if $(SLOW),not alone,not slow)
 
+# Compiled code is kept, whatever the environment says: tests start many processes.
+test exporting: export PYTHONDONTWRITEBYTECODE :=
+
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint exporting
 	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/models/test_export.py
