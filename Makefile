@@ -1,5 +1,5 @@
 # make run: the main job · make test: the tests · make docs: the docs site · make setup: the environment alone
-.PHONY: setup run test lint exporting deps docs
+.PHONY: setup run test lint exporting deps settings docs
 .DEFAULT_GOAL := run
 
 PYTHON ?= python3
@@ -28,6 +28,9 @@ run: setup
 
 WANTED := $(if $(SLOW),not alone,not slow)
 
+# Compiled code is kept, whatever the environment says: tests start many processes.
+test exporting: export PYTHONDONTWRITEBYTECODE :=
+
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint exporting
 	pytest --numprocesses auto --dist loadfile -m "$(WANTED)" --ignore tests/models/test_export.py
@@ -45,6 +48,10 @@ exporting: setup
 # The code that each stage depends on, into dvc.yaml.
 deps: setup
 	python tools/deps.py
+
+# The comments of params.yaml and params.schema.json, from the classes that declare the settings.
+settings: setup
+	python tools/settings.py
 
 # Into site/, with no network. --strict: a dead link, anchor or reference fails; --quiet would hide them from it.
 docs: setup

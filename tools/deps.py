@@ -22,7 +22,9 @@ def code_deps(stage: str) -> list[str]:
     """Return the folders and files of code that a stage depends on, sorted."""
     script = ROOT / "stages" / f"{stage}.py"
     files = {modules()[name] for name in closure(script)}
-    everything = [path for path in modules().values() if path.stat().st_size]
+    everything = [
+        path for path in modules().values() if path.stat().st_size and path.name != "settings.py"
+    ]  # what .dvcignore names is no part of a folder
     found = set(files)
     folders = {
         folder for path in files for folder in path.parents if ROOT / "src" in folder.parents

@@ -1,12 +1,12 @@
 """Write the pages of the docs that come from the code, while MkDocs builds (a hook of mkdocs.yml).
 
-`reference/settings.md` comes from params.yaml, `reference/cli.md` from the typer app, and
+`reference/settings.md` comes from the settings classes, `reference/cli.md` from the typer app, and
 `reference/api.md` from the packages below src/pointcover. They are written into no folder.
 """
 
+import json
 import re
 from enum import Enum
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,30 +29,71 @@ def on_files(files: "Files", *, config: "MkDocsConfig") -> "Files":
 
 
 def settings_page() -> str:
-    """Return the page of all settings: params.yaml, a heading and a block for each section."""
-    lead, sections = split_sections((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    parts = [
+    """Return the page of all settings, a table for each section, from the classes."""
+    import yaml
+
+    from pointcover.config.params import Params
+
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    lead = (
         "# Settings\n\n"
         "All settings are in `params.yaml`. Change a value there, or for one experiment with\n"
-        "`dvc exp run -S section.key=value`. A value that is not allowed is refused before any "
-        "work starts.\n",
-        f"## Top level\n\n```yaml\n{lead}```\n",
-    ]
-    parts += [f"## {name}\n\n```yaml\n{text}```\n" for name, text in sections.items()]
-    return "\n".join(parts)
+        "`dvc exp run -S section.key=value`. A value that is not allowed is refused before any\n"
+        "work starts. Editors that know JSON schemas read `params.schema.json` for hints.\n"
+    )
+    schema = Params.model_json_schema()
+    return lead + "".join(section_tables("", schema, values, schema["$defs"]))
 
 
-def split_sections(text: str) -> tuple[str, dict[str, str]]:
-    """Return what precedes the first section of a YAML file, and each section with its comment."""
-    starts = [
-        match.start()
-        for match in re.finditer(r"^(?:#.*\n)*\w+:[ ]*(?:#.*)?\n(?=[ #])", text, flags=re.MULTILINE)
-    ]
-    bounds = [*starts, len(text)]
-    blocks = [text[start:end].strip("\n") + "\n" for start, end in pairwise(bounds)]
-    names = [re.search(r"^(\w+):", block, flags=re.MULTILINE) for block in blocks]
-    lead = text[: bounds[0]].strip("\n") + "\n"
-    return lead, {name[1]: block for name, block in zip(names, blocks, strict=True) if name}
+def section_tables(
+    path: str, schema: dict[str, Any], values: dict[str, Any], definitions: dict[str, Any]
+) -> list[str]:
+    """Return the Markdown of a section of settings, followed by that of its subsections."""
+    rows, below = [], []
+    for name, field in schema["properties"].items():
+        key = f"{path}.{name}" if path else name
+        reference = field.get("$ref")
+        if reference and isinstance(values[name], dict):
+            section = definitions[reference.rpartition("/")[2]]
+            below += section_tables(key, section, values[name], definitions)
+            continue
+        value = json.dumps(values[name])
+        rows.append(
+            f"| `{key}` | `{value}` | {allowed_of(field, definitions)} | "
+            f"{cell(field.get('description'))} |"
+        )
+    head = f"\n## {path or 'Top level'}\n\n{cell(schema.get('description')) if path else ''}\n\n"
+    table = "\n".join(
+        ["| setting | in params.yaml | allowed | meaning |", "|---|---|---|---|", *rows]
+    )
+    return [head + (table + "\n" if rows else ""), *below]
+
+
+def allowed_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """Return what a field of a JSON schema may hold, for a table."""
+    if "enum" in field:
+        return ", ".join(f"`{json.dumps(each).strip(chr(34))}`" for each in field["enum"])
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "anyOf" in field:
+        return " or ".join(allowed_of(each, definitions) for each in field["anyOf"])
+    if "$ref" in field:
+        return allowed_of(definitions[field["$ref"].rpartition("/")[2]], definitions)
+    words = [KINDS.get(field.get("type", ""), field.get("type", "any"))]
+    if field.get("type") == "array" and isinstance(field.get("items"), dict):
+        words = [f"list of {allowed_of(field['items'], definitions)}"]
+    words += [f"{sign} {field[key]}" for key, sign in BOUNDS.items() if key in field]
+    return " ".join(words[:1]) + ("".join(f", {word}" for word in words[1:]))
+
+
+KINDS = {"null": "`null`", "boolean": "`true`, `false`", "object": "mapping", "string": "text"}
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "more than",
+    "maximum": "at most",
+    "exclusiveMaximum": "less than",
+    "multipleOf": "a multiple of",
+}
 
 
 def cli_page() -> str:

@@ -174,12 +174,12 @@ def _section_at(model: type[BaseModel], steps: list[Any]) -> type[BaseModel]:
     """Walk from a model to the section that a fault lies in."""
     for step in steps:
         field = model.model_fields.get(str(step))
-        model = (_section_in(field.annotation) if field else None) or model
+        model = (section_in(field.annotation) if field else None) or model
     return model
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
     """Find the section in a type: itself, an optional one, or what a list holds."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_section_in, get_args(annotation))), None)
+    return next(filter(None, map(section_in, get_args(annotation))), None)

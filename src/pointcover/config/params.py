@@ -18,11 +18,24 @@ from pointcover.validation import Count, Section, Seed, read_yaml, validate
 class Params(Section):
     """All of params.yaml."""
 
-    dataset: Annotated[str, Field(min_length=1)]
-    source: Annotated[str, Field(min_length=1)]
-    annotations: Annotated[str, Field(min_length=1)]
-    points: Count
-    seed: Seed
+    dataset: Annotated[str, Field(min_length=1)] = Field(
+        description="A card's name (synthetic, dubai, …), the path of your own card "
+        "(sources/mine.yaml), or the folder given in `source`."
+    )
+    source: Annotated[str, Field(min_length=1)] = Field(
+        description="Where the data lies: a folder or an archive; absolute if it is outside this "
+        "repository."
+    )
+    annotations: Annotated[str, Field(min_length=1)] = Field(
+        description="Real annotations: a vector file of points, lines and polygons, or a folder "
+        "with clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one). The folder `sources` "
+        "stands for none."
+    )
+    points: Count = Field(description="Label budget: number of clicks, in annotate.unit.")
+    seed: Seed = Field(
+        description="Seed of the clicks, of the first weights and of the batches; splits have "
+        "their own."
+    )
     synthetic: SyntheticSettings
     tile: TileSettings
     annotate: AnnotateSettings

@@ -23,7 +23,7 @@ NO_RESULT: Final = (
 )
 """Packages and modules that record, draw, word messages or check settings. Their code cannot change
 what a stage writes for DVC, so that editing them trains no model again. Values of settings are
-dependencies by themselves (`params` in dvc.yaml)."""
+dependencies by themselves (`params` in dvc.yaml), so no module `settings` is needed either."""
 
 
 @cache
@@ -66,7 +66,9 @@ def closure(path: Path) -> set[str]:
     todo = own_imports(path)
     while todo:
         name = todo.pop()
-        if any(f"{name}.".startswith(f"{other}.") for other in NO_RESULT):
+        if name.endswith(".settings") or any(
+            f"{name}.".startswith(f"{other}.") for other in NO_RESULT
+        ):
             continue
         needed.add(name)
         parent = name.rpartition(".")[0]
