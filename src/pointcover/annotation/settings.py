@@ -18,20 +18,28 @@ from pointcover.validation import OneOf, Section
 from pointcover.vectors.settings import VectorSettings
 
 
-class AnnotateSettings(SamplerSettings):
-    """How clicks are simulated and propagated, and how real annotations are read."""
+class SimulationSettings(Section):
+    """Which clicks a simulated annotator makes."""
 
     sampler: Annotated[str, OneOf(SAMPLERS, "none")] = Field(
         description="Where simulated clicks fall: uniform, equal or proportional by class, spread, "
-        "boundary, interior, scribbles, positive (one class alone), dense (every pixel), or none"
+        "boundary, interior, scribbles, positive (one class alone), dense (every pixel), or none."
     )
     unit: Annotated[str, OneOf(UNITS)] = Field(
         description="What points counts: clicks per_tile, per_class (and tile), percent of the "
-        "labelled pixels, or clicks in total"
+        "labelled pixels, or clicks in total."
     )
+
+
+class AnnotateSettings(SamplerSettings, SimulationSettings):
+    """How clicks are simulated and propagated, and how real annotations are read.
+
+    The fields of the base classes come first, those of the last one before all.
+    """
+
     propagator: Annotated[str, OneOf(PROPAGATORS)] = Field(
         description="How labels are propagated: none, link (lines between near clicks of a class), "
-        "nearest, superpixel, geodesic, random_walker"
+        "nearest, superpixel, geodesic, random_walker."
     )
     link: LinkSettings
     nearest: NearestSettings
