@@ -54,11 +54,11 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
     Args:
         card: the dataset's card.
         name: what the dataset is called.
-        source: an archive; or a folder that holds the images, or a folder of the dataset's name
-            that does.
+        source: an archive; or a folder with the images, or with a folder of the dataset's name
+            that has them.
 
     Returns:
-        A folder with images, the archive, or None where the folder `source` holds no images.
+        A folder with images, the archive, or None where the folder `source` has no images.
 
     Raises:
         ValueError: `source` is a file but no archive.
@@ -82,16 +82,16 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
 def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
     """Find a dataset's files, or fetch and unpack them into `folder`.
 
-    Archives that lie in `source` under the names in the card's `download` are taken from there,
-    and verified; the others come from the cache of all projects, or from their servers.
+    Archives in `source` with the names in the card's `download` are used and verified; the others
+    are taken from the cache of all projects, or downloaded.
 
     Returns:
-        The folder that the card's globs begin at: one in `source`, which is only referred to, or
+        The folder that the card's globs are relative to: one in `source`, which is not copied, or
         `folder`.
 
     Raises:
-        ValueError: an archive is damaged; or there is nothing to be found, nor a way to fetch it,
-            and the message says how to get it by hand.
+        ValueError: an archive is damaged; or nothing was found and the card has no download: the
+            message says how to get the files by hand.
         ConnectionError: an archive cannot be fetched.
     """
     found = find_source(card, name, source)
@@ -120,7 +120,7 @@ def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
         for path in sorted(aside.iterdir()):
             if (folder / path.name).exists():
                 raise ValueError(
-                    f"{archive} holds {path.name}, as an archive before it does: unpack them by "
+                    f"{archive} holds {path.name}, as does an archive before it: unpack them by "
                     f"hand, and point `source` at the folder"
                 )
             path.rename(folder / path.name)
@@ -148,5 +148,5 @@ def require_checksum(archive: Path, checksum: str) -> None:
     if got != wanted:
         raise ValueError(
             f"{archive} has {algorithm} {got}, wanted {wanted}: it is damaged, cut short or "
-            f"another version. Download it again, or remove it and pointcover does"
+            f"another version. Download it again, or remove it for pointcover to download"
         )

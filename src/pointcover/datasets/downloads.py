@@ -109,7 +109,7 @@ def fetch_archive(
     target = folder / f"{wanted[:8]}-{name[-100:]}"
     part = target.with_name(f"{target.name}.part")
     try:
-        # Before the lock, so that a cache which can only be read serves what it holds.
+        # Before the lock, so that a read-only cache can be used.
         if _digest(target, algorithm) == wanted:
             return target
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def fetch_archive(
             inherited = part.exists()
             _download(url, part, retries)
             if inherited and _digest(part, algorithm) != wanted:
-                logger.warning("%s: what an earlier run left was bad; starting again", part)
+                logger.warning("%s: the part of an earlier run was damaged; starting again", part)
                 part.unlink()
                 _download(url, part, retries)
             _require_checksum(url, part, algorithm, wanted)
@@ -137,8 +137,8 @@ def fetch_archive(
         raise OSError(
             error.errno or errno.EIO,
             f"{error.strerror or error}: cannot keep {url} in {folder}; free some space or set "
-            f"POINTCOVER_CACHE to a folder with room that can be written (what has arrived is kept "
-            f"and goes on), or {BY_HAND}",
+            f"POINTCOVER_CACHE to a folder with room that can be written (the part that has "
+            f"arrived is kept and resumed), or {BY_HAND}",
         ) from error
     return target
 
@@ -171,7 +171,7 @@ def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None
         head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     part.unlink()
     _note(part).unlink(missing_ok=True)
-    # Judged by the bytes: login pages come as octet-stream, and some archives as text/html.
+    # By content, not by type: login pages come as octet-stream, and some archives as text/html.
     if head.startswith((b"<!doctype html", b"<html")):
         raise ValueError(
             f"{url}: got text/html of {size} bytes where an archive was expected (a login or error "
@@ -198,7 +198,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 class _PassingError(Exception):
-    """A failure that may be gone at the next attempt."""
+    """A failure that may not occur at the next attempt."""
 
 
 def _download(url: str, part: Path, retries: Retries) -> None:
@@ -242,7 +242,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             if status == 200:
                 have, declared = 0, answer.get("Content-Length", "")
                 length = int(declared) if declared.isdigit() else None
-                # In this order: no crash can leave old bytes beside the note of a new file.
+                # In this order, so that no crash leaves old bytes beside the note of a new file.
                 part.unlink(missing_ok=True)
                 note = {"validator": _validator(answer), "length": length}
                 _note(part).write_text(json.dumps(note), encoding="utf-8")
@@ -277,7 +277,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             cause = cause.__context__
         raise _PassingError(f"no connection, or a cut one ({cause})") from error
     if length is not None and _size(part) != length:
-        raise _PassingError(f"{_size(part)} of {length} bytes came")
+        raise _PassingError(f"{_size(part)} of {length} bytes arrived")
 
 
 def _size(path: Path) -> int:
@@ -289,7 +289,7 @@ def _note(part: Path) -> Path:
 
 
 def _read_note(part: Path) -> tuple[str, int | None]:
-    """Read what the server said of the file that ``part`` begins: ("", None) where unknown."""
+    """Read the server's validator and length of the file of ``part``: ("", None) if unknown."""
     try:
         note = json.loads(_note(part).read_text(encoding="utf-8"))
         return note["validator"], note["length"]
@@ -299,5 +299,5 @@ def _read_note(part: Path) -> tuple[str, int | None]:
 
 def _validator(headers: Mapping[str, str]) -> str:
     etag = headers.get("ETag", "")
-    # A weak ETag promises equal meaning, not equal bytes (RFC 9110, 8.8.1).
+    # Weak ETags are equal for equal contents, not only for equal bytes (RFC 9110, 8.8.1).
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")

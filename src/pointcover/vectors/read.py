@@ -1,6 +1,6 @@
-"""Reading: labelled points, lines and polygons of a GeoPackage, GeoJSON or Shapefile.
+"""Reading labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
-Nothing is repaired or left out in silence: what cannot be read is an error.
+Nothing is repaired or left out silently: what cannot be read is an error.
 """
 
 import difflib
@@ -35,7 +35,7 @@ from pointcover.vectors.features import (
 from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
-"""Formats that are read. A VRT is none: it may read other files, or the network."""
+"""Formats that are read. VRTs are not: they may read other files, or the network."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _read_layer(
 
 
 def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
-    """Put the annotations of several layers one after the other, and their layer before each id."""
+    """Concatenate the annotations of several layers, with the layer's name before each id."""
     counts = [len(layer.fids) for layer in layers]
     begins = np.cumsum(counts) - counts
     sizes = [len(layer.parts) for layer in layers]
@@ -177,7 +177,7 @@ def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
 def _read_orthophotos(
     table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
 ) -> npt.NDArray[np.object_]:
-    """Return the (N,) names of the orthophotos that features are of, "" where they are of any."""
+    """Return the (N,) names of the orthophotos that features are of, "" for any."""
     names = np.full(len(table), "", object)
     if ORTHOPHOTO not in table:
         return names
@@ -189,21 +189,21 @@ def _read_orthophotos(
     if unknown:
         some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
         raise ValueError(
-            f"{where}, column {ORTHOPHOTO!r}, names what is no orthophoto of the dataset: "
+            f"{where}, column {ORTHOPHOTO!r}, has names that are no orthophoto of the dataset: "
             f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
-            f"Mend the values, leave them empty for any orthophoto, or give the column another name"
+            f"Correct the values, leave them empty for any orthophoto, or give the column another name"
         )
     return names
 
 
 def _check_start(path: Path) -> None:
-    """Check by its first bytes that a file is of a known format, and whole where GDAL does not.
+    """Check that a file is of a known format, by its first bytes, and that it is complete.
 
-    (Seen with GDAL 3.12: half a Shapefile gives half its features without an error.)
+    (GDAL 3.12 reads half the features of half a Shapefile without an error.)
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist, wanted a file of annotations: mend the path"
+            f"{path} does not exist, wanted a file of annotations: correct the path"
         )
     with path.open("rb") as file:
         start = file.read(1 << 16)
@@ -224,7 +224,7 @@ def _check_start(path: Path) -> None:
                 f"{path} has {path.stat().st_size} bytes where its header says {wanted}: it is cut "
                 f"short. Copy it again"
             )
-    # A "GDALG" is JSON too, and runs what is written in it.
+    # A "GDALG" is JSON too, with commands that GDAL would run.
     elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
         raise ValueError(
             f"{path} is no file of annotations (it begins with {start[:8]!r}): wanted a "
@@ -302,7 +302,7 @@ def _read_classes(
 
 
 def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[str, int]:
-    """Return the class id of every text that `_text` may make of a value."""
+    """Return class ids by normalised value."""
     pairs = [(name, class_id) for class_id, name in enumerate(classes.names)]
     if not codes:
         pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
@@ -320,14 +320,14 @@ def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[s
         if known.setdefault(_text(value), class_id) != class_id:
             raise ValueError(
                 f"value {value!r} may mean class {known[_text(value)]} or {class_id}, since case "
-                f"makes no difference and numbers are ids: say with `codes` what each value means"
+                f"is ignored and numbers are ids: say with `codes` what each value means"
             )
     return known
 
 
 def _text(value: object) -> str:
-    """Return one text for all that means the same: 3, 3.0, "3" and " 03"; "Water" and "water"."""
-    if value is None or value != value:  # NaN is all that differs from itself
+    """Normalise a value: 3, 3.0, "3" and " 03" are the same, and so are "Water" and "water"."""
+    if value is None or value != value:  # only NaN differs from itself
         return ""
     text = str(value).strip().casefold()
     return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
@@ -339,8 +339,8 @@ def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[
         reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
         more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
         raise ValueError(
-            f"{where}, has invalid geometries, of which it is unclear what they cover: features "
-            f"{', '.join(reasons)}{more}. Mend them (QGIS: Processing > Fix geometries), look at "
+            f"{where}, has invalid geometries, whose area is ambiguous: features "
+            f"{', '.join(reasons)}{more}. Repair them (QGIS: Processing > Fix geometries), check "
             f"the result, and use that file"
         )
 
@@ -348,7 +348,7 @@ def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[
 def _explode(
     shapes: npt.NDArray[np.object_],
 ) -> tuple[npt.NDArray[np.object_], Numbers]:
-    """Take multi-geometries apart: (N,) → (P,) simple ones and (P,) which each is a part of."""
+    """Explode multi-geometries: (N,) → (P,) simple ones, and (P,) the index of each one's owner."""
     owners = np.arange(len(shapes))
     # A collection may hold multi-geometries, or collections.
     while (shapely.get_type_id(shapes) > shapely.GeometryType.POLYGON).any():
@@ -359,16 +359,15 @@ def _explode(
 
 
 def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
-    """Refuse metres that are said to be degrees: a GeoJSON that names no CRS is lon/lat."""
+    """Refuse metres declared as degrees: a GeoJSON without a CRS is longitude, latitude."""
     if not parts.size:
         return
     west, south, east, north = shapely.total_bounds(parts)
     if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
         raise ValueError(
-            f"{where}, is said to be in degrees ({name_crs(crs)}), but its x goes from {west:.6g} "
-            f"to {east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its "
-            f"CRS (a GeoJSON without one is longitude, latitude), or with x and y the other way "
-            f"round"
+            f"{where}, is in degrees ({name_crs(crs)}), but its x goes from {west:.6g} to "
+            f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS (a "
+            f"GeoJSON without one is longitude, latitude), or swap x and y"
         )
 
 

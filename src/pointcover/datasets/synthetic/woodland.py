@@ -71,7 +71,7 @@ def _plant_stands(
     edge = np.quantile(wood[::4, ::4], 1 - generator.uniform(*WOOD_FRACTION), method="lower")
     floor = wood > edge + 0.12
     closed = ndimage.uniform_filter(floor.astype(np.float32), round(5 * PX_PER_M) + 1)
-    floor &= closed > 0.6  # no tree stands in a sliver
+    floor &= closed > 0.6  # no trees in slivers
     spots = CROWN_SPACING_M * PX_PER_M
     count = math.ceil(size / spots) + 1
     grid = (np.mgrid[:count, :count] + generator.uniform(-0.4, 0.4, (2, count, count))) * spots
@@ -113,7 +113,7 @@ def _plant_lines(sheet: Sheet, settlement: Settlement, generator: Generator) -> 
 
 
 def _draw_crowns(sheet: Sheet, crowns: Crowns, sun: Sun, generator: Generator) -> None:
-    """Raise every crown as a lumpy dome or cone, colour it, and light its sunny side."""
+    """Draw every crown as an uneven dome or cone, lit from the sun's side."""
     size = sheet.size
     lumps = 0.22 * smooth_noise(size, 1.8, generator)
     canopy_m = np.zeros((size, size), np.float32)
@@ -130,7 +130,7 @@ def _draw_crowns(sheet: Sheet, crowns: Crowns, sun: Sun, generator: Generator) -
         higher = (out < 1) & (rise_m > canopy_m[here])
         canopy_m[here][higher] = rise_m[higher]
         tree[here][higher] = number
-    # A roof stays free of leaves; everything else may lie under them.
+    # Crowns may cover anything but roofs.
     seen = (tree >= 0) & (sheet.mask != BUILDING)
     count = len(crowns.row)
     leafy = np.array(LEAFY, np.float32)[generator.integers(len(LEAFY), size=count)]
