@@ -169,7 +169,7 @@ def test_a_mask_that_is_all_unlabelled(project, mask):
     write_raster(mask, np.full((100, 130), 255, np.uint8))
     message = project.refusal("download", "tile")
     assert "sources/mine/masks/a.tif labels no pixel: all are 255, or outside the" in message
-    assert "Leave the pair out, or mend the card's `classes`" in message
+    assert "Leave the pair out, or correct the card's `classes`" in message
 
 
 def test_fewer_than_three_regions(project):

@@ -656,7 +656,7 @@ def test_several_archives_are_unpacked_into_one_folder_whether_they_lie_there_or
 
 def test_archives_that_hold_the_same_are_refused(archives, tmp_path):
     download = [archives.pack(name, *PAIR) for name in ("1.zip", "2.zip")]
-    with pytest.raises(ValueError, match=r"2\.zip holds images, as an archive before it does"):
+    with pytest.raises(ValueError, match=r"2\.zip holds images, as does an archive before it"):
         acquire(make_card(download=download), "mine", tmp_path / "source", tmp_path / "out")
 
 

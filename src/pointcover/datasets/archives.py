@@ -86,7 +86,7 @@ class _Member(NamedTuple):
 def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
     packed = archive.stat().st_size
     limit = min(max_bytes, max(HARMLESS_BYTES, MAX_RATIO * packed))
-    too_big = f"unpacks beyond {limit} bytes (the archive has {packed}): it may be a zip bomb"
+    too_big = f"unpacks beyond {limit} bytes (the archive has {packed}): wanted fewer"
     name, written = "", 0
     seen: dict[str, tuple[str, bool]] = {}
     with (

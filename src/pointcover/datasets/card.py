@@ -111,7 +111,7 @@ class DatasetCard(Section):
         if self.masks is not None and self.images.count("*") != self.masks.count("*"):
             raise ValueError(
                 f"images {self.images!r} and masks {self.masks!r} must have the same number of "
-                f"stars, at least one: the text that the stars stand for pairs a mask with its image"
+                f"stars, at least one: the text in their place pairs a mask with its image"
             )
         if self.region not in ("file", "folder"):
             try:
@@ -333,8 +333,8 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} orthophotos would have the same name ({', '.join(twice[:5])}): rename files "
-            f"so that they differ in more than special characters"
+            f"{len(twice)} orthophotos would have the same name ({', '.join(twice[:5])}): rename "
+            f"files so that they differ in more than special characters"
         )
     _check_complete(card, pairs, folder)
     return sorted(pairs, key=lambda pair: pair.image)
@@ -389,7 +389,7 @@ def _region_of(card: DatasetCard, image: str) -> str:
     match = re.search(card.region, image)
     if not match or match.group(1) is None:
         raise ValueError(
-            f"the region rule {card.region!r} does not match the image {image}: correct `region` in "
-            f"the card"
+            f"the region rule {card.region!r} does not match the image {image}: correct `region` "
+            f"in the card"
         )
     return match.group(1)

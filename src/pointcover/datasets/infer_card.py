@@ -239,7 +239,7 @@ def _read_levels(masks: Sequence[Path]) -> _Levels:
         if max(len(levels.values), len(levels.colours)) > MAX_VALUES:
             raise ValueError(
                 f"the masks up to {path} hold more than {MAX_VALUES} values: they are no classes, "
-                f"or were saved with lossy compression (as JPEG). Correct them, or write a card with "
+                f"or were saved with loss (as JPEG). Correct them, or write a card with "
                 f"`binarise_at`"
             )
     return levels

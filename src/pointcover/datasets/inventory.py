@@ -82,7 +82,7 @@ def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
     )
     if links:
         raise ValueError(
-            f"{links[0]} is a link to a folder, and DVC would not notice changes of the files in it: "
+            f"{links[0]} is a link to a folder, and DVC would not notice changes of its files: "
             f"make links of the files instead (`cp -rs {links[0].resolve()}/. FOLDER`), or point "
             f"`source` at a folder that holds them"
         )

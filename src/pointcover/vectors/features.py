@@ -99,8 +99,9 @@ class Annotations:
             group = TransformerGroup(own, crs, always_xy=True)
         if not group.best_available:
             logger.warning(
-                "%s (%s) is not placed on %s (%s) by the best transformation, for which PROJ lacks a "
-                "grid: it may lie metres off. Install it (`pyproj sync`), or export the file in that CRS",
+                "%s (%s) is not placed on %s (%s) by the best transformation, for which PROJ lacks "
+                "a grid: it may lie metres off. Install it (`pyproj sync`), or export the file in "
+                "that CRS",
                 self.path,
                 name_crs(own),
                 path,

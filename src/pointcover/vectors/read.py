@@ -191,7 +191,7 @@ def _read_orthophotos(
         raise ValueError(
             f"{where}, column {ORTHOPHOTO!r}, has names that are no orthophoto of the dataset: "
             f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
-            f"Correct the values, leave them empty for any orthophoto, or give the column another name"
+            f"Correct the values, leave them empty for any orthophoto, or rename the column"
         )
     return names
 
@@ -366,8 +366,8 @@ def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) 
     if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
         raise ValueError(
             f"{where}, is in degrees ({name_crs(crs)}), but its x goes from {west:.6g} to "
-            f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS (a "
-            f"GeoJSON without one is longitude, latitude), or swap x and y"
+            f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS "
+            f"(a GeoJSON without one is longitude, latitude), or swap x and y"
         )
 
 

@@ -51,7 +51,7 @@ def _measure_distance(targets: Flags, points: NDArray[np.float64]) -> Floats:
 
 
 def _find_lake(sheet: Sheet, fraction: float, generator: Generator) -> Flags:
-    """Choose a basin away from roads and water that covers ``fraction`` of the sheet, (size, size)."""
+    """Choose a basin of a ``fraction`` of the sheet, away from roads and water, (size, size)."""
     size = sheet.size
     tries = generator.uniform(0.12, 0.88, (24, 2)) * size
     at = tuple(tries.astype(np.intp).T)
