@@ -10,25 +10,25 @@ def study(
     plan: Annotated[Path, typer.Argument(help="The study file, such as studies/c_linking.yaml.")],
     scale: Annotated[
         Literal["full", "small"],
-        typer.Option(help="full, or small: what the file's `small` makes of it, in minutes."),
+        typer.Option(help="full, or small: the settings of the file's `small`, in minutes."),
     ] = "full",
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "-S",
             help="KEY=VALUE, a setting of all experiments in place of the file's, "
-            "such as source=/data/potsdam. May be said more than once.",
+            "such as source=/data/potsdam. May be repeated.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Experiments to run side by side.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Experiments to run in parallel.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results and report go.", show_default="reports/NAME")
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing: write the report anew.")
+        bool, typer.Option("--report-only", help="Run nothing: write the report again.")
     ] = False,
 ) -> None:
-    """Run the experiments of a study that are not known yet, and report what labels bought."""
+    """Run the experiments of a study that have no results yet, and write the report."""
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
     # isort: split
