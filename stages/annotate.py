@@ -92,8 +92,7 @@ def annotate(params: Params) -> None:
         for part, report, placed in map_in_order(
             partial(annotate_orthophoto, annotation),
             list(groups.values()),
-            workers=params.machine.workers,
-            backend=params.machine.backend,
+            params.machine,
             label="annotating",
             unit="orthophoto",
         ):

@@ -48,8 +48,7 @@ def tile(params: Params) -> None:
         for part in map_in_order(
             cut,
             dataset.pairs,
-            workers=params.machine.workers,
-            backend=params.machine.backend,
+            params.machine,
             label="tiling",
             unit="orthophoto",
         ):

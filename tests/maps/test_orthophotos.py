@@ -20,6 +20,7 @@ from pointcover.maps.orthophotos import (
     parse_range,
     spread_windows,
 )
+from pointcover.maps.settings import ReadingSettings
 from pointcover.raster.grids import ground_m2, pixel_sides_m
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
 from pointcover.tileset.tiles import TileSet

@@ -34,8 +34,9 @@ def study(
     # isort: split
     with one_message("pointcover study"):
         from pointcover.runtime.signals import end_on_signals
-        from pointcover.study.conducting import conduct, rewrite_report
+        from pointcover.study.conducting import StudyChoice, conduct, rewrite_report
         from pointcover.study.plan import parse_setting
+        from pointcover.study.running import JobPool
 
         folder = out or Path("reports") / (plan.stem + ("-small" if scale == "small" else ""))
         if report_only:
@@ -43,17 +44,16 @@ def study(
             typer.echo(f"{folder}/report.html", err=True)
             return
         end_on_signals()
-        said = dict(parse_setting(text) for text in settings or ())
+        given = dict(parse_setting(text) for text in settings or ())
         gpus = 0
         if jobs > 1:  # torch takes seconds to import
             from pointcover.runtime.devices import count_gpus, share_of_cores
 
             gpus = count_gpus()
             if gpus:
-                said.setdefault("machine.readers", share_of_cores(jobs))
-        done = conduct(
-            plan, Path.cwd(), folder, scale=scale, settings=said, at_once=jobs, gpus=gpus
-        )
+                given.setdefault("machine.readers", share_of_cores(jobs))
+        choice = StudyChoice(plan, scale, given)
+        done = conduct(choice, Path.cwd(), folder, JobPool(jobs, gpus))
         typer.echo(
             f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
         )

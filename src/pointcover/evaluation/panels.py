@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pointcover.evaluation.accumulate import SplitCounts
 from pointcover.figures import (
+    Fractions,
     Rgb,
-    Shares,
     draw_classes,
     draw_confusion,
     draw_panel,
@@ -122,7 +122,7 @@ def draw_panels(
         zip(captions, _single(predicted), strict=True)
     ):
         picture, labels, guessed = (part.cpu().numpy() for part in (image, mask, prediction))
-        views: list[tuple[str, Rgb | Shares]] = [("image", view_image(picture))]
+        views: list[tuple[str, Rgb | Fractions]] = [("image", view_image(picture))]
         if is_dense:
             views.append((style.truth, view_mask(labels, classes)))
         elif sparse is None:

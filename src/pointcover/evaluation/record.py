@@ -47,8 +47,7 @@ def record_evaluation(
             project_root(),
             evaluator.model_sha256,
             name,
-            tags={"ensemble": f"{1 + others} models"} if others else {},
-            apart=bool(others),
+            models=1 + others,
         )
 
     split = evaluator.split_digest

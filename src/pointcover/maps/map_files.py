@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.figures import draw_panel, view_image, view_mask
+from pointcover.figures import Frame, draw_panel, view_image, view_mask
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
 from pointcover.maps.cog import CogLayer, write_cog
 from pointcover.maps.orthophotos import Orthophoto
@@ -212,9 +212,11 @@ def draw_preview(
         title,
         [("image", picture), ("map", view_mask(found, classes))],
         classes,
-        view_inches=(max(height * inch, 1), max(width * inch, 2)),
-        without="no data",
-        tags={IMAGE_TAG: orthophoto.reader.path.name},
+        Frame(
+            view_inches=(max(height * inch, 1), max(width * inch, 2)),
+            without="no data",
+            tags={IMAGE_TAG: orthophoto.reader.path.name},
+        ),
     )
 
 

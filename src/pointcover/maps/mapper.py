@@ -71,7 +71,7 @@ class MapTask:
     """Of all that decides the map."""
     image_sha256: str
     is_done: bool = False
-    """The map is there already."""
+    """The map exists already."""
     has_rasters: bool = False
     """All of it but polygons is there."""
 
@@ -398,7 +398,7 @@ def _journal_folder(task: MapTask) -> Path:
 
 
 def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: bool) -> MapTask:
-    """Find out how much of a task's map is there already.
+    """Find out how much of a task's map exists already.
 
     Args:
         task: of which this is not known.
@@ -425,7 +425,7 @@ def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: b
         return task
     raise FileExistsError(
         f"{present[0]} exists, and is no map of this image by these models and settings: choose "
-        f"another folder with --out, or say --force to replace it"
+        f"another folder with --out, or add --force to replace it"
     )
 
 
