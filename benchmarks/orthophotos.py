@@ -41,6 +41,7 @@ from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerS
 from pointcover.annotation.samplers import Annotator, tile_budgets
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.runtime.parallel import map_in_order
+from pointcover.runtime.settings import MachineSettings
 from pointcover.tileset.tiles import write_index
 from pointcover.tiling.cutting import cut_orthophoto
 
@@ -158,7 +159,8 @@ def tile_two(folder: Path, out: Path) -> None:
         cut_orthophoto, PAIR, CARD, folder, sides={"sheet": "train"}, size_px=TILE_PX, downsample=1
     )
     outs = [out / str(number) for number in range(2)]
-    list(map_in_order(cut, outs, workers=2, backend="loky", label="tiling", unit="sheet"))
+    machine = MachineSettings(workers=2, backend="loky", readers=0)
+    list(map_in_order(cut, outs, machine, label="tiling", unit="sheet"))
 
 
 def annotate(folder: Path, out: Path, propagator: str) -> None:

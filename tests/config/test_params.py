@@ -12,7 +12,6 @@ import yaml
 from pointcover.annotation.settings import AnnotateSettings
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.runtime.settings import MachineSettings
 from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT, change
@@ -51,12 +50,6 @@ def test_params_allow_exactly_the_samplers_and_growers_there_are():
     assert allowed(AnnotateSettings, "sampler") == {*SAMPLERS, "none"}
     assert allowed(AnnotateSettings, "unit") == set(UNITS)
     assert allowed(AnnotateSettings, "propagator") == set(PROPAGATORS)
-
-
-def test_params_allow_exactly_the_backends_there_are():
-    from pointcover.runtime.parallel import BACKENDS
-
-    assert allowed(MachineSettings, "backend") == set(BACKENDS)
 
 
 def test_params_allow_exactly_the_models_there_are():

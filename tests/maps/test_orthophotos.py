@@ -14,7 +14,6 @@ from rasterio.transform import Affine, from_origin
 
 from pointcover.labels import ClassTable
 from pointcover.maps.orthophotos import (
-    ReadingSettings,
     open_orthophoto,
     parse_bands,
     parse_range,

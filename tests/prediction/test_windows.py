@@ -63,7 +63,7 @@ def test_a_quarter_of_overlap_is_laid_as_worked_out_by_hand():
     [
         (100, 0.25, "window_px: got 100, wanted a multiple of 32"),
         (0, 0.25, "window_px: got 0"),
-        (64, 0.8, "overlap: got 0.8, wanted a share from 0 to 0.75"),
+        (64, 0.8, "overlap: got 0.8, wanted a fraction from 0 to 0.75"),
         (64, -0.1, "overlap: got -0.1"),
         (64, 0.6, "which leaves less than 32 px to the next one"),
     ],

@@ -158,8 +158,8 @@ def _print_seams(seams: "SeamCount", window_px: int) -> None:
     if seams.unlike > SEAMS_SHOW * seams.pixels:
         typer.echo(
             f"note: left and right of a seam between windows, {seams.unlike / seams.pixels:.1%} of "
-            f"the pixels are of another class in the one window than in the other, so windows can "
-            f"be seen in the map: say --blend, or --window-px {2 * window_px}; encoders without "
+            f"the pixels are of another class in the one window than in the other, so windows are "
+            f"visible in the map: use --blend, or --window-px {2 * window_px}; encoders without "
             f"squeeze and excitation are less affected",
             err=True,
         )
