@@ -28,8 +28,8 @@ from rasterio.windows import Window
 from torch import nn
 
 from pointcover.labels import ClassTable
-from pointcover.maps.mapper import Mapper, MapSettings
-from pointcover.maps.orthophotos import ReadingSettings
+from pointcover.maps.mapper import Mapper
+from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks import Segmenter, build_model
 from pointcover.networks.checkpoint import Checkpoint

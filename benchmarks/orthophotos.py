@@ -41,6 +41,7 @@ from pointcover.annotation.source import LabelSources
 from pointcover.config.params import load_params
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.runtime.parallel import map_in_order
+from pointcover.runtime.settings import MachineSettings
 from pointcover.tileset.tiles import read_index, read_tile_set
 from pointcover.tiling.cutting import CuttingPlan, cut_orthophoto
 from pointcover.tiling.settings import TileSettings
@@ -167,7 +168,8 @@ def tile_two(folder: Path, out: Path) -> None:
     """Cut the orthophoto twice, side by side."""
     cut = partial(cut_into, folder)
     outs = [out / str(number) for number in range(2)]
-    list(map_in_order(cut, outs, workers=2, backend="loky", label="tiling", unit="sheet"))
+    machine = MachineSettings(workers=2, backend="loky", readers=0)
+    list(map_in_order(cut, outs, machine, label="tiling", unit="sheet"))
 
 
 def annotate(folder: Path, out: Path, propagator: str) -> None:

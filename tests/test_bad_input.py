@@ -12,7 +12,7 @@ import torch
 from pytest_socket import SocketConnectBlockedError
 
 from pointcover.networks.checkpoint import Checkpoint, Member
-from tests.imagery import draw_image, draw_mask, load_stage, write_raster
+from tests.imagery import draw_image, draw_mask, write_raster
 from tests.map_models import TILE_SET
 
 
@@ -275,7 +275,8 @@ def test_a_class_weight_without_a_class(project):
 
 
 def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(project):
-    corrections_of = load_stage("evaluate").corrections_of
+    from pointcover.evaluation.evaluator import corrections_of
+
     names = TILE_SET.classes.names
 
     def correct(priors, *label_shares, strength=1.0):
@@ -297,7 +298,7 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
     for one, shares in zip(correct(by_name, *learned, strength=0.5), learned, strict=True):
         shift = one(torch.zeros(1, len(names), 1, 1)).flatten().numpy()
         np.testing.assert_allclose(shift, np.log(np.divide(priors, shares)) / 2, rtol=1e-5)
-    with pytest.raises(ValueError, match="model1 does not say which shares"):
+    with pytest.raises(ValueError, match="model1 does not hold the fraction"):
         correct(by_name, learned[0], None)
     with pytest.raises(ValueError, match=rf"model0 learned from no label of \['{names[1]}'\]"):
         correct(by_name, (0.5, 0.0, 0.25, 0.25))

@@ -119,6 +119,8 @@ def test_a_gpu_predicts_as_a_cpu_does():
     for device in ("cpu", "cuda"):
         model = network()
         model.load_state_dict(fitted.weights)
-        found = inference.predict(make_fabric(device, "fp32"), [model], tiles, average_views=True)
+        found = inference.predict(
+            make_fabric(device, "fp32"), inference.Predictor([model], True), tiles
+        )
         scores.append(torch.cat([predicted.cpu() for _, _, predicted, _ in found]))
     assert (scores[0] == scores[1]).float().mean() > 0.995

@@ -210,7 +210,7 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     surveyed.set({"evaluate.priors": {}, "evaluate.oracle": True})
     assert "test split has none: set it to false" in surveyed.refusal("evaluate")
     surveyed.set({"evaluate.oracle": False, "evaluate.erode_px": 2})
-    assert "evaluate.erode_px is 2, which takes dense masks" in surveyed.refusal("evaluate")
+    assert "evaluate.erode_px is 2, which needs dense masks" in surveyed.refusal("evaluate")
 
 
 def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed):

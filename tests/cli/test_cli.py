@@ -104,7 +104,7 @@ def test_what_is_there_is_replaced_only_when_asked(folder, name):
     done = run("points", "points.gpkg")
     assert done.exit_code == 1
     assert done.stderr == (
-        f"\npointcover points: {name} exists: choose another name, or say --force to replace\n"
+        f"\npointcover points: {name} exists: choose another name, or add --force to replace\n"
     )
     assert (folder / name).read_text() == "mine"
     assert run("points", "points.gpkg", "--force").exit_code == 0

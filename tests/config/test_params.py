@@ -11,7 +11,6 @@ import yaml
 
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.runtime.settings import MachineSettings
 from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT, change
@@ -41,12 +40,6 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
     params = load_params(PARAMS)
     assert params.dataset == "synthetic"
     assert params.train.weights == "none"
-
-
-def test_params_allow_exactly_the_backends_there_are():
-    from pointcover.runtime.parallel import BACKENDS
-
-    assert allowed(MachineSettings, "backend") == set(BACKENDS)
 
 
 def test_params_allow_exactly_the_models_there_are():

@@ -14,12 +14,12 @@ from rasterio.transform import Affine, from_origin
 
 from pointcover.labels import ClassTable
 from pointcover.maps.orthophotos import (
-    ReadingSettings,
     open_orthophoto,
     parse_bands,
     parse_range,
     spread_windows,
 )
+from pointcover.maps.settings import ReadingSettings
 from pointcover.raster.grids import ground_m2, pixel_sides_m
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
 from pointcover.tileset.tiles import TileSet

@@ -291,7 +291,7 @@ def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
     ("args", "said"),
     [
         (["--out", "a.pt"], "--out: got a.pt, wanted a name that ends in .onnx"),
-        (["--out", "there.onnx"], "there.onnx exists: choose another name, or say --force"),
+        (["--out", "there.onnx"], "there.onnx exists: choose another name, or add --force"),
         (["--out", "a.onnx", "--int8", "none.tif"], "none.tif"),
     ],
 )

@@ -147,8 +147,7 @@ def annotate_tiles(
     for part in map_in_order(
         partial(annotate_orthophoto, annotation),
         list(groups.values()),
-        workers=machine.workers,
-        backend=machine.backend,
+        machine,
         label="annotating",
         unit="orthophoto",
     ):

@@ -24,7 +24,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def describe(
+def main(
     version: Annotated[
         bool,
         typer.Option(

@@ -28,8 +28,7 @@ def cut_orthophotos(plan: CuttingPlan, pairs: Sequence[Pair], machine: MachineSe
     for part in map_in_order(
         partial(try_to_cut, plan),
         pairs,
-        workers=machine.workers,
-        backend=machine.backend,
+        machine,
         label="tiling",
         unit="orthophoto",
     ):
