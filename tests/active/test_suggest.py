@@ -38,7 +38,7 @@ from pointcover.cli.app import app
 from pointcover.datasets.card import find_pairs
 from pointcover.labels import IGNORE_INDEX
 from pointcover.maps.orthophotos import ReadingSettings
-from pointcover.networks import Segmenter
+from pointcover.networks.segmenter import Segmenter
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.runtime.devices import make_fabric
 from pointcover.vectors.rasterize import PlacementReport, place

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pointcover.networks import Segmenter
+from pointcover.networks.segmenter import Segmenter
 from pointcover.tileset.dataset import Batch
 
 Predicted = tuple[Tensor, Tensor, Tensor, Tensor]

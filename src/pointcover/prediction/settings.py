@@ -4,19 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Length, Section, Weight
-
-
-class NeighbourSettings(Section):
-    """How much neighbours count, which they are, and how alike in colour."""
-
-    weight: Weight
-    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
-    sigma_px: Length
-    sigma_colour: Annotated[float, Field(gt=0, le=2)]
+from pointcover.networks.settings import NeighbourSettings
 
 
 class MeanFieldSettings(NeighbourSettings):
-    """Neighbours of like colour agree on a class, after prediction."""
+    """Mean-field CRF after prediction: neighbours of similar colour get the same class."""
 
-    iterations: Annotated[int, Field(strict=True, ge=0, le=50)]
+    iterations: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=50,
+            description="Iterations of mean-field inference, for example 5; 0 leaves predictions "
+            "unchanged.",
+        ),
+    ]
