@@ -109,6 +109,7 @@ def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_para
     from pointcover.training.losses.consistency import ConsistencySettings
     from pointcover.training.losses.gated_crf import CrfSettings
     from pointcover.training.strong_augmentation import StrongColours
+
     from tests.imagery import load_stage
 
     params = make_params()

@@ -18,7 +18,7 @@ from pointcover.runtime.devices import peak_memory_mib
 from pointcover.tileset.dataset import Batch
 from pointcover.training.crops import CropBatch, EpochBatches, read_epochs
 from pointcover.training.losses.partial import Loss
-from pointcover.training.results import Callbacks, EpochResult, Fitted, State
+from pointcover.training.results import Callbacks, EpochResult, Fitted, State, Watch
 from pointcover.training.schedules import epochs_without_better, learning_rate
 from pointcover.training.settings import TrainSettings
 from pointcover.training.step import Learner
@@ -105,7 +105,9 @@ def fit(
         _check_finite(totals.numbers, problem.model, epoch)
         validated: Any = None
         if fabric.is_global_zero:  # the other processes wait for the result
-            validated = validate(learner.ema_network, val, problem, callbacks)
+            validated = validate(
+                learner.ema_network, val, problem.loss, problem.names, callbacks.watch
+            )
         val_loss, val_scores = fabric.broadcast(validated)
         _check_finite({"validation loss": val_loss}, problem.model, epoch)
         result = _result_of(learner, epoch, mious, totals, (val_loss, val_scores))
@@ -162,16 +164,13 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def validate(
-    network: Any, val: Any, problem: Problem, callbacks: Callbacks | None = None
+    network: Any,
+    val: DataLoader[Batch],
+    loss: Loss,
+    names: tuple[str, ...],
+    watch: Watch | None = None,
 ) -> tuple[float, dict[str, Any]]:
-    """Score a network on sparse masks: loss averaged over labelled pixels, and all scores.
-
-    Args:
-        network: in the precision of training.
-        val: the loader of `problem.val`, on the device.
-        problem: loss and class names.
-        callbacks: `watch` is called with the predictions.
-    """
+    """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None
     # Sums stay on the device, in float64 as Python's are.
@@ -180,17 +179,17 @@ def validate(
     for images, masks in val:
         logits = network(images)
         predicted = logits.argmax(dim=1)
-        if callbacks is not None and callbacks.watch is not None:
-            callbacks.watch(seen, predicted)
+        if watch is not None:
+            watch(seen, predicted)
         seen += len(images)
-        count = problem.loss.weight(masks)
-        total = total.to(count.device) + problem.loss(logits, masks).double() * count
+        count = loss.weight(masks)
+        total = total.to(count.device) + loss(logits, masks).double() * count
         labelled = labelled.to(count.device) + count.double()
-        counts = confusion_matrix(predicted, masks, len(problem.names))
+        counts = confusion_matrix(predicted, masks, len(names))
         confusion = counts if confusion is None else confusion + counts
     if confusion is None or not labelled:
         raise ValueError(NO_VAL_LABELS)
-    return (total / labelled).item(), scores(confusion.cpu().numpy(), problem.names)
+    return (total / labelled).item(), scores(confusion.cpu().numpy(), names)
 
 
 def _state(learner: Learner, results: Sequence[EpochResult], fitted: Fitted) -> State:

@@ -11,6 +11,11 @@ State = dict[str, Any]
 reads."""
 
 
+Watch = Callable[[int, Tensor], None]
+"""Called with validation's predictions: the index of a batch's first tile among the val tiles, and
+the batch's classes, (N, H, W), on the device."""
+
+
 @dataclass(frozen=True)
 class EpochResult:
     """Result of one epoch. Validation is on sparse masks: training sees no dense one."""
@@ -80,6 +85,4 @@ class Callbacks:
     """Called after each epoch, and first for each epoch of a resumed state."""
     save: Callable[[int, State], None] | None = None
     """Called with each epoch's number and the state after it, before `report`."""
-    watch: Callable[[int, Tensor], None] | None = None
-    """Called with validation's predictions: the index of a batch's first tile among the val tiles,
-    and the batch's classes, (N, H, W), on the device."""
+    watch: Watch | None = None
