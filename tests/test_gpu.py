@@ -9,6 +9,7 @@ from pointcover.prediction import predict as inference
 from pointcover.runtime.devices import make_fabric
 from pointcover.training.crops import EpochBatches
 from pointcover.training.fit import Problem, fit
+from pointcover.training.loss_fractions import needs_point_labels
 from pointcover.training.losses.partial import PartialLoss
 from pointcover.training.results import Callbacks
 from pointcover.training.step import Learner
@@ -64,7 +65,7 @@ def test_no_step_waits_for_the_device(settings, loss):
     learner.network.train()
     clicks = torch.where(torch.rand(masks.shape) < 0.5, masks, IGNORE_INDEX)
     batch = [part.pin_memory() for part in (images, masks, clicks)]
-    batch = tuple(batch if learner.settings.needs_point_labels else batch[:2])
+    batch = tuple(batch if needs_point_labels(learner.settings) else batch[:2])
     sums = EpochSums(fabric.device)
     for _ in range(2):
         learner.step([batch], 2, sums)  # the first ones prepare

@@ -107,7 +107,6 @@ def test_semi_supervised_learning_is_off(make_params):
     params = make_params()
     assert active_terms(params.train) == ()
     assert (params.train.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
-    assert not params.train.needs_point_labels
     assert params.evaluate.priors == {}
 
 

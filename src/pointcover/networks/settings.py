@@ -24,8 +24,8 @@ class NetworkSettings(Section):
         str,
         Field(
             min_length=1,
-            description="Encoder: a name of segmentation-models-pytorch, tu- and a name of timm "
-            "(tu-hrnet_w18), or none.",
+            description="Encoder: a name of segmentation-models-pytorch, a name of timm with the "
+            "prefix tu-, or none.",
         ),
     ]
     width: Annotated[
@@ -41,7 +41,7 @@ class NetworkSettings(Section):
 
 
 class NeighbourSettings(Section):
-    """Pairs of neighbouring pixels: how much they count, and how they are weighted."""
+    """Pairs of neighbouring pixels, weighted by distance and colour."""
 
     weight: Annotated[Weight, Field(description="Weight of the pairwise term.")]
     radius_px: Annotated[

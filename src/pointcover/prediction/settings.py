@@ -5,11 +5,19 @@ from typing import Annotated
 from pydantic import Field
 
 from pointcover.networks.settings import NeighbourSettings
+from pointcover.validation import Weight
 
 
 class MeanFieldSettings(NeighbourSettings):
     """Mean-field CRF after prediction: neighbours of similar colour get the same class."""
 
+    weight: Annotated[
+        Weight,
+        Field(
+            description="What all neighbours together add to the log-probability of a class, if they "
+            "have the same colour and that class."
+        ),
+    ]
     iterations: Annotated[
         int,
         Field(

@@ -9,6 +9,7 @@ from pointcover.tileset.dataset import tile_loader
 from pointcover.training.crops import train_loader
 from pointcover.training.data import SparseLabels
 from pointcover.training.fit import Problem, fit
+from pointcover.training.loss_fractions import needs_point_labels
 from pointcover.training.results import Callbacks, Fitted, State
 from pointcover.training.task import TrainingTask
 
@@ -24,7 +25,7 @@ def fit_network(
     """Fit a new network by gradient descent."""
     settings, data = task.settings_for(labels), task.data
     crops = train_loader(
-        data.train_set(labels, with_clicks=settings.needs_point_labels),
+        data.train_set(labels, with_clicks=needs_point_labels(settings)),
         settings,
         bands=len(data.tile_set.mean),
         workers=task.readers,

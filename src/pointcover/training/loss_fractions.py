@@ -1,7 +1,8 @@
-"""Each class's fraction of the training loss: the class priors that a network learns.
+"""Fractions of the training loss: of point labels and other labels, and of each class.
 
-They differ from the fractions of labelled pixels where tiles are drawn by region or class, or
-where classes or point labels are weighted.
+Those of the classes are the class priors that a network learns. They differ from the fractions of
+labelled pixels where tiles are drawn by region or class, or where classes or point labels are
+weighted.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,18 @@ import numpy.typing as npt
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.tileset.tiles import Tile, TileReader
+from pointcover.training.settings import TrainSettings
+
+
+def needs_point_labels(settings: TrainSettings) -> bool:
+    """Return whether training must know which labels are point labels."""
+    return settings.propagated_loss_fraction is not None
+
+
+def loss_fractions(settings: TrainSettings) -> tuple[float, ...]:
+    """Return the fractions of the loss: of all labels, or of point labels and of the others."""
+    fraction = settings.propagated_loss_fraction
+    return (1.0,) if fraction is None else (1 - fraction, fraction)
 
 
 def expect_labels(
@@ -64,7 +77,7 @@ def class_fractions(
     crops: npt.NDArray[np.float64],
     labels: npt.NDArray[np.float64],
     class_weights: Sequence[float] | None,
-    loss_fractions: Sequence[float] = (1.0,),
+    parts: Sequence[float] = (1.0,),
 ) -> tuple[float, ...]:
     """Return each class's expected fraction of the divisor of the loss on labelled pixels.
 
@@ -72,7 +85,7 @@ def class_fractions(
         crops: (tiles,), the fraction of the crops that each tile gets, see `crop_weights`.
         labels: (parts, tiles, classes) in a crop, of `expect_labels`.
         class_weights: of the loss, one a class; None is 1 each.
-        loss_fractions: of each part; a part without a label has none.
+        parts: the fraction of the loss of each part; one without a label has none.
 
     Returns:
         One fraction a class, 0 where it has no label; they sum to 1.
@@ -81,6 +94,6 @@ def class_fractions(
     by_class = crops @ labels * weights  # (parts, classes)
     sums = by_class.sum(axis=1)
     is_there = sums > 0
-    present = np.array(loss_fractions)[is_there]
+    present = np.array(parts)[is_there]
     means = by_class[is_there] / sums[is_there, np.newaxis]
     return tuple((present / present.sum() @ means).tolist())

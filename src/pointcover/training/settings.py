@@ -193,17 +193,6 @@ class TrainSettings(NetworkSettings):
         ),
     ]
 
-    @property
-    def needs_point_labels(self) -> bool:
-        """Whether training must know which labels are point labels."""
-        return self.propagated_loss_fraction is not None
-
-    @property
-    def loss_fractions(self) -> tuple[float, ...]:
-        """Fractions of the loss: of all labels, or of point labels and of the others."""
-        fraction = self.propagated_loss_fraction
-        return (1.0,) if fraction is None else (1 - fraction, fraction)
-
     @model_validator(mode="after")
     def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
         if not MODELS[self.model].has_encoder:

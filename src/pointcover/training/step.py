@@ -16,6 +16,7 @@ from pointcover.networks.build import prepare_processes
 from pointcover.networks.segmenter import Segmenter
 from pointcover.training.crops import Clocked, CropBatch, EpochBatches, sample_seed
 from pointcover.training.ema import EmaWeights
+from pointcover.training.loss_fractions import loss_fractions, needs_point_labels
 from pointcover.training.losses.partial import Loss, as_divisor
 from pointcover.training.optimisers import make_optimiser
 from pointcover.training.schedules import Step, learning_rate
@@ -222,7 +223,7 @@ class Learner:
 
     def _part(self, masks: Tensor, clicks: Tensor | None = None) -> list[Tensor]:
         """Separate point labels from other labels, where both have fractions of the loss."""
-        if not self.settings.needs_point_labels:
+        if not needs_point_labels(self.settings):
             return [masks]
         assert clicks is not None
         is_clicked = clicks != IGNORE_INDEX
@@ -234,7 +235,7 @@ class Learner:
 
     def _label_losses(self, logits: Tensor, labels: CountedMasks) -> Tensor:
         """Return the mean loss of each fraction's labels, times the fraction: (fractions,)."""
-        parts = zip(self.settings.loss_fractions, labels, strict=True)
+        parts = zip(loss_fractions(self.settings), labels, strict=True)
         return torch.stack([fraction * self.loss(logits, *one) for fraction, one in parts])
 
     def state(self) -> dict[str, Any]:

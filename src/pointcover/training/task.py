@@ -7,7 +7,12 @@ from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import Fabric
 from pointcover.training.crops import crop_weights
 from pointcover.training.data import SparseLabels, TrainingData
-from pointcover.training.loss_fractions import class_fractions, expect_labels
+from pointcover.training.loss_fractions import (
+    class_fractions,
+    expect_labels,
+    loss_fractions,
+    needs_point_labels,
+)
 from pointcover.training.losses.make import make_loss
 from pointcover.training.losses.partial import Loss
 from pointcover.training.settings import TrainSettings
@@ -52,10 +57,10 @@ class TrainingTask:
         in_crops = expect_labels(
             tiles,
             labels.masks,
-            self.data.clicks(are_needed=settings.needs_point_labels),
+            self.data.clicks(are_needed=needs_point_labels(settings)),
             size_px=self.data.tile_set.size_px,
             crop_px=settings.crop_px,
         )
         crops = crop_weights(tiles, settings.crop_px, settings.balance)
         class_weights = self.loss(labels).class_weights
-        return class_fractions(crops, in_crops, class_weights, settings.loss_fractions)
+        return class_fractions(crops, in_crops, class_weights, loss_fractions(settings))

@@ -15,6 +15,7 @@ from pointcover.tileset.tiles import TileReader, raster_path
 from pointcover.training.crops import train_loader
 from pointcover.training.data import SparseLabels, TrainingData
 from pointcover.training.fit import Problem, fit
+from pointcover.training.loss_fractions import loss_fractions, needs_point_labels
 from pointcover.training.losses.partial import PartialLoss
 from pointcover.training.results import Callbacks
 from pointcover.training.semi_supervised.self_training import PseudoLabeller, fit_in_rounds
@@ -178,7 +179,7 @@ def fit_rounds(
                 folder / "images",
                 labels.masks,
                 SIZE,
-                folder / "masks" if settings.needs_point_labels else None,
+                folder / "masks" if needs_point_labels(settings) else None,
             )
             problem = Problem(
                 pointwise(),
@@ -289,7 +290,7 @@ def test_balanced_class_weights_are_those_of_the_labels_of_a_round(tmp_path):
 def test_without_propagated_labels_a_round_has_one_fraction_of_the_loss(tmp_path):
     task = make_task(tmp_path, propagated_loss_fraction=0.3)
     propagated = task.data.labels
-    assert task.settings_for(propagated).loss_fractions == (0.7, 0.3)
+    assert loss_fractions(task.settings_for(propagated)) == (0.7, 0.3)
     clicked = replace(propagated, has_propagated=False)
-    assert task.settings_for(clicked).loss_fractions == (1.0,)
-    assert not task.settings_for(clicked).needs_point_labels
+    assert loss_fractions(task.settings_for(clicked)) == (1.0,)
+    assert not needs_point_labels(task.settings_for(clicked))

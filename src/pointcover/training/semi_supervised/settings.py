@@ -58,6 +58,13 @@ class GatedCrfSettings(NeighbourSettings):
     Distances are in squares of `scale` × `scale` pixels.
     """
 
+    weight: Annotated[
+        Weight,
+        Field(
+            description="Weight beside the loss on labelled pixels, such as 0.01; 0 switches the "
+            "term off."
+        ),
+    ]
     scale: Annotated[
         Literal[1, 2, 4, 8],
         Field(
