@@ -14,6 +14,7 @@ from pytest_socket import SocketConnectBlockedError
 from pointcover.networks.checkpoint import Checkpoint, Member
 from tests.imagery import draw_image, draw_mask, write_raster
 from tests.map_models import TILE_SET
+from tests.train_settings import network_settings
 
 
 def test_the_network_is_off_in_tests():
@@ -283,7 +284,7 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
         said = {"priors": priors, "prior_strength": strength}
         settings = project.params().evaluate.model_copy(update=said)
         members = [
-            Member(Path(f"model{n}"), None, Checkpoint("unet", "none", TILE_SET, {}, 1.0, shares))
+            Member(Path(f"model{n}"), None, Checkpoint(network_settings(), TILE_SET, {}, shares))
             for n, shares in enumerate(label_shares)
         ]
         return corrections_of(settings, members)

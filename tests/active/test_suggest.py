@@ -40,7 +40,7 @@ from pointcover.cli.app import app
 from pointcover.datasets.card import find_pairs
 from pointcover.labels import IGNORE_INDEX
 from pointcover.maps.settings import ReadingSettings
-from pointcover.networks import Segmenter
+from pointcover.networks.segmenter import Segmenter
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.runtime.devices import make_fabric
 from pointcover.vectors.rasterize import PlacementReport, place

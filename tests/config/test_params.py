@@ -1,9 +1,8 @@
 """params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
 
 import re
-from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
+from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -11,7 +10,6 @@ import yaml
 
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT, change
 
@@ -42,14 +40,27 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
     assert params.train.weights == "none"
 
 
-def test_params_allow_exactly_the_models_there_are():
-    from pointcover.networks import MODELS
-
-    assert allowed(TrainSettings, "model") == set(MODELS)
+@pytest.mark.parametrize(
+    ("module", "registry", "key"),
+    [
+        ("pointcover.networks.architectures", "MODELS", "model"),
+        ("pointcover.training.losses", "LOSSES", "loss"),
+        ("pointcover.training.optimisers", "OPTIMISERS", "optimiser"),
+        ("pointcover.training.schedules", "SCHEDULES", "schedule"),
+        ("pointcover.training.augmentation_levels", "AUGMENTATIONS", "augmentation"),
+    ],
+)
+def test_an_entry_of_a_registry_is_all_that_params_need_to_accept_it(
+    make_params, monkeypatch, module, registry, key
+):
+    entries = getattr(import_module(module), registry)
+    first = next(iter(entries))
+    monkeypatch.setitem(entries, "fresh", entries[first])
+    assert getattr(make_params({f"train.{key}": "fresh"}).train, key) == "fresh"
 
 
 def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
-    from pointcover.networks import MODELS
+    from pointcover.networks.architectures import MODELS
 
     for model, architecture in MODELS.items():
         for encoder, is_right in (
@@ -65,7 +76,7 @@ def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
 
 
 def test_every_width_that_params_allow_leaves_channels_whole():
-    from pointcover.networks import MODELS
+    from pointcover.networks.architectures import MODELS
 
     for architecture in MODELS.values():
         for usual in architecture.channels.values():
@@ -73,38 +84,12 @@ def test_every_width_that_params_allow_leaves_channels_whole():
             assert all(count % 4 == 0 for count in counts)
 
 
-def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are():
-    from pointcover.training.augmentation import STRENGTHS
-    from pointcover.training.schedules import OPTIMISERS, SCHEDULES
-
-    assert allowed(TrainSettings, "augmentation") == set(STRENGTHS)
-    assert allowed(TrainSettings, "optimiser") == set(OPTIMISERS)
-    assert allowed(TrainSettings, "schedule") == set(SCHEDULES)
-
-
-def test_params_allow_exactly_the_losses_there_are():
-    from pointcover.training.losses import LOSSES
-
-    assert allowed(TrainSettings, "loss") == set(LOSSES)
-
-
-def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_params):
-    from pointcover.training.losses.consistency import ConsistencySettings
-    from pointcover.training.losses.gated_crf import CrfSettings
-    from pointcover.training.strong_augmentation import StrongColours
-    from tests.imagery import load_stage
+def test_semi_supervised_learning_is_off(make_params):
+    from pointcover.training.semi_supervised.terms import active_terms
 
     params = make_params()
-    stage = load_stage("train")
-    settings = stage.fit_settings(
-        params.train, stage.Labels([], Path("masks"), has_propagated=True)
-    )
-    assert settings.crf == CrfSettings(weight=0)
-    assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
-    colours = replace(settings.consistency.colours, gain=StrongColours().gain)
-    assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
-    assert (settings.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
-    assert not settings.needs_clicks
+    assert active_terms(params.train) == ()
+    assert (params.train.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
     assert params.evaluate.priors == {}
 
 

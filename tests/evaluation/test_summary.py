@@ -19,11 +19,12 @@ from pointcover.evaluation.summary import (
 from pointcover.evaluation.tile_confusions import read_tile_confusions
 from pointcover.metrics.confusion import scores
 from pointcover.metrics.scores import split_scores
-from pointcover.networks import build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
 from pointcover.tileset.tiles import read_tile_set
 from tests.evaluation.test_accumulate import predicted_of, tile_of
 from tests.imagery import write_raster
+from tests.train_settings import network_settings
 
 NAMES = ("land", "water", "road")
 
@@ -116,21 +117,13 @@ def untrained(project, monkeypatch):
 def make_model(project):
     project.run("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
-    model = build_model(
-        "fpn",
-        "mobilenet_v2",
-        weights="none",
-        bands=3,
-        classes=3,
-        mean=tile_set.mean,
-        std=tile_set.std,
-        seed=0,
-    )
+    network = network_settings("fpn")
+    model = build_model(network, BandStatistics(tile_set.mean, tile_set.std), 3)
     folder = project.root / "models"
     folder.mkdir()
     save_checkpoint(
         folder,
-        Checkpoint("fpn", "mobilenet_v2", tile_set, {"kept_epoch": 3}, 1.0),
+        Checkpoint(network, tile_set, {"kept_epoch": 3}),
         model.state_dict(),
     )
 

@@ -7,11 +7,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.networks import Segmenter, build_model
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.segmenter import Segmenter
 from pointcover.prediction.predict import Predictor, predict, score_views
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from tests.tile_sets import write_easy_tiles
+from tests.train_settings import network_settings
 
 
 class Thresholds(nn.Module):
@@ -106,16 +108,8 @@ def test_the_255th_class_can_be_predicted():
 def test_a_network_that_was_being_trained_predicts_as_in_evaluation_and_learns_nothing(tmp_path):
     tiles = write_easy_tiles(tmp_path, 3, split="test")
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", 64)
-    model = build_model(
-        "fpn",
-        "mobilenet_v2",
-        weights="none",
-        bands=3,
-        classes=2,
-        mean=(100.0,) * 3,
-        std=(60.0,) * 3,
-        seed=0,
-    )
+    statistics = BandStatistics((100.0,) * 3, (60.0,) * 3)
+    model = build_model(network_settings("fpn"), statistics, 2)
     images = torch.stack([dataset[place][0] for place in range(3)])
     model(images)  # in training: batch normalisation learns, dropout drops
     before = {name: value.clone() for name, value in model.state_dict().items()}

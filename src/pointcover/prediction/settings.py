@@ -7,15 +7,6 @@ from pydantic import Field
 from pointcover.validation import Length, Section, Weight
 
 
-class NeighbourSettings(Section):
-    """How much neighbours count, which they are, and how alike in colour."""
-
-    weight: Weight
-    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
-    sigma_px: Length
-    sigma_colour: Annotated[float, Field(gt=0, le=2)]
-
-
 class DeviceSettings(Section):
     """Where a network runs, and in which precision."""
 
