@@ -14,7 +14,7 @@ class MeanFieldSettings(NeighbourSettings):
     weight: Annotated[
         Weight,
         Field(
-            description="What all neighbours together add to the log-probability of a class, if they "
+            description="What neighbours add to the log-probability of a class, if all of them "
             "have the same colour and that class."
         ),
     ]
