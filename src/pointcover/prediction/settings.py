@@ -4,27 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.networks.settings import NeighbourSettings
-from pointcover.validation import Weight
+from pointcover.validation import Length, Section, Weight
+
+
+class NeighbourSettings(Section):
+    """How much neighbours count, which they are, and how alike in colour."""
+
+    weight: Weight
+    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
+    sigma_px: Length
+    sigma_colour: Annotated[float, Field(gt=0, le=2)]
 
 
 class MeanFieldSettings(NeighbourSettings):
-    """Mean-field CRF after prediction: neighbours of similar colour get the same class."""
+    """Neighbours of like colour agree on a class, after prediction."""
 
-    weight: Annotated[
-        Weight,
-        Field(
-            description="What neighbours add to the log-probability of a class, if all of them "
-            "have the same colour and that class."
-        ),
-    ]
-    iterations: Annotated[
-        int,
-        Field(
-            strict=True,
-            ge=0,
-            le=50,
-            description="Iterations of mean-field inference, for example 5; 0 leaves predictions "
-            "unchanged.",
-        ),
-    ]
+    iterations: Annotated[int, Field(strict=True, ge=0, le=50)]
