@@ -1,11 +1,11 @@
-"""Settings of networks, and of pairs of neighbouring pixels."""
+"""Settings of networks."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from pointcover.networks.architectures import MODELS
-from pointcover.validation import Length, OneOf, Section, Weight
+from pointcover.validation import OneOf, Section
 
 
 class NetworkSettings(Section):
@@ -36,32 +36,5 @@ class NetworkSettings(Section):
             multiple_of=0.25,
             description="Number of channels as a multiple of the usual one, in steps of 0.25: of "
             "the decoder, or of the whole network where there is no encoder.",
-        ),
-    ]
-
-
-class NeighbourSettings(Section):
-    """Pairs of neighbouring pixels, weighted by distance and colour."""
-
-    weight: Annotated[Weight, Field(description="Weight of the pairwise term.")]
-    radius_px: Annotated[
-        int,
-        Field(
-            strict=True,
-            ge=1,
-            le=32,
-            description="Largest distance between neighbours along each axis, pixels.",
-        ),
-    ]
-    sigma_px: Annotated[
-        Length, Field(description="Standard deviation of the Gaussian of distance, pixels.")
-    ]
-    sigma_colour: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=2,
-            description="Standard deviation of the Gaussian of colour difference; 1 is the "
-            "difference between black and white.",
         ),
     ]

@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.networks.settings import NeighbourSettings
-from pointcover.validation import Section, Share, Weight
+from pointcover.validation import Length, Section, Share, Weight
 
 
 class ConsistencySettings(Section):
@@ -52,11 +51,8 @@ class ConsistencySettings(Section):
     ]
 
 
-class GatedCrfSettings(NeighbourSettings):
-    """Gated CRF loss after the warm-up: neighbours of similar colour get the same class.
-
-    Distances are in squares of `scale` × `scale` pixels.
-    """
+class GatedCrfSettings(Section):
+    """Gated CRF loss after the warm-up: neighbours of similar colour get the same class."""
 
     weight: Annotated[
         Weight,
@@ -65,11 +61,32 @@ class GatedCrfSettings(NeighbourSettings):
             "term off."
         ),
     ]
+    radius_px: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=32,
+            description="Largest distance between neighbours along each axis, in squares of "
+            "scale × scale pixels.",
+        ),
+    ]
+    sigma_px: Annotated[
+        Length, Field(description="Standard deviation of the kernel of distance, in such squares.")
+    ]
+    sigma_colour: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=2,
+            description="Standard deviation of the kernel of colour difference; white is 1.",
+        ),
+    ]
     scale: Annotated[
         Literal[1, 2, 4, 8],
         Field(
             description="Side of the squares over which images and logits are averaged first, "
-            "pixels; larger is faster. radius_px and sigma_px are in such squares."
+            "pixels; larger is faster."
         ),
     ]
 
