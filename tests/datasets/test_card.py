@@ -143,8 +143,7 @@ def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
         ({"tile_px": 512}, "tile_px is the size of tiles on lists, but split names no files"),
         (
             {"binarise_at": 128},
-            "binarise_at 128 leaves 0 and 255 in the masks, but classes and ignore have the values "
-            "1, 2",
+            "leaves 0 and 255 in the masks, but classes and ignore have the values 1, 2",
         ),
         (
             {"binarise_at": 128, "mask_values": "colours", "ignore": []},

@@ -106,7 +106,7 @@ def style_percent(low: Colour, high: Colour) -> str:
 
 
 def _style_raster(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """Begin the style of a raster's first band; give it and its renderer."""
+    """Make the style of a raster's first band; return it and its renderer."""
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     pipe = ElementTree.SubElement(root, "pipe")
     renderer = ElementTree.SubElement(

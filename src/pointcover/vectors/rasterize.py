@@ -160,9 +160,9 @@ class Placement:
         return np.asarray(first + np.flatnonzero((cols >= 0) & (cols < window.width)))
 
     def _shapes_in(self, window: Window) -> Numbers:
-        """Find the lines and polygons that share more than an edge with a window, in file order.
+        """Find the lines and polygons that overlap a window, in file order.
 
-        A line that runs along the upper or left edge shares it: it touches the pixels there.
+        A line along the upper or left edge does: it touches the pixels there.
         """
         left, top = window.col_off, window.row_off
         right, bottom = left + window.width, top + window.height
