@@ -434,7 +434,7 @@ def _check_gsd(
     if not settings.resample:
         raise ValueError(
             f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
-            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: add --resample to bring the "
+            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: use --resample to bring the "
             f"image to that, or use a model of its GSD"
         )
     wanted_m = float(np.clip(gsd_m, min(unfit.gsds_m), max(unfit.gsds_m)))
