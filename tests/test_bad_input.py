@@ -290,7 +290,7 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
         return corrections_of(settings, members)
 
     assert correct({}, None) == []
-    with pytest.raises(ValueError, match=r"priors lack .* and name unknown lava: give each"):
+    with pytest.raises(ValueError, match=r"priors lack .* and name unknown lava: give land"):
         correct({"lava": 1.0}, None)
     with pytest.raises(ValueError, match="priors sum to"):
         correct(dict.fromkeys(names, 0.9), None)

@@ -159,7 +159,7 @@ def test_help_waits_for_no_heavy_library():
             app(["--help"])
         except SystemExit:
             pass
-        heavy = {"numpy", "torch", "rasterio", "geopandas", "pandas", "mlflow", "pydantic", "yaml"}
+        heavy = {"numpy", "torch", "rasterio", "geopandas", "pandas", "mlflow"}
         sys.exit(f"loaded: {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
     """)
     assert (done.returncode, done.stderr) == (0, "")
@@ -170,8 +170,8 @@ def test_help_waits_for_no_heavy_library():
 def test_experiments_side_by_side_share_the_cores_that_read_for_gpus(monkeypatch, gpus, said):
     seen = {}
 
-    def conduct(path, root, out, *, settings, **others):
-        seen.update(settings)
+    def conduct(choice, root, out, pool):
+        seen.update(choice.settings)
         return Conducted(0)
 
     monkeypatch.setattr(conducting, "conduct", conduct)

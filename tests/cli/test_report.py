@@ -37,7 +37,7 @@ def write(folder, files):
 def test_the_report_tells_cost_scores_and_every_class(tmp_path):
     write(tmp_path, FILES)
     text = format_scores(tmp_path)
-    assert "40 clicks in 4 train tiles, 60 pixels grown from them: 1.00% of the pixels" in text
+    assert "40 clicks in 4 train tiles, 60 pixels propagated from them: 1.00% of the pixels" in text
     assert "kept epoch 3: mIoU 0.250 on sparse" in text
     assert "mIoU 0.500, accuracy 0.900 on dense" in text
     assert "95 % of resamples: mIoU 0.250 to 0.625 over tiles, - over regions" in text
