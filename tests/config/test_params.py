@@ -1,6 +1,8 @@
 """params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
 
 import re
+import subprocess
+import sys
 from datetime import datetime
 from importlib import import_module
 from typing import get_args
@@ -10,7 +12,7 @@ import yaml
 
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.validation import read_yaml
+from pointcover.validation import read_yaml, section_in
 from tests.imagery import ROOT, change
 
 PARAMS = ROOT / "params.yaml"
@@ -272,3 +274,35 @@ def test_what_is_recorded_of_params_is_flat_and_theirs(make_params):
     columns = describe(params)
     assert (columns["points"], columns["lr"], columns["dataset"]) == (7, 0.5, "synthetic")
     assert all(isinstance(value, str | int | float | None) for value in columns.values())
+
+
+def test_a_missing_key_is_named_even_where_the_code_has_a_default(tmp_path):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    del values["evaluate"]["crf"]["radius_px"]
+    del values["suggest"]["by_class"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"lacks evaluate\.crf\.radius_px, suggest\.by_class: add"):
+        load_params(tmp_path / "params.yaml")
+
+
+def settings_of(model, values, place=""):
+    """Yield each field that is no section, its dotted key, and its value in params.yaml."""
+    for name, field in model.model_fields.items():
+        section = section_in(field.annotation)
+        if section is not None and isinstance(values[name], dict):
+            yield from settings_of(section, values[name], f"{place}{name}.")
+        else:
+            yield field, place + name, values[name]
+
+
+def test_every_setting_has_a_description_and_no_default_that_contradicts_params_yaml():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    for field, key, value in settings_of(Params, values):
+        assert field.description, key
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            assert (list(default) if isinstance(default, tuple) else default) == value, key
+
+
+def test_comments_and_schema_are_those_of_the_classes():
+    subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=ROOT, check=True)

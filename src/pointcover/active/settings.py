@@ -10,13 +10,15 @@ from pointcover.validation import Count, OneOf, Section, Seed
 
 Acquisition = Annotated[str, OneOf(ACQUISITIONS)]
 
+Distance = Annotated[
+    float, Field(ge=1, description="Least distance of two queries in one image, in pixels.")
+]
+
 
 class QuerySettings(Section):
     """How queries are chosen among the pixels of some images, by any acquisition function."""
 
-    distance_px: Annotated[float, Field(ge=1)] = Field(
-        default=32.0, description="Least distance of two queries in one image, in pixels."
-    )
+    distance_px: Distance
     edge_px: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
         default=0,
         description="No query lies within this distance of another predicted class, where the "
@@ -41,6 +43,7 @@ class QuerySettings(Section):
 class ImageQuerySettings(QuerySettings):
     """How `pointcover suggest` chooses queries on images, which an annotator answers."""
 
+    distance_px: Distance = 32.0
     acquisition: Acquisition = Field(
         default="margin",
         description="Acquisition function: a small margin between the two most probable classes, "

@@ -34,6 +34,7 @@ def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
             "device: got cuda, but torch sees no GPU here: set device to auto or cpu, or install "
             "a driver that fits this torch"
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no advertisements
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(chosen))
     if chosen == "cuda" and devices > torch.cuda.device_count():
