@@ -18,7 +18,7 @@ _CHUNK: Final = 1 << 14
 class LinearHead(nn.Module):
     """Standardise features and apply a linear layer.
 
-    The standardised features of a filter bank are clipped, so that no pixel of other light has
+    Standardised filters and local statistics are clipped, so that no pixel of other light has
     logits beyond all others. A linear layer of the unclipped features of an encoder is applied to
     its levels before they are enlarged.
     """
@@ -38,7 +38,7 @@ class LinearHead(nn.Module):
         logits: Tensor | None = None
         for block in self.settings.inputs:
             mean, std, weight = (self._of(block, name) for name in ("mean", "std", "weight"))
-            if block == "filter_bank":
+            if block != "encoder":
                 part = self._apply_clipped(view.dense(block), mean, std, weight)
             else:
                 folded = weight / std

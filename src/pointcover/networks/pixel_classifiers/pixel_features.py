@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pointcover.features.encoder_pyramid import EncoderPyramid
 from pointcover.features.filter_bank import FilterBank
+from pointcover.features.local_statistics import LocalStatistics
 from pointcover.networks.pixel_classifiers.settings import (
     BlockName,
     EncoderBlockSettings,
@@ -20,7 +21,7 @@ WHITE: Final = 255.0
 
 
 class PixelFeatures(nn.Module):
-    """A filter bank, the levels of a frozen encoder, or both.
+    """A filter bank, local statistics, the levels of a frozen encoder, or several of them.
 
     Images are raw: 0 to 255, of any type.
     """
@@ -31,6 +32,9 @@ class PixelFeatures(nn.Module):
         self.settings = settings
         self.bands = bands
         self.filter_bank = FilterBank(settings.filter_bank) if settings.filter_bank else None
+        self.local_statistics = (
+            LocalStatistics(settings.local_statistics) if settings.local_statistics else None
+        )
         encoder = settings.encoder
         self.encoder = _build_encoder(encoder) if encoder else None
         self.encoder_bands = [band - 1 for band in encoder.bands] if encoder else []
@@ -47,7 +51,8 @@ class PixelFeatures(nn.Module):
     @property
     def margin_px(self) -> int:
         """Pixels to read around a window, a multiple of the alignment."""
-        parts = [block.margin_px for block in (self.filter_bank, self.encoder) if block]
+        blocks = (self.filter_bank, self.local_statistics, self.encoder)
+        parts = [block.margin_px for block in blocks if block]
         return -(-max(parts) // self.alignment_px) * self.alignment_px
 
     @torch.no_grad()
@@ -66,6 +71,8 @@ class PixelFeatures(nn.Module):
         scaled = image.float() / WHITE
         if self.filter_bank:
             found["filter_bank"] = self.filter_bank(scaled[None])[0][:, rows, cols].T.float()
+        if self.local_statistics:
+            found["local_statistics"] = self.local_statistics(scaled[None])[0][:, rows, cols].T
         if self.encoder:
             found["encoder"] = self.encoder.at(scaled[self.encoder_bands], rows, cols)
         return found
@@ -77,6 +84,8 @@ class PixelFeatures(nn.Module):
     def _count(self, block: BlockName) -> int:
         if block == "filter_bank" and self.filter_bank:
             return len(self.filter_bank.names(self.bands))
+        if block == "local_statistics" and self.local_statistics:
+            return len(self.local_statistics.names(self.bands))
         if block == "encoder" and self.encoder:
             return self.encoder.count
         raise ValueError(
@@ -100,6 +109,8 @@ class FeatureView:
             features = self._features
             if block == "filter_bank" and features.filter_bank:
                 self._dense[block] = features.filter_bank(self._images)
+            elif block == "local_statistics" and features.local_statistics:
+                self._dense[block] = features.local_statistics(self._images)
             elif block == "encoder" and features.encoder:
                 self._dense[block] = features.encoder(self._images[:, features.encoder_bands])
             else:

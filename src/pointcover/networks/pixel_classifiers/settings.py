@@ -4,9 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pointcover.features.settings import EncoderFeatureSettings, FilterBankSettings
+from pointcover.features.settings import (
+    EncoderFeatureSettings,
+    FilterBankSettings,
+    LocalStatisticsSettings,
+)
 
-BlockName = Literal["filter_bank", "encoder"]
+BlockName = Literal["filter_bank", "local_statistics", "encoder"]
 
 
 class _Settings(BaseModel):
@@ -38,19 +42,22 @@ class PixelFeatureSettings(_Settings):
     """Blocks of features that heads can use."""
 
     filter_bank: FilterBankSettings | None = FilterBankSettings()
+    local_statistics: LocalStatisticsSettings | None = None
     encoder: EncoderBlockSettings | None = None
 
     @property
     def blocks(self) -> tuple[BlockName, ...]:
         """Names of the blocks, in the order of their features."""
-        names: tuple[BlockName, ...] = ("filter_bank", "encoder")
+        names: tuple[BlockName, ...] = ("filter_bank", "local_statistics", "encoder")
         return tuple(name for name in names if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _has_features(self) -> "PixelFeatureSettings":
         """Refuse a classifier without features."""
         if not self.blocks:
-            raise ValueError("got no features, wanted a filter bank, an encoder or both: add one")
+            raise ValueError(
+                "got no features, wanted a filter bank, local statistics or an encoder: add one"
+            )
         return self
 
 
@@ -69,7 +76,7 @@ class LinearHeadSettings(_HeadSettings):
     clip: float = Field(
         default=6,
         gt=0,
-        description="Standardised features of the filter bank are clipped at so many standard "
+        description="Standardised filters and local statistics are clipped at so many standard "
         "deviations. Those of an encoder are not, so that its levels can be projected before they "
         "are enlarged.",
     )
