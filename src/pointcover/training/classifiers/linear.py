@@ -1,0 +1,124 @@
+"""Fit a logistic regression, its penalty chosen by cross-validation over groups."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from torch import Tensor
+
+from pointcover.networks.pixel_classifiers.linear_head import NEVER
+from pointcover.networks.pixel_classifiers.settings import LinearHeadSettings
+from pointcover.training.classifiers.labelled_pixels import Floats, LabelledPixels
+from pointcover.training.classifiers.sample_weights import Weights, balance_classes
+from pointcover.training.classifiers.settings import LinearFitSettings
+
+_LEAST_PROBABILITY = 1e-6
+"""In cross-validation, so that one wrong pixel does not decide."""
+
+_LEAST_STD = 1e-6
+
+
+def fit_linear(
+    settings: LinearFitSettings, pixels: LabelledPixels, classes: int
+) -> tuple[LinearHeadSettings, dict[str, Tensor]]:
+    """Fit a multinomial logistic regression.
+
+    Args:
+        settings: of the fit.
+        pixels: labelled ones, with all inputs.
+        classes: of the class table; those without a label are never predicted.
+
+    Returns:
+        The settings of the head, and its state dict.
+    """
+    weights = balance_classes(pixels.classes, pixels.weights, settings.class_balance)
+    state: dict[str, Tensor] = {}
+    parts = []
+    for block in settings.inputs:
+        values = pixels.features[block]
+        mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+        std = np.maximum(values.std(axis=0, dtype=np.float64), _LEAST_STD).astype(np.float32)
+        standard = (values - mean) / std
+        if block != "encoder":
+            np.clip(standard, -settings.clip, settings.clip, out=standard)
+        state[f"{block}_mean"], state[f"{block}_std"] = map(torch.from_numpy, (mean, std))
+        parts.append(standard)
+    table = np.concatenate(parts, axis=1)
+    weight, bias = _solve(settings, table, pixels, weights, classes)
+    widths = np.cumsum([part.shape[1] for part in parts])[:-1]
+    for block, part in zip(settings.inputs, np.split(weight, widths, axis=1), strict=True):
+        state[f"{block}_weight"] = torch.from_numpy(np.ascontiguousarray(part))
+    state["bias"] = torch.from_numpy(bias)
+    return LinearHeadSettings(inputs=settings.inputs, clip=settings.clip), state
+
+
+def _solve(
+    settings: LinearFitSettings,
+    table: Floats,
+    pixels: LabelledPixels,
+    weights: Weights,
+    classes: int,
+) -> tuple[Floats, Floats]:
+    """Fit weights (classes, features) and biases (classes,)."""
+    weight = np.zeros((classes, table.shape[1]), np.float32)
+    bias = np.full(classes, NEVER, np.float32)
+    known = np.unique(pixels.classes)
+    if len(known) == 1:
+        bias[known] = 0
+        return weight, bias
+    best = _choose_penalty(settings, table, pixels, weights)
+    model = _fit(settings, best, table, pixels.classes, weights)
+    if len(known) == 2:  # one score, that of the second class
+        weight[known[1]], bias[known[0]], bias[known[1]] = model.coef_[0], 0, model.intercept_[0]
+    else:
+        weight[known], bias[known] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _choose_penalty(
+    settings: LinearFitSettings, table: Floats, pixels: LabelledPixels, weights: Weights
+) -> float:
+    """Choose the penalty with the best log-likelihood of left-out groups, the first of equals.
+
+    With fewer groups than two there is nothing to leave out, and the middle one is taken.
+    """
+    candidates = settings.inverse_penalties
+    folds = min(settings.folds, len(np.unique(pixels.groups)))
+    if len(candidates) == 1 or folds < 2:
+        return candidates[len(candidates) // 2]
+    found = []
+    for penalty in candidates:
+        total = 0.0
+        for fitted, left in GroupKFold(folds).split(table, groups=pixels.groups):
+            classes = pixels.classes[fitted]
+            if len(np.unique(classes)) < 2:
+                continue
+            model = _fit(settings, penalty, table[fitted], classes, weights[fitted])
+            total += _log_likelihood(model, table[left], pixels.classes[left], weights[left])
+        found.append(total)
+    return candidates[int(np.argmax(found))]
+
+
+def _fit(
+    settings: LinearFitSettings,
+    penalty: float,
+    table: Floats,
+    classes: npt.NDArray[np.int64],
+    weights: Weights,
+) -> Any:
+    """Fit scikit-learn's model; it draws nothing."""
+    model = LogisticRegression(C=penalty, max_iter=settings.max_iterations, tol=1e-3)
+    return model.fit(table, classes, sample_weight=weights)
+
+
+def _log_likelihood(
+    model: Any, table: Floats, classes: npt.NDArray[np.int64], weights: Weights
+) -> float:
+    """Return the weighted log-likelihood of labels; of unknown classes the least there is."""
+    places = np.searchsorted(model.classes_, classes).clip(max=len(model.classes_) - 1)
+    likely = model.predict_proba(table)[np.arange(len(classes)), places]
+    likely = np.where(model.classes_[places] == classes, likely, 0)
+    return float((weights * np.log(np.maximum(likely, _LEAST_PROBABILITY))).sum())
