@@ -193,26 +193,64 @@ def test_same_seed_same_bits_and_another_seed_others() -> None:
     assert not np.array_equal(probabilities(fit(FOREST), image), probabilities(other, image))
 
 
-def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
-    classifier = fit(
-        replace_inputs(LINEAR, ("filter_bank", "local_statistics", "encoder")), FOREST, BOOSTING
-    )
+class OnBands(torch.nn.Module):
+    """A head on features that are the images themselves: what is exported is the head alone."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(Bands(images))
+
+
+class Bands:
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def dense(self, block: str) -> torch.Tensor:
+        return self.images
+
+
+def check_export(module: torch.nn.Module, example: torch.Tensor, image: torch.Tensor) -> None:
+    """Compare a module with what was exported, at another size."""
     sides = {2: 32 * torch.export.Dim("rows", min=2), 3: 32 * torch.export.Dim("cols", min=2)}
     program = torch.onnx.export(
-        classifier.eval(),
-        (torch.zeros(2, 3, 64, 96),),
+        module.eval(),
+        (example,),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch"), **sides},),
         verbose=False,
     )
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
-    image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
     (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-    wanted = classifier(image)
+    wanted = module(image)
     difference = np.abs(torch.from_numpy(found).softmax(1) - wanted.softmax(1))
     # A pixel whose feature is at a threshold may go the other way by rounding.
     assert np.quantile(difference, 0.999) < 1e-4
     assert (found.argmax(1) == wanted.argmax(1).numpy()).mean() > 0.9999
+
+
+def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
+    short = FOREST.model_copy(update={"max_depth": 3, "trees": 5})
+    boosting = BOOSTING.model_copy(update={"max_depth": 2, "trees": 3})
+    classifier = fit(LINEAR, short, boosting)
+    count = len(classifier.features.filter_bank.names(3))
+    rows = classifier.features.at(
+        torch.from_numpy(draw_image(9)), *torch.arange(64)[None].repeat(2, 1)
+    )
+    spread = rows["filter_bank"]
+    image = spread[torch.randint(0, 64, (64 * 96,), generator=torch.Generator().manual_seed(0))]
+    image = image.view(1, 64, 96, count).permute(0, 3, 1, 2).contiguous()
+    check_export(OnBands(classifier.head), torch.zeros(2, count, 96, 64), image)
+
+
+@pytest.mark.slow
+def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
+    everything = replace_inputs(LINEAR, ("filter_bank", "local_statistics", "encoder"))
+    classifier = fit(everything, FOREST, BOOSTING)
+    image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
+    check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
 
 @pytest.mark.parametrize("head", [LINEAR, FOREST, BOOSTING], ids=lambda head: head.kind)
