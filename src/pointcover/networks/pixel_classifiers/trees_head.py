@@ -66,7 +66,7 @@ class TreesHead(nn.Module):
 
     def _score(self, pixels: Tensor) -> Tensor:
         """Add up the leaves that pixels (P, features) come to: (P, classes)."""
-        count, (trees, nodes) = len(pixels), self.feature.shape
+        count, (trees, nodes) = pixels.shape[0], self.feature.shape
         first = torch.arange(trees, device=pixels.device) * nodes
         feature, threshold = self.feature.flatten().long(), self.threshold.flatten()
         child = (self.child + first[:, None]).flatten()
