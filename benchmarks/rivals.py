@@ -49,6 +49,7 @@ from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.settings import (
     ClassifierFitSettings,
     LinearFitSettings,
+    PerceptronFitSettings,
     TreesFitSettings,
 )
 
@@ -64,6 +65,7 @@ FOREST = TreesFitSettings(inputs=(BANK,), max_depth=None)
 COARSE = LinearFitSettings(class_balance=0, inverse_penalties=(1e-3, 1e-2, 1e-1))
 LINEAR = LinearFitSettings(class_balance=0.5)
 BALANCED = LinearFitSettings(class_balance=1)
+PERCEPTRON = PerceptronFitSettings()
 DEEP = TreesFitSettings(inputs=(BANK, ENCODER))
 SHALLOW = TreesFitSettings(inputs=(BANK,))
 CONTEXT = TreesFitSettings(kind="extra_trees", inputs=(BANK, STATISTICS))
@@ -79,6 +81,7 @@ METHODS: dict[str, tuple[tuple[float, ...], ClassifierFitSettings]] = {
     "fast": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW))),
     "fast, with extra trees": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW, CONTEXT))),
     "best": ((2, 4), ClassifierFitSettings(heads=(LINEAR, DEEP, CONTEXT))),
+    "best, many clicks": ((2, 4), ClassifierFitSettings(heads=(LINEAR, PERCEPTRON, DEEP))),
     "best, balanced": ((2, 4), ClassifierFitSettings(heads=(BALANCED, DEEP, CONTEXT))),
 }
 """Scales of the encoder and heads, by name."""

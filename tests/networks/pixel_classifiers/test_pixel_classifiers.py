@@ -32,6 +32,7 @@ from pointcover.training.classifiers.sample_weights import balance_classes
 from pointcover.training.classifiers.settings import (
     ClassifierFitSettings,
     LinearFitSettings,
+    PerceptronFitSettings,
     TreesFitSettings,
 )
 
@@ -41,6 +42,7 @@ STATISTICS = LocalStatisticsSettings(sigmas_px=(2.0,), fine_sigmas_px=(0.7,))
 ENCODER = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(1,), levels=(1, 3)))
 LINEAR = LinearFitSettings(inputs=("filter_bank",), inverse_penalties=(1e-2,))
 FOREST = TreesFitSettings(trees=12)
+PERCEPTRON = PerceptronFitSettings(inputs=("filter_bank",), hidden=8, steps=200)
 BOOSTING = TreesFitSettings(kind="gradient_boosting", trees=8)
 
 
@@ -157,6 +159,13 @@ def replace_inputs(settings: LinearFitSettings, inputs) -> LinearFitSettings:
     return settings.model_copy(update={"inputs": inputs})
 
 
+def test_perceptron_learns_what_is_labelled() -> None:
+    classifier = fit(PERCEPTRON, known=(0, 3))
+    image = draw_image(1)
+    found = probabilities(classifier, image).argmax(1)
+    assert (found == np.where(image[0].ravel() < 128, 0, 3)).mean() > 0.9
+
+
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 def test_mean_of_heads(average: str) -> None:
     image = draw_image(9)
@@ -171,7 +180,9 @@ def test_mean_of_heads(average: str) -> None:
 
 
 def test_saved_tensors_and_settings_give_the_same_bits() -> None:
-    classifier = fit(replace_inputs(LINEAR, ("filter_bank", "encoder")), FOREST, BOOSTING)
+    classifier = fit(
+        replace_inputs(LINEAR, ("filter_bank", "encoder")), PERCEPTRON, FOREST, BOOSTING
+    )
     file = io.BytesIO()
     torch.save(classifier.state_dict(), file)
     file.seek(0)
@@ -183,7 +194,7 @@ def test_saved_tensors_and_settings_give_the_same_bits() -> None:
 
 
 def test_same_seed_same_bits_and_another_seed_others() -> None:
-    first, second = fit(LINEAR, FOREST), fit(LINEAR, FOREST)
+    first, second = (fit(LINEAR, PERCEPTRON, FOREST) for _ in range(2))
     for name, values in first.state_dict().items():
         assert torch.equal(values, second.state_dict()[name]), name
     pixels = collect(first.features, draw_windows())
@@ -234,7 +245,7 @@ def check_export(module: torch.nn.Module, example: torch.Tensor, image: torch.Te
 def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
     short = FOREST.model_copy(update={"max_depth": 3, "trees": 5})
     boosting = BOOSTING.model_copy(update={"max_depth": 2, "trees": 3})
-    classifier = fit(LINEAR, short, boosting)
+    classifier = fit(LINEAR, PERCEPTRON, short, boosting)
     count = len(classifier.features.filter_bank.names(3))
     rows = classifier.features.at(
         torch.from_numpy(draw_image(9)), *torch.arange(64)[None].repeat(2, 1)
@@ -253,14 +264,14 @@ def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
     check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
 
-@pytest.mark.parametrize("head", [LINEAR, FOREST, BOOSTING], ids=lambda head: head.kind)
+@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
 def test_classes_without_labels_are_finite_and_never_predicted(head) -> None:
     logits = fit(head, known=(0, 2, 3))(torch.from_numpy(draw_image(9))[None])
     assert torch.isfinite(logits).all()
     assert (logits.softmax(1)[:, 1] < 1e-6).all()
 
 
-@pytest.mark.parametrize("head", [LINEAR, FOREST, BOOSTING], ids=lambda head: head.kind)
+@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
 def test_one_class_alone_is_predicted_everywhere(head) -> None:
     logits = fit(head, known=(2,))(torch.from_numpy(draw_image(9))[None])
     assert (logits.argmax(1) == 2).all()

@@ -1,9 +1,10 @@
-"""A multinomial logistic regression on standardised pixel features."""
+"""A logistic regression or a perceptron on standardised pixel features."""
 
 from typing import Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pointcover.networks.pixel_classifiers.pixel_features import FeatureView, PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName, LinearHeadSettings
@@ -16,7 +17,7 @@ _CHUNK: Final = 1 << 14
 
 
 class LinearHead(nn.Module):
-    """Standardise features and apply a linear layer.
+    """Standardise features and apply a linear layer, or two with rectified units between them.
 
     Standardised filters and local statistics are clipped, so that no pixel of other light has
     logits beyond all others. A linear layer of the unclipped features of an encoder is applied to
@@ -30,8 +31,11 @@ class LinearHead(nn.Module):
         for block, count in zip(settings.inputs, features.counts(settings.inputs), strict=True):
             self.register_buffer(f"{block}_mean", torch.zeros(count))
             self.register_buffer(f"{block}_std", torch.ones(count))
-            self.register_buffer(f"{block}_weight", torch.zeros(classes, count))
-        self.register_buffer("bias", torch.zeros(classes))
+            self.register_buffer(f"{block}_weight", torch.zeros(settings.hidden or classes, count))
+        self.register_buffer("bias", torch.zeros(settings.hidden or classes))
+        if settings.hidden:
+            self.register_buffer("output_weight", torch.zeros(classes, settings.hidden))
+            self.register_buffer("output_bias", torch.zeros(classes))
 
     def forward(self, view: FeatureView) -> Tensor:
         """Score the pixels of a view: logits (N, classes, H, W)."""
@@ -45,7 +49,11 @@ class LinearHead(nn.Module):
                 part = view.project(block, folded, -folded @ mean)
             logits = part if logits is None else logits + part
         assert logits is not None
-        return logits + self.get_buffer("bias").view(1, -1, 1, 1)
+        logits = logits + self.get_buffer("bias").view(1, -1, 1, 1)
+        if self.settings.hidden:
+            weight, bias = self.get_buffer("output_weight"), self.get_buffer("output_bias")
+            logits = functional.conv2d(logits.relu(), weight[:, :, None, None], bias)
+        return logits
 
     def _apply_clipped(self, features: Tensor, mean: Tensor, std: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer to (N, features, H, W), clipped."""

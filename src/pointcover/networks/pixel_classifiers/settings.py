@@ -70,9 +70,12 @@ class _HeadSettings(_Settings):
 
 
 class LinearHeadSettings(_HeadSettings):
-    """A linear layer of standardised features."""
+    """A linear layer of standardised features, or a perceptron with one hidden layer."""
 
     kind: Literal["linear"] = "linear"
+    hidden: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Units of the hidden layer; 0 for none."
+    )
     clip: float = Field(
         default=6,
         gt=0,

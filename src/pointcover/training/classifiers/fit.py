@@ -14,7 +14,12 @@ from pointcover.networks.pixel_classifiers.settings import (
 )
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.linear import fit_linear
-from pointcover.training.classifiers.settings import ClassifierFitSettings, LinearFitSettings
+from pointcover.training.classifiers.perceptron import fit_perceptron
+from pointcover.training.classifiers.settings import (
+    ClassifierFitSettings,
+    LinearFitSettings,
+    PerceptronFitSettings,
+)
 from pointcover.training.classifiers.trees import fit_trees
 
 
@@ -43,6 +48,9 @@ def fit_classifier(
         if isinstance(one, LinearFitSettings):
             linear, state = fit_linear(one, pixels, classes)
             heads.append(linear)
+        elif isinstance(one, PerceptronFitSettings):
+            perceptron, state = fit_perceptron(one, pixels, classes, seed)
+            heads.append(perceptron)
         else:
             trees, state = fit_trees(one, pixels, classes, seed)
             heads.append(trees)

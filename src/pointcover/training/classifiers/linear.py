@@ -1,5 +1,6 @@
 """Fit a logistic regression, its penalty chosen by cross-validation over groups."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.model_selection import GroupKFold
 from torch import Tensor
 
 from pointcover.networks.pixel_classifiers.linear_head import NEVER
-from pointcover.networks.pixel_classifiers.settings import LinearHeadSettings
+from pointcover.networks.pixel_classifiers.settings import BlockName, LinearHeadSettings
 from pointcover.training.classifiers.labelled_pixels import Floats, LabelledPixels
 from pointcover.training.classifiers.sample_weights import Weights, balance_classes
 from pointcover.training.classifiers.settings import LinearFitSettings
@@ -35,24 +36,42 @@ def fit_linear(
         The settings of the head, and its state dict.
     """
     weights = balance_classes(pixels.classes, pixels.weights, settings.class_balance)
+    table, state = standardise(pixels, settings.inputs, settings.clip)
+    weight, bias = _solve(settings, table, pixels, weights, classes)
+    state |= split_weight(weight, state) | {"bias": torch.from_numpy(bias)}
+    return LinearHeadSettings(inputs=settings.inputs, clip=settings.clip), state
+
+
+def standardise(
+    pixels: LabelledPixels, inputs: Sequence[BlockName], clip: float
+) -> tuple[Floats, dict[str, Tensor]]:
+    """Standardise features to mean 0 and standard deviation 1; clip all but those of an encoder.
+
+    Returns:
+        (P, features), and the means and standard deviations by the names of a LinearHead.
+    """
     state: dict[str, Tensor] = {}
     parts = []
-    for block in settings.inputs:
+    for block in inputs:
         values = pixels.features[block]
         mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
         std = np.maximum(values.std(axis=0, dtype=np.float64), _LEAST_STD).astype(np.float32)
         standard = (values - mean) / std
         if block != "encoder":
-            np.clip(standard, -settings.clip, settings.clip, out=standard)
+            np.clip(standard, -clip, clip, out=standard)
         state[f"{block}_mean"], state[f"{block}_std"] = map(torch.from_numpy, (mean, std))
         parts.append(standard)
-    table = np.concatenate(parts, axis=1)
-    weight, bias = _solve(settings, table, pixels, weights, classes)
-    widths = np.cumsum([part.shape[1] for part in parts])[:-1]
-    for block, part in zip(settings.inputs, np.split(weight, widths, axis=1), strict=True):
-        state[f"{block}_weight"] = torch.from_numpy(np.ascontiguousarray(part))
-    state["bias"] = torch.from_numpy(bias)
-    return LinearHeadSettings(inputs=settings.inputs, clip=settings.clip), state
+    return np.concatenate(parts, axis=1), state
+
+
+def split_weight(weight: Floats, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Split weights (K, features) by block, in the order of the means in a state."""
+    blocks = [name.removesuffix("_mean") for name in state if name.endswith("_mean")]
+    ends = np.cumsum([len(state[f"{block}_mean"]) for block in blocks])[:-1]
+    parts = zip(blocks, np.split(weight, ends, axis=1), strict=True)
+    return {
+        f"{block}_weight": torch.from_numpy(np.ascontiguousarray(part)) for block, part in parts
+    }
 
 
 def _solve(

@@ -33,6 +33,26 @@ class LinearFitSettings(_Settings):
     max_iterations: Annotated[int, Field(ge=1)] = 300
 
 
+class PerceptronFitSettings(_Settings):
+    """A perceptron with one hidden layer."""
+
+    kind: Literal["perceptron"] = "perceptron"
+    inputs: tuple[BlockName, ...] = ("filter_bank", "encoder")
+    class_balance: Power = Field(default=0.5, description="As of the linear fit.")
+    hidden: Annotated[int, Field(ge=1)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.5, description="Of the hidden units, while it is fitted."
+    )
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.2, description="Of the features, while it is fitted."
+    )
+    steps: Annotated[int, Field(ge=1)] = 1500
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.3
+    clip: Annotated[float, Field(gt=0)] = 6
+
+
 class TreesFitSettings(_Settings):
     """A forest or gradient boosting."""
 
@@ -54,7 +74,9 @@ class TreesFitSettings(_Settings):
     )
 
 
-FitSettings = Annotated[LinearFitSettings | TreesFitSettings, Field(discriminator="kind")]
+FitSettings = Annotated[
+    LinearFitSettings | PerceptronFitSettings | TreesFitSettings, Field(discriminator="kind")
+]
 
 
 class ClassifierFitSettings(_Settings):
