@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime
 import pytest
+import timm
 import torch
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -304,3 +305,13 @@ def test_confidence_weighs_labels() -> None:
     sure = [replace(one, confidence=np.full((64, 64), 51, np.uint8)) for one in windows]
     features = PixelFeatures(PixelFeatureSettings(filter_bank=FILTERS), 3)
     np.testing.assert_allclose(collect(features, sure).weights, 0.2)
+
+
+def test_encoder_gives_the_levels_of_timm() -> None:
+    settings = ENCODER.model_copy(update={"features": EncoderFeatureSettings(scales=(1,))})
+    encoder = PixelFeatures(PixelFeatureSettings(encoder=settings), 3).encoder.encoder
+    theirs = timm.create_model(settings.name, features_only=True).eval()
+    theirs.load_state_dict(encoder.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    for found, wanted in zip(encoder(images), theirs(images), strict=True):
+        torch.testing.assert_close(found, wanted)

@@ -5,7 +5,9 @@ from typing import Final
 
 import timm
 import torch
+from timm.layers import Conv2dSame  # type: ignore[attr-defined, unused-ignore]
 from torch import Tensor, nn
+from torch.nn import functional
 
 from pointcover.features.encoder_pyramid import EncoderPyramid
 from pointcover.features.filter_bank import FilterBank
@@ -138,4 +140,39 @@ def _build_encoder(settings: EncoderBlockSettings) -> EncoderPyramid:
                 f"got the encoder {settings.name!r}, wanted a name of timm whose model has "
                 f"features_only ({error}): try tf_efficientnet_lite0"
             ) from None
+    _pad_statically(encoder)
     return EncoderPyramid(encoder, settings.mean, settings.std, settings.features)
+
+
+class _EvenConv2d(nn.Conv2d):
+    """A strided convolution with TensorFlow's padding, for even heights and widths alone.
+
+    timm computes this padding from the size, which the exporter to ONNX with unknown sizes does not
+    finish within minutes. A pyramid pads its images, so that all levels it uses have even sizes.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pad, more on the right and at the bottom, and convolve."""
+        rows, cols = (
+            dilation * (kernel - 1) + 1 - stride
+            for kernel, stride, dilation in zip(
+                self.kernel_size, self.stride, self.dilation, strict=True
+            )
+        )
+        padding = (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2)
+        return functional.conv2d(
+            functional.pad(images, padding),
+            self.weight,
+            self.bias,
+            self.stride,
+            0,
+            self.dilation,
+            self.groups,
+        )
+
+
+def _pad_statically(module: nn.Module) -> None:
+    """Have timm's convolutions of padding "same" use a padding that does not depend on the size."""
+    for layer in module.modules():
+        if isinstance(layer, Conv2dSame):
+            layer.__class__ = _EvenConv2d  # type: ignore[assignment]
