@@ -51,6 +51,29 @@ class FilterBankSettings(Section):
         return values
 
 
+class LocalStatisticsSettings(Section):
+    """Around how large a place colours and texture are averaged."""
+
+    sigmas_px: tuple[Sigma, ...] = Field(
+        default=(8.0, 16.0, 32.0),
+        min_length=1,
+        description="Standard deviations of the Gaussians that average; each adds all statistics "
+        "once more.",
+    )
+    fine_sigmas_px: tuple[Sigma, ...] = Field(
+        default=(0.7, 1.6),
+        description="Standard deviations at which the edges and spots are found that are averaged.",
+    )
+
+    @field_validator("sigmas_px", "fine_sigmas_px")
+    @classmethod
+    def _is_unique(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Refuse the same feature twice."""
+        if len(set(values)) < len(values):
+            raise ValueError(f"got {list(values)}, wanted each only once: remove the repeated ones")
+        return values
+
+
 class EncoderFeatureSettings(Section):
     """Which levels of a frozen encoder become features, and at which scales of the image."""
 

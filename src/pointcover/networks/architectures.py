@@ -11,6 +11,10 @@ GRADIENT_DESCENT: Final = "gradient_descent"
 """The way of fitting a network: a key of `FITTERS` in `pointcover.training.fitters`."""
 
 
+PIXEL_CLASSIFIER: Final = "pixel_classifier"
+"""The way of fitting a classifier of pixel features: a key of `FITTERS`, too."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """How a model is built, what it needs, and how it is fitted."""
@@ -21,6 +25,8 @@ class Architecture:
     """Numbers of channels at width 1, by the name that `build` has for them. Multiples of 4, or of
     128 where group normalisation has 32 groups, so that each width in steps of 0.25 is whole."""
     has_encoder: bool = True
+    needs_encoder: bool = True
+    """Whether one that has an encoder can do without."""
     fitted_by: str = GRADIENT_DESCENT
     """A key of `FITTERS`."""
 
@@ -81,6 +87,17 @@ def unetplusplus_scratch(**sizes: Any) -> "nn.Module":
     return UNetPlusPlus(**sizes)
 
 
+def pixel_classifier(settings: Any) -> "nn.Module":
+    """Build a classifier of pixel features from its PixelClassifierSettings."""
+    from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
+
+    return PixelClassifier(settings)
+
+
+_CLASSIFIER: Final = Architecture(
+    pixel_classifier, {}, needs_encoder=False, fitted_by=PIXEL_CLASSIFIER
+)
+
 MODELS: Final[dict[str, Architecture]] = {
     "unet": Architecture(unet, {"decoder_channels": (256, 128, 64, 32, 16)}),
     "unetplusplus": Architecture(unetplusplus, {"decoder_channels": (256, 128, 64, 32, 16)}),
@@ -94,5 +111,11 @@ MODELS: Final[dict[str, Architecture]] = {
     "unetplusplus_scratch": Architecture(
         unetplusplus_scratch, {"base_width": 32}, has_encoder=False
     ),
+    "logistic_regression": _CLASSIFIER,
+    "perceptron": _CLASSIFIER,
+    "random_forest": _CLASSIFIER,
+    "extra_trees": _CLASSIFIER,
+    "gradient_boosting": _CLASSIFIER,
+    "classifier_mean": _CLASSIFIER,
 }
 """All architectures. An entry is all that `train.model` needs to accept a further one."""

@@ -11,7 +11,7 @@ import torch
 from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined, unused-ignore]
 from torch import nn
 
-from pointcover.networks.architectures import MODELS
+from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.networks.weights import load_encoder_weights
@@ -109,7 +109,10 @@ def _scale(usual: int | tuple[int, ...], width: float) -> int | tuple[int, ...]:
 
 def _check_encoder(model: str, encoder: str, weights: str) -> None:
     """Refuse an encoder where there can be none, none where there must be one, and wrong names."""
-    if not MODELS[model].has_encoder:
+    architecture = MODELS[model]
+    if architecture.fitted_by == PIXEL_CLASSIFIER:
+        raise ValueError(f"{model!r} has no first weights: build it from its checkpoint")
+    if not architecture.has_encoder:
         if encoder != "none" or weights != "none":
             raise ValueError(
                 f"train.model {model!r} has no encoder: got train.encoder {encoder!r} and "

@@ -9,8 +9,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
+from pointcover.networks.segmenter import PixelSegmenter, Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.runtime.atomic_files import publish_file, publish_json, sha256
 from pointcover.tileset.tiles import TileSet
@@ -29,6 +31,16 @@ class Checkpoint:
     label_shares: tuple[float, ...] | None = None
     """Each class's fraction of the training loss, see `loss_fractions.py`; None where model.json
     is older than that. Named as in the model.json of registered models."""
+    classifier: PixelClassifierSettings | None = None
+    """Of a pixel classifier: its features and the sizes of its head."""
+
+    def build(self) -> Segmenter:
+        """Build the segmenter that takes the weights."""
+        statistics = BandStatistics(self.tile_set.mean, self.tile_set.std)
+        if self.classifier is None:
+            return build_model(self.network, statistics, len(self.tile_set.classes))
+        network = MODELS[self.network.model].build(self.classifier)
+        return PixelSegmenter(network, statistics.mean, statistics.std)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, from which `from_json` makes the same."""
@@ -36,6 +48,7 @@ class Checkpoint:
             **self.network.model_dump(include=set(NetworkSettings.model_fields)),
             "training": self.training,
             "label_shares": self._shares_by_name(),
+            **({"classifier": self.classifier.model_dump(mode="json")} if self.classifier else {}),
             **self.tile_set.to_json(),
         }
 
@@ -56,6 +69,9 @@ class Checkpoint:
             tile_set,
             values["training"],
             tuple(float(shares[name]) for name in tile_set.classes.names) if shares else None,
+            PixelClassifierSettings.model_validate(values["classifier"])
+            if "classifier" in values
+            else None,
         )
 
     def _shares_by_name(self) -> dict[str, float] | None:
@@ -116,8 +132,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
         )
     network = checkpoint.network
-    statistics = BandStatistics(tile_set.mean, tile_set.std)
-    segmenter = build_model(network, statistics, len(tile_set.classes))
+    segmenter = checkpoint.build()
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)

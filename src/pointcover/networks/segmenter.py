@@ -62,6 +62,21 @@ class Segmenter(nn.Module):
             )
 
 
+class PixelSegmenter(Segmenter):
+    """A pixel classifier as a segmenter. It normalises features, not images."""
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Wrap a pixel classifier; mean and std are kept as those of a network are."""
+        super().__init__(network, mean, std)
+        self.layout = torch.contiguous_format
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images: (B, bands, H, W) uint8 → logits (B, C, H, W); errors as of a Segmenter."""
+        self._check(images)
+        logits: Tensor = self.network(images)
+        return logits
+
+
 def _layout_of(network: nn.Module) -> torch.memory_format:
     """Return the memory format of images and weights: channels last, which is faster, where safe.
 

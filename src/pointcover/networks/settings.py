@@ -17,7 +17,9 @@ class NetworkSettings(Section):
         Field(
             description="Architecture. unet, unetplusplus, fpn, deeplabv3, deeplabv3plus and "
             "segformer need an encoder; unet_scratch and unetplusplus_scratch follow their papers "
-            "and want encoder none."
+            "and want encoder none. Classifiers of pixel features, fitted in seconds, see "
+            "classifier: logistic_regression, perceptron, random_forest, extra_trees, "
+            "gradient_boosting, classifier_mean."
         ),
     ]
     encoder: Annotated[

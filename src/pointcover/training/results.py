@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
+
 State = dict[str, Any]
 """A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
 reads."""
@@ -75,6 +77,8 @@ class Fitted:
 
     kept: EpochResult
     weights: dict[str, Tensor]
+    classifier: PixelClassifierSettings | None = None
+    """Of a pixel classifier: its features and the sizes of its head."""
 
 
 @dataclass(frozen=True)

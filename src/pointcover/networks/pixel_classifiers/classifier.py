@@ -1,0 +1,59 @@
+"""A pixel classifier: raw images to logits, from pixel features and a head."""
+
+from torch import Tensor, nn
+
+from pointcover.networks.pixel_classifiers.linear_head import LinearHead
+from pointcover.networks.pixel_classifiers.mean_head import MeanHead
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import (
+    HeadSettings,
+    LinearHeadSettings,
+    MeanHeadSettings,
+    PixelClassifierSettings,
+)
+from pointcover.networks.pixel_classifiers.trees_head import TreesHead
+
+
+class PixelClassifier(nn.Module):
+    """Score each pixel from its features. Nothing is differentiated."""
+
+    def __init__(self, settings: PixelClassifierSettings) -> None:
+        """Build the module that takes the weights of a classifier with these settings."""
+        super().__init__()
+        self.settings = settings
+        self.features = PixelFeatures(settings.features, settings.bands)
+        self.head = build_head(settings.head, self.features, settings.classes)
+
+    @property
+    def margin_px(self) -> int:
+        """Pixels to read around a window."""
+        return self.features.margin_px
+
+    @property
+    def alignment_px(self) -> int:
+        """Windows are read from multiples of this on."""
+        return self.features.alignment_px
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images: (N, bands, H, W) of 0 to 255, any type → logits (N, classes, H, W).
+
+        Raises:
+            ValueError: the bands are not as many as in the settings.
+        """
+        if images.shape[1] != self.settings.bands:
+            raise ValueError(
+                f"got images of {images.shape[1]} band(s), wanted {self.settings.bands}: give the "
+                "bands that the classifier was fitted with"
+            )
+        logits: Tensor = self.head(self.features.view(images))
+        return logits
+
+
+def build_head(settings: HeadSettings, features: PixelFeatures, classes: int) -> nn.Module:
+    """Build a head without its weights."""
+    if isinstance(settings, MeanHeadSettings):
+        heads = [build_head(one, features, classes) for one in settings.heads]
+        return MeanHead(heads, geometric=settings.average == "geometric")
+    if isinstance(settings, LinearHeadSettings):
+        return LinearHead(settings, features, classes)
+    return TreesHead(settings, features, classes)

@@ -1,0 +1,1 @@
+"""Fitting pixel classifiers with scikit-learn, and writing what was fitted into tensors."""

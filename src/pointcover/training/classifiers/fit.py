@@ -1,0 +1,78 @@
+"""Fit a pixel classifier on labelled pixels: one head, or several that are averaged."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import (
+    HeadSettings,
+    LinearHeadSettings,
+    MeanHeadSettings,
+    PixelClassifierSettings,
+    TreesHeadSettings,
+)
+from pointcover.training.classifiers.heads import HEADS
+from pointcover.training.classifiers.labelled_pixels import LabelledPixels
+from pointcover.training.classifiers.settings import ClassifierSettings
+
+MEAN = "classifier_mean"
+"""The model that averages heads."""
+
+
+@dataclass(frozen=True)
+class ClassifierFit:
+    """A way of fitting pixel classifiers; the same one gives the same classifier."""
+
+    model: str
+    """A key of HEADS, or `classifier_mean`."""
+    settings: ClassifierSettings
+    classes: int
+    seed: int
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return self.settings.mean_of if self.model == MEAN else (self.model,)
+
+    def fit(self, features: PixelFeatures, pixels: LabelledPixels) -> PixelClassifier:
+        """Fit the heads on features that were collected, and join them with these.
+
+        Args:
+            features: with which the pixels' were computed; become a part of the classifier.
+            pixels: labelled ones.
+        """
+        fitted = [self._fit_head(name, features, pixels) for name in self.heads]
+        head: HeadSettings = fitted[0][0]
+        state = fitted[0][1]
+        if len(fitted) > 1:
+            heads = tuple(settings for settings, _ in fitted)
+            head = MeanHeadSettings(heads=heads, average=self.settings.average)
+            state = {
+                f"heads.{number}.{name}": values
+                for number, (_, part) in enumerate(fitted)
+                for name, values in part.items()
+            } | {"weights": torch.full((len(fitted),), 1 / len(fitted))}
+        classifier = PixelClassifier(
+            PixelClassifierSettings(
+                bands=features.bands,
+                classes=self.classes,
+                features=features.settings,
+                head=head,
+            )
+        )
+        classifier.features = features
+        classifier.head.load_state_dict(state, strict=True)
+        return classifier
+
+    def _fit_head(
+        self, name: str, features: PixelFeatures, pixels: LabelledPixels
+    ) -> tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]:
+        settings = getattr(self.settings, name)
+        there = features.settings.blocks
+        inputs = tuple(block for block in settings.inputs if block in there)
+        return HEADS[name](
+            settings.model_copy(update={"inputs": inputs}), pixels, self.classes, self.seed
+        )

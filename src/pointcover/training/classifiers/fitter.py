@@ -1,0 +1,118 @@
+"""The way of fitting pixel classifiers: collect features of labelled pixels, fit, validate."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pointcover.labels import IGNORE_INDEX
+from pointcover.metrics.confusion import confusion_matrix, scores
+from pointcover.networks.segmenter import PixelSegmenter
+from pointcover.runtime.devices import peak_memory_mib
+from pointcover.tileset.dataset import tile_loader
+from pointcover.training.classifiers.features import make_features
+from pointcover.training.classifiers.fit import ClassifierFit
+from pointcover.training.classifiers.labelled_pixels import LabelledWindow, Thinning, collect
+from pointcover.training.classifiers.sample_weights import (
+    class_fractions,
+    fix_fraction,
+    weight_classes,
+)
+from pointcover.training.data import SparseLabels
+from pointcover.training.fit import NO_VAL_LABELS, validate, weights_of
+from pointcover.training.loss_fractions import needs_point_labels
+from pointcover.training.results import Callbacks, EpochResult, Fitted
+from pointcover.training.task import TrainingTask
+
+logger = logging.getLogger(__name__)
+
+THINNING_SEED: Final = 1
+"""Beside the seed of the experiment, so that nothing else is drawn by this generator."""
+
+
+def fit_pixel_classifier(
+    task: TrainingTask, labels: SparseLabels, callbacks: Callbacks
+) -> Fitted:
+    """Fit a pixel classifier on the labelled pixels of the train tiles.
+
+    Raises:
+        ValueError: no val tile has a label, several devices are wanted, or what features and
+            weights say.
+    """
+    settings, data = task.settings_for(labels), task.data
+    if not len(data.val_set()):
+        raise ValueError(NO_VAL_LABELS)
+    start = time.perf_counter()
+    names = data.tile_set.classes.names
+    fit = ClassifierFit(settings.model, settings.classifier, len(names), task.seed)
+    features = make_features(settings, fit, len(data.tile_set.mean))
+    features.to(task.fabric.device).eval()
+    pixels = collect(features, read_windows(task, labels, features.margin_px))
+    weights = weight_classes(pixels.classes, pixels.weights, task.loss(labels).class_weights)
+    if settings.propagated_loss_fraction is not None:
+        weights = fix_fraction(weights, pixels.is_clicked, settings.propagated_loss_fraction)
+    pixels = replace(pixels, weights=weights)
+    logger.info("%d labelled pixels, %d features", len(pixels.classes), features.count)
+    classifier = fit.fit(features, pixels)
+    seconds = time.perf_counter() - start
+    segmenter = PixelSegmenter(classifier, data.tile_set.mean, data.tile_set.std)
+    result = validate_classifier(task, segmenter, callbacks)
+    result = replace(result, seconds=seconds, images_per_s=len(labels.labelled) / seconds)
+    callbacks.report(result)
+    fractions = class_fractions(pixels.classes, weights, len(names))
+    return Fitted(result, weights_of(segmenter), classifier.settings, fractions)
+
+
+def read_windows(
+    task: TrainingTask, labels: SparseLabels, margin_px: int
+) -> Iterator[LabelledWindow]:
+    """Read each labelled train tile with its surroundings, and at most `max_pixels` labels."""
+    settings, data = task.settings_for(labels), task.data
+    tiles = data.train_set(labels, with_clicks=needs_point_labels(settings))
+    counts = [sum(tile.pixels) for tile in tiles.tiles]
+    generator = np.random.default_rng((task.seed, THINNING_SEED))
+    thinning = Thinning(counts, settings.classifier.max_pixels, generator)
+    side_px = tiles.size_px + 2 * margin_px
+    for place, tile in enumerate(
+        tqdm(tiles.tiles, "pixel features", unit="tile", leave=False, disable=None)
+    ):
+        image, around, row, column = tiles.read_around(place, side_px)
+        own = (slice(row, row + tile.height), slice(column, column + tile.width))
+        mask = np.full_like(around, IGNORE_INDEX)
+        mask[own] = around[own]
+        clicks = tiles.read_clicks_around(place, side_px)
+        mask = thinning.thin(place, mask)
+        yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None)
+
+
+def validate_classifier(
+    task: TrainingTask, segmenter: PixelSegmenter, callbacks: Callbacks
+) -> EpochResult:
+    """Score a classifier on the sparse masks of the val tiles; it counts as one epoch."""
+    settings, data = task.settings, task.data
+    loader = tile_loader(data.val_set(), max(1, settings.batch_size // 2), task.readers)
+    network = task.fabric.to_device(segmenter).eval()
+    batches = ((task.fabric.to_device(images), task.fabric.to_device(masks)) for images, masks in loader)
+    loss = task.loss(data.labels)
+    val_loss, found = validate(network, batches, loss, data.tile_set.classes.names, callbacks.watch)
+    return EpochResult(
+        epoch=1,
+        train_loss=val_loss,
+        val_loss=val_loss,
+        val_miou=found["miou"],
+        val_iou={name: entry["iou"] for name, entry in found["by_class"].items()},
+        lr=0.0,
+        batches_without_labels=0,
+        grad_norm=None,
+        images_per_s=0.0,
+        seconds=0.0,
+        waited_fraction=0.0,
+        peak_memory_mib=peak_memory_mib(task.fabric.device),
+        terms={},
+        is_kept=True,
+    )

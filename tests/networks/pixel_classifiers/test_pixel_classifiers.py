@@ -1,0 +1,317 @@
+"""Pixel classifiers give what scikit-learn gives, after saving, loading and exporting too."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import timm
+import torch
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+
+from pointcover.features.settings import (
+    EncoderFeatureSettings,
+    FilterBankSettings,
+    LocalStatisticsSettings,
+)
+from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import (
+    EncoderBlockSettings,
+    PixelClassifierSettings,
+    PixelFeatureSettings,
+)
+from pointcover.training.classifiers.fit import fit_classifier
+from pointcover.training.classifiers.labelled_pixels import LabelledWindow, collect
+from pointcover.training.classifiers.sample_weights import balance_classes
+from pointcover.training.classifiers.settings import (
+    ClassifierFitSettings,
+    LinearFitSettings,
+    PerceptronFitSettings,
+    TreesFitSettings,
+)
+
+CLASSES = 4
+FILTERS = FilterBankSettings(sigmas_px=(0.7, 1.6))
+STATISTICS = LocalStatisticsSettings(sigmas_px=(2.0,), fine_sigmas_px=(0.7,))
+ENCODER = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(1,), levels=(1, 3)))
+LINEAR = LinearFitSettings(inputs=("filter_bank",), inverse_penalties=(1e-2,))
+FOREST = TreesFitSettings(trees=12)
+PERCEPTRON = PerceptronFitSettings(inputs=("filter_bank",), hidden=8, steps=200)
+BOOSTING = TreesFitSettings(kind="gradient_boosting", trees=8)
+
+
+def draw_image(seed: int = 0, bands: int = 3, size: int = 64) -> np.ndarray:
+    """Draw patches of different colours, with noise."""
+    generator = np.random.default_rng(seed)
+    patches = generator.integers(30, 220, (bands, size // 16, size // 16))
+    image = patches.repeat(16, 1).repeat(16, 2) + generator.normal(0, 20, (bands, size, size))
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def draw_windows(known: tuple[int, ...] = (0, 2, 3), bands: int = 3) -> list[LabelledWindow]:
+    """Draw images, labelled at some pixels by how bright their first band is."""
+    windows = []
+    for seed in range(3):
+        image = draw_image(seed, bands)
+        mask = np.full(image.shape[1:], 255, np.uint8)
+        rows, cols = np.random.default_rng(seed).integers(0, 64, (2, 80))
+        brightness = image[0, rows, cols].astype(int) * len(known) // 256
+        mask[rows, cols] = np.array(known)[brightness]
+        windows.append(LabelledWindow(image, mask, f"tile {seed}"))
+    return windows
+
+
+def fit(
+    *heads: LinearFitSettings | TreesFitSettings, average: str = "geometric", **kinds
+) -> PixelClassifier:
+    features = PixelFeatures(
+        PixelFeatureSettings(
+            filter_bank=FILTERS,
+            local_statistics=STATISTICS,
+            encoder=ENCODER if any("encoder" in head.inputs for head in heads) else None,
+        ),
+        kinds.get("bands", 3),
+    )
+    pixels = collect(features, draw_windows(**kinds))
+    settings = ClassifierFitSettings(heads=heads, average=average)
+    return fit_classifier(settings, features, pixels, CLASSES, seed=1)
+
+
+def probabilities(classifier: PixelClassifier, image: np.ndarray) -> np.ndarray:
+    """Return (H · W, classes)."""
+    found = classifier(torch.from_numpy(image)[None]).softmax(1)[0]
+    return found.flatten(1).T.numpy()
+
+
+def table_of(classifier: PixelClassifier, image: np.ndarray, blocks) -> np.ndarray:
+    rows, cols = torch.meshgrid(*(torch.arange(side) for side in image.shape[1:]), indexing="ij")
+    found = classifier.features.at(torch.from_numpy(image), rows.flatten(), cols.flatten())
+    return np.concatenate([found[block].numpy() for block in blocks], 1)
+
+
+def widen(found: np.ndarray, known: np.ndarray) -> np.ndarray:
+    wide = np.zeros((len(found), CLASSES))
+    wide[:, known] = found
+    return wide
+
+
+@pytest.mark.parametrize("known", [(0, 2, 3), (1, 3)])
+@pytest.mark.parametrize("kind", ["random_forest", "extra_trees", "gradient_boosting"])
+def test_trees_give_the_probabilities_of_scikit_learn(kind: str, known: tuple[int, ...]) -> None:
+    settings = TreesFitSettings(kind=kind, trees=10, inputs=("filter_bank", "local_statistics"))
+    classifier = fit(settings, known=known)
+    pixels = collect(classifier.features, draw_windows(known))
+    if kind == "gradient_boosting":
+        theirs = HistGradientBoostingClassifier(
+            max_iter=10,
+            max_leaf_nodes=8,
+            max_depth=12,
+            min_samples_leaf=3,
+            early_stopping=False,
+            random_state=1,
+        )
+    else:
+        make = RandomForestClassifier if kind == "random_forest" else ExtraTreesClassifier
+        theirs = make(10, max_depth=12, min_samples_leaf=3, random_state=1)
+    weights = balance_classes(pixels.classes, pixels.weights, 1)
+    theirs.fit(pixels.table(settings.inputs), pixels.classes, sample_weight=weights)
+    image = draw_image(9)
+    wanted = widen(
+        theirs.predict_proba(table_of(classifier, image, settings.inputs)), theirs.classes_
+    )
+    found = probabilities(classifier, image)
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    first, second = np.sort(wanted, 1)[:, :-3:-1].T
+    is_clear = first - second > 1e-5
+    assert (found.argmax(1) == wanted.argmax(1))[is_clear].all()
+
+
+@pytest.mark.parametrize("inputs", [("filter_bank",), ("filter_bank", "encoder")])
+@pytest.mark.parametrize("known", [(0, 2, 3), (1, 3)])
+def test_linear_head_gives_the_probabilities_of_scikit_learn(inputs, known) -> None:
+    settings = replace_inputs(LINEAR, inputs)
+    classifier = fit(settings, known=known)
+    pixels = collect(classifier.features, draw_windows(known))
+
+    def standardise(table: np.ndarray) -> np.ndarray:
+        fitted = pixels.table(inputs)
+        scaled = (table - fitted.mean(0)) / np.maximum(fitted.std(0), 1e-6)
+        clipped = pixels.features["filter_bank"].shape[1]
+        scaled[:, :clipped] = scaled[:, :clipped].clip(-6, 6)
+        return scaled
+
+    weights = balance_classes(pixels.classes, pixels.weights, 0.5)
+    theirs = LogisticRegression(C=1e-2, max_iter=300, tol=1e-3)
+    theirs.fit(standardise(pixels.table(inputs)), pixels.classes, sample_weight=weights)
+    image = draw_image(9)
+    wanted = theirs.predict_proba(standardise(table_of(classifier, image, inputs)))
+    found = probabilities(classifier, image)
+    np.testing.assert_allclose(found, widen(wanted, theirs.classes_), atol=2e-4)
+
+
+def replace_inputs(settings: LinearFitSettings, inputs) -> LinearFitSettings:
+    return settings.model_copy(update={"inputs": inputs})
+
+
+def test_perceptron_learns_what_is_labelled() -> None:
+    classifier = fit(PERCEPTRON, known=(0, 3))
+    image = draw_image(1)
+    found = probabilities(classifier, image).argmax(1)
+    assert (found == np.where(image[0].ravel() < 128, 0, 3)).mean() > 0.9
+
+
+@pytest.mark.parametrize("average", ["arithmetic", "geometric"])
+def test_mean_of_heads(average: str) -> None:
+    image = draw_image(9)
+    parts = [probabilities(fit(head), image) for head in (LINEAR, FOREST, BOOSTING)]
+    found = probabilities(fit(LINEAR, FOREST, BOOSTING, average=average), image)
+    if average == "arithmetic":
+        wanted = np.mean(parts, 0)
+    else:
+        wanted = np.exp(np.mean([np.log(part + 1e-30) for part in parts], 0))
+        wanted /= wanted.sum(1, keepdims=True)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_saved_tensors_and_settings_give_the_same_bits() -> None:
+    classifier = fit(
+        replace_inputs(LINEAR, ("filter_bank", "encoder")), PERCEPTRON, FOREST, BOOSTING
+    )
+    file = io.BytesIO()
+    torch.save(classifier.state_dict(), file)
+    file.seek(0)
+    settings = PixelClassifierSettings.model_validate_json(classifier.settings.model_dump_json())
+    loaded = PixelClassifier(settings)
+    loaded.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    image = torch.from_numpy(draw_image(9))[None]
+    assert torch.equal(loaded(image), classifier(image))
+
+
+def test_same_seed_same_bits_and_another_seed_others() -> None:
+    first, second = (fit(LINEAR, PERCEPTRON, FOREST) for _ in range(2))
+    for name, values in first.state_dict().items():
+        assert torch.equal(values, second.state_dict()[name]), name
+    pixels = collect(first.features, draw_windows())
+    settings = ClassifierFitSettings(heads=(FOREST,))
+    other = fit_classifier(settings, first.features, pixels, CLASSES, seed=2)
+    image = draw_image(9)
+    assert not np.array_equal(probabilities(fit(FOREST), image), probabilities(other, image))
+
+
+class OnBands(torch.nn.Module):
+    """A head on features that are the images themselves: what is exported is the head alone."""
+
+    def __init__(self, head: torch.nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(Bands(images))
+
+
+class Bands:
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+
+    def dense(self, block: str) -> torch.Tensor:
+        return self.images
+
+
+def check_export(module: torch.nn.Module, example: torch.Tensor, image: torch.Tensor) -> None:
+    """Compare a module with what was exported, at another size."""
+    sides = {2: 32 * torch.export.Dim("rows", min=2), 3: 32 * torch.export.Dim("cols", min=2)}
+    program = torch.onnx.export(
+        module.eval(),
+        (example,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch"), **sides},),
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    wanted = module(image)
+    difference = (torch.from_numpy(found).softmax(1) - wanted.softmax(1)).abs().numpy()
+    # A pixel whose feature is at a threshold may go the other way by rounding.
+    assert np.quantile(difference, 0.999) < 1e-4
+    assert (found.argmax(1) == wanted.argmax(1).numpy()).mean() > 0.9999
+
+
+def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
+    short = FOREST.model_copy(update={"max_depth": 3, "trees": 5})
+    boosting = BOOSTING.model_copy(update={"max_depth": 2, "trees": 3})
+    classifier = fit(LINEAR, PERCEPTRON, short, boosting)
+    count = len(classifier.features.filter_bank.names(3))
+    rows = classifier.features.at(
+        torch.from_numpy(draw_image(9)), *torch.arange(64)[None].repeat(2, 1)
+    )
+    spread = rows["filter_bank"]
+    image = spread[torch.randint(0, 64, (64 * 96,), generator=torch.Generator().manual_seed(0))]
+    image = image.view(1, 64, 96, count).permute(0, 3, 1, 2).contiguous()
+    check_export(OnBands(classifier.head), torch.zeros(2, count, 96, 64), image)
+
+
+@pytest.mark.slow
+def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
+    everything = replace_inputs(LINEAR, ("filter_bank", "local_statistics", "encoder"))
+    classifier = fit(everything, FOREST, BOOSTING)
+    image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
+    check_export(classifier, torch.zeros(2, 3, 64, 96), image)
+
+
+@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
+def test_classes_without_labels_are_finite_and_never_predicted(head) -> None:
+    logits = fit(head, known=(0, 2, 3))(torch.from_numpy(draw_image(9))[None])
+    assert torch.isfinite(logits).all()
+    assert (logits.softmax(1)[:, 1] < 1e-6).all()
+
+
+@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
+def test_one_class_alone_is_predicted_everywhere(head) -> None:
+    logits = fit(head, known=(2,))(torch.from_numpy(draw_image(9))[None])
+    assert (logits.argmax(1) == 2).all()
+
+
+def test_more_bands_than_three() -> None:
+    both = replace_inputs(LINEAR, ("filter_bank", "encoder"))
+    classifier = fit(both, FOREST, bands=5)
+    assert classifier(torch.from_numpy(draw_image(9, bands=5))[None]).shape == (1, 4, 64, 64)
+    with pytest.raises(ValueError, match="got images of 3 band"):
+        classifier(torch.zeros(1, 3, 64, 64))
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    classifier = fit(LINEAR, FOREST)
+    images = torch.from_numpy(np.stack([draw_image(7), draw_image(8)]))
+    one_by_one = torch.cat([classifier(image[None]) for image in images])
+    torch.testing.assert_close(classifier(images), one_by_one)
+
+
+def test_settings_refuse_inputs_that_are_not_computed() -> None:
+    settings = fit(LINEAR).settings.model_dump()
+    settings["head"]["inputs"] = ["encoder"]
+    with pytest.raises(ValueError, match="add these features"):
+        PixelClassifierSettings.model_validate(settings)
+
+
+def test_confidence_weighs_labels() -> None:
+    windows = draw_windows()
+    sure = [replace(one, confidence=np.full((64, 64), 51, np.uint8)) for one in windows]
+    features = PixelFeatures(PixelFeatureSettings(filter_bank=FILTERS), 3)
+    np.testing.assert_allclose(collect(features, sure).weights, 0.2)
+
+
+def test_encoder_gives_the_levels_of_timm() -> None:
+    settings = ENCODER.model_copy(update={"features": EncoderFeatureSettings(scales=(1,))})
+    encoder = PixelFeatures(PixelFeatureSettings(encoder=settings), 3).encoder.encoder
+    theirs = timm.create_model(settings.name, features_only=True).eval()
+    theirs.load_state_dict(encoder.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    for found, wanted in zip(encoder(images), theirs(images), strict=True):
+        torch.testing.assert_close(found, wanted)

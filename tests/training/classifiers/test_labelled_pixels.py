@@ -1,0 +1,85 @@
+"""Collecting the features of labelled pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from pointcover.features.settings import FilterBankSettings
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
+from pointcover.training.classifiers.labelled_pixels import (
+    LabelledWindow,
+    choose_pixels,
+    collect,
+)
+from pointcover.training.classifiers.sample_weights import balance_classes, fix_fraction
+
+FEATURES = PixelFeatures(
+    PixelFeatureSettings(filter_bank=FilterBankSettings(sigmas_px=(1.0,))), bands=3
+)
+
+
+def draw_windows(labelled: float = 0.3) -> list[LabelledWindow]:
+    generator = np.random.default_rng(0)
+    windows = []
+    for number in range(4):
+        image = generator.integers(0, 256, (3, 24, 32), dtype=np.uint8)
+        mask = generator.integers(0, 3, (24, 32)).astype(np.uint8)
+        mask[generator.random(mask.shape) > labelled] = 255
+        windows.append(LabelledWindow(image, mask, f"group {number % 2}"))
+    return windows
+
+
+def test_collected_features_are_those_of_the_dense_map() -> None:
+    windows = draw_windows()
+    pixels = collect(FEATURES, windows)
+    dense = [
+        FEATURES.view(torch.from_numpy(one.image)[None]).dense("filter_bank")[0] for one in windows
+    ]
+    wanted = [values[:, one.mask != 255].T for values, one in zip(dense, windows, strict=True)]
+    np.testing.assert_array_equal(pixels.features["filter_bank"], torch.cat(wanted).numpy())
+    np.testing.assert_array_equal(
+        pixels.classes, np.concatenate([one.mask[one.mask != 255] for one in windows])
+    )
+    assert set(pixels.groups) == {0, 1}
+
+
+def test_no_labels_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="annotate the train split"):
+        collect(FEATURES, draw_windows(labelled=0))
+
+
+def test_a_cap_draws_labelled_pixels_and_is_repeatable() -> None:
+    windows = draw_windows()
+    chosen = choose_pixels(windows, 100, np.random.default_rng(1))
+    again = choose_pixels(windows, 100, np.random.default_rng(1))
+    assert sum((one.mask != 255).sum() for one in chosen) == 100
+    for one, other in zip(chosen, again, strict=True):
+        np.testing.assert_array_equal(one.mask, other.mask)
+    by_image = {one.image.tobytes(): one.mask for one in windows}
+    for one in chosen:
+        kept = one.mask != 255
+        np.testing.assert_array_equal(one.mask[kept], by_image[one.image.tobytes()][kept])
+    assert all(
+        one.mask is other.mask
+        for one, other in zip(
+            choose_pixels(windows, 10**6, np.random.default_rng(1)), windows, strict=True
+        )
+    )
+
+
+def test_balanced_classes_weigh_the_same() -> None:
+    classes = np.array([0] * 90 + [3] * 10)
+    full = balance_classes(classes, np.ones(100), 1)
+    assert full[classes == 0].sum() == pytest.approx(full[classes == 3].sum())
+    assert full.mean() == pytest.approx(1)
+    half = balance_classes(classes, np.ones(100), 0.5)
+    assert half[-1] / half[0] == pytest.approx(3)
+    np.testing.assert_array_equal(balance_classes(classes, np.ones(100), 0), np.ones(100))
+
+
+def test_propagated_labels_have_their_fraction_of_the_weight() -> None:
+    is_clicked = np.array([True] * 5 + [False] * 95)
+    weights = fix_fraction(np.linspace(0.5, 1, 100), is_clicked, 0.4)
+    assert weights[~is_clicked].sum() / weights.sum() == pytest.approx(0.4)
+    np.testing.assert_array_equal(fix_fraction(np.ones(3), np.ones(3, bool), 0.4), np.ones(3))
