@@ -47,6 +47,17 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         ) from None
 
 
+def fetch_timm_features(name: str) -> dict[str, Tensor]:
+    """Fetch the ImageNet weights of one of timm's encoders, for `features_only` models.
+
+    Raises:
+        ConnectionError: they cannot be fetched.
+        ValueError: timm has none of this name.
+    """
+    state = _fetch_imagenet(f"tu-{name}")
+    return {key.removeprefix("model."): value for key, value in state.items()}
+
+
 def adapt_kernels(kernels: Tensor, bands: int) -> Tensor:
     """Adapt the kernels of a first convolution, made for three bands, to another number.
 

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from pointcover.networks.architectures import GRADIENT_DESCENT
+from pointcover.networks.architectures import GRADIENT_DESCENT, PIXEL_CLASSIFIER
 from pointcover.tileset.dataset import tile_loader
+from pointcover.training.classifiers.fitter import fit_pixel_classifier
 from pointcover.training.crops import train_loader
 from pointcover.training.data import SparseLabels
 from pointcover.training.fit import Problem, fit
@@ -39,5 +40,15 @@ def fit_network(
     return fit(task.fabric, problem, settings, callbacks, saved)
 
 
-FITTERS: Final[dict[str, Fitter]] = {GRADIENT_DESCENT: fit_network}
+def fit_classifier(
+    task: TrainingTask, labels: SparseLabels, callbacks: Callbacks, saved: State | None
+) -> Fitted:
+    """Fit a pixel classifier with scikit-learn, in seconds: a killed fit starts again."""
+    return fit_pixel_classifier(task, labels, callbacks)
+
+
+FITTERS: Final[dict[str, Fitter]] = {
+    GRADIENT_DESCENT: fit_network,
+    PIXEL_CLASSIFIER: fit_classifier,
+}
 """All ways of fitting, by `Architecture.fitted_by`."""

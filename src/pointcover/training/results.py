@@ -79,6 +79,8 @@ class Fitted:
     weights: dict[str, Tensor]
     classifier: PixelClassifierSettings | None = None
     """Of a pixel classifier: its features and the sizes of its head."""
+    class_fractions: tuple[float, ...] | None = None
+    """Of a pixel classifier: each class's fraction of the weight of its labels."""
 
 
 @dataclass(frozen=True)

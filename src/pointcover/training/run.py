@@ -120,8 +120,9 @@ class TrainingRun:
             "train_loss": kept.train_loss,
             "tiles_without_labels": self.task.data.tiles_without_labels,
         }
-        fractions = self.task.class_fractions(labels)
-        return Checkpoint(self.task.settings, self.task.data.tile_set, outcome, fractions)
+        fractions = fitted.class_fractions or self.task.class_fractions(labels)
+        tile_set = self.task.data.tile_set
+        return Checkpoint(self.task.settings, tile_set, outcome, fractions, fitted.classifier)
 
     def fingerprint(self, described: Mapping[str, Any], tile_set: Path, script: Path) -> str:
         """Return the fingerprint of all that decides the result; only the same one resumes.

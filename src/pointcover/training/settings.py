@@ -5,10 +5,11 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from pointcover.networks.architectures import MODELS
+from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.settings import NetworkSettings
 from pointcover.training.augmentation_levels import AUGMENTATIONS
 from pointcover.training.choice import Choice
+from pointcover.training.classifiers.settings import ClassifierSettings
 from pointcover.training.losses import LOSSES
 from pointcover.training.optimisers import OPTIMISERS
 from pointcover.training.schedules import SCHEDULES
@@ -33,6 +34,7 @@ class TrainSettings(NetworkSettings):
             "the path of a weights file.",
         ),
     ]
+    classifier: ClassifierSettings
     epochs: Annotated[Count, Field(description="Number of epochs.")]
     batch_size: Annotated[int, Field(strict=True, ge=2, description="Crops in a batch.")]
     crop_px: Annotated[
@@ -195,7 +197,20 @@ class TrainSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
-        if not MODELS[self.model].has_encoder:
+        architecture = MODELS[self.model]
+        if architecture.fitted_by == PIXEL_CLASSIFIER:
+            if (self.encoder == "none") != (self.weights == "none"):
+                raise ValueError(
+                    f"model {self.model!r} has a frozen encoder, which needs its weights: got "
+                    f"encoder {self.encoder!r} and weights {self.weights!r}, wanted weights "
+                    f"imagenet or a file, or `none` for both"
+                )
+            if self.devices > 1:
+                raise ValueError(
+                    f"model {self.model!r} is fitted by one process: set devices to 1, not "
+                    f"{self.devices}"
+                )
+        elif not architecture.has_encoder:
             if self.encoder != "none" or self.weights != "none":
                 raise ValueError(
                     f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "

@@ -46,6 +46,11 @@ class PixelFeatures(nn.Module):
         return tuple(self._count(block) for block in blocks)
 
     @property
+    def count(self) -> int:
+        """Number of features of a pixel."""
+        return sum(self.counts(self.settings.blocks))
+
+    @property
     def alignment_px(self) -> int:
         """Windows are read from multiples of this on."""
         return self.encoder.alignment_px if self.encoder else 1
@@ -110,7 +115,9 @@ class FeatureView:
         if block not in self._dense:
             features = self._features
             if block == "filter_bank" and features.filter_bank:
-                self._dense[block] = features.filter_bank(self._images)
+                # Trees compare features with thresholds: no lower precision than in the fit.
+                with torch.autocast(self._images.device.type, enabled=False):
+                    self._dense[block] = features.filter_bank(self._images)
             elif block == "local_statistics" and features.local_statistics:
                 self._dense[block] = features.local_statistics(self._images)
             elif block == "encoder" and features.encoder:

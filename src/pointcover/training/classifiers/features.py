@@ -1,9 +1,11 @@
 """The pixel features that classifiers need, with the weights of their encoder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
 
+from pointcover.features.encoder_pyramid import IMAGENET_MEAN, IMAGENET_STD
 from pointcover.features.settings import (
     EncoderFeatureSettings,
     FilterBankSettings,
@@ -62,10 +64,15 @@ def _encoder_block(settings: TrainSettings, bands: int) -> EncoderBlockSettings:
     return EncoderBlockSettings(
         name=name,
         bands=(1, 2, 3) if bands >= 3 else (1, 1, 1),
-        mean=published.mean if published else (0.485, 0.456, 0.406),
-        std=published.std if published else (0.229, 0.224, 0.225),
+        mean=_three(published.mean) if published else IMAGENET_MEAN,
+        std=_three(published.std) if published else IMAGENET_STD,
         features=EncoderFeatureSettings(scales=settings.classifier.scales),
     )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = values
+    return first, second, third
 
 
 def _load(features: PixelFeatures, name: str, weights: str) -> None:

@@ -8,16 +8,23 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.metrics.confusion import confusion_matrix, scores
+from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.devices import peak_memory_mib
 from pointcover.tileset.dataset import tile_loader
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
-from pointcover.training.classifiers.labelled_pixels import LabelledWindow, Thinning, collect
+from pointcover.training.classifiers.labelled_pixels import (
+    LabelledPixels,
+    LabelledWindow,
+    PixelTable,
+    Thinning,
+    collect,
+)
 from pointcover.training.classifiers.sample_weights import (
     class_fractions,
     fix_fraction,
@@ -35,9 +42,7 @@ THINNING_SEED: Final = 1
 """Beside the seed of the experiment, so that nothing else is drawn by this generator."""
 
 
-def fit_pixel_classifier(
-    task: TrainingTask, labels: SparseLabels, callbacks: Callbacks
-) -> Fitted:
+def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Callbacks) -> Fitted:
     """Fit a pixel classifier on the labelled pixels of the train tiles.
 
     Raises:
@@ -59,10 +64,16 @@ def fit_pixel_classifier(
     pixels = replace(pixels, weights=weights)
     logger.info("%d labelled pixels, %d features", len(pixels.classes), features.count)
     classifier = fit.fit(features, pixels)
+    train_loss = classifier_loss(classifier, pixels)
     seconds = time.perf_counter() - start
     segmenter = PixelSegmenter(classifier, data.tile_set.mean, data.tile_set.std)
     result = validate_classifier(task, segmenter, callbacks)
-    result = replace(result, seconds=seconds, images_per_s=len(labels.labelled) / seconds)
+    result = replace(
+        result,
+        train_loss=train_loss,
+        seconds=seconds,
+        images_per_s=len(labels.labelled) / seconds,
+    )
     callbacks.report(result)
     fractions = class_fractions(pixels.classes, weights, len(names))
     return Fitted(result, weights_of(segmenter), classifier.settings, fractions)
@@ -90,6 +101,14 @@ def read_windows(
         yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None)
 
 
+def classifier_loss(classifier: PixelClassifier, pixels: LabelledPixels) -> float:
+    """Return the weighted mean cross-entropy of a classifier on labelled pixels."""
+    with torch.no_grad():
+        logits = classifier.head(PixelTable(pixels))[0, :, 0].T
+    losses = functional.cross_entropy(logits, torch.from_numpy(pixels.classes), reduction="none")
+    return float(np.average(losses.numpy(), weights=pixels.weights))
+
+
 def validate_classifier(
     task: TrainingTask, segmenter: PixelSegmenter, callbacks: Callbacks
 ) -> EpochResult:
@@ -97,12 +116,14 @@ def validate_classifier(
     settings, data = task.settings, task.data
     loader = tile_loader(data.val_set(), max(1, settings.batch_size // 2), task.readers)
     network = task.fabric.to_device(segmenter).eval()
-    batches = ((task.fabric.to_device(images), task.fabric.to_device(masks)) for images, masks in loader)
+    batches = (
+        (task.fabric.to_device(images), task.fabric.to_device(masks)) for images, masks in loader
+    )
     loss = task.loss(data.labels)
     val_loss, found = validate(network, batches, loss, data.tile_set.classes.names, callbacks.watch)
     return EpochResult(
         epoch=1,
-        train_loss=val_loss,
+        train_loss=0.0,
         val_loss=val_loss,
         val_miou=found["miou"],
         val_iou={name: entry["iou"] for name, entry in found["by_class"].items()},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
@@ -111,3 +112,20 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
         np.concatenate(are_clicked),
         np.ones(sum(map(len, classes))),
     )
+
+
+class PixelTable:
+    """The features of labelled pixels, as heads read those of an image of one row."""
+
+    def __init__(self, pixels: LabelledPixels) -> None:
+        """Take the pixels."""
+        self._features = pixels.features
+
+    def dense(self, block: BlockName) -> Tensor:
+        """Return a block: (1, features, 1, P)."""
+        return torch.from_numpy(self._features[block].T[None, :, None].copy())
+
+    def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
+        """Apply a linear layer: weight (K, features), bias (K,) to (1, K, 1, P)."""
+        values = torch.from_numpy(self._features[block])
+        return (values @ weight.T + bias).T[None, :, None]

@@ -124,9 +124,7 @@ def _choose_penalty(
     return candidates[int(np.argmax(found))]
 
 
-def _fit(
-    penalty: float, table: Floats, classes: npt.NDArray[np.int64], weights: Weights
-) -> Any:
+def _fit(penalty: float, table: Floats, classes: npt.NDArray[np.int64], weights: Weights) -> Any:
     """Fit scikit-learn's model; it draws nothing."""
     model = LogisticRegression(C=penalty, max_iter=MAX_ITERATIONS, tol=1e-3)
     return model.fit(table, classes, sample_weight=weights)

@@ -13,7 +13,6 @@ from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.linear import CLIP, split_weight, standardise
 from pointcover.training.classifiers.settings import PerceptronSettings
 
-
 DROPOUT: Final = 0.5
 """Of the hidden units, while it is fitted."""
 INPUT_DROPOUT: Final = 0.2

@@ -59,15 +59,13 @@ class BoostingSettings(Section):
 
     inputs: Inputs
     rounds: Annotated[Count, Field(description="Rounds, with one tree for each class.")]
-    learning_rate: Annotated[
-        float, Field(gt=0, le=1, description="Factor of each round's trees.")
-    ]
+    learning_rate: Annotated[float, Field(gt=0, le=1, description="Factor of each round's trees.")]
     max_leaves: Annotated[int, Field(ge=2, description="Most leaves of a tree.")]
     min_samples_leaf: Annotated[Count, Field(description="Fewest labelled pixels of a leaf.")]
 
 
 class ClassifierSettings(Section):
-    """Pixel classifiers: models logistic_regression to classifier_mean"""
+    """Classifiers of pixel features, from model logistic_regression to classifier_mean."""
 
     mean_of: Annotated[
         tuple[Annotated[str, OneOf(HEADS)], ...],
