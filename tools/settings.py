@@ -56,8 +56,14 @@ def _with_comment(key: str, comment: str) -> Iterator[str]:
     if not comment:
         yield key
         return
-    first, *rest = textwrap.wrap(comment, WIDTH - COLUMN - 2)
-    yield f"{key:<{COLUMN - 1}} # {first}"
+    room = WIDTH - max(COLUMN, len(key) + 1) - 2
+    if room < 40:  # a long value has a line of its own
+        yield key
+        rest = textwrap.wrap(comment, WIDTH - COLUMN - 4)
+    else:
+        first = textwrap.wrap(comment, room)[0]
+        yield f"{key:<{COLUMN - 1}} # {first}"
+        rest = textwrap.wrap(comment[len(first) :], WIDTH - COLUMN - 4)
     yield from (f"{'':<{COLUMN}}#   {line}" for line in rest)
 
 

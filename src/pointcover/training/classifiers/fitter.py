@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -116,11 +116,9 @@ def validate_classifier(
     settings, data = task.settings, task.data
     loader = tile_loader(data.val_set(), max(1, settings.batch_size // 2), task.readers)
     network = task.fabric.to_device(segmenter).eval()
-    batches = (
-        (task.fabric.to_device(images), task.fabric.to_device(masks)) for images, masks in loader
-    )
-    loss = task.loss(data.labels)
-    val_loss, found = validate(network, batches, loss, data.tile_set.classes.names, callbacks.watch)
+    batches: Any = task.fabric.setup_dataloaders(loader)
+    loss, names = task.loss(data.labels), data.tile_set.classes.names
+    val_loss, found = validate(network, batches, loss, names, callbacks.watch)
     return EpochResult(
         epoch=1,
         train_loss=0.0,
