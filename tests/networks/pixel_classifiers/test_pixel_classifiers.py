@@ -27,24 +27,17 @@ from pointcover.networks.pixel_classifiers.settings import (
     PixelClassifierSettings,
     PixelFeatureSettings,
 )
-from pointcover.training.classifiers.fit import fit_classifier
-from pointcover.training.classifiers.labelled_pixels import LabelledWindow, collect
-from pointcover.training.classifiers.sample_weights import balance_classes
-from pointcover.training.classifiers.settings import (
-    ClassifierFitSettings,
-    LinearFitSettings,
-    PerceptronFitSettings,
-    TreesFitSettings,
-)
+from pointcover.training.classifiers.fit import MEAN, ClassifierFit
+from pointcover.training.classifiers.labelled_pixels import LabelledPixels, LabelledWindow, collect
+from pointcover.training.classifiers.sample_weights import weight_classes
+from tests.classifier_settings import classifier_settings
 
 CLASSES = 4
 FILTERS = FilterBankSettings(sigmas_px=(0.7, 1.6))
 STATISTICS = LocalStatisticsSettings(sigmas_px=(2.0,), fine_sigmas_px=(0.7,))
 ENCODER = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(1,), levels=(1, 3)))
-LINEAR = LinearFitSettings(inputs=("filter_bank",), inverse_penalties=(1e-2,))
-FOREST = TreesFitSettings(trees=12)
-PERCEPTRON = PerceptronFitSettings(inputs=("filter_bank",), hidden=8, steps=200)
-BOOSTING = TreesFitSettings(kind="gradient_boosting", trees=8)
+ALL_BLOCKS = ("filter_bank", "local_statistics", "encoder")
+HEADS = ("logistic_regression", "perceptron", "random_forest", "gradient_boosting")
 
 
 def draw_image(seed: int = 0, bands: int = 3, size: int = 64) -> np.ndarray:
@@ -68,20 +61,28 @@ def draw_windows(known: tuple[int, ...] = (0, 2, 3), bands: int = 3) -> list[Lab
     return windows
 
 
-def fit(
-    *heads: LinearFitSettings | TreesFitSettings, average: str = "geometric", **kinds
-) -> PixelClassifier:
+def fit(*heads: str, known=(0, 2, 3), bands: int = 3, **changes) -> PixelClassifier:
+    """Fit one head or the mean of several; changes are of the settings of `train.classifier`."""
+    settings = classifier_settings(mean_of=heads, **changes)
+    has_encoder = any("encoder" in getattr(settings, name).inputs for name in heads)
     features = PixelFeatures(
         PixelFeatureSettings(
             filter_bank=FILTERS,
             local_statistics=STATISTICS,
-            encoder=ENCODER if any("encoder" in head.inputs for head in heads) else None,
+            encoder=ENCODER if has_encoder else None,
         ),
-        kinds.get("bands", 3),
+        bands,
     )
-    pixels = collect(features, draw_windows(**kinds))
-    settings = ClassifierFitSettings(heads=heads, average=average)
-    return fit_classifier(settings, features, pixels, CLASSES, seed=1)
+    model = heads[0] if len(heads) == 1 else MEAN
+    return ClassifierFit(model, settings, CLASSES, seed=1).fit(
+        features, balanced(collect(features, draw_windows(known, bands)))
+    )
+
+
+def balanced(pixels: LabelledPixels) -> LabelledPixels:
+    counts = np.bincount(pixels.classes, minlength=CLASSES)
+    factors = len(pixels.classes) / np.maximum(counts, 1)
+    return replace(pixels, weights=weight_classes(pixels.classes, pixels.weights, factors))
 
 
 def probabilities(classifier: PixelClassifier, image: np.ndarray) -> np.ndarray:
@@ -105,27 +106,19 @@ def widen(found: np.ndarray, known: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("known", [(0, 2, 3), (1, 3)])
 @pytest.mark.parametrize("kind", ["random_forest", "extra_trees", "gradient_boosting"])
 def test_trees_give_the_probabilities_of_scikit_learn(kind: str, known: tuple[int, ...]) -> None:
-    settings = TreesFitSettings(kind=kind, trees=10, inputs=("filter_bank", "local_statistics"))
-    classifier = fit(settings, known=known)
-    pixels = collect(classifier.features, draw_windows(known))
+    inputs = ("filter_bank", "local_statistics")
+    classifier = fit(kind, known=known, **{f"{kind}.inputs": inputs})
+    pixels = balanced(collect(classifier.features, draw_windows(known)))
     if kind == "gradient_boosting":
         theirs = HistGradientBoostingClassifier(
-            max_iter=10,
-            max_leaf_nodes=8,
-            max_depth=12,
-            min_samples_leaf=3,
-            early_stopping=False,
-            random_state=1,
+            max_iter=8, max_leaf_nodes=8, min_samples_leaf=3, early_stopping=False, random_state=1
         )
     else:
         make = RandomForestClassifier if kind == "random_forest" else ExtraTreesClassifier
-        theirs = make(10, max_depth=12, min_samples_leaf=3, random_state=1)
-    weights = balance_classes(pixels.classes, pixels.weights, 1)
-    theirs.fit(pixels.table(settings.inputs), pixels.classes, sample_weight=weights)
+        theirs = make(12, max_depth=12, min_samples_leaf=3, random_state=1)
+    theirs.fit(pixels.table(inputs), pixels.classes, sample_weight=pixels.weights)
     image = draw_image(9)
-    wanted = widen(
-        theirs.predict_proba(table_of(classifier, image, settings.inputs)), theirs.classes_
-    )
+    wanted = widen(theirs.predict_proba(table_of(classifier, image, inputs)), theirs.classes_)
     found = probabilities(classifier, image)
     np.testing.assert_allclose(found, wanted, atol=2e-6)
     first, second = np.sort(wanted, 1)[:, :-3:-1].T
@@ -136,9 +129,8 @@ def test_trees_give_the_probabilities_of_scikit_learn(kind: str, known: tuple[in
 @pytest.mark.parametrize("inputs", [("filter_bank",), ("filter_bank", "encoder")])
 @pytest.mark.parametrize("known", [(0, 2, 3), (1, 3)])
 def test_linear_head_gives_the_probabilities_of_scikit_learn(inputs, known) -> None:
-    settings = replace_inputs(LINEAR, inputs)
-    classifier = fit(settings, known=known)
-    pixels = collect(classifier.features, draw_windows(known))
+    classifier = fit("logistic_regression", known=known, **{"logistic_regression.inputs": inputs})
+    pixels = balanced(collect(classifier.features, draw_windows(known)))
 
     def standardise(table: np.ndarray) -> np.ndarray:
         fitted = pixels.table(inputs)
@@ -147,21 +139,16 @@ def test_linear_head_gives_the_probabilities_of_scikit_learn(inputs, known) -> N
         scaled[:, :clipped] = scaled[:, :clipped].clip(-6, 6)
         return scaled
 
-    weights = balance_classes(pixels.classes, pixels.weights, 0.5)
     theirs = LogisticRegression(C=1e-2, max_iter=300, tol=1e-3)
-    theirs.fit(standardise(pixels.table(inputs)), pixels.classes, sample_weight=weights)
+    theirs.fit(standardise(pixels.table(inputs)), pixels.classes, sample_weight=pixels.weights)
     image = draw_image(9)
     wanted = theirs.predict_proba(standardise(table_of(classifier, image, inputs)))
     found = probabilities(classifier, image)
     np.testing.assert_allclose(found, widen(wanted, theirs.classes_), atol=2e-4)
 
 
-def replace_inputs(settings: LinearFitSettings, inputs) -> LinearFitSettings:
-    return settings.model_copy(update={"inputs": inputs})
-
-
 def test_perceptron_learns_what_is_labelled() -> None:
-    classifier = fit(PERCEPTRON, known=(0, 3))
+    classifier = fit("perceptron", known=(0, 3))
     image = draw_image(1)
     found = probabilities(classifier, image).argmax(1)
     assert (found == np.where(image[0].ravel() < 128, 0, 3)).mean() > 0.9
@@ -170,8 +157,9 @@ def test_perceptron_learns_what_is_labelled() -> None:
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])
 def test_mean_of_heads(average: str) -> None:
     image = draw_image(9)
-    parts = [probabilities(fit(head), image) for head in (LINEAR, FOREST, BOOSTING)]
-    found = probabilities(fit(LINEAR, FOREST, BOOSTING, average=average), image)
+    heads = ("logistic_regression", "random_forest", "gradient_boosting")
+    parts = [probabilities(fit(head), image) for head in heads]
+    found = probabilities(fit(*heads, average=average), image)
     if average == "arithmetic":
         wanted = np.mean(parts, 0)
     else:
@@ -181,9 +169,7 @@ def test_mean_of_heads(average: str) -> None:
 
 
 def test_saved_tensors_and_settings_give_the_same_bits() -> None:
-    classifier = fit(
-        replace_inputs(LINEAR, ("filter_bank", "encoder")), PERCEPTRON, FOREST, BOOSTING
-    )
+    classifier = fit(*HEADS, **{"logistic_regression.inputs": ("filter_bank", "encoder")})
     file = io.BytesIO()
     torch.save(classifier.state_dict(), file)
     file.seek(0)
@@ -195,14 +181,17 @@ def test_saved_tensors_and_settings_give_the_same_bits() -> None:
 
 
 def test_same_seed_same_bits_and_another_seed_others() -> None:
-    first, second = (fit(LINEAR, PERCEPTRON, FOREST) for _ in range(2))
+    heads = ("logistic_regression", "perceptron", "random_forest")
+    first, second = (fit(*heads) for _ in range(2))
     for name, values in first.state_dict().items():
         assert torch.equal(values, second.state_dict()[name]), name
-    pixels = collect(first.features, draw_windows())
-    settings = ClassifierFitSettings(heads=(FOREST,))
-    other = fit_classifier(settings, first.features, pixels, CLASSES, seed=2)
+    pixels = balanced(collect(first.features, draw_windows()))
+    way = ClassifierFit("random_forest", classifier_settings(), CLASSES, seed=2)
+    other = way.fit(first.features, pixels)
     image = draw_image(9)
-    assert not np.array_equal(probabilities(fit(FOREST), image), probabilities(other, image))
+    assert not np.array_equal(
+        probabilities(fit("random_forest"), image), probabilities(other, image)
+    )
 
 
 class OnBands(torch.nn.Module):
@@ -244,9 +233,13 @@ def check_export(module: torch.nn.Module, example: torch.Tensor, image: torch.Te
 
 
 def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
-    short = FOREST.model_copy(update={"max_depth": 3, "trees": 5})
-    boosting = BOOSTING.model_copy(update={"max_depth": 2, "trees": 3})
-    classifier = fit(LINEAR, PERCEPTRON, short, boosting)
+    small = {
+        "random_forest.max_depth": 3,
+        "random_forest.trees": 5,
+        "gradient_boosting.max_leaves": 3,
+        "gradient_boosting.rounds": 3,
+    }
+    classifier = fit(*HEADS, **small)
     count = len(classifier.features.filter_bank.names(3))
     rows = classifier.features.at(
         torch.from_numpy(draw_image(9)), *torch.arange(64)[None].repeat(2, 1)
@@ -259,52 +252,49 @@ def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
 
 @pytest.mark.slow
 def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
-    everything = replace_inputs(LINEAR, ("filter_bank", "local_statistics", "encoder"))
-    classifier = fit(everything, FOREST, BOOSTING)
+    classifier = fit(
+        "logistic_regression",
+        "random_forest",
+        "gradient_boosting",
+        **{"logistic_regression.inputs": ALL_BLOCKS},
+    )
     image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
     check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
 
-@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
-def test_classes_without_labels_are_finite_and_never_predicted(head) -> None:
-    logits = fit(head, known=(0, 2, 3))(torch.from_numpy(draw_image(9))[None])
+@pytest.mark.parametrize("head", HEADS)
+def test_classes_without_labels_are_finite_and_never_predicted(head: str) -> None:
+    logits = fit(head)(torch.from_numpy(draw_image(9))[None])
     assert torch.isfinite(logits).all()
     assert (logits.softmax(1)[:, 1] < 1e-6).all()
 
 
-@pytest.mark.parametrize("head", [LINEAR, PERCEPTRON, FOREST, BOOSTING], ids=lambda head: head.kind)
-def test_one_class_alone_is_predicted_everywhere(head) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_one_class_alone_is_predicted_everywhere(head: str) -> None:
     logits = fit(head, known=(2,))(torch.from_numpy(draw_image(9))[None])
     assert (logits.argmax(1) == 2).all()
 
 
 def test_more_bands_than_three() -> None:
-    both = replace_inputs(LINEAR, ("filter_bank", "encoder"))
-    classifier = fit(both, FOREST, bands=5)
+    inputs = {"logistic_regression.inputs": ("filter_bank", "encoder")}
+    classifier = fit("logistic_regression", "random_forest", bands=5, **inputs)
     assert classifier(torch.from_numpy(draw_image(9, bands=5))[None]).shape == (1, 4, 64, 64)
     with pytest.raises(ValueError, match="got images of 3 band"):
         classifier(torch.zeros(1, 3, 64, 64))
 
 
 def test_a_batch_is_its_images_one_by_one() -> None:
-    classifier = fit(LINEAR, FOREST)
+    classifier = fit("logistic_regression", "random_forest")
     images = torch.from_numpy(np.stack([draw_image(7), draw_image(8)]))
     one_by_one = torch.cat([classifier(image[None]) for image in images])
     torch.testing.assert_close(classifier(images), one_by_one)
 
 
 def test_settings_refuse_inputs_that_are_not_computed() -> None:
-    settings = fit(LINEAR).settings.model_dump()
+    settings = fit("logistic_regression").settings.model_dump()
     settings["head"]["inputs"] = ["encoder"]
     with pytest.raises(ValueError, match="add these features"):
         PixelClassifierSettings.model_validate(settings)
-
-
-def test_confidence_weighs_labels() -> None:
-    windows = draw_windows()
-    sure = [replace(one, confidence=np.full((64, 64), 51, np.uint8)) for one in windows]
-    features = PixelFeatures(PixelFeatureSettings(filter_bank=FILTERS), 3)
-    np.testing.assert_allclose(collect(features, sure).weights, 0.2)
 
 
 def test_encoder_gives_the_levels_of_timm() -> None:

@@ -9,10 +9,14 @@ from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
 from pointcover.training.classifiers.labelled_pixels import (
     LabelledWindow,
-    choose_pixels,
+    Thinning,
     collect,
 )
-from pointcover.training.classifiers.sample_weights import balance_classes, fix_fraction
+from pointcover.training.classifiers.sample_weights import (
+    class_fractions,
+    fix_fraction,
+    weight_classes,
+)
 
 FEATURES = PixelFeatures(
     PixelFeatureSettings(filter_bank=FilterBankSettings(sigmas_px=(1.0,))), bands=3
@@ -49,33 +53,31 @@ def test_no_labels_is_an_error_that_says_what_to_do() -> None:
         collect(FEATURES, draw_windows(labelled=0))
 
 
-def test_a_cap_draws_labelled_pixels_and_is_repeatable() -> None:
+def thin(windows: list[LabelledWindow], most: int) -> list[np.ndarray]:
+    counts = [int((one.mask != 255).sum()) for one in windows]
+    thinning = Thinning(counts, most, np.random.default_rng(1))
+    return [thinning.thin(place, one.mask) for place, one in enumerate(windows)]
+
+
+def test_thinning_draws_labelled_pixels_and_is_repeatable() -> None:
     windows = draw_windows()
-    chosen = choose_pixels(windows, 100, np.random.default_rng(1))
-    again = choose_pixels(windows, 100, np.random.default_rng(1))
-    assert sum((one.mask != 255).sum() for one in chosen) == 100
-    for one, other in zip(chosen, again, strict=True):
-        np.testing.assert_array_equal(one.mask, other.mask)
-    by_image = {one.image.tobytes(): one.mask for one in windows}
-    for one in chosen:
-        kept = one.mask != 255
-        np.testing.assert_array_equal(one.mask[kept], by_image[one.image.tobytes()][kept])
-    assert all(
-        one.mask is other.mask
-        for one, other in zip(
-            choose_pixels(windows, 10**6, np.random.default_rng(1)), windows, strict=True
-        )
-    )
+    thinned, again = thin(windows, 100), thin(windows, 100)
+    assert sum((mask != 255).sum() for mask in thinned) == 100
+    for one, mask, other in zip(windows, thinned, again, strict=True):
+        np.testing.assert_array_equal(mask, other)
+        kept = mask != 255
+        np.testing.assert_array_equal(mask[kept], one.mask[kept])
+    for one, mask in zip(windows, thin(windows, 10**6), strict=True):
+        assert mask is one.mask
 
 
-def test_balanced_classes_weigh_the_same() -> None:
+def test_class_weights_multiply_and_the_mean_weight_is_one() -> None:
     classes = np.array([0] * 90 + [3] * 10)
-    full = balance_classes(classes, np.ones(100), 1)
-    assert full[classes == 0].sum() == pytest.approx(full[classes == 3].sum())
-    assert full.mean() == pytest.approx(1)
-    half = balance_classes(classes, np.ones(100), 0.5)
-    assert half[-1] / half[0] == pytest.approx(3)
-    np.testing.assert_array_equal(balance_classes(classes, np.ones(100), 0), np.ones(100))
+    weights = weight_classes(classes, np.ones(100), (1, 1, 1, 9))
+    assert weights[classes == 0].sum() == pytest.approx(weights[classes == 3].sum())
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_array_equal(weight_classes(classes, np.ones(100), None), np.ones(100))
+    assert class_fractions(classes, weights, 4) == pytest.approx((0.5, 0, 0, 0.5))
 
 
 def test_propagated_labels_have_their_fraction_of_the_weight() -> None:
