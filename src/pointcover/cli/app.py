@@ -7,6 +7,7 @@ import typer
 from pointcover.cli.export import export
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
+from pointcover.cli.recipe import recipe
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
 from pointcover.cli.sync import sync
@@ -35,5 +36,5 @@ def main(
     """Land-cover maps from a handful of labelled points."""
 
 
-for command in (points, study, sync, predict, export, suggest):
+for command in (points, recipe, study, sync, predict, export, suggest):
     app.command()(command)

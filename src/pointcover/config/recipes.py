@@ -1,0 +1,143 @@
+"""Recipes: settings that go together, by name. A recipe is one entry of RECIPES."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from pointcover.config.params import Params
+from pointcover.runtime.atomic_files import publish_text
+from pointcover.validation import validate
+
+KEY: Final = re.compile(r"^( *)(\w+):(?: (.*?))?( *#.*)?$")
+"""A line of a YAML mapping: indentation, key, value, comment."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings that differ from those of params.yaml, by dotted key."""
+
+    about: str
+    settings: Mapping[str, Any]
+
+    def options(self) -> str:
+        """Return the options of `dvc exp run` that choose this recipe."""
+        return " ".join(f"-S {key}={_plain(value)}" for key, value in self.settings.items())
+
+
+_ENCODER: Final = {"train.encoder": "tu-tf_efficientnet_lite0", "train.weights": "imagenet"}
+_CLASSIFIERS: Final = {
+    "annotate.propagator": "none",
+    "train.model": "classifier_mean",
+    "train.class_weighting": "balanced",
+    "train.propagated_loss_fraction": None,
+    "train.self_training.rounds": 0,
+}
+
+RECIPES: Final[dict[str, Recipe]] = {
+    "fast": Recipe(
+        "Mean of a logistic regression on filters and a frozen ImageNet-pretrained encoder, and a "
+        "random forest on filters: fitted in a minute.",
+        {
+            **_CLASSIFIERS,
+            **_ENCODER,
+            "train.classifier.mean_of": ["logistic_regression", "random_forest"],
+            "train.classifier.scales": [2],
+            "train.classifier.random_forest.inputs": ["filter_bank"],
+        },
+    ),
+    "best": Recipe(
+        "As fast, with the encoder at two scales, a forest on all features and extra trees on "
+        "filters and local statistics: the most accurate at few clicks and on other regions.",
+        {
+            **_CLASSIFIERS,
+            **_ENCODER,
+            "train.classifier.mean_of": ["logistic_regression", "random_forest", "extra_trees"],
+            "train.classifier.scales": [2, 4],
+            "train.classifier.random_forest.inputs": ["filter_bank", "encoder"],
+        },
+    ),
+    "filters": Recipe(
+        "Mean of a random forest and extra trees on filters alone: no pretrained weights.",
+        {
+            **_CLASSIFIERS,
+            "train.encoder": "none",
+            "train.weights": "none",
+            "train.classifier.mean_of": ["random_forest", "extra_trees"],
+            "train.classifier.random_forest.inputs": ["filter_bank"],
+        },
+    ),
+    "network": Recipe(
+        "A U-Net on an ImageNet-pretrained encoder, fine-tuned on the clicks: slower, for many "
+        "clicks or dense masks.",
+        {
+            "annotate.propagator": "none",
+            "train.model": "unet",
+            **_ENCODER,
+            "train.width": 0.5,
+            "train.epochs": 12,
+            "train.lr": 0.001,
+            "train.schedule": "cosine",
+            "train.class_weighting": "balanced",
+            "train.augmentation": "weak",
+            "train.keep": "last",
+        },
+    ),
+}
+"""All recipes. docs/studies and benchmarks/rivals.py have what they reach."""
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the settings of a recipe into params.yaml; its comments and other values stay.
+
+    Raises:
+        ValueError: a setting is not in the file, or the values do not go together.
+        FileNotFoundError: there is no such file.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    missing = dict(recipe.settings)
+    changed = []
+    for line, key in _keyed(lines):
+        if key in missing:
+            line = _with_value(line, missing.pop(key))
+        changed.append(line)
+    if missing:
+        raise ValueError(
+            f"{path} has no line for {', '.join(missing)}: restore it with `git checkout "
+            f"{path.name}`"
+        )
+    text = "\n".join(changed) + "\n"
+    validate(Params, yaml.safe_load(text), path)
+    publish_text(path, text)
+
+
+def _keyed(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each line with the dotted key that it sets, or an empty one."""
+    path: list[tuple[int, str]] = []
+    for line in lines:
+        found = KEY.match(line)
+        if found is None:
+            yield line, ""
+            continue
+        indent = len(found[1])
+        path = [step for step in path if step[0] < indent] + [(indent, found[2])]
+        yield line, ".".join(name for _, name in path)
+
+
+def _with_value(line: str, value: Any) -> str:
+    found = KEY.match(line)
+    assert found is not None
+    start = f"{found[1]}{found[2]}: {_plain(value)}"
+    comment = (found[4] or "").strip()
+    return f"{start:<27} {comment}".rstrip()
+
+
+def _plain(value: Any) -> str:
+    """Return a value as YAML and Hydra both read it, without quotes and blanks."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_plain, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
