@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.networks.architectures import MODELS
+from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
@@ -29,12 +29,14 @@ from pointcover.training.losses.partial import PartialLoss
 
 CLASSES, SIZE, BATCH = 5, 256, 8
 
+NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DESCENT]
+
 ENOUGH_S = 6.0
 """No further round of steps begins after so long: heavy models are timed once."""
 
 
 def build(name: str, encoder: str, width: float) -> Segmenter:
-    """Build a model of MODELS, with the encoder where it has one."""
+    """Build a network of MODELS, with the encoder where it has one."""
     encoder = encoder if MODELS[name].has_encoder else "none"
     settings = NetworkSettings(model=name, encoder=encoder, width=width)
     return build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
@@ -77,14 +79,14 @@ def seconds_of(calls: list[Callable[[], None]], enough_s: float) -> list[float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(MODELS)}; all by default")
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(NETWORKS)}; all by default")
     parser.add_argument("--encoder", default="resnet18")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true", help="run everything once, and small")
     options = parser.parse_args()
-    unknown = set(options.models) - set(MODELS)
+    unknown = set(options.models) - set(NETWORKS)
     if unknown:
-        parser.error(f"got {', '.join(sorted(unknown))}, wanted some of {', '.join(MODELS)}")
+        parser.error(f"got {', '.join(sorted(unknown))}, wanted some of {', '.join(NETWORKS)}")
     size, batch, enough_s = (64, 2, 0.0) if options.quick else (SIZE, BATCH, ENOUGH_S)
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, encoder "
@@ -93,7 +95,7 @@ def main() -> None:
     if not computes_in_bf16("cpu"):
         print("this processor has no bf16 arithmetic: expect ours to be slower here")
     print(f"\n{'':24}{'weights':>10}{'simple':>11}{'ours':>11}{'ratio':>8}{'images/s':>11}")
-    for name in options.models or MODELS:
+    for name in options.models or NETWORKS:
         make = partial(build, name, options.encoder, options.width)
         millions = sum(weights.numel() for weights in make().parameters()) / 1e6
         simple, ours = seconds_of(

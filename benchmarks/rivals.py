@@ -17,7 +17,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointcover.annotation.samplers import Annotator, click, tile_generator
+from pointcover.annotation.click import click, tile_generator
+from pointcover.annotation.settings import AnnotateSettings
 from pointcover.datasets.card import find_pairs, load_card
 from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
-from pointcover.labels import IGNORE_INDEX
+from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.encoder_weights import (
     find_packaged_weights,
@@ -42,16 +43,17 @@ from pointcover.networks.pixel_classifiers.settings import (
 )
 from pointcover.raster.raster_io import RasterReader
 from pointcover.tileset.tiles import Tile, raster_path
-from pointcover.tiling.cutting import Cutting, cut_orthophoto
+from pointcover.tiling.cutting import CuttingPlan, cut_orthophoto
+from pointcover.tiling.settings import TileSettings
 from pointcover.tiling.splits import split_regions
-from pointcover.training.classifiers.fit import fit_classifier
+from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
-from pointcover.training.classifiers.settings import (
-    ClassifierFitSettings,
-    LinearFitSettings,
-    PerceptronFitSettings,
-    TreesFitSettings,
-)
+from pointcover.training.classifiers.sample_weights import weight_classes
+from pointcover.training.classifiers.settings import ClassifierSettings
+from pointcover.validation import read_yaml
+
+PARAMS = read_yaml(Path(__file__).parents[1] / "params.yaml")
+"""Of the project: settings that a method does not change are those."""
 
 SPLITS = {"dubai_within": 256, "dubai": 128}
 """Tile sizes by the name of the card."""
@@ -61,30 +63,42 @@ DENSE = 0
 """A budget that stands for dense masks, of which pixels are drawn."""
 
 BANK, STATISTICS, ENCODER = "filter_bank", "local_statistics", "encoder"
-FOREST = TreesFitSettings(inputs=(BANK,), max_depth=None)
-COARSE = LinearFitSettings(class_balance=0, inverse_penalties=(1e-3, 1e-2, 1e-1))
-LINEAR = LinearFitSettings(class_balance=0.5)
-BALANCED = LinearFitSettings(class_balance=1)
-PERCEPTRON = PerceptronFitSettings()
-DEEP = TreesFitSettings(inputs=(BANK, ENCODER))
-SHALLOW = TreesFitSettings(inputs=(BANK,))
-CONTEXT = TreesFitSettings(kind="extra_trees", inputs=(BANK, STATISTICS))
+LINEAR, FOREST, EXTRA = "logistic_regression", "random_forest", "extra_trees"
 
-METHODS: dict[str, tuple[tuple[float, ...], ClassifierFitSettings]] = {
-    "forest, filter bank": ((2,), ClassifierFitSettings(heads=(FOREST,))),
-    "regression, filters + encoder x2": ((2,), ClassifierFitSettings(heads=(COARSE,))),
-    "arithmetic mean of both": (
-        (2,),
-        ClassifierFitSettings(heads=(FOREST, COARSE), average="arithmetic"),
-    ),
-    "geometric mean of both": ((2,), ClassifierFitSettings(heads=(FOREST, COARSE))),
-    "fast": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW))),
-    "fast, with extra trees": ((2,), ClassifierFitSettings(heads=(LINEAR, SHALLOW, CONTEXT))),
-    "best": ((2, 4), ClassifierFitSettings(heads=(LINEAR, DEEP, CONTEXT))),
-    "best, many clicks": ((2, 4), ClassifierFitSettings(heads=(LINEAR, PERCEPTRON, DEEP))),
-    "best, balanced": ((2, 4), ClassifierFitSettings(heads=(BALANCED, DEEP, CONTEXT))),
+
+@dataclass(frozen=True)
+class Method:
+    """Heads and how they are fitted."""
+
+    heads: tuple[str, ...]
+    scales: tuple[float, ...] = (2,)
+    balance: float = 1.0
+    """1 gives all classes the same weight, 0 all labels, 0.5 the geometric mean of both."""
+    changes: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Of `train.classifier` in params.yaml, by head."""
+    average: str = "geometric"
+
+    def settings(self) -> ClassifierSettings:
+        """Return the settings of `train.classifier`."""
+        values = PARAMS["train"]["classifier"]
+        values = values | {"mean_of": self.heads, "average": self.average, "scales": self.scales}
+        for head, changed in self.changes.items():
+            values |= {head: values[head] | changed}
+        return ClassifierSettings.model_validate(values)
+
+
+FILTERS = {FOREST: {"inputs": (BANK,)}}
+METHODS: dict[str, Method] = {
+    "forest": Method((FOREST,), changes={FOREST: {"inputs": (BANK,), "max_depth": None}}),
+    "regression": Method((LINEAR,), balance=0),
+    "fast": Method((LINEAR, FOREST), changes=FILTERS),
+    "fast, with extra trees": Method((LINEAR, FOREST, EXTRA), changes=FILTERS),
+    "arithmetic": Method((LINEAR, FOREST), changes=FILTERS, average="arithmetic"),
+    "params.yaml": Method((LINEAR, FOREST, EXTRA)),
+    "two scales": Method((LINEAR, FOREST, EXTRA), (2, 4)),
+    "two scales, perceptron": Method((LINEAR, "perceptron", FOREST), (2, 4)),
 }
-"""Scales of the encoder and heads, by name."""
+"""Methods by name."""
 
 
 @dataclass
@@ -98,22 +112,17 @@ class Orthophoto:
     mask: npt.NDArray[np.uint8]
     tiles: list[Tile] = field(default_factory=list)
 
-    def clicks(self, points: int, seed: int, classes: int) -> npt.NDArray[np.bool_]:
+    def clicks(self, points: int, seed: int, classes: ClassTable) -> npt.NDArray[np.bool_]:
         """Return where the annotate stage clicks."""
-        annotator = Annotator(
-            sampler="uniform",
-            unit="per_tile",
-            points=points,
-            classes=classes,
-            boundary_px=5,
-            scribble_px=100,
+        settings = AnnotateSettings.model_validate(
+            PARAMS["annotate"] | {"sampler": "uniform", "unit": "per_tile"}
         )
         clicked = np.zeros(self.mask.shape, bool)
         for tile in self.tiles:
             rows = slice(tile.row_off, tile.row_off + tile.height)
             cols = slice(tile.col_off, tile.col_off + tile.width)
             dense = np.ascontiguousarray(self.mask[rows, cols])
-            found = click(dense, points, annotator, tile_generator(seed, tile.id))
+            found = click(dense, points, settings, classes, tile_generator(seed, tile.id))
             clicked[rows, cols] = found != IGNORE_INDEX
         return clicked
 
@@ -138,17 +147,16 @@ class Sampled:
         return Sampled({block: values[chosen] for block, values in self.blocks.items()})
 
 
-def read_split(folder: Path, card_name: str, out: Path) -> tuple[list[Orthophoto], list[str]]:
-    """Cut the dataset as the tile stage does; return its orthophotos and the class names."""
+def read_split(folder: Path, card_name: str, out: Path) -> tuple[list[Orthophoto], ClassTable]:
+    """Cut the dataset as the tile stage does; return its orthophotos and its classes."""
     card = load_card(card_name, folder)
     pairs = find_pairs(card, folder)
-    sides = split_regions(card, [pair.region for pair in pairs], seed=0)
+    splits = split_regions(card, [pair.region for pair in pairs], seed=0)
+    tiling = TileSettings(size_px=SPLITS[card_name], downsample=DOWNSAMPLE, split_seed=0)
+    plan = CuttingPlan(card, folder, out, splits, tiling)
     found: dict[tuple[str, str], Orthophoto] = {}
     for pair in pairs:
-        cut = cut_orthophoto(pair, card, folder, out, sides, SPLITS[card_name], DOWNSAMPLE)
-        if not isinstance(cut, Cutting):
-            raise ValueError(cut)
-        for tile in cut.tiles:
+        for tile in cut_orthophoto(plan, pair).tiles:
             key = (tile.split, tile.orthophoto)
             if key not in found:
                 values = [
@@ -158,7 +166,7 @@ def read_split(folder: Path, card_name: str, out: Path) -> tuple[list[Orthophoto
                 image, mask = values[0], values[1][0]
                 found[key] = Orthophoto(tile.orthophoto, tile.region, tile.split, image, mask)
             found[key].tiles.append(tile)
-    return list(found.values()), list(card.class_table().names)
+    return list(found.values()), card.class_table()
 
 
 def make_features(scales: tuple[float, ...], weights: Path) -> PixelFeatures:
@@ -202,21 +210,22 @@ def score(head: torch.nn.Module, test: Sampled, truth: Tensor, names: Sequence[s
 def run_split(arguments: argparse.Namespace, card_name: str) -> None:
     """Fit all methods at all budgets and seeds on one split, and print their rows."""
     with tempfile.TemporaryDirectory() as out:
-        orthophotos, names = read_split(arguments.folder, card_name, Path(out))
+        orthophotos, table = read_split(arguments.folder, card_name, Path(out))
+    names = table.names
     train = [one for one in orthophotos if one.split == "train"]
     test = [one for one in orthophotos if one.split == "test"]
     tested = [np.zeros(one.mask.shape, bool) for one in test]
     for where in tested:
         where[:: arguments.stride, :: arguments.stride] = True
     truth = np.concatenate([one.mask[where] for one, where in zip(test, tested, strict=True)])
-    labelled = _clicked(arguments, train, len(names))
+    labelled = _clicked(arguments, train, table)
     union = [np.logical_or.reduce(parts) for parts in zip(*labelled.values(), strict=True)]
     classes = np.concatenate([one.mask[w] for one, w in zip(train, union, strict=True)])
     within = card_name == "dubai_within"
     keys = [one.name if within else one.region for one in train]
     numbers = np.unique(keys, return_inverse=True)[1]
     groups = np.concatenate([np.full(w.sum(), n) for n, w in zip(numbers, union, strict=True)])
-    for scales in sorted({METHODS[name][0] for name in arguments.methods}):
+    for scales in sorted({METHODS[name].scales for name in arguments.methods}):
         features = make_features(scales, arguments.weights)
         fitted_on = sample(features, train, union)
         tested_on = sample(features, test, tested)
@@ -228,13 +237,21 @@ def run_split(arguments: argparse.Namespace, card_name: str) -> None:
                 {block: part.float().numpy() for block, part in values.items()},
                 classes[rows].astype(np.int64),
                 groups[rows],
+                np.ones(len(rows), bool),
                 np.ones(len(rows)),
             )
+            counts = np.bincount(pixels.classes, minlength=len(names)).clip(min=1)
             for name in arguments.methods:
-                if METHODS[name][0] != scales:
+                if METHODS[name].scales != scales:
                     continue
-                start = time.process_time()
-                fitted = fit_classifier(METHODS[name][1], features, pixels, len(names), seed)
+                method, start = METHODS[name], time.process_time()
+                weights = weight_classes(
+                    pixels.classes, pixels.weights, (1 / counts**method.balance).tolist()
+                )
+                model = MEAN if len(method.heads) > 1 else method.heads[0]
+                fitted = ClassifierFit(model, method.settings(), len(names), seed).fit(
+                    features, replace(pixels, weights=weights)
+                )
                 seconds = time.process_time() - start
                 miou = score(fitted.head, tested_on, torch.from_numpy(truth), names)
                 budget = points or "dense"
@@ -242,7 +259,7 @@ def run_split(arguments: argparse.Namespace, card_name: str) -> None:
 
 
 def _clicked(
-    arguments: argparse.Namespace, train: Sequence[Orthophoto], classes: int
+    arguments: argparse.Namespace, train: Sequence[Orthophoto], classes: ClassTable
 ) -> dict[tuple[int, int], list[npt.NDArray[np.bool_]]]:
     """Return where labels are, by budget and seed, for each orthophoto."""
     found = {}

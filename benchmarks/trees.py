@@ -15,9 +15,9 @@ from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
 from pointcover.networks.pixel_classifiers.trees_head import TreesHead
+from pointcover.training.classifiers.head_settings import TreesSettings
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
-from pointcover.training.classifiers.settings import TreesFitSettings
-from pointcover.training.classifiers.trees import fit_trees
+from pointcover.training.classifiers.trees import fit_forest
 
 CLASSES = 5
 
@@ -61,13 +61,19 @@ def main() -> None:
         for labels in (1_000, 5_000):
             table, classes = draw(labels, count)
             pixels = LabelledPixels(
-                {"filter_bank": table}, classes, np.zeros(labels, np.int64), np.ones(labels)
+                {"filter_bank": table},
+                classes,
+                np.zeros(labels, np.int64),
+                np.ones(labels, bool),
+                np.ones(labels),
             )
-            settings = TreesFitSettings(kind=kind)
-            sizes, state = fit_trees(settings, pixels, CLASSES, seed=0)
+            settings = TreesSettings(
+                inputs=("filter_bank",), trees=100, max_depth=12, min_samples_leaf=3
+            )
+            make = RandomForestClassifier if kind == "random_forest" else ExtraTreesClassifier
+            sizes, state = fit_forest(make, settings, pixels, CLASSES, seed=0)
             head = TreesHead(sizes, features, CLASSES)
             head.load_state_dict(state)
-            make = RandomForestClassifier if kind == "random_forest" else ExtraTreesClassifier
             theirs = make(100, max_depth=12, min_samples_leaf=3, random_state=0)
             theirs.fit(table, classes)
             calls = (lambda theirs=theirs: theirs.predict_proba(seen), lambda head=head: head(view))

@@ -2,10 +2,14 @@
 
 from functools import cache
 
+from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.networks.settings import NetworkSettings
 from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
 from tests.imagery import ROOT
+
+NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DESCENT]
+"""Architectures that have first weights and are fitted by gradient descent."""
 
 
 def network_settings(

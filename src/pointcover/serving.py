@@ -70,7 +70,9 @@ class ServedModel:
             megapixels: how large the images of one request may be, all together.
         """
         self._model, self._fabric, self._megapixels = model, fabric, megapixels
-        self._settings = MapSettings(window_px=usual_window_px(model.tile_set.size_px))
+        self._settings = MapSettings(
+            window_px=usual_window_px(model.tile_set.size_px, model.window_needs)
+        )
         self._one_at_a_time = Lock()  # a request takes all threads and much memory
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -62,19 +62,35 @@ def test_an_entry_of_a_registry_is_all_that_params_need_to_accept_it(
 
 
 def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
-    from pointcover.networks.architectures import MODELS
+    from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 
     for model, architecture in MODELS.items():
         for encoder, is_right in (
             ("resnet18", architecture.has_encoder),
-            ("none", not architecture.has_encoder),
+            ("none", not (architecture.has_encoder and architecture.needs_encoder)),
         ):
-            changes = {"train.model": model, "train.encoder": encoder}
+            weights = "none"
+            if architecture.fitted_by == PIXEL_CLASSIFIER and encoder != "none":
+                weights = "imagenet"  # a frozen encoder needs some
+            changes = {
+                "train.model": model,
+                "train.encoder": encoder,
+                "train.weights": weights,
+            }
             if is_right:
                 assert make_params(changes).train.encoder == encoder
             else:
                 with pytest.raises(ValueError, match="encoder"):
                     make_params(changes)
+
+
+def test_a_frozen_encoder_needs_weights_and_one_process(make_params):
+    frozen = {"train.model": "random_forest", "train.encoder": "tu-tf_efficientnet_lite0"}
+    assert make_params(frozen | {"train.weights": "imagenet"}).train.weights == "imagenet"
+    with pytest.raises(ValueError, match=r"frozen encoder, which needs its weights"):
+        make_params(frozen)
+    with pytest.raises(ValueError, match=r"set devices to 1, not 2"):
+        make_params(frozen | {"train.weights": "imagenet", "train.devices": 2})
 
 
 def test_every_width_that_params_allow_leaves_channels_whole():

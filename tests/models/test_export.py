@@ -27,7 +27,7 @@ from pointcover.networks.checkpoint import Checkpoint
 from pointcover.networks.segmenter import Segmenter
 from tests.imagery import ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, make_mapper
-from tests.train_settings import network_settings
+from tests.train_settings import NETWORKS, network_settings
 
 MEAN, STD = (100.0,) * 3, (50.0,) * 3
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -313,7 +313,7 @@ def test_export_says_in_one_message_what_is_wrong(run, tmp_path, args, said):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_model_is_exported(tmp_path, name):
     encoder = "mobilenet_v2" if MODELS[name].has_encoder else "none"
     network = network_settings(name, encoder, 0.25)

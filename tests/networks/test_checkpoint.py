@@ -19,7 +19,7 @@ from pointcover.networks.checkpoint import (
 )
 from pointcover.tileset.tiles import TileSet
 from tests.tile_sets import CLASSES
-from tests.train_settings import network_settings, train_settings
+from tests.train_settings import NETWORKS, network_settings, train_settings
 
 TILE_SET = TileSet(
     classes=CLASSES,
@@ -80,7 +80,7 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
         assert torch.equal(again(images(seed)), segmenter(images(seed)))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     encoder = "mobilenet_v2" if MODELS[model].has_encoder else "none"
     network = network_settings(model, encoder, 0.25)

@@ -15,11 +15,11 @@ from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model, prepare_processes
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.weights import adapt_kernels, load_encoder_weights
-from tests.train_settings import network_settings
+from tests.train_settings import NETWORKS, network_settings
 
-ON_ENCODERS = [name for name, architecture in MODELS.items() if architecture.has_encoder]
-FROM_SCRATCH = [name for name in MODELS if name not in ON_ENCODERS]
-every_model = pytest.mark.parametrize("model", MODELS)
+ON_ENCODERS = [name for name in NETWORKS if MODELS[name].has_encoder]
+FROM_SCRATCH = [name for name in NETWORKS if name not in ON_ENCODERS]
+every_model = pytest.mark.parametrize("model", NETWORKS)
 every_model_on_an_encoder = pytest.mark.parametrize("model", ON_ENCODERS)
 every_model_from_scratch = pytest.mark.parametrize("model", FROM_SCRATCH)
 
@@ -129,7 +129,7 @@ def test_a_tiles_prediction_does_not_depend_on_its_batch(model):
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@every_model
 def test_building_leaves_the_global_generator_alone(model):
     torch.manual_seed(7)
     wanted = torch.rand(3)
@@ -325,7 +325,9 @@ def test_weights_that_take_no_part_are_not_waited_for():
 def test_an_unknown_model_is_refused_with_those_there_are_and_a_near_one():
     with pytest.raises(ValueError, match=r"got 'u-net', wanted one of unet, .*fpn.*mean 'unet'"):
         build("u-net", "resnet18")
-    with pytest.raises(ValueError, match=r"got 'zzz', wanted one of .*unetplusplus_scratch$"):
+    with pytest.raises(
+        ValueError, match=r"got 'zzz', wanted one of .*unetplusplus_scratch, .*classifier_mean$"
+    ):
         build("zzz", "resnet18")
 
 

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointcover.prediction.windows import ALIGNMENT_PX, MAX_OVERLAP, lay_axis, round_up
+from pointcover.prediction.windows import (
+    ALIGNMENT_PX,
+    MAX_OVERLAP,
+    WindowNeeds,
+    lay_axis,
+    round_up,
+    usual_window_px,
+)
 
 LENGTHS = st.integers(1, 3000)
 WINDOWS = st.integers(4, 20).map(lambda n: n * ALIGNMENT_PX)
@@ -71,3 +78,28 @@ def test_a_quarter_of_overlap_is_laid_as_worked_out_by_hand():
 def test_a_window_that_cannot_be_is_refused(window_px, overlap, said):
     with pytest.raises(ValueError, match=said):
         lay_axis(1000, window_px, overlap)
+
+
+@given(
+    length=st.integers(1, 3000),
+    margin_px=st.integers(0, 200),
+    alignment_px=st.sampled_from([1, 16, 32, 64]),
+)
+def test_windows_have_the_margin_and_alignment_that_models_need(length, margin_px, alignment_px):
+    axis = lay_axis(length, 512, 0.25, WindowNeeds(margin_px, alignment_px))
+    assert all(start % alignment_px == 0 for start in axis.starts)
+    for start, first, last in zip(axis.starts, axis.cuts, axis.cuts[1:], strict=False):
+        assert first == 0 or first - start >= margin_px
+        assert last == length or start + axis.size - last >= margin_px
+
+
+def test_a_window_smaller_than_its_margins_is_refused():
+    with pytest.raises(ValueError, match=r"needs 144 px around .* at least 320"):
+        lay_axis(1000, 256, 0.25, WindowNeeds(144))
+    assert lay_axis(200, 256, 0.25, WindowNeeds(144)).starts == (0,)
+
+
+def test_windows_are_larger_where_margins_are():
+    assert usual_window_px(256) == 512
+    assert usual_window_px(256, WindowNeeds(96)) == 768
+    assert usual_window_px(256, WindowNeeds(144)) == 1024

@@ -47,7 +47,7 @@ def test_a_way_of_fitting_is_a_function_and_a_line(data, monkeypatch, rounds):
     monkeypatch.setitem(FITTERS, "nothing", fit_nothing)
     monkeypatch.setitem(MODELS, "fresh", replace(MODELS["unet"], fitted_by="nothing"))
     run = run_of(data, model="fresh", self_training={"rounds": rounds})
-    monkeypatch.setattr(run, "pseudo_label", lambda _weights: data.labels)
+    monkeypatch.setattr(run, "pseudo_label", lambda _weights, _classifier: data.labels)
     results = []
     fitted, labels = run.fit(Callbacks(results.append))
     assert [result.epoch for result in results] == list(range(1, rounds + 2))

@@ -20,10 +20,9 @@ from pointcover.prediction.sliding_window import (
     Score,
     Source,
     WindowInference,
-    plan_windows,
     stream_strips,
 )
-from pointcover.prediction.windows import usual_window_px
+from pointcover.prediction.windows import WindowNeeds, lay_axis, usual_window_px
 from pointcover.raster.raster_io import RasterInfo
 from pointcover.tileset.tiles import TileSet
 
@@ -113,6 +112,8 @@ class QuerySearch:
     """Decides between pixels of equal uncertainty, and draws."""
     batch_size: int
     """Windows at a time."""
+    needs: WindowNeeds = WindowNeeds()
+    """Of the networks."""
 
     def find(
         self,
@@ -138,14 +139,18 @@ class QuerySearch:
         inference = WindowInference(
             self.score, len(self.tile_set.classes) + 1, Uncertainties(), self.batch_size, device
         )
-        window_px = usual_window_px(self.tile_set.size_px)
+        window_px = usual_window_px(self.tile_set.size_px, self.needs)
         kept = []
         for number, image in enumerate(images):
             grid, generator = image.grid, np.random.default_rng([self.seed, number])
             squares = Squares(
                 side_of_squares(settings.distance_px, grid), settings.by_class, generator
             )
-            plan = plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False)
+            rows, columns = (
+                lay_axis(length, window_px, OVERLAP, self.needs)
+                for length in (grid.height, grid.width)
+            )
+            plan = Plan(rows, columns, blend=False)
             found = find_candidates(image, plan, inference, squares, progress)
             allowed = leave_out(grid, found) if leave_out else found
             ranked = draw_priorities(

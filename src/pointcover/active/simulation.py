@@ -12,6 +12,7 @@ from pointcover.active.select import QuerySearch, Suggestion, make_score_of_quer
 from pointcover.active.settings import SuggestSettings
 from pointcover.labels import ClassTable
 from pointcover.networks.checkpoint import load_checkpoint
+from pointcover.prediction.windows import needs_of
 from pointcover.runtime.atomic_files import publish_csv
 from pointcover.runtime.devices import be_deterministic, make_fabric
 from pointcover.tileset.tiles import Tile, read_index
@@ -74,7 +75,8 @@ class SimulatedRound:
         score = make_score_of_queries(networks, acquisition, settings)
         oracle = Oracle(self._folder, self._clicks, checkpoint.tile_set)
         images = [oracle.open(name) for name in self._tiles]
-        search = QuerySearch(score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE)
+        needs = needs_of([checkpoint.classifier])
+        search = QuerySearch(score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE, needs)
         queries = search.choose(search.find(images, count, fabric.device), count)
         answers = np.empty(len(queries), np.uint8)
         for number, part in enumerate(self._tiles.values()):

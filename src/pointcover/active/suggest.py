@@ -10,6 +10,7 @@ from pointcover.active.suggestion_file import leave_out_near
 from pointcover.maps.orthophotos import Orthophoto, open_orthophoto
 from pointcover.maps.settings import ReadingSettings
 from pointcover.models.load import NamedModel
+from pointcover.prediction.windows import needs_of
 from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.devices import Fabric
 from pointcover.vectors.features import Annotations
@@ -36,7 +37,12 @@ class Suggester:
         networks = [fabric.setup_module(model.segmenter).eval() for model in models]
         score = make_score_of_queries(networks, settings.acquisition, settings)
         self._search = QuerySearch(
-            score, settings, self._tile_sets[0], settings.seed, settings.batch_size
+            score,
+            settings,
+            self._tile_sets[0],
+            settings.seed,
+            settings.batch_size,
+            needs_of(model.checkpoint.classifier for model in models),
         )
 
     def prepare(

@@ -92,7 +92,7 @@ def predict(
         from pointcover.maps.mapper import Mapper
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.prediction.priors import parse_priors
-        from pointcover.prediction.windows import usual_window_px
+        from pointcover.prediction.windows import needs_of, usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         if min_area_m2 is not None and not polygons:
@@ -109,8 +109,9 @@ def predict(
         if priors is not None:
             ground = PriorSettings(fractions=parse_priors(priors), strength=prior_strength)
         fabric, models = load_on_device([model, *(also or [])], device, precision)
+        needs = needs_of(one.checkpoint.classifier for one in models)
         settings = MapSettings(
-            window_px=window_px or usual_window_px(models[0].tile_set.size_px),
+            window_px=window_px or usual_window_px(models[0].tile_set.size_px, needs),
             overlap=overlap,
             blend=blend,
             average_views=tta,

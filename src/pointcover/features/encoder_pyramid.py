@@ -112,7 +112,7 @@ class EncoderPyramid(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Compute all features of all pixels: (N, bands, H, W) in 0..1 to (N, features, H, W)."""
-        levels = (self._sample(level, images) for level in self._encode(images))
+        levels = (self._sample(level, images) for level in self.levels_of(images))
         return torch.cat(list(levels), dim=1)
 
     @torch.no_grad()
@@ -127,11 +127,11 @@ class EncoderPyramid(nn.Module):
         Returns:
             (P, features) float32, as `forward` has them at these pixels.
         """
-        height, width = (self._padded(side) for side in image.shape[1:])
+        height, width = (self.padded(side) for side in image.shape[1:])
         return torch.cat(
             [
                 _sample_points(level[0], rows, cols, (height, width))
-                for level in self._encode(image[None])
+                for level in self.levels_of(image[None])
             ],
             dim=1,
         )
@@ -156,14 +156,19 @@ class EncoderPyramid(nn.Module):
             )
         logits = bias.float().view(1, -1, 1, 1)
         first = 0
-        for level in self._encode(images):
+        for level in self.levels_of(images):
             columns = weight[:, first : first + level.shape[1], None, None].float()
             first += level.shape[1]
             with torch.autocast(images.device.type, enabled=False):
                 logits = logits + self._sample(functional.conv2d(level, columns), images)
         return logits
 
-    def _encode(self, images: Tensor) -> Iterator[Tensor]:
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Compute the levels of all scales, (N, channels, h, w) float32 each."""
+        return list(self.levels_of(images))
+
+    def levels_of(self, images: Tensor) -> Iterator[Tensor]:
         """Compute the levels of each scale, (N, channels, h, w) float32."""
         if images.ndim != 4 or not images.is_floating_point() or images.shape[1] != self.bands:
             raise ValueError(
@@ -182,7 +187,7 @@ class EncoderPyramid(nn.Module):
             for level in self._levels:
                 yield outputs[level.place].float()
 
-    def _padded(self, side: int) -> int:
+    def padded(self, side: int) -> int:
         """Return a height or width up to the next multiple of the alignment."""
         return -(-side // self.alignment_px) * self.alignment_px
 
@@ -191,7 +196,7 @@ class EncoderPyramid(nn.Module):
         for axis in (2, 3):
             length = images.shape[axis]
             if length % self.alignment_px:
-                places = torch.arange(self._padded(length), device=images.device) % (2 * length)
+                places = torch.arange(self.padded(length), device=images.device) % (2 * length)
                 places = torch.minimum(places, 2 * length - 1 - places)
                 images = images.index_select(axis, places)
         return images
@@ -199,7 +204,7 @@ class EncoderPyramid(nn.Module):
     def _sample(self, level: Tensor, images: Tensor) -> Tensor:
         """Sample a level at the centres of the pixels of images."""
         height, width = images.shape[2:]
-        size = (self._padded(height), self._padded(width))
+        size = (self.padded(height), self.padded(width))
         sampled = functional.interpolate(level, size=size, mode="bilinear", align_corners=False)
         return sampled[:, :, :height, :width]
 
@@ -228,6 +233,35 @@ class EncoderPyramid(nn.Module):
                 "has: change `levels`"
             )
         return tuple(found[number - 1] for number in wanted)
+
+
+def sample_rows(
+    level: Tensor, rows: slice, size: tuple[int, int], weight: Tensor | None = None
+) -> Tensor:
+    """Sample (N, C, h, w) bilinearly at some rows of an image: (N, C, rows, W).
+
+    Args:
+        level: of the encoder.
+        rows: of the image.
+        size: of the image, a multiple of the alignment.
+        weight: (K, C), a linear layer that is applied first; then K takes the place of C.
+    """
+    height, cells = size[0], level.shape[2]
+    pixels = torch.arange(rows.start, rows.stop, device=level.device, dtype=torch.float64)
+    place = ((pixels + 0.5) * cells / height - 0.5).clamp(0, cells - 1)
+    before = place.floor().long()
+    after = (before + 1).clamp(max=cells - 1)
+    first = int(before[0])
+    part = level[:, :, first : int(after[-1]) + 1]
+    if weight is not None:
+        part = functional.conv2d(part, weight[:, :, None, None])
+    fraction = (place - before).float()[:, None]
+    part = torch.lerp(
+        part.index_select(2, before - first), part.index_select(2, after - first), fraction
+    )
+    return functional.interpolate(
+        part, size=(len(pixels), size[1]), mode="bilinear", align_corners=False
+    )
 
 
 def _sample_points(level: Tensor, rows: Tensor, cols: Tensor, size: tuple[int, int]) -> Tensor:

@@ -69,14 +69,27 @@ class LocalStatistics(nn.Module):
             )
         with torch.autocast(images.device.type, enabled=False):
             images = images.float().contiguous()
-            averaged = list(self._averaged(images))
-            features = []
-            for sigma in self.settings.sigmas_px:
-                means = [_smooth(part, sigma) for part in averaged]
-                squares = _smooth(images * images, sigma)
-                spread = (squares - means[0] * means[0]).clamp(min=0).sqrt()
-                features += [*means, spread]
-            return torch.cat(features, dim=1)
+            if torch.compiler.is_compiling():
+                return torch.cat(list(self._features(images)), dim=1)
+            count, bands, height, width = images.shape
+            features = images.new_empty(count, len(self.names(bands)), height, width)
+            place = 0
+            for part in self._features(images):  # not joined at the end: that takes twice as much
+                features[:, place : place + part.shape[1]] = part
+                place += part.shape[1]
+            return features
+
+    def _features(self, images: Tensor) -> Iterator[Tensor]:
+        """Compute the features, (N, some, H, W) each."""
+        averaged = list(self._averaged(images))
+        for sigma in self.settings.sigmas_px:
+            first, *others = averaged
+            means = _smooth(first, sigma)
+            yield means
+            for part in others:
+                yield _smooth(part, sigma)
+            squares = _smooth(images * images, sigma)
+            yield (squares - means * means).clamp(min=0).sqrt()
 
     def _averaged(self, images: Tensor) -> Iterator[Tensor]:
         """Compute what is averaged, (N, some, H, W) each; first the bands themselves."""

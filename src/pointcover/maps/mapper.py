@@ -33,9 +33,9 @@ from pointcover.prediction.sliding_window import (
     Plan,
     SeamCount,
     WindowInference,
-    plan_windows,
     stream_strips,
 )
+from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.raster.grids import middle_pixel_m2
 from pointcover.runtime.atomic_files import probe_folder, publish_json, sha256
 from pointcover.runtime.devices import Fabric
@@ -146,13 +146,7 @@ class Mapper:
         tasks = []
         for path in images:
             orthophoto = open_orthophoto(path, trained, self._reading)
-            plan_windows(
-                orthophoto.grid.height,
-                orthophoto.grid.width,
-                self._settings.window_px,
-                self._settings.overlap,
-                self._settings.blend,
-            )
+            self._plan(orthophoto)
             self._least_px(orthophoto)
             image_sha256 = sha256(path)
             key = self._key(orthophoto, image_sha256)
@@ -173,10 +167,7 @@ class Mapper:
             ValueError: the image is damaged, or another process is making this map.
             OSError: the disk is full.
         """
-        grid, settings = task.orthophoto.grid, self._settings
-        plan = plan_windows(
-            grid.height, grid.width, settings.window_px, settings.overlap, settings.blend
-        )
+        settings, plan = self._settings, self._plan(task.orthophoto)
         with MapJournal(_journal_folder(task), task.key, plan.cuts) as journal:
             if task.has_rasters:
                 progress(task.megapixels, True)
@@ -193,6 +184,20 @@ class Mapper:
                 self._add_polygons(task, journal.folder)
             journal.remove()
         return result
+
+    def _plan(self, orthophoto: Orthophoto) -> Plan:
+        """Lay windows over an image.
+
+        Raises:
+            ValueError: a setting does not fit the models.
+        """
+        settings = self._settings
+        needs = needs_of(model.checkpoint.classifier for model in self._models)
+        rows, columns = (
+            lay_axis(length, settings.window_px, settings.overlap, needs)
+            for length in (orthophoto.grid.height, orthophoto.grid.width)
+        )
+        return Plan(rows, columns, settings.blend)
 
     def _save_strips(
         self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress

@@ -11,6 +11,7 @@ from pointcover.models.fetch import fetch_model
 from pointcover.models.onnx_model import OnnxSegmenter, read_onnx
 from pointcover.networks.checkpoint import Checkpoint, check_alike, load_checkpoint
 from pointcover.networks.segmenter import Segmenter
+from pointcover.prediction.windows import WindowNeeds, needs_of
 from pointcover.tileset.tiles import TileSet
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -30,6 +31,11 @@ class NamedModel:
     def tile_set(self) -> TileSet:
         """What it was trained on."""
         return self.checkpoint.tile_set
+
+    @property
+    def window_needs(self) -> WindowNeeds:
+        """What it needs of windows."""
+        return needs_of([self.checkpoint.classifier])
 
     @property
     def engine(self) -> str:

@@ -12,7 +12,8 @@ from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined, unu
 from torch import nn
 
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
-from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
+from pointcover.networks.segmenter import PixelSegmenter, Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.networks.weights import load_encoder_weights
 
@@ -74,6 +75,41 @@ def build_model(
             network = architecture.build(**sizes)
     segmenter = Segmenter(network, statistics.mean, statistics.std)
     return segmenter.to(memory_format=segmenter.layout)
+
+
+def build_fitted(
+    settings: NetworkSettings,
+    statistics: BandStatistics,
+    classes: int,
+    classifier: PixelClassifierSettings | None,
+) -> Segmenter:
+    """Build the segmenter that takes the weights of a fitted model.
+
+    Args:
+        settings: of the model.
+        statistics: of the bands of the images.
+        classes: number of classes.
+        classifier: of a pixel classifier: its features and the sizes of its head.
+
+    Raises:
+        ValueError: a name is unknown, or values do not go together.
+    """
+    is_classifier = MODELS[settings.model].fitted_by == PIXEL_CLASSIFIER
+    if is_classifier != (classifier is not None):
+        raise ValueError(
+            f"got {'no' if is_classifier else 'a'} description of a pixel classifier "
+            f"(`classifier`), and {settings.model!r} is {'one' if is_classifier else 'none'}"
+        )
+    if classifier is None:
+        return build_model(settings, statistics, classes)
+    bands = len(statistics.mean)
+    if (classifier.bands, classifier.classes) != (bands, classes):
+        raise ValueError(
+            f"got a classifier of {classifier.bands} band(s) and {classifier.classes} classes, "
+            f"wanted {bands} and {classes}"
+        )
+    network = MODELS[settings.model].build(classifier)
+    return PixelSegmenter(network, statistics.mean, statistics.std)
 
 
 def prepare_processes(model: Segmenter, *, on_gpus: bool) -> None:

@@ -9,10 +9,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from pointcover.networks.architectures import MODELS
-from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.build import BandStatistics, build_fitted
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
-from pointcover.networks.segmenter import PixelSegmenter, Segmenter
+from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.runtime.atomic_files import publish_file, publish_json, sha256
 from pointcover.tileset.tiles import TileSet
@@ -35,12 +34,14 @@ class Checkpoint:
     """Of a pixel classifier: its features and the sizes of its head."""
 
     def build(self) -> Segmenter:
-        """Build the segmenter that takes the weights."""
+        """Build the segmenter that takes the weights.
+
+        Raises:
+            ValueError: a name is unknown, or values do not go together.
+        """
         statistics = BandStatistics(self.tile_set.mean, self.tile_set.std)
-        if self.classifier is None:
-            return build_model(self.network, statistics, len(self.tile_set.classes))
-        network = MODELS[self.network.model].build(self.classifier)
-        return PixelSegmenter(network, statistics.mean, statistics.std)
+        classes = len(self.tile_set.classes)
+        return build_fitted(self.network, statistics, classes, self.classifier)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, from which `from_json` makes the same."""
@@ -119,6 +120,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         described = values["weights_sha256"]
         checkpoint = Checkpoint.from_json(values)
+        segmenter = checkpoint.build()
     except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
@@ -132,7 +134,6 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
         )
     network = checkpoint.network
-    segmenter = checkpoint.build()
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)

@@ -6,11 +6,14 @@ them. Windows that begin elsewhere differ from each other everywhere, not at the
 Dubai in 0.6 % of the pixels).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 
 ALIGNMENT_PX: Final = 32
 """Height, width and place of a window are multiples of this."""
@@ -23,6 +26,29 @@ USUAL_PX: Final = 512
 
 MAX_OVERLAP: Final = 0.75
 """Fraction of a window: beyond it each pixel would be predicted sixteen times and more."""
+
+
+LARGE_PX: Final = 1024
+"""Side of a window at most, where none is chosen: what a pixel classifier computes in 1 GB."""
+
+
+@dataclass(frozen=True)
+class WindowNeeds:
+    """What models need of windows; by default what networks do."""
+
+    margin_px: int = 0
+    """At each side that another window overlaps, at least so much of a window is cut off."""
+    alignment_px: int = ALIGNMENT_PX
+    """Windows begin at multiples of this."""
+
+
+def needs_of(classifiers: Iterable[PixelClassifierSettings | None]) -> WindowNeeds:
+    """Return what several models need: their pixel classifiers, None for a network."""
+    known = [one for one in classifiers if one is not None]
+    return WindowNeeds(
+        max((one.margin_px for one in known), default=0),
+        max((one.alignment_px for one in known), default=0) or ALIGNMENT_PX,
+    )
 
 
 @dataclass(frozen=True)
@@ -71,13 +97,14 @@ class Axis:
         return total
 
 
-def usual_window_px(tile_px: int) -> int:
+def usual_window_px(tile_px: int, needs: WindowNeeds | None = None) -> int:
     """Return the default side of a window: of a tile in training, but USUAL_PX at least.
 
     An eighth of a window is cut off at each side: in smaller ones that is less than the receptive
-    field of a U-Net.
+    field of a U-Net. Where models need a larger margin, windows are larger, up to LARGE_PX.
     """
-    return max(USUAL_PX, round_up(tile_px))
+    margin_px = needs.margin_px if needs else 0
+    return max(USUAL_PX, round_up(tile_px), min(LARGE_PX, round_up(8 * margin_px)))
 
 
 def round_up(size_px: int) -> int:
@@ -85,7 +112,7 @@ def round_up(size_px: int) -> int:
     return -(-size_px // ALIGNMENT_PX) * ALIGNMENT_PX
 
 
-def lay_axis(length: int, window_px: int, overlap: float) -> Axis:
+def lay_axis(length: int, window_px: int, overlap: float, needs: WindowNeeds | None = None) -> Axis:
     """Cover a raster's rows or columns with as few windows as `overlap` allows.
 
     They are spread evenly: what the last would extend beyond the raster becomes overlap of all.
@@ -93,26 +120,38 @@ def lay_axis(length: int, window_px: int, overlap: float) -> Axis:
     Args:
         length: pixels of the raster.
         window_px: of a window, a multiple of ALIGNMENT_PX.
-        overlap: fraction of a window that it has in common with the next, 0 to MAX_OVERLAP.
+        overlap: fraction of a window that it has in common with the next, 0 to MAX_OVERLAP. More
+            where models need it.
+        needs: of the models.
 
     Raises:
         ValueError: a value is none of those.
     """
-    if window_px < ALIGNMENT_PX or window_px % ALIGNMENT_PX:
+    needs = needs or WindowNeeds()
+    alignment_px = max(ALIGNMENT_PX, needs.alignment_px)
+    if window_px < alignment_px or window_px % alignment_px:
         raise ValueError(
-            f"window_px: got {window_px}, wanted a multiple of {ALIGNMENT_PX}, such as 512"
+            f"window_px: got {window_px}, wanted a multiple of {alignment_px}, such as 512"
         )
     if not 0 <= overlap <= MAX_OVERLAP:
         raise ValueError(f"overlap: got {overlap}, wanted a fraction from 0 to {MAX_OVERLAP}")
     common = round(overlap * window_px)
-    step = (window_px - common) // ALIGNMENT_PX
+    if window_px < length and 2 * needs.margin_px > common:
+        common = 2 * needs.margin_px
+        if window_px - common < alignment_px:
+            raise ValueError(
+                f"window_px: got {window_px}, and the model needs {needs.margin_px} px around what "
+                f"is kept of a window: wanted at least {common + alignment_px}"
+            )
+    step = (window_px - common) // alignment_px
     if not step:
         raise ValueError(
             f"overlap: got {overlap} of windows of {window_px} px, which leaves less than "
-            f"{ALIGNMENT_PX} px to the next one: choose larger windows, or less overlap"
+            f"{alignment_px} px to the next one: choose larger windows, or less overlap"
         )
-    size = min(window_px, round_up(length))
-    room = (round_up(length) - size) // ALIGNMENT_PX
+    reach = -(-length // alignment_px) * alignment_px
+    size = min(window_px, reach)
+    room = (reach - size) // alignment_px
     steps = -(-room // step)
-    starts = (ALIGNMENT_PX * (room * n // steps) for n in range(1, steps + 1))
+    starts = (alignment_px * (room * n // steps) for n in range(1, steps + 1))
     return Axis(length, size, (0, *starts), common)

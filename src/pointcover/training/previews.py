@@ -27,6 +27,11 @@ class Previews:
         self._shown = {place: tiles[place] for place in spread_evenly(range(len(tiles)), count)}
         self._predictions: dict[int, Tensor] = {}
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Which tiles are shown."""
+        return tuple(self._shown)
+
     def watch(self, first: int, predicted: Tensor) -> None:
         """Keep the predictions of shown tiles; see `Watch`."""
         for place in self._shown:

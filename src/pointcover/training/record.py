@@ -65,7 +65,7 @@ class TrainingRecord:
 
     def callbacks(self, resumption: Resumption) -> Callbacks:
         """Return what the fit calls: record each epoch and save the state after it."""
-        return Callbacks(self.report, resumption.save, self._previews.watch)
+        return Callbacks(self.report, resumption.save, self._previews.watch, self._previews.places)
 
     def report(self, result: EpochResult) -> None:
         """Record an epoch, unless the killed attempt did."""

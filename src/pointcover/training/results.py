@@ -1,6 +1,6 @@
 """Results of epochs and fits, and the callbacks through which they are passed on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,3 +92,5 @@ class Callbacks:
     save: Callable[[int, State], None] | None = None
     """Called with each epoch's number and the state after it, before `report`."""
     watch: Watch | None = None
+    watched: Sequence[int] | None = None
+    """Places of the val tiles that `watch` is of use for; None for all."""

@@ -8,7 +8,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pointcover.networks.architectures import MODELS
+from pointcover.networks.build import BandStatistics, build_fitted
 from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.runtime.code_closure import code_files
 from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
@@ -76,12 +78,17 @@ class TrainingRun:
         fitter = FITTERS[MODELS[self.task.settings.model].fitted_by]
         return fitter(self.task, labels, callbacks, saved)
 
-    def pseudo_label(self, weights: dict[str, Tensor]) -> SparseLabels:
+    def pseudo_label(
+        self, weights: dict[str, Tensor], classifier: PixelClassifierSettings | None
+    ) -> SparseLabels:
         """Add the pseudo-labels of a model with these weights to the first labels."""
         task, fabric = self.task, self.task.fabric
         labelled: Any = None
         if fabric.is_global_zero:  # the others wait for its files
-            model = task.build_model()
+            tile_set = task.data.tile_set
+            statistics = BandStatistics(tile_set.mean, tile_set.std)
+            classes = len(tile_set.classes)
+            model = build_fitted(task.settings, statistics, classes, classifier)
             model.load_state_dict(weights)
             network = Cast(fabric.to_device(model), fabric).eval()
             labelled = self._labeller().label(network, fabric.device, task.data.labels.tiles)

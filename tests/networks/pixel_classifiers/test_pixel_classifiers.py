@@ -27,6 +27,7 @@ from pointcover.networks.pixel_classifiers.settings import (
     PixelClassifierSettings,
     PixelFeatureSettings,
 )
+from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels, LabelledWindow, collect
 from pointcover.training.classifiers.sample_weights import weight_classes
@@ -273,6 +274,35 @@ def test_classes_without_labels_are_finite_and_never_predicted(head: str) -> Non
 def test_one_class_alone_is_predicted_everywhere(head: str) -> None:
     logits = fit(head, known=(2,))(torch.from_numpy(draw_image(9))[None])
     assert (logits.argmax(1) == 2).all()
+
+
+def test_bands_of_rows_give_the_view_of_the_whole_image() -> None:
+    inputs = {
+        "logistic_regression.inputs": ALL_BLOCKS,
+        "random_forest.inputs": ALL_BLOCKS,
+    }
+    classifier = fit("logistic_regression", "random_forest", "perceptron", **inputs)
+    image = torch.from_numpy(draw_image(9, size=112))[None, :, :, :96]
+    with torch.no_grad():
+        wanted = classifier.head(classifier.features.view(image)).softmax(1)
+        found = classifier(image).softmax(1)
+    difference = (found - wanted).abs().amax(1)
+    assert (difference > 1e-4).float().mean() < 1e-3  # a feature at a threshold of a tree
+
+
+def test_windows_with_the_margin_give_the_map_of_the_whole_image() -> None:
+    classifier = fit("logistic_regression", "random_forest")
+    needs = needs_of([classifier.settings])
+    assert needs.margin_px == classifier.features.margin_px > 0
+    image = np.tile(draw_image(9, size=64), (1, 3, 3))
+    axis = lay_axis(192, 96, 0.25, needs)
+    assert len(axis.starts) > 1
+    whole = probabilities(classifier, image).reshape(192, 192, CLASSES)
+    for start, first, last in zip(axis.starts, axis.cuts, axis.cuts[1:], strict=False):
+        part = image[:, start : start + 96]
+        found = probabilities(classifier, part).reshape(96, 192, CLASSES)
+        difference = np.abs(found[first - start : last - start] - whole[first:last]).max(2)
+        assert (difference > 1e-4).mean() < 1e-3
 
 
 def test_more_bands_than_three() -> None:

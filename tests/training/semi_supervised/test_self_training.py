@@ -190,7 +190,7 @@ def fit_rounds(
             )
             return fit(make_fabric("cpu", "fp32"), problem, settings, callbacks, saved)
 
-        def pseudo_label(self, weights):
+        def pseudo_label(self, weights, classifier):
             network = pointwise(weights).eval()
             labelled = label(folder, tiles, network=network, threshold=threshold)
             return SparseLabels(labelled, folder / "more", has_propagated=True)

@@ -1,10 +1,12 @@
 """A pixel classifier: raw images to logits, from pixel features and a head."""
 
+import torch
 from torch import Tensor, nn
 
 from pointcover.networks.pixel_classifiers.linear_head import LinearHead
 from pointcover.networks.pixel_classifiers.mean_head import MeanHead
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.row_bands import RowBands
 from pointcover.networks.pixel_classifiers.settings import (
     HeadSettings,
     LinearHeadSettings,
@@ -24,16 +26,6 @@ class PixelClassifier(nn.Module):
         self.features = PixelFeatures(settings.features, settings.bands)
         self.head = build_head(settings.head, self.features, settings.classes)
 
-    @property
-    def margin_px(self) -> int:
-        """Pixels to read around a window."""
-        return self.features.margin_px
-
-    @property
-    def alignment_px(self) -> int:
-        """Windows are read from multiples of this on."""
-        return self.features.alignment_px
-
     def forward(self, images: Tensor) -> Tensor:
         """Score images: (N, bands, H, W) of 0 to 255, any type → logits (N, classes, H, W).
 
@@ -45,7 +37,14 @@ class PixelClassifier(nn.Module):
                 f"got images of {images.shape[1]} band(s), wanted {self.settings.bands}: give the "
                 "bands that the classifier was fitted with"
             )
-        logits: Tensor = self.head(self.features.view(images))
+        if torch.compiler.is_compiling() or images.device.type != "cpu":
+            logits: Tensor = self.head(self.features.view(images))
+            return logits
+        count, _, height, width = images.shape
+        logits = torch.empty(count, self.settings.classes, height, width)
+        for number in range(count):
+            for band in RowBands(self.features, images[number : number + 1]):
+                logits[number, :, band.rows] = self.head(band)[0]
         return logits
 
 

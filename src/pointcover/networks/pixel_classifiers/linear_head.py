@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointcover.networks.pixel_classifiers.pixel_features import FeatureView, PixelFeatures
+from pointcover.networks.pixel_classifiers.pixel_features import Features, PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName, LinearHeadSettings
 
 NEVER: Final = -1e4
@@ -37,7 +37,7 @@ class LinearHead(nn.Module):
             self.register_buffer("output_weight", torch.zeros(classes, settings.hidden))
             self.register_buffer("output_bias", torch.zeros(classes))
 
-    def forward(self, view: FeatureView) -> Tensor:
+    def forward(self, view: Features) -> Tensor:
         """Score the pixels of a view: logits (N, classes, H, W)."""
         logits: Tensor | None = None
         for block in self.settings.inputs:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from pointcover.networks.pixel_classifiers.pixel_features import FeatureView
+from pointcover.networks.pixel_classifiers.pixel_features import Features
 
 
 class MeanHead(nn.Module):
@@ -23,7 +23,7 @@ class MeanHead(nn.Module):
         self.geometric = geometric
         self.register_buffer("weights", torch.full((len(heads),), 1 / len(heads)))
 
-    def forward(self, view: FeatureView) -> Tensor:
+    def forward(self, view: Features) -> Tensor:
         """Score the pixels of a view: log-probabilities (N, classes, H, W)."""
         parts = [head(view).float().log_softmax(dim=1) for head in self.heads]
         if self.geometric:

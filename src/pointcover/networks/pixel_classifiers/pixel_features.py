@@ -1,7 +1,7 @@
 """Blocks of pixel features of raw images: dense, at single pixels, or as a linear layer of them."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import timm
 import torch
@@ -86,7 +86,11 @@ class PixelFeatures(nn.Module):
 
     def view(self, images: Tensor) -> "FeatureView":
         """Return what heads see of raw images (N, bands, H, W); nothing is computed yet."""
-        return FeatureView(self, images.float() / WHITE)
+        return FeatureView(self, self.scale(images))
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Scale raw images to 0..1."""
+        return images.float() / WHITE
 
     def _count(self, block: BlockName) -> int:
         if block == "filter_bank" and self.filter_bank:
@@ -99,6 +103,16 @@ class PixelFeatures(nn.Module):
             f"got the block {block!r}, wanted one of {list(self.settings.blocks)}: choose another "
             "input of the head, or add these features"
         )
+
+
+class Features(Protocol):
+    """What heads read: features of all pixels of some images, block by block."""
+
+    def dense(self, block: BlockName) -> Tensor:
+        """Return a block for all pixels: (N, features, H, W)."""
+
+    def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
+        """Apply a linear layer to a block: weight (K, features), bias (K,) → (N, K, H, W)."""
 
 
 class FeatureView:

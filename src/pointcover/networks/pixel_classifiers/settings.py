@@ -117,6 +117,10 @@ class PixelClassifierSettings(Section):
     bands: Annotated[int, Field(ge=1)]
     classes: Annotated[int, Field(ge=1)]
     features: PixelFeatureSettings
+    margin_px: int = Field(
+        ge=0, description="Pixels around a window on which its scores depend, or nearly."
+    )
+    alignment_px: int = Field(ge=1, description="Windows are read from multiples of this on.")
     head: HeadSettings
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointcover.networks.pixel_classifiers.pixel_features import FeatureView, PixelFeatures
+from pointcover.networks.pixel_classifiers.pixel_features import Features, PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import TreesHeadSettings
 
 LEAST_PROBABILITY: Final = 1e-7
@@ -44,7 +44,7 @@ class TreesHead(nn.Module):
         self.register_buffer("value", torch.zeros(*shape, classes))
         self.register_buffer("base", torch.zeros(classes))
 
-    def forward(self, view: FeatureView) -> Tensor:
+    def forward(self, view: Features) -> Tensor:
         """Score the pixels of a view: log-probabilities or scores (N, classes, H, W)."""
         blocks = [view.dense(block) for block in self.settings.inputs]
         count, _, height, width = blocks[0].shape

@@ -1,26 +1,18 @@
 """The pixel features that classifiers need, with the weights of their encoder."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import timm
-
-from pointcover.features.encoder_pyramid import IMAGENET_MEAN, IMAGENET_STD
-from pointcover.features.settings import (
-    EncoderFeatureSettings,
-    FilterBankSettings,
-    LocalStatisticsSettings,
-)
+from pointcover.features.settings import FilterBankSettings, LocalStatisticsSettings
 from pointcover.networks.pixel_classifiers.encoder_weights import (
-    find_packaged_weights,
+    describe_encoder,
     load_encoder,
+    load_imagenet_weights,
 )
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
     EncoderBlockSettings,
     PixelFeatureSettings,
 )
-from pointcover.networks.weights import fetch_timm_features
 from pointcover.training.classifiers.fit import ClassifierFit
 from pointcover.training.settings import TrainSettings
 
@@ -34,12 +26,20 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
         bands: of the images.
 
     Raises:
-        ValueError: the encoder is unknown, or its weights are of another one.
+        ValueError: the encoder is unknown, its weights are of another one, or a head has no
+            features.
         ConnectionError: `imagenet` weights cannot be fetched.
         FileNotFoundError: there is no such file of weights.
     """
-    used = {block for name in fit.heads for block in getattr(fit.settings, name).inputs}
+    inputs = {name: getattr(fit.settings, name).inputs for name in fit.heads}
+    used = {block for blocks in inputs.values() for block in blocks}
     has_encoder = "encoder" in used and settings.encoder != "none"
+    for name, blocks in inputs.items():
+        if set(blocks) == {"encoder"} and not has_encoder:
+            raise ValueError(
+                f"train.classifier.{name}.inputs: got encoder alone, and train.encoder is 'none': "
+                f"add filter_bank, or choose an encoder such as tu-tf_efficientnet_lite0"
+            )
     features = PixelFeatures(
         PixelFeatureSettings(
             filter_bank=FilterBankSettings() if "filter_bank" in used else None,
@@ -48,44 +48,23 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
         ),
         bands,
     )
-    if has_encoder:
-        _load(features, settings.encoder.removeprefix("tu-"), settings.weights)
-    return features
-
-
-def _encoder_block(settings: TrainSettings, bands: int) -> EncoderBlockSettings:
-    name = settings.encoder.removeprefix("tu-")
-    if not settings.encoder.startswith("tu-") or not timm.is_model(name.partition(".")[0]):
-        raise ValueError(
-            f"train.encoder: got {settings.encoder!r}, wanted tu- and a name of timm for model "
-            f"{settings.model!r}: try tu-tf_efficientnet_lite0, or none for filters alone"
-        )
-    published = timm.get_pretrained_cfg(name)
-    return EncoderBlockSettings(
-        name=name,
-        bands=(1, 2, 3) if bands >= 3 else (1, 1, 1),
-        mean=_three(published.mean) if published else IMAGENET_MEAN,
-        std=_three(published.std) if published else IMAGENET_STD,
-        features=EncoderFeatureSettings(scales=settings.classifier.scales),
-    )
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    first, second, third = values
-    return first, second, third
-
-
-def _load(features: PixelFeatures, name: str, weights: str) -> None:
-    if weights != "imagenet":
-        path = Path(weights)
+    if has_encoder and settings.weights == "imagenet":
+        load_imagenet_weights(features)
+    elif has_encoder:
+        path = Path(settings.weights)
         if not path.is_file():
             raise FileNotFoundError(
                 f"train.weights: {path} does not exist, wanted `imagenet` or a weights file"
             )
         load_encoder(features, path)
-    elif packaged := find_packaged_weights(name):
-        load_encoder(features, packaged)
-    else:
-        assert features.encoder is not None
-        state = fetch_timm_features(name)
-        features.encoder.encoder.load_state_dict(state, strict=True)
+    return features
+
+
+def _encoder_block(settings: TrainSettings, bands: int) -> EncoderBlockSettings:
+    block = describe_encoder(settings.encoder, bands, settings.classifier.scales)
+    if block is None:
+        raise ValueError(
+            f"train.encoder: got {settings.encoder!r}, wanted tu- and a name of timm for model "
+            f"{settings.model!r}: try tu-tf_efficientnet_lite0, or none for filters alone"
+        )
+    return block

@@ -60,6 +60,8 @@ class ClassifierFit:
                 bands=features.bands,
                 classes=self.classes,
                 features=features.settings,
+                margin_px=features.margin_px,
+                alignment_px=features.alignment_px,
                 head=head,
             )
         )

@@ -4,18 +4,19 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from pointcover.labels import IGNORE_INDEX
+from pointcover.labels import IGNORE_INDEX, Image
+from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.devices import peak_memory_mib
-from pointcover.tileset.dataset import tile_loader
+from pointcover.tileset.dataset import TileDataset
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import (
@@ -31,7 +32,7 @@ from pointcover.training.classifiers.sample_weights import (
     weight_classes,
 )
 from pointcover.training.data import SparseLabels
-from pointcover.training.fit import NO_VAL_LABELS, validate, weights_of
+from pointcover.training.fit import NO_VAL_LABELS, weights_of
 from pointcover.training.loss_fractions import needs_point_labels
 from pointcover.training.results import Callbacks, EpochResult, Fitted
 from pointcover.training.task import TrainingTask
@@ -66,14 +67,14 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
     classifier = fit.fit(features, pixels)
     train_loss = classifier_loss(classifier, pixels)
     seconds = time.perf_counter() - start
-    segmenter = PixelSegmenter(classifier, data.tile_set.mean, data.tile_set.std)
-    result = validate_classifier(task, segmenter, callbacks)
     result = replace(
-        result,
+        validate_classifier(task, classifier),
         train_loss=train_loss,
         seconds=seconds,
         images_per_s=len(labels.labelled) / seconds,
     )
+    segmenter = PixelSegmenter(classifier, data.tile_set.mean, data.tile_set.std)
+    preview(task, segmenter, callbacks)
     callbacks.report(result)
     fractions = class_fractions(pixels.classes, weights, len(names))
     return Fitted(result, weights_of(segmenter), classifier.settings, fractions)
@@ -88,41 +89,59 @@ def read_windows(
     counts = [sum(tile.pixels) for tile in tiles.tiles]
     generator = np.random.default_rng((task.seed, THINNING_SEED))
     thinning = Thinning(counts, settings.classifier.max_pixels, generator)
+    for place, window in enumerate(read_tiles(tiles, margin_px)):
+        yield replace(window, mask=thinning.thin(place, window.mask))
+
+
+def read_tiles(tiles: TileDataset, margin_px: int) -> Iterator[LabelledWindow]:
+    """Read tiles with their surroundings, and their own labels.
+
+    Tiles that follow each other in one orthophoto not larger than that have one image.
+    """
     side_px = tiles.size_px + 2 * margin_px
-    for place, tile in enumerate(
-        tqdm(tiles.tiles, "pixel features", unit="tile", leave=False, disable=None)
-    ):
+    last: tuple[object, Image] | None = None
+    progress = tqdm(tiles.tiles, "pixel features", unit="tile", leave=False, disable=None)
+    for place, tile in enumerate(progress):
         image, around, row, column = tiles.read_around(place, side_px)
+        square = (tile.split, tile.orthophoto, tile.row_off - row, tile.col_off - column)
+        if last is not None and last[0] == square:
+            image = last[1]
+        last = square, image
         own = (slice(row, row + tile.height), slice(column, column + tile.width))
         mask = np.full_like(around, IGNORE_INDEX)
         mask[own] = around[own]
         clicks = tiles.read_clicks_around(place, side_px)
-        mask = thinning.thin(place, mask)
         yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None)
+
+
+def score_pixels(classifier: PixelClassifier, pixels: LabelledPixels) -> torch.Tensor:
+    """Return the logits of labelled pixels, (1, classes, 1, P)."""
+    with torch.no_grad():
+        logits: torch.Tensor = classifier.head(PixelTable(pixels))
+    return logits
 
 
 def classifier_loss(classifier: PixelClassifier, pixels: LabelledPixels) -> float:
     """Return the weighted mean cross-entropy of a classifier on labelled pixels."""
-    with torch.no_grad():
-        logits = classifier.head(PixelTable(pixels))[0, :, 0].T
+    logits = score_pixels(classifier, pixels)[0, :, 0].T
     losses = functional.cross_entropy(logits, torch.from_numpy(pixels.classes), reduction="none")
     return float(np.average(losses.numpy(), weights=pixels.weights))
 
 
-def validate_classifier(
-    task: TrainingTask, segmenter: PixelSegmenter, callbacks: Callbacks
-) -> EpochResult:
-    """Score a classifier on the sparse masks of the val tiles; it counts as one epoch."""
-    settings, data = task.settings, task.data
-    loader = tile_loader(data.val_set(), max(1, settings.batch_size // 2), task.readers)
-    network = task.fabric.to_device(segmenter).eval()
-    batches: Any = task.fabric.setup_dataloaders(loader)
-    loss, names = task.loss(data.labels), data.tile_set.classes.names
-    val_loss, found = validate(network, batches, loss, names, callbacks.watch)
+def validate_classifier(task: TrainingTask, classifier: PixelClassifier) -> EpochResult:
+    """Score a classifier on the labelled pixels of the val tiles; it counts as one epoch."""
+    data = task.data
+    names = data.tile_set.classes.names
+    features = classifier.features
+    pixels = collect(features, read_tiles(data.val_set(), features.margin_px))
+    logits = score_pixels(classifier, pixels)
+    mask = torch.from_numpy(pixels.classes).to(torch.uint8)[None, None]
+    confusion = confusion_matrix(logits.argmax(dim=1), mask, len(names))
+    found = scores(confusion.numpy(), names)
     return EpochResult(
         epoch=1,
         train_loss=0.0,
-        val_loss=val_loss,
+        val_loss=float(task.loss(data.labels)(logits, mask)),
         val_miou=found["miou"],
         val_iou={name: entry["iou"] for name, entry in found["by_class"].items()},
         lr=0.0,
@@ -135,3 +154,15 @@ def validate_classifier(
         terms={},
         is_kept=True,
     )
+
+
+@torch.inference_mode()
+def preview(task: TrainingTask, segmenter: PixelSegmenter, callbacks: Callbacks) -> None:
+    """Predict the val tiles that are watched, whole."""
+    if callbacks.watch is None:
+        return
+    tiles = task.data.val_set()
+    network = task.fabric.to_device(segmenter).eval()
+    for place in range(len(tiles)) if callbacks.watched is None else callbacks.watched:
+        image = task.fabric.to_device(tiles[place][0][None])
+        callbacks.watch(place, network(image).argmax(dim=1))

@@ -1,6 +1,6 @@
 """The features of labelled pixels, collected window by window."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,9 @@ class Thinning:
 
 
 def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> LabelledPixels:
-    """Compute the features of the labelled pixels, holding one window's features at a time.
+    """Compute the features of the labelled pixels, holding one image's features at a time.
+
+    Windows that follow each other with the very same image are computed at once.
 
     Raises:
         ValueError: there is no labelled pixel.
@@ -90,19 +92,19 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
     parts: dict[BlockName, list[Floats]] = {block: [] for block in features.settings.blocks}
     classes, groups, are_clicked = [], [], []
     names: dict[str, int] = {}
-    for window in windows:
-        rows, cols = np.nonzero(window.mask != IGNORE_INDEX)
+    for image, alike in _by_image(windows):
+        places = [np.nonzero(window.mask != IGNORE_INDEX) for window in alike]
+        rows, cols = (np.concatenate(axis) for axis in zip(*places, strict=True))
         if not len(rows):
             continue
-        image = torch.from_numpy(np.ascontiguousarray(window.image))
-        found = features.at(image, torch.from_numpy(rows), torch.from_numpy(cols))
-        for block, values in found.items():
-            parts[block].append(values.numpy())
-        classes.append(window.mask[rows, cols].astype(np.int64))
-        number = names.setdefault(window.group, len(names))
-        groups.append(np.full(len(rows), number, np.int64))
-        clicks = window.mask if window.clicks is None else window.clicks
-        are_clicked.append(clicks[rows, cols] != IGNORE_INDEX)
+        for block, values in _features_at(features, image, rows, cols).items():
+            parts[block].append(values)
+        for window, place in zip(alike, places, strict=True):
+            classes.append(window.mask[place].astype(np.int64))
+            number = names.setdefault(window.group, len(names))
+            groups.append(np.full(len(place[0]), number, np.int64))
+            clicks = window.mask if window.clicks is None else window.clicks
+            are_clicked.append(clicks[place] != IGNORE_INDEX)
     if not classes:
         raise ValueError("got no labelled pixel to fit on, wanted some: annotate the train split")
     return LabelledPixels(
@@ -112,6 +114,36 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
         np.concatenate(are_clicked),
         np.ones(sum(map(len, classes))),
     )
+
+
+def _by_image(
+    windows: Iterable[LabelledWindow],
+) -> Iterator[tuple[Image, list[LabelledWindow]]]:
+    """Group windows that follow each other with the very same image."""
+    alike: list[LabelledWindow] = []
+    for window in windows:
+        if alike and window.image is not alike[0].image:
+            yield alike[0].image, alike
+            alike = []
+        alike.append(window)
+    if alike:
+        yield alike[0].image, alike
+
+
+def _features_at(
+    features: PixelFeatures,
+    image: Image,
+    rows: npt.NDArray[np.intp],
+    cols: npt.NDArray[np.intp],
+) -> dict[BlockName, Floats]:
+    """Compute features at pixels, on the device of the features' buffers."""
+    device = next(features.buffers(), torch.empty(0)).device
+    found = features.at(
+        torch.from_numpy(np.ascontiguousarray(image)).to(device),
+        torch.from_numpy(rows).to(device),
+        torch.from_numpy(cols).to(device),
+    )
+    return {block: values.float().cpu().numpy() for block, values in found.items()}
 
 
 class PixelTable:

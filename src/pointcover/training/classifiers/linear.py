@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pointcover.networks.pixel_classifiers.linear_head import NEVER
 from pointcover.networks.pixel_classifiers.settings import BlockName, LinearHeadSettings
+from pointcover.training.classifiers.head_settings import LogisticRegressionSettings
 from pointcover.training.classifiers.labelled_pixels import Floats, LabelledPixels
 from pointcover.training.classifiers.sample_weights import Weights
-from pointcover.training.classifiers.settings import LogisticRegressionSettings
 
 _LEAST_PROBABILITY = 1e-6
 """In cross-validation, so that one wrong pixel does not decide."""

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from pointcover.networks.pixel_classifiers.linear_head import NEVER
 from pointcover.networks.pixel_classifiers.settings import LinearHeadSettings
+from pointcover.training.classifiers.head_settings import PerceptronSettings
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.linear import CLIP, split_weight, standardise
-from pointcover.training.classifiers.settings import PerceptronSettings
 
 DROPOUT: Final = 0.5
 """Of the hidden units, while it is fitted."""

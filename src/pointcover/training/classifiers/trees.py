@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pointcover.networks.pixel_classifiers.linear_head import NEVER
 from pointcover.networks.pixel_classifiers.settings import BlockName, TreesHeadSettings
+from pointcover.training.classifiers.head_settings import BoostingSettings, TreesSettings
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
-from pointcover.training.classifiers.settings import BoostingSettings, TreesSettings
 from pointcover.training.classifiers.tree_arrays import (
     Tree,
     count_active,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pointcover.labels import Image, Mask, count_pixels
+from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.raster.raster_io import RasterReader, mirror, write_mask
 from pointcover.runtime.atomic_files import publish_folder
 from pointcover.tileset.dataset import TileDataset
@@ -37,7 +38,9 @@ class RoundFitter(Protocol):
     def fit_round(self, labels: SparseLabels, callbacks: Callbacks, saved: State | None) -> Fitted:
         """Fit a new model on labels, or resume that."""
 
-    def pseudo_label(self, weights: dict[str, Tensor]) -> SparseLabels:
+    def pseudo_label(
+        self, weights: dict[str, Tensor], classifier: PixelClassifierSettings | None
+    ) -> SparseLabels:
         """Add the pseudo-labels of a model with these weights to the first labels."""
 
 
@@ -52,7 +55,8 @@ def fit_in_rounds(
 
     A state is that of the round's fit, with the number of the round, the weights that made its
     pseudo-labels and the epochs of the rounds before. The same weights make the same pseudo-labels
-    again, so a training that is resumed ends with the same bits as an uninterrupted one.
+    again, so a training that is resumed ends with the same bits as an uninterrupted one. A pixel
+    classifier, fitted in seconds, saves no state: its rounds begin again.
 
     Args:
         fitter: fits a round and makes pseudo-labels.
@@ -66,6 +70,7 @@ def fit_in_rounds(
     """
     first = 0
     labeller: dict[str, Tensor] | None = None
+    classifier: PixelClassifierSettings | None = None
     state: State | None = None
     done: list[EpochResult] = []
     if saved is not None:
@@ -76,7 +81,7 @@ def fit_in_rounds(
     for number in range(first, rounds + 1):
         if labeller is not None:
             logger.info("round %d of %d: making pseudo-labels", number, rounds)
-            labels = fitter.pseudo_label(labeller)
+            labels = fitter.pseudo_label(labeller, classifier)
         numbered = _Numbered(
             callbacks,
             len(done),
@@ -85,6 +90,7 @@ def fit_in_rounds(
         fitted = fitter.fit_round(labels, numbered.callbacks(), state)
         kept = replace(fitted.kept, epoch=len(done) + fitted.kept.epoch)
         done, labeller, state = [*done, *numbered.results], fitted.weights, None
+        classifier = fitted.classifier
     return replace(fitted, kept=kept), labels
 
 

@@ -1,0 +1,112 @@
+"""Feature views of one image, some rows at a time: dense features of all its pixels are large."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pointcover.features.encoder_pyramid import sample_rows
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import BlockName
+
+BAND_PX: Final = 32
+"""Rows of a band."""
+
+SLAB: Final = 1 << 18
+"""Pixels, about, for which a filter bank is computed at once, with its margin around them."""
+
+
+class RowBands:
+    """The bands of an image from top to bottom, each as the heads of classifiers read features.
+
+    Values are those of a view of the whole image, to rounding.
+    """
+
+    def __init__(self, features: PixelFeatures, images: Tensor) -> None:
+        """Keep one image, (1, bands, H, W) raw; nothing is computed yet."""
+        self.features = features
+        self.images = features.scale(images)
+        self.height, self.width = images.shape[2:]
+        self._levels: list[Tensor] | None = None
+        self._statistics: Tensor | None = None
+        self._slab_px = max(BAND_PX, SLAB // self.width // BAND_PX * BAND_PX)
+        self._slab: tuple[int, Tensor] | None = None
+
+    def __iter__(self) -> Iterator["RowBand"]:
+        """Iterate over the bands."""
+        for top in range(0, self.height, BAND_PX):
+            yield RowBand(self, top, min(top + BAND_PX, self.height))
+
+    def filters(self, top: int, bottom: int) -> Tensor:
+        """Return the filter bank of rows of one slab, computed for all of it."""
+        bank = self.features.filter_bank
+        assert bank is not None
+        first = top // self._slab_px * self._slab_px
+        if self._slab is None or self._slab[0] != first:
+            self._slab = None  # before the next one is computed
+            last = min(first + self._slab_px, self.height)
+            begin, end = max(0, first - bank.margin_px), min(last + bank.margin_px, self.height)
+            found = bank(self.images[:, :, begin:end])
+            self._slab = first, found[:, :, first - begin : last - begin]
+        return self._slab[1][:, :, top - first : bottom - first]
+
+    def statistics(self, top: int, bottom: int) -> Tensor:
+        """Return the local statistics of rows, computed for the whole image."""
+        assert self.features.local_statistics is not None
+        if self._statistics is None:
+            self._statistics = self.features.local_statistics(self.images)
+        return self._statistics[:, :, top:bottom]
+
+    def levels(self) -> list[Tensor]:
+        """Return the levels of the encoder at all scales, computed for the whole image."""
+        if self._levels is None:
+            encoder = self.features.encoder
+            assert encoder is not None
+            self._levels = encoder.encode(self.images[:, self.features.encoder_bands])
+        return self._levels
+
+
+class RowBand:
+    """Some rows of an image; a FeatureView of them."""
+
+    def __init__(self, bands: RowBands, top: int, bottom: int) -> None:
+        """Keep the rows; nothing is computed yet."""
+        self.rows = slice(top, bottom)
+        self._bands = bands
+        self._dense: dict[BlockName, Tensor] = {}
+
+    def dense(self, block: BlockName) -> Tensor:
+        """Compute a block for all pixels: (1, features, rows, W)."""
+        if block not in self._dense:
+            bands, rows = self._bands, (self.rows.start, self.rows.stop)
+            if block == "filter_bank":
+                # Trees compare features with thresholds: no lower precision than in the fit.
+                with torch.autocast(bands.images.device.type, enabled=False):
+                    self._dense[block] = bands.filters(*rows)
+            elif block == "local_statistics":
+                self._dense[block] = bands.statistics(*rows)
+            else:
+                sampled = [self._sample(level) for level in bands.levels()]
+                self._dense[block] = torch.cat(sampled, dim=1)
+        return self._dense[block]
+
+    def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
+        """Apply a linear layer to a block: weight (K, features), bias (K,) → (1, K, rows, W)."""
+        if block != "encoder" or block in self._dense:
+            features = self.dense(block).float()
+            return torch.einsum("kf,nfhw->nkhw", weight, features) + bias.view(1, -1, 1, 1)
+        logits = bias.float().view(1, -1, 1, 1)
+        first = 0
+        for level in self._bands.levels():
+            columns = weight[:, first : first + level.shape[1]].float()
+            first += level.shape[1]
+            logits = logits + self._sample(level, columns)
+        return logits
+
+    def _sample(self, level: Tensor, weight: Tensor | None = None) -> Tensor:
+        encoder = self._bands.features.encoder
+        assert encoder is not None
+        padded = encoder.padded(self._bands.height), encoder.padded(self._bands.width)
+        with torch.autocast(level.device.type, enabled=False):
+            return sample_rows(level, self.rows, padded, weight)[..., : self._bands.width]
