@@ -1,8 +1,8 @@
 """Serve a registered model: MLflow loads this module to answer requests.
 
-A model's MLmodel file names this module (`tracking/mlmodel.py`). MLflow's server answers with status
-400 and a reason if a request is invalid, and 500 for any other error. Maps are made by the same code
-as those of `pointcover predict`.
+A model's MLmodel file names this module (`tracking/mlmodel.py`). MLflow's server answers with
+status 400 and a reason if a request is invalid, and 500 for any other error. Maps are made by the
+same code as those of `pointcover predict`.
 """
 
 import base64

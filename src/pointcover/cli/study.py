@@ -25,7 +25,7 @@ def study(
         Path | None, typer.Option(help="Folder of results and report.", show_default="reports/NAME")
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Write the report again without running experiments.")
+        bool, typer.Option("--report-only", help="Write the report again; run nothing.")
     ] = False,
 ) -> None:
     """Run the experiments of a study that have no results yet, and write the report."""

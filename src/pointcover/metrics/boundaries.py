@@ -1,8 +1,8 @@
 """Compute boundary F1, and erode the classes of masks.
 
 Eight classes are processed at once: a pixel's class is a bit of a byte, and the dilation by a
-distance is the OR of shifted copies. This takes a tenth of the time of a distance transform for each
-class, and runs on the tensors' device.
+distance is the OR of shifted copies. This takes a tenth of the time of a distance transform for
+each class, and runs on the tensors' device.
 """
 
 import math

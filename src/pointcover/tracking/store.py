@@ -1,9 +1,9 @@
 """Find, open and lock the project's MLflow store, and explain its errors.
 
 There is one store for a project. It is found from the project's root, not from the working
-directory, so that stages which DVC runs in copies of the tree (``--temp``, ``--queue``) write to it,
-too. It is a SQLite file beside ``dvc.yaml``, unless MLFLOW_TRACKING_URI is set; artifacts lie in
-``mlruns``.
+directory, so that stages which DVC runs in copies of the tree (``--temp``, ``--queue``) write to
+it, too. It is a SQLite file beside ``dvc.yaml``, unless MLFLOW_TRACKING_URI is set; artifacts lie
+in ``mlruns``.
 """
 
 import contextlib
