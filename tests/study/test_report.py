@@ -16,7 +16,7 @@ from pointcover.study.conducting import rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import html, markdown, write_report
-from pointcover.study.summary import Summary, outdone_references, summarise
+from pointcover.study.summary import Summary, exceeded_references, summarise
 
 PLAN = {
     "title": "Do <links> help?",
@@ -135,7 +135,7 @@ def test_a_dense_reference_that_clicks_outdo_beyond_the_noise_is_told_of(
         else record
         for record in records
     ]
-    said = outdone_references(summarise(read_study(plan), records))
+    said = exceeded_references(summarise(read_study(plan), records))
     assert [text[:39] for text in said] == ["link at 100 points scores 0.870, dense "] * told
 
 

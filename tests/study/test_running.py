@@ -182,7 +182,7 @@ def test_the_first_of_those_that_share_tiles_cuts_them_alone(root):
 
 
 def test_the_others_begin_as_soon_as_tiles_are_cut(root, monkeypatch):
-    monkeypatch.setattr(running, "LOOK_S", 0.05)
+    monkeypatch.setattr(running, "POLL_S", 0.05)
     (root / "wishes" / "a").write_text("cut and wait")  # for another one's end
     run(root, make_job("a"), make_job("b"), at_once=2)
     said = calls(root)
@@ -202,8 +202,8 @@ def test_the_others_begin_as_soon_as_tiles_are_cut(root, monkeypatch):
 )
 def test_a_stage_lies_behind_once_another_is_spoken_of(said, is_behind, tmp_path):
     (tmp_path / "log").write_text(said)
-    assert experiments.has_behind(tmp_path / "log", "tile") is is_behind
-    assert not experiments.has_behind(tmp_path / "none", "tile")
+    assert experiments.has_finished(tmp_path / "log", "tile") is is_behind
+    assert not experiments.has_finished(tmp_path / "none", "tile")
 
 
 def test_each_place_has_a_gpu_of_its_own_where_there_are_several(root):

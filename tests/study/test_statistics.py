@@ -16,7 +16,7 @@ from pointcover.study.statistics import (
     holm,
     mean_interval,
     noise_floor,
-    share_interval,
+    ratio_interval,
 )
 
 
@@ -40,10 +40,10 @@ def test_one_value_has_no_interval_and_none_is_refused():
 
 
 def test_the_share_of_dense_is_taken_seed_by_seed():
-    found = share_interval({1: 0.4, 2: 0.6, 3: 0.9}, {1: 0.8, 2: 0.8})
+    found = ratio_interval({1: 0.4, 2: 0.6, 3: 0.9}, {1: 0.8, 2: 0.8})
     assert found.value == pytest.approx((0.5 + 0.75) / 2)
     assert found.count == 2
-    assert share_interval({1: 0.4}, {2: 0.8}) is None
+    assert ratio_interval({1: 0.4}, {2: 0.8}) is None
 
 
 def test_the_noise_is_pooled_over_configurations_with_several_seeds():

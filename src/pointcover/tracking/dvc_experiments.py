@@ -222,7 +222,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def has_behind(log: Path, stage: str) -> bool:
+def has_finished(log: Path, stage: str) -> bool:
     """Return whether a running experiment has finished a stage, so that its outputs are cached.
 
     Args:
