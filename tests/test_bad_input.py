@@ -301,5 +301,5 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
         np.testing.assert_allclose(shift, np.log(np.divide(priors, shares)) / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="model1 does not hold the fraction"):
         correct(by_name, learned[0], None)
-    with pytest.raises(ValueError, match=rf"model0 learned from no label of \['{names[1]}'\]"):
+    with pytest.raises(ValueError, match=rf"model0 was trained without labels of \['{names[1]}'\]"):
         correct(by_name, (0.5, 0.0, 0.25, 0.25))

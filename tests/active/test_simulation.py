@@ -43,7 +43,7 @@ def train_rasters(project):
 
 
 @pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement"])
-def test_answers_are_those_of_the_dense_masks_and_no_click_is_lost(trained, acquisition):
+def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, acquisition):
     trained.set({"suggest.views": "d4" if acquisition == "disagreement" else "one"})
     out = ask(trained, acquisition)
     tiles, names = train_rasters(trained)
@@ -84,12 +84,12 @@ def test_the_next_round_begins_with_all_clicks_and_val_keeps_its_own(trained):
         assert np.array_equal(more[given != N], given[given != N])
 
 
-def test_the_same_params_ask_the_same(trained):
+def test_the_same_params_make_the_same_queries(trained):
     first = read_tree(ask(trained))
     assert read_tree(ask(trained)) == first
 
 
-def test_nobody_is_asked_where_the_dense_mask_knows_nothing_or_where_was_clicked(trained):
+def test_unlabelled_and_clicked_pixels_are_not_queried(trained):
     for name in train_rasters(trained)[1]:
         path = trained.root / f"data/tiles/masks/train/{name}.tif"
         with rasterio.open(path, "r+") as file:
@@ -120,13 +120,13 @@ def test_a_total_counts_all_queries(trained):
     assert simulated.count_queries("total") == 3
 
 
-def test_without_dense_masks_an_annotator_must_be_asked(trained):
+def test_without_dense_masks_a_simulated_round_is_refused(trained):
     index = trained.root / "data/tiles/index.csv"
     head, *rows = index.read_text().splitlines()
     pixels = sum(name.startswith("pixels") for name in head.split(","))
     bare = [",".join(row.split(",")[:-pixels] + ["0"] * pixels) for row in rows]
     index.write_text("\n".join([head, *bare]) + "\n")
-    with pytest.raises(ValueError, match=r"no dense masks that could answer.*pointcover suggest"):
+    with pytest.raises(ValueError, match=r"no dense masks to answer queries.*pointcover suggest"):
         ask(trained)
 
 
@@ -138,7 +138,7 @@ def test_without_dense_masks_an_annotator_must_be_asked(trained):
         ("other classes", "holds the class id 77, wanted 0 to"),
     ],
 )
-def test_click_rasters_that_do_not_fit_are_refused(trained, fault, message):
+def test_click_rasters_of_another_tile_set_are_refused(trained, fault, message):
     clicks = trained.root / "given" / "clicks" / "train"
     clicks.mkdir(parents=True)
     name = train_rasters(trained)[1][0]
