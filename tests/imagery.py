@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import rasterio
 import yaml
 from rasterio.transform import from_origin
 
 from pointcover.config.params import Params, load_params
 from pointcover.datasets.card import DatasetCard
+from pointcover.raster.raster_io import open_dataset
 from pointcover.tiling.settings import TileSettings
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def write_raster(path: Path, values: npt.NDArray[Any], **options: Any) -> Path:
         "crs": CRS,
         "transform": PLACE,
     }
-    with rasterio.open(path, "w", **(profile | options)) as file:
+    with open_dataset(path, "w", **(profile | options)) as file:
         file.write(values)
         if palette:
             file.write_colormap(1, palette)
