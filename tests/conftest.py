@@ -18,8 +18,13 @@ from tests.imagery import ROOT, Project, change, write_dataset
 
 # Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-settings.register_profile("pointcover", deadline=None)
-settings.load_profile("pointcover")
+settings.register_profile("slow", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=40)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of a property where slow tests are left out."""
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "slow")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,7 @@ KINDS = ("clicks", "masks", "sources", "confidence")
 def tiled(project, blank_pictures):
     """A project whose tiles are cut."""
     project.set({"points": 15})
-    project.run("download", "tile")
+    project.run_once("download", "tile")
     return project
 
 
