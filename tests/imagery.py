@@ -146,7 +146,8 @@ class Project:
 
     def set(self, changes: dict[str, Any]) -> None:
         path = self.root / "params.yaml"
-        path.write_text(yaml.safe_dump(change(yaml.safe_load(path.read_text()), changes)))
+        values = change(yaml.load(path.read_text(), yaml.CSafeLoader), changes)
+        path.write_text(yaml.dump(values, Dumper=yaml.CSafeDumper))
 
     def params(self) -> Params:
         return load_params(Path("params.yaml"))

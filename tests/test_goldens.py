@@ -125,8 +125,8 @@ def test_tiles_are_the_same(synthetic):
 
 @pytest.mark.parametrize("name", LABELS)
 def test_sparse_masks_are_the_same(name, synthetic, blank_pictures):
-    synthetic.set({"annotate.propagator": "none"} | LABELS[name])
     synthetic.run_once("download", "tile")
+    synthetic.set({"annotate.propagator": "none"} | LABELS[name])
     synthetic.run("annotate")
     check(f"labels {name}", digest_tree("data/sparse", "metrics/annotate.json"))
 

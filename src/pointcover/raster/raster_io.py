@@ -55,7 +55,9 @@ def configure_gdal() -> None:
     """
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
     # GDAL's errors are a part of the messages here, and need not be logged too.
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("rasterio")
+    if logger.level != logging.CRITICAL:  # to set it takes long, as it empties all loggers' caches
+        logger.setLevel(logging.CRITICAL)
 
 
 def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
