@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,10 @@ from tests.train_settings import network_settings
 
 
 def test_the_network_is_off_in_tests():
-    with pytest.raises(SocketConnectBlockedError):
+    with (
+        pytest.warns(UserWarning, match="tried to use socket"),
+        pytest.raises(SocketConnectBlockedError),
+    ):
         socket.create_connection(("192.0.2.1", 80), timeout=1)
 
 
@@ -124,11 +126,9 @@ def test_a_file_that_is_no_raster(project, image):
 
 def test_a_mask_cut_short_in_the_copy_of_a_png_dataset(project):
     project.write_card(images="images/*.tif", masks="masks/*.png")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in "abc":
-            path = project.data / "masks" / f"{name}.png"
-            write_raster(path, draw_mask(100, 130), driver="PNG", crs=None, transform=None)
+    for name in "abc":
+        path = project.data / "masks" / f"{name}.png"
+        write_raster(path, draw_mask(100, 130), driver="PNG", crs=None, transform=None)
     project.set({"tile.size_px": 256})  # reads whole images: then GDAL is silent
     path = project.data / "masks" / "b.png"
     path.write_bytes(path.read_bytes()[:-300])

@@ -230,7 +230,7 @@ def test_loading_a_model_unpickles_nothing(folder, tmp_path):
     hostile, mark = tmp_path / "hostile", tmp_path / "mark"
     shutil.copytree(folder, hostile)
     with zipfile.ZipFile(hostile / "model.pt", "w") as file:  # as torch.save lays it out
-        file.writestr("model/data.pkl", pickle.dumps(Hostile(mark)))
+        file.writestr("model/data.pkl", pickle.dumps(Hostile(mark), protocol=2))
         file.writestr("model/version", "3\n")
     values = json.loads((hostile / "model.json").read_text())
     values["weights_sha256"] = sha256(hostile / "model.pt")

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -78,6 +78,10 @@ Length = Annotated[float, Field(gt=0, le=4096)]
 Weight = Annotated[float, Field(ge=0, le=100)]
 
 
+SAFE_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's loader of plain values, in C where it was built so: ten times as fast."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -86,7 +90,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{path} does not exist: run the command from the project's root, or restore the file "

@@ -337,7 +337,7 @@ def test_queries_keep_their_distance_in_overlapping_images(tmp_path, gsd_m):
     images.append(draw(tmp_path / "c.tif", np.full((100, 100), 50), place=(500_026, 600_000)))
     images.append(draw(tmp_path / "far.tif", np.full((100, 100), 50), place=(900_000, 600_000)))
     found, orthophotos = suggest(images, 400, distance_px=10)
-    at = np.array([orthophotos[o.image].grid.transform * (o.col + 0.5, o.row + 0.5) for o in found])
+    at = np.array([orthophotos[o.image].grid.transform @ (o.col + 0.5, o.row + 0.5) for o in found])
     of = np.array([one.image for one in found])
     assert set(of) == {0, 1, 2, 3}
     for one in range(4):
@@ -433,7 +433,7 @@ def test_a_filled_file_of_suggestions_is_read_as_annotations(tmp_path):
     grids = [orthophoto.grid for orthophoto in orthophotos]
     names = ["a", "b"]
     assert write_suggestions(path, found, grids, names, CLASSES) == {"suggestions": 6}
-    table = geopandas.read_file(path)
+    table = geopandas.read_file(path, layer="suggestions")
     assert set(table["class"]) == {""}
     assert set(table["predicted"]) == {"land"}
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -518,7 +518,7 @@ def test_the_command_writes_a_file_once(tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "3 in layer 'suggestions'" in done.output
-    assert len(geopandas.read_file(out)) == 3
+    assert len(geopandas.read_file(out, layer="suggestions")) == 3
     assert "add --force to replace" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output

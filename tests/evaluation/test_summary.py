@@ -115,7 +115,7 @@ def untrained(project, monkeypatch):
 
 
 def make_model(project):
-    project.run("download", "tile", "annotate")
+    project.run_once("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     network = network_settings("fpn")
     model = build_model(network, BandStatistics(tile_set.mean, tile_set.std), 3)

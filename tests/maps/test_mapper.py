@@ -21,6 +21,7 @@ from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
 from pointcover.maps.settings import ReadingSettings
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
+from pointcover.raster.raster_io import open_dataset
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.map_models import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
 
@@ -60,8 +61,8 @@ def test_a_map_has_the_grid_of_its_image(tmp_path, crs, place):
     make_map(path, tmp_path / "out")
     for what in ("classes", "confidence"):
         with (
-            rasterio.open(tmp_path / "out" / f"a_{what}.tif") as made,
-            rasterio.open(path) as source,
+            open_dataset(tmp_path / "out" / f"a_{what}.tif") as made,
+            open_dataset(path) as source,
         ):
             assert made.crs == source.crs
             assert made.transform == source.transform

@@ -384,7 +384,7 @@ def _pick(
                 continue
             taken[image].add(row, col, distance_px)
             for near in beside[image]:
-                x, y = near.transform * (col + 0.5, row + 0.5)  # its centre
+                x, y = near.transform @ (col + 0.5, row + 0.5)  # its centre
                 taken[near.image].add(y - 0.5, x - 0.5, near.distance_px)
             picked.append((image, int(place)))
             if len(picked) == count:
@@ -450,10 +450,10 @@ def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_
         for other, to in enumerate(grids):
             if one == other or crs[one] != crs[other] or grid.crs is None:
                 continue
-            transform = ~to.transform * grid.transform
+            transform = ~to.transform @ grid.transform
             apart = distance_px * max(1, sides[one] / sides[other])
             corners = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
-            x, y = zip(*(transform * corner for corner in corners), strict=True)
+            x, y = zip(*(transform @ corner for corner in corners), strict=True)
             if (
                 -apart < max(x)
                 and min(x) < to.width + apart

@@ -82,7 +82,7 @@ def write_suggestions(
                 "image": [names[one.image] for _, one in ranked],
             },
             geometry=[
-                shapely.Point(grids[one.image].transform * (one.col + 0.5, one.row + 0.5))
+                shapely.Point(grids[one.image].transform @ (one.col + 0.5, one.row + 0.5))
                 for _, one in ranked
             ],
             crs=crs,

@@ -11,7 +11,13 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioError
 
-from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, gdal_reason
+from pointcover.raster.raster_io import (
+    RasterInfo,
+    RasterReader,
+    Window,
+    gdal_reason,
+    open_dataset,
+)
 from pointcover.runtime.atomic_files import publish_file
 
 COG_BLOCK_PX: Final = 512
@@ -69,7 +75,7 @@ def write_cog(
                 bigtiff="if_safer",
                 num_threads="all_cpus",
             )
-            with rasterio.open(aside) as written:
+            with open_dataset(aside) as written:
                 for strip, top, height in stack:
                     window = Window(0, top, grid.width, height)
                     wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), layer.bands)

@@ -260,7 +260,7 @@ def _place(outlines: Outlines, grid: RasterInfo) -> Outlines:
     to_place = grid.transform if grid.is_georeferenced else grid.transform.scale(1, -1)
 
     def move(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack(to_place * (pixels[:, 0], pixels[:, 1]))
+        return np.column_stack(to_place @ (pixels[:, 0], pixels[:, 1]))
 
     return np.asarray(shapely.transform(outlines, move))
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.warp import transform as project
 
 from pointcover.raster.raster_io import RasterInfo
@@ -28,7 +28,7 @@ Place = tuple[float, float]
 
 def north_up(x: float, y: float, gsd_m: float) -> Affine:
     """Return the transform of a raster whose upper left corner lies at x, y."""
-    return from_origin(x, y, gsd_m, gsd_m)
+    return Affine(gsd_m, 0.0, x, 0.0, -gsd_m, y)
 
 
 def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
@@ -48,7 +48,7 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
         )
     corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
     if image.crs and mask.crs and image.crs != mask.crs:
-        places = [mask.transform * corner for corner in corners]
+        places = [mask.transform @ corner for corner in corners]
         if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
             GRID_TOLERANCE_PX
         ):
@@ -59,8 +59,8 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     if image.is_georeferenced and mask.is_georeferenced:
         apart = _apart_px(
             image.transform,
-            [image.transform * corner for corner in corners],
-            [mask.transform * corner for corner in corners],
+            [image.transform @ corner for corner in corners],
+            [mask.transform @ corner for corner in corners],
         )
         if apart > GRID_TOLERANCE_PX:
             raise ValueError(
@@ -80,7 +80,7 @@ def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
 
 def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
     """Return the greatest distance of places, along one side of the grid's pixels."""
-    pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
+    pixels = [(~grid @ place, ~grid @ other) for place, other in zip(places, others, strict=True)]
     return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
 
@@ -170,7 +170,7 @@ def _steps(
     """
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
-    places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
+    places = [place for corner in corners for place in zip(*(grid.transform @ corner), strict=True)]
     degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
     if not np.isfinite(degrees).all():
         return None

@@ -54,10 +54,18 @@ def configure_gdal() -> None:
     time. 64 MB are enough for a row of tiles of a striped orthophoto 40 000 px wide.
     """
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
-    # Images that are not georeferenced are accepted.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     # GDAL's errors are a part of the messages here, and need not be logged too.
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("rasterio")
+    if logger.level != logging.CRITICAL:  # to set it takes long, as it empties all loggers' caches
+        logger.setLevel(logging.CRITICAL)
+
+
+def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
+    """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
+    configure_gdal()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **options)
 
 
 @dataclass(frozen=True)
@@ -325,7 +333,7 @@ class ResampledReader(RasterReader):
             src_crs=plane,
             crs=plane,
             src_transform=source.transform,
-            transform=source.transform * scale,
+            transform=source.transform @ scale,
             height=self._height,
             width=self._width,
             resampling=how,
@@ -356,9 +364,8 @@ def _open(path: Path) -> Any:
         )
     if driver == "PNG":
         _check_png(path)
-    configure_gdal()
     try:
-        return rasterio.open(path, driver=driver)
+        return open_dataset(path, driver=driver)
     except RasterioError as error:
         raise ValueError(
             f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
@@ -485,17 +492,16 @@ def write_geotiff(path: Path, profile: GeoTiffProfile) -> Iterator[BlockWriter]:
         "bigtiff": "if_safer",
         "sparse_ok": True,
     }
-    configure_gdal()
     with publish_file(path) as aside:
         try:
-            with rasterio.open(aside, "w", **options) as dataset:
+            with open_dataset(aside, "w", **options) as dataset:
                 if profile.palette:
                     dataset.write_colormap(1, dict(profile.palette))
                 for number, name in enumerate(profile.band_names, start=1):
                     dataset.set_band_description(number, name)
                 writer = BlockWriter(dataset)
                 yield writer
-            with rasterio.open(aside) as written:
+            with open_dataset(aside) as written:
                 _compare(written, writer)
         except RasterioError as error:
             raise OSError(

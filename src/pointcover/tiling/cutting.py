@@ -284,7 +284,7 @@ def _common_grid(
         dtype="uint8",
         crs=image.crs or mask.crs,
         transform=(image if image.is_georeferenced else mask).transform
-        * type(image.transform).scale(downsample),
+        @ type(image.transform).scale(downsample),
         has_palette=False,
     )
 

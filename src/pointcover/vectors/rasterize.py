@@ -62,7 +62,7 @@ def place(
         )
     parts, tree = annotations.project(grid)
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
-    footprint = shapely.Polygon([grid.transform * corner for corner in corners])
+    footprint = shapely.Polygon([grid.transform @ corner for corner in corners])
     found = np.sort(tree.query(footprint, predicate="intersects"))
     named = annotations.orthophotos[annotations.owners[found]]
     found = found[(named == "") | (named == orthophoto)]

@@ -109,7 +109,8 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
         _check_info(layer, info)
         others = {str(name) for name in info["fields"]} - {layer.column}
         columns = [layer.column, *({ORTHOPHOTO} & others)]
-        with warnings.catch_warnings():
+        # A coordinate that is NaN makes shapely warn; such features are listed by the report.
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             # In GeoJSON with names and numbers as classes, names are not JSON, and stay text.
             warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
             return pyogrio.read_dataframe(

@@ -114,7 +114,7 @@ def _read_clicks(
             f"{grid.path} has clicks of class {class_ids.max()}, but there are {len(classes)} "
             f"classes: tiles and clicks are from different runs. Run `dvc repro`"
         )
-    x, y = grid.transform * (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
+    x, y = grid.transform @ (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
     return _Clicks(tile, x, y, class_ids)
 
 

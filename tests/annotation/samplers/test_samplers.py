@@ -68,7 +68,7 @@ def masks(max_side: int = 9) -> st.SearchStrategy[Mask]:
 
 seeds = st.integers(0, 2**32)
 budgets = st.integers(0, 100)
-few_examples = settings(max_examples=15)
+few_examples = settings(max_examples=10)
 
 
 def generator(seed: int = 0) -> np.random.Generator:
