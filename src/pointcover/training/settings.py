@@ -17,7 +17,7 @@ from pointcover.training.semi_supervised.settings import (
     GatedCrfSettings,
     SelfTrainingSettings,
 )
-from pointcover.validation import Count, OneOf, Share
+from pointcover.validation import Count, Fraction, OneOf
 
 Balance = Literal["none", "region", "class"]
 
@@ -113,7 +113,7 @@ class TrainSettings(NetworkSettings):
         ),
     ]
     warmup: Annotated[
-        Share, Field(description="Fraction of all steps in which the learning rate rises.")
+        Fraction, Field(description="Fraction of all steps in which the learning rate rises.")
     ]
     drop_factor: Annotated[
         float,

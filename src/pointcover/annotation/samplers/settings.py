@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Count, Section, Share
+from pointcover.validation import Count, Fraction, Section
 
 
 class SamplerSettings(Section):
@@ -24,6 +24,6 @@ class SamplerSettings(Section):
     position_noise_px: Annotated[float, Field(ge=0, le=4096)] = Field(
         description="A click lands anywhere up to this far from where it was meant."
     )
-    label_noise_rate: Share = Field(
+    label_noise_rate: Fraction = Field(
         description="The probability that a click gets the label of another class."
     )

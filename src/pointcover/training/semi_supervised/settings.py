@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.validation import Length, Section, Share, Weight
+from pointcover.validation import Fraction, Length, Section, Weight
 
 
 class ConsistencySettings(Section):
@@ -27,7 +27,7 @@ class ConsistencySettings(Section):
         ),
     ]
     colour_jitter: Annotated[
-        Share,
+        Fraction,
         Field(
             description="Strong augmentation of the student's images: largest relative change of "
             "brightness, contrast and saturation."
@@ -43,7 +43,7 @@ class ConsistencySettings(Section):
         ),
     ]
     cutout: Annotated[
-        Share,
+        Fraction,
         Field(
             description="Strong augmentation: largest side of the square that is cut out, as a "
             "fraction of the crop's sides."
@@ -104,7 +104,7 @@ class SelfTrainingSettings(Section):
         ),
     ]
     threshold: Annotated[
-        Share, Field(description="Smallest probability of a pixel that gets a pseudo-label.")
+        Fraction, Field(description="Smallest probability of a pixel that gets a pseudo-label.")
     ]
     top_fraction: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,
