@@ -13,8 +13,8 @@ class ConsistencySettings(Section):
     weight: Annotated[
         Weight,
         Field(
-            description="Weight beside the loss on labelled pixels; 0 switches the term off and "
-            "saves its second forward pass."
+            description="Weight relative to the loss on labelled pixels; 0 switches the term off "
+            "and saves its second forward pass."
         ),
     ]
     threshold: Annotated[
@@ -57,8 +57,8 @@ class GatedCrfSettings(Section):
     weight: Annotated[
         Weight,
         Field(
-            description="Weight beside the loss on labelled pixels, such as 0.01; 0 switches the "
-            "term off."
+            description="Weight relative to the loss on labelled pixels, such as 0.01; 0 switches "
+            "the term off."
         ),
     ]
     radius_px: Annotated[
@@ -100,7 +100,7 @@ class SelfTrainingSettings(Section):
             strict=True,
             ge=0,
             le=10,
-            description="Rounds after the first fit, each of as many epochs as that; 0 for none.",
+            description="Rounds after the first fit, each of as many epochs; 0 for none.",
         ),
     ]
     threshold: Annotated[
