@@ -1,14 +1,13 @@
-"""What learning costs on this machine, the simple way beside ours.
+"""Time of the parts of training on this machine, against simple baselines.
 
-Run it with ``PYTHONPATH=src python benchmarks/learning.py`` (some two minutes on an idle machine
-with two cores); ``--quick`` runs everything once, to see that it works. Names of parts (``loss``,
-``step``, ``read``, ``matrix``) choose among them. Each time is the best of several, in
-milliseconds; trust the ratios, both sides are timed in turns in the same run.
+Run it with ``PYTHONPATH=src python benchmarks/learning.py`` (two minutes on an idle machine with
+two cores); ``--quick`` runs everything once, as a test. Names of parts (``loss``, ``step``,
+``read``, ``matrix``) select among them. Each time is the best of several, in milliseconds. Compare
+the ratios: both sides are timed in alternation in the same run.
 
-The simple ways: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with
-one-hot labels, a gated CRF at full size; a training step in
-fp32 with contiguous weights; a PNG for each tile and another for its mask; scikit-learn's
-``confusion_matrix``.
+The baselines: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with one-hot
+labels, a gated CRF at full size; a training step in fp32 with contiguous weights; a PNG for each
+tile and another for its mask; scikit-learn's ``confusion_matrix``.
 """
 # ruff: noqa: T201
 
@@ -51,7 +50,7 @@ TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in ran
 
 
 def best_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Time calls in turns, so that a busy moment hits all: the best of each, in milliseconds."""
+    """Time calls in alternation, so that other load affects all; return the best, milliseconds."""
     best = [float("inf")] * len(calls)
     for _ in range(repeats):
         for place, call in enumerate(calls):
@@ -62,7 +61,7 @@ def best_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def extra_mb(call: Callable[[], object]) -> float:
-    """Measure how far the memory of this process rises in a call, MB; NaN without Linux' /proc."""
+    """Measure the growth of this process's memory in a call, MB; NaN without Linux' /proc."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if not reset.exists():
         return float("nan")
@@ -78,7 +77,7 @@ def extra_mb(call: Callable[[], object]) -> float:
 
 
 def report(name: str, values: Sequence[float], unit: str = "ms") -> None:
-    """Print a row: the simple way, ours, and how many times ours fits into it."""
+    """Print a row: the baseline, ours, and the ratio."""
     simple, ours = values
     print(f"{name:46}{simple:9.2f} {unit:3}{ours:9.2f} {unit:3}{simple / ours:7.1f}x", flush=True)
 
@@ -100,7 +99,7 @@ def one_hot_focal(logits: Tensor, mask: Tensor) -> Tensor:
 def compare_losses(quick: bool) -> None:
     """Compare forward and backward of losses of 8 × 5 × 512², in time and memory.
 
-    Ours cannot be faster than the gradient of one pixel, nearly all of which is writing zeros.
+    A lower bound is the gradient of one pixel, which is almost only writing zeros.
     """
     for clicks in (100, 2100):
         mask = torch.full((8, SIZE, SIZE), IGNORE_INDEX, dtype=torch.uint8)
