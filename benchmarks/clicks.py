@@ -89,7 +89,7 @@ def print_header(mask: Mask) -> None:
     """Print what the tile holds and the head of the table that `report` fills."""
     counts = ", ".join(f"{fraction:.1%}" for fraction in np.bincount(mask.ravel()) / mask.size)
     print(f"one {SIZE}² tile, class fractions {counts}\n")
-    print(f"{'ms':34}{'simple':>10}{'ours':>10}{'ratio':>8}")
+    print(f"{'ms':34}{'baseline':>10}{'ours':>10}{'ratio':>8}")
 
 
 def report(name: str, simple: float, ours: float) -> None:

@@ -69,7 +69,7 @@ def print_parts(generator: np.random.Generator) -> None:
     probability = torch.rand(1, CLASSES, SIZE, SIZE).softmax(dim=1)
     confidence = probability.amax(dim=1)
     whole, known = mask.long(), (mask != IGNORE_INDEX).numpy()
-    print(f"{'a tile, ms of one core':34}{'simple':>11}{'ours':>11}{'ratio':>8}")
+    print(f"{'a tile, ms of one core':34}{'baseline':>11}{'ours':>11}{'ratio':>8}")
     confusion = best_ms(lambda: confusion_matrix(prediction, mask, CLASSES), 30)
     for name, simple in (
         (

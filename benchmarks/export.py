@@ -52,7 +52,7 @@ def judge(
     read: Callable[[Tile], tuple[Tensor, Tensor]],
     names: tuple[str, ...],
 ) -> dict[str, tuple[float, float, float]]:
-    """Return each network's mIoU, fraction of pixels classed as by the first, largest difference."""
+    """Return each network's mIoU, fraction of pixels of the same class, largest difference."""
     confusions = {name: np.zeros((len(names), len(names)), np.int64) for name in networks}
     same, largest, pixels = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0.0), 0
     for tile in tiles:

@@ -107,7 +107,7 @@ def compare_losses(quick: bool) -> None:
             tile.view(-1)[torch.randperm(SIZE * SIZE)[:clicks]] = torch.randint(
                 CLASSES, (clicks,), dtype=torch.uint8
             )
-        # As networks give them: no leaves, and ours are of channels last, as our networks' are.
+        # As from networks: no leaves; ours are channels last, like our networks' logits.
         logits = torch.randn(8, CLASSES, SIZE, SIZE)
         last = logits.to(memory_format=torch.channels_last)
 
@@ -171,7 +171,7 @@ def compare_steps(quick: bool) -> None:
         model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
         inputs, network = images, model
         if not channels_last:
-            # The segmenter itself asks for channels last: the simple way goes around it.
+            # The segmenter itself asks for channels last: the baseline bypasses it.
             network = model.network.to(memory_format=torch.contiguous_format)  # type: ignore[assignment]
             inputs = (images.float() - 100) / 50
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -186,7 +186,7 @@ def compare_steps(quick: bool) -> None:
         return step
 
     if not computes_in_bf16("cpu"):
-        print("this processor has no bf16 arithmetic: expect ours to be slower here")
+        print("this processor has no bf16 arithmetic: ours may be slower here")
     calls = [
         make_step("32-true", dense_cross_entropy, False),
         make_step("bf16-mixed", PartialLoss(), True),
@@ -280,7 +280,7 @@ def main() -> None:
         parser.error(f"got {', '.join(sorted(unknown))}, wanted some of {', '.join(PARTS)}")
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    print(f"{'':46}{'simple':>12}{'ours':>13}{'ratio':>8}")
+    print(f"{'':46}{'baseline':>12}{'ours':>13}{'ratio':>8}")
     for name in options.parts or PARTS:
         PARTS[name](options.quick)
 

@@ -47,7 +47,7 @@ def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> 
     mask[:, ::16, ::16] = torch.randint(CLASSES, mask[:, ::16, ::16].shape, dtype=torch.uint8)
     network: nn.Module = segmenter
     if not as_ours:
-        # The segmenter itself asks for channels last: the simple way goes around it.
+        # The segmenter itself asks for channels last: the baseline bypasses it.
         network = segmenter.network.to(memory_format=torch.contiguous_format)
         images = (images.float() - 100) / 50
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -91,8 +91,8 @@ def main() -> None:
         f"{options.encoder}, width {options.width}, {batch} × {size}²"
     )
     if not computes_in_bf16("cpu"):
-        print("this processor has no bf16 arithmetic: expect ours to be slower here")
-    print(f"\n{'':24}{'weights':>10}{'simple':>11}{'ours':>11}{'ratio':>8}{'images/s':>11}")
+        print("this processor has no bf16 arithmetic: ours may be slower here")
+    print(f"\n{'':24}{'weights':>10}{'baseline':>11}{'ours':>11}{'ratio':>8}{'images/s':>11}")
     for name in options.models or MODELS:
         make = partial(build, name, options.encoder, options.width)
         millions = sum(weights.numel() for weights in make().parameters()) / 1e6

@@ -243,7 +243,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     arguments = parse_arguments()
-    # What raster.py sets as this script imports it: the simple way goes with GDAL's own choice.
+    # What raster.py sets as this script imports it: the baseline uses GDAL's default.
     gdals_own = {"GDAL_CACHEMAX": "5%"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -269,7 +269,7 @@ def main() -> None:
         ratios = []
         for kind, place in (("plain", plain), ("deflated", deflated)):
             simple = measure(tile_simply, place, place / "png", environment=gdals_own)
-            show(f"tile {kind} strips: simple way", simple)
+            show(f"tile {kind} strips: baseline", simple)
             ours = measure(tile_ours, place, place / "tiles")
             show(f"tile {kind} strips: ours", ours)
             two = measure(tile_two, place, place / "two")
