@@ -1,7 +1,8 @@
-"""Write the pages of the docs that come from the code, while MkDocs builds (a hook of mkdocs.yml).
+"""Generate pages of the docs from the code while MkDocs builds them (a hook of mkdocs.yml).
 
 `reference/settings.md` comes from the settings classes, `reference/cli.md` from the typer app, and
-`reference/api.md` from the packages below src/pointcover. They are written into no folder.
+`reference/api.md` from the packages below src/pointcover. They are not written into the source
+folder.
 """
 
 import json
@@ -69,7 +70,7 @@ def section_tables(
 
 
 def allowed_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Return what a field of a JSON schema may hold, for a table."""
+    """Return the allowed values of a field of a JSON schema, for a table."""
     if "enum" in field:
         return ", ".join(f"`{json.dumps(each).strip(chr(34))}`" for each in field["enum"])
     if "const" in field:
@@ -127,7 +128,7 @@ def command_section(name: str, command: Any) -> str:
 
 
 def parameter_names(param: Any) -> str:
-    """Return how a parameter is written on the command line."""
+    """Return a parameter as written on the command line."""
     if param.param_type_name == "argument":
         return f"`{param.name.upper()}`"
     values = (param.metavar or "VALUE").replace("|", "\\|")
@@ -171,4 +172,4 @@ PAGES = {
     "reference/cli.md": cli_page,
     "reference/api.md": api_page,
 }
-"""The generated pages by their path below docs, and what writes each."""
+"""The generated pages: their path below docs, and the function that writes each."""

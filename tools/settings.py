@@ -2,7 +2,7 @@
 
     python tools/settings.py [--check]
 
-Both come from the settings classes: a field's description is its comment. Values stay as they are.
+Both come from the settings classes: a field's description is its comment. Values are not changed.
 """
 
 import json
@@ -52,7 +52,7 @@ def _lines_of(model: type[BaseModel], values: dict[str, Any], indent: int) -> It
 
 
 def _with_comment(key: str, comment: str) -> Iterator[str]:
-    """Return a line and its comment, which goes on below at the same column."""
+    """Yield a line with its comment, which is wrapped at the same column."""
     if not comment:
         yield key
         return

@@ -1,9 +1,9 @@
-"""Write the tables of the docs that come from stored results, or --check whether they do.
+"""Write tables of stored results into the docs, or --check them.
 
     python tools/tables.py [--check]
 
-A block `<!-- table: FOLDER NAME -->` … `<!-- end -->` gets the table NAME of the study whose
-results lie in FOLDER; the reports in these folders are rewritten too.
+A block `<!-- table: FOLDER NAME -->` … `<!-- end -->` gets the table NAME of the study with the
+results in FOLDER. The reports in these folders are rewritten too.
 """
 
 import re
@@ -21,7 +21,7 @@ BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTAL
 
 
 def plan_of(folder: Path) -> tuple[Path, Scale]:
-    """Return which study file and scale a folder of results is of: docs/studies/NAME[-small]."""
+    """Return the study file and the scale of a folder of results: docs/studies/NAME[-small]."""
     name = folder.name.removesuffix("-small")
     return Path("studies") / f"{name}.yaml", "small" if folder.name.endswith("-small") else "full"
 
@@ -34,7 +34,7 @@ def results_of(folder: Path) -> tuple[Summary, list[str]]:
 
 
 def write_tables(text: str) -> str:
-    """Return a Markdown text with its blocks filled from the results that they name."""
+    """Return a Markdown text with its blocks filled with the tables that they name."""
 
     def fill(block: re.Match[str]) -> str:
         summary, _ = results_of(ROOT / block[2])
@@ -51,10 +51,10 @@ def pages() -> list[Path]:
 
 
 def main(*, check: bool) -> list[str]:
-    """Write what is out of date, or only return what that is.
+    """Write the files that are out of date, or only return them.
 
     Returns:
-        The files that differ from what their results say.
+        The files that differ from their results.
     """
     stale = []
     for page in pages():

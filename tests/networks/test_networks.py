@@ -106,7 +106,7 @@ def test_other_bands_than_those_of_the_statistics_are_refused(model):
 @every_model
 def test_one_image_is_scored_but_not_learnt_from(model):
     segmenter = build(model)
-    with pytest.raises(ValueError, match=r"batch of one image to learn from.*train\.batch_size"):
+    with pytest.raises(ValueError, match=r"training batch of one image.*train\.batch_size"):
         segmenter(images(batch=1))
     with torch.inference_mode():
         assert segmenter.eval()(images(batch=1)).shape == (1, 4, 64, 64)

@@ -328,7 +328,7 @@ def test_a_tile_of_one_value_is_counted(tmp_path):
     ("image", "card", "said"),
     [
         (draw_image(8, 8, bands=2), {}, "has 2 band(s), but the card names bands [1, 2, 3]"),
-        (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: say with `value_range"),
+        (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: state with"),
         (draw_image(8, 8).astype(np.float32), {}, "holds float32, not uint8"),
     ],
 )

@@ -50,7 +50,7 @@ class AnnotateSettings(SamplerSettings, SimulationSettings):
 
     @property
     def of_propagator(self) -> Section | None:
-        """The settings of the propagator that is chosen; None where it has none."""
+        """Settings of the chosen propagator; None if it has none."""
         chosen: Section | None = getattr(self, self.propagator, None)
         return chosen
 

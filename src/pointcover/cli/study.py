@@ -47,11 +47,11 @@ def study(
         given = dict(parse_setting(text) for text in settings or ())
         gpus = 0
         if jobs > 1:  # torch takes seconds to import
-            from pointcover.runtime.devices import count_gpus, share_of_cores
+            from pointcover.runtime.devices import count_gpus, readers_per_program
 
             gpus = count_gpus()
             if gpus:
-                given.setdefault("machine.readers", share_of_cores(jobs))
+                given.setdefault("machine.readers", readers_per_program(jobs))
         choice = StudyChoice(plan, scale, given)
         done = conduct(choice, Path.cwd(), folder, JobPool(jobs, gpus))
         typer.echo(

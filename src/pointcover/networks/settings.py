@@ -17,7 +17,7 @@ class NetworkSettings(Section):
         Field(
             description="Architecture. unet, unetplusplus, fpn, deeplabv3, deeplabv3plus and "
             "segformer need an encoder; unet_scratch and unetplusplus_scratch follow their papers "
-            "and want encoder none."
+            "and need encoder none."
         ),
     ]
     encoder: Annotated[

@@ -16,7 +16,7 @@ GRID_TOLERANCE_PX: Final = 0.01
 """The greatest distance of the corners of an image and its mask."""
 
 WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
-"""Half axes of the Earth's ellipsoid."""
+"""Semi-major and semi-minor axis of the WGS 84 ellipsoid."""
 
 PLANE_TOLERANCE: Final = 0.01
 """The relative distortion of areas up to which the plane of a CRS is used as the ground: in UTM it
@@ -87,8 +87,9 @@ def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) ->
 def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
     """Return the area on the ground of a pixel in each of some rows.
 
-    In the plane of the CRS where its distortion is small, else on the ellipsoid at the middle of
-    each row (exact for geographic CRSs and web maps, whose scale depends on the row alone).
+    Areas are computed in the plane of the CRS where its distortion is small, else on the ellipsoid
+    at the middle of each row (exact for geographic CRSs and web maps, whose scale depends on the
+    row alone).
 
     Args:
         grid: of the raster.
@@ -107,7 +108,7 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
 
 
 def middle_pixel_m2(grid: RasterInfo) -> float | None:
-    """Return the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
+    """Return the ground area of the pixel in the middle of a raster; None as for `ground_m2`."""
     area_m2 = ground_m2(grid, np.array([grid.height // 2]))
     return None if area_m2 is None else float(area_m2[0])
 

@@ -17,7 +17,7 @@ from pointcover.training.semi_supervised.settings import (
     GatedCrfSettings,
     SelfTrainingSettings,
 )
-from pointcover.validation import Count, OneOf, Share
+from pointcover.validation import Count, Fraction, OneOf
 
 Balance = Literal["none", "region", "class"]
 
@@ -29,7 +29,7 @@ class TrainSettings(NetworkSettings):
         str,
         Field(
             min_length=1,
-            description="First weights of the encoder: imagenet (pretrained), none (random), or "
+            description="Initial weights of the encoder: imagenet (pretrained), none (random), or "
             "the path of a weights file.",
         ),
     ]
@@ -56,8 +56,8 @@ class TrainSettings(NetworkSettings):
         str,
         OneOf(LOSSES),
         Field(
-            description="Loss on the labelled pixels: cross_entropy, or focal, which weights "
-            "pixels with a high probability of their class less."
+            description="Loss on the labelled pixels: cross_entropy, or focal, which gives pixels "
+            "with a high probability of their class less weight."
         ),
     ]
     gamma: Annotated[
@@ -67,8 +67,8 @@ class TrainSettings(NetworkSettings):
     class_weighting: Annotated[
         Literal["none", "balanced"],
         Field(
-            description="balanced gives the labels of each class the same total weight: better on "
-            "real images, worse on the synthetic dataset."
+            description="Class weights: none, or balanced, which gives the labels of each class "
+            "the same total weight: better on real images, worse on the synthetic dataset."
         ),
     ]
     class_weights: Annotated[
@@ -77,9 +77,7 @@ class TrainSettings(NetworkSettings):
     ]
     label_smoothing: Annotated[
         float,
-        Field(
-            ge=0, lt=1, description="Fraction of each label that is spread over all the classes."
-        ),
+        Field(ge=0, lt=1, description="Fraction of each label that is spread over all classes."),
     ]
     propagated_loss_fraction: Annotated[
         Annotated[float, Field(gt=0, lt=1)] | None,
@@ -113,7 +111,7 @@ class TrainSettings(NetworkSettings):
         ),
     ]
     warmup: Annotated[
-        Share, Field(description="Fraction of all steps in which the learning rate rises.")
+        Fraction, Field(description="Fraction of all steps that are warm-up of the learning rate.")
     ]
     drop_factor: Annotated[
         float,
@@ -143,28 +141,28 @@ class TrainSettings(NetworkSettings):
             ge=0,
             lt=1,
             description="Decay of the EMA weights (exponential moving average), which are "
-            "validated and kept; 0 uses the last weights.",
+            "validated and kept; 0 means no averaging.",
         ),
     ]
     keep: Annotated[
         Literal["best", "last"],
         Field(
             description="Epoch whose weights are kept: best by the sparse val mIoU, or last, for "
-            "example where val is a single region."
+            "example if val is a single region."
         ),
     ]
     augmentation: Annotated[
         str,
         OneOf(AUGMENTATIONS),
         Field(
-            description="none (crops only), weak (flips and rotations), medium (colours too; worse "
-            "on dark images), strong (also scale, blur, noise and holes)."
+            description="none (crops only), weak (flips and rotations), medium (also colours; "
+            "worse on dark images), strong (also scale, blur, noise and cutout)."
         ),
     ]
     zoom: Annotated[
         Annotated[float, Field(ge=1, le=4)] | None,
         Field(
-            description="Crops show 1/zoom to zoom times their size of ground: 2 where GSDs "
+            description="Crops cover 1/zoom to zoom times their size on the ground: 2 if GSDs "
             "differ. null for 1, or 1.5 with augmentation strong."
         ),
     ]
@@ -177,11 +175,11 @@ class TrainSettings(NetworkSettings):
     ]
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Field(description="Floating-point precision; auto is bf16 where the processor has it."),
+        Field(description="Floating-point precision; auto is bf16 if the processor supports it."),
     ]
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        Field(description="Device; auto is a GPU where there is one."),
+        Field(description="Device; auto is a GPU if there is one."),
     ]
     devices: Annotated[
         int,
@@ -194,7 +192,7 @@ class TrainSettings(NetworkSettings):
     ]
 
     @model_validator(mode="after")
-    def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
+    def _encoder_fits_model(self) -> "TrainSettings":
         if not MODELS[self.model].has_encoder:
             if self.encoder != "none" or self.weights != "none":
                 raise ValueError(

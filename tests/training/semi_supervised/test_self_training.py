@@ -134,7 +134,7 @@ def test_at_most_the_top_share_of_a_class_is_labelled(tmp_path, train_tiles):
 
 def test_tiles_that_are_scored_on_are_refused(tmp_path, train_tiles):
     val = write_easy_tiles(tmp_path, 1, split="val")
-    with pytest.raises(ValueError, match="got tiles of val to label, wanted tiles of train alone"):
+    with pytest.raises(ValueError, match="got tiles of val to label, wanted tiles of train only"):
         label(tmp_path, [*train_tiles, *val])
     assert not (tmp_path / "more").exists()
 
