@@ -74,7 +74,7 @@ def test_points_writes_clicks_and_prints_their_number(folder):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("afile/x", "afile/x{} cannot be written (afile is no folder): choose another name"),
+        ("afile/x", "afile/x{} cannot be written (afile is not a folder): choose another name"),
         ("/proc/x", "/proc/x{} cannot be written"),
         ("dd", "dd{} is a folder, wanted the name of a file"),
     ],

@@ -38,7 +38,7 @@ def test_the_report_has_cost_scores_and_every_class(tmp_path):
     write(tmp_path, FILES)
     text = format_scores(tmp_path)
     assert "40 point labels in 4 train tiles, 60 pixels by label propagation: 1.00% of the" in text
-    assert "kept epoch 3: mIoU 0.250 on sparse" in text
+    assert "best epoch 3: mIoU 0.250 on sparse" in text
     assert "mIoU 0.500, accuracy 0.900 on dense" in text
     assert "95 % bootstrap interval: mIoU 0.250 to 0.625 over tiles, - over regions" in text
     assert "kappa 0.750, boundary F1 at 3 px -, expected calibration error 0.062" in text

@@ -128,7 +128,7 @@ def test_left_out_classes_must_be_classes_and_leave_two():
     check_left_out(["roof", "water", "road"], NAMES)
     with pytest.raises(ValueError, match=r"names lava, wanted names among field, forest"):
         check_left_out(["lava"], NAMES)
-    with pytest.raises(ValueError, match="fewer than two classes of a, b to score"):
+    with pytest.raises(ValueError, match="fewer than two classes of a, b are scored"):
         check_left_out(["a"], ["a", "b"])
     assert are_scored(NAMES, ["road"]).tolist() == [True, True, False, True, True]
 

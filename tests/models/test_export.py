@@ -147,7 +147,7 @@ def test_files_have_an_ir_version_that_deepness_reads(folder, name):
         ({}, []),
         ({"bands": (3, 2, 1)}, ["the model needs bands 3, 2, 1: choose them in its panel"]),
         ({"value_range": (0, 2047)}, ["trained on values of 0 to 2047: scale this range"]),
-        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["wants 2, 1, 3", "wants 10 to 255"]),
+        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["needs bands 2, 1, 3", "values of 10 to 255"]),
     ],
 )
 def test_preprocessing_that_deepness_cannot_read_has_remarks(changes, said):

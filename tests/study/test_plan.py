@@ -149,7 +149,7 @@ def test_seeds_of_small_are_those_of_all_methods_that_it_does_not_name(tmp_path)
 
 
 def test_a_file_without_small_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="add `small:`"):
+    with pytest.raises(ValueError, match="has no section `small`"):
         read_study(write(tmp_path, small=None), "small")
 
 

@@ -303,7 +303,7 @@ def test_features_without_a_geometry_are_left_out_and_named(tmp_path):
 
 def test_a_file_without_annotations_is_refused(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [None, POINT], [0, 9])
-    assert "of 2 features 1 have a value to ignore, 1 no geometry" in refusal(path, ignore=[9])
+    assert "of 2 features 1 have a value to ignore, and 1 no geometry" in refusal(path, ignore=[9])
     empty = write_features(tmp_path / "b.gpkg", [], [], geometry_type="Point")
     assert "holds no feature" in refusal(empty)
 
@@ -832,7 +832,7 @@ def test_the_limit_is_the_maximum_number_of_points(tmp_path):
 
 def test_no_click_another_class_table_and_another_format_are_refused(tmp_path):
     tiles = write_clicks(tmp_path, "train", "a", scatter(64, 64, 0, 0), 64)
-    with pytest.raises(ValueError, match="holds no click"):
+    with pytest.raises(ValueError, match="has no clicks"):
         write_points(tmp_path / "o.gpkg", tiles, tmp_path / "clicks", CLASSES, limit=9)
     tiles = write_clicks(tmp_path, "train", "b", np.full((8, 8), 2, np.uint8), 64)
     two = ClassTable(CLASSES.names[:2], CLASSES.colours[:2])
