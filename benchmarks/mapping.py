@@ -157,7 +157,7 @@ def _map_and_tell(sender: object, image: Path, out: Path, blend: bool) -> None:
     torch.manual_seed(0)
     mapper = make_mapper(name(Segmenter(nn.Conv2d(3, len(CLASSES), 1), MEAN, STD)), blend=blend)
     before = _memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     seconds, _ = map_image(mapper, image, out)
     sender.send((seconds, _memory_mb("VmHWM") - before))  # type: ignore[attr-defined]
 

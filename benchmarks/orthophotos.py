@@ -213,7 +213,7 @@ def _run(
 ) -> None:
     os.environ.update(environment)
     before = _memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     started_s, cpu_s = time.perf_counter(), cpu_seconds()
     function(*arguments)
     spent = time.perf_counter() - started_s, cpu_seconds() - cpu_s

@@ -269,7 +269,7 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
 @pytest.mark.parametrize(
     ("card", "changes", "said"),
     [
-        ({"masks": None}, {}, "the dataset has no dense masks that a simulated annotator could"),
+        ({"masks": None}, {}, "the dataset has no dense masks that a simulated annotator needs"),
         ({}, {"annotate.sampler": "none", "annotations": "sources"}, "is 'none', and annotations"),
     ],
 )

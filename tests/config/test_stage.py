@@ -102,7 +102,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         ("train (process 1)", MemoryError(), "(MemoryError): lower train.batch_size or train.crop"),
         ("evaluate", RuntimeError("cuDNN error: CUBLAS_STATUS_ALLOC_FAILED"), "evaluate.batch_"),
         ("tile", MemoryError("Unable to allocate 9 GiB"), "allocate 9 GiB): lower machine.workers"),
-        ("pointcover sync", MemoryError(), "lower what is done at a time"),
+        ("pointcover sync", MemoryError(), "lower the amount of work"),
     ],
 )
 def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, name, error, said):

@@ -106,7 +106,7 @@ class AnnotatedTiles:
         if settings.sampler == "positive":
             logger.warning(
                 "only %r was clicked: a network trained on one class predicts it everywhere. Add "
-                "clicks of other classes, or use these for scores of that class alone",
+                "clicks of other classes, or use these for scores of that class only",
                 settings.positive_class,
             )
 

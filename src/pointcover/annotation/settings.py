@@ -23,7 +23,7 @@ class SimulationSettings(Section):
 
     sampler: Annotated[str, OneOf(SAMPLERS, "none")] = Field(
         description="Where simulated clicks fall: uniform, equal or proportional by class, spread, "
-        "boundary, interior, scribbles, positive (one class alone), dense (every pixel), or none."
+        "boundary, interior, scribbles, positive (one class only), dense (every pixel), or none."
     )
     unit: Annotated[str, OneOf(UNITS)] = Field(
         description="What points counts: clicks per_tile, per_class (and tile), percent of the "
@@ -32,10 +32,9 @@ class SimulationSettings(Section):
 
 
 class AnnotateSettings(SamplerSettings, SimulationSettings):
-    """How clicks are simulated and propagated, and how real annotations are read.
+    """How clicks are simulated and propagated, and how real annotations are read."""
 
-    The fields of the base classes come first, those of the last one before all.
-    """
+    # The order of the fields is: SimulationSettings, SamplerSettings, then those below.
 
     propagator: Annotated[str, OneOf(PROPAGATORS)] = Field(
         description="How labels are propagated: none, link (lines between near clicks of a class), "

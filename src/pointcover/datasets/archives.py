@@ -26,7 +26,7 @@ is about 1000. A single mask of one class may have such a ratio too.
 """
 
 HARMLESS_BYTES: Final = 2**30
-"""Up to this size any ratio is accepted: an archive of masks alone may exceed MAX_RATIO."""
+"""Up to this size any ratio is accepted: an archive of masks only may exceed MAX_RATIO."""
 
 MAX_MEMBERS: Final = 1_000_000
 """The greatest number of members: empty files use up the inodes of a disk."""

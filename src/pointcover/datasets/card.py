@@ -266,7 +266,7 @@ def _card_values(
     else:
         raise ValueError(
             f"{path} extends {name!r}, wanted one of {', '.join(known)}, or the file name of a "
-            f"card beside it"
+            f"card in its folder"
         )
     chain = (*below, path.resolve())
     if parent.resolve() in chain:

@@ -22,7 +22,7 @@ def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
     Args:
         device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the processor computes in it (with
-            AVX-512 bf16, beside fp32 and contiguous weights, U-Nets take 2.6 times the images a
+            AVX-512 bf16, against fp32 and contiguous weights, U-Nets take 2.6 times the images a
             second on ResNet34, 2.8 on tu-regnetx_002, 2.0 on ResNet18).
         devices: GPUs, or processes on a CPU.
 

@@ -264,7 +264,7 @@ def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
     with caplog.at_level(logging.INFO, logger="pointcover"):
         labelled = label(tmp_path, train_tiles)
     added = sum(sum(tile.pixels) for tile in labelled) - 80
-    said = f"made {added} pseudo-labels beside 80 labels, of {4 * SIZE * SIZE} pixels"
+    said = f"added {added} pseudo-labels to 80 labels, of {4 * SIZE * SIZE} pixels"
     assert said in caplog.text
 
 

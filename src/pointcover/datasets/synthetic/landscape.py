@@ -28,7 +28,7 @@ def draw_orthophoto(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw a square orthophoto of a random landscape and its dense mask.
 
-    From 512 px on every class occurs. The result depends on the arguments alone.
+    From 512 px on every class occurs. The result depends only on the arguments.
 
     Args:
         size_px: height and width; one pixel is GSD_M on the ground.

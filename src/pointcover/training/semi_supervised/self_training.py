@@ -204,4 +204,4 @@ def _orthophoto(tile: Tile) -> str:
 def _log_added(before: Sequence[Tile], after: Sequence[Tile]) -> None:
     area = sum(tile.height * tile.width for tile in after)
     old, new = (sum(sum(tile.pixels) for tile in tiles) for tiles in (before, after))
-    logger.info("made %d pseudo-labels beside %d labels, of %d pixels", new - old, old, area)
+    logger.info("added %d pseudo-labels to %d labels, of %d pixels", new - old, old, area)
