@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-import rasterio
 from scipy.spatial.distance import pdist
 
 from pointcover.active.simulation import SimulatedRound
+from pointcover.raster.raster_io import open_dataset
 from pointcover.tileset.tiles import read_index, read_tile_set
 from tests.imagery import load_stage, read_tree
 from tests.map_models import save_model
@@ -20,7 +20,7 @@ N = 255
 def trained(project, blank_pictures):
     """A project with clicks and a model, which has learned nothing."""
     project.set({"points": 5, "annotate.propagator": "none", "suggest.points": 3})
-    project.run("download", "tile", "annotate")
+    project.run_once("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     save_model(project.root / "models", tile_set=tile_set)
     return project
@@ -32,8 +32,13 @@ def ask(project, acquisition="margin"):
 
 
 def read(path):
-    with rasterio.open(path) as file:
+    with open_dataset(path) as file:
         return file.read(1)
+
+
+def read_table(folder):
+    with (folder / "suggestions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def train_rasters(project):
@@ -47,7 +52,7 @@ def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, a
     trained.set({"suggest.views": "d4" if acquisition == "disagreement" else "one"})
     out = ask(trained, acquisition)
     tiles, names = train_rasters(trained)
-    table = list(csv.DictReader((out / "suggestions.csv").open()))
+    table = read_table(out)
     assert len(table) == 3 * len(tiles)
     classes = read_tile_set(trained.root / "data/tiles/tiles.json").classes.names
     for name in names:
@@ -92,12 +97,12 @@ def test_the_same_params_make_the_same_queries(trained):
 def test_unlabelled_and_clicked_pixels_are_not_queried(trained):
     for name in train_rasters(trained)[1]:
         path = trained.root / f"data/tiles/masks/train/{name}.tif"
-        with rasterio.open(path, "r+") as file:
+        with open_dataset(path, "r+") as file:
             values = file.read(1)
             values[:, values.shape[1] // 2 :] = N
             file.write(values, 1)
     trained.set({"suggest.points": 500, "suggest.distance_px": 1})
-    table = list(csv.DictReader((ask(trained) / "suggestions.csv").open()))
+    table = read_table(ask(trained))
     for name in train_rasters(trained)[1]:
         dense = read(trained.root / f"data/tiles/masks/train/{name}.tif")
         before = read(trained.root / f"data/sparse/clicks/train/{name}.tif")
@@ -148,7 +153,7 @@ def test_click_rasters_of_another_tile_set_are_refused(trained, fault, message):
     if fault == "other classes":
         values[0, 0] = 77
     path = clicks / ("z.tif" if fault == "other names" else f"{name}.tif")
-    with rasterio.open(
+    with open_dataset(
         path,
         "w",
         driver="GTiff",

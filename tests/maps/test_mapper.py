@@ -39,7 +39,7 @@ def draw_classes(height, width, seed=0):
 
 
 def read_map(folder, what="classes"):
-    with rasterio.open(folder / f"a_{what}.tif") as file:
+    with open_dataset(folder / f"a_{what}.tif") as file:
         return file.read()
 
 
