@@ -158,7 +158,7 @@ WRONG = {
     "a text": (lambda at: b"hello", {}, r"is not an image \(it begins with b'hello'\): wanted the"),
     "a VRT": (lambda at: b"<VRTDataset/>", {}, "wanted the bytes of a GeoTIFF, PNG, JPEG or JPEG"),
     "one band": (lambda at: tiff(at, 1, 64, 64), {}, r"image 1 has 1 band\(s\), but bands 1,2,3"),
-    "16 bits": (lambda at: tiff(at, 3, 64, 64, dtype=np.uint16), {}, "say with params.value_range"),
+    "16 bits": (lambda at: tiff(at, 3, 64, 64, dtype=np.uint16), {}, "set with params.value_range"),
     "cut short": (lambda at: tiff(at, 3, 64, 64).read_bytes()[:9000], {}, "image 1 is cut short"),
     "damaged": (lambda at: b"\x89PNG" + bytes(99), {}, "image 1 is damaged or cut short"),
     "too large": (
@@ -172,9 +172,13 @@ WRONG = {
         r"has 900 band\(s\), .* 810000 values to decode",
     ),
     "bands": (lambda at: tiff(at, 3, 64, 64), {"bands": "3,x"}, "params.bands: got '3,x'"),
-    "alike bands": (lambda at: tiff(at, 3, 64, 64), {"bands": "3,9,1"}, "say with params.bands"),
+    "alike bands": (
+        lambda at: tiff(at, 3, 64, 64),
+        {"bands": "3,9,1"},
+        "to read with params.bands",
+    ),
     "GSD": (lambda at: tiff(at, 3, 64, 64), {"gsd_m": 0.0}, "params.gsd_m: got 0, wanted metres"),
-    "two GSDs": (lambda at: tiff(at, 3, 64, 64), {"gsd_m": 9.0}, "has a GSD of 0.25 m itself"),
+    "two GSDs": (lambda at: tiff(at, 3, 64, 64), {"gsd_m": 9.0}, "has a GSD of 0.25 m by its CRS"),
 }
 
 

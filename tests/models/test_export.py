@@ -147,7 +147,10 @@ def test_files_have_an_ir_version_that_deepness_reads(folder, name):
         ({}, []),
         ({"bands": (3, 2, 1)}, ["the model needs bands 3, 2, 1: choose them in its panel"]),
         ({"value_range": (0, 2047)}, ["trained on values of 0 to 2047: scale this range"]),
-        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["needs bands 2, 1, 3", "values of 10 to 255"]),
+        (
+            {"bands": (2, 1, 3), "value_range": (10, 255)},
+            ["needs bands 2, 1, 3", "values of 10 to 255"],
+        ),
     ],
 )
 def test_preprocessing_that_deepness_cannot_read_has_remarks(changes, said):
@@ -289,7 +292,7 @@ def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
     write_raster(tmp_path / "a.tif", draw_image(150, 210), transform=place)
     done = run("--out", "a.onnx", "--int8", "a.tif")
     assert done.exit_code == 0, done.stderr
-    assert "of the pixels of 6 windows get the same class" in done.stderr
+    assert "of the pixels of 6 windows have the same class" in done.stderr
 
 
 @pytest.mark.parametrize(
