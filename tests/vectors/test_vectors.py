@@ -305,7 +305,7 @@ def test_a_file_without_annotations_is_refused(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [None, POINT], [0, 9])
     assert "of 2 features 1 have a value to ignore, and 1 no geometry" in refusal(path, ignore=[9])
     empty = write_features(tmp_path / "b.gpkg", [], [], geometry_type="Point")
-    assert "holds no feature" in refusal(empty)
+    assert "has no features" in refusal(empty)
 
 
 def test_invalid_polygons_are_refused_by_id_and_not_repaired(tmp_path):
