@@ -42,7 +42,39 @@ def settings_page() -> str:
         "work starts. Editors that know JSON schemas read `params.schema.json` for hints.\n"
     )
     schema = Params.model_json_schema()
-    return lead + "".join(section_tables("", schema, values, schema["$defs"]))
+    tables = section_tables("", schema, values, schema["$defs"])
+    return lead + "".join(tables) + "\n## Choices\n" + "".join(choice_lists("", Params))
+
+
+def choice_lists(path: str, model: Any) -> list[str]:
+    """Return a list of the entries of each registry that a setting names, with their docs."""
+    from pointcover.validation import OneOf, section_in
+
+    lists = []
+    for name, field in model.model_fields.items():
+        key = f"{path}.{name}" if path else name
+        section = section_in(field.annotation)
+        if section is not None:
+            lists += choice_lists(key, section)
+        for one in field.metadata:
+            if isinstance(one, OneOf) and (described := described_entries(one.registry)):
+                rows = "\n".join(f"- `{entry}`: {text}" for entry, text in described.items())
+                lists.append(f"\n### {key} choices\n\n{rows}\n")
+    return lists
+
+
+def described_entries(registry: Any) -> dict[str, str]:
+    """Return the first line of the docstring of each function of a registry, by its name."""
+    functions = {
+        name: getattr(entry, "build", getattr(entry, "function", entry))
+        for name, entry in registry.items()
+    }
+    described = {
+        name: cell((function.__doc__ or "").partition("\n")[0])
+        for name, function in functions.items()
+        if callable(function)
+    }
+    return {name: text for name, text in described.items() if text}
 
 
 def section_tables(

@@ -22,12 +22,12 @@ class SimulationSettings(Section):
     """Which clicks a simulated annotator makes."""
 
     sampler: Annotated[str, OneOf(SAMPLERS, "none")] = Field(
-        description="Where simulated clicks fall: uniform, equal or proportional by class, spread, "
-        "boundary, interior, scribbles, positive (one class only), dense (every pixel), or none."
+        description="Sampling strategy: where simulated clicks fall; none is for real annotations "
+        "only."
     )
     unit: Annotated[str, OneOf(UNITS)] = Field(
-        description="What points counts: clicks per_tile, per_class (and tile), percent of the "
-        "labelled pixels, or clicks in total."
+        description="What points counts: clicks per tile, clicks per class and tile, percent of "
+        "the labelled pixels, or all clicks."
     )
 
 
@@ -37,8 +37,7 @@ class AnnotateSettings(SamplerSettings, SimulationSettings):
     # The order of the fields is: SimulationSettings, SamplerSettings, then those below.
 
     propagator: Annotated[str, OneOf(PROPAGATORS)] = Field(
-        description="How labels are propagated: none, link (lines between near clicks of a class), "
-        "nearest, superpixel, geodesic, random_walker."
+        description="Label propagation: how clicks become labels of more pixels; settings below."
     )
     link: LinkSettings
     nearest: NearestSettings

@@ -66,7 +66,7 @@ class Params(Section):
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(
                 f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
-                f"{self.tile.size_px}: a crop is cut from one tile"
+                f"{self.tile.size_px}: a crop is at most as large as a tile"
             )
         return self
 

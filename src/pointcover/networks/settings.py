@@ -15,9 +15,7 @@ class NetworkSettings(Section):
         str,
         OneOf(MODELS),
         Field(
-            description="Architecture. unet, unetplusplus, fpn, deeplabv3, deeplabv3plus and "
-            "segformer need an encoder; unet_scratch and unetplusplus_scratch follow their papers "
-            "and need encoder none."
+            description="Architecture; those named scratch need encoder none, others an encoder."
         ),
     ]
     encoder: Annotated[

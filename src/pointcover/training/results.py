@@ -27,6 +27,7 @@ class EpochResult:
     val_miou: float | None
     val_iou: dict[str, float | None]
     lr: float
+    """Learning rate of the step after this epoch."""
     batches_without_labels: int
     grad_norm: float | None
     """The largest before clipping; None without clipping."""

@@ -77,13 +77,13 @@ class Schedule(Choice[float]):
     needs_warmup: bool = False
 
 
-DROPS: Final = ("warmup", "drop_factor", "drop_epochs")
+DROP_OPTIONS: Final = ("warmup", "drop_factor", "drop_epochs")
 
 SCHEDULES: Final[dict[str, Schedule]] = {
     "cosine": Schedule(cosine, ("warmup",)),
     "one_cycle": Schedule(one_cycle, ("warmup",), needs_warmup=True),
-    "step": Schedule(stepwise, DROPS),
-    "plateau": Schedule(plateau, DROPS),
+    "step": Schedule(stepwise, DROP_OPTIONS),
+    "plateau": Schedule(plateau, DROP_OPTIONS),
     "constant": Schedule(constant, ("warmup",)),
 }
 """All schedules."""

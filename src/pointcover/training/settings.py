@@ -56,8 +56,8 @@ class TrainSettings(NetworkSettings):
         str,
         OneOf(LOSSES),
         Field(
-            description="Loss on the labelled pixels: cross_entropy, or focal, which gives pixels "
-            "with a high probability of their class less weight."
+            description="Loss on the labelled pixels; focal gives pixels with a high probability "
+            "of their class less weight."
         ),
     ]
     gamma: Annotated[
@@ -89,10 +89,10 @@ class TrainSettings(NetworkSettings):
     consistency: ConsistencySettings
     crf: GatedCrfSettings
     self_training: SelfTrainingSettings
-    optimiser: Annotated[
-        str, OneOf(OPTIMISERS), Field(description="Optimiser: adamw, adam or sgd.")
+    optimiser: Annotated[str, OneOf(OPTIMISERS), Field(description="Optimiser.")]
+    lr: Annotated[
+        float, Field(gt=0, le=1, description="Highest learning rate, reached after the warm-up.")
     ]
-    lr: Annotated[float, Field(gt=0, le=1, description="Learning rate after the warm-up.")]
     weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay.")]
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of optimiser sgd.")]
     nesterov: Annotated[
@@ -106,12 +106,16 @@ class TrainSettings(NetworkSettings):
         str,
         OneOf(SCHEDULES),
         Field(
-            description="Learning-rate schedule: cosine (to 0), one_cycle, step, plateau (by the "
-            "sparse val mIoU), constant."
+            description="Learning-rate schedule, after the warm-up; plateau drops by the sparse "
+            "val mIoU."
         ),
     ]
     warmup: Annotated[
-        Fraction, Field(description="Fraction of all steps that are warm-up of the learning rate.")
+        Fraction,
+        Field(
+            description="Fraction of the steps (of a round of self-training) in which the "
+            "learning rate rises; consistency and crf begin after it."
+        ),
     ]
     drop_factor: Annotated[
         float,
