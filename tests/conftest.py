@@ -48,6 +48,12 @@ def pytest_runtest_setup() -> None:
     socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave written files to the system: no test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+
+
 @pytest.fixture
 def one_deterministic_thread() -> Iterator[None]:
     """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
