@@ -5,9 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
-# Stages are run by DVC as `python`: the environment's must be the first on PATH.
+# DVC runs stages as `python`: the environment's must be the first on PATH.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# Where the home folder cannot be written, git, DVC and the libraries keep their files here.
+# If the home folder is not writable, git, DVC and the libraries write their files below .home.
 export HOME := $(shell if [ -w "$$HOME" ]; then echo "$$HOME"; else mkdir -p .home && cd .home && pwd; fi)
 
 setup: $(READY)
@@ -28,7 +28,7 @@ run: setup
 
 WANTED := $(if $(SLOW),not alone,not slow)
 
-# Compiled code is kept, whatever the environment says: tests start many processes.
+# Bytecode is always cached, since tests start many processes.
 test exporting: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup
@@ -41,19 +41,19 @@ lint: setup
 	ruff format --check .
 	mypy
 
-# ONNX engines in a process of their own: after them others crashed, at a fork for one.
+# ONNX engines run in a separate process: later tests in the same process crashed, for example when forking.
 exporting: setup
 	pytest -m "$(WANTED)" tests/models/test_export.py
 
-# The code that each stage depends on, into dvc.yaml.
+# Write the code that each stage depends on into dvc.yaml.
 deps: setup
 	python tools/deps.py
 
-# The comments of params.yaml and params.schema.json, from the classes that declare the settings.
+# Write the comments of params.yaml, and params.schema.json, from the settings classes.
 settings: setup
 	python tools/settings.py
 
-# Into site/, with no network. --strict: a dead link, anchor or reference fails; --quiet would hide them from it.
+# Build the site into site/, without network. --strict fails on dead links, anchors and references; --quiet would hide them.
 docs: setup
 	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "site/ is built; to read it: python -m http.server --directory site"

@@ -1,10 +1,10 @@
-"""What clicking costs on one 512² tile, the simple way beside ours.
+"""Time of simulated clicks on one 512² tile, against a simple baseline.
 
-Run it with ``PYTHONPATH=src python benchmarks/clicks.py`` (about a minute). Each figure is the best
-of several runs, in milliseconds; trust the ratios, both sides are timed in the same run. Then the
-time of each sampler, and how far apart its clicks lie compared with uniform ones.
+Run it with ``PYTHONPATH=src python benchmarks/clicks.py`` (about a minute). Each number is the best
+of several runs, in milliseconds. Compare the ratios: both sides are timed in the same run. A second
+table has the time of each sampler, and the distance between its clicks relative to uniform ones.
 
-The simple way is what published code does: ``np.argwhere`` and ``choice`` class by class
+The baseline is what published code does: ``np.argwhere`` and ``choice`` class by class
 (``Generator.choice``, which is faster than the old ``np.random.choice``).
 """
 # ruff: noqa: T201
@@ -25,7 +25,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 
 SIZE = 512
 FRACTIONS = (0.58, 0.02, 0.33, 0.05, 0.02)
-"""About those of LandCover.ai: background, building, woodland, water, road."""
+"""Approximately those of LandCover.ai: background, building, woodland, water, road."""
 
 CLASSES = ClassTable(
     tuple(f"class {number}" for number in range(len(FRACTIONS))),
@@ -89,7 +89,7 @@ def print_header(mask: Mask) -> None:
     """Print what the tile holds and the head of the table that `report` fills."""
     counts = ", ".join(f"{fraction:.1%}" for fraction in np.bincount(mask.ravel()) / mask.size)
     print(f"one {SIZE}² tile, class fractions {counts}\n")
-    print(f"{'ms':34}{'simple':>10}{'ours':>10}{'ratio':>8}")
+    print(f"{'ms':34}{'baseline':>10}{'ours':>10}{'ratio':>8}")
 
 
 def report(name: str, simple: float, ours: float) -> None:

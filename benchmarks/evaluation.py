@@ -1,12 +1,13 @@
-"""What scoring costs on 512² tiles, the simple ways beside ours, and beside inference itself.
+"""Time of scoring on 512² tiles, against simple baselines and against inference.
 
 Run it with ``OMP_NUM_THREADS=1 PYTHONPATH=src python benchmarks/evaluation.py`` (about a minute).
-The first table is in milliseconds of one core a tile, the best of several runs, all sides in the
-same run: trust the ratios. The simple ways are torchmetrics and scikit-learn for the confusion
-matrix and the calibration error, and SciPy's distance transform, class by class, for boundary F1.
+The first table is in milliseconds of one core a tile, the best of several runs. Compare the ratios:
+all sides are timed in the same run. The baselines are torchmetrics and scikit-learn for the
+confusion matrix and the calibration error, and SciPy's distance transform, class by class, for
+boundary F1.
 
-The second table is the whole: a U-Net of ResNet18 over tiles in batches of four, first thrown away,
-then tallied as the evaluate stage does, in turns. Its aim is at most 10 % more.
+The second table is the overhead: a U-Net with ResNet18 predicts tiles in batches of four, without
+and with the counts of the evaluate stage, in alternation. The goal is at most 10 %.
 """
 # ruff: noqa: T201
 
@@ -61,14 +62,14 @@ def edge_of(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def print_parts(generator: np.random.Generator) -> None:
-    """Print what each count costs."""
+    """Print the time of each count."""
     mask = torch.from_numpy(make_mask(generator))[None]
     prediction = torch.where(torch.rand(mask.shape) < 0.02, mask.roll(40, 1), mask.roll(3, 2))
     mask[torch.rand(mask.shape) < 0.02] = IGNORE_INDEX
     probability = torch.rand(1, CLASSES, SIZE, SIZE).softmax(dim=1)
     confidence = probability.amax(dim=1)
     whole, known = mask.long(), (mask != IGNORE_INDEX).numpy()
-    print(f"{'a tile, ms of one core':34}{'simple':>11}{'ours':>11}{'ratio':>8}")
+    print(f"{'a tile, ms of one core':34}{'baseline':>11}{'ours':>11}{'ratio':>8}")
     confusion = best_ms(lambda: confusion_matrix(prediction, mask, CLASSES), 30)
     for name, simple in (
         (
@@ -120,7 +121,7 @@ def print_parts(generator: np.random.Generator) -> None:
 
 
 def print_whole(generator: np.random.Generator) -> None:
-    """Print what counting adds to inference."""
+    """Print the overhead of counting over inference."""
     masks = torch.from_numpy(np.stack([make_mask(generator) for _ in range(TILES)]))
     images = (masks[:, None] * 40 + torch.randint(0, 40, (TILES, 3, SIZE, SIZE))).to(torch.uint8)
     network = NetworkSettings(model="unet", encoder="resnet18", width=1)

@@ -1,10 +1,10 @@
-"""What an exported model gains in time and costs in score: PyTorch, ONNX Runtime, OpenVINO, int8.
+"""Time and mIoU of exported models: PyTorch, ONNX Runtime, OpenVINO, int8.
 
 Run it with ``PYTHONPATH=src python benchmarks/export.py`` in a project after ``dvc repro`` (some
-minutes): it takes the model in ``models`` and the tiles in ``data/tiles``. Int8 is calibrated on
-train tiles; mIoU is of the dense masks of the test tiles. Each network scores the same batch of two
-tiles in turns with the others; the time is the best of the rounds, by the clock and of the
-processor, on as many threads as OMP_NUM_THREADS says.
+minutes). It uses the model in ``models`` and the tiles in ``data/tiles``. Int8 is calibrated on
+train tiles; mIoU is on the dense masks of the test tiles. All networks predict the same batch of
+two tiles in alternation; the time is the best of the rounds, wall time and CPU time, with
+OMP_NUM_THREADS threads.
 """
 # ruff: noqa: T201
 
@@ -31,7 +31,7 @@ BATCH = 2
 def time_in_turns(
     networks: dict[str, nn.Module], images: Tensor, rounds: int
 ) -> dict[str, tuple[float, float]]:
-    """Return the seconds that each network takes for a batch, by the clock and of the processor."""
+    """Return the wall time and the CPU time of each network for a batch, in seconds."""
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in networks}
     for turn in range(rounds + 1):
         for name, network in networks.items():
@@ -52,7 +52,7 @@ def judge(
     read: Callable[[Tile], tuple[Tensor, Tensor]],
     names: tuple[str, ...],
 ) -> dict[str, tuple[float, float, float]]:
-    """Return each network's mIoU, share of pixels classed as by the first, largest difference."""
+    """Return each network's mIoU, fraction of pixels of the same class, largest difference."""
     confusions = {name: np.zeros((len(names), len(names)), np.int64) for name in networks}
     same, largest, pixels = dict.fromkeys(networks, 0), dict.fromkeys(networks, 0.0), 0
     for tile in tiles:

@@ -1,11 +1,11 @@
-"""What pixel features cost on one core: scipy beside the filter bank, maps by two ways.
+"""Time of pixel features on one core: scipy against the filter bank, and two ways of mapping.
 
 Run it with ``PYTHONPATH=src python benchmarks/features.py`` (about two minutes on an idle core);
-``--quick`` runs everything once and small, to see that it works.
+``--quick`` runs everything once and small, as a test.
 
-The simple way to the filters is scipy.ndimage in float32, each intermediate result computed once;
-the simple way to a map of an encoder's features is a linear layer on the features of all pixels.
-All ways run in turns, each time is the best of its rounds: trust the ratios.
+The baseline of the filters is scipy.ndimage in float32, with each intermediate result computed
+once. The baseline of a map from an encoder's features is a linear layer on the features of all
+pixels. All run in alternation, each time is the best of its rounds: compare the ratios.
 """
 # ruff: noqa: T201
 
@@ -30,7 +30,7 @@ Image = npt.NDArray[np.float32]
 
 
 def by_scipy(image: Image, settings: FilterBankSettings) -> list[Image]:
-    """Compute the filters of the bank with scipy, sharing what can be shared."""
+    """Compute the filters of the bank with scipy, and reuse intermediate results."""
 
     def eigenvalues(first: Image, mixed: Image, second: Image) -> list[Image]:
         middle, half = (first + second) / 2, (first - second) / 2
@@ -63,9 +63,9 @@ def by_scipy(image: Image, settings: FilterBankSettings) -> list[Image]:
 
 
 def best_seconds(calls: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Time calls in turns; return the best time of each.
+    """Time calls in alternation; return the best time of each.
 
-    Each is called twice in a row: the first call pays for memory that others gave back.
+    Each is called twice in a row, since the first call allocates memory again.
     """
     best = [float("inf")] * len(calls)
     for _ in range(rounds):
@@ -78,7 +78,7 @@ def best_seconds(calls: list[Callable[[], object]], rounds: int) -> list[float]:
 
 
 def time_filters(size: int, rounds: int) -> None:
-    """Print what the filter bank costs, and scipy beside it."""
+    """Print the times of the filter bank and of scipy."""
     settings = FilterBankSettings(bands=False, hsv_sigmas_px=(), excess_green_sigmas_px=())
     filters, whole = FilterBank(settings), FilterBank()
     image = np.random.default_rng(0).random((3, size, size), dtype=np.float32)
@@ -102,7 +102,7 @@ def time_filters(size: int, rounds: int) -> None:
 
 
 def time_pyramid(size: int, rounds: int) -> None:
-    """Print what a map costs by all features of all pixels, and by projected levels."""
+    """Print the times of a map from all features of all pixels, and from projected levels."""
     encoder = timm.create_model("tf_efficientnet_lite0", features_only=True)
     image = torch.rand(1, 3, size, size)
     rows, cols = torch.randint(0, size, (2, 100))

@@ -1,17 +1,17 @@
-"""What the tile and annotate stages cost on a dataset of the size of LandCover.ai.
+"""Time and memory of the tile and annotate stages on a dataset of the size of LandCover.ai.
 
-Run it with ``python benchmarks/full_size.py [--share 0.1] [--images IMAGE …] [--masks MASK …]``,
+Run it with ``python benchmarks/full_size.py [--fraction 0.1] [--images IMAGE …] [--masks MASK …]``,
 with ``PYTHONPATH=src``. It makes 41 orthophotos in a temporary folder, 33 of about 9000 × 9500 px
-and 8 of about 4200 × 4700 px, and runs the real stages on them as DVC would, on all cores: tiles of
-512 px, then 500 clicks per class and tile, linked. With ``--share 0.1`` it makes 3 and 1 of them.
-The whole takes some 20 GB of disk, which is given back at the end.
+and 8 of about 4200 × 4700 px, and runs the stages on them like DVC, on all cores: tiles of 512 px,
+then 500 clicks per class and tile, linked. With ``--fraction 0.1`` it makes 3 and 1 of them. The
+files take 20 GB of disk, and are removed at the end.
 
-IMAGE are real orthophotos, of which mosaics are laid; MASK are masks of ids 0 to 4, such as those
-of LandCover.ai, taken in turn, the size of the orthophotos with them. Both are drawn otherwise.
+IMAGE are real orthophotos, of which mosaics are made; MASK are masks of ids 0 to 4, such as those
+of LandCover.ai, which are used in rotation and set the size of the orthophotos. Without them, both
+are synthetic.
 
-Originals are deflated in strips of one row. The processor's time includes that of all workers;
-memory is the greatest sum of what the stage and its workers hold for themselves, looked at twice
-a second (pages that they share are divided among them).
+Originals are deflated in strips of one row. CPU time includes that of all workers. Memory is the
+greatest proportional set size (PSS) of the stage and its workers, sampled twice a second.
 """
 # ruff: noqa: T201
 
@@ -42,13 +42,13 @@ def read_mask(path: Path) -> Mask:
         return np.asarray(file.read(1), np.uint8)
 
 
-def make_dataset(folder: Path, share: float, images: list[Path], masks: list[Path]) -> float:
-    """Write orthophotos and masks, and say how many megapixels they have."""
+def make_dataset(folder: Path, fraction: float, images: list[Path], masks: list[Path]) -> float:
+    """Write orthophotos and masks; return their number of megapixels."""
     pixels, number = 0, 0
     real = [read_mask(path) for path in masks]
     for count, height, width in (LARGE, SMALL):
         kind = [mask for mask in real if (max(mask.shape) > 7000) == (height == LARGE[1])]
-        for one in range(max(1, round(share * count))):
+        for one in range(max(1, round(fraction * count))):
             mask = kind[one % len(kind)] if kind else draw_mask(height, width)
             image = lay_mosaic(images, *mask.shape, seed=number) if images else draw_image(mask)
             name = f"sheet{number:02}.tif"
@@ -60,7 +60,7 @@ def make_dataset(folder: Path, share: float, images: list[Path], masks: list[Pat
 
 
 def run_stage(folder: Path, name: str) -> tuple[float, float, float]:
-    """Run a stage: minutes by the clock, minutes of the processor, and the most GB of memory."""
+    """Run a stage; return its wall time and CPU time in minutes, and its peak memory in GB."""
     before, started_s, most = os.times(), time.perf_counter(), 0
     stage = psutil.Popen(
         [sys.executable, str(ROOT / "stages" / f"{name}.py")],
@@ -79,7 +79,7 @@ def run_stage(folder: Path, name: str) -> tuple[float, float, float]:
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
-    """List a process's workers, none if it has just ended."""
+    """List a process's workers; none if it has ended."""
     try:
         return list(process.children(recursive=True))
     except psutil.Error:
@@ -87,7 +87,7 @@ def children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def memory(process: psutil.Process) -> int:
-    """Return the bytes that a process holds, shared ones divided; 0 if it has just ended."""
+    """Return the proportional set size of a process in bytes; 0 if it has ended."""
     try:
         return int(process.memory_full_info().pss)
     except psutil.Error:
@@ -97,7 +97,7 @@ def memory(process: psutil.Process) -> int:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Time the stages on a full-size dataset.")
-    parser.add_argument("--share", type=float, default=1.0, help="of the orthophotos")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the orthophotos")
     parser.add_argument("--images", type=Path, nargs="+", default=[], metavar="IMAGE")
     parser.add_argument("--masks", type=Path, nargs="+", default=[], metavar="MASK")
     parser.add_argument("--folder", type=Path, help="where to make the temporary folder")
@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         source = folder / "sources" / "large"
-        megapixels = make_dataset(source, arguments.share, arguments.images, arguments.masks)
+        megapixels = make_dataset(source, arguments.fraction, arguments.images, arguments.masks)
         count = len(list((source / "images").iterdir()))
         card = CARD.model_dump(mode="json", exclude_unset=True)
         (folder / "sources" / "large.yaml").write_text(yaml.safe_dump(card))

@@ -1,14 +1,13 @@
-"""What learning costs on this machine, the simple way beside ours.
+"""Time of the parts of training on this machine, against simple baselines.
 
-Run it with ``PYTHONPATH=src python benchmarks/learning.py`` (some two minutes on an idle machine
-with two cores); ``--quick`` runs everything once, to see that it works. Names of parts (``loss``,
-``step``, ``read``, ``matrix``) choose among them. Each time is the best of several, in
-milliseconds; trust the ratios, both sides are timed in turns in the same run.
+Run it with ``PYTHONPATH=src python benchmarks/learning.py`` (two minutes on an idle machine with
+two cores); ``--quick`` runs everything once, as a test. Names of parts (``loss``, ``step``,
+``read``, ``matrix``) select among them. Each time is the best of several, in milliseconds. Compare
+the ratios: both sides are timed in alternation in the same run.
 
-The simple ways: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with
-one-hot labels, a gated CRF at full size; a training step in
-fp32 with contiguous weights; a PNG for each tile and another for its mask; scikit-learn's
-``confusion_matrix``.
+The baselines: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with one-hot
+labels, a gated CRF at full size; a training step in fp32 with contiguous weights; a PNG for each
+tile and another for its mask; scikit-learn's ``confusion_matrix``.
 """
 # ruff: noqa: T201
 
@@ -51,7 +50,7 @@ TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in ran
 
 
 def best_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Time calls in turns, so that a busy moment hits all: the best of each, in milliseconds."""
+    """Time calls in alternation, so that other load affects all; return the best, milliseconds."""
     best = [float("inf")] * len(calls)
     for _ in range(repeats):
         for place, call in enumerate(calls):
@@ -62,7 +61,7 @@ def best_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def extra_mb(call: Callable[[], object]) -> float:
-    """Measure how far the memory of this process rises in a call, MB; NaN without Linux' /proc."""
+    """Measure the growth of this process's memory in a call, MB; NaN without Linux' /proc."""
     reset, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if not reset.exists():
         return float("nan")
@@ -78,7 +77,7 @@ def extra_mb(call: Callable[[], object]) -> float:
 
 
 def report(name: str, values: Sequence[float], unit: str = "ms") -> None:
-    """Print a row: the simple way, ours, and how many times ours fits into it."""
+    """Print a row: the baseline, ours, and the ratio."""
     simple, ours = values
     print(f"{name:46}{simple:9.2f} {unit:3}{ours:9.2f} {unit:3}{simple / ours:7.1f}x", flush=True)
 
@@ -100,7 +99,7 @@ def one_hot_focal(logits: Tensor, mask: Tensor) -> Tensor:
 def compare_losses(quick: bool) -> None:
     """Compare forward and backward of losses of 8 × 5 × 512², in time and memory.
 
-    Ours cannot be faster than the gradient of one pixel, nearly all of which is writing zeros.
+    A lower bound is the gradient of one pixel, which is almost only writing zeros.
     """
     for clicks in (100, 2100):
         mask = torch.full((8, SIZE, SIZE), IGNORE_INDEX, dtype=torch.uint8)
@@ -108,7 +107,7 @@ def compare_losses(quick: bool) -> None:
             tile.view(-1)[torch.randperm(SIZE * SIZE)[:clicks]] = torch.randint(
                 CLASSES, (clicks,), dtype=torch.uint8
             )
-        # As networks give them: no leaves, and ours are of channels last, as our networks' are.
+        # As from networks: no leaves; ours are channels last, like our networks' logits.
         logits = torch.randn(8, CLASSES, SIZE, SIZE)
         last = logits.to(memory_format=torch.channels_last)
 
@@ -172,7 +171,7 @@ def compare_steps(quick: bool) -> None:
         model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
         inputs, network = images, model
         if not channels_last:
-            # The segmenter itself asks for channels last: the simple way goes around it.
+            # The segmenter itself asks for channels last: the baseline bypasses it.
             network = model.network.to(memory_format=torch.contiguous_format)  # type: ignore[assignment]
             inputs = (images.float() - 100) / 50
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -187,7 +186,7 @@ def compare_steps(quick: bool) -> None:
         return step
 
     if not computes_in_bf16("cpu"):
-        print("this processor has no bf16 arithmetic: expect ours to be slower here")
+        print("this processor has no bf16 arithmetic: ours may be slower here")
     calls = [
         make_step("32-true", dense_cross_entropy, False),
         make_step("bf16-mixed", PartialLoss(), True),
@@ -281,7 +280,7 @@ def main() -> None:
         parser.error(f"got {', '.join(sorted(unknown))}, wanted some of {', '.join(PARTS)}")
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    print(f"{'':46}{'simple':>12}{'ours':>13}{'ratio':>8}")
+    print(f"{'':46}{'baseline':>12}{'ours':>13}{'ratio':>8}")
     for name in options.parts or PARTS:
         PARTS[name](options.quick)
 

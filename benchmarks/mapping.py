@@ -1,15 +1,15 @@
-"""What a map costs beside the bare network, and how much memory it takes.
+"""Time of a map against the network alone, and memory of a map.
 
 Run it with ``PYTHONPATH=src python benchmarks/mapping.py`` (some minutes, 1 GB in a temporary
-folder); ``--quick`` runs everything once and small, to see that it works.
+folder); ``--quick`` runs everything once and small, as a test.
 
-The bare network scores windows that lie in memory, batch by batch, as many as the map has. The map
-reads the image, scores the same windows, and writes all its files. Both are timed in turns in one
-process; each time is the best of three. The ratio is what is left of the network's throughput.
-Pixels that windows share are computed twice in both: megapixels of map come to fewer.
+The network alone predicts windows in memory, batch by batch, as many as the map has. The map reads
+the image, predicts the same windows, and writes all its files. Both are timed in alternation in one
+process; each time is the best of three. The ratio is the fraction of the network's throughput.
+Overlaps of windows are computed twice in both, so there are fewer megapixels of map.
 
-Memory is the peak of a fresh process while it maps a raster with a network of one convolution
-(whose own memory is next to nothing), beyond what it had when the network was ready.
+Memory is the increase of the peak of a new process while it maps a raster with a network of one
+convolution, which needs almost no memory itself.
 """
 # ruff: noqa: T201
 
@@ -47,7 +47,7 @@ TILE_SET = TileSet(CLASSES, WINDOW_PX, (0.25,), MEAN, STD, (0.0, 255.0), (1, 2, 
 
 
 def write_image(path: Path, height: int, width: int) -> None:
-    """Write areas with texture as GDAL writes images by itself: in strips, not compressed."""
+    """Write areas with texture in GDAL's default format: in strips, not compressed."""
     generator = np.random.default_rng(0)
     texture = generator.normal(0, 12, (3, 512, width)).astype(np.float32)
     with rasterio.open(
@@ -73,7 +73,7 @@ NETWORK = NetworkSettings(model="unet", encoder="resnet18", width=1)
 
 
 def name(segmenter: Segmenter) -> NamedModel:
-    """Take a network for a model of the tile set."""
+    """Make a model of a network and the tile set."""
     checkpoint = Checkpoint(NETWORK, TILE_SET, {})
     return NamedModel("benchmark", segmenter, checkpoint, "0" * 64)
 
@@ -85,7 +85,7 @@ def make_mapper(model: NamedModel, *, blend: bool = False) -> Mapper:
 
 
 def map_image(mapper: Mapper, image: Path, out: Path) -> tuple[float, float]:
-    """Map an image; give the seconds by the clock and of the processor."""
+    """Map an image; return the wall time and the CPU time in seconds."""
     (task,) = mapper.prepare([image], out, replace=True)
     started_s, cpu_s = time.perf_counter(), time.process_time()
     mapper.make(task, lambda megapixels, was_done: None)
@@ -93,7 +93,7 @@ def map_image(mapper: Mapper, image: Path, out: Path) -> tuple[float, float]:
 
 
 def compare(folder: Path, side: int, width: float) -> None:
-    """Print the throughput of a map and of the bare network."""
+    """Print the throughput of a map and of the network alone."""
     image = folder / "image.tif"
     write_image(image, side, side)
     model = name(
@@ -143,7 +143,7 @@ def compare(folder: Path, side: int, width: float) -> None:
 
 
 def measure_memory(image: Path, out: Path, *, blend: bool) -> tuple[float, int]:
-    """Map an image in a fresh process: seconds, and peak MB beyond what it began with."""
+    """Map an image in a new process; return seconds, and the increase of peak memory in MB."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_map_and_tell, args=(sender, image, out, blend))
@@ -157,7 +157,7 @@ def _map_and_tell(sender: object, image: Path, out: Path, blend: bool) -> None:
     torch.manual_seed(0)
     mapper = make_mapper(name(Segmenter(nn.Conv2d(3, len(CLASSES), 1), MEAN, STD)), blend=blend)
     before = _memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     seconds, _ = map_image(mapper, image, out)
     sender.send((seconds, _memory_mb("VmHWM") - before))  # type: ignore[attr-defined]
 

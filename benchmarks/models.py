@@ -1,13 +1,13 @@
-"""What a training step of each model costs on this machine, the simple way beside ours.
+"""Time of a training step of each model on this machine, against a simple baseline.
 
 Run it with ``PYTHONPATH=src python benchmarks/models.py`` (under three minutes on an idle machine
-with two cores); ``--quick`` runs everything once and small, to see that it works. Names of models
-choose among them, ``--width`` sets their width, ``--encoder`` the encoder of those that have one.
+with two cores); ``--quick`` runs everything once and small, as a test. Names of models select among
+them, ``--width`` sets their width, ``--encoder`` the encoder of those that have one.
 
 A step is forward, partial cross-entropy of sparse masks, backward and AdamW, on eight images of
-256 × 256 px. The simple way is fp32 with contiguous weights; ours bf16 with channels last, as
-``train.precision: auto`` chooses where the processor has bf16. Both are timed in turns in the same
-run, each time is the best of those that fit into six seconds: trust the ratios.
+256 × 256 px. The baseline is fp32 with contiguous weights; ours is bf16 with channels last, as
+``train.precision: auto`` selects if the processor has bf16. Both are timed in alternation in the
+same run, each time is the best of those within six seconds: compare the ratios.
 """
 # ruff: noqa: T201
 
@@ -32,7 +32,7 @@ CLASSES, SIZE, BATCH = 5, 256, 8
 NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DESCENT]
 
 ENOUGH_S = 6.0
-"""No further round of steps begins after so long: heavy models are timed once."""
+"""Seconds after which no further round of steps begins: slow models are timed once."""
 
 
 def build(name: str, encoder: str, width: float) -> Segmenter:
@@ -43,13 +43,13 @@ def build(name: str, encoder: str, width: float) -> Segmenter:
 
 
 def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> Callable[[], None]:
-    """Make a training step: ours, or the simple one."""
+    """Make a training step: ours, or the baseline."""
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
     mask = torch.full((batch, size, size), IGNORE_INDEX, dtype=torch.uint8)
     mask[:, ::16, ::16] = torch.randint(CLASSES, mask[:, ::16, ::16].shape, dtype=torch.uint8)
     network: nn.Module = segmenter
     if not as_ours:
-        # The segmenter itself asks for channels last: the simple way goes around it.
+        # The segmenter itself asks for channels last: the baseline bypasses it.
         network = segmenter.network.to(memory_format=torch.contiguous_format)
         images = (images.float() - 100) / 50
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
@@ -65,7 +65,7 @@ def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> 
 
 
 def seconds_of(calls: list[Callable[[], None]], enough_s: float) -> list[float]:
-    """Time calls in turns, so that a busy moment hits all, at least once: the best of each."""
+    """Time calls in alternation, so that other load affects all; return the best of each."""
     best = [float("inf")] * len(calls)
     started = time.perf_counter()
     while best[-1] == float("inf") or time.perf_counter() - started < enough_s:
@@ -93,8 +93,8 @@ def main() -> None:
         f"{options.encoder}, width {options.width}, {batch} × {size}²"
     )
     if not computes_in_bf16("cpu"):
-        print("this processor has no bf16 arithmetic: expect ours to be slower here")
-    print(f"\n{'':24}{'weights':>10}{'simple':>11}{'ours':>11}{'ratio':>8}{'images/s':>11}")
+        print("this processor has no bf16 arithmetic: ours may be slower here")
+    print(f"\n{'':24}{'weights':>10}{'baseline':>11}{'ours':>11}{'ratio':>8}{'images/s':>11}")
     for name in options.models or NETWORKS:
         make = partial(build, name, options.encoder, options.width)
         millions = sum(weights.numel() for weights in make().parameters()) / 1e6

@@ -1,20 +1,20 @@
-"""What tiling and annotating a true-size orthophoto costs, the simple way beside ours.
+"""Time of tiling and annotating an orthophoto of real size, against a simple baseline.
 
 Run it with ``PYTHONPATH=src python benchmarks/orthophotos.py [--images IMAGE …] [--mask MASK]``
 (some minutes, 3 GB in a temporary folder). IMAGE are real orthophotos of any size, from which a
-mosaic of the mask's size is laid, each piece turned and mirrored by chance; without them, colours
+mosaic of the mask's size is made, each piece randomly rotated and flipped; without them, colours
 with texture and noise are drawn over the mask. MASK is a mask of class ids 0 to 4, such as one of
 LandCover.ai; without it, smooth areas of 9000 × 9500 px are drawn.
 
-The simple way reads window by window with GDAL's own settings, as published code does, and writes
-each tile as two PNGs with OpenCV's. (GDAL keeps decoded strips in up to a twentieth of the memory,
-so that it decodes no strip twice here; ours keeps 64 MB.) It is tried on originals in the strips
-that GDAL makes by itself, which are not compressed, and in deflated strips of one row, as the masks
-of LandCover.ai are. Inflating them takes as long either way: 0.8 s of ours' 2.2 s (9441 × 8825 px;
-then ZSTD 0.45, reading back 0.3, counting and checksums 0.25, all else 0.4).
+The baseline reads window by window with GDAL's default settings, as published code does, and writes
+each tile as two PNGs with OpenCV. (GDAL caches decoded strips in up to a twentieth of the memory,
+so that it decodes no strip twice here; ours caches 64 MB.) Originals are in GDAL's default format,
+uncompressed strips, and in deflated strips of one row, like the masks of LandCover.ai. Inflating
+them takes the same time for both: 0.8 s of ours' 2.2 s (9441 × 8825 px; then ZSTD 0.45, reading
+back 0.3, counting and checksums 0.25, all else 0.4).
 
-Each line is a process of its own, fresh, so that memory is its peak; all are timed in the same run.
-Trust the seconds of the processor, and where other programs run the ratios alone.
+Each line is a new process, so that memory is its peak; all are timed in the same run. Compare CPU
+times, and with other programs running only the ratios.
 """
 # ruff: noqa: T201
 
@@ -94,7 +94,7 @@ def draw_image(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def lay_mosaic(
     paths: Sequence[Path], height: int, width: int, seed: int = 0
 ) -> npt.NDArray[np.uint8]:
-    """Fill (3, height, width) with square pieces of images, each turned and mirrored by chance."""
+    """Fill (3, height, width) with square pieces of images, randomly rotated and flipped."""
     generator = np.random.default_rng(seed)
     images = []
     for path in paths:
@@ -155,7 +155,7 @@ def make_plan(folder: Path, out: Path) -> CuttingPlan:
 
 
 def tile_ours(folder: Path, out: Path) -> None:
-    """Cut as the tile stage does, and keep the index."""
+    """Cut like the tile stage, and return the index."""
     write_tiles(out, cut_orthophoto(make_plan(folder, out), PAIR), CARD, SETTINGS)
 
 
@@ -165,7 +165,7 @@ def cut_into(folder: Path, out: Path) -> None:
 
 
 def tile_two(folder: Path, out: Path) -> None:
-    """Cut the orthophoto twice, side by side."""
+    """Cut the orthophoto twice, in parallel."""
     cut = partial(cut_into, folder)
     outs = [out / str(number) for number in range(2)]
     machine = MachineSettings(workers=2, backend="loky", readers=0)
@@ -192,7 +192,7 @@ def annotate(folder: Path, out: Path, propagator: str) -> None:
 def measure(
     function: Callable[..., None], *arguments: object, environment: Mapping[str, str] | None = None
 ) -> tuple[float, float, int]:
-    """Run in a fresh process: seconds by the clock, seconds of the processor, peak MB."""
+    """Run in a new process; return wall time and CPU time in seconds, and peak memory in MB."""
     receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
     process = multiprocessing.get_context("spawn").Process(
         target=_run, args=(sender, function, arguments, environment or {})
@@ -213,7 +213,7 @@ def _run(
 ) -> None:
     os.environ.update(environment)
     before = _memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     started_s, cpu_s = time.perf_counter(), cpu_seconds()
     function(*arguments)
     spent = time.perf_counter() - started_s, cpu_seconds() - cpu_s
@@ -222,7 +222,7 @@ def _run(
 
 
 def cpu_seconds() -> float:
-    """Return the processor's seconds of this process and of those that it has waited for."""
+    """Return the CPU time of this process and of its ended children, seconds."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -243,7 +243,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     arguments = parse_arguments()
-    # What raster.py sets as this script imports it: the simple way goes with GDAL's own choice.
+    # What raster.py sets as this script imports it: the baseline uses GDAL's default.
     gdals_own = {"GDAL_CACHEMAX": "5%"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -269,7 +269,7 @@ def main() -> None:
         ratios = []
         for kind, place in (("plain", plain), ("deflated", deflated)):
             simple = measure(tile_simply, place, place / "png", environment=gdals_own)
-            show(f"tile {kind} strips: simple way", simple)
+            show(f"tile {kind} strips: baseline", simple)
             ours = measure(tile_ours, place, place / "tiles")
             show(f"tile {kind} strips: ours", ours)
             two = measure(tile_two, place, place / "two")

@@ -1,11 +1,11 @@
 """Time and quality of label propagation on one 512 px tile.
 
-Run it with ``OMP_NUM_THREADS=1 PYTHONPATH=src python benchmarks/propagation.py``
-(about a minute). Each figure is the best of several runs, in milliseconds of one core; trust the
-ratios, both sides are timed in the same run.
+Run it with ``OMP_NUM_THREADS=1 PYTHONPATH=src python benchmarks/propagation.py`` (about a minute).
+Each number is the best of several runs, in milliseconds of one core. Compare the ratios: both sides
+are timed in the same run.
 
-The simple ways are, for linking, what published code does: a Python loop over the set that
-``query_pairs`` returns, with one line drawn for each pair; for random walkers, scikit-image's on a
+The baseline of linking is what published code does: a Python loop over the set that ``query_pairs``
+returns, which draws one line for each pair. The baseline of random walkers is scikit-image's on a
 tile of half the size, solved to the same tolerance.
 
 The second table propagates uniform clicks on the synthetic dataset's first orthophoto with the
@@ -57,7 +57,7 @@ def link_simply(clicks: Mask, distance_px: float) -> Mask:
 
 
 def walk_simply(clicks: Mask, image: Image, min_probability: float) -> Mask:
-    """Let scikit-image's walkers walk at half resolution."""
+    """Propagate with scikit-image's random walker at half resolution."""
     half = image[:, ::2, ::2].transpose(1, 2, 0).astype(np.float32) / 255
     seeds = clicks.reshape(SIZE // 2, 2, SIZE // 2, 2).min(axis=(1, 3))
     labels = np.where(seeds == IGNORE_INDEX, 0, seeds.astype(np.int32) + 1)

@@ -1,10 +1,11 @@
-"""Whether the processes that read crops keep a GPU busy, told on a machine that has none.
+"""Simulate on a CPU whether the processes that read crops keep a GPU busy.
 
 Run it with ``PYTHONPATH=src python benchmarks/readers.py``. A step and the reading of a crop are
-stand-ins that sleep, so any number of readers fits two cores; the loader is that of the training.
-The step takes what `benchmarks/training.py` measured on an H200, and a crop what makes a pass an
-epoch wait as long as it did there. It prints images a second of an epoch that follows on another
-and its validation: with a pass an epoch, with one over all as in the training, and the step alone.
+simulated by sleeping, so any number of readers fits two cores; the loader is that of the training.
+The step takes the time that `benchmarks/training.py` measured on an H200. The time of a crop makes
+an iteration per epoch wait as long as it did there. The output is images a second of an epoch after
+another one and its validation: with an iteration per epoch, with one over all epochs as in
+training, and for the step alone.
 """
 # ruff: noqa: T201
 
@@ -25,11 +26,11 @@ from pointcover.training.crops import Clocked, read_epochs, train_loader
 
 SIZE_PX = 64
 TIMES = 32
-"""64 tiles so many times are an epoch, as in `training.py`."""
+"""Repetitions of 64 tiles in an epoch, as in `training.py`."""
 
 
 class SlowTiles(TileDataset):
-    """Tiles whose reading takes so long."""
+    """Tiles with a simulated reading time."""
 
     crop_s: float
 

@@ -1,4 +1,4 @@
-"""One orthophoto with its mask, laid out in tiles as the stages write them, for benchmarks."""
+"""Write an orthophoto and its mask as a tile set, for benchmarks."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ Raster = npt.NDArray[np.uint8]
 def write_sheet(
     folder: Path, image: Raster, mask: Raster, size_px: int, classes: ClassTable
 ) -> list[Tile]:
-    """Write (bands, H, W) and (H, W) below folder/images and folder/masks; give the train tiles.
+    """Write (bands, H, W) and (H, W) below folder/images and folder/masks; return the train tiles.
 
     Height and width are multiples of size_px.
     """

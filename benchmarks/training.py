@@ -1,16 +1,16 @@
-"""How fast a U-Net is trained here, and how near that comes to what the machine can do.
+"""Throughput of training a U-Net, and its fraction of what the machine can do.
 
-Run it with ``PYTHONPATH=src python benchmarks/training.py`` (a minute on a GPU);
-``--quick`` runs everything once, small. It trains as the stage does, on the synthetic dataset in
-tiles of 512 px, and prints images a second of
+Run it with ``PYTHONPATH=src python benchmarks/training.py`` (a minute on a GPU); ``--quick`` runs
+everything once, small. It trains like the stage, on the synthetic dataset in tiles of 512 px, and
+prints images a second of
 
-- the step alone, on one batch that lies on the device;
-- the whole loop, which reads and augments crops and brings them there, after another epoch and its
-  validation;
+- the step alone, on one batch on the device;
+- the whole loop, which reads and augments crops and copies them to the device, after another epoch
+  and its validation;
 
-with the share of the loop in which a GPU computes (its kernels' time for a step, by torch's
-profiler, times the steps), and the arithmetic of the step (torch's FLOP counter; a multiplication
-and an addition are two) over what a matrix product of 8192² reaches in the same precision.
+with the fraction of the loop's time in which a GPU computes (the time of its kernels for a step, by
+torch's profiler, times the steps), and the FLOP/s of the step (torch's FLOP counter; a
+multiplication and an addition are two) relative to a matrix product of 8192² in the same precision.
 """
 # ruff: noqa: T201
 
@@ -51,7 +51,7 @@ TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in ran
 
 
 def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
-    """Write an orthophoto of side² tiles, one drawn and repeated, with clicks; give its tiles."""
+    """Write an orthophoto of side² equal synthetic tiles, with clicks; return its tiles."""
     generator = np.random.default_rng(0)
     image, mask = draw_orthophoto(size_px, generator)
     sparse = np.full_like(mask, IGNORE_INDEX)
@@ -67,19 +67,19 @@ def read_settings(**changes: object) -> TrainSettings:
 
 
 def prepare(fabric: Fabric, settings: TrainSettings, batches: EpochBatches) -> Learner:
-    """Set up a U-Net as the default settings train it."""
+    """Prepare a U-Net for training with the default settings."""
     model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
     return Learner.prepare(fabric, model, PartialLoss(), settings, batches)
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a GPU has done all that it was told to."""
+    """Synchronise with a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def per_second(call: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Count calls a second, after a few that warm up."""
+    """Measure calls a second, after a few for warm-up."""
     for _ in range(3 if seconds else 1):
         call()
     wait_for(device)
@@ -188,9 +188,11 @@ def main() -> None:
             f"{passed.waited_s / passed.seconds:.0%} of it waiting for crops"
         )
         if device.type == "cuda":
-            share = kernel_seconds(step, device) * batches.samples / passed.seconds / batch
+            fraction = kernel_seconds(step, device) * batches.samples / passed.seconds / batch
             memory = torch.cuda.max_memory_allocated(device) / 2**30
-            print(f"the GPU computes in {share:.0%} of the loop's time; {memory:.1f} GiB at most")
+            print(
+                f"the GPU computes in {fraction:.0%} of the loop's time; {memory:.1f} GiB at most"
+            )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ FIGURES = Path("metrics/annotate")
 def annotate(params: "Params") -> None:
     """Write data/sparse: rasters of clicks, sparse masks, sources and confidence, and index.csv.
 
-    The test split gets real annotations where there are no dense masks to score on, else nothing.
+    The test split gets real annotations only if there are no dense masks to score on.
     """
     from pointcover.annotation.annotate import Annotation, annotate_tiles, budgets_of
     from pointcover.annotation.examples import draw_examples

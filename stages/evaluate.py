@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 def evaluate(params: "Params") -> None:
     """Write metrics/evaluate.json, tables, the confusion matrix and panels; end the MLflow run.
 
-    Scored are the dense masks; where the dataset has none, the real annotations of the test split,
-    which training has not used.
+    The model is scored on dense masks. If the dataset has none, it is scored on the real
+    annotations of the test split, which training has not used.
     """
     from pointcover.config.run_summary import run_name
     from pointcover.evaluation.evaluator import EvaluationFolders, Evaluator

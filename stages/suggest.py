@@ -1,4 +1,4 @@
-"""Choose the next clicks on train tiles by the model, and answer them from the dense masks."""
+"""Select the next clicks on train tiles by uncertainty; their classes are from the dense masks."""
 
 import sys
 from functools import partial

@@ -1,4 +1,4 @@
-"""Cut orthophotos into tiles: blocks of GeoTIFFs, split by region."""
+"""Cut orthophotos into tiles, the blocks of GeoTIFFs, and split them by region."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

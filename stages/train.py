@@ -43,7 +43,7 @@ def train(params: "Params") -> None:
     settings = describe(params) | {"precision": training.precision}
     fingerprint = training.fingerprint(settings, TILE_SET, Path(__file__))
     with Resumption(root, fingerprint) as resumption:
-        saved = resumption.load()  # before the run is opened: a damaged state begins a new one
+        saved = resumption.load()  # first: after a damaged state a new run is opened
         with open_run(root, name, params.dataset, resumption) as run:
             record = TrainingRecord(run, data)
             record.begin(settings, Path("params.yaml"), Path(params.dataset).stem)

@@ -1,25 +1,35 @@
 """What all tests share: no network, no deadline on a busy machine, a project to run stages in."""
 
 import gc
+import importlib.metadata
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import yaml
 from hypothesis import settings
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pytest_socket import socket_allow_hosts
 
 from pointcover.config.params import Params
+from pointcover.validation import read_yaml
 from tests.imagery import ROOT, Project, change, write_dataset
 
 # Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-settings.register_profile("pointcover", deadline=None)
-settings.load_profile("pointcover")
+settings.register_profile("slow", deadline=None)
+settings.register_profile("fast", deadline=None, max_examples=40)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of a property where slow tests are left out; find packages once."""
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "slow")
+    # Every lightning_fabric.Fabric reads the entry points of all installed packages: 10 ms.
+    importlib.metadata.entry_points = cache(importlib.metadata.entry_points)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,6 +48,12 @@ def pytest_runtest_setup() -> None:
     socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave written files to the system: no test cuts the power."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+
+
 @pytest.fixture
 def one_deterministic_thread() -> Iterator[None]:
     """Compute as the stage does, in one thread: two wait for each other on a busy machine."""
@@ -53,6 +69,26 @@ def one_deterministic_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+class BlankFigure:
+    """Stands for a figure and each of its parts, and draws nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> "BlankFigure":
+        if name.startswith("__"):  # numpy asks for its own
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "BlankFigure":
+        return self
+
+    def subplots(self, rows: int = 1, columns: int = 1, **_: object) -> Any:
+        """Return one or an array of several, as matplotlib does."""
+        axes = np.array([BlankFigure() for _ in range(rows * columns)], object)
+        return axes[0] if len(axes) == 1 else axes
+
+
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave pictures of one pixel: to draw takes more time than all else in a tiny project."""
@@ -64,6 +100,7 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (1, 1)).save(path, pnginfo=said)
 
+    monkeypatch.setattr("pointcover.figures.Figure", BlankFigure)
     monkeypatch.setattr("pointcover.figures._save", save)
 
 
@@ -72,7 +109,7 @@ def make_params() -> Callable[..., Params]:
     """params.yaml with some values changed: make_params({"tile.size_px": 64})."""
 
     def make(changes: dict[str, Any] | None = None) -> Params:
-        values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        values = read_yaml(ROOT / "params.yaml")
         return Params.model_validate(change(values, changes or {}))
 
     return make

@@ -100,7 +100,7 @@ def test_items_are_chosen_evenly_from_first_to_last_and_none_twice(count, wanted
     assert spread_evenly(range(10), count) == wanted
 
 
-def test_of_nothing_nothing_is_chosen():
+def test_no_items_give_no_choice():
     assert spread_evenly([], 3) == []
 
 
@@ -190,7 +190,7 @@ def test_a_panel_shows_its_views_from_left_to_right_and_every_class_in_the_legen
         assert share_of(legend, colour) > 0.001
 
 
-def test_a_view_of_shares_is_coloured_from_dark_to_bright_whatever_the_least_and_most(tmp_path):
+def test_a_view_of_fractions_has_a_colour_map_from_0_to_1(tmp_path):
     low, high = (68, 1, 84), (253, 231, 37)  # the ends of viridis
     for name, values, shown in (("a", (0, 1), (low, high)), ("b", (0, 0.001), (low, low))):
         shares = np.full((16, 16), values[0], np.float32)
@@ -231,7 +231,7 @@ def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, mo
     assert whole.y0 <= shown.y0 < shown.y1 < figure.axes[0].get_window_extent().y0
 
 
-def test_a_panel_says_of_itself_what_it_is_told_to(tmp_path):
+def test_a_panel_has_the_given_metadata(tmp_path):
     view = ("v", np.zeros((8, 8, 3), np.uint8))
     draw_panel(tmp_path / "a.png", "t", [view], CLASSES, Frame(tags={"Source": "a.tif"}))
     with Image.open(tmp_path / "a.png") as picture:
@@ -243,7 +243,7 @@ def test_a_panel_of_one_view_is_drawn(tmp_path):
     assert share_of(read(tmp_path / "one.png"), (0, 0, 0)) > 0.3
 
 
-def test_a_confusion_matrix_is_drawn_by_share_of_the_true_class_that_rows_are(tmp_path):
+def test_a_confusion_matrix_is_drawn_as_fractions_of_the_true_class(tmp_path):
     counts = np.array([[9, 1], [5, 5]])
     names = ("roof", "meadow")
     for name, values in (("a", counts), ("b", counts * [[1000], [7]]), ("c", counts.T)):

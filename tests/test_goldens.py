@@ -125,12 +125,16 @@ def test_tiles_are_the_same(synthetic):
 
 @pytest.mark.parametrize("name", LABELS)
 def test_sparse_masks_are_the_same(name, synthetic, blank_pictures):
+    synthetic.run_once("download", "tile")
     synthetic.set({"annotate.propagator": "none"} | LABELS[name])
-    synthetic.run("download", "tile", "annotate")
+    synthetic.run("annotate")
     check(f"labels {name}", digest_tree("data/sparse", "metrics/annotate.json"))
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize(
+    "name",
+    ["default", *(pytest.param(one, marks=pytest.mark.slow) for one in ("all_terms", "scratch"))],
+)
 def test_models_scores_and_maps_are_the_same(
     name, synthetic, one_deterministic_thread, blank_pictures
 ):

@@ -1,9 +1,9 @@
-"""Write into dvc.yaml the code that each stage depends on, or --check whether it is there.
+"""Write the code that each stage depends on into dvc.yaml, or --check it.
 
     python tools/deps.py [--check]
 
-The code is the stage's script and the modules that it imports, as folders where every file of a
-folder is among them. Other dependencies and comments stay as they are.
+The code is the stage's script and the modules that it imports; a folder stands for all of its
+files. Other dependencies and comments are not changed.
 """
 
 import re
@@ -24,7 +24,7 @@ def code_deps(stage: str) -> list[str]:
     files = {modules()[name] for name in closure(script)}
     everything = [
         path for path in modules().values() if path.stat().st_size and path.name != "settings.py"
-    ]  # what .dvcignore names is no part of a folder
+    ]  # without files in .dvcignore, which DVC does not count as part of a folder
     found = set(files)
     folders = {
         folder for path in files for folder in path.parents if ROOT / "src" in folder.parents
@@ -34,14 +34,14 @@ def code_deps(stage: str) -> list[str]:
         code = {path for path in inside if path.name != "__init__.py"}
         if len(code) > 1 and code <= files and folder.name != "pointcover":
             found = {path for path in found if folder not in path.parents} | {folder}
-    if stage == "download":  # the cards lie beside the modules
+    if stage == "download":  # the cards are in the folder of the modules
         datasets = ROOT / "src" / "pointcover" / "datasets"
         found = {path for path in found if datasets not in path.parents} | {datasets}
     return [f"stages/{stage}.py", *sorted(path.relative_to(ROOT).as_posix() for path in found)]
 
 
 def write(text: str) -> str:
-    """Return dvc.yaml's text with the code dependencies of every stage written anew."""
+    """Return dvc.yaml's text with the code dependencies of every stage replaced."""
     lines, stage, written = [], "", False
     for line in text.splitlines():
         if found := STAGE.match(line):

@@ -1,7 +1,8 @@
-"""Write the pages of the docs that come from the code, while MkDocs builds (a hook of mkdocs.yml).
+"""Generate pages of the docs from the code while MkDocs builds them (a hook of mkdocs.yml).
 
 `reference/settings.md` comes from the settings classes, `reference/cli.md` from the typer app, and
-`reference/api.md` from the packages below src/pointcover. They are written into no folder.
+`reference/api.md` from the packages below src/pointcover. They are not written into the source
+folder.
 """
 
 import json
@@ -41,7 +42,39 @@ def settings_page() -> str:
         "work starts. Editors that know JSON schemas read `params.schema.json` for hints.\n"
     )
     schema = Params.model_json_schema()
-    return lead + "".join(section_tables("", schema, values, schema["$defs"]))
+    tables = section_tables("", schema, values, schema["$defs"])
+    return lead + "".join(tables) + "\n## Choices\n" + "".join(choice_lists("", Params))
+
+
+def choice_lists(path: str, model: Any) -> list[str]:
+    """Return a list of the entries of each registry that a setting names, with their docs."""
+    from pointcover.validation import OneOf, section_in
+
+    lists = []
+    for name, field in model.model_fields.items():
+        key = f"{path}.{name}" if path else name
+        section = section_in(field.annotation)
+        if section is not None:
+            lists += choice_lists(key, section)
+        for one in field.metadata:
+            if isinstance(one, OneOf) and (described := described_entries(one.registry)):
+                rows = "\n".join(f"- `{entry}`: {text}" for entry, text in described.items())
+                lists.append(f"\n### {key} choices\n\n{rows}\n")
+    return lists
+
+
+def described_entries(registry: Any) -> dict[str, str]:
+    """Return the first line of the docstring of each function of a registry, by its name."""
+    functions = {
+        name: getattr(entry, "build", getattr(entry, "function", entry))
+        for name, entry in registry.items()
+    }
+    described = {
+        name: cell((function.__doc__ or "").partition("\n")[0])
+        for name, function in functions.items()
+        if callable(function)
+    }
+    return {name: text for name, text in described.items() if text}
 
 
 def section_tables(
@@ -69,7 +102,7 @@ def section_tables(
 
 
 def allowed_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """Return what a field of a JSON schema may hold, for a table."""
+    """Return the allowed values of a field of a JSON schema, for a table."""
     if "enum" in field:
         return ", ".join(f"`{json.dumps(each).strip(chr(34))}`" for each in field["enum"])
     if "const" in field:
@@ -127,7 +160,7 @@ def command_section(name: str, command: Any) -> str:
 
 
 def parameter_names(param: Any) -> str:
-    """Return how a parameter is written on the command line."""
+    """Return a parameter as written on the command line."""
     if param.param_type_name == "argument":
         return f"`{param.name.upper()}`"
     values = (param.metavar or "VALUE").replace("|", "\\|")
@@ -171,4 +204,4 @@ PAGES = {
     "reference/cli.md": cli_page,
     "reference/api.md": api_page,
 }
-"""The generated pages by their path below docs, and what writes each."""
+"""The generated pages: their path below docs, and the function that writes each."""

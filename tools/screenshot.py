@@ -1,9 +1,9 @@
-"""Take the picture of MLflow's compare view that the docs show.
+"""Take the screenshot of MLflow's compare view for the docs.
 
     python tools/screenshot.py STUDY [PNG]
 
-Run a study first (`pointcover study …`). STUDY is its name in MLflow, such as c_linking-small.
-Needs Chromium, which is looked for on PATH, or where the variable CHROMIUM says.
+Run a study first (`pointcover study …`). STUDY is its name in MLflow, such as c_linking-small. The
+script needs Chromium, on PATH or at the path in the variable CHROMIUM.
 """
 
 import json
@@ -71,7 +71,7 @@ def wait_for(url: str) -> None:
 
 
 def main() -> None:
-    """Serve the store, open the page, keep the picture."""
+    """Serve the store, open the page and save a screenshot."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images/mlflow.png")
@@ -117,7 +117,7 @@ def main() -> None:
                 timeout=TIMEOUT_S,
             )
     except subprocess.TimeoutExpired:
-        sys.exit(f"Chromium took no picture in {TIMEOUT_S} s: try when the machine has less to do")
+        sys.exit(f"Chromium took no screenshot in {TIMEOUT_S} s: try again on an idle machine")
     finally:
         os.killpg(server.pid, 15)
     sys.stdout.write(f"{out}\n")

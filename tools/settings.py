@@ -2,7 +2,7 @@
 
     python tools/settings.py [--check]
 
-Both come from the settings classes: a field's description is its comment. Values stay as they are.
+Both come from the settings classes: a field's description is its comment. Values are not changed.
 """
 
 import json
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pointcover.config.params import Params
-from pointcover.validation import section_in
+from pointcover.validation import OneOf, section_in
 
 ROOT = Path(__file__).parents[1]
 PARAMS = ROOT / "params.yaml"
@@ -48,11 +48,12 @@ def _lines_of(model: type[BaseModel], values: dict[str, Any], indent: int) -> It
         else:
             shown = yaml.safe_dump(values[name], default_flow_style=True, width=1000)
             shown = shown.removesuffix("\n").removesuffix("\n...")
-            yield from _with_comment(f"{' ' * indent}{name}: {shown}", field.description or "")
+            comment = " ".join(filter(None, [field.description, _choices_of(field)]))
+            yield from _with_comment(f"{' ' * indent}{name}: {shown}", comment)
 
 
 def _with_comment(key: str, comment: str) -> Iterator[str]:
-    """Return a line and its comment, which goes on below at the same column."""
+    """Yield a line with its comment, which is wrapped at the same column."""
     if not comment:
         yield key
         return
@@ -65,6 +66,14 @@ def _with_comment(key: str, comment: str) -> Iterator[str]:
         yield f"{key:<{COLUMN - 1}} # {first}"
         rest = textwrap.wrap(comment[len(first) :], WIDTH - COLUMN - 4)
     yield from (f"{'':<{COLUMN}}#   {line}" for line in rest)
+
+
+def _choices_of(field: FieldInfo) -> str:
+    """Return the names of the registry that a setting chooses from, or nothing."""
+    return next(
+        (f"One of {', '.join(one.names())}." for one in field.metadata if isinstance(one, OneOf)),
+        "",
+    )
 
 
 def _description_of(field: FieldInfo, section: type[BaseModel]) -> str:

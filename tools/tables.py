@@ -1,35 +1,43 @@
-"""Write the tables of the docs that come from stored results, or --check whether they do.
+"""Write tables of stored results into the docs, or --check them.
 
     python tools/tables.py [--check]
 
-A block `<!-- table: FOLDER NAME -->` … `<!-- end -->` gets the table NAME of the study whose
-results lie in FOLDER; the reports in these folders are rewritten too.
+A block `<!-- table: FOLDER NAME -->` … `<!-- end -->` gets the table NAME of the study with the
+results in FOLDER. The reports in these folders are rewritten too.
 """
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from pointcover.study.conducting import command_of, read_results, rewrite_report
 from pointcover.study.plan import Scale
 from pointcover.study.report import MARKDOWN, markdown, markdown_table
+from pointcover.study.summary import Summary
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def plan_of(folder: Path) -> tuple[Path, Scale]:
-    """Return which study file and scale a folder of results is of: docs/studies/NAME[-small]."""
+    """Return the study file and the scale of a folder of results: docs/studies/NAME[-small]."""
     name = folder.name.removesuffix("-small")
     return Path("studies") / f"{name}.yaml", "small" if folder.name.endswith("-small") else "full"
 
 
+@cache
+def results_of(folder: Path) -> tuple[Summary, list[str]]:
+    """Return the summary of a folder of results and its warnings, computed once."""
+    path, scale = plan_of(folder)
+    return read_results(path, folder, scale)
+
+
 def write_tables(text: str) -> str:
-    """Return a Markdown text with its blocks filled from the results that they name."""
+    """Return a Markdown text with its blocks filled with the tables that they name."""
 
     def fill(block: re.Match[str]) -> str:
-        path, scale = plan_of(ROOT / block[2])
-        summary, _ = read_results(path, ROOT / block[2], scale)
+        summary, _ = results_of(ROOT / block[2])
         (table,) = [table for table in summary.tables if table.name == block[3]]
         return f"{block[1]}{markdown_table(table)}\n{block[4]}"
 
@@ -43,10 +51,10 @@ def pages() -> list[Path]:
 
 
 def main(*, check: bool) -> list[str]:
-    """Write what is out of date, or only return what that is.
+    """Write the files that are out of date, or only return them.
 
     Returns:
-        The files that differ from what their results say.
+        The files that differ from their results.
     """
     stale = []
     for page in pages():
@@ -60,7 +68,7 @@ def main(*, check: bool) -> list[str]:
         report = results.parent / MARKDOWN
         before = report.read_text(encoding="utf-8") if report.exists() else ""
         path, scale = plan_of(results.parent)
-        summary, warnings = read_results(path, results.parent, scale)
+        summary, warnings = results_of(results.parent)
         if markdown(summary, command_of(path, scale), warnings) != before:
             stale.append(str(report.relative_to(ROOT)))
         if not check:

@@ -1,4 +1,4 @@
-"""Play the annotator of docs/tutorials/clicks-to-map.md: draw images, click, answer, plot.
+"""Simulate the annotator of docs/tutorials/clicks-to-map.md: draw images, click, label, plot.
 
     python examples/valley/annotator.py draw valley
     python examples/valley/annotator.py click valley clicks.gpkg
@@ -33,11 +33,11 @@ CARD = yaml.safe_load((HERE / "valley.yaml").read_text(encoding="utf-8"))
 CLASSES = tuple(entry["name"] for entry in CARD["classes"])
 COLOURS = tuple(entry["colour"] for entry in CARD["classes"])
 CLICKS = 8
-"""On each class that an image shows: two minutes an image, at three seconds a click."""
+"""Clicks on each class of an image: two minutes an image, at three seconds a click."""
 
 
 def draw(folder: Path) -> None:
-    """Draw the images of a synthetic valley, and the dense masks of its ground."""
+    """Draw the images of a synthetic valley, and their dense masks."""
     for number, name in enumerate(NAMES):
         image, mask = draw_orthophoto(SIZE_PX, np.random.default_rng([2026, number]))
         place = from_origin(500_000 + number * SIZE_PX * GSD_M, 600_000, GSD_M, GSD_M)
@@ -100,7 +100,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def picture(folder: Path) -> None:
-    """Draw the pictures of the tutorial into FOLDER; maps lie in its `first` and `second`."""
+    """Draw the figures of the tutorial into FOLDER; maps are in its `first` and `second`."""
     images = {name: read(folder / "images" / f"{name}.tif").transpose(1, 2, 0) for name in NAMES}
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     for axes, name in zip(figure.subplots(2, 3).flat, NAMES, strict=True):
@@ -145,18 +145,18 @@ def show(axes: Axes, values: np.ndarray, title: str) -> None:
 
 
 def legend(figure: Figure) -> None:
-    """Name the classes below a figure."""
+    """Add a legend of the classes below a figure."""
     named = [Patch(color=c, label=name) for name, c in zip(CLASSES, COLOURS, strict=True)]
     figure.legend(handles=named, loc="outside lower center", ncols=len(CLASSES), frameon=False)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture."""
+    """Save a figure."""
     figure.savefig(path, dpi=90, pil_kwargs={"quality": 80, "optimize": True})
 
 
 ACTIONS = {"draw": (draw, 1), "click": (click, 2), "answer": (answer, 3), "picture": (picture, 1)}
-"""What can be done, and with how many paths."""
+"""The commands, with the number of their paths."""
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:] or [""]

@@ -1,4 +1,4 @@
-"""Figures: panels of tiles, training curves, and what scores are made of."""
+"""Draw figures: panels of tiles, training curves and evaluation results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,44 +20,44 @@ from pointcover.runtime.atomic_files import publish_file
 
 Rgb = npt.NDArray[np.uint8]
 Fractions = npt.NDArray[np.float32]
-"""(H, W), 0 to 1, shown by a colour scale."""
+"""(H, W) float32 from 0 to 1, drawn with a colour map."""
 ItemT = TypeVar("ItemT")
 
 VIEW_INCHES = 3.2
 DPI = 100
 MOST_COLUMNS = 8
-"""Of a legend."""
+"""Maximum number of columns of a legend."""
 LEGEND_ROW_INCHES = 0.17
 UNLABELLED_GREY = 235
 ERROR_RED = (214, 40, 40)
 
 
 def spread_evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
-    """Choose `count` items, evenly over the sequence: the same ones each time."""
+    """Return `count` items, evenly spaced over the sequence; the choice is deterministic."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[place] for place in places]
 
 
 def view_image(image: Image) -> Rgb:
-    """Show (bands, H, W) uint8 as (H, W, 3): the first three bands, or the first in grey."""
+    """Return (H, W, 3) of (bands, H, W) uint8: the first three bands, or the first one in grey."""
     shown = image[:3] if len(image) >= 3 else image[[0, 0, 0]]
     return np.ascontiguousarray(shown.transpose(1, 2, 0))
 
 
 def view_mask(mask: Mask, classes: ClassTable) -> Rgb:
-    """Show a (H, W) mask in class colours, unlabelled pixels light grey."""
+    """Return (H, W, 3) of a (H, W) mask: class colours; unlabelled pixels are light grey."""
     shown = classes.paint(mask)
     shown[mask == IGNORE_INDEX] = UNLABELLED_GREY
     return shown
 
 
 def view_clicks(clicks: Mask, classes: ClassTable) -> Rgb:
-    """Show a sparse mask with each label enlarged to 5 × 5 px, so that clicks are visible."""
+    """Return (H, W, 3) of a sparse mask, with each label enlarged to 5 × 5 px to be visible."""
     return view_mask(grey_erosion(clicks, size=(5, 5), mode="nearest"), classes)
 
 
 def view_errors(prediction: Mask, mask: Mask) -> Rgb:
-    """Show wrong pixels red, right ones white, unlabelled ones light grey."""
+    """Return (H, W, 3): wrong pixels are red, correct ones white, unlabelled ones light grey."""
     shown = np.full((*mask.shape, 3), 255, np.uint8)
     shown[prediction != mask] = ERROR_RED
     shown[mask == IGNORE_INDEX] = UNLABELLED_GREY
@@ -69,9 +69,9 @@ class Frame:
     """Size, legend and metadata of a panel."""
 
     view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES)
-    """Height and width of a view."""
+    """Height and width of a view in inches."""
     without: str = "unlabelled"
-    """What the legend calls a pixel of no class."""
+    """Name of pixels without a class in the legend."""
     tags: Mapping[str, str] | None = None
     """Metadata of the file."""
 
@@ -83,12 +83,12 @@ def draw_panel(
     classes: ClassTable,
     frame: Frame = Frame(),
 ) -> None:
-    """Write a PNG with views of one tile or map side by side and a legend of the class names.
+    """Write a PNG with views of one tile or map side by side, and a legend of the classes.
 
     Args:
-        path: where to.
-        title: of the picture.
-        views: names and pictures; fractions are drawn with their colour scale.
+        path: of the PNG.
+        title: of the figure.
+        views: names and pictures, (H, W, 3) uint8; or fractions, drawn with a colour bar.
         classes: names and colours.
         frame: size of the views, legend and metadata.
     """
@@ -103,7 +103,7 @@ def draw_panel(
     ):
         shown = axes.imshow(view, interpolation="nearest", cmap="viridis", vmin=0, vmax=1)
         axes.set_title(name, fontsize=9)
-        axes.set(xticks=(), yticks=())  # not drawn, but laid out
+        axes.set(xticks=(), yticks=())  # ticks are not drawn, but would need space
         axes.set_axis_off()
         if view.ndim == 2:
             bar = figure.colorbar(
@@ -125,16 +125,16 @@ def draw_panel(
 
 
 def _columns(labels: Sequence[str], width_inches: float) -> int:
-    """Return how many columns of a legend fit beside each other, MOST_COLUMNS at most."""
+    """Return the number of columns of a legend that fit in a width, MOST_COLUMNS at most."""
     longest = max(TextPath((0, 0), label, size=8).get_extents().width / 72 for label in labels)
     return max(1, min(len(labels), MOST_COLUMNS, int(width_inches / (longest + 0.55))))
 
 
 def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None:
-    """Write a PNG of how many pixels sparse labels cover, and how many of those are correct.
+    """Write a PNG of the coverage and purity of sparse labels, by class.
 
     Args:
-        path: where to.
+        path: of the PNG.
         labels: a summary of `AnnotationReport`; a class without labels has no point.
         classes: names and colours.
     """
@@ -161,12 +161,12 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
                 zorder=3,
             )
     axes.set_xscale("log")
-    # From a power of ten on: within one, a logarithmic axis has no tick labels.
+    # Begin at a power of ten, since a logarithmic axis within one decade has no tick labels.
     axes.set_xlim(10 ** min(-1, math.floor(math.log10(least))), 1.2)
     axes.xaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.6g} %")
-    axes.set_xlabel("coverage: fraction of the pixels (of the class's, correctly labelled)")
+    axes.set_xlabel("coverage: fraction of the (class's) pixels with a correct label")
     axes.set_ylabel("purity: fraction of the labels that are correct")
     axes.set_ylim(0, 1.03)
     axes.grid(alpha=0.3, which="both")
@@ -204,7 +204,7 @@ def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence
 
 
 def draw_classes(path: Path, by_class: Mapping[str, Mapping[str, float | None]]) -> None:
-    """Write a PNG of IoU, precision and recall by class; what has no value is marked by a dash."""
+    """Write a PNG of IoU, precision and recall by class; a dash marks a missing value."""
     shown = ("iou", "precision", "recall")
     width = 0.8 / len(shown)
     figure = Figure(figsize=(max(5, 1.6 + 1.1 * len(by_class)), 3.8), layout="constrained")
@@ -226,12 +226,12 @@ def draw_classes(path: Path, by_class: Mapping[str, Mapping[str, float | None]])
 
 
 def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | None) -> None:
-    """Write a PNG of accuracy by confidence, and of how many pixels have that confidence.
+    """Write a PNG of a reliability diagram, with a histogram of the confidences.
 
     Args:
-        path: where to.
-        bins: those that hold pixels, with `low`, `high`, `pixels`, `confidence` and `accuracy`.
-        error: the expected calibration error.
+        path: of the PNG.
+        bins: with `low`, `high`, `pixels`, `confidence` and `accuracy`; without empty bins.
+        error: the expected calibration error; None without labelled pixels.
     """
     figure = Figure(figsize=(4.6, 5), layout="constrained")
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -268,7 +268,7 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a PNG of the training: losses, and mIoU on sparse validation labels, by epoch."""
+    """Write a PNG of training curves: losses, and mIoU on sparse validation labels, by epoch."""
     epochs = [row["epoch"] for row in rows]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     losses, scores = figure.subplots(1, 2)
@@ -285,6 +285,6 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _save(figure: Figure, path: Path, tags: Mapping[str, str] | None = None) -> None:
-    # Without the library's version in the file, the same picture is the same bytes.
+    # The library's version is left out, so that equal figures have equal bytes.
     with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": DPI}):
         figure.savefig(aside, format="png", metadata={"Software": None, **(tags or {})})

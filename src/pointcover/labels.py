@@ -1,4 +1,4 @@
-"""What a pixel may be called: class ids, names and colours, and the value for "unlabelled"."""
+"""Class ids, names and colours, the value of unlabelled pixels, and the names of the splits."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ IGNORE_INDEX: Final = 255
 MAX_CLASSES: Final = 255
 
 _COUNTED_EXACTLY: Final = 1 << 24
-"""OpenCV gives counts as float32, which hold every whole number up to here."""
+"""OpenCV returns counts as float32, which represents integers exactly up to this one."""
 
 Colour = tuple[int, int, int]
 
@@ -60,7 +60,7 @@ class ClassTable:
     colours: tuple[Colour, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a table that cannot be told apart by name or colour."""
+        """Check that names and colours are unique, and that there is one of each for a class."""
         if len(self.names) != len(self.colours):
             raise ValueError(
                 f"{len(self.names)} class names but {len(self.colours)} colours: give one each"
@@ -137,7 +137,7 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
         counts = counts[found]
     else:
         found, counts = np.unique(values, return_counts=True)
-    # A number with a fraction is found in no table of whole ones, and NaN in none at all.
+    # Fractional numbers and NaN are not keys of the table, so they are reported as unknown.
     meant = [ids.get(value.item()) for value in found]
     unknown = [
         f"{value} ({count} px)"
@@ -163,8 +163,7 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
 def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Count how often each value from 0 to 255 occurs: uint8 of any shape → (256,).
 
-    OpenCV counts at four to eight times the speed of `np.bincount`, which makes 64-bit numbers of
-    the values first.
+    OpenCV is four to eight times as fast as `np.bincount`, which converts the values to 64 bits.
     """
     flat = np.ascontiguousarray(values).reshape(1, -1)
     counts = np.zeros(256, np.int64)

@@ -1,8 +1,8 @@
-"""Serving: MLflow loads this module to answer requests with a registered model.
+"""Serve a registered model: MLflow loads this module to answer requests.
 
-MLmodel names it (`tracking/mlmodel.py`). MLflow's server turns its errors into answers: 400 with a
-reason for a faulty request, 500 for a fault here. The map of an image is that of `pointcover
-predict`, made by the same code.
+A model's MLmodel file names this module (`tracking/mlmodel.py`). MLflow's server answers with
+status 400 and a reason if a request is invalid, and 500 for any other error. Maps are made by the
+same code as those of `pointcover predict`.
 """
 
 import base64
@@ -30,8 +30,8 @@ from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
 from pointcover.tracking.mlmodel import IMAGE, SETTINGS
 
 SAMPLES_A_PIXEL: Final = 32
-"""Most values to decode, per pixel of the largest allowed image: a file of some kilobytes can
-declare more bands, or larger blocks, than the memory holds."""
+"""Maximum number of values to decode, per pixel of the largest allowed image. A file of some
+kilobytes can declare more bands, or larger blocks, than fit in memory."""
 
 WANTED: Final = "the bytes of a GeoTIFF, PNG, JPEG or JPEG 2000, in JSON as base64"
 
@@ -40,11 +40,11 @@ logger = logging.getLogger(__name__)
 
 
 def _load_pyfunc(path: str, settings: Mapping[str, Any] = SETTINGS) -> "ServedModel":
-    """Read a model for MLflow; the weights as weights, without unpickling.
+    """Load a model for MLflow; its weights are read without unpickling objects.
 
     Args:
         path: of the folder with MLmodel, model.pt and model.json.
-        settings: as `tracking.mlmodel.SETTINGS`.
+        settings: with the keys of `tracking.mlmodel.SETTINGS`.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -59,15 +59,15 @@ def _load_pyfunc(path: str, settings: Mapping[str, Any] = SETTINGS) -> "ServedMo
 
 
 class ServedModel:
-    """A model that maps images which come as bytes."""
+    """A model that maps images sent as bytes."""
 
     def __init__(self, model: NamedModel, fabric: Fabric, megapixels: float) -> None:
-        """Take a model.
+        """Prepare a model for requests.
 
         Args:
             model: to map with.
             fabric: device and precision.
-            megapixels: how large the images of one request may be, all together.
+            megapixels: maximum total size of the images of one request.
         """
         self._model, self._fabric, self._megapixels = model, fabric, megapixels
         self._settings = MapSettings(
@@ -79,18 +79,18 @@ class ServedModel:
         """Map images.
 
         Args:
-            data: a table whose column `image` holds the bytes of files, or base64 of such.
-            params: `bands`, `value_range`, `gsd_m` and `resample` as `pointcover predict` takes
-                them; `confidence` for a raster of that, too.
+            data: a table with a column `image` of files' bytes, or their base64.
+            params: `bands`, `value_range`, `gsd_m` and `resample` as in `pointcover predict`;
+                `confidence` to return a raster of confidence, too.
 
         Returns:
-            for each image `classes` (bytes of a GeoTIFF), `shares` (of the pixels with data) and
-            `areas_m2` by class name, which are None where they are not known, `remarks`, and where
-            wanted `confidence` (bytes of a GeoTIFF).
+            a dictionary for each image: `classes` (bytes of a GeoTIFF); by class name `shares`
+            (fractions of the pixels with data) and `areas_m2`, None where they are not known;
+            `remarks`; and if requested `confidence` (bytes of a GeoTIFF).
 
         Raises:
-            MlflowException: the images or params are faulty (INVALID_PARAMETER_VALUE), or there is
-                another error (INTERNAL_ERROR).
+            MlflowException: the images or params are invalid (INVALID_PARAMETER_VALUE), or there
+                is another error (INTERNAL_ERROR).
         """
         options = dict(params or {})
         try:
@@ -114,16 +114,16 @@ class ServedModel:
         except Exception as error:
             logger.exception("a request could not be answered")
             raise MlflowException(
-                f"the request could not be answered ({type(error).__name__}: {error}): the log of "
-                f"the server says where this arose"
+                f"the request could not be answered ({type(error).__name__}: {error}): see the "
+                f"traceback in the log of the server"
             ) from None
 
     def _map(
         self, images: Sequence[Any], folder: Path, reading: ReadingSettings, *, confidence: bool
     ) -> list[dict[str, Any]]:
-        """Map images in a folder of their own; all are checked before the first is mapped."""
+        """Map images in a temporary folder; all are checked before the first one is mapped."""
         if not images:
-            raise ValueError(f"there is no image in column {IMAGE!r}, wanted one in each row")
+            raise ValueError(f"column {IMAGE!r} is empty, wanted an image in each row")
         mapper = Mapper(self._fabric, [self._model], self._settings, reading)
         tasks: list[MapTask] = []
         for number, value in enumerate(images, start=1):
@@ -146,7 +146,7 @@ class ServedModel:
         """Check the size of an image before it is decoded.
 
         Raises:
-            ValueError: it is too large; or it is no raster.
+            ValueError: the image is too large, or not a raster.
         """
         info = reader.info()
         pixels = info.height * info.width
@@ -157,15 +157,15 @@ class ServedModel:
         if samples > most:
             raise ValueError(
                 f"{info.path} has {info.bands} band(s), and its largest block {block} px: that is "
-                f"{samples} values to decode, wanted at most {most:.0f}. Send the bands that the "
-                f"model takes, in smaller blocks"
+                f"{samples} values to decode, wanted at most {most:.0f}. Send only the bands that "
+                f"the model needs, in smaller blocks"
             )
 
     def _check_map(self, task: MapTask, left: float) -> None:
-        """Check the size of a map, where its image is resampled.
+        """Check the size of a map, which differs from the image's if that is resampled.
 
         Raises:
-            ValueError: it is too large.
+            ValueError: the map is too large.
         """
         if task.megapixels > left:
             grid = task.orthophoto.grid
@@ -175,21 +175,21 @@ class ServedModel:
 
     def _too_large(self, what: str, height: int, width: int, left: float) -> str:
         return (
-            f"{what} {height} × {width} px, wanted at most {left:.3g} megapixels (the images of a "
-            f"request may have {self._megapixels:.3g}, all together): send a part of it, start the "
+            f"{what} {height} × {width} px, wanted at most {left:.3g} megapixels (all images of a "
+            f"request together may have {self._megapixels:.3g}): send a part of it, start the "
             f"server with a higher `megapixels`, or use `pointcover predict`"
         )
 
 
 def _decode(value: Any, path: Path) -> bytes:
-    """Return the bytes of an image; MLflow decodes base64 in tables (`dataframe_split`) alone.
+    """Return the bytes of an image; decode base64, which MLflow does only in `dataframe_split`.
 
     Args:
-        value: what a row holds.
-        path: which the image will have, for messages.
+        value: of a row.
+        path: of the image to write, for messages.
 
     Raises:
-        ValueError: it is no image.
+        ValueError: the value is not an image.
     """
     if not isinstance(value, str | bytes | bytearray):
         raise ValueError(f"{path} is missing: got {value!r}, wanted {WANTED}")
@@ -200,7 +200,7 @@ def _decode(value: Any, path: Path) -> bytes:
         decoded = base64.b64decode(b"".join(data.split()), validate=True)
         if decoded.startswith(tuple(SIGNATURES)):
             return decoded
-    raise ValueError(f"{path} is no image (it begins with {data[:8]!r}): wanted {WANTED}")
+    raise ValueError(f"{path} is not an image (it begins with {data[:8]!r}): wanted {WANTED}")
 
 
 def _answer(
@@ -229,7 +229,7 @@ def _check_gsd(gsd_m: float | None) -> None:
 
 @contextlib.contextmanager
 def _called(name: str, path: Path) -> Iterator[None]:
-    """Name an image in errors as its sender does, who does not know the path here."""
+    """Replace the path of a temporary file in errors by the name of the image."""
     try:
         yield
     except ValueError as error:
@@ -237,5 +237,5 @@ def _called(name: str, path: Path) -> Iterator[None]:
 
 
 def _with_params(text: str) -> str:
-    """Name params where a message names options of the command line: --gsd-m is params.gsd_m."""
+    """Replace command-line options in a message by params: --gsd-m by params.gsd_m."""
     return OPTION.sub(lambda found: f"params.{found[1].replace('-', '_')}", text)

@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-import rasterio
 from scipy.spatial.distance import pdist
 
 from pointcover.active.simulation import SimulatedRound
+from pointcover.raster.raster_io import open_dataset
 from pointcover.tileset.tiles import read_index, read_tile_set
 from tests.imagery import load_stage, read_tree
 from tests.map_models import save_model
@@ -20,7 +20,7 @@ N = 255
 def trained(project, blank_pictures):
     """A project with clicks and a model, which has learned nothing."""
     project.set({"points": 5, "annotate.propagator": "none", "suggest.points": 3})
-    project.run("download", "tile", "annotate")
+    project.run_once("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     save_model(project.root / "models", tile_set=tile_set)
     return project
@@ -32,8 +32,13 @@ def ask(project, acquisition="margin"):
 
 
 def read(path):
-    with rasterio.open(path) as file:
+    with open_dataset(path) as file:
         return file.read(1)
+
+
+def read_table(folder):
+    with (folder / "suggestions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def train_rasters(project):
@@ -43,11 +48,11 @@ def train_rasters(project):
 
 
 @pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement"])
-def test_answers_are_those_of_the_dense_masks_and_no_click_is_lost(trained, acquisition):
+def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, acquisition):
     trained.set({"suggest.views": "d4" if acquisition == "disagreement" else "one"})
     out = ask(trained, acquisition)
     tiles, names = train_rasters(trained)
-    table = list(csv.DictReader((out / "suggestions.csv").open()))
+    table = read_table(out)
     assert len(table) == 3 * len(tiles)
     classes = read_tile_set(trained.root / "data/tiles/tiles.json").classes.names
     for name in names:
@@ -84,20 +89,20 @@ def test_the_next_round_begins_with_all_clicks_and_val_keeps_its_own(trained):
         assert np.array_equal(more[given != N], given[given != N])
 
 
-def test_the_same_params_ask_the_same(trained):
+def test_the_same_params_make_the_same_queries(trained):
     first = read_tree(ask(trained))
     assert read_tree(ask(trained)) == first
 
 
-def test_nobody_is_asked_where_the_dense_mask_knows_nothing_or_where_was_clicked(trained):
+def test_unlabelled_and_clicked_pixels_are_not_queried(trained):
     for name in train_rasters(trained)[1]:
         path = trained.root / f"data/tiles/masks/train/{name}.tif"
-        with rasterio.open(path, "r+") as file:
+        with open_dataset(path, "r+") as file:
             values = file.read(1)
             values[:, values.shape[1] // 2 :] = N
             file.write(values, 1)
     trained.set({"suggest.points": 500, "suggest.distance_px": 1})
-    table = list(csv.DictReader((ask(trained) / "suggestions.csv").open()))
+    table = read_table(ask(trained))
     for name in train_rasters(trained)[1]:
         dense = read(trained.root / f"data/tiles/masks/train/{name}.tif")
         before = read(trained.root / f"data/sparse/clicks/train/{name}.tif")
@@ -120,13 +125,13 @@ def test_a_total_counts_all_queries(trained):
     assert simulated.count_queries("total") == 3
 
 
-def test_without_dense_masks_an_annotator_must_be_asked(trained):
+def test_without_dense_masks_a_simulated_round_is_refused(trained):
     index = trained.root / "data/tiles/index.csv"
     head, *rows = index.read_text().splitlines()
     pixels = sum(name.startswith("pixels") for name in head.split(","))
     bare = [",".join(row.split(",")[:-pixels] + ["0"] * pixels) for row in rows]
     index.write_text("\n".join([head, *bare]) + "\n")
-    with pytest.raises(ValueError, match=r"no dense masks that could answer.*pointcover suggest"):
+    with pytest.raises(ValueError, match=r"no dense masks to answer queries.*pointcover suggest"):
         ask(trained)
 
 
@@ -138,7 +143,7 @@ def test_without_dense_masks_an_annotator_must_be_asked(trained):
         ("other classes", "holds the class id 77, wanted 0 to"),
     ],
 )
-def test_click_rasters_that_do_not_fit_are_refused(trained, fault, message):
+def test_click_rasters_of_another_tile_set_are_refused(trained, fault, message):
     clicks = trained.root / "given" / "clicks" / "train"
     clicks.mkdir(parents=True)
     name = train_rasters(trained)[1][0]
@@ -148,7 +153,7 @@ def test_click_rasters_that_do_not_fit_are_refused(trained, fault, message):
     if fault == "other classes":
         values[0, 0] = 77
     path = clicks / ("z.tif" if fault == "other names" else f"{name}.tif")
-    with rasterio.open(
+    with open_dataset(
         path,
         "w",
         driver="GTiff",

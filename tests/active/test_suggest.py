@@ -84,7 +84,7 @@ def suggest(images, count, **settings):
 
 
 @pytest.mark.parametrize("acquisition", ["margin", "entropy"])
-def test_clicks_lie_where_the_network_doubts_and_not_near_each_other(tmp_path, acquisition):
+def test_queries_are_uncertain_pixels_at_a_distance_from_each_other(tmp_path, acquisition):
     sure = np.full((200, 300), 95)
     sure[40:120, 60:200] = 40
     found, _ = suggest(
@@ -101,13 +101,13 @@ def test_clicks_lie_where_the_network_doubts_and_not_near_each_other(tmp_path, a
         assert found[0].uncertainty == pytest.approx(0.8, abs=0.01)
 
 
-def test_the_same_seed_gives_the_same_clicks_and_another_one_others(tmp_path):
+def test_queries_depend_on_the_seed(tmp_path):
     image = draw(tmp_path / "a.tif", np.full((150, 150), 50))
     first, again, other = (suggest([image], 5, seed=seed)[0] for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_images_take_turns_and_what_does_not_fit_is_not_suggested(tmp_path):
+def test_queries_alternate_between_images(tmp_path):
     images = [
         draw(tmp_path / "uncertain.tif", np.full((64, 64), 30)),
         draw(tmp_path / "sure.tif", np.full((300, 300), 90)),
@@ -120,7 +120,7 @@ def test_images_take_turns_and_what_does_not_fit_is_not_suggested(tmp_path):
         assert pdist([(one.row, one.col) for one in many if one.image == image]).min() >= 30
 
 
-def test_classes_take_turns_where_that_is_asked_for(tmp_path):
+def test_queries_alternate_between_classes_with_by_class(tmp_path):
     named = np.zeros((200, 200))
     named[:, 150:] = 2
     sure = np.where(named == 2, 90, 40)
@@ -131,7 +131,7 @@ def test_classes_take_turns_where_that_is_asked_for(tmp_path):
     assert sorted(one.class_id for one in turns) == [0] * 4 + [2] * 4
 
 
-def test_a_class_that_is_nowhere_the_most_doubtful_gets_its_turn(tmp_path):
+def test_a_class_that_is_nowhere_the_most_uncertain_has_queries_by_class(tmp_path):
     named = np.zeros((200, 240))
     named[:, 10::30] = named[:, 11::30] = named[:, 12::30] = 2  # roads in each square
     image = draw(tmp_path / "a.tif", np.where(named == 2, 60, 40), named)
@@ -141,7 +141,7 @@ def test_a_class_that_is_nowhere_the_most_doubtful_gets_its_turn(tmp_path):
     assert pdist([(one.row, one.col) for one in found]).min() >= 32
 
 
-def test_a_share_draws_from_the_most_doubtful_ones_and_the_others_follow(tmp_path):
+def test_the_top_fraction_is_shuffled_and_the_others_follow(tmp_path):
     sure = np.repeat(np.arange(30, 90, 0.25)[None], 100, axis=0)  # 240 columns, surer to the right
     image = draw(tmp_path / "a.tif", sure)
     first, _ = suggest([image], 12, distance_px=8)
@@ -158,7 +158,7 @@ def test_a_share_draws_from_the_most_doubtful_ones_and_the_others_follow(tmp_pat
     assert left == sorted(left, reverse=True)
 
 
-def test_turns_are_drawn_for_the_share_of_each_class():
+def test_the_top_fraction_is_that_of_each_class_with_by_class():
     uncertainties = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.8, 0.6], np.float32)
     ids = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
     found = Candidates(np.arange(8), np.arange(8), uncertainties, ids, uncertainties)
@@ -179,14 +179,14 @@ def test_turns_are_drawn_for_the_share_of_each_class():
     assert {one: first.count(one) > 25 for one in set(first)} == dict.fromkeys([1, 3, 6, 7], True)
 
 
-def test_a_share_that_is_none_is_refused():
+def test_an_invalid_top_fraction_is_refused():
     for top_fraction in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match="top_fraction"):
             ImageQuerySettings(top_fraction=top_fraction)
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
-def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
+def test_queries_keep_the_edge_distance_from_other_classes(tmp_path, edge_px):
     named = np.zeros((400, 700))  # windows meet within it
     named[150:260, 320:] = 2
     rows, cols = np.mgrid[:400, :700]
@@ -203,10 +203,10 @@ def test_no_click_lies_nearer_to_another_class_than_wanted(tmp_path, edge_px):
     assert {far[one.row, one.col] for one in found} == {edge_px + 1}
 
 
-def test_where_all_is_near_another_class_the_distance_is_to_be_lowered(tmp_path):
+def test_an_edge_distance_without_candidates_is_an_error(tmp_path):
     named = np.indices((64, 64)).sum(axis=0) // 4 % 2
     image = draw(tmp_path / "a.tif", np.full((64, 64), 50), named)
-    with pytest.raises(ValueError, match=r"so far from other classes.*lower edge_px \(9\)"):
+    with pytest.raises(ValueError, match=r"far enough from other classes.*lower edge_px \(9\)"):
         suggest([image], 5, edge_px=9)
 
 
@@ -225,7 +225,7 @@ def test_nothing_is_suggested_where_there_is_no_data(tmp_path):
 
 
 @pytest.mark.parametrize("top", [0, 5, 16, 23])
-def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_strip(top):
+def test_candidates_are_the_most_uncertain_pixels_of_squares_for_any_strips(top):
     generator = np.random.default_rng(0)
     uncertainties = generator.integers(0, MOST, (37, 50)).astype(np.uint8)
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
@@ -247,7 +247,7 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
 @pytest.mark.parametrize(
     ("size", "left"), [((40, 50), (32, 42)), ((7, 50), (1, 44)), ((1, 1), (1, 1))]
 )
-def test_no_click_lies_at_the_edge_of_an_image_but_a_tiny_one_keeps_its_middle(size, left):
+def test_queries_keep_a_border_except_in_tiny_images(size, left):
     height, width = size
     strips = np.zeros((2, height, width), np.uint8)
     strips[1] = 7
@@ -259,7 +259,7 @@ def test_no_click_lies_at_the_edge_of_an_image_but_a_tiny_one_keeps_its_middle(s
     assert (strips[1] == 7).all()  # what was given stays
 
 
-def test_a_distance_beyond_the_image_costs_no_memory_and_gives_one_click(tmp_path):
+def test_a_distance_larger_than_the_image_gives_one_query(tmp_path):
     image = draw(tmp_path / "a.tif", np.full((150, 300), 50))
     suggest([image], 5)  # what is imported at first use
     tracemalloc.start()
@@ -281,7 +281,7 @@ def test_a_distance_that_is_no_number_of_pixels_is_refused(tmp_path):
     assert "Traceback" not in done.output
 
 
-def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_not():
+def test_confident_models_disagree_and_uncertain_ones_do_not():
     def says(*shares):
         return lambda images: torch.log(torch.tensor(shares)).reshape(1, -1, 1, 1)
 
@@ -297,7 +297,7 @@ def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_no
     assert encoded[0, 1].item() == round((1 - entropy) * MOST)
 
 
-def test_one_view_of_one_model_cannot_disagree():
+def test_disagreement_of_one_view_of_one_model_is_refused():
     with pytest.raises(ValueError, match="add models with --also"):
         Suggester(
             make_fabric("cpu", "fp32"),
@@ -306,7 +306,7 @@ def test_one_view_of_one_model_cannot_disagree():
         )
 
 
-def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
+def test_choose_equals_a_greedy_search_over_a_thousand_candidates():
     generator = np.random.default_rng(4)
     uncertainties = generator.random(1000)
     candidates = Candidates(
@@ -327,7 +327,7 @@ def test_choosing_takes_the_best_of_a_thousand_candidates_that_fit():
 
 
 @pytest.mark.parametrize("gsd_m", [0.25, 1.0])
-def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
+def test_queries_keep_their_distance_in_overlapping_images(tmp_path, gsd_m):
     images = [draw(tmp_path / "a.tif", np.full((100, 100), 50))]
     images.append(tmp_path / "b.tif")  # turned by a quarter, on the right half of the other
     b = Affine(0, gsd_m, 500_012.5, gsd_m, 0, 599_970)
@@ -337,7 +337,7 @@ def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
     images.append(draw(tmp_path / "c.tif", np.full((100, 100), 50), place=(500_026, 600_000)))
     images.append(draw(tmp_path / "far.tif", np.full((100, 100), 50), place=(900_000, 600_000)))
     found, orthophotos = suggest(images, 400, distance_px=10)
-    at = np.array([orthophotos[o.image].grid.transform * (o.col + 0.5, o.row + 0.5) for o in found])
+    at = np.array([orthophotos[o.image].grid.transform @ (o.col + 0.5, o.row + 0.5) for o in found])
     of = np.array([one.image for one in found])
     assert set(of) == {0, 1, 2, 3}
     for one in range(4):
@@ -351,7 +351,7 @@ def test_clicks_keep_their_distance_where_images_overlap(tmp_path, gsd_m):
     assert (of == 2).sum() < 0.9 * alone
 
 
-def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
+def test_queries_keep_their_distance_from_existing_annotations(tmp_path):
     image = draw(tmp_path / "a.tif", np.full((100, 120), 50))
     shapes = [Point(500_005, 599_990), LineString([(500_020, 599_999), (500_020, 599_980)])]
     ready = geopandas.GeoDataFrame({"class": ["road", "1"]}, geometry=shapes, crs="EPSG:2180")
@@ -382,11 +382,11 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
     )
     everywhere.to_file(tmp_path / "all.gpkg")
     clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, VectorSettings())
-    with pytest.raises(ValueError, match="no pixel with data so far from the clicks"):
+    with pytest.raises(ValueError, match="far enough from the existing annotations"):
         suggester.suggest(orthophotos, lambda rows: None, clicks)
 
 
-def test_images_of_other_crs_or_without_place_do_not_meet():
+def test_images_of_other_crs_or_without_transform_do_not_overlap():
     grids = [
         RasterInfo(Path("a.tif"), 50, 50, 3, "uint8", crs, Affine.identity(), False)
         for crs in (CRS.from_epsg(2180), CRS.from_epsg(2177), CRS.from_epsg(2180), None, None)
@@ -396,7 +396,7 @@ def test_images_of_other_crs_or_without_place_do_not_meet():
 
 
 @pytest.mark.parametrize("by_class", [False, True])
-def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
+def test_thinning_keeps_all_candidates_that_are_chosen(by_class):
     generator = np.random.default_rng(5)
     candidates = [
         Candidates(
@@ -416,14 +416,14 @@ def test_what_is_left_of_each_image_is_all_that_choosing_takes(by_class):
         assert chosen == choose(candidates, count, 20, by_class=by_class)
 
 
-def test_nearly_as_many_clicks_come_as_fit(tmp_path):
+def test_squares_find_nearly_all_queries_of_a_greedy_search(tmp_path):
     sure = np.random.default_rng(0).integers(30, 99, (400, 450))
     found, _ = suggest([draw(tmp_path / "a.tif", sure)], 130, distance_px=32)
     assert len(found) >= 115  # of some 133, if each pixel is tried
     assert pdist([(one.row, one.col) for one in found]).min() >= 32
 
 
-def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
+def test_a_filled_file_of_suggestions_is_read_as_annotations(tmp_path):
     images = [
         draw(tmp_path / "a.tif", np.full((100, 100), 50)),
         draw(tmp_path / "b.tif", np.full((100, 100), 50), place=(500_100, 600_000)),
@@ -433,7 +433,7 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     grids = [orthophoto.grid for orthophoto in orthophotos]
     names = ["a", "b"]
     assert write_suggestions(path, found, grids, names, CLASSES) == {"suggestions": 6}
-    table = geopandas.read_file(path)
+    table = geopandas.read_file(path, layer="suggestions")
     assert set(table["class"]) == {""}
     assert set(table["predicted"]) == {"land"}
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -470,9 +470,7 @@ def fill_in(path, answers):
         ("images/tile_*.tif", ["images/tile_01.tif", "images/tile_02.tif"], ["01", "02"]),
     ],
 )
-def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
-    tmp_path, glob, files, names
-):
+def test_suggestions_are_placed_for_any_orthophoto_names(tmp_path, glob, files, names):
     images = [
         draw(tmp_path / file, np.full((100, 100), 50), place=(500_000 + 15 * number, 600_000))
         for number, file in enumerate(files)
@@ -502,7 +500,7 @@ def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
     assert any(shared)
 
 
-def test_the_style_offers_the_classes_and_shows_what_is_still_to_be_named(tmp_path):
+def test_the_style_has_a_list_of_classes_and_a_colour_for_none(tmp_path):
     found, orthophotos = suggest([draw(tmp_path / "a.tif", np.full((64, 64), 50))], 1)
     write_suggestions(tmp_path / "n.gpkg", found, [orthophotos[0].grid], ["a"], CLASSES)
     root = ElementTree.parse(tmp_path / "n.qml").getroot()
@@ -520,11 +518,11 @@ def test_the_command_writes_a_file_once(tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "3 in layer 'suggestions'" in done.output
-    assert len(geopandas.read_file(out)) == 3
+    assert len(geopandas.read_file(out, layer="suggestions")) == 3
     assert "add --force to replace" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
-    assert "; of 5000 no more were found 32 px from each other" in more.output
+    assert "; fewer than 5000, since they are 32 px from each other" in more.output
     clicks = tmp_path / "clicks.gpkg"
     table = geopandas.read_file(out, layer="suggestions").assign(**{"class": "land"})
     table.iloc[:1].to_file(clicks)
@@ -532,12 +530,12 @@ def test_the_command_writes_a_file_once(tmp_path):
         app, [*command, "--force", "--points", "5000", "--clicks", str(clicks)]
     )
     assert more.exit_code == 0, more.output
-    assert "32 px from each other and from the clicks" in more.output
+    assert "32 px from each other and from the existing annotations" in more.output
     kept = geopandas.read_file(out, layer="suggestions")
     assert kept.distance(table.geometry[0]).min() >= 8
 
 
-def test_the_command_says_what_is_with_images_and_leaves_out_maps(tmp_path):
+def test_the_command_prints_remarks_and_skips_maps(tmp_path):
     save_model(tmp_path / "model")
     image = draw(tmp_path / "a.tif", np.full((128, 160), 50))
     with rasterio.open(image, "r+") as file:
@@ -550,25 +548,25 @@ def test_the_command_says_what_is_with_images_and_leaves_out_maps(tmp_path):
     assert done.exit_code == 0, done.output
     assert "note: " in done.output
     assert "blue, green, red" in done.output
-    assert f"{map_file} is a map of pointcover, and is left out" in done.output
+    assert f"{map_file} is a map of pointcover, so it is skipped" in done.output
     assert "3 in layer 'suggestions'" in done.output
 
 
 @pytest.mark.parametrize("resample", [False, True])
-def test_an_image_that_has_a_crs_and_no_place_is_refused(tmp_path, resample):
+def test_an_image_with_a_crs_but_no_transform_is_refused(tmp_path, resample):
     here, nowhere = draw(tmp_path / "here.tif", np.full((64, 64), 50)), tmp_path / "nowhere.tif"
     write_raster(nowhere, np.full((3, 64, 64), 50, np.uint8), transform=None)
     model = replace(doubter(), checkpoint=identity_model(gsds_m=(0.25,)).checkpoint)
     suggester = Suggester(make_fabric("cpu", "fp32"), [model], ImageQuerySettings())
     reading = ReadingSettings(resample=resample)
-    with pytest.raises(ValueError, match=r"nowhere\.tif: a CRS, but no transform.*world file"):
+    with pytest.raises(ValueError, match=r"nowhere\.tif: found a CRS, but no transform"):
         suggester.prepare([here, nowhere], tmp_path / "next.gpkg", reading)
 
 
 @pytest.mark.parametrize(
-    ("out", "said"), [("next.shp", "does not end in .gpkg"), ("next.gpkg", "no CRS, so a click")]
+    ("out", "said"), [("next.shp", "does not end in .gpkg"), ("next.gpkg", "no CRS, so points")]
 )
-def test_what_cannot_be_is_one_message(tmp_path, out, said):
+def test_invalid_input_is_one_message(tmp_path, out, said):
     save_model(tmp_path / "model")
     image = tmp_path / "a.png"
     write_raster(image, np.full((3, 64, 64), 9, np.uint8), crs=None, transform=None, driver="PNG")

@@ -24,7 +24,7 @@ KINDS = ("clicks", "masks", "sources", "confidence")
 def tiled(project, blank_pictures):
     """A project whose tiles are cut."""
     project.set({"points": 15})
-    project.run("download", "tile")
+    project.run_once("download", "tile")
     return project
 
 
@@ -148,7 +148,7 @@ def surveyed(project, blank_pictures):
         write_raster(project.data / "images" / f"{name}.tif", draw_image(100, 130), transform=place)
         for row in range(10, 100, 20):
             for col in range(10, 130, 20):
-                points.append(shapely.Point(*(place * (col + 0.5, row + 0.5))))
+                points.append(shapely.Point(*(place @ (col + 0.5, row + 0.5))))
                 names.append(CLASSES[(row // 20 + col // 20) % 3])
     path = project.root / "survey.gpkg"
     geopandas.GeoDataFrame({"kind": names}, geometry=points, crs=CRS).to_file(path)
@@ -269,7 +269,7 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
 @pytest.mark.parametrize(
     ("card", "changes", "said"),
     [
-        ({"masks": None}, {}, "the dataset has no dense masks that a simulated annotator could"),
+        ({"masks": None}, {}, "the dataset has no dense masks that a simulated annotator needs"),
         ({}, {"annotate.sampler": "none", "annotations": "sources"}, "is 'none', and annotations"),
     ],
 )

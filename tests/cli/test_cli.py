@@ -56,7 +56,7 @@ def run(*args):
     return CliRunner().invoke(app, list(args))
 
 
-def test_points_writes_the_clicks_and_says_how_many(folder):
+def test_points_writes_clicks_and_prints_their_number(folder):
     done = run("points", "out/points.gpkg")
     assert done.exit_code == 0
     assert done.stderr == "out/points.gpkg: 2 in layer 'points'\n"
@@ -74,14 +74,12 @@ def test_points_writes_the_clicks_and_says_how_many(folder):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("afile/x", "afile/x{} cannot be written (afile is no folder): choose another name"),
+        ("afile/x", "afile/x{} cannot be written (afile is not a folder): choose another name"),
         ("/proc/x", "/proc/x{} cannot be written"),
         ("dd", "dd{} is a folder, wanted the name of a file"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_before_any_work(
-    folder, command, ending, place, said
-):
+def test_an_output_that_cannot_be_written_is_refused_first(folder, command, ending, place, said):
     (folder / "afile").write_text("mine")
     (folder / f"dd{ending}").mkdir()
     before = sorted(folder.iterdir())
@@ -92,14 +90,14 @@ def test_a_file_that_cannot_be_written_is_told_before_any_work(
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_folder_called_like_the_style_is_told_before_any_work(folder):
+def test_a_folder_with_the_name_of_the_style_is_refused_first(folder):
     (folder / "next.qml").mkdir()
     done = run("suggest", "no-model", "a.tif", "--out", "next.gpkg", "--force")
     assert "next.qml is a folder, but a file of this name is to be written" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["points.gpkg", "points.qml"])
-def test_what_is_there_is_replaced_only_when_asked(folder, name):
+def test_existing_files_are_replaced_only_with_force(folder, name):
     (folder / name).write_text("mine")
     done = run("points", "points.gpkg")
     assert done.exit_code == 1
@@ -151,7 +149,7 @@ def test_in_a_process_an_error_is_no_traceback(tmp_path):
     )
 
 
-def test_help_waits_for_no_heavy_library():
+def test_help_imports_no_heavy_library():
     done = run_python("""
         import sys
         from pointcover.cli.app import app
@@ -167,7 +165,7 @@ def test_help_waits_for_no_heavy_library():
 
 
 @pytest.mark.parametrize(("gpus", "said"), [(0, []), (1, []), (1, ["-S", "machine.readers=9"])])
-def test_experiments_side_by_side_share_the_cores_that_read_for_gpus(monkeypatch, gpus, said):
+def test_parallel_experiments_divide_the_cores_for_reading(monkeypatch, gpus, said):
     seen = {}
 
     def conduct(choice, root, out, pool):

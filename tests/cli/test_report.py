@@ -34,19 +34,19 @@ def write(folder, files):
         (folder / f"{name}.json").write_text(json.dumps(values))
 
 
-def test_the_report_tells_cost_scores_and_every_class(tmp_path):
+def test_the_report_has_cost_scores_and_every_class(tmp_path):
     write(tmp_path, FILES)
     text = format_scores(tmp_path)
-    assert "40 clicks in 4 train tiles, 60 pixels propagated from them: 1.00% of the pixels" in text
-    assert "kept epoch 3: mIoU 0.250 on sparse" in text
+    assert "40 point labels in 4 train tiles, 60 pixels by label propagation: 1.00% of the" in text
+    assert "best epoch 3: mIoU 0.250 on sparse" in text
     assert "mIoU 0.500, accuracy 0.900 on dense" in text
-    assert "95 % of resamples: mIoU 0.250 to 0.625 over tiles, - over regions" in text
-    assert "kappa 0.750, boundary F1 at 3 px -, calibration error 0.062" in text
+    assert "95 % bootstrap interval: mIoU 0.250 to 0.625 over tiles, - over regions" in text
+    assert "kappa 0.750, boundary F1 at 3 px -, expected calibration error 0.062" in text
     assert "  water      0.500      0.750      0.600      0.667" in text
     assert "  road           -          -          -          -" in text
 
 
-def test_an_unfinished_pipeline_is_told_what_to_run(tmp_path):
+def test_an_unfinished_pipeline_is_an_error_with_the_command(tmp_path):
     write(tmp_path, {"annotate": FILES["annotate"]})
     with pytest.raises(FileNotFoundError, match=r"train\.json does not exist: run `dvc repro`"):
         format_scores(tmp_path)

@@ -63,7 +63,9 @@ def test_work_gets_all_params_and_ends_with_0(folder):
     assert run(folder, "print(params.points, params.tile.size_px)") == (0, "200 256\n", "")
 
 
-@pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError"])
+@pytest.mark.parametrize(
+    "error", ["FileNotFoundError", pytest.param("ValueError", marks=pytest.mark.slow)]
+)
 def test_an_error_that_a_user_can_mend_is_one_message(folder, error):
     assert run(folder, f'raise {error}("a.tif is bad: mend it")') == (
         1,
@@ -100,7 +102,7 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         ("train (process 1)", MemoryError(), "(MemoryError): lower train.batch_size or train.crop"),
         ("evaluate", RuntimeError("cuDNN error: CUBLAS_STATUS_ALLOC_FAILED"), "evaluate.batch_"),
         ("tile", MemoryError("Unable to allocate 9 GiB"), "allocate 9 GiB): lower machine.workers"),
-        ("pointcover sync", MemoryError(), "lower what is done at a time"),
+        ("pointcover sync", MemoryError(), "lower the amount of work"),
     ],
 )
 def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, name, error, said):
@@ -114,7 +116,7 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
     assert message.count("\n") == 2
 
 
-@pytest.mark.parametrize("error", ["ValueError", "KeyError"])
+@pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.slow)])
 def test_the_debug_switch_shows_the_traceback(folder, error):
     code, _, errors = run(folder, f'raise {error}("x")', POINTCOVER_DEBUG="1")
     assert code == 1
@@ -151,7 +153,12 @@ def test_no_work_begins_with_bad_params(folder):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_is_no_success_and_leaves_nothing_half_made(folder, number, code):
     body = f"""
@@ -307,7 +314,10 @@ def assert_names_the_missing_package(done, package):
     assert f"lacks '{package}'. Run `make setup`, then `source .venv/bin/activate`" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["download", "tile", "annotate"])
+@pytest.mark.parametrize(
+    "name",
+    ["annotate", *(pytest.param(one, marks=pytest.mark.slow) for one in ("download", "tile"))],
+)
 def test_a_stage_in_a_bare_python_says_what_to_do(folder, name):
     done = subprocess.run(
         [sys.executable, "-S", str(ROOT / "stages" / f"{name}.py")],

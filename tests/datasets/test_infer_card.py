@@ -1,7 +1,6 @@
 """A folder without a card: its classes are those in its masks, and no split is made up silently."""
 
 import logging
-import warnings
 
 import numpy as np
 import pytest
@@ -23,29 +22,27 @@ def folder(tmp_path):
 def write_masks(folder, masks, images="png", ending="png", **options):
     """Write pairs by `split/stem`; masks are (H, W) numbers or (H, W, 3) colours."""
     driver = {"png": "PNG", "tif": "GTiff", "jpg": "JPEG"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for number, (name, mask) in enumerate(masks.items()):
-            split, stem = name.split("/")
-            values = np.asarray(mask)
-            values = values.astype(np.uint8) if values.dtype.kind == "i" else values
-            values = values.transpose(2, 0, 1) if values.ndim == 3 else values
-            height, width = values.shape[-2:]
-            place = {"crs": None, "transform": None}
-            write_raster(
-                folder / split / "images" / f"{stem}.{images}",
-                draw_image(height, width, number),
-                driver=driver[images],
-                **place,
-            )
-            own = {key: value[name] for key, value in options.items() if name in value}
-            write_raster(
-                folder / split / "masks" / f"{stem}.{ending}",
-                values,
-                driver=driver[ending],
-                **place,
-                **own,
-            )
+    for number, (name, mask) in enumerate(masks.items()):
+        split, stem = name.split("/")
+        values = np.asarray(mask)
+        values = values.astype(np.uint8) if values.dtype.kind == "i" else values
+        values = values.transpose(2, 0, 1) if values.ndim == 3 else values
+        height, width = values.shape[-2:]
+        place = {"crs": None, "transform": None}
+        write_raster(
+            folder / split / "images" / f"{stem}.{images}",
+            draw_image(height, width, number),
+            driver=driver[images],
+            **place,
+        )
+        own = {key: value[name] for key, value in options.items() if name in value}
+        write_raster(
+            folder / split / "masks" / f"{stem}.{ending}",
+            values,
+            driver=driver[ending],
+            **place,
+            **own,
+        )
 
 
 def same(mask, names=("train/a", "train/b", "val/c", "test/d")):

@@ -80,7 +80,7 @@ def predicted_of(count, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
-def test_counts_stand_at_their_tile_and_add_up_to_the_split(batch_size):
+def test_counts_are_by_tile_and_add_up_to_the_split(batch_size):
     batches, (_, masks, predictions, confidence) = predicted_of(5, batch_size)
     counts = count_tiles(batches, [tile_of(k, "r") for k in range(5)], 3)
     for k in range(5):

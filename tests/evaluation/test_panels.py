@@ -15,7 +15,7 @@ DENSE = PanelStyle(CLASSES, "dense masks", True)
 RED, WHITE, GREY = (214, 40, 40), (255, 255, 255), (235, 235, 235)
 
 
-def test_names_say_kind_number_and_tile_and_hold_no_character_that_troubles_a_file_system():
+def test_names_have_kind_number_and_tile_and_only_valid_characters():
     assert name_panels("worst", ["Tile 3_0", "a/b:c*_1"]) == [
         "worst_1_Tile-3_0",
         "worst_2_a-b-c-_1",
@@ -77,9 +77,7 @@ def test_too_few_captions_are_an_error_and_none_draw_nothing(half_right, tmp_pat
 
 
 @pytest.mark.parametrize(("is_dense", "views"), [(True, 6), (False, 4)])
-def test_what_was_learned_from_is_shown_beside_it_also_where_there_are_no_dense_masks(
-    is_dense, views, tmp_path
-):
+def test_sparse_training_labels_are_shown_with_and_without_dense_masks(is_dense, views, tmp_path):
     tiles = write_easy_tiles(tmp_path / "tiles", 1, clicks=30, size_px=64)
     sparse = TileDataset(tiles, tmp_path / "tiles/images", tmp_path / "tiles/masks", 64)
     masks = torch.zeros((1, 64, 64), dtype=torch.uint8)

@@ -115,7 +115,7 @@ def untrained(project, monkeypatch):
 
 
 def make_model(project):
-    project.run("download", "tile", "annotate")
+    project.run_once("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
     network = network_settings("fpn")
     model = build_model(network, BandStatistics(tile_set.mean, tile_set.std), 3)
@@ -185,9 +185,7 @@ def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
     assert oracle["pixels"] == val.confusions.sum()
 
 
-def test_protocols_leave_out_boundaries_and_classes_and_say_so(
-    untrained, one_deterministic_thread, blank_pictures
-):
+def test_protocols_record_what_is_left_out(untrained, one_deterministic_thread, blank_pictures):
     for name in "abc":  # areas that are wider than a noise's pixel
         mask = np.zeros((100, 130), np.uint8)
         mask[:, 60:] = 1
@@ -207,7 +205,7 @@ def test_protocols_leave_out_boundaries_and_classes_and_say_so(
     assert "do not show where boundaries are" in result["no_boundary_f1"]
 
 
-def test_a_conditional_random_field_changes_predictions_and_is_told(
+def test_a_conditional_random_field_changes_predictions_and_is_recorded(
     untrained, one_deterministic_thread, blank_pictures
 ):
     make_model(untrained)
@@ -223,7 +221,7 @@ def test_a_conditional_random_field_changes_predictions_and_is_told(
     assert result["ece"] != alone["ece"]
 
 
-def test_what_cannot_be_scored_is_refused_before_any_work(untrained, blank_pictures):
+def test_settings_that_do_not_match_the_labels_are_refused_first(untrained, blank_pictures):
     make_model(untrained)
     untrained.set({"evaluate.leave_out": ["lava"]})
     assert "evaluate.leave_out names lava" in untrained.refusal("evaluate")

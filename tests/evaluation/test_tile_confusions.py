@@ -21,7 +21,7 @@ TILES = tiles_of(("Tile 3", "test"), ("Tile 3", "test"), ("a,b/c.tif", "val"))
 COUNTS = np.random.default_rng(0).integers(0, 2**40, (3, 3, 3))
 
 
-def test_what_is_written_is_read_back_whatever_names_hold(tmp_path):
+def test_tables_are_read_back_for_any_names(tmp_path):
     write_tile_confusions(tmp_path / "tiles.csv", TILES, COUNTS, NAMES)
     table = read_tile_confusions(tmp_path / "tiles.csv")
     assert table.tiles == tuple(tile.id for tile in TILES)
@@ -34,7 +34,7 @@ def test_what_is_written_is_read_back_whatever_names_hold(tmp_path):
     assert scores(test.confusions.sum(axis=0), NAMES) == scores(COUNTS[:2].sum(axis=0), NAMES)
 
 
-def test_the_same_counts_are_the_same_bytes_and_few(tmp_path):
+def test_equal_counts_are_equal_bytes_and_few(tmp_path):
     confusions = np.random.default_rng(0).multinomial(512**2, np.ones(36) / 36, 500)
     tiles = tiles_of(*[("a", "test")] * 500)
     for name in ("one.csv", "two.csv"):
@@ -61,12 +61,12 @@ def test_a_split_without_tiles_is_a_table_without_rows(tmp_path):
         "tile,region,split,a>a\nx,y,test\n",
     ],
 )
-def test_a_damaged_table_is_told_with_its_name_and_what_to_do(text, tmp_path):
+def test_a_damaged_table_is_an_error_with_its_name_and_a_remedy(text, tmp_path):
     (tmp_path / "tiles.csv").write_text(text)
     with pytest.raises(ValueError, match=r"tiles\.csv is damaged .*run `dvc repro`"):
         read_tile_confusions(tmp_path / "tiles.csv")
 
 
-def test_a_missing_table_is_told(tmp_path):
+def test_a_missing_table_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist: run `dvc repro`"):
         read_tile_confusions(tmp_path / "tiles.csv")

@@ -120,6 +120,7 @@ def test_wrong_inputs_are_refused() -> None:
         pooling(scales=(3,))
 
 
+@pytest.mark.slow
 def test_export_of_the_projection_gives_the_same_values_at_another_size() -> None:
     class Head(nn.Module):
         def __init__(self, pyramid: EncoderPyramid) -> None:

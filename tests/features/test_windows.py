@@ -28,7 +28,7 @@ def by_windows(compute: torch.nn.Module, image: Tensor, grid: WindowGrid) -> Ten
 sides = st.integers(1, 90)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(sides, sides, st.integers(5, 70), st.integers(1, 4), st.integers(0, 99))
 def test_windows_of_the_filter_bank_agree_with_the_whole_image(
     height: int, width: int, size_px: int, bands: int, seed: int
@@ -62,12 +62,12 @@ def test_windows_of_pooled_levels_agree_with_the_whole_image() -> None:
 
 def test_the_error_of_encoder_windows_falls_with_the_margin() -> None:
     """A deep encoder sees farther than the margin: windows are near the whole image, not equal."""
-    image = torch.rand(3, 96, 288)
+    image = torch.rand(3, 64, 192)
     errors = []
     for cells in (0, 2, 6):
         pyramid = resnet(margin_cells=cells)
         whole = pyramid(image[None])[0]
-        grid = WindowGrid(96, 288, pyramid.margin_px, pyramid.alignment_px, 96)
+        grid = WindowGrid(64, 192, pyramid.margin_px, pyramid.alignment_px, 64)
         difference = by_windows(pyramid, image, grid) - whole
         errors.append((difference.norm() / whole.norm()).item())
     assert errors[0] > errors[1] > errors[2]

@@ -21,6 +21,7 @@ from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
 from pointcover.maps.settings import ReadingSettings
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
+from pointcover.raster.raster_io import open_dataset
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.map_models import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
 
@@ -38,7 +39,7 @@ def draw_classes(height, width, seed=0):
 
 
 def read_map(folder, what="classes"):
-    with rasterio.open(folder / f"a_{what}.tif") as file:
+    with open_dataset(folder / f"a_{what}.tif") as file:
         return file.read()
 
 
@@ -54,14 +55,14 @@ PLACES = {
 
 
 @pytest.mark.parametrize(("crs", "place"), PLACES.values(), ids=PLACES)
-def test_a_map_lies_exactly_where_its_image_does(tmp_path, crs, place):
+def test_a_map_has_the_grid_of_its_image(tmp_path, crs, place):
     image = draw_classes(150, 210)
     path = write_raster(tmp_path / "a.tif", image, crs=crs, transform=place)
     make_map(path, tmp_path / "out")
     for what in ("classes", "confidence"):
         with (
-            rasterio.open(tmp_path / "out" / f"a_{what}.tif") as made,
-            rasterio.open(path) as source,
+            open_dataset(tmp_path / "out" / f"a_{what}.tif") as made,
+            open_dataset(path) as source,
         ):
             assert made.crs == source.crs
             assert made.transform == source.transform
@@ -77,7 +78,7 @@ def test_a_raster_smaller_than_a_window_is_mapped_too(tmp_path, size):
     assert np.array_equal(read_map(tmp_path / "out"), image[:1])
 
 
-def test_a_map_is_cloud_optimised_and_says_what_its_values_mean(tmp_path):
+def test_a_map_is_cloud_optimised_and_names_its_classes(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(1100, 600))
     layers = LayerSettings(entropy=True, probabilities=True)
     make_map(path, tmp_path / "out", window_px=256, layers=layers)
@@ -97,7 +98,7 @@ def test_a_map_is_cloud_optimised_and_says_what_its_values_mean(tmp_path):
     assert not list((tmp_path / "out").glob("*.aux.xml"))
 
 
-def test_overviews_show_the_commonest_class_and_no_class_that_is_not_there(tmp_path):
+def test_overviews_have_the_most_frequent_class(tmp_path):
     image = np.zeros((3, 1024, 1024), np.uint8)
     image[0, :, ::4] = 3  # a quarter of each block: the mean would be another class
     make_map(write_raster(tmp_path / "a.tif", image), tmp_path / "out", window_px=512)
@@ -125,7 +126,7 @@ def test_an_image_without_any_data_gives_an_empty_map(tmp_path):
     assert {area.share for area in areas} == {None}
 
 
-def test_areas_are_pixels_times_what_one_covers(tmp_path):
+def test_areas_are_pixels_times_their_size(tmp_path):
     image = np.zeros((3, 100, 80), np.uint8)
     image[0, :10] = 2
     make_map(write_raster(tmp_path / "a.tif", image), tmp_path / "out")
@@ -170,7 +171,7 @@ def test_areas_on_a_web_map_are_not_those_of_its_plane(tmp_path):
     assert areas[0].area_m2 == pytest.approx(100 * 100 / 4, rel=0.01)
 
 
-def test_areas_are_unknown_where_nobody_says_how_large_a_pixel_is(tmp_path):
+def test_areas_are_none_without_a_pixel_size(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(50, 50), crs=None)
     assert {area.area_m2 for area in make_map(path, tmp_path / "out")} == {None}
     said = ReadingSettings(gsd_m=2)
@@ -198,7 +199,7 @@ def test_several_models_are_averaged(tmp_path):
 PRIORS = PriorSettings(fractions={"land": 0.01, "water": 0.97, "road": 0.01, "wood & heath": 0.01})
 
 
-def test_each_model_is_corrected_from_its_own_shares_before_they_are_averaged(tmp_path):
+def test_each_model_is_corrected_by_its_own_label_fractions(tmp_path):
     """Of class 0 both are sure by 5; the first learned water as common as it is."""
     models = [
         identity_model(label_shares=tuple(PRIORS.fractions.values())),
@@ -220,7 +221,7 @@ def test_eight_views_of_an_identity_are_the_identity(tmp_path):
     assert np.array_equal(read_map(tmp_path / "out"), image[:1])
 
 
-def test_specks_of_no_other_colour_go_where_neighbours_are_asked(tmp_path):
+def test_a_crf_removes_specks_without_a_colour_of_their_own(tmp_path):
     image = np.zeros((3, 90, 130), np.uint8)
     image[0, 20:60, 30:80] = 2
     clean = image[0].copy()
@@ -237,7 +238,7 @@ def test_specks_of_no_other_colour_go_where_neighbours_are_asked(tmp_path):
 # What exists already ---------------------------------------------------------------------------
 
 
-def test_a_map_that_is_there_is_not_made_again(tmp_path):
+def test_an_existing_map_is_not_made_again(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     make_map(path, tmp_path / "out")
     (task,) = make_mapper().prepare([path], tmp_path / "out", replace=False)
@@ -246,7 +247,7 @@ def test_a_map_that_is_there_is_not_made_again(tmp_path):
     assert not task.is_done
 
 
-def test_another_map_is_replaced_only_when_asked_and_then_wholly(tmp_path):
+def test_another_map_is_replaced_only_with_force_and_completely(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     make_map(path, tmp_path / "out", layers=LayerSettings(entropy=True))
     before = read_tree(tmp_path / "out")
@@ -260,7 +261,7 @@ def test_another_map_is_replaced_only_when_asked_and_then_wholly(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["threads", "batch_size", "a map of before"])
-def test_what_moves_the_last_bit_alone_makes_no_map_anew(tmp_path, monkeypatch, what):
+def test_changes_of_the_last_bit_do_not_invalidate_a_map(tmp_path, monkeypatch, what):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     make_map(path, tmp_path / "out")
     changes = {"batch_size": 2} if what == "batch_size" else {}
@@ -274,15 +275,15 @@ def test_what_moves_the_last_bit_alone_makes_no_map_anew(tmp_path, monkeypatch, 
     (task,) = make_mapper(**changes).prepare([path], tmp_path / "out", replace=False)
     assert task.is_done
     write_raster(path, draw_classes(70, 70, seed=1))
-    with pytest.raises(FileExistsError, match="is no map of this image"):
+    with pytest.raises(FileExistsError, match="is not the map of this image"):
         make_mapper(**changes).prepare([path], tmp_path / "out", replace=False)
     for text in ("[]", '{"settings": 5}', '{"settings": {}, "models": [1]}'):
         summary.write_text(text)
-        with pytest.raises(FileExistsError, match="is no map of this image"):
+        with pytest.raises(FileExistsError, match="is not the map of this image"):
             make_mapper().prepare([path], tmp_path / "out", replace=False)
 
 
-def test_strips_of_before_seams_were_counted_are_made_anew(tmp_path, monkeypatch):
+def test_strips_without_counts_of_seams_are_made_again(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
     make_map(path, tmp_path / "wanted")
     with monkeypatch.context() as patch:
@@ -297,7 +298,7 @@ def test_strips_of_before_seams_were_counted_are_made_anew(tmp_path, monkeypatch
     assert (tmp_path / "out" / "a.json").read_text() == (tmp_path / "wanted" / "a.json").read_text()
 
 
-def test_polygons_are_added_to_a_map_that_is_there_and_to_no_other(tmp_path):
+def test_polygons_are_added_only_to_the_same_map(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     wanted = make_map(path, tmp_path / "wanted", polygons=True, least_m2=5)
     make_map(path, tmp_path / "out")
@@ -307,12 +308,13 @@ def test_polygons_are_added_to_a_map_that_is_there_and_to_no_other(tmp_path):
     assert read_tree(tmp_path / "out").keys() == {
         name.replace("wanted", "out") for name in read_tree(tmp_path / "wanted")
     }
+    made_later, at_once = (read_without_counters(tmp_path / name) for name in ("out", "wanted"))
     for name in ("a.json", "a_polygons.gpkg"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "wanted" / name).read_bytes()
+        assert made_later[name] == at_once[name]
     for said in ({"polygons": True, "least_m2": 5}, {}):
         (task,) = make_mapper(**said).prepare([path], tmp_path / "out", replace=False)
         assert task.is_done
-    with pytest.raises(FileExistsError, match="is no map of this image"):
+    with pytest.raises(FileExistsError, match="is not the map of this image"):
         make_map(path, tmp_path / "out", polygons=True, least_m2=1)
 
 
@@ -327,7 +329,7 @@ def read_without_counters(folder):
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("when", ["traced", "in place"])
-def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
+def test_failed_polygons_leave_a_complete_map_and_only_they_are_repeated(
     tmp_path, monkeypatch, force, when
 ):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
@@ -355,7 +357,7 @@ def test_polygons_that_fail_leave_a_whole_map_and_are_all_that_is_made_again(
     assert read_without_counters(tmp_path / "out") == read_without_counters(tmp_path / "wanted")
 
 
-def test_a_strangers_file_of_that_name_is_not_replaced(tmp_path):
+def test_another_file_of_the_same_name_is_not_replaced(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.json").write_text("mine")
@@ -395,9 +397,9 @@ def test_the_last_image_is_checked_before_the_first_is_mapped(tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_least_areas_in_m2_want_a_gsd(tmp_path):
+def test_minimum_areas_in_m2_need_a_gsd(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70), crs=None)
-    with pytest.raises(ValueError, match="has no CRS, so --min-area-m2 says nothing of it"):
+    with pytest.raises(ValueError, match="has no CRS, so --min-area-m2 cannot be converted"):
         make_map(path, tmp_path / "out", polygons=True, least_m2=5)
 
 
@@ -428,9 +430,7 @@ def fail_after(monkeypatch, strips):
 
 @pytest.mark.parametrize("blend", [False, True])
 @pytest.mark.parametrize("strips", [pytest.param(0, marks=pytest.mark.slow), 1, 3])
-def test_a_map_that_was_cut_off_goes_on_and_has_the_same_bytes(
-    tmp_path, monkeypatch, strips, blend
-):
+def test_an_interrupted_map_resumes_and_has_the_same_bytes(tmp_path, monkeypatch, strips, blend):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
     settings = {
         "blend": blend,
@@ -480,7 +480,7 @@ def test_strips_of_another_image_model_or_setting_are_not_used(tmp_path, monkeyp
     assert np.array_equal(read_map(tmp_path / "out"), image[:1])
 
 
-def test_a_map_that_was_cut_off_while_it_was_put_in_place_is_finished(tmp_path, monkeypatch):
+def test_a_map_interrupted_while_it_was_published_is_finished(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     publish = mapping._publish
 
@@ -497,18 +497,18 @@ def test_a_map_that_was_cut_off_while_it_was_put_in_place_is_finished(tmp_path, 
     assert names == {f"a_{name}" for name in (*FILES, "preview.png")} | {"a.json"}
 
 
-def test_a_map_that_another_process_makes_is_left_alone(tmp_path):
+def test_a_map_that_another_process_is_making_is_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     mapper = make_mapper()
     (task,) = mapper.prepare([path], tmp_path / "out", replace=False)
     with (
         MapJournal(tmp_path / "out" / "a.map.partial", task.key, (0, 70)),
-        pytest.raises(ValueError, match=r"another process works in .*a\.map\.partial"),
+        pytest.raises(ValueError, match=r"another process is using .*a\.map\.partial"),
     ):
         make_map(path, tmp_path / "out")
 
 
-def test_an_image_that_turns_out_damaged_keeps_what_was_done(tmp_path):
+def test_a_damaged_image_keeps_the_finished_strips(tmp_path):
     image = draw_image(400, 300)
     path = write_raster(tmp_path / "a.tif", image, compress="deflate", blockysize=20)
     data = bytearray(path.read_bytes())
@@ -580,7 +580,7 @@ def start(*arguments, cwd):
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_path):
+def test_a_killed_run_resumes_and_has_the_bytes_of_an_uninterrupted_one(tmp_path):
     save_model(tmp_path / "model", tile_set=replace(TILE_SET, bands=(3, 1, 2)))
     write_raster(tmp_path / "a.tif", draw_image(600, 300))
     options = ["model", "a.tif", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
@@ -591,9 +591,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     assert said.startswith("wanted/a_classes.tif: land ")
     # The network is random, and its windows are small.
     note = said.splitlines()[1]
-    assert re.fullmatch(r"note: left and right of a seam .*, \d+\.\d% of the pixels .*", note)
+    assert re.fullmatch(r"note: near seams between windows, \d+\.\d% of the pixels .*", note)
     assert note.endswith(
-        "say --blend, or --window-px 128; encoders without squeeze and excitation are less affected"
+        "use --blend, or --window-px 128; encoders without squeeze-and-excitation are less affected"
     )
     killed = start(*options, "--out", "out", cwd=tmp_path)
     strips = tmp_path / "out" / "a.map.partial"
@@ -630,7 +630,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_command_makes_all_that_it_is_asked_for(folder):
+def test_the_command_writes_all_optional_files(folder):
     shutil.copytree("model", "other")
     done = run(
         "model/model.pt",
@@ -665,7 +665,7 @@ def test_the_command_makes_all_that_it_is_asked_for(folder):
     assert "add --force to replace" in again.stderr
 
 
-def test_the_command_corrects_maps_for_the_shares_of_the_land(folder):
+def test_the_command_corrects_maps_for_class_priors(folder):
     save_model(folder / "model", label_shares=(0.25,) * 4)
     said = "land=0.001,water=0.001,wood & heath=0.001,road=0.997"
     for out, options in (("plain", []), ("more", ["--prior-strength", "2"]), ("bayes", [])):
@@ -677,7 +677,7 @@ def test_the_command_corrects_maps_for_the_shares_of_the_land(folder):
     assert shares[0] < shares[1]
 
 
-def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
+def test_the_command_prints_remarks_and_existing_maps(folder):
     write_raster(folder / "b.tif", draw_image(40, 40), crs=None)
     for ending in ("%\n", "b_classes.tif exists already\n"):
         done = run("model", "b.tif", "--out", "out")
@@ -697,17 +697,17 @@ def test_maps_among_the_images_are_left_out(folder):
     again = run("model", *pictures, "--out", "img")
     assert again.exit_code == 0
     for name in ("a_classes.tif", "a_confidence.tif", "a_preview.png"):
-        assert f"{name} is a map of pointcover, and is left out\n" in again.stderr
+        assert f"{name} is a map of pointcover, so it is skipped\n" in again.stderr
     assert "a_classes.tif exists already" in again.stderr
     alone = run("model", "img/a_classes.tif", "--out", "out")
     assert alone.exit_code == 1
-    assert "img/a_classes.tif: maps of pointcover, wanted images" in alone.stderr
+    assert "img/a_classes.tif: found maps of pointcover, wanted images" in alone.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "a.tif"], "nowhere is no model: wanted a folder with model.pt and"),
+        (["nowhere", "a.tif"], "nowhere is not a model: wanted a folder with model.pt and"),
         (["model", "b.tif"], "b.tif does not exist"),
         (["model", "a.tif", "--window-px", "100"], "window_px: got 100, wanted a multiple of 32"),
         (
@@ -725,7 +725,7 @@ def test_maps_among_the_images_are_left_out(folder):
         (["model", "model/model.json"], "model/model.json is no raster"),
     ],
 )
-def test_what_cannot_be_is_one_message_before_any_work(folder, arguments, said):
+def test_invalid_input_is_one_message_before_mapping(folder, arguments, said):
     done = run(*arguments, "--out", "out")
     assert done.exit_code == 1
     assert done.stderr.startswith(f"\npointcover predict: {said}")
@@ -733,12 +733,12 @@ def test_what_cannot_be_is_one_message_before_any_work(folder, arguments, said):
     assert not (folder / "out").exists() or not list((folder / "out").iterdir())
 
 
-def test_a_map_without_any_data_is_said_to_be_one(folder):
+def test_a_map_without_data_has_a_message(folder):
     write_raster(folder / "b.tif", np.zeros((3, 40, 40), np.uint8), nodata=0)
     done = run("model", "b.tif", "--out", "out")
     assert done.exit_code == 0
     assert done.stderr.endswith(
-        "out/b_classes.tif: no pixel has data, so no class has any: look at the image's nodata "
+        "out/b_classes.tif: no pixel has data, so the map is empty: check the image's nodata "
         "value, alpha band or mask\n"
     )
 

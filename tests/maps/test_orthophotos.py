@@ -35,7 +35,7 @@ def read_all(orthophoto):
     return orthophoto.read_rows(0, orthophoto.grid.height)
 
 
-def test_what_fits_is_read_as_it_lies_in_the_file(tmp_path):
+def test_a_matching_image_is_read_unchanged(tmp_path):
     image = draw_image(20, 30)
     path = write_raster(tmp_path / "a.tif", image)
     orthophoto = open_orthophoto(path, [RGB], ASKED)
@@ -56,7 +56,7 @@ def test_bands_come_in_the_order_of_training_and_values_in_its_scale(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["nodata", "alpha", "mask", "nan"])
-def test_pixels_without_data_are_0_and_said_to_be_none(tmp_path, how):
+def test_pixels_without_data_are_0_and_not_valid(tmp_path, how):
     image = draw_image(20, 30)
     hole = np.zeros((20, 30), bool)
     hole[5:9, 3:8] = True
@@ -91,7 +91,7 @@ UNFIT = {
         draw_image(9, 9),
         RGB,
         {"bands": (1, 2, 4)},
-        "has 3 band.*1,2,4 are to be read, as --bands says",
+        "has 3 band.*1,2,4 are to be read, as set by --bands",
     ),
     "another number of bands": (
         draw_image(9, 9),
@@ -103,7 +103,7 @@ UNFIT = {
         draw_image(9, 9).astype(np.uint16),
         RGB,
         {},
-        "holds uint16, but the model was trained on values of 0 to 255: say with --value-range",
+        "holds uint16, but the model was trained on values of 0 to 255: set with --value-range",
     ),
     "8 bits for 16": (
         draw_image(9, 9),
@@ -127,20 +127,20 @@ UNFIT = {
         draw_image(9, 9),
         RGB,
         {"gsd_m": 0.5},
-        "has a GSD of 0.25 m itself, but --gsd-m says 0.5 m",
+        "has a GSD of 0.25 m by its CRS, but --gsd-m is 0.5 m",
     ),
 }
 
 
 @pytest.mark.parametrize(("image", "trained", "said", "message"), UNFIT.values(), ids=UNFIT)
-def test_what_does_not_fit_is_refused_with_both_values(tmp_path, image, trained, said, message):
+def test_images_unlike_training_are_refused(tmp_path, image, trained, said, message):
     path = write_raster(tmp_path / "a.tif", image)
     with pytest.raises(ValueError, match=message) as caught:
         open_orthophoto(path, [trained], ReadingSettings(**said))
     assert str(path) in str(caught.value) or "--" in str(caught.value)
 
 
-def test_an_alpha_band_is_never_taken_for_one_of_the_models(tmp_path):
+def test_an_alpha_band_is_never_read_as_a_band(tmp_path):
     path = write_raster(
         tmp_path / "a.tif", draw_image(9, 9, bands=4), photometric="rgb", alpha="yes"
     )
@@ -169,7 +169,7 @@ def test_a_gsd_between_or_close_to_those_of_training_is_taken(tmp_path):
         ({}, replace(RGB, gsds_m=()), ["is not compared with that of training, which the model"]),
     ],
 )
-def test_what_cannot_be_checked_is_said(tmp_path, options, trained, said):
+def test_missing_metadata_are_remarked(tmp_path, options, trained, said):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9), **options)
     remarks = open_orthophoto(path, [trained], ASKED).remarks
     assert len(remarks) == len(said)
@@ -178,7 +178,7 @@ def test_what_cannot_be_checked_is_said(tmp_path, options, trained, said):
         assert re.search(wanted, remark)
 
 
-def test_a_gsd_that_a_user_says_is_compared_too(tmp_path):
+def test_a_given_gsd_is_compared_too(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9), crs=None)
     with pytest.raises(ValueError, match=r"GSD of 2 m, but the model was trained on 0\.25 m"):
         open_orthophoto(path, [RGB], ReadingSettings(gsd_m=2))
@@ -200,7 +200,7 @@ OBLONG = {
 
 
 @pytest.mark.parametrize(("crs", "place"), OBLONG.values(), ids=OBLONG)
-def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs, place):
+def test_pixels_that_are_not_square_are_resampled_or_refused(tmp_path, crs, place):
     path = write_raster(tmp_path / "a.tif", draw_image(80, 60), crs=crs, transform=place)
     info = RasterReader(path).info()
     down_m, across_m = pixel_sides_m(info)
@@ -208,7 +208,7 @@ def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs
     assert gsd_m**2 == pytest.approx(float(ground_m2(info, np.array([40]))[0]))
     between = replace(RGB, gsds_m=(0.1, gsd_m, 1.0))
     with pytest.raises(
-        ValueError, match=r"m down and .* m across, but .* each way: use --resample"
+        ValueError, match=r"m down and .* m across, but .* both ways: use --resample"
     ):
         open_orthophoto(path, [between], ASKED)
     orthophoto = open_orthophoto(path, [between], ReadingSettings(resample=True))
@@ -219,7 +219,7 @@ def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs
     assert pixel_sides_m(orthophoto.grid) == pytest.approx((gsd_m, gsd_m), rel=0.02)
     assert orthophoto.gsd_m == pytest.approx(gsd_m)
     (remark,) = open_orthophoto(path, [replace(RGB, gsds_m=())], ASKED).remarks[1:]
-    assert "are no squares" in remark
+    assert "are not square" in remark
 
 
 def test_sides_are_those_of_the_ground():
@@ -255,10 +255,10 @@ def test_resampling_keeps_the_extent_and_takes_the_gsd_of_training(tmp_path, crs
     assert any("is resampled from 0.25 m" in remark for remark in orthophoto.remarks)
 
 
-def test_models_without_a_common_gsd_are_refused_even_where_images_may_be_resampled(tmp_path):
+def test_models_without_a_common_gsd_are_refused_even_with_resample(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9))
     trained = [replace(RGB, gsds_m=(1.0,)), replace(RGB, gsds_m=(2.0,))]
-    with pytest.raises(ValueError, match="on GSDs of 1 m and 2 m: no GSD serves all"):
+    with pytest.raises(ValueError, match="on GSDs of 1 m and 2 m: no GSD suits all"):
         open_orthophoto(path, trained, ReadingSettings(resample=True))
 
 
@@ -287,7 +287,7 @@ def write_sparse(path, **options):
 
 
 @pytest.mark.parametrize("resampled", [False, True])
-def test_blocks_that_were_never_written_are_no_land(tmp_path, resampled):
+def test_blocks_that_were_never_written_have_no_data(tmp_path, resampled):
     path = write_sparse(tmp_path / "a.tif")
     trained = replace(RGB, gsds_m=(0.5,)) if resampled else RGB
     orthophoto = open_orthophoto(path, [trained], ReadingSettings(resample=resampled))
@@ -305,7 +305,7 @@ def test_blocks_that_were_never_written_are_no_land(tmp_path, resampled):
     assert "blocks with 34.1% of its pixels were never written" in orthophoto.remarks[-1]
 
 
-def test_blocks_that_are_no_data_anyway_are_no_remark(tmp_path):
+def test_missing_blocks_with_a_nodata_value_have_no_remark(tmp_path):
     orthophoto = open_orthophoto(write_sparse(tmp_path / "a.tif", nodata=0), [RGB], ASKED)
     assert not orthophoto.remarks
     assert not read_all(orthophoto)[1][:64, :64].any()
@@ -317,14 +317,12 @@ def test_values_that_all_become_black_or_white_are_refused(tmp_path, said):
     image[:, :150] = 0  # what lies around
     path = write_raster(tmp_path / "a.tif", image)
     trained = replace(RGB, value_range=(0.0, 2047.0))
-    wanted = (
-        r"has values of .* to 0\.99.*, of which 100% .* 0 is black and 2047 is white .*--value-ra"
-    )
+    wanted = r"has values of .* to 0\.99.*, and 100% .* 0 is black and 2047 is white .*--value-ra"
     with pytest.raises(ValueError, match=wanted):
         open_orthophoto(path, [trained], ReadingSettings(**said))
     open_orthophoto(path, [trained], ReadingSettings(value_range=(0, 1)))
     bright = write_raster(tmp_path / "b.tif", np.full((3, 90, 90), 60_000, np.uint16))
-    with pytest.raises(ValueError, match="values of 60000 to 60000, of which 100%"):
+    with pytest.raises(ValueError, match="values of 60000 to 60000, and 100%"):
         open_orthophoto(bright, [trained], ASKED)
     empty = write_raster(tmp_path / "c.tif", np.zeros((3, 90, 90), np.uint16))
     open_orthophoto(empty, [trained], ASKED)
@@ -333,9 +331,9 @@ def test_values_that_all_become_black_or_white_are_refused(tmp_path, said):
 @pytest.mark.parametrize(
     ("kinds", "advice"),
     [
-        (("blue", "green", "red"), "say --bands 3,2,1"),
-        (("undefined", "red", "green", "blue"), "say --bands 2,3,4"),
-        (("green", "red", "undefined"), "say which of its bands the model's are"),
+        (("blue", "green", "red"), "set --bands 3,2,1"),
+        (("undefined", "red", "green", "blue"), "set --bands 2,3,4"),
+        (("green", "red", "undefined"), "set the bands to read with --bands"),
         (("red", "green", "blue", "undefined"), None),
         (("gray", "undefined", "undefined"), None),
     ],
@@ -353,7 +351,7 @@ def test_colours_in_another_order_than_usual_are_remarked(tmp_path, kinds, advic
 @pytest.mark.parametrize(
     "options", [{}, {"tiled": True, "blockxsize": 64, "blockysize": 64}, {"compress": "deflate"}]
 )
-def test_a_tiff_that_was_cut_short_is_refused_before_any_work(tmp_path, options):
+def test_a_truncated_tiff_is_refused_first(tmp_path, options):
     path = write_raster(tmp_path / "a.tif", draw_image(200, 200), **options)
     open_orthophoto(path, [RGB], ASKED)
     whole = path.read_bytes()
@@ -363,7 +361,7 @@ def test_a_tiff_that_was_cut_short_is_refused_before_any_work(tmp_path, options)
 
 
 @pytest.mark.parametrize("driver", ["PNG", "JPEG"])
-def test_a_picture_that_was_cut_short_is_refused_before_any_work(tmp_path, driver):
+def test_a_truncated_picture_is_refused_first(tmp_path, driver):
     path = write_raster(tmp_path / "a.img", draw_image(200, 200), driver=driver)
     open_orthophoto(path, [RGB], ASKED)
     whole = path.read_bytes()

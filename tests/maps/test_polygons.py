@@ -57,7 +57,7 @@ def test_a_square_is_a_square_with_its_name_and_area(tmp_path):
     assert table.loc["a", "area_px"] == 1800
 
 
-def test_neighbours_fit_each_other_and_cover_what_has_data(tmp_path):
+def test_polygons_cover_the_data_without_gaps_and_overlaps(tmp_path):
     mask = rough_mask(200, 240)
     count = write_polygons(tmp_path / "a.gpkg", write(tmp_path / "a.tif", mask), CLASSES, 20)
     table = read(tmp_path / "a.gpkg")
@@ -82,7 +82,7 @@ def test_outlines_are_smoother_than_pixels_and_stay_beside_them(tmp_path):
     assert shapely.hausdorff_distance(table.geometry[1], raw) < 2 * 0.25
 
 
-def test_no_area_stays_that_is_smaller_than_asked_for_unless_it_has_no_neighbour(tmp_path):
+def test_areas_below_the_minimum_are_merged_if_they_have_a_neighbour(tmp_path):
     mask = rough_mask(200, 240)
     mask[25:28, 40:44] = 1  # an island of 12 px in what has no data
     path = write(tmp_path / "a.tif", mask)
@@ -93,7 +93,7 @@ def test_no_area_stays_that_is_smaller_than_asked_for_unless_it_has_no_neighbour
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
-def test_a_small_area_goes_to_its_largest_neighbour(tmp_path):
+def test_a_small_area_is_merged_into_its_largest_neighbour(tmp_path):
     mask = np.zeros((30, 30))
     mask[:, 20:] = 1
     mask[10:12, 18:21] = 2
@@ -102,7 +102,7 @@ def test_a_small_area_goes_to_its_largest_neighbour(tmp_path):
     assert sum(shape.area for shape, value in traced if value == 0) == 600 + 2
 
 
-def test_a_pixel_is_an_area_of_its_own_where_that_is_asked_for(tmp_path):
+def test_a_minimum_of_one_pixel_keeps_all_areas(tmp_path):
     mask = np.zeros((20, 20))
     mask[10, 10] = 1
     mask[:5] = IGNORE_INDEX
@@ -125,7 +125,7 @@ def cut(monkeypatch, rows):
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
-def test_a_map_in_blocks_has_the_areas_of_one_that_is_whole(tmp_path, monkeypatch, rows, seed):
+def test_a_map_in_blocks_has_the_same_areas_as_in_one(tmp_path, monkeypatch, rows, seed):
     mask = rough_mask(90, 70, seed)
     mask[:, 68:], mask[50:52, 10:30] = 1, IGNORE_INDEX
     path = write(tmp_path / "a.tif", mask)
@@ -145,7 +145,7 @@ def test_a_map_in_blocks_has_the_areas_of_one_that_is_whole(tmp_path, monkeypatc
     assert found.area_m2.sum() == pytest.approx((mask < 255).sum() / 16)
 
 
-def test_areas_are_those_that_hang_together_by_sides(tmp_path, monkeypatch):
+def test_areas_are_4_connected(tmp_path, monkeypatch):
     """A ring, a spiral and areas that touch at corners, over the edges of blocks of three rows."""
     mask = np.zeros((24, 30))
     mask[2:22, 2:22] = 1
@@ -162,7 +162,7 @@ def test_areas_are_those_that_hang_together_by_sides(tmp_path, monkeypatch):
     assert shapely.area(table.geometry.values).sum() == pytest.approx(24 * 30 / 16, rel=0.01)
 
 
-def test_without_a_place_pixels_are_coordinates_as_a_gis_shows_them(tmp_path):
+def test_without_a_transform_coordinates_are_pixels(tmp_path):
     mask = np.zeros((20, 30))
     mask[5:15, 10:20] = 1
     identity = rasterio.Affine.identity()

@@ -52,7 +52,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_not_the_end_of_the_proc
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 
-def test_a_disk_that_is_full_indeed_is_one_message(tmp_path):
+def test_a_real_full_disk_is_one_message(tmp_path):
     """On a file system of 1 MB, where a mapped file without bytes ends in SIGBUS."""
     small = tmp_path / "small"
     small.mkdir()

@@ -61,7 +61,7 @@ def test_more_units_of_a_kind_give_a_narrower_interval_around_the_score():
     assert widths[1] < widths[0] / 2  # 1 / √20 of it, but for the luck of the few
 
 
-def test_units_without_a_labelled_pixel_are_none_and_one_unit_has_no_interval():
+def test_units_without_labels_are_ignored_and_one_unit_has_no_interval():
     confusions = drawn(0, 5)
     padded = np.concatenate([confusions, np.zeros((4, 4, 4), np.int64)])
     ours = miou_interval(padded, ALL, np.random.default_rng(0))
@@ -71,7 +71,7 @@ def test_units_without_a_labelled_pixel_are_none_and_one_unit_has_no_interval():
     assert miou_interval(np.zeros((0, 4, 4), np.int64), ALL, np.random.default_rng(0)) is None
 
 
-def test_equal_units_leave_no_doubt():
+def test_equal_units_have_an_interval_without_width():
     confusions = np.tile(drawn(0, 1), (8, 1, 1))
     miou = scores(confusions[0], list("abcd"))["miou"]
     ours = miou_interval(confusions, ALL, np.random.default_rng(0))

@@ -86,7 +86,7 @@ def test_tiles_of_a_batch_are_counted_each_by_itself():
     assert np.array_equal(count(predictions, masks, 9), np.stack(wanted))
 
 
-def test_a_boundary_two_pixels_off_is_met_at_three_and_not_at_one():
+def test_a_boundary_two_pixels_off_matches_at_three_and_not_at_one():
     mask, prediction = (np.zeros((8, 20), np.uint8) for _ in range(2))
     mask[:, 10:] = 1
     prediction[:, 12:] = 1
@@ -97,7 +97,7 @@ def test_a_boundary_two_pixels_off_is_met_at_three_and_not_at_one():
     assert boundary_f1(counts) == [[0, 0], [1, 1], [1, 1]]
 
 
-def test_f1_is_the_harmonic_mean_of_the_shares_that_are_met():
+def test_f1_is_the_harmonic_mean_of_the_matched_fractions():
     # Class 0: precision 1/2, recall 3/4; class 1: a boundary on one side alone; class 2: none.
     counts = np.array([[[4, 3, 6, 3], [5, 0, 0, 0], [0, 0, 0, 0]]])
     assert boundary_f1(counts) == [[pytest.approx(3 / 5), 0, None]]

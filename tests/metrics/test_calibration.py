@@ -89,11 +89,11 @@ def test_counts_add_up_over_batches():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -0.1, 1.5])
-def test_what_is_no_probability_is_refused(value):
+def test_invalid_probabilities_are_refused(value):
     confidence = torch.full((1, 2, 2), 0.5)
     confidence[0, 1, 1] = value
     mask = torch.zeros((1, 2, 2), dtype=torch.uint8)
-    with pytest.raises(ValueError, match="no numbers from 0 to 1: its weights are damaged"):
+    with pytest.raises(ValueError, match="not numbers from 0 to 1: its weights are damaged"):
         count_confidences(confidence, mask, mask)
 
 

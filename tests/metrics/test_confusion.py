@@ -94,7 +94,7 @@ def test_rows_are_true_classes_and_columns_predicted_ones():
     assert confusion_of(prediction, mask, 3).tolist() == [[0, 2, 0], [0, 0, 1], [0, 0, 0]]
 
 
-def test_an_absent_class_has_no_value_is_left_out_of_the_mean_and_counted():
+def test_an_absent_class_has_no_value_and_is_counted():
     # Class 0: 1 hit of 1 + 1 missed; class 1: 2 hits, 1 false; class 2 is nowhere.
     result = scores(np.array([[1, 1, 0], [0, 2, 0], [0, 0, 0]]), ["field", "road", "water"])
     assert result["by_class"]["water"] == {
@@ -120,7 +120,7 @@ def test_a_class_only_predicted_scores_zero_and_is_not_absent():
     assert result["absent_classes"] == 0
 
 
-def test_without_a_labelled_pixel_every_score_is_none_and_the_result_is_json():
+def test_without_labels_every_score_is_none():
     mask = np.full((1, 4, 4), IGNORE_INDEX, np.uint8)
     result = scores(confusion_of(np.zeros((1, 4, 4), np.uint8), mask, 3), names_of(3))
     assert (result["miou"], result["accuracy"], result["mean_f1"]) == (None, None, None)
@@ -152,13 +152,13 @@ def test_any_integer_type_of_predictions_counts_the_same_with_many_classes(dtype
 
 
 @pytest.mark.parametrize(("prediction", "true"), [(3, 0), (0, 3), (255, 2), (-1, 1)])
-def test_an_id_that_is_no_class_is_refused_instead_of_counted_elsewhere(prediction, true):
+def test_an_id_that_is_not_a_class_is_refused(prediction, true):
     masks = torch.full((1, 2, 2), true, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"0 to 2"):
         confusion_matrix(torch.full((1, 2, 2), prediction), masks, 3)
 
 
-def test_what_is_predicted_where_no_label_is_does_not_count():
+def test_predictions_of_unlabelled_pixels_do_not_count():
     mask = torch.full((1, 2, 2), IGNORE_INDEX, dtype=torch.uint8)
     mask[0, 0, 0] = 1
     prediction = torch.full((1, 2, 2), 77)

@@ -85,7 +85,9 @@ def test_without_anything_left_out_scores_are_those_of_metrics_and_two_more(pred
 
 @every_case
 @pytest.mark.parametrize("left_out", [["roof"], ["field", "road"]])
-def test_a_class_that_is_left_out_is_in_no_mean_and_predicted_in_vain(prediction, mask, left_out):
+def test_a_class_that_is_left_out_is_in_no_mean_and_its_predictions_are_wrong(
+    prediction, mask, left_out
+):
     ids = [place for place, name in enumerate(NAMES) if name not in left_out]
     mask = mask.copy()
     for name in left_out:
@@ -126,12 +128,12 @@ def test_left_out_classes_must_be_classes_and_leave_two():
     check_left_out(["roof", "water", "road"], NAMES)
     with pytest.raises(ValueError, match=r"names lava, wanted names among field, forest"):
         check_left_out(["lava"], NAMES)
-    with pytest.raises(ValueError, match="fewer than two classes of a, b to score"):
+    with pytest.raises(ValueError, match="fewer than two classes of a, b are scored"):
         check_left_out(["a"], ["a", "b"])
     assert are_scored(NAMES, ["road"]).tolist() == [True, True, False, True, True]
 
 
-def test_few_regions_have_no_interval_and_the_reason_is_told():
+def test_few_regions_have_no_interval_but_a_reason():
     confusions = np.array([[[4, 1], [0, 3]], [[0, 0], [0, 0]]])
     scored = np.ones(2, bool)
     generator = np.random.default_rng(0)

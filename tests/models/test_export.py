@@ -95,7 +95,7 @@ def test_a_file_takes_any_batch_height_and_width(model, folder, size):
     np.testing.assert_allclose(found, by_torch(model, images), atol=1e-4)
 
 
-def test_deepness_sees_numbers_where_it_wants_them_and_the_same_probabilities(model, folder):
+def test_deepness_gets_a_fixed_size_and_the_same_probabilities(model, folder):
     path = folder / "deepness.onnx"
     session = onnxruntime.InferenceSession(path)
     assert session.get_inputs()[0].shape == ["batch", 3, 64, 64]
@@ -120,7 +120,7 @@ def test_metadata_is_what_deepness_parses(folder):
     assert values["standardization_std"] == [1, 1, 1]
 
 
-def test_a_file_alone_says_all_that_is_known_of_its_model(model, folder):
+def test_a_file_holds_the_whole_model_json(model, folder):
     for name in ("any", "deepness", "int8"):
         named = load_model(str(folder / f"{name}.onnx"), folder)
         assert named.checkpoint == model.checkpoint
@@ -128,13 +128,13 @@ def test_a_file_alone_says_all_that_is_known_of_its_model(model, folder):
     assert len({load_model(str(path), folder).sha256 for path in folder.iterdir()}) == 3
 
 
-def test_a_file_tells_nothing_of_the_machine_that_wrote_it(folder):
+def test_a_file_has_no_information_on_the_machine(folder):
     assert str(ROOT).encode() not in (folder / "any.onnx").read_bytes()
     assert b"site-packages" not in (folder / "any.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["any", "deepness", "int8"])
-def test_files_have_a_form_that_the_runtime_of_deepness_reads(folder, name):
+def test_files_have_an_ir_version_that_deepness_reads(folder, name):
     # By the releases of ONNX, what ONNX Runtime 1.17 reads: newer ones, as here, read all below.
     proto = onnx.load(folder / f"{name}.onnx")
     assert proto.ir_version <= 9
@@ -145,12 +145,15 @@ def test_files_have_a_form_that_the_runtime_of_deepness_reads(folder, name):
     ("changes", "said"),
     [
         ({}, []),
-        ({"bands": (3, 2, 1)}, ["the model wants 3, 2, 1: choose them in its panel"]),
-        ({"value_range": (0, 2047)}, ["the model wants 0 to 2047: scale images to bytes"]),
-        ({"bands": (2, 1, 3), "value_range": (10, 255)}, ["wants 2, 1, 3", "wants 10 to 255"]),
+        ({"bands": (3, 2, 1)}, ["the model needs bands 3, 2, 1: choose them in its panel"]),
+        ({"value_range": (0, 2047)}, ["trained on values of 0 to 2047: scale this range"]),
+        (
+            {"bands": (2, 1, 3), "value_range": (10, 255)},
+            ["needs bands 2, 1, 3", "values of 10 to 255"],
+        ),
     ],
 )
-def test_what_deepness_cannot_be_told_the_user_is(changes, said):
+def test_preprocessing_that_deepness_cannot_read_has_remarks(changes, said):
     remarks = exporting.remarks_for_deepness(replace(TILE_SET, **changes))
     assert len(remarks) == len(said)
     assert all(words in remark for words, remark in zip(said, remarks, strict=True))
@@ -158,7 +161,7 @@ def test_what_deepness_cannot_be_told_the_user_is(changes, said):
 
 @every_engine
 @pytest.mark.parametrize("name", ["any", "deepness"])
-def test_a_map_by_a_file_is_that_by_torch(model, folder, tmp_path, monkeypatch, engine, name):
+def test_a_map_by_onnx_equals_that_by_torch(model, folder, tmp_path, monkeypatch, engine, name):
     monkeypatch.setattr(onnx_files, "find_engines", lambda: [engine])
     image = write_raster(tmp_path / "a.tif", draw_image(150, 210))
     exported = load_model(str(folder / f"{name}.onnx"), folder)
@@ -177,7 +180,7 @@ def test_a_map_by_a_file_is_that_by_torch(model, folder, tmp_path, monkeypatch, 
     assert len(np.unique(classes)) > 1
 
 
-def test_a_map_by_another_engine_or_file_is_not_gone_on_with(folder, tmp_path, monkeypatch):
+def test_a_map_by_another_engine_or_file_is_not_resumed(folder, tmp_path, monkeypatch):
     image = write_raster(tmp_path / "a.tif", draw_image(64, 64))
     keys = set()
     for name, engine in (("any", ENGINES[0]), ("any", ENGINES[1]), ("int8", ENGINES[0])):
@@ -196,7 +199,7 @@ def test_int8_computes_in_int8_and_mostly_agrees(model, folder):
     assert same.mean() > 0.95
 
 
-def test_a_file_that_disagrees_is_not_left_and_what_was_there_stays(
+def test_a_file_that_disagrees_is_not_written_and_the_old_one_kept(
     model, folder, tmp_path, monkeypatch
 ):
     wrong = onnx.load(folder / "any.onnx")
@@ -214,19 +217,19 @@ def test_a_file_that_disagrees_is_not_left_and_what_was_there_stays(
 
 
 def test_an_onnx_file_is_not_exported_again(folder, tmp_path):
-    with pytest.raises(ValueError, match="is an ONNX file already: give the model"):
+    with pytest.raises(ValueError, match="is an ONNX file already: name the model"):
         export_model(load_model(str(folder / "any.onnx"), folder), tmp_path / "b.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", "foreign"])
-def test_what_pointcover_did_not_write_is_refused(tmp_path, content, folder):
+def test_onnx_files_of_other_origin_are_refused(tmp_path, content, folder):
     if content == "foreign":
         proto = onnx.load(folder / "any.onnx")
         del proto.metadata_props[:]
         content = proto.SerializeToString()
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.onnx is no model of pointcover .* `pointcover exp"):
+    with pytest.raises(ValueError, match=r"a\.onnx is not a model of pointcover .* `pointcover"):
         read_onnx(path)
 
 
@@ -238,7 +241,7 @@ def test_a_missing_package_is_named_with_how_to_get_it(model, tmp_path, monkeypa
         read_onnx(path) if package == "onnx" else export_model(model, path)
 
 
-def test_without_any_engine_one_is_asked_for(monkeypatch):
+def test_without_any_engine_the_error_names_one(monkeypatch):
     monkeypatch.setattr(onnx_files, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="the package 'onnxruntime', which is not installed"):
         onnx_files.find_engines()
@@ -275,10 +278,10 @@ def run(model, folder, tmp_path, monkeypatch):
     return lambda *args: CliRunner().invoke(app, ["export", "models", *args])
 
 
-def test_export_writes_a_file_and_says_how_well_it_agrees(run, tmp_path):
+def test_export_writes_a_file_and_prints_its_agreement(run, tmp_path):
     done = run("--out", "a.onnx", "--deepness")
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.startswith("a.onnx: 100.00% of the pixels of noise get the same class as by")
+    assert done.stderr.startswith("a.onnx: 100.00% of the pixels of noise have the same class")
     assert done.stderr.rstrip().endswith(")")
     assert done.stderr.count("\n") == 1
     assert onnxruntime.InferenceSession("a.onnx").get_inputs()[0].shape == ["batch", 3, 64, 64]
@@ -289,7 +292,7 @@ def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
     write_raster(tmp_path / "a.tif", draw_image(150, 210), transform=place)
     done = run("--out", "a.onnx", "--int8", "a.tif")
     assert done.exit_code == 0, done.stderr
-    assert "of the pixels of 6 windows get the same class" in done.stderr
+    assert "of the pixels of 6 windows have the same class" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -300,7 +303,7 @@ def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
         (["--out", "a.onnx", "--int8", "none.tif"], "none.tif"),
     ],
 )
-def test_export_says_in_one_message_what_is_wrong(run, tmp_path, args, said):
+def test_export_errors_are_one_message(run, tmp_path, args, said):
     (tmp_path / "there.onnx").write_text("mine")
     done = run(*args)
     assert done.exit_code == 1

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["", "/", "/model.pt", "/model.json"])
-def test_a_model_is_called_by_its_folder_or_a_file_in_it(folder, name):
+def test_a_model_is_loaded_by_its_folder_or_a_file_in_it(folder, name):
     model = load_model(f"{folder / 'one'}{name}", folder)
     assert model.tile_set == TILE_SET
     assert model.sha256 == load_model(str(folder / "one"), folder).sha256
@@ -37,13 +37,13 @@ def test_a_model_of_a_run_is_the_one_that_was_logged(folder, tmp_path, monkeypat
         assert load_model(reference, tmp_path).sha256 == wanted
 
 
-def test_what_is_no_model_is_refused_with_what_would_be(folder):
+def test_a_path_without_a_model_is_refused(folder):
     for reference in (str(folder / "three"), "models/nowhere", "f" * 31):
-        with pytest.raises(FileNotFoundError, match="is no model: wanted a folder with"):
+        with pytest.raises(FileNotFoundError, match="is not a model: wanted a folder with"):
             load_model(reference, folder)
 
 
-def test_models_that_go_together_come_in_their_order(folder):
+def test_models_of_an_ensemble_keep_their_order(folder):
     models = load_models([str(folder / "two"), str(folder / "one")], folder)
     assert [model.reference for model in models] == [str(folder / "two"), str(folder / "one")]
     assert models[0].sha256 != models[1].sha256
@@ -53,7 +53,7 @@ def test_models_that_go_together_come_in_their_order(folder):
     ("change", "said"),
     [
         ({"classes": replace(CLASSES, names=(*"abcd",))}, "in their classes: a, b, c, d against"),
-        ({"bands": (3, 2, 1)}, r"bands: \(3, 2, 1\) against \(1, 2, 3\)\. Leave one out, or"),
+        ({"bands": (3, 2, 1)}, r"bands: \(3, 2, 1\) against \(1, 2, 3\)\. Omit one of them, or"),
         ({"value_range": (0.0, 100.0)}, "differ in their value range"),
     ],
 )

@@ -63,7 +63,7 @@ def test_an_image_is_not_touched_by_others_of_its_batch():
     torch.testing.assert_close(HOW(images, probabilities)[1:], alone, rtol=0, atol=0)
 
 
-def test_what_is_given_stays_as_it_was():
+def test_inputs_are_not_changed():
     images, probabilities = drawn()
     before = probabilities.clone()
     HOW(images, probabilities)
@@ -88,7 +88,7 @@ def speck(colour: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("colour", "wanted"), [(100, 0), (110, 0), (250, 1)])
-def test_a_speck_gives_way_to_neighbours_of_its_colour_and_to_no_others(colour, wanted):
+def test_a_speck_is_removed_by_neighbours_of_its_colour_only(colour, wanted):
     found = USUAL(*speck(colour))
     assert int(found[0, :, 4, 4].argmax()) == wanted
     torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 9, 9))

@@ -16,7 +16,7 @@ def test_the_corrected_posterior_is_that_of_bayes_rule_worked_out_by_hand():
     assert torch.equal(correct_logits(logits, (0.1, 0.9), (0.5, 0.5), tau=0), logits)
 
 
-def test_shares_given_by_name_come_in_the_order_of_the_classes_and_sum_to_one():
+def test_priors_are_in_the_order_of_the_classes_and_sum_to_one():
     priors = check_priors({"water": 0.3, "forest": 0.695}, ("forest", "water"))
     assert priors == pytest.approx((0.695 / 0.995, 0.3 / 0.995))
 
@@ -31,13 +31,13 @@ def test_shares_given_by_name_come_in_the_order_of_the_classes_and_sum_to_one():
         ({"a": float("nan"), "b": 0.5}, "above 0"),
     ],
 )
-def test_shares_that_cannot_be_are_refused(shares, message):
+def test_invalid_priors_are_refused(shares, message):
     with pytest.raises(ValueError, match=message):
         check_priors(shares, ("a", "b"))
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
-def test_a_correction_is_of_the_priors_in_the_order_of_the_classes_and_of_the_models_own_shares(
+def test_a_correction_uses_ordered_priors_and_the_models_label_fractions(
     strength,
 ):
     priors = PriorSettings(fractions={"b": 0.9, "a": 0.1}, strength=strength)
@@ -51,8 +51,11 @@ def test_a_correction_is_of_the_priors_in_the_order_of_the_classes_and_of_the_mo
     ("label_shares", "message"),
     [
         (None, "here does not hold the fraction of each class in training .*: train it again"),
-        ((1.0, 0.0), r"here learned from no label of \['b'\], so priors cannot correct it: label"),
-        ((0.5, float("nan")), r"no label of \['b'\]"),
+        (
+            (1.0, 0.0),
+            r"here was trained without labels of \['b'\], so priors cannot",
+        ),
+        ((0.5, float("nan")), r"without labels of \['b'\]"),
     ],
 )
 def test_a_model_that_cannot_be_corrected_is_named_with_what_to_do(label_shares, message):
@@ -67,7 +70,7 @@ def test_priors_of_other_classes_than_the_models_are_refused():
         make_correction(PriorSettings(fractions={"a": 1.0}), "here", ("a", "b"), (0.5, 0.5))
 
 
-def test_shares_are_read_from_a_line_with_any_spaces_and_names():
+def test_priors_are_parsed_with_any_spaces_and_names():
     text = "wood & heath = 0.6, a=b=0.3,road=1e-1"
     assert parse_priors(text) == {"wood & heath": 0.6, "a=b": 0.3, "road": 0.1}
 
@@ -84,7 +87,7 @@ def test_shares_are_read_from_a_line_with_any_spaces_and_names():
         ("a=nan", "'a=nan'"),
     ],
 )
-def test_a_line_that_says_no_shares_is_refused(text, got):
+def test_a_text_without_priors_is_refused(text, got):
     with pytest.raises(ValueError, match="wanted each class once with its fraction") as caught:
         parse_priors(text)
     assert str(caught.value).startswith(f"--priors: got {got} in ")

@@ -89,7 +89,7 @@ def brightness(images):
     )
 
 
-def test_pixels_near_seams_are_counted_and_those_of_which_windows_say_another_class():
+def test_pixels_near_seams_and_with_different_classes_are_counted():
     image = np.full((1, 40, 160), 50, np.uint8)
     image[:, :, 96:] = 150
     valid = np.ones((40, 160), bool)
@@ -173,13 +173,13 @@ def seam_share(left, overlap, blend=False):
 
 
 @pytest.mark.parametrize("left", [7, 16, 30])
-def test_where_windows_fall_changes_at_most_two_pixels_in_a_thousand_near_seams(left):
+def test_window_positions_change_at_most_two_pixels_in_a_thousand(left):
     assert seam_share(left, 0.25) <= 0.002
     assert seam_share(left, 0.25, blend=True) <= 0.03
     assert seam_share(left, 0) > 0.03  # plain tiling
 
 
-def test_windows_without_data_are_not_looked_at():
+def test_windows_without_data_are_not_predicted():
     seen = []
 
     def score(images):
@@ -222,7 +222,7 @@ def test_layers_are_percents_worked_out_by_hand():
     assert TWO.encode(scores).shape == (1, 2, 1, 4)
 
 
-def test_blending_averages_what_two_windows_say_by_their_weights():
+def test_blending_is_a_weighted_mean_of_two_windows():
     def by_side(images):  # sure of class 1 in the right half of a window, of 0 in the left
         scores = torch.zeros(len(images), 2, *images.shape[2:])
         half = images.shape[3] // 2

@@ -29,9 +29,7 @@ def test_centres_cover_each_pixel_once_and_lie_in_their_windows(length, window_p
 
 
 @given(LENGTHS, WINDOWS, OVERLAPS)
-def test_windows_have_a_size_that_networks_take_and_share_what_was_asked_for(
-    length, window_px, overlap
-):
+def test_windows_have_valid_sizes_and_the_minimum_overlap(length, window_px, overlap):
     axis = lay_axis(length, window_px, overlap)
     assert axis.size == min(window_px, round_up(length))
     assert axis.reach == round_up(length)
@@ -72,10 +70,10 @@ def test_a_quarter_of_overlap_is_laid_as_worked_out_by_hand():
         (0, 0.25, "window_px: got 0"),
         (64, 0.8, "overlap: got 0.8, wanted a fraction from 0 to 0.75"),
         (64, -0.1, "overlap: got -0.1"),
-        (64, 0.6, "which leaves less than 32 px to the next one"),
+        (64, 0.6, "so they are less than 32 px apart"),
     ],
 )
-def test_a_window_that_cannot_be_is_refused(window_px, overlap, said):
+def test_invalid_windows_are_refused(window_px, overlap, said):
     with pytest.raises(ValueError, match=said):
         lay_axis(1000, window_px, overlap)
 

@@ -4,21 +4,19 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 import threadpoolctl
-from dask.distributed import Client, LocalCluster
 
 from pointcover.runtime import parallel
 from pointcover.runtime.parallel import BACKENDS, map_in_order
 from pointcover.runtime.settings import MachineSettings
 from tests.config.test_stage import start
 from tests.processes import is_alive, run_python
-
-LOCAL = ("loky", "threading")
 
 
 def run(function, items, backend="loky", workers=2):
@@ -33,31 +31,65 @@ def run(function, items, backend="loky", workers=2):
     )
 
 
+def start_cluster(*, workers=2, processes):
+    from dask.distributed import LocalCluster  # here, as it takes a second to import
+
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=processes,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    )
+
+
+@contextmanager
+def named_to_dask(cluster):
+    """Name the scheduler of a cluster as users name theirs."""
+    from dask import config
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        config.refresh()
+        yield cluster
+    config.refresh()
+
+
 @pytest.fixture(scope="module")
-def cluster():
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
-    ) as cluster:
+def threads():
+    with start_cluster(processes=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with start_cluster(processes=True) as cluster:
         yield cluster
 
 
 @pytest.fixture
-def scheduler(cluster, monkeypatch):
-    """A dask scheduler with two workers, named as its users name it."""
-    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-    from dask import config
-
-    config.refresh()
-    yield cluster
-    monkeypatch.delenv("DASK_SCHEDULER_ADDRESS")
-    config.refresh()
+def scheduler(threads):
+    """A dask scheduler with two workers, which are threads of this process."""
+    with named_to_dask(threads):
+        yield threads
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture
+def client(processes):
+    """A client of a dask scheduler with two workers, which are processes."""
+    from dask.distributed import Client
+
+    with named_to_dask(processes), Client(processes, set_as_default=False) as client:
+        yield client
+
+
+@pytest.fixture(params=[*BACKENDS, pytest.param("dask processes", marks=pytest.mark.slow)])
 def backend(request):
-    if request.param == "dask":
-        request.getfixturevalue("scheduler")
-    return request.param
+    name, *of_processes = request.param.split()
+    if name == "dask":
+        request.getfixturevalue("client" if of_processes else "scheduler")
+    return name
 
 
 def doze(item):
@@ -67,8 +99,10 @@ def doze(item):
 
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_results_come_in_order_whoever_is_ready_first(backend, workers):
+def test_results_come_in_order_whoever_is_ready_first_and_workers_end(backend, workers):
     assert run(doze, [0, 1, 2, 3], backend, workers) == [0, 1, 4, 9]
+    left = psutil.Process().children(recursive=True)
+    assert not [child for child in left if "popen_loky" in " ".join(child.cmdline())]
 
 
 def test_nothing_to_do_is_done(backend):
@@ -92,7 +126,8 @@ def test_two_workers_work_at_the_same_time(backend, tmp_path):
 
 def test_every_core_works_when_nobody_says_how_many(monkeypatch, tmp_path):
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
-    assert run(partial(meet, folder=tmp_path), [0, 1], workers=-1) == ["together"] * 2
+    meeting = partial(meet, folder=tmp_path)
+    assert run(meeting, [0, 1], "threading", workers=-1) == ["together"] * 2
 
 
 def fail_on_odd(item):
@@ -127,8 +162,15 @@ def count_threads(item):
     return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(
+    ("name", "workers"),
+    [
+        ("loky", 2),
+        pytest.param("loky", 1, marks=pytest.mark.slow),
+        pytest.param("threading", 1, marks=pytest.mark.slow),
+        pytest.param("threading", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_every_task_counts_on_one_thread(name, workers):
     done = run_python(
         """
@@ -149,9 +191,9 @@ def count_on_two_threads():
     threadpoolctl.threadpool_limits(2)
 
 
-def test_every_task_counts_on_one_thread_in_a_cluster(scheduler):
-    with Client(scheduler, set_as_default=False) as client:
-        client.run(count_on_two_threads)
+@pytest.mark.slow
+def test_every_task_counts_on_one_thread_in_a_cluster(client):
+    client.run(count_on_two_threads)
     assert run(count_threads, [0, 1], "dask") == [1, 1]
 
 
@@ -185,7 +227,7 @@ def test_a_scheduler_without_workers_is_one_message(scheduler, monkeypatch):
 
     monkeypatch.setattr(parallel, "CONNECT_S", 0.5)
     with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
+        start_cluster(workers=0, processes=False) as empty,
         config.set({"scheduler-address": empty.scheduler_address}),
         pytest.raises(ValueError, match="has no workers: start workers with `PYTHONPATH=src dask"),
     ):
@@ -207,36 +249,36 @@ def remember_pointcover():
     sys.modules.update(sys.kept)
 
 
-def test_workers_that_lack_pointcover_are_one_message(scheduler):
-    with Client(scheduler, set_as_default=False) as client:
-        client.run(forget_pointcover)
-        try:
-            with pytest.raises(ValueError, match=r"lack .pointcover.*: start workers with"):
-                run(doze, [0], "dask")
-        finally:
-            client.run(remember_pointcover)
+@pytest.mark.slow
+def test_workers_that_lack_pointcover_are_one_message(client):
+    client.run(forget_pointcover)
+    try:
+        with pytest.raises(ValueError, match=r"lack .pointcover.*: start workers with"):
+            run(doze, [0], "dask")
+    finally:
+        client.run(remember_pointcover)
 
 
-def grow_old():
+def take_old_code():
     from pointcover.runtime import parallel
 
     parallel.kept, parallel._code = parallel._code, lambda: "old"
 
 
-def grow_young():
+def take_this_code():
     from pointcover.runtime import parallel
 
     parallel._code = parallel.kept
 
 
-def test_workers_with_older_code_are_refused(scheduler):
-    with Client(scheduler, set_as_default=False) as client:
-        client.run(grow_old)
-        try:
-            with pytest.raises(ValueError, match=r"2 of 2 workers .* run other code of pointcover"):
-                run(doze, [0], "dask")
-        finally:
-            client.run(grow_young)
+@pytest.mark.slow
+def test_workers_with_older_code_are_refused(client):
+    client.run(take_old_code)
+    try:
+        with pytest.raises(ValueError, match=r"2 of 2 workers .* run other code of pointcover"):
+            run(doze, [0], "dask")
+    finally:
+        client.run(take_this_code)
 
 
 # The stages
@@ -253,7 +295,7 @@ def test_no_byte_depends_on_the_machine(project, backend, blank_pictures):
 
 
 def test_all_faulty_orthophotos_are_told_of_together_from_all_workers(project):
-    project.set({"machine.workers": 2})
+    project.set({"machine.workers": 2, "machine.backend": "threading"})
     for name in "ac":
         path = project.data / "images" / f"{name}.tif"
         path.write_bytes(path.read_bytes()[:9000])
@@ -262,9 +304,10 @@ def test_all_faulty_orthophotos_are_told_of_together_from_all_workers(project):
     assert message.index("a.tif") < message.index("c.tif")
 
 
-def test_a_disk_that_a_worker_finds_full_is_one_message(project):
+@pytest.mark.parametrize("name", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+def test_a_disk_that_a_worker_finds_full_is_one_message(project, name):
     project.run("download")
-    project.set({"machine.workers": 2})
+    project.set({"machine.workers": 2, "machine.backend": name})
     done = project.process("tile", max_file_bytes=20_000)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -289,12 +332,6 @@ TWO_WORKERS = """
             Path("idle").touch()
             time.sleep(60)
 """
-
-
-def test_workers_end_with_the_work():
-    run(doze, [0, 1, 2, 3])
-    left = psutil.Process().children(recursive=True)
-    assert not [child for child in left if "popen_loky" in " ".join(child.cmdline())]
 
 
 @pytest.mark.skipif(

@@ -29,7 +29,7 @@ PLAN = {
 }
 
 
-def test_a_study_is_stopped_goes_on_reports_failures_and_is_found_again(tmp_path):
+def test_a_study_is_stopped_resumed_reports_failures_and_is_found_again(tmp_path):
     clone = Clone(tmp_path)
     (clone.folder / "studies" / "links.yaml").write_text(yaml.safe_dump(PLAN, sort_keys=False))
     study = ["pointcover", "study", "studies/links.yaml"]

@@ -48,7 +48,7 @@ def test_members_are_methods_by_budgets_by_seeds_by_axes_and_a_dense_model_for_e
     assert dict(link[0].settings)["annotate.propagator"] == "link"
 
 
-def test_an_axis_may_be_settings_under_names_and_a_method_may_keep_to_some_of_them(tmp_path):
+def test_an_axis_may_have_named_settings_and_a_method_only_some(tmp_path):
     networks = {"U-Net": {"train.model": "unet"}, "FPN": {"train.model": "fpn", "train.width": 0.5}}
     methods = {"a": {}, "b": {"only": {"network": ["FPN"]}, "train.epochs": 9}}
     path = write(tmp_path, axes={"network": networks}, methods=methods, seeds=[1], points=[10])
@@ -79,7 +79,7 @@ def test_an_ensemble_is_one_member_a_budget_that_needs_those_of_the_other_seeds(
     assert set(ensemble.needs) <= set(members)
 
 
-def test_rounds_go_on_from_each_other_and_begin_with_the_smallest_budget(tmp_path):
+def test_rounds_continue_each_other_from_the_smallest_budget(tmp_path):
     methods = {"plain": {}, "asked": {"rounds": True, "suggest.distance_px": 9}}
     points = [10, 20, 50]
     study = read_study(write(tmp_path, axes={}, methods=methods, points=points, seeds=[3, 4]))
@@ -99,7 +99,7 @@ def test_rounds_go_on_from_each_other_and_begin_with_the_smallest_budget(tmp_pat
     check_members(members, read_yaml(ROOT / "params.yaml"), tmp_path / "links.yaml")
 
 
-def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_path):
+def test_small_overrides_settings_and_methods_one_by_one(tmp_path):
     members = members_of(read_study(write(tmp_path), "small"))
     assert [member.label for member in members] == [
         "dense · seed 1",
@@ -121,17 +121,17 @@ def test_small_replaces_settings_and_methods_one_by_one_and_all_else_whole(tmp_p
         ("x=a=b", ("x", "a=b")),
     ],
 )
-def test_a_setting_said_beside_the_file_is_read(text, read):
+def test_a_setting_of_the_command_line_is_parsed(text, read):
     assert parse_setting(text) == read
 
 
 @pytest.mark.parametrize("text", ["source", "=3", ""])
-def test_what_is_no_setting_is_refused(text):
+def test_a_text_that_is_not_a_setting_is_refused(text):
     with pytest.raises(ValueError, match="wanted KEY=VALUE"):
         parse_setting(text)
 
 
-def test_settings_said_beside_the_file_take_the_place_of_its_own(tmp_path):
+def test_settings_of_the_command_line_override_those_of_the_file(tmp_path):
     study = read_study(write(tmp_path), "small", {"train.epochs": 7, "source": "/data"})
     settings = dict(members_of(study)[0].settings)
     assert settings["train.epochs"] == 7
@@ -148,15 +148,15 @@ def test_seeds_of_small_are_those_of_all_methods_that_it_does_not_name(tmp_path)
     assert {one.seed for one in whole if one.method == "clicks"} == {1, 2, 3}
 
 
-def test_a_file_without_small_says_so(tmp_path):
-    with pytest.raises(ValueError, match="add `small:`"):
+def test_a_file_without_small_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no section `small`"):
         read_study(write(tmp_path, small=None), "small")
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"baseline": "nobody"}, "baseline names 'nobody', which is no method; known: clicks"),
+        ({"baseline": "nobody"}, "baseline names 'nobody', which is not a method; known: clicks"),
         ({"questions": [{"better": "x", "than": "clicks"}]}, "questions names 'x'"),
         ({"published": [{"method": "y", "miou": 0.5}]}, "published names 'y'"),
         ({"methods": {"dense": {}}}, "is the name of the reference"),
@@ -171,7 +171,7 @@ def test_a_file_without_small_says_so(tmp_path):
         ),
         ({"methods": {"a": {}, "b": {"ensemble_of": "a", "train.epochs": 2}}}, "trains nothing"),
         ({"methods": {"a": {"rounds": True, "points": [10]}}}, "got points [10], wanted two or"),
-        ({"methods": {"a": {"rounds": True}}, "points": [50, 10]}, "the smaller first"),
+        ({"methods": {"a": {"rounds": True}}, "points": [50, 10]}, "ascending order"),
         (
             {"methods": {"a": {"rounds": True, "suggest.acquisitions": ["margin", "entropy"]}}},
             "wanted a list of one",
@@ -183,7 +183,7 @@ def test_a_file_without_small_says_so(tmp_path):
         ({"methods": {"a": 3}}, "methods.a"),
     ],
 )
-def test_a_file_that_cannot_be_is_refused_with_the_reason(tmp_path, changes, said):
+def test_an_invalid_file_is_refused_with_the_reason(tmp_path, changes, said):
     with pytest.raises(ValueError, match="has one fault") as refused:
         read_study(write(tmp_path, **changes))
     assert said in str(refused.value)
@@ -193,11 +193,11 @@ def test_a_file_that_cannot_be_is_refused_with_the_reason(tmp_path, changes, sai
     ("settings", "said"),
     [
         ({"train.epoch": 3}, "did you mean 'epochs'"),
-        ({"trane.epochs": 3}, "no setting of params.yaml"),
+        ({"trane.epochs": 3}, "not a setting of params.yaml"),
         ({"train.epochs": 0}, "train.epochs: got 0"),
     ],
 )
-def test_a_wrong_setting_is_told_with_the_member_that_has_it(tmp_path, settings, said):
+def test_a_wrong_setting_is_an_error_that_names_the_member(tmp_path, settings, said):
     path = write(tmp_path, methods={"clicks": settings})
     members = members_of(read_study(path))
     with pytest.raises(ValueError, match=r"clicks · lr 0\.001 · points 10 · seed 1") as refused:
@@ -207,7 +207,7 @@ def test_a_wrong_setting_is_told_with_the_member_that_has_it(tmp_path, settings,
 
 @pytest.mark.parametrize("scale", ["full", "small"])
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_settings_of_every_study_here_can_be(path, scale):
+def test_the_settings_of_every_study_here_are_valid(path, scale):
     study = read_study(path, scale)
     members = members_of(study)
     assert check_members(members, read_yaml(ROOT / "params.yaml"), path)

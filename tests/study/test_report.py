@@ -16,7 +16,7 @@ from pointcover.study.conducting import rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import html, markdown, write_report
-from pointcover.study.summary import Summary, outdone_references, summarise
+from pointcover.study.summary import Summary, exceeded_references, summarise
 
 PLAN = {
     "title": "Do <links> help?",
@@ -83,9 +83,7 @@ def rows(summary: Summary, name: str) -> list[dict[str, str]]:
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
-def test_a_crowd_of_methods_at_one_budget_is_drawn_below_each_other_and_not_on_the_curve(
-    tmp_path, records
-):
+def test_many_methods_at_one_budget_have_a_plot_of_their_own(tmp_path, records):
     names = [f"variant {number}" for number in range(6)]
     study = PLAN | {
         "methods": PLAN["methods"] | {name: {"train.epochs": 3, "points": [100]} for name in names},
@@ -107,7 +105,7 @@ def test_a_crowd_of_methods_at_one_budget_is_drawn_below_each_other_and_not_on_t
     assert ">clicks</text>" in curves
 
 
-def test_one_budget_is_drawn_with_room_beside_it(plan, records):
+def test_one_budget_is_drawn_with_a_margin(plan, records):
     alone = [
         replace(record, numbers={**record.numbers, "clicks_per_tile": 10.0})
         for record in records
@@ -125,9 +123,7 @@ def test_no_two_of_the_first_64_lines_look_alike():
 
 
 @pytest.mark.parametrize(("second", "told"), [(0.81, False), (0.84, False), (0.95, True)])
-def test_a_dense_reference_that_clicks_outdo_beyond_the_noise_is_told_of(
-    records, plan, second, told
-):
+def test_a_dense_reference_that_a_method_exceeds_has_a_warning(records, plan, second, told):
     # The scores are 0.79 and `second`, the noise floor some 0.05, dense 0.80.
     records = [
         replace(record, numbers={**record.numbers, "miou": second})
@@ -135,11 +131,11 @@ def test_a_dense_reference_that_clicks_outdo_beyond_the_noise_is_told_of(
         else record
         for record in records
     ]
-    said = outdone_references(summarise(read_study(plan), records))
+    said = exceeded_references(summarise(read_study(plan), records))
     assert [text[:39] for text in said] == ["link at 100 points scores 0.870, dense "] * told
 
 
-def test_methods_stand_against_budgets_with_dense_apart(summary, plan, records):
+def test_the_table_of_budgets_has_a_column_for_dense(summary, plan, records):
     dense, clicks, link = rows(summary, "budgets")
     assert [*dense.values()] == ["dense", "", "", "0.800 ± 0.000"]
     assert list(dense) == ["method", "10", "100", "all pixels"]
@@ -150,20 +146,20 @@ def test_methods_stand_against_budgets_with_dense_apart(summary, plan, records):
     assert "budgets" not in {table.name for table in tables}
 
 
-def test_a_row_says_what_a_budget_buys_and_costs(summary):
+def test_a_row_has_scores_and_costs_of_a_budget(summary):
     dense, clicks, *_ = rows(summary, "results")
     assert dense["mIoU"] == "0.800 ± 0.000"
     assert dense["clicks per tile"] == dense["hours"] == "-"
     # Of two values t is 12.706, so half the interval is 12.706 × 0.05
     assert clicks["mIoU"] == "0.450 ± 0.635"
-    assert clicks["share of dense"] == "56.2 ± 79.4 %"
+    assert clicks["fraction of dense"] == "56.2 ± 79.4 %"
     assert clicks["clicks per tile"] == "10"
     assert clicks["clicks per km²"] == "400"
     assert clicks["hours"] == "2"  # 200 clicks of 36 s
     assert clicks["seeds"] == "2"
 
 
-def test_clicks_for_a_share_of_dense_are_interpolated_or_lie_outside_the_budgets(summary):
+def test_clicks_for_a_fraction_of_dense_are_interpolated_or_outside(summary):
     clicks, link = rows(summary, "efficiency")
     assert clicks["N90"].startswith("> 100")
     # 0.72 of 0.60 to 0.80: 0.6 of the way from 10 to 100
@@ -171,7 +167,7 @@ def test_clicks_for_a_share_of_dense_are_interpolated_or_lie_outside_the_budgets
     assert link["area under mIoU over log(clicks)"] == "0.700"
 
 
-def test_a_claim_is_answered_and_a_published_figure_stands_beside_ours(summary):
+def test_claims_and_published_results_are_compared(summary):
     (claim,) = rows(summary, "questions")
     assert claim["claim"] == "Links help"
     assert claim["difference in mIoU"].startswith("+0.165")
@@ -187,7 +183,7 @@ def test_a_class_without_iou_has_none_in_the_table(summary):
     assert rows(summary, "classes")[1]["field"] == "0.450"
 
 
-def test_every_number_has_its_run(summary, records):
+def test_every_experiment_is_in_a_table(summary, records):
     assert [row["experiment"] for row in rows(summary, "experiments")] == [
         record.experiment for record in records
     ]
@@ -244,7 +240,7 @@ def test_records_come_back_as_they_were_written(tmp_path, records):
     assert read_records(tmp_path / "results.csv") == records
 
 
-def test_a_report_is_made_anew_from_results_alone(tmp_path, plan, records):
+def test_a_report_is_written_again_from_results_alone(tmp_path, plan, records):
     write_records(tmp_path / "out" / "results.csv", records[:-1])
     rewrite_report(plan, tmp_path / "out")
     assert "1 have not been run" in (tmp_path / "out" / "report.md").read_text()
@@ -253,13 +249,13 @@ def test_a_report_is_made_anew_from_results_alone(tmp_path, plan, records):
 @pytest.mark.parametrize(
     "text", ["", "a,b\n1,2\n", "method,axes,points,seed,experiment\nx,{},ten,1,y\n"]
 )
-def test_a_damaged_table_of_results_is_told(tmp_path, plan, text):
+def test_a_damaged_table_of_results_is_an_error(tmp_path, plan, text):
     (tmp_path / "results.csv").write_text(text)
     with pytest.raises(ValueError, match=r"results\.csv|no result yet"):
         rewrite_report(plan, tmp_path)
 
 
-def test_missing_results_are_told(tmp_path, plan):
+def test_missing_results_are_an_error(tmp_path, plan):
     with pytest.raises(FileNotFoundError, match="run the study"):
         rewrite_report(plan, tmp_path / "nowhere")
 

@@ -128,17 +128,17 @@ def test_an_experiment_that_dvc_has_already_is_read_and_not_run(root):
     assert calls(root) == []
 
 
-def test_an_experiment_whose_files_are_gone_is_told_with_what_to_do(root, monkeypatch):
+def test_an_experiment_without_its_files_is_an_error_with_a_remedy(root, monkeypatch):
     def lost(*_: object) -> None:
         raise FileNotFoundError("metrics/train.json of experiment 1234 is not in DVC's cache")
 
     monkeypatch.setattr(running, "read_outputs", lost)
     (root / "exps" / "a").touch()
-    with pytest.raises(FileNotFoundError, match="or `dvc exp remove a`"):
+    with pytest.raises(FileNotFoundError, match="or remove it with `dvc exp remove a`"):
         run(root, make_job("a"))
 
 
-def test_one_that_fails_stops_no_other_and_is_the_only_one_to_run_again(root):
+def test_a_failed_experiment_stops_no_other_and_only_it_is_repeated(root):
     (root / "wishes" / "a").write_text("fail")
     ended = {each.job.name: each for each in run(root, make_job("a"), make_job("b"))}
     assert ended["a"].record is None
@@ -161,7 +161,7 @@ def test_dvcs_lock_is_waited_for_and_nothing_else(root):
     assert calls(root) == ["a begins -", "a begins -", "a ends"]
 
 
-def test_what_dvc_kept_before_its_lock_failed_it_is_no_failure(root):
+def test_an_experiment_that_dvc_saved_despite_an_error_is_no_failure(root):
     (root / "wishes" / "one").write_text("lock at the end")
     (ended,) = run(root, make_job("one"))
     assert ended.record is not None
@@ -169,7 +169,7 @@ def test_what_dvc_kept_before_its_lock_failed_it_is_no_failure(root):
     assert run(root, make_job("one"))[0].was_known
 
 
-def test_the_first_of_those_that_share_tiles_cuts_them_alone(root):
+def test_only_one_of_the_experiments_with_equal_tiles_makes_them(root):
     for name in "abcd":
         (root / "wishes" / name).write_text("0.3")
     jobs = [make_job("a", "one"), make_job("b", "one"), make_job("c", "one"), make_job("d", "two")]
@@ -181,8 +181,8 @@ def test_the_first_of_those_that_share_tiles_cuts_them_alone(root):
     assert said.index("c begins -") < said.index("b ends")
 
 
-def test_the_others_begin_as_soon_as_tiles_are_cut(root, monkeypatch):
-    monkeypatch.setattr(running, "LOOK_S", 0.05)
+def test_the_others_start_as_soon_as_tiles_exist(root, monkeypatch):
+    monkeypatch.setattr(running, "POLL_S", 0.05)
     (root / "wishes" / "a").write_text("cut and wait")  # for another one's end
     run(root, make_job("a"), make_job("b"), at_once=2)
     said = calls(root)
@@ -200,10 +200,10 @@ def test_the_others_begin_as_soon_as_tiles_are_cut(root, monkeypatch):
         ("Running stage 'annotate':\n", False),
     ],
 )
-def test_a_stage_lies_behind_once_another_is_spoken_of(said, is_behind, tmp_path):
+def test_a_stage_has_finished_once_another_is_named(said, is_behind, tmp_path):
     (tmp_path / "log").write_text(said)
-    assert experiments.has_behind(tmp_path / "log", "tile") is is_behind
-    assert not experiments.has_behind(tmp_path / "none", "tile")
+    assert experiments.has_finished(tmp_path / "log", "tile") is is_behind
+    assert not experiments.has_finished(tmp_path / "none", "tile")
 
 
 def test_each_place_has_a_gpu_of_its_own_where_there_are_several(root):
@@ -239,7 +239,7 @@ def test_an_ensemble_whose_models_failed_fails_with_their_names(root):
     (root / "wishes" / "a").write_text("fail")
     _, ended = run(root, make_job("a"), replace(make_job("e"), needs=("a",)))
     assert ended.record is None
-    assert "lacks the models of a, which failed" in ended.log.read_text()
+    assert "needs the models of a, which failed" in ended.log.read_text()
 
 
 def two_rounds() -> tuple[Job, Job]:
@@ -248,7 +248,7 @@ def two_rounds() -> tuple[Job, Job]:
     return Job(first, "a", "d"), Job(second, "b", "d", after="a")
 
 
-def test_a_round_waits_for_the_one_before_and_begins_with_what_was_asked_there(root, monkeypatch):
+def test_a_round_waits_for_the_previous_one_and_gets_its_labels(root, monkeypatch):
     fetched, said = [], {}
     monkeypatch.setattr(running, "fetch_folder", lambda *given: fetched.append(given))
     command = running.experiment_command
@@ -267,11 +267,11 @@ def test_a_round_waits_for_the_one_before_and_begins_with_what_was_asked_there(r
     assert fetched == [(root, "commit", "data/next/entropy", folder)]
 
 
-def test_a_round_after_one_that_failed_says_so(root):
+def test_a_round_after_a_failed_one_fails_with_its_name(root):
     (root / "wishes" / "a").write_text("fail")
     _, ended = run(root, *two_rounds())
     assert ended.record is None
-    assert "goes on from a, which failed" in ended.log.read_text()
+    assert "needs the labels of a, which failed" in ended.log.read_text()
 
 
 def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[..., Params]):
@@ -285,7 +285,7 @@ def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[
     assert second != after_other
 
 
-def test_leaving_ends_what_runs(root):
+def test_closing_the_generator_stops_running_jobs(root):
     for name in "ab":
         (root / "wishes" / name).write_text("0" if name == "a" else "600")
     ended = run_jobs([make_job("a"), make_job("b")], root, root / "out", lambda job: {}, JobPool(1))
@@ -338,7 +338,7 @@ def test_every_study_here_has_a_name_for_each_of_its_experiments(path, scale):
     assert {name for job in jobs for name in job.needs} <= names
 
 
-def test_those_with_other_tiles_are_told_apart(root, make_params: Callable[..., Params]):
+def test_jobs_with_other_tiles_have_another_digest(root, make_params: Callable[..., Params]):
     member = make_job("a").member
     params = [make_params(c) for c in ({}, {"train.epochs": 3}, {"tile.downsample": 3})]
     one, same, other = make_jobs("study", [member] * 3, params, root)
@@ -361,19 +361,19 @@ def test_those_with_other_tiles_are_told_apart(root, make_params: Callable[..., 
         ({"a (b)": 1}, "++k={a \\(b\\): 1}"),
     ],
 )
-def test_a_setting_is_said_in_the_grammar_of_dvc(value, said):
+def test_a_setting_is_written_in_the_grammar_of_dvc(value, said):
     assert experiments.override("k", value) == said
     overrides = pytest.importorskip("hydra.core.override_parser.overrides_parser")
     (parsed,) = overrides.OverridesParser.create().parse_overrides([said])
     assert parsed.value() == value
 
 
-def test_a_folder_without_git_is_told(tmp_path):
-    with pytest.raises(ValueError, match="no git repository"):
+def test_a_folder_without_git_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="not a git repository"):
         experiments.list_experiments(tmp_path)
 
 
-def test_experiments_are_told_from_dvcs_other_refs(tmp_path):
+def test_experiments_are_distinguished_from_other_refs(tmp_path):
     def git(*arguments: str) -> str:
         who = {
             f"GIT_{role}_{key}": "t"

@@ -16,7 +16,7 @@ from pointcover.study.statistics import (
     holm,
     mean_interval,
     noise_floor,
-    share_interval,
+    ratio_interval,
 )
 
 
@@ -24,7 +24,7 @@ def needed(scores, dense, share=0.9):
     return clicks_needed(scores, dense, share, np.random.default_rng(0))
 
 
-def test_the_interval_of_a_mean_is_students():
+def test_the_interval_of_a_mean_is_that_of_the_t_distribution():
     values = [0.41, 0.44, 0.52]
     found = mean_interval(values)
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
@@ -35,15 +35,15 @@ def test_the_interval_of_a_mean_is_students():
 
 def test_one_value_has_no_interval_and_none_is_refused():
     assert mean_interval([0.5]).half_width is None
-    with pytest.raises(ValueError, match="a mean of no values"):
+    with pytest.raises(ValueError, match="got no values"):
         mean_interval([])
 
 
-def test_the_share_of_dense_is_taken_seed_by_seed():
-    found = share_interval({1: 0.4, 2: 0.6, 3: 0.9}, {1: 0.8, 2: 0.8})
+def test_the_fraction_of_dense_is_computed_by_seed():
+    found = ratio_interval({1: 0.4, 2: 0.6, 3: 0.9}, {1: 0.8, 2: 0.8})
     assert found.value == pytest.approx((0.5 + 0.75) / 2)
     assert found.count == 2
-    assert share_interval({1: 0.4}, {2: 0.8}) is None
+    assert ratio_interval({1: 0.4}, {2: 0.8}) is None
 
 
 def test_the_noise_is_pooled_over_configurations_with_several_seeds():
@@ -53,7 +53,7 @@ def test_the_noise_is_pooled_over_configurations_with_several_seeds():
     assert noise_floor([[0.5], [0.6]]) is None
 
 
-def test_clicks_for_a_share_of_dense_lie_where_the_line_over_log_clicks_meets_it():
+def test_clicks_for_a_fraction_of_dense_are_interpolated_in_log_clicks():
     scores = {10.0: {1: 0.4}, 100.0: {1: 0.6}, 1000.0: {1: 0.7}}
     found = needed(scores, {1: 0.5 / 0.9})
     assert found.clicks == pytest.approx(10**1.5)  # half way from 0.4 to 0.6
@@ -64,7 +64,7 @@ def test_clicks_for_a_share_of_dense_lie_where_the_line_over_log_clicks_meets_it
     assert needed(scores, {}) is None
 
 
-def test_a_dip_in_the_curve_does_not_count_as_reaching_the_share():
+def test_a_dip_in_the_curve_does_not_count_as_reaching_the_fraction():
     scores = {10.0: {1: 0.4}, 100.0: {1: 0.7}, 1000.0: {1: 0.5}, 10_000.0: {1: 0.8}}
     # 0.7 and 0.5 become 0.6 each: 0.65 is met between 1000 and 10 000 clicks, a quarter of the way
     assert needed(scores, {1: 0.65 / 0.9}).clicks == pytest.approx(10**3.25)
@@ -121,7 +121,7 @@ def test_methods_are_compared_over_the_budgets_and_seeds_that_both_have():
     assert found.floor == pytest.approx(0.01 * math.sqrt(2 / 6))
 
 
-def test_a_difference_below_the_noise_is_not_significant_whatever_its_p_value():
+def test_a_difference_below_the_noise_is_not_significant_for_any_p_value():
     scores = {"a": {10: {1: 0.5001, 2: 0.5001001}}, "b": {10: {1: 0.5, 2: 0.5}}}
     (found,) = compare(scores, [("a", "b")], floor=0.02)
     assert found.p_value < 0.001

@@ -3,7 +3,6 @@
 import json
 import sys
 import tempfile
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -190,23 +189,21 @@ def test_a_palette_mask_and_an_rgb_mask_of_the_same_colours_are_cut_alike(tmp_pa
     order = [2, 0, 1, 255]
     indexes = np.searchsorted(np.sort(order), mask).astype(np.uint8)
     indexes = np.array([1, 2, 0, 3], np.uint8)[indexes]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        write_raster(
-            tmp_path / "palette",
-            indexes,
-            driver=driver,
-            crs=None,
-            transform=None,
-            palette={index: COLOURS[class_id] for index, class_id in enumerate(order)},
-        )
-        write_raster(
-            tmp_path / "rgb",
-            table[mask].transpose(2, 0, 1),
-            driver=driver,
-            crs=None,
-            transform=None,
-        )
+    write_raster(
+        tmp_path / "palette",
+        indexes,
+        driver=driver,
+        crs=None,
+        transform=None,
+        palette={index: COLOURS[class_id] for index, class_id in enumerate(order)},
+    )
+    write_raster(
+        tmp_path / "rgb",
+        table[mask].transpose(2, 0, 1),
+        driver=driver,
+        crs=None,
+        transform=None,
+    )
     for name in ("palette", "rgb"):
         cut(tmp_path, mask=name, mask_values="colours", ignore=["#000000"])
         assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
@@ -331,7 +328,7 @@ def test_a_tile_of_one_value_is_counted(tmp_path):
     ("image", "card", "said"),
     [
         (draw_image(8, 8, bands=2), {}, "has 2 band(s), but the card names bands [1, 2, 3]"),
-        (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: say with `value_range"),
+        (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: state with"),
         (draw_image(8, 8).astype(np.float32), {}, "holds float32, not uint8"),
     ],
 )

@@ -113,7 +113,7 @@ def train(root, sha="abc", name="trained"):
 # Where the store is
 
 
-def test_dvc_root_wins_over_the_working_directory(tmp_path, bare_root, monkeypatch):
+def test_dvc_root_has_priority_over_the_working_directory(tmp_path, bare_root, monkeypatch):
     monkeypatch.chdir(bare_root)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "true root"))
     assert project_root() == tmp_path / "true root"
@@ -147,13 +147,13 @@ def test_the_tracking_uri_is_absolute(given, wanted, monkeypatch):
     "given",
     ["mlruns", "./mlruns", "/p/mlruns", "file:///p/mlruns", "sqlite://", "sqlite:///:memory:"],
 )
-def test_a_store_that_mlflow_gave_up_or_would_forget_is_refused(given, monkeypatch):
+def test_file_stores_and_databases_in_memory_are_refused(given, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     with pytest.raises(ValueError, match=r"MLFLOW_TRACKING_URI is .*set it to .* or unset it"):
         tracking_uri(Path("/p"))
 
 
-def test_a_run_in_a_copy_of_the_tree_lands_in_the_true_root(root, monkeypatch):
+def test_a_run_in_a_copy_of_the_tree_is_recorded_in_the_original_root(root, monkeypatch):
     copy = root / ".dvc" / "tmp" / "exps" / "copy"
     copy.mkdir(parents=True)
     (copy / "dvc.yaml").touch()
@@ -187,7 +187,7 @@ def test_an_empty_file_is_made_a_store(bare_root):
     assert left <= {"dvc.yaml", "mlflow.db", "mlflow.db.lock"}
 
 
-def test_a_leftover_file_store_takes_no_runs_and_is_told_of(root, monkeypatch, caplog):
+def test_an_old_file_store_is_not_used_and_has_a_warning(root, monkeypatch, caplog):
     (root / "mlruns" / "0").mkdir(parents=True)
     (root / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
     monkeypatch.chdir(root)
@@ -197,11 +197,11 @@ def test_a_leftover_file_store_takes_no_runs_and_is_told_of(root, monkeypatch, c
     assert "old MLflow file store" in caplog.text
 
 
-def test_a_moved_project_is_told_where_its_files_were(root):
+def test_a_moved_project_is_an_error_with_the_old_folder(root):
     with start_run(root, "a"):
         pass
     moved = root.rename(root.with_name("moved"))
-    with pytest.raises(FileNotFoundError, match=r"my maps .* is gone.*move mlflow\.db away"):
+    with pytest.raises(FileNotFoundError, match=r"my maps .* does not exist.*rename mlflow\.db"):
         start_run(moved, "b")
 
 
@@ -341,7 +341,7 @@ def test_a_run_has_the_given_name_and_its_own_id_under_any_seed(root):
     assert "dvc.exp_name" not in runs[0].data.tags
 
 
-def test_a_run_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+def test_a_run_has_the_name_of_its_dvc_experiment(root, monkeypatch):
     monkeypatch.setenv("DVC_EXP_NAME", "dusty-gull")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
     with start_run(root, "toy-100") as run:
@@ -353,11 +353,11 @@ def test_a_run_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
 
 
 def test_a_run_without_a_name_is_refused(root):
-    with pytest.raises(ValueError, match="empty name"):
+    with pytest.raises(ValueError, match="name of a run is empty"):
         start_run(root, "")
 
 
-def test_parameters_may_come_again_but_not_change(root):
+def test_parameters_may_be_repeated_but_not_changed(root):
     with start_run(root, "a") as run:
         run.log_params({"points": 100, "lr": 1e-3, "amp": True, "model": "unet"})
         run.log_params({"points": 100})
@@ -367,7 +367,7 @@ def test_parameters_may_come_again_but_not_change(root):
     assert stored(root, run).data.params == wanted
 
 
-def test_a_run_says_for_which_steps_a_metric_is_recorded(root):
+def test_a_run_returns_the_steps_of_a_metric(root):
     with start_run(root, "steps") as run:
         assert run.logged_steps("train/loss") == frozenset()
         for step in (1, 3):
@@ -387,7 +387,7 @@ def test_metrics_keep_their_steps_and_those_without_a_value_are_left_out(root):
     assert stored(root, run).data.metrics == {"val/iou/building": 0.5, "test/miou": 0.75}
 
 
-def test_a_metric_that_was_announced_comes_first_and_gives_way_to_its_value(root):
+def test_an_announced_metric_comes_first_and_is_replaced_by_its_value(root):
     with start_run(root, "a") as run:
         run.announce_metric("test/miou")
         for epoch in (1, 2):
@@ -399,14 +399,14 @@ def test_a_metric_that_was_announced_comes_first_and_gives_way_to_its_value(root
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_metric_that_is_no_number_is_refused(value, root):
+def test_a_metric_that_is_not_a_number_is_refused(value, root):
     refused = pytest.raises(ValueError, match=r"train/loss is (nan|inf).*pass None")
     with start_run(root, "a") as run, refused:
         run.log_metrics({"train/loss": value}, step=1)
     assert stored(root, run).data.metrics == {}
 
 
-def test_a_name_that_mlflow_refuses_is_a_plain_error(root):
+def test_a_name_that_mlflow_rejects_is_one_plain_error(root):
     with start_run(root, "a") as run, pytest.raises(ValueError, match=r"iou\[0\]"):
         run.log_metrics({"iou[0]": 1.0})
 
@@ -426,7 +426,7 @@ def test_files_and_texts_lie_below_the_root(root, tmp_path):
 
 def test_what_cannot_be_logged_is_refused_by_name(root, tmp_path):
     with start_run(root, "a") as run:
-        with pytest.raises(FileNotFoundError, match=r"best\.pt is no file"):
+        with pytest.raises(FileNotFoundError, match=r"best\.pt is not a file"):
             run.log_file(tmp_path / "best.pt")
         with pytest.raises(ValueError, match="JSON"):
             run.log_dict({"miou": float("nan")}, "report.json")
@@ -435,7 +435,7 @@ def test_what_cannot_be_logged_is_refused_by_name(root, tmp_path):
 # Going on with a run
 
 
-def test_resumed_training_goes_on_in_its_run(root):
+def test_resumed_training_continues_its_run(root):
     with start_run(root, "a") as run:
         run.log_metrics({"loss": 2.0}, step=1)
     with start_run(root, "b", resume_id=run.id) as again:
@@ -447,7 +447,7 @@ def test_resumed_training_goes_on_in_its_run(root):
 
 
 @pytest.mark.parametrize(("wanted", "reason"), [("gone", "not in the store"), ("open", "open in")])
-def test_training_that_cannot_go_on_in_its_run_gets_a_new_one(wanted, reason, root, caplog):
+def test_training_that_cannot_continue_its_run_gets_a_new_one(wanted, reason, root, caplog):
     other = start_run(root, "a")
     with start_run(root, "b", resume_id=other.id if wanted == "open" else "0" * 32) as run:
         pass
@@ -491,7 +491,7 @@ def test_a_second_evaluation_is_a_child_of_the_run(root):
         assert stored(root, child).info.run_name == "trained-evaluate"
 
 
-def test_a_second_evaluation_bears_the_name_of_its_dvc_experiment(root, monkeypatch):
+def test_a_second_evaluation_has_the_name_of_its_dvc_experiment(root, monkeypatch):
     trained = train(root)
     with resume_training_run(root, "abc", "toy"):
         pass
@@ -502,7 +502,7 @@ def test_a_second_evaluation_bears_the_name_of_its_dvc_experiment(root, monkeypa
     assert stored(root, child).data.tags["mlflow.parentRunId"] == trained.id
 
 
-def test_an_evaluation_of_more_than_the_model_leaves_its_run_to_its_own(root):
+def test_an_evaluation_of_an_ensemble_gets_a_child_run(root):
     trained = train(root)
     with resume_training_run(root, "abc", "toy", models=3) as ensemble:
         pass
@@ -533,7 +533,7 @@ def test_two_evaluations_at_once_do_not_share_a_run(root):
         assert stored(root, run).data.tags["mlflow.parentRunId"] == trained.id
 
 
-def test_a_model_that_no_run_trained_gets_a_run_that_says_so(root):
+def test_a_model_without_a_run_gets_a_tagged_new_run(root):
     train(root, sha="other")
     with resume_training_run(root, "abc", "toy-100") as run:
         pass
@@ -574,7 +574,7 @@ def test_importing_tracking_does_not_import_mlflow():
 
 
 @pytest.mark.slow
-def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
+def test_opening_the_first_run_logs_nothing(bare_root):
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
         "sys.stderr = sys.stdout\n" + OPEN_AND_WAIT.replace("time.sleep(300)", "")
@@ -585,7 +585,7 @@ def test_opening_the_first_run_says_nothing_to_a_program_that_logs(bare_root):
 
 
 @pytest.mark.slow
-def test_a_store_whose_maker_was_killed_is_made_by_the_next(bare_root):
+def test_a_store_is_made_after_its_first_process_was_killed(bare_root):
     code = f"""
 import os
 from sqlalchemy import event
@@ -708,11 +708,11 @@ def test_the_champion_is_the_best_model_of_a_split(root):
     assert len(versions) == 2, "only those that beat the last are registered"
 
 
-def test_a_champion_of_another_split_stays_and_what_to_do_is_said(root, caplog):
+def test_a_champion_of_another_split_is_kept_with_a_warning(root, caplog):
     _, first = evaluated(root, 0.5)
     assert not evaluated(root, 0.9, split="b")[0]
     assert champion(root).run_id == first
-    assert "take the alias 'champion' from version 1" in caplog.text
+    assert "remove the alias 'champion' of version 1" in caplog.text
 
 
 def model_folder(root, run):
@@ -734,7 +734,7 @@ def network(tmp_path):
     return made
 
 
-def test_a_model_becomes_one_that_mlflow_knows_and_its_weights_are_kept_once(root, network):
+def test_a_model_is_logged_for_mlflow_and_its_weights_are_stored_once(root, network):
     with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
         for name in tracking.MODEL_FILES:  # as training does
             run.log_file(network / name, tracking.MODEL_FOLDER)
@@ -857,7 +857,7 @@ def test_a_registered_model_is_fetched_by_alias_and_version(
         ("runs:/" + "0" * 32, "MLflow has no runs:/0000"),
         ("models:/nobody@champion", "MLflow has no models:/nobody@champion"),
         ("models:/nobody/3", "MLflow has no models:/nobody/3"),
-        ("models:/nobody", "names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"),
+        ("models:/nobody", "has no version: write models:/NAME@ALIAS or models:/NAME/VERSION"),
     ],
 )
 def test_a_model_that_the_store_does_not_have_is_one_line(root, target, reference, said):
@@ -869,11 +869,11 @@ def test_a_model_that_the_store_does_not_have_is_one_line(root, target, referenc
 def test_a_run_without_a_model_is_refused(root, target):
     with start_run(root, "killed early") as run:
         pass
-    with pytest.raises(ValueError, match="name a run whose training ended"):
+    with pytest.raises(ValueError, match="name a run with finished training"):
         fetch_model(root, run.id, target)
 
 
-def test_where_there_is_no_store_none_is_made(bare_root, target):
+def test_fetching_without_a_store_makes_none(bare_root, target):
     with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
         fetch_model(bare_root, "runs:/" + "0" * 32, target)
     assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]

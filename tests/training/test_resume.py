@@ -119,7 +119,7 @@ def test_a_damaged_state_is_said_and_training_begins_anew_in_a_new_run(tmp_path,
         assert one.load() is None
         assert one.run_id is None
     assert f"{path} is damaged" in caplog.text
-    assert "training begins anew" in caplog.text
+    assert "training starts again" in caplog.text
     assert load(tmp_path) is None
 
 
@@ -131,7 +131,7 @@ def test_a_state_that_is_code_is_not_run(tmp_path, caplog):
     save(tmp_path, state={"weights": Hostile()})
     assert load(tmp_path) is None
     assert not (tmp_path / "ran").exists()
-    assert "training begins anew" in caplog.text
+    assert "training starts again" in caplog.text
 
 
 def test_a_save_that_fails_leaves_the_last_state(tmp_path):

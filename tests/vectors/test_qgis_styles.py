@@ -43,7 +43,7 @@ def test_a_raster_style_gives_each_class_its_colour_and_name():
     assert [entry.get("color") for entry in entries] == ["#010203", "#0405fe"]
 
 
-def test_a_style_of_percents_goes_evenly_from_one_colour_to_the_other():
+def test_a_style_of_percents_is_a_linear_colour_ramp():
     style = style_percent((255, 255, 255), (0, 100, 200))
     items = list(ElementTree.fromstring(style).iter("item"))
     assert [item.get("value") for item in items] == ["0", "25", "50", "75", "100"]

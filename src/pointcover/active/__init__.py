@@ -1,1 +1,1 @@
-"""Active learning: which pixels an annotator should label next."""
+"""Active learning: choose the pixels that an annotator labels next."""

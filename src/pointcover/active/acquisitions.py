@@ -1,32 +1,32 @@
-"""Acquisition functions by name: how uncertain networks are of each pixel.
+"""Acquisition functions by name, which score the uncertainty of each pixel.
 
-To add one, write one function and add one line to `ACQUISITIONS`. Each imports torch itself, so
-that settings can name them without it.
+To add one, write a function and add a line to `ACQUISITIONS`. Functions import torch themselves, so
+that settings can use their names without importing it.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 Networks = Sequence[Callable[[Any], Any]]
-"""Each turns images (B, bands, H, W) into logits (B, C, H, W); several are an ensemble."""
+"""One network or an ensemble; each maps images (B, bands, H, W) to logits (B, C, H, W)."""
 
 Score = Callable[[Any], Any]
 """Images (B, bands, H, W) → (B, C + 1, H, W) float32: class probabilities, and in the last channel
-uncertainties from 0 to 1."""
+the uncertainty from 0 to 1."""
 
 AcquisitionFunction = Callable[[Networks, bool], Score]
-"""Networks, and whether eight turned and flipped views of each image are taken → their score."""
+"""Networks, and whether eight turned and flipped views of each image are predicted → a score."""
 
 
 def margin(networks: Networks, average_views: bool) -> Score:
-    """Score by a small margin between the probabilities of the two most probable classes."""
+    """Return a score by the margin between the two most probable classes."""
     from pointcover.active.uncertainty import margin_of, score_uncertainty
 
     return score_uncertainty(networks, margin_of, average_views=average_views)
 
 
 def entropy(networks: Networks, average_views: bool) -> Score:
-    """Score by a high entropy of the class probabilities."""
+    """Return a score by the entropy of the class probabilities."""
     from pointcover.active.uncertainty import score_uncertainty
     from pointcover.prediction.sliding_window import entropy_of
 
@@ -34,17 +34,17 @@ def entropy(networks: Networks, average_views: bool) -> Score:
 
 
 def disagreement(networks: Networks, average_views: bool) -> Score:
-    """Score by the disagreement of several models, or of the eight views.
+    """Return a score by the disagreement of several models, or of eight views.
 
     Raises:
-        ValueError: there is one view of one network.
+        ValueError: there is only one view of one network.
     """
     from pointcover.active.uncertainty import score_disagreement
 
     if len(networks) < 2 and not average_views:
         raise ValueError(
             "acquisition 'disagreement' compares several models or views, got one view of one "
-            "model: add models with --also, or take eight views with --tta, or choose margin or "
+            "model: add models with --also, or use eight views with --tta, or choose margin or "
             "entropy"
         )
     return score_disagreement(networks, by_views=average_views)

@@ -1,4 +1,4 @@
-"""The oracle: a simulated annotator that answers queries on train tiles from their dense masks."""
+"""Simulate an annotator (oracle) who answers queries on train tiles from their dense masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, write_
 from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
 
 SPLIT: Final = "train"
-"""The split with queries: labels of the others choose and score models."""
+"""The split in which pixels are queried, since labels of the others choose and score models."""
 
 
 @dataclass(frozen=True)
 class QueryRaster:
     """An orthophoto's part in the train split, and the pixels that may be queried.
 
-    These are labelled in the dense mask and have no click yet.
+    These are labelled in the dense mask, and have no point label yet.
     """
 
     image: RasterReader
@@ -30,13 +30,13 @@ class QueryRaster:
 
     @property
     def grid(self) -> RasterInfo:
-        """The grid that all three lie on."""
+        """Grid of the three rasters."""
         return self.image.info()
 
     def read_rows(
         self, top: int, bottom: int
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read whole rows: (bands, rows, W) uint8, and (rows, W): may be queried.
+        """Return whole rows: (bands, rows, W) uint8, and (rows, W) bool: may be queried.
 
         Raises:
             ValueError: a file is damaged there.
@@ -49,7 +49,7 @@ class QueryRaster:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Dense masks that answer queries, and the clicks that there are already."""
+    """Dense masks that answer queries, and the existing point labels."""
 
     tiles: Path
     """The folder of the tile set."""
@@ -61,8 +61,8 @@ class Oracle:
         """Open an orthophoto's part in the train split.
 
         Raises:
-            FileNotFoundError: one of its rasters is missing.
-            ValueError: one is damaged.
+            FileNotFoundError: a raster is missing.
+            ValueError: a raster is damaged.
         """
         folders = (self.tiles / "images", self.tiles / "masks", self.clicks)
         return QueryRaster(
@@ -76,16 +76,16 @@ class Oracle:
         queries: Sequence[Suggestion],
         like: RasterInfo,
     ) -> npt.NDArray[np.uint8]:
-        """Answer the queries of an orthophoto, and write its clicks with the answers among them.
+        """Answer the queries of an orthophoto, and write a raster of all its point labels.
 
         Args:
-            folder: gets SPLIT/ORTHOPHOTO.tif.
+            folder: in which SPLIT/ORTHOPHOTO.tif is written.
             tiles: of one orthophoto in the train split.
-            queries: in it.
+            queries: in this orthophoto.
             like: the orthophoto's grid.
 
         Returns:
-            (N,) class ids, one a query.
+            (N,) uint8 class ids, one for each query.
         """
         size_px = self.tile_set.size_px
         dense = TileReader(self.tiles / "masks", size_px, IGNORE_INDEX)

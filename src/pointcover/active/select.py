@@ -1,4 +1,4 @@
-"""Queries: the most uncertain pixels of all images, at a distance from each other."""
+"""Select queries: the most uncertain pixels of all images, at a distance from each other."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,30 +28,32 @@ from pointcover.tileset.tiles import TileSet
 
 OVERLAP: Final = 0.25
 CELLS: Final = 4
-"""Squares along the distance of two queries; one pixel of each is kept."""
+"""Side of a square as a fraction (1 / CELLS) of the distance; one pixel of each square is kept."""
 BORDER_PX: Final = 4
-"""No query lies nearer to an image's edge. There the network sees half of the surroundings, and is
-uncertain for that: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
+"""Minimum distance of queries from an image's edge, where predictions are uncertain for lack of
+context: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
 
 Progress = Callable[[int], object]
-"""Is called with the number of rows that are done."""
+"""Called with the number of finished rows."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pixels of one image that may be queried, each the most uncertain of its surroundings."""
+    """Pixels of one image that may be queried, the most uncertain ones of their squares."""
 
     rows: npt.NDArray[np.int32]
+    """(n,)."""
     cols: npt.NDArray[np.int32]
+    """(n,)."""
     uncertainties: npt.NDArray[np.float32]
-    """0 to 1, with a small random part, which decides between equal ones."""
+    """(n,) from 0 to 1, with a small random part to break ties."""
     class_ids: npt.NDArray[np.uint8]
-    """The predicted classes."""
+    """(n,) predicted classes."""
     priorities: npt.NDArray[np.float32]
-    """Candidates are chosen in the order of these, the greatest first."""
+    """(n,); candidates are chosen in descending order of these."""
 
     def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
-        """Return some of them, by their indices."""
+        """Return the candidates at (k,) indices."""
         return Candidates(
             self.rows[chosen],
             self.cols[chosen],
@@ -61,27 +63,26 @@ class Candidates:
         )
 
     def split(self, *, by_class: bool) -> list[npt.NDArray[np.intp]]:
-        """Return the indices of all of them, or of those of each class."""
+        """Return the indices of all candidates; with `by_class`, those of each class apart."""
         if not by_class:
             return [np.arange(len(self.rows))]
         return [np.flatnonzero(self.class_ids == one) for one in np.unique(self.class_ids)]
 
 
 def make_score_of_queries(networks: Networks, acquisition: str, settings: QuerySettings) -> Score:
-    """Return what scores images, and the uncertainty of each pixel.
+    """Return a function from images to class probabilities and uncertainty.
 
     Args:
-        networks: several are an ensemble.
+        networks: one network or an ensemble.
         acquisition: a key of ACQUISITIONS.
-        settings: how many views are taken, and how far from other classes queries lie.
+        settings: with the number of views, and the distance of queries from other classes.
 
     Returns:
-        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and uncertainties from 0
-        to 1, or -1 where no query may lie.
+        images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and uncertainty from 0 to
+        1, or -1 where queries are not allowed.
 
     Raises:
-        ValueError: there is no such acquisition function, or it needs several models or views, and
-            there is one.
+        ValueError: there is no such acquisition function, or it needs several models or views.
     """
     if acquisition not in ACQUISITIONS:
         raise ValueError(
@@ -92,27 +93,27 @@ def make_score_of_queries(networks: Networks, acquisition: str, settings: QueryS
 
 
 class Image(Source, Protocol):
-    """What can be read by whole rows, and the grid that it lies on."""
+    """A raster that can be read by whole rows, with its grid."""
 
     @property
     def grid(self) -> RasterInfo:
-        """The grid."""
+        """Size, CRS and transform."""
 
 
 @dataclass(frozen=True)
 class QuerySearch:
-    """Networks that look for queries, and how these are chosen."""
+    """How queries are searched and chosen."""
 
     score: Score
-    """Of `make_score_of_queries`."""
+    """From `make_score_of_queries`."""
     settings: QuerySettings
     tile_set: TileSet
-    """What the networks were trained on."""
+    """The tile set that the networks were trained on."""
     seed: int
-    """Decides between pixels of equal uncertainty, and draws."""
+    """Breaks ties, and draws queries."""
     batch_size: int
     """Windows at a time."""
-    needs: WindowNeeds = WindowNeeds()
+    needs: WindowNeeds = field(default_factory=WindowNeeds)
     """Of the networks."""
 
     def find(
@@ -123,17 +124,17 @@ class QuerySearch:
         progress: Progress = lambda rows: None,
         leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
     ) -> list[Candidates]:
-        """Find the candidates of each image: as many as would be chosen of this one alone.
+        """Find the candidates of each image: those that would be chosen from this image alone.
 
-        They are the best of those of small squares (see `side_of_squares`). So the memory needed is
-        that of the squares of one image, and for the others in proportion to `count`.
+        Only the most uncertain pixel of each small square is considered (see `side_of_squares`). So
+        memory holds the squares of one image, and at most `count` candidates of each of the others.
 
         Args:
             images: to choose from.
-            count: of queries, over all images.
-            device: where the networks compute.
-            progress: is called with rows as they are done.
-            leave_out: removes those candidates of an image that must not be chosen.
+            count: number of queries, over all images.
+            device: of the networks.
+            progress: called after each strip.
+            leave_out: removes candidates of an image that must not be chosen.
         """
         settings = self.settings
         inference = WindowInference(
@@ -171,14 +172,14 @@ class QuerySearch:
 
 @dataclass(frozen=True)
 class Squares:
-    """Squares of an image, of which each holds one candidate, or one of each class."""
+    """A grid of squares over an image, with one candidate a square, or one of each class."""
 
     side_px: int
     by_class: bool
-    """Keep one of each class that is predicted in a square, so that a class of which the network is
-    certain has candidates, too."""
+    """Keep one candidate of each class that is predicted in a square, so that classes with certain
+    predictions have candidates, too."""
     generator: np.random.Generator
-    """Decides between pixels of equal uncertainty."""
+    """Breaks ties."""
 
 
 def find_candidates(
@@ -193,9 +194,9 @@ def find_candidates(
     Args:
         source: the image.
         plan: the windows over it.
-        inference: of probabilities and uncertainties.
+        inference: of class and uncertainty.
         squares: over the image.
-        progress: is called with rows as they are done.
+        progress: called after each strip.
     """
     found = []
     height = plan.rows.length
@@ -212,31 +213,31 @@ def find_candidates(
 def draw_priorities(
     found: Candidates, top_fraction: float, generator: np.random.Generator, *, by_class: bool
 ) -> Candidates:
-    """Shuffle the most uncertain candidates; the others follow in their order.
+    """Shuffle the most uncertain candidates; the others follow in order of uncertainty.
 
-    The greatest uncertainties of one network lie side by side, often where the class cannot be
-    told: Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick)
-    draw from the most uncertain twentieth of an image.
+    The highest uncertainties are often clustered where annotators cannot tell the class. Therefore
+    Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick) draw from
+    the most uncertain 5 % of an image.
 
     Args:
         found: candidates of one image.
-        top_fraction: of them, from which is drawn; with 0 the most uncertain one comes first.
+        top_fraction: fraction of the candidates that is shuffled; 0 shuffles none.
         generator: of the draws.
-        by_class: that fraction of each class.
+        by_class: shuffle this fraction of each class, instead of all candidates.
     """
     priorities = found.uncertainties.copy()
     for members in found.split(by_class=by_class):
         count = math.ceil(top_fraction * len(members))
         drawn = members[np.argsort(-found.uncertainties[members], kind="stable")[:count]]
-        # Above all uncertainties, which are 1 at most.
+        # Greater than all uncertainties, which are at most 1.
         priorities[drawn] = 2 + generator.random(count, np.float32)
     return replace(found, priorities=priorities)
 
 
 def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.NDArray[np.uint8]:
-    """Mask pixels near the edge of an image, of which a strip begins at row `top`."""
+    """Set pixels near an image's edge to IGNORE_INDEX; `top` is the strip's first row."""
     width = strip.shape[2]
-    border_px = min(BORDER_PX, (min(height, width) - 1) // 2)  # a tiny image keeps its middle
+    border_px = min(BORDER_PX, (min(height, width) - 1) // 2)  # keeps the middle of tiny images
     rows = top + np.arange(strip.shape[1])
     is_row = (rows >= border_px) & (rows < height - border_px)
     is_col = np.zeros(width, bool)
@@ -248,9 +249,9 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
 def _of_strip(
     strip: npt.NDArray[np.uint8], top: int, squares: Squares
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Return row, column, uncertainty, class of the most uncertain pixel of each square.
+    """Return rows, columns, uncertainties and classes of the most uncertain pixel of each square.
 
-    With `by_class` those of each class in each square, class by class.
+    With `by_class`, return that of each class in each square, ordered by class.
     """
     class_ids, uncertainties = strip
     values = (uncertainties + squares.generator.random(uncertainties.shape, np.float32)) / (
@@ -269,20 +270,19 @@ def _of_strip(
 def _best_of_squares(
     values: npt.NDArray[np.float32], top: int, cell_px: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows and columns of the greatest value of each square, without those below 0.
+    """Return rows and columns of the greatest value of each square, if it is not below 0.
 
     Args:
-        values: (H, W), whose first row is row `top` of the image: squares lie on one grid over all
-            of it.
-        top: of `values` in the image.
+        values: (H, W) of a strip.
+        top: row of the image at which the strip begins; squares lie on one grid over the image.
         cell_px: side of the squares.
     """
     height, width = values.shape
-    first = -top % cell_px  # where the next row of squares begins
+    first = -top % cell_px  # beginning of the next row of squares
     cuts = [0, *range(first or cell_px, height, cell_px), height]
     found = []
     for begin, end in pairwise(cuts):
-        # A row of squares at a time: padding it to whole squares costs little.
+        # One row of squares at a time, so that little memory is needed for padding.
         band = np.pad(values[begin:end], ((0, 0), (0, -width % cell_px)), constant_values=-1)
         cells = band.reshape(end - begin, -1, cell_px).swapaxes(0, 1)
         squares = cells.reshape(len(cells), -1)
@@ -295,25 +295,27 @@ def _best_of_squares(
 
 
 def side_of_squares(distance_px: float, grid: RasterInfo) -> int:
-    """Return the side of the squares of which one pixel each is kept: the image's own at most.
+    """Return the side of the squares: a quarter of the distance, at most that of the image.
 
-    A quarter of the distance. Squares of the whole distance hold one candidate where often another
-    pixel would have fitted: of 133 queries that greedily fit 32 px apart on 400 × 450 px of noise
-    they give 83, a quarter 119, a third 112.
+    With larger squares fewer queries are found: of 133 queries that a greedy search finds 32 px
+    apart in 400 × 450 px of noise, squares of a quarter of the distance find 119, of a third 112,
+    and of the whole distance 83.
     """
     return math.ceil(min(distance_px / CELLS, max(grid.height, grid.width)))
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A query: one pixel whose class is asked of the annotator."""
+    """A query: a pixel that the annotator is to label."""
 
     image: int
     """Index of the image."""
     row: int
     col: int
     uncertainty: float
+    """From 0 to 1."""
     class_id: int
+    """The predicted class."""
 
 
 def choose(
@@ -324,18 +326,18 @@ def choose(
     by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[Suggestion]:
-    """Choose candidates by their priorities, the images alternating, no two near each other.
+    """Choose candidates by priority, alternating between images, with a minimum distance.
 
     Args:
         candidates: of each image.
-        count: how many to choose; fewer are returned where there are not so many.
-        distance_px: the least distance of two in one image.
+        count: number of queries; fewer are returned if there are not enough candidates.
+        distance_px: minimum distance of two queries in one image.
         by_class: alternate between the predicted classes of each image, too.
-        grids: of the images, where they are georeferenced: then queries on two images of one CRS
-            keep the distance, too, in pixels of the coarser one.
+        grids: of the images, if they are georeferenced. Then queries on two images of one CRS keep
+            the distance, too, in pixels of the coarser one.
 
     Returns:
-        The first one of each image before the second ones, and so on.
+        the first query of each image, then the second of each, and so on.
     """
     chosen = []
     picked = _pick(candidates, count, distance_px, by_class=by_class, grids=grids)
@@ -348,9 +350,9 @@ def choose(
 
 
 def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -> Candidates:
-    """Keep those candidates of one image that `choose` would take if it were the only one.
+    """Return the candidates that `choose` would take from this image alone.
 
-    With other images it takes no others, unless those are near.
+    With further images it takes no other candidates, unless these images are near.
     """
     picked = _pick([found], count, distance_px, by_class=by_class)
     return found.take(np.array([place for _, place in picked], np.intp))
@@ -364,7 +366,7 @@ def _pick(
     by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[tuple[int, int]]:
-    """Return which candidates `choose` takes: the image, and the place among its candidates."""
+    """Return the candidates that `choose` takes: index of the image, and of its candidate."""
     groups = []
     for image, found in enumerate(candidates):
         for members in found.split(by_class=by_class):
@@ -387,7 +389,7 @@ def _pick(
                 continue
             taken[image].add(row, col, distance_px)
             for near in beside[image]:
-                x, y = near.transform * (col + 0.5, row + 0.5)  # its centre
+                x, y = near.transform @ (col + 0.5, row + 0.5)  # its centre
                 taken[near.image].add(y - 0.5, x - 0.5, near.distance_px)
             picked.append((image, int(place)))
             if len(picked) == count:
@@ -396,24 +398,23 @@ def _pick(
 
 
 class _Taken:
-    """Places chosen on one image, or on others that overlap it, in its rows and columns."""
+    """Pixels chosen on one image, or on others that overlap it, in its rows and columns."""
 
     def __init__(self, side_px: float) -> None:
-        """Start with none.
+        """Start without pixels.
 
         Args:
-            side_px: the greatest distance that any of them keeps: the side of the cells of the
-                lookup table.
+            side_px: side of the lookup table's cells, at least the maximum of all distances.
         """
         self._side_px = side_px
         self._cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
 
     def add(self, row: float, col: float, distance_px: float) -> None:
-        """Add a place, from which others keep a distance."""
+        """Add a pixel, and the distance that others must keep from it."""
         self._cells.setdefault(self._cell(row, col), []).append((row, col, distance_px**2))
 
     def is_free(self, row: int, col: int) -> bool:
-        """Return whether a place keeps the distance of all that were added."""
+        """Return whether a pixel keeps the distance from all that were added."""
         down, across = self._cell(row, col)
         return all(
             (row - other) ** 2 + (col - beside) ** 2 >= apart
@@ -431,16 +432,17 @@ class _Beside:
     """Another image that overlaps an image, or lies within the distance of queries."""
 
     image: int
+    """Index of the other image."""
     transform: Any
-    """From the pixels of the image to those of the other one (affine)."""
+    """Affine transform from pixels of the image to pixels of the other one."""
     distance_px: float
-    """Of two queries, in pixels of the other image."""
+    """Minimum distance of two queries, in pixels of the other image."""
 
 
 def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_Beside]]:
-    """Find for each image the other ones of its CRS that overlap it or lie within the distance.
+    """Return for each image the others of its CRS that overlap it or lie within the distance.
 
-    The distance is counted in pixels of the coarser image of two.
+    The distance is in pixels of the coarser of two images.
     """
     kinds: list[RasterInfo] = []  # one of each CRS
     for grid in grids:
@@ -453,10 +455,10 @@ def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_
         for other, to in enumerate(grids):
             if one == other or crs[one] != crs[other] or grid.crs is None:
                 continue
-            transform = ~to.transform * grid.transform
+            transform = ~to.transform @ grid.transform
             apart = distance_px * max(1, sides[one] / sides[other])
             corners = ((0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height))
-            x, y = zip(*(transform * corner for corner in corners), strict=True)
+            x, y = zip(*(transform @ corner for corner in corners), strict=True)
             if (
                 -apart < max(x)
                 and min(x) < to.width + apart

@@ -11,23 +11,23 @@ from pointcover.validation import Count, OneOf, Section, Seed
 Acquisition = Annotated[str, OneOf(ACQUISITIONS)]
 
 Distance = Annotated[
-    float, Field(ge=1, description="Least distance of two queries in one image, in pixels.")
+    float, Field(ge=1, description="Minimum distance of two queries in one image, in pixels.")
 ]
 
 
 class QuerySettings(Section):
-    """How queries are chosen among the pixels of some images, by any acquisition function."""
+    """How queries are chosen among the pixels of images, with any acquisition function."""
 
     distance_px: Distance
     edge_px: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
         default=0,
-        description="No query lies within this distance of another predicted class, where the "
-        "label is hard to tell for an annotator, too.",
+        description="Minimum distance of queries from pixels of another predicted class, in "
+        "pixels, since labels near edges are uncertain for annotators, too.",
     )
     top_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0,
         description="Draw queries at random from this fraction of the candidates, the most "
-        "uncertain ones (with by-class of each class); 0: the most uncertain ones in order.",
+        "uncertain ones (with by-class, of each class); 0: choose them in order of uncertainty.",
     )
     by_class: bool = Field(
         default=False,
@@ -35,13 +35,13 @@ class QuerySettings(Section):
     )
     views: Views = Field(
         default="one",
-        description="d4 takes eight turned and flipped views of each window: uncertainty is that "
-        "of their mean, or (disagreement) among them.",
+        description="d4 predicts eight turned and flipped views of each window, and uses the "
+        "uncertainty of their mean, or their disagreement; one predicts the window once.",
     )
 
 
 class ImageQuerySettings(QuerySettings):
-    """How `pointcover suggest` chooses queries on images, which an annotator answers."""
+    """How `pointcover suggest` chooses queries on images for an annotator."""
 
     distance_px: Distance = 32.0
     acquisition: Acquisition = Field(
@@ -51,7 +51,7 @@ class ImageQuerySettings(QuerySettings):
     )
     points: Count = Field(default=100, description="Number of queries, over all images.")
     seed: Seed = Field(
-        default=1, description="Decides between pixels of equal uncertainty, and draws."
+        default=1, description="Seed of random numbers, which break ties and draw queries."
     )
     batch_size: Count = Field(default=4, description="Windows that are predicted at a time.")
 
@@ -61,10 +61,10 @@ class SuggestSettings(QuerySettings, DeviceSettings):
 
     acquisitions: tuple[Acquisition, ...] = Field(
         description="margin, entropy, disagreement. Each adds a stage that writes "
-        "data/next/ACQUISITION, a folder for `annotations` with all clicks so far and the new ones."
+        "data/next/ACQUISITION, a folder for `annotations` with all old and new point labels."
     )
     points: Count = Field(
-        description="New clicks, in annotate.unit: per_tile (on average) or total."
+        description="Number of queries, in annotate.unit: per_tile (on average) or total."
     )
 
     @model_validator(mode="after")

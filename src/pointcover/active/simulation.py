@@ -1,4 +1,4 @@
-"""A simulated round of active learning: a model queries train tiles, and dense masks answer."""
+"""Simulate a round of active learning: a model queries train tiles, and dense masks answer."""
 
 import logging
 from collections.abc import Sequence
@@ -30,13 +30,13 @@ class SimulatedRound:
     """The train tiles by orthophoto, and how queries are chosen there."""
 
     def __init__(self, tiles: Path, clicks: Path, settings: SuggestSettings, seed: int) -> None:
-        """Read which tiles there are.
+        """Read the index of tiles.
 
         Args:
             tiles: the folder of the tile set.
-            clicks: the folder of the clicks so far.
+            clicks: the folder of the existing point labels.
             settings: how queries are chosen.
-            seed: decides between pixels of equal uncertainty, and draws.
+            seed: breaks ties, and draws queries.
 
         Raises:
             ValueError: the train tiles have no dense masks.
@@ -49,22 +49,22 @@ class SimulatedRound:
                 self._tiles.setdefault(tile.orthophoto, []).append(tile)
         if not any(sum(tile.pixels) for part in self._tiles.values() for tile in part):
             raise ValueError(
-                "the dataset has no dense masks that could answer: set suggest.acquisitions to [], "
-                "and use `pointcover suggest` to have an annotator answer"
+                "the dataset has no dense masks to answer queries: set suggest.acquisitions to [], "
+                "and use `pointcover suggest` with an annotator"
             )
 
     def count_queries(self, unit: str) -> int:
-        """Return how many queries the round has, with annotate.unit `per_tile` or `total`."""
+        """Return the number of queries, with annotate.unit `per_tile` or `total`."""
         tiles = sum(len(part) for part in self._tiles.values())
         return self._settings.points * tiles if unit == "per_tile" else self._settings.points
 
     def run(self, acquisition: str, models: Path, count: int, out: Path) -> None:
-        """Write rasters of all clicks, and a table of the new ones.
+        """Write rasters of all point labels, and a table of the new ones.
 
         Args:
             acquisition: a key of ACQUISITIONS.
             models: the folder of the model.
-            count: of queries.
+            count: number of queries.
             out: the folder to write to.
         """
         settings = self._settings
@@ -98,8 +98,8 @@ class SimulatedRound:
         )
         if len(queries) < count:
             logger.warning(
-                "%d queries were wanted, but no more were found suggest.distance_px (%g) from each "
-                "other and suggest.edge_px (%d) from other classes: lower one",
+                "wanted %d queries, but found no more at suggest.distance_px (%g) from each other "
+                "and suggest.edge_px (%d) from other classes: lower one of these",
                 count,
                 settings.distance_px,
                 settings.edge_px,
@@ -112,7 +112,7 @@ def rows_of(
     orthophotos: Sequence[str],
     classes: ClassTable,
 ) -> list[tuple[str | int | float, ...]]:
-    """Return the table of queries and answers, see HEADER; rows and columns count from 0."""
+    """Return the rows of a table with HEADER; rows and columns of pixels count from 0."""
     return [
         (
             orthophotos[query.image],

@@ -1,4 +1,4 @@
-"""Suggest queries on images that an annotator will answer."""
+"""Suggest queries on images for an annotator."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,20 +17,20 @@ from pointcover.vectors.features import Annotations
 
 
 class Suggester:
-    """Models on a device, ready to look for queries."""
+    """Chooses queries on images with one or several models on a device."""
 
     def __init__(
         self, fabric: Fabric, models: Sequence[NamedModel], settings: ImageQuerySettings
     ) -> None:
-        """Bring models to a device.
+        """Move models to a device.
 
         Args:
             fabric: device and precision.
-            models: which fit each other.
+            models: an ensemble; all have the same classes and bands.
             settings: how queries are chosen.
 
         Raises:
-            ValueError: the acquisition function needs several models or views, and there is one.
+            ValueError: the acquisition function needs several models or views.
         """
         self._tile_sets = [model.tile_set for model in models]
         self._settings, self._device = settings, fabric.device
@@ -48,17 +48,17 @@ class Suggester:
     def prepare(
         self, images: Sequence[Path], out: Path, reading: ReadingSettings
     ) -> list[Orthophoto]:
-        """Check images and the name of the file before any work.
+        """Check images and the name of the output file before prediction begins.
 
         Args:
-            images: to look at.
+            images: on which points are suggested.
             out: the file that will be written.
             reading: how the images are read.
 
         Raises:
             FileNotFoundError: an image is missing.
-            ValueError: an image does not fit the model, or has no CRS or place; two have one name;
-                the file's name does not end in .gpkg.
+            ValueError: an image does not match the models, or is not georeferenced; two images
+                have the same stem; or `out` does not end in .gpkg.
         """
         if out.suffix != ".gpkg":
             raise ValueError(f"{out} does not end in .gpkg: points are written as a GeoPackage")
@@ -66,8 +66,8 @@ class Suggester:
         twice = sorted({stem for stem in stems if stems.count(stem) > 1})
         if twice:
             raise ValueError(
-                f"several images are called {', '.join(twice)}, and a point names its image: "
-                f"rename them, or look at them one after the other"
+                f"several images are called {', '.join(twice)}, but points name their images: "
+                f"rename them, or run the command once for each"
             )
         _check_places(images)
         return [open_orthophoto(path, self._tile_sets, reading) for path in images]
@@ -78,17 +78,16 @@ class Suggester:
         progress: Progress,
         clicks: Annotations | None = None,
     ) -> list[Suggestion]:
-        """Choose the queries of greatest uncertainty.
+        """Choose the queries with the greatest uncertainty.
 
         Args:
-            orthophotos: of `prepare`.
-            progress: is called with rows as they are done.
-            clicks: existing annotations, from which queries keep the same distance as from each
-                other.
+            orthophotos: from `prepare`.
+            progress: called with the number of rows after each strip.
+            clicks: existing annotations, to which queries keep the same distance as to each other.
 
         Raises:
-            ValueError: an image is damaged, or none holds data (far enough from other classes and
-                clicks), or the CRS of the clicks cannot be transformed to that of an image.
+            ValueError: an image is damaged, no pixel may be queried, or the CRS of `clicks` cannot
+                be transformed to that of an image.
         """
         settings = self._settings
         leave_out = partial(leave_out_near, clicks, settings.distance_px) if clicks else None
@@ -98,8 +97,8 @@ class Suggester:
         if not any(len(found.rows) for found in candidates):
             raise ValueError(
                 "the images have no pixel with data"
-                + (" so far from other classes" if settings.edge_px else "")
-                + (" so far from the clicks" if clicks else "")
+                + (" far enough from other classes" if settings.edge_px else "")
+                + (" far enough from the existing annotations" if clicks else "")
                 + ": check their nodata value and alpha band"
                 + (f", or lower edge_px ({settings.edge_px})" if settings.edge_px else "")
             )
@@ -112,19 +111,19 @@ def _check_places(images: Sequence[Path]) -> None:
 
     Raises:
         FileNotFoundError: an image is missing.
-        ValueError: some have no CRS or no transform.
+        ValueError: an image has no CRS or no transform.
     """
     infos = [RasterReader(path).info() for path in images]
     lost = [str(info.path) for info in infos if info.crs is None]
     if lost:
         raise ValueError(
-            f"{', '.join(lost)}: no CRS, so a click would have no place on the map. Give the "
-            f"image its CRS (in QGIS: Raster > Projections > Assign projection)"
+            f"{', '.join(lost)}: found no CRS, so points would have no coordinates. Assign a CRS "
+            f"to the image (in QGIS: Raster > Projections > Assign projection)"
         )
     unplaced = [str(info.path) for info in infos if not info.is_georeferenced]
     if unplaced:
         raise ValueError(
-            f"{', '.join(unplaced)}: a CRS, but no transform, so a click would have no place on "
-            f"the map. Put the image's world file beside it, or georeference it (in QGIS: Layer > "
-            f"Georeferencer)"
+            f"{', '.join(unplaced)}: found a CRS, but no transform, so points would have no "
+            f"coordinates. Put the image's world file beside it, or georeference it (in QGIS: "
+            f"Layer > Georeferencer)"
         )

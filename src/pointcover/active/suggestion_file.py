@@ -1,4 +1,4 @@
-"""Suggested points as a GeoPackage, in which an annotator enters their classes."""
+"""Write suggested points as a GeoPackage, in which an annotator enters classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ def leave_out_near(
 
     Args:
         clicks: points, lines and polygons.
-        distance_px: from the middle of a pixel, in pixels of the image.
+        distance_px: from the centre of a pixel, in pixels of the image.
         grid: of the image, with a CRS.
-        found: its candidates.
+        found: candidates of the image.
 
     Raises:
         ValueError: the CRS of the clicks cannot be transformed to that of the image.
@@ -48,21 +48,21 @@ def write_suggestions(
     names: Sequence[str],
     classes: ClassTable,
 ) -> dict[str, int]:
-    """Write points in the middle of pixels, with an empty column `class` to be filled in.
+    """Write points at the centres of pixels, with an empty column `class` to fill in.
 
-    `annotations` in params.yaml reads the filled file; points without a class are skipped, as
-    `annotate.vectors.ignore` holds `""`. Orthophotos are found by the coordinates: there is no
-    column `orthophoto`, as the name that a dataset's card gives an image is not known here.
+    The filled file can be used as `annotations` in params.yaml. Points without a class are skipped,
+    since `annotate.vectors.ignore` contains `""`. There is no column `orthophoto`, since the
+    dataset's names of the images are not known here; orthophotos are found by coordinates.
 
     Args:
-        path: the .gpkg to write; a .qml of its style lies beside it.
-        suggestions: the most useful first.
+        path: of the .gpkg; a .qml of its style is written beside it.
+        suggestions: in the order of their rank.
         grids: of the images, all with a CRS.
         names: of the images, for the table.
         classes: names and colours.
 
     Returns:
-        How many points each layer has; there is one a CRS.
+        the number of points by layer; there is one layer for each CRS.
 
     Raises:
         OSError: the disk is full, or the file does not read back as written.
@@ -70,7 +70,7 @@ def write_suggestions(
     by_crs: dict[pyproj.CRS, list[tuple[int, Suggestion]]] = {}
     for rank, suggestion in enumerate(suggestions, 1):
         crs = grids[suggestion.image].crs
-        assert crs is not None, "images without a CRS are refused before"
+        assert crs is not None, "images without a CRS are rejected by `prepare`"
         by_crs.setdefault(pyproj.CRS.from_wkt(crs.to_wkt()), []).append((rank, suggestion))
     tables = {
         LAYER if len(by_crs) == 1 else f"{LAYER}_{number}": geopandas.GeoDataFrame(
@@ -82,7 +82,7 @@ def write_suggestions(
                 "image": [names[one.image] for _, one in ranked],
             },
             geometry=[
-                shapely.Point(grids[one.image].transform * (one.col + 0.5, one.row + 0.5))
+                shapely.Point(grids[one.image].transform @ (one.col + 0.5, one.row + 0.5))
                 for _, one in ranked
             ],
             crs=crs,

@@ -1,4 +1,4 @@
-"""Uncertainties of class probabilities, and where no query may lie."""
+"""Compute the uncertainty of class probabilities, and exclude pixels near edges."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
@@ -12,21 +12,21 @@ from pointcover.prediction.predict import each_view, make_score, score_once
 from pointcover.prediction.sliding_window import Score, entropy_of
 
 Networks = Sequence[Callable[[Tensor], Any]]
-"""Each turns images (B, bands, H, W) into logits (B, C, H, W); several are an ensemble."""
+"""One network or an ensemble; each maps images (B, bands, H, W) to logits (B, C, H, W)."""
 
 MOST: Final = 254
-"""The greatest uncertainty as a byte; 255 marks pixels where no query may lie."""
+"""An uncertainty of 1 as a byte; 255 marks pixels that may not be queried."""
 
 
 class Uncertainties:
-    """The layers that queries are chosen by: the predicted class, and its uncertainty."""
+    """Layers of a strip by which queries are chosen: predicted class and uncertainty."""
 
     def count(self, classes: int) -> int:
-        """Count the layers: the class and the uncertainty."""
+        """Return the number of layers, 2."""
         return 2
 
     def encode(self, scores: Tensor) -> Tensor:
-        """Return class ids and uncertainties, from 0 to MOST, IGNORE_INDEX where no query may lie.
+        """Return class ids, and uncertainties from 0 to MOST or IGNORE_INDEX (not to be queried).
 
         Args:
             scores: (B, C + 1, H, W) float32, probabilities and uncertainty.
@@ -49,11 +49,11 @@ def margin_of(probabilities: Tensor) -> Tensor:
 
 
 def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
-    """Return where another class lies within a distance along each axis: (B, 1, H, W) bool.
+    """Return (B, 1, H, W) bool: whether another class lies within a distance along the axes.
 
     Args:
         class_ids: (B, 1, H, W).
-        distance_px: half the side of the square in which classes are compared.
+        distance_px: of the pixels that are compared, in rows and in columns.
     """
     values = class_ids.float()
     side, pad = 2 * distance_px + 1, distance_px
@@ -66,18 +66,19 @@ def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
 
 
 def score_disagreement(networks: Networks, *, by_views: bool) -> Score:
-    """Return what scores images by the disagreement of networks or views, beside their mean.
+    """Return a function from images to mean probabilities and disagreement of networks or views.
 
-    It is the entropy of the mean minus the mean entropy (the mutual information that Houlsby et
-    al. 2011, Bayesian active learning for classification, call BALD), relative to the greatest
-    entropy: high where each is confident of another class, low where all are equally uncertain.
+    The disagreement is the entropy of the mean minus the mean entropy, divided by the maximum
+    entropy. It is the mutual information that Houlsby et al. 2011 (Bayesian active learning for
+    classification) call BALD: high where members are confident of different classes, low where all
+    are equally uncertain.
 
     Args:
         networks: at least two, or one with `by_views`.
-        by_views: take eight turned and flipped views of each.
+        by_views: predict eight turned and flipped views with each network.
 
     Returns:
-        Images (B, bands, H, W) → (B, C + 1, H, W) float32.
+        images (B, bands, H, W) → (B, C + 1, H, W) float32.
     """
 
     def members(images: Tensor) -> Iterator[Tensor]:
@@ -104,15 +105,15 @@ def score_disagreement(networks: Networks, *, by_views: bool) -> Score:
 def score_uncertainty(
     networks: Networks, uncertainty_of: Callable[[Tensor], Tensor], *, average_views: bool
 ) -> Score:
-    """Return what scores images by their mean probabilities, and the uncertainty of these.
+    """Return a function from images to mean probabilities and their uncertainty.
 
     Args:
-        networks: several are an ensemble.
+        networks: one network or an ensemble.
         uncertainty_of: probabilities (B, C, H, W) → (B, 1, H, W).
-        average_views: take eight turned and flipped views of each.
+        average_views: average over eight turned and flipped views of each image, too.
 
     Returns:
-        Images (B, bands, H, W) → (B, C + 1, H, W) float32.
+        images (B, bands, H, W) → (B, C + 1, H, W) float32.
     """
     predicted = make_score(networks, average_views=average_views)
 
@@ -124,11 +125,11 @@ def score_uncertainty(
 
 
 def away_from_edges(uncertain: Score, edge_px: int) -> Score:
-    """Return a score whose uncertainty is -1 within a distance of another predicted class.
+    """Return a score with an uncertainty of -1 within a distance of another predicted class.
 
     Args:
-        uncertain: gives (B, C + 1, H, W), probabilities and uncertainty.
-        edge_px: the distance, down and across.
+        uncertain: returns probabilities and uncertainty, (B, C + 1, H, W).
+        edge_px: the distance along rows and columns.
     """
 
     def score(images: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Point labels: simulated or real clicks, and the sparse masks made of them."""
+"""Annotation: simulated and real clicks, label propagation, and sparse masks."""

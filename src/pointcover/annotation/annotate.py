@@ -1,4 +1,4 @@
-"""Annotating a tile set: clicks, propagated labels, their sources and confidence."""
+"""Annotate a tile set: clicks, propagated labels, their sources and confidence."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path, wri
 from pointcover.vectors.rasterize import Placement, PlacementReport, place
 
 LEFT_OUT: Final = "left_out.csv"
-"""Every real annotation of which some or all was left out; the metrics name the first few."""
+"""File that lists every real annotation that was left out, wholly or in part."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Annotation:
     settings: AnnotateSettings
     sources: LabelSources
     budgets: Mapping[str, int]
-    """Of the simulated annotator, by tile id."""
+    """Label budgets of the simulated annotator, by tile id."""
     seed: int
 
 
@@ -91,7 +91,7 @@ class AnnotatedTiles:
         return summary
 
     def log(self, settings: AnnotateSettings) -> None:
-        """Log the number of labels, and warn where they are of one class alone."""
+        """Log the number of labels, and warn if they are all of one class."""
         if self.placement:
             logger.info("%s: %s", self.placement.path, self.placement.describe())
         for split, report in self.reports.items():
@@ -106,7 +106,7 @@ class AnnotatedTiles:
         if settings.sampler == "positive":
             logger.warning(
                 "only %r was clicked: a network trained on one class predicts it everywhere. Add "
-                "clicks of other classes, or use these for scores of that class alone",
+                "clicks of other classes, or use these for scores of that class only",
                 settings.positive_class,
             )
 
@@ -130,9 +130,10 @@ def annotate_tiles(
     Args:
         annotation: how.
         tiles: to annotate.
-        machine: how many orthophotos are annotated side by side.
+        machine: how many orthophotos are annotated at a time.
     """
-    # Published lists put tiles of one orthophoto into several splits: a raster is written once.
+    # Published lists may put tiles of one orthophoto into several splits; each raster is written
+    # once.
     groups: dict[tuple[str, str], list[Tile]] = {}
     for tile in tiles:
         groups.setdefault((tile.split, tile.orthophoto), []).append(tile)
@@ -159,12 +160,10 @@ def annotate_tiles(
 
 
 def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> AnnotatedOrthophoto:
-    """Click on the tiles of one orthophoto in one split, and propagate the clicks.
+    """Click on the tiles of one orthophoto in one split, propagate the clicks, and write rasters.
 
-    Clicks of the test split, which only real annotations have, are not propagated: they are scored
-    on.
-
-    Writes four rasters, below CLICKS, MASKS, SOURCES and CONFIDENCE.
+    The test split has real annotations only. They are not propagated, since the model is scored on
+    them. Four rasters are written, below CLICKS, MASKS, SOURCES and CONFIDENCE.
 
     Args:
         annotation: how.

@@ -1,4 +1,4 @@
-"""Simulated clicks on one tile: sampled from its dense mask, errors of the annotator included."""
+"""Simulate clicks on one tile: samples of its dense mask, with the annotator's errors."""
 
 import hashlib
 
@@ -13,10 +13,10 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 
 
 def tile_generator(seed: int, tile_id: str) -> np.random.Generator:
-    """Make the generator of one tile from the seed and the tile's id alone.
+    """Make the generator of one tile from the seed and the tile's id.
 
-    The order in which tiles are annotated, other tiles, the machine and Python's own hash seed
-    change nothing, so a tile keeps its clicks when tiles are added to the tile set.
+    It does not depend on the order of tiles, on other tiles, on the machine or on Python's hash
+    seed. So a tile keeps its clicks when tiles are added to the tile set.
 
     Args:
         seed: the seed of the experiment, any integer.
@@ -35,13 +35,13 @@ def click(
 ) -> Mask:
     """Click on a tile as the simulated annotator of the settings does.
 
-    With the unit `per_class` the sampler works within one class at a time, with a generator for
-    each: the clicks of a class depend on that class's pixels and on the generator, not on the rest
-    of the tile (except with `boundary`, which looks for other classes by definition, and where a
-    click lands by error on a pixel with a click of another class).
+    With the unit `per_class` the sampler is called once per class, with a generator for each. So
+    the clicks of a class depend on that class's pixels and on the generator, not on the rest of the
+    tile (except with `boundary`, which looks for other classes by definition, and where position
+    noise moves a click to a pixel with a click of another class).
 
-    Where two clicks land on one pixel by error, the earlier one counts, so that budgets nest with
-    errors too.
+    Where position noise moves two clicks to one pixel, the earlier one is kept, so that budgets
+    nest with noise too.
 
     Args:
         mask: dense mask, (H, W) uint8, IGNORE_INDEX where unlabelled.
@@ -49,8 +49,7 @@ def click(
             `per_class`. In a tile or class with fewer pixels all of them are clicked.
         settings: the sampler, its settings and the annotator's errors.
         classes: of the dataset.
-        generator: advanced by the draws; its sequence of spawned ones is advanced too if the
-            annotator errs.
+        generator: advanced by the draws; if there is noise, generators are spawned from it too.
 
     Returns:
         Sparse mask, (H, W) uint8, IGNORE_INDEX where not clicked.
@@ -77,7 +76,7 @@ def click(
             clicks[one.pixels] = pixels[one.pixels]
         return clicks.reshape(mask.shape)
 
-    # Spawned, not drawn: errors do not change where clicks are meant to be.
+    # A spawned generator, so that noise does not change which pixels are sampled.
     noisy = [add_noise(one, mask, annotator, its.spawn(1)[0]) for one, its in made]
     landed = np.concatenate([where for where, _ in noisy])
     ids = np.concatenate([ids for _, ids in noisy])
@@ -95,4 +94,4 @@ def _check(mask: Mask, budget: int) -> None:
             f"one tile's class ids, with {IGNORE_INDEX} where unlabelled"
         )
     if budget < 0:
-        raise ValueError(f"got budget={budget}, wanted 0 or more: pass what a unit returns")
+        raise ValueError(f"got budget={budget}, wanted 0 or more: pass a budget of a unit")

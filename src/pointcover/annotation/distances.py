@@ -1,4 +1,4 @@
-"""Distance transform: from each pixel of a tile to the nearest marked one."""
+"""Distance transform: the distance from each pixel of a tile to the nearest marked one."""
 
 from typing import Final
 
@@ -13,8 +13,8 @@ _EXACT_PX: Final = 1024
 def squared_distances(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Measure from each pixel to the nearest marked one, centre to centre.
 
-    Felzenszwalb and Huttenlocher (Distance transforms of sampled functions, 2012), by OpenCV in a
-    third of SciPy's time; by SciPy where the tile is too large for OpenCV to be exact.
+    Felzenszwalb and Huttenlocher (Distance transforms of sampled functions, 2012). OpenCV takes a
+    third of SciPy's time; SciPy is used for tiles that are too large for OpenCV to be exact.
 
     Args:
         marked: (H, W) bool, true at one pixel at least, unless there is no pixel.

@@ -15,7 +15,7 @@ from pointcover.raster.raster_io import (
 )
 
 CLICKS: Final = "clicks"
-"""Rasters of the clicks alone: class ids, IGNORE_INDEX elsewhere."""
+"""Rasters of the clicks only: class ids, IGNORE_INDEX elsewhere."""
 
 MASKS: Final = "masks"
 """Rasters of sparse masks: clicks and propagated labels."""

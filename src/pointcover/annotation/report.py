@@ -72,7 +72,7 @@ class AnnotationReport:
                 setattr(self, counter, getattr(self, counter) + value)
 
     def summary(self) -> dict[str, Any]:
-        """Return counts and fractions; null where the denominator is 0 or no dense mask tells.
+        """Return counts and fractions; null where the denominator is 0 or there are no dense masks.
 
         `labelled_fraction`, `wrong_clicks` and `error` count only pixels whose true class is known:
         the fraction of them that is labelled, the clicks with a wrong class, and the fraction of
@@ -90,7 +90,7 @@ class AnnotationReport:
         some = [value for value in precision if value is not None]
         propagated = self.right + self.wrong + self.unknown
         labelled = int(self.clicks.sum() + propagated.sum())
-        is_known = bool(self.known.any())  # only dense masks tell which labels are correct
+        is_known = bool(self.known.any())  # without dense masks, correctness is unknown
 
         def if_known(count: int) -> int | None:
             return int(count) if is_known else None

@@ -22,24 +22,22 @@ class SimulationSettings(Section):
     """Which clicks a simulated annotator makes."""
 
     sampler: Annotated[str, OneOf(SAMPLERS, "none")] = Field(
-        description="Where simulated clicks fall: uniform, equal or proportional by class, spread, "
-        "boundary, interior, scribbles, positive (one class alone), dense (every pixel), or none."
+        description="Sampling strategy: where simulated clicks fall; none is for real annotations "
+        "only."
     )
     unit: Annotated[str, OneOf(UNITS)] = Field(
-        description="What points counts: clicks per_tile, per_class (and tile), percent of the "
-        "labelled pixels, or clicks in total."
+        description="What points counts: clicks per tile, clicks per class and tile, percent of "
+        "the labelled pixels, or all clicks."
     )
 
 
 class AnnotateSettings(SamplerSettings, SimulationSettings):
-    """How clicks are simulated and propagated, and how real annotations are read.
+    """How clicks are simulated and propagated, and how real annotations are read."""
 
-    The fields of the base classes come first, those of the last one before all.
-    """
+    # The order of the fields is: SimulationSettings, SamplerSettings, then those below.
 
     propagator: Annotated[str, OneOf(PROPAGATORS)] = Field(
-        description="How labels are propagated: none, link (lines between near clicks of a class), "
-        "nearest, superpixel, geodesic, random_walker."
+        description="Label propagation: how clicks become labels of more pixels; settings below."
     )
     link: LinkSettings
     nearest: NearestSettings
@@ -50,7 +48,7 @@ class AnnotateSettings(SamplerSettings, SimulationSettings):
 
     @property
     def of_propagator(self) -> Section | None:
-        """The settings of the propagator that is chosen; None where it has none."""
+        """Settings of the chosen propagator; None if it has none."""
         chosen: Section | None = getattr(self, self.propagator, None)
         return chosen
 

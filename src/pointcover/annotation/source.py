@@ -1,4 +1,4 @@
-"""Where labels come from: a simulated annotator, a vector file, a folder of click rasters."""
+"""Sources of labels: a simulated annotator, a vector file, a folder of click rasters."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pointcover.vectors.read import read_annotations
 
 @dataclass(frozen=True)
 class LabelSources:
-    """Where labels come from."""
+    """The sources of labels of a tile set."""
 
     simulates: bool
     """Whether a simulated annotator clicks."""
@@ -40,7 +40,7 @@ class LabelSources:
 def find_sources(
     annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]
 ) -> LabelSources:
-    """Find out where labels come from, and read the vector file.
+    """Find the sources of labels, and read the vector file.
 
     Args:
         annotations: a vector file, or a folder that may hold click rasters.
@@ -69,8 +69,8 @@ def find_sources(
     if sources.simulates and not sources.has_masks:
         raise ValueError(
             f"annotate.sampler is {settings.sampler!r}, but the dataset has no dense masks that a "
-            f"simulated annotator could look at: set annotate.sampler to none, and annotations to "
-            f"a GeoPackage, GeoJSON or Shapefile"
+            f"simulated annotator needs: set annotate.sampler to none, and annotations to a "
+            f"GeoPackage, GeoJSON or Shapefile"
         )
     return sources
 
@@ -113,7 +113,7 @@ def check_labels(tiles: Iterable[Tile]) -> None:
         regions = shorten(sorted({tile.region for tile in train}))
         raise ValueError(
             f"no label lies on the train split, which has the regions {regions}: annotate there, "
-            f"spend more `points`, or say with `split` in the card which regions are for training"
+            f"raise `points`, or list with `split` in the card which regions are for training"
         )
 
 
@@ -149,10 +149,10 @@ class ClickRasters:
         self._reader = TileReader(folder, tile_set.size_px, IGNORE_INDEX)
 
     def add_to(self, clicks: Mask, tile: Tile) -> Mask:
-        """Return clicks of a tile, (H, W), with those of the raster in their place.
+        """Return clicks of a tile, (H, W), replaced by those of the raster where it has any.
 
         Raises:
-            ValueError: the raster holds what is no class id.
+            ValueError: the raster holds a value that is not a class id.
         """
         if self._reader is None:
             return clicks

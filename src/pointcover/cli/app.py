@@ -1,4 +1,4 @@
-"""The command `pointcover`: one function a command, each in a module of its own."""
+"""The program `pointcover`, with one function and one module for each command."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version and end, where `--version` was given."""
+    """Print the version and exit, if `--version` is given."""
     if wanted:
         from pointcover import __version__
 
@@ -33,7 +33,7 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Land-cover maps from a handful of labelled points."""
+    """Make land-cover maps from few labelled points."""
 
 
 for command in (points, recipe, study, sync, predict, export, suggest):

@@ -25,16 +25,16 @@ def export(
         bool,
         typer.Option(
             "--deepness",
-            help="Declare the height and width of a training tile, without "
-            "which the QGIS plugin Deepness opens no model; otherwise any multiples of 32 "
-            "px. pointcover itself takes images of any size for both.",
+            help="Declare the height and width of a training tile, which the QGIS plugin "
+            "Deepness needs; otherwise any multiples of 32 px. pointcover itself maps images of "
+            "any size with both.",
         ),
     ] = False,
     int8: Annotated[
         list[Path] | None,
         typer.Option(
-            help="An image like those to be mapped: the network computes in int8, scaled "
-            "by what it shows. May be repeated."
+            help="Quantise the network to int8, with ranges measured on this image, which should "
+            "be like those to be mapped. May be repeated."
         ),
     ] = None,
     resample: Resample = False,
@@ -45,10 +45,10 @@ def export(
 ) -> None:
     """Write a model as one ONNX file, for QGIS, `pointcover predict`, and other readers of ONNX.
 
-    It is compared with PyTorch on noise of several sizes (with --int8, on the images), and not
-    written where the predictions differ.
+    The file is compared with PyTorch on noise of several sizes (with --int8, on the images), and
+    not written if the predictions differ.
     """
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover export"):
@@ -69,7 +69,7 @@ def export(
         found = export_model(named, out, is_for_deepness=deepness, calibration=windows)
         what = f"of the pixels of {len(windows)} windows" if windows else "of the pixels of noise"
         typer.echo(
-            f"{out}: {found.same:.2%} {what} get the same class as by PyTorch, probabilities "
+            f"{out}: {found.same:.2%} {what} have the same class as in PyTorch, probabilities "
             f"differ by {found.largest:.1e} at most ({', '.join(found.engines)})",
             err=True,
         )

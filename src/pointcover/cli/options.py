@@ -1,7 +1,7 @@
-"""Arguments and options of several commands, and checks before any work.
+"""Arguments, options and checks that several commands share.
 
-Only typer and settings are imported here; each command imports what else it needs, so that
-`pointcover --help` takes no seconds.
+Only typer and settings are imported at the top. Commands import everything else when they run, so
+that `pointcover --help` is fast.
 """
 
 import math
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def setting(
     section: type[Section], name: str, *flags: str, text: str | None = None, **options: Any
 ) -> Any:
-    """Return an option of the command line for a setting, with its help, bounds and choices.
+    """Return a command-line option for a setting, with its help, bounds and choices.
 
     Args:
         section: the settings class.
         name: of the field.
-        flags: of the option, where they are not made of the parameter's name.
-        text: help in place of the field's description.
+        flags: of the option; by default derived from the parameter's name.
+        text: of the help; by default the field's description.
         options: further arguments of `typer.Option`.
     """
     field = section.model_fields[name]
@@ -47,7 +47,7 @@ def setting(
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
-    """Return a callback of an option, which refuses other values."""
+    """Return a callback that rejects other values of an option."""
 
     def check(value: str) -> str:
         if value not in choices:
@@ -62,7 +62,7 @@ def default(section: type[Section], name: str) -> Any:
     return section.model_fields[name].default
 
 
-# What several commands take
+# Arguments and options of several commands
 ModelReference = Annotated[
     str,
     typer.Argument(
@@ -74,7 +74,7 @@ Images = Annotated[list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, J
 
 
 def check_finite(value: float | None) -> float | None:
-    """Refuse infinity and NaN, which typer's own bounds allow."""
+    """Reject infinity and NaN, which typer's own bounds allow."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"got {value}, wanted a finite number")
     return value
@@ -97,21 +97,21 @@ Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 def without_maps(images: list[Path]) -> list[Path]:
-    """Return images without the maps among them, and print which these are.
+    """Return images without the maps among them, and print a note on each map.
 
     Raises:
-        ValueError: all are maps.
+        ValueError: all files are maps.
     """
     from pointcover.maps.map_files import leave_out_maps
 
     given, maps = leave_out_maps(images)
     for path in maps:
-        typer.echo(f"note: {path} is a map of pointcover, and is left out", err=True)
+        typer.echo(f"note: {path} is a map of pointcover, so it is skipped", err=True)
     return given
 
 
 def print_remarks(orthophotos: "Sequence[Orthophoto]") -> None:
-    """Print what could not be checked of the images, and what was changed."""
+    """Print notes on checks of the images that were not possible, and on changes to them."""
     for remark in (remark for orthophoto in orthophotos for remark in orthophoto.remarks):
         typer.echo(f"note: {remark}", err=True)
 
@@ -119,7 +119,7 @@ def print_remarks(orthophotos: "Sequence[Orthophoto]") -> None:
 def load_on_device(
     references: Sequence[str], device: str, precision: str
 ) -> "tuple[Fabric, list[NamedModel]]":
-    """Return a device, and the models that fit each other; print which engine runs them.
+    """Return a device and the models of an ensemble; print a note on each ONNX model.
 
     Args:
         references: of the models.
@@ -127,7 +127,7 @@ def load_on_device(
         precision: `auto`, `fp32` or `bf16`.
 
     Raises:
-        ValueError: there is no such device, or a model is missing or does not fit the first.
+        ValueError: there is no such device, or a model is missing or does not match the first one.
     """
     from pointcover.models.load import load_models
     from pointcover.runtime.devices import be_deterministic, make_fabric
@@ -143,15 +143,15 @@ def load_on_device(
 
 
 def check_outputs(out: Path, *beside: str, force: bool) -> None:
-    """Check that a file can be written, and replace nothing without `force`; make its folder.
+    """Check that a file can be written, and make its folder.
 
     Args:
         out: the file.
-        beside: endings of further files with its name.
-        force: existing files may be replaced.
+        beside: endings of further files with the same stem.
+        force: whether existing files may be replaced.
 
     Raises:
-        OSError: one of them cannot be written, or exists.
+        OSError: a file cannot be written, or exists and may not be replaced.
     """
     if not out.name or out.is_dir():
         raise IsADirectoryError(f"{out} is a folder, wanted the name of a file to write")
@@ -171,10 +171,10 @@ def check_outputs(out: Path, *beside: str, force: bool) -> None:
 
 
 def check_folder(out: Path) -> None:
-    """Make the folder of a file and check that a file can be written there.
+    """Make the folder of a file, and check that files can be written there.
 
     Raises:
-        OSError: it cannot.
+        OSError: the folder cannot be made or written.
     """
     from pointcover.runtime.atomic_files import probe_folder
 
@@ -182,8 +182,8 @@ def check_folder(out: Path) -> None:
         probe_folder(out.parent)
     except OSError as error:
         is_file = isinstance(error, FileExistsError)
-        reason = f"{out.parent} is no folder" if is_file else error.strerror
+        reason = f"{out.parent} is not a folder" if is_file else error.strerror
         raise OSError(
-            f"{out} cannot be written ({reason}): choose another name, in a folder where "
-            f"you may write"
+            f"{out} cannot be written ({reason}): choose another name, in a folder with write "
+            f"permission"
         ) from None

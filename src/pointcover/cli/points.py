@@ -10,21 +10,21 @@ from pointcover.cli.options import Force, check_outputs
 
 def points(
     out: Annotated[
-        Path, typer.Argument(help="The GeoPackage to write; its style lies beside it as .qml.")
+        Path, typer.Argument(help="The GeoPackage to write; its style is written as .qml beside.")
     ],
-    sparse: Annotated[Path, typer.Option(help="The folder that the annotate stage wrote.")] = Path(
+    sparse: Annotated[Path, typer.Option(help="Output folder of the annotate stage.")] = Path(
         "data/sparse"
     ),
-    tiles: Annotated[Path, typer.Option(help="The folder that the tile stage wrote.")] = Path(
+    tiles: Annotated[Path, typer.Option(help="Output folder of the tile stage.")] = Path(
         "data/tiles"
     ),
     limit: Annotated[
-        int, typer.Option(min=1, help="Largest number of points to write.")
+        int, typer.Option(min=1, help="Maximum number of points to write.")
     ] = 1_000_000,
     force: Force = False,
 ) -> None:
-    """Write the clicks of this run as points for QGIS: class, split, orthophoto and tile."""
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    """Write the point labels as points for QGIS, with class, split, orthophoto and tile."""
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover points"):

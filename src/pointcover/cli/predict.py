@@ -35,7 +35,7 @@ from pointcover.prediction.settings import (
 )
 
 SEAMS_SHOW = 0.01
-"""Fraction of the pixels near seams that differ from which on a note is printed."""
+"""A note is printed if more than this fraction of the pixels near seams differ."""
 
 
 def predict(
@@ -50,8 +50,8 @@ def predict(
     priors: Annotated[
         str | None,
         typer.Option(
-            help="Fraction of the area that each class covers, such as field=0.6,forest=0.4, "
-            "where it differs from that of the training labels."
+            help="Class priors: the fraction of the area that each class covers, such as "
+            "field=0.6,forest=0.4, if it differs from that of the training labels."
         ),
     ] = None,
     prior_strength: Annotated[float, setting(PriorSettings, "strength")] = default(
@@ -79,11 +79,11 @@ def predict(
     precision: Precision = default(DeviceSettings, "precision"),
     force: Force = False,
 ) -> None:
-    """Map whole orthophotos: classes, confidence, areas and a preview, for each into OUT.
+    """Map whole orthophotos: write classes, confidence, areas and a preview of each to OUT.
 
     An interrupted run resumes when it is started again.
     """
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover predict"):
@@ -97,17 +97,17 @@ def predict(
         reading = parse_reading(bands, value_range, gsd_m, resample)
         if min_area_m2 is not None and not polygons:
             raise ValueError(
-                f"--min-area-m2: got {min_area_m2:g} without --polygons, whose smallest it sets: "
-                f"add --polygons, or leave it out"
+                f"--min-area-m2: got {min_area_m2:g} without --polygons, to which it applies: add "
+                f"--polygons, or omit it"
             )
         if priors is None and prior_strength != 1:
             raise ValueError(
-                f"--prior-strength: got {prior_strength:g} without --priors: add these, or leave "
-                f"it out"
+                f"--prior-strength: got {prior_strength:g} without --priors: add --priors, or omit "
+                f"it"
             )
-        ground = None
+        class_priors = None
         if priors is not None:
-            ground = PriorSettings(fractions=parse_priors(priors), strength=prior_strength)
+            class_priors = PriorSettings(fractions=parse_priors(priors), strength=prior_strength)
         fabric, models = load_on_device([model, *(also or [])], device, precision)
         needs = needs_of(one.checkpoint.classifier for one in models)
         settings = MapSettings(
@@ -116,7 +116,7 @@ def predict(
             blend=blend,
             average_views=tta,
             crf=MeanFieldSettings(iterations=crf) if crf else None,
-            priors=ground,
+            priors=class_priors,
             layers=LayerSettings(entropy=entropy, probabilities=probabilities),
             polygons=polygons,
             least_m2=min_area_m2,
@@ -140,7 +140,7 @@ def predict(
         ) as bar:
 
             def progress(megapixels: float, was_done: bool) -> None:
-                """Move the bar; what an earlier attempt did does not count for the speed."""
+                """Advance the bar; the work of an earlier attempt does not count for the speed."""
                 if was_done and not bar.disable:
                     bar.initial += megapixels
                 bar.update(megapixels)
@@ -155,19 +155,19 @@ def predict(
 
 
 def _print_seams(seams: "SeamCount", window_px: int) -> None:
-    """Print a note where the seams between windows are visible in a map."""
+    """Print a note if the seams between windows are visible in a map."""
     if seams.unlike > SEAMS_SHOW * seams.pixels:
         typer.echo(
-            f"note: left and right of a seam between windows, {seams.unlike / seams.pixels:.1%} of "
-            f"the pixels are of another class in the one window than in the other, so windows are "
-            f"visible in the map: use --blend, or --window-px {2 * window_px}; encoders without "
-            f"squeeze and excitation are less affected",
+            f"note: near seams between windows, {seams.unlike / seams.pixels:.1%} of the pixels "
+            f"have another class in the one window than in the other, so windows are visible in "
+            f"the map: use --blend, or --window-px {2 * window_px}; encoders without "
+            f"squeeze-and-excitation are less affected",
             err=True,
         )
 
 
 def _show_fractions(areas: "list[ClassArea]") -> str:
-    """Return the fraction of a map that each class has, in one line."""
+    """Return a line with the fraction of a map that each class covers."""
     from pointcover.maps.map_files import NO_DATA, are_of_nothing
 
     if are_of_nothing(areas):

@@ -1,6 +1,6 @@
-"""The summary printed by `make run`: scores, and where figures, model and MLflow runs are.
+"""The summary that `make run` prints: scores, and the paths of figures, model and MLflow runs.
 
-Run it by itself with `python -m pointcover.cli.report` from the project's root.
+Print it again with `python -m pointcover.cli.report` in the project's root.
 """
 
 import sys
@@ -17,10 +17,10 @@ def format_scores(metrics: Path) -> str:
     """Return the scores of the last pipeline run as text.
 
     Args:
-        metrics: the folder that stages write their JSON files to.
+        metrics: the folder with the stages' JSON files.
 
     Raises:
-        FileNotFoundError: the pipeline has not run to its end.
+        FileNotFoundError: a stage has not run.
         ValueError: a file is damaged.
     """
     values: dict[str, Any] = {}
@@ -30,17 +30,17 @@ def format_scores(metrics: Path) -> str:
     width = max(len(name) for name in test["by_class"])
     lines = [
         "",
-        f"Labels    {labels['clicks']} clicks in {labels['tiles']} train tiles, "
-        f"{labels['propagated_pixels']} pixels propagated from them: "
+        f"Labels    {labels['clicks']} point labels in {labels['tiles']} train tiles, "
+        f"{labels['propagated_pixels']} pixels by label propagation: "
         f"{_percent(labels['labelled_fraction'])} of the pixels",
-        f"Training  kept epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
+        f"Training  best epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
         f"sparse validation labels",
         f"Test      mIoU {_shown(test['miou'])}, accuracy {_shown(test['accuracy'])} on "
         f"{test['scored_on']}",
-        f"          95 % of resamples: mIoU {_interval(test, 'tiles')} over tiles, "
+        f"          95 % bootstrap interval: mIoU {_interval(test, 'tiles')} over tiles, "
         f"{_interval(test, 'regions')} over regions",
         f"          kappa {_shown(test['kappa'])}, boundary F1 at 3 px "
-        f"{_shown(test['boundary_f1']['3px'])}, calibration error {_shown(test['ece'])}",
+        f"{_shown(test['boundary_f1']['3px'])}, expected calibration error {_shown(test['ece'])}",
         "",
         f"  {'class':{width}}  " + "  ".join(f"{column:>9}" for column in COLUMNS),
         *(

@@ -10,26 +10,26 @@ def study(
     plan: Annotated[Path, typer.Argument(help="The study file, such as studies/c_linking.yaml.")],
     scale: Annotated[
         Literal["full", "small"],
-        typer.Option(help="full, or small: the settings of the file's `small`, in minutes."),
+        typer.Option(help="full; or small: with the settings of `small` in the file, in minutes."),
     ] = "full",
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "-S",
-            help="KEY=VALUE, a setting of all experiments in place of the file's, "
-            "such as source=/data/potsdam. May be repeated.",
+            help="KEY=VALUE: override a setting of all experiments, such as source=/data/potsdam. "
+            "May be repeated.",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Experiments to run in parallel.")] = 1,
     out: Annotated[
-        Path | None, typer.Option(help="Where results and report go.", show_default="reports/NAME")
+        Path | None, typer.Option(help="Folder of results and report.", show_default="reports/NAME")
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Run nothing: write the report again.")
+        bool, typer.Option("--report-only", help="Write the report again; run nothing.")
     ] = False,
 ) -> None:
     """Run the experiments of a study that have no results yet, and write the report."""
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover study"):
@@ -47,11 +47,11 @@ def study(
         given = dict(parse_setting(text) for text in settings or ())
         gpus = 0
         if jobs > 1:  # torch takes seconds to import
-            from pointcover.runtime.devices import count_gpus, share_of_cores
+            from pointcover.runtime.devices import count_gpus, readers_per_program
 
             gpus = count_gpus()
             if gpus:
-                given.setdefault("machine.readers", share_of_cores(jobs))
+                given.setdefault("machine.readers", readers_per_program(jobs))
         choice = StudyChoice(plan, scale, given)
         done = conduct(choice, Path.cwd(), folder, JobPool(jobs, gpus))
         typer.echo(

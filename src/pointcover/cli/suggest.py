@@ -34,7 +34,7 @@ def suggest(
     model: ModelReference,
     images: Images,
     out: Annotated[
-        Path, typer.Option(help="The GeoPackage to write; its style lies beside it as .qml.")
+        Path, typer.Option(help="The GeoPackage to write; its style is written as .qml beside.")
     ],
     points: Annotated[int, setting(Settings, "points")] = default(Settings, "points"),
     acquisition: Annotated[str, setting(Settings, "acquisition")] = default(
@@ -42,7 +42,7 @@ def suggest(
     ),
     also: Also = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Take eight turned and flipped views of each window.")
+        bool, typer.Option("--tta", help="Predict eight turned and flipped views of each window.")
     ] = False,
     by_class: Annotated[bool, setting(Settings, "by_class", "--by-class")] = default(
         Settings, "by_class"
@@ -57,13 +57,13 @@ def suggest(
     clicks: Annotated[
         Path | None,
         typer.Option(
-            help="A GeoPackage, GeoJSON or Shapefile of existing annotations: points keep the "
-            "same distance from these as from each other."
+            help="A GeoPackage, GeoJSON or Shapefile of existing annotations, to which "
+            "suggestions keep the same distance as to each other."
         ),
     ] = None,
     clicks_column: Annotated[
         str,
-        typer.Option(help="Its column of classes; a feature without a class is no annotation."),
+        typer.Option(help="Its column of classes; features without a class are ignored."),
     ] = "class",
     seed: Annotated[int, setting(Settings, "seed")] = default(Settings, "seed"),
     resample: Resample = False,
@@ -76,7 +76,7 @@ def suggest(
     force: Force = False,
 ) -> None:
     """Suggest which points to label next: points for QGIS, where an annotator adds the class."""
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover suggest"):
@@ -118,7 +118,7 @@ def suggest(
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = ""
         if len(found) < points:
-            fewer = f"; of {points} no more were found {distance_px:g} px from each other"
-            fewer += " and from the clicks" if clicks else ""
+            fewer = f"; fewer than {points}, since they are {distance_px:g} px from each other"
+            fewer += " and from the existing annotations" if clicks else ""
             fewer += f" and {edge_px} px from other classes" if edge_px else ""
         typer.echo(f"{out}: {counts}{fewer}", err=True)

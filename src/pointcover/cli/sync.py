@@ -1,4 +1,4 @@
-"""`pointcover sync`: record in MLflow the experiments that came from DVC's cache."""
+"""`pointcover sync`: record cached DVC experiments in MLflow."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import typer
 
 
 def sync() -> None:
-    """Record in MLflow the DVC experiments whose stages all came from the cache."""
-    from pointcover.runtime.errors import one_message  # first: says which package is missing
+    """Record DVC experiments in MLflow that ran no stage, since all results were in the cache."""
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover sync"):
@@ -15,7 +15,7 @@ def sync() -> None:
 
         recorded, unreadable = record_missing(Path.cwd())
         typer.echo(
-            f"{len(recorded)} recorded: {', '.join(recorded) or 'nothing was missing'}", err=True
+            f"{len(recorded)} recorded: {', '.join(recorded) or 'none was missing'}", err=True
         )
         if unreadable:
             reasons = "\n".join(f"  - {name}: {reason}" for name, reason in unreadable.items())

@@ -1,1 +1,1 @@
-"""params.yaml: the settings of all packages in one validated model."""
+"""Configuration: params.yaml as one validated model of the settings of all packages."""

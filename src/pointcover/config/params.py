@@ -1,4 +1,4 @@
-"""params.yaml as validated, frozen models: what each key may be, one message for all faults."""
+"""params.yaml as one validated, frozen model, composed of the settings of the packages."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,17 +23,16 @@ class Params(Section):
         "(sources/mine.yaml), or the folder given in `source`."
     )
     source: Annotated[str, Field(min_length=1)] = Field(
-        description="Where the data lies: a folder or an archive; absolute if it is outside this "
+        description="Path of the data: a folder or an archive; absolute if it is outside this "
         "repository."
     )
     annotations: Annotated[str, Field(min_length=1)] = Field(
         description="Real annotations: a vector file of points, lines and polygons, or a folder "
-        "with clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one). The folder `sources` "
-        "stands for none."
+        "with clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one). `sources` means none."
     )
     points: Count = Field(description="Label budget: number of clicks, in annotate.unit.")
     seed: Seed = Field(
-        description="Seed of the clicks, of the first weights and of the batches; splits have "
+        description="Seed of the clicks, of the initial weights and of the batches; splits have "
         "their own."
     )
     synthetic: SyntheticSettings
@@ -67,7 +66,7 @@ class Params(Section):
         if self.train.crop_px > self.tile.size_px:
             raise ValueError(
                 f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
-                f"{self.tile.size_px}: a crop is cut from one tile"
+                f"{self.tile.size_px}: a crop is at most as large as a tile"
             )
         return self
 
@@ -76,8 +75,8 @@ def load_params(path: Path) -> Params:
     """Read and validate all of params.yaml.
 
     Raises:
-        ValueError: the file is no YAML mapping, or keys are missing, unknown or out of range; one
-            message lists every fault with its key, its value and what is allowed.
+        ValueError: the file is not a YAML mapping, or keys are missing, unknown or out of range;
+            one message lists every error with its key, its value and what is allowed.
         FileNotFoundError: there is no such file.
     """
     values = read_yaml(path)

@@ -1,4 +1,4 @@
-"""What MLflow shows of an experiment's settings."""
+"""The settings that MLflow shows for an experiment."""
 
 from datetime import datetime
 from pathlib import Path
@@ -7,9 +7,9 @@ from pointcover.config.params import Params
 
 
 def describe(params: Params) -> dict[str, str | int | float | None]:
-    """Return the few settings that tell experiments apart, flat, as columns for the MLflow UI.
+    """Return the settings in which experiments usually differ, flat, as columns for the MLflow UI.
 
-    For the record only: nothing that a stage writes for DVC may depend on it.
+    They are only logged: no output of a stage may depend on them.
     """
     annotate, train = params.annotate, params.train
     return {
@@ -38,5 +38,5 @@ def describe(params: Params) -> dict[str, str | int | float | None]:
 
 
 def run_name(params: Params, now: datetime) -> str:
-    """Name a run that DVC gives no name: dataset, points, and when it began."""
+    """Return a name for a run that has none from DVC: dataset, points and start time."""
     return f"{Path(params.dataset).stem}-{params.points}-{now:%Y%m%d-%H%M%S}"

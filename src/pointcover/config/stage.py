@@ -1,4 +1,4 @@
-"""What every stage does around its work: signals, params, lock, and errors in one message."""
+"""Run a stage: signals, validated params, a lock, and errors as one message."""
 
 import logging
 import os
@@ -23,27 +23,27 @@ LOCK_TIMEOUT_S = 20
 
 
 def is_assistant() -> bool:
-    """Return whether a stage started this process, to compute on another device beside it."""
+    """Return whether a stage started this process, to compute on a further device."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def run_stage(work: "Callable[[Params], None]") -> None:
     """Run one stage in the current folder and end the process with its exit code.
 
-    All of params.yaml is validated before `work` begins. Errors that a user can mend (ValueError,
-    OSError) become one message; exit code 1. A signal ends the stage with 128 + its number, never
-    with 0: DVC would take a stage that ends with 0 on SIGTERM for finished.
+    All of params.yaml is validated before `work` begins. Errors that a user can correct
+    (ValueError, OSError) become one message and exit code 1. A signal ends the stage with exit code
+    128 + its number, never with 0, which DVC would treat as success.
 
     Args:
-        work: the stage. It imports what it needs when it is called: torch takes seconds, and
-            signals and the environment must be set before.
+        work: the stage. It imports what it needs when it is called: importing torch takes seconds,
+            and signals and the environment must be set before.
     """
-    # When `dvc` dies: an orphan would write beside the next attempt. An assistant writes nothing
-    # that would have to be put in order, and may wait in a library that lets no handler run.
+    # Without `dvc` as parent, the stage would write at the same time as the next attempt. An
+    # assistant process has nothing to clean up, and may be in a library that runs no handler.
     end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
     end_on_signals()
-    # Read by OpenMP when torch loads it. By default a thread that waits spins, and where another
-    # program needs the processor too a training step took five times as long (measured).
+    # Read by OpenMP when torch loads it. By default waiting threads spin: on a CPU with other
+    # programs a training step took five times as long (measured).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     level = logging.WARNING if is_assistant() else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -59,7 +59,7 @@ def run_stage(work: "Callable[[Params], None]") -> None:
 
 @contextmanager
 def _missing_packages() -> "Iterator[None]":
-    """Report a package that is not installed as an error that a user can mend."""
+    """Report a package that is not installed as an error that a user can correct."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -73,7 +73,7 @@ def _missing_packages() -> "Iterator[None]":
 
 
 def _only_writer(name: str) -> "AbstractContextManager[FileLock]":
-    """Lock this stage in this folder, waiting a little for an orphan to end.
+    """Lock this stage in this folder; wait up to LOCK_TIMEOUT_S for a process that still ends.
 
     Raises:
         ValueError: another process still runs the stage here.

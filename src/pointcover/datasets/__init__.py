@@ -1,1 +1,1 @@
-"""Datasets: one YAML card each, and the program that draws the synthetic one."""
+"""Datasets: cards, downloads, archives, inventories, and the synthetic dataset."""

@@ -1,4 +1,4 @@
-"""Acquiring a dataset's files: synthesised, found in `source`, or downloaded."""
+"""Acquire the files of a dataset: synthesise, find in `source`, or download them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -53,9 +53,9 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
 
     Args:
         card: the dataset's card.
-        name: what the dataset is called.
-        source: an archive; or a folder with the images, or with a folder of the dataset's name
-            that has them.
+        name: of the dataset.
+        source: an archive, or a folder that holds the images, itself or in a folder of the
+            dataset's name.
 
     Returns:
         A folder with images, the archive, or None where the folder `source` has no images.
@@ -82,8 +82,8 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
 def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
     """Find a dataset's files, or fetch and unpack them into `folder`.
 
-    Archives in `source` with the names in the card's `download` are used and verified; the others
-    are taken from the cache of all projects, or downloaded.
+    Archives in `source` with the names in the card's `download` are verified and used. The others
+    are taken from the download cache of the user, or downloaded.
 
     Returns:
         The folder that the card's globs are relative to: one in `source`, which is not copied, or
@@ -103,7 +103,7 @@ def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
             f"{card.instructions or 'Point `source` at the folder that holds them'}"
         )
     if found is not None:
-        # An archive under its published name must have the checksum; others are not checked.
+        # An archive with its published name must have the checksum; others are not checked.
         for download in card.download:
             if download.file_name == found.name:
                 require_checksum(found, download.checksum)
@@ -138,10 +138,10 @@ def _find_or_fetch(download: Download, name: str, source: Path) -> Path:
 
 
 def require_checksum(archive: Path, checksum: str) -> None:
-    """Check that an archive is the published one.
+    """Check the checksum of an archive.
 
     Raises:
-        ValueError: its checksum is another one.
+        ValueError: the checksum differs.
     """
     algorithm, wanted = parse_checksum(checksum)
     got = digest(archive, algorithm)

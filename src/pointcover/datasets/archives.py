@@ -1,4 +1,4 @@
-"""Archives: a zip or tar unpacked completely or not at all, and never outside its folder."""
+"""Unpack zip and tar archives atomically, and never outside the target folder."""
 
 import errno
 import gzip
@@ -21,16 +21,15 @@ MAX_UNPACKED_BYTES: Final = 100 * 2**30
 """The greatest size of an unpacked archive, unless the caller allows more."""
 
 MAX_RATIO: Final = 500
-"""The greatest ratio of unpacked to packed size; that of a zip bomb of one layer is about 1000.
-
-It is that of all members together, since a single mask of one class has the ratio of a bomb.
+"""The greatest ratio of unpacked to packed size, over all members; that of a zip bomb of one layer
+is about 1000. A single mask of one class may have such a ratio too.
 """
 
 HARMLESS_BYTES: Final = 2**30
-"""Up to this size any ratio is accepted: an archive of masks alone may exceed MAX_RATIO."""
+"""Up to this size any ratio is accepted: an archive of masks only may exceed MAX_RATIO."""
 
 MAX_MEMBERS: Final = 1_000_000
-"""Empty files can fill a disk too, which has a limited number of inodes."""
+"""The greatest number of members: empty files use up the inodes of a disk."""
 
 CHUNK_BYTES: Final = 2**20
 NOT_PLAIN: Final = "is a link or device: wanted plain files and folders"
@@ -41,10 +40,10 @@ BROKEN: Final = (
 
 
 def extract_archive(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
-    """Unpack a zip or tar (plain, gz, xz, bz2) into a new folder, completely or not at all.
+    """Unpack a zip or tar (plain, gz, xz, bz2) into a new folder, atomically.
 
-    Only folders and plain files are made, with the rights and times of new files. A crash leaves
-    ``<folder>.partial``, which the next call removes; two calls for one folder must not overlap.
+    Only folders and plain files are created, with the permissions and times of new files. A crash
+    leaves ``<folder>.partial``, which the next call removes; calls for one folder must not overlap.
 
     Args:
         archive: recognised by its content, whatever its name.
@@ -130,7 +129,7 @@ def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
                 raise EOFError("it holds no data")
         except (*BROKEN, OSError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
-            # The disk's fault, not the archive's (EINVAL: a damaged zip seeks before its start)
+            # An error of the disk, not of the archive. (EINVAL: a damaged zip seeks too far back.)
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise OSError(
                     error.errno,
@@ -160,7 +159,7 @@ def _wrong_name(name: str, is_folder: bool, seen: dict[str, tuple[str, bool]]) -
     for depth in range(1, len(path.parts) + 1):
         prefix = "/".join(path.parts[:depth])
         entry = (prefix, is_folder or depth < len(path.parts))
-        # On macOS and Windows names that differ in case or in the composition of é are the same.
+        # On macOS and Windows, names that differ only in case or in Unicode composition are equal.
         key = unicodedata.normalize("NFC", prefix).casefold()
         twin = seen.get(key)
         if twin and (twin != entry or not entry[1]):
@@ -185,14 +184,14 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
 
 
 def _tar_members(raw: IO[bytes]) -> Iterator[_Member]:
-    # Members are read and not `extract`ed, since its filters differ between Python versions.
+    # Members are read, not extracted: the filters of `extract` differ between Python versions.
     with tarfile.open(fileobj=raw, mode="r:*") as archive:
         for info in archive:
             wrong = "" if info.isreg() or info.isdir() else NOT_PLAIN
             data = partial(tarfile.ExFileObject, archive, info)
             yield _Member(info.name, info.isdir(), info.size, wrong, data)
-        # tarfile treats a damaged or missing header as the end: look for the end mark of a tar, and
-        # read the rest up to the checksum at the end of the compressed stream.
+        # tarfile treats a damaged or missing header as the end. So the end mark is checked, and the
+        # rest is read up to the checksum at the end of the compressed stream.
         stream = archive.fileobj
         assert stream is not None
         stream.seek(archive.offset)

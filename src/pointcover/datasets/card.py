@@ -1,4 +1,4 @@
-"""Dataset cards: one YAML file that describes a dataset, and how its files are paired."""
+"""Dataset cards: YAML files that describe datasets, and the pairing of images and masks."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ def _default_split() -> dict[Split, SplitRule]:
 
 
 class ClassEntry(Section):
-    """One class: its id is its place in the list."""
+    """One class; its id is its index in the list."""
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")]
     colour: str
@@ -56,9 +56,9 @@ class DatasetCard(Section):
     """A dataset: its classes, files, splits and source.
 
     `images` and `masks` are globs, relative to the dataset's folder. An image and a mask are a
-    pair where the stars of both globs stand for the same text. Without `masks` there are no dense
-    masks: labels come from a vector file (`annotations` in params.yaml). A card file may begin
-    with another one (`extends`, see `load_card`).
+    pair if the stars of both globs match the same text. Without `masks` there are no dense masks:
+    labels come from a vector file (`annotations` in params.yaml). A card may extend another one
+    (`extends`, see `load_card`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +83,7 @@ class DatasetCard(Section):
     tile_px: Annotated[int, Field(ge=1)] | None = None
     leave_out: tuple[str, ...] = ()
     orthophotos: Annotated[int, Field(ge=3)] | None = None
-    # Its source
+    # The source
     drawn: bool = False
     download: tuple[Download, ...] = ()
     instructions: str = ""
@@ -94,7 +94,7 @@ class DatasetCard(Section):
         return [value] if isinstance(value, dict) else value or ()
 
     @model_validator(mode="after")
-    def _holds_together(self) -> "DatasetCard":
+    def _is_consistent(self) -> "DatasetCard":
         self.class_table()
         if self.mask_values == "colours":
             self.colour_ids()
@@ -111,7 +111,7 @@ class DatasetCard(Section):
         if self.masks is not None and self.images.count("*") != self.masks.count("*"):
             raise ValueError(
                 f"images {self.images!r} and masks {self.masks!r} must have the same number of "
-                f"stars, at least one: the text in their place pairs a mask with its image"
+                f"stars, at least one: the text that they match pairs a mask with its image"
             )
         if self.region not in ("file", "folder"):
             try:
@@ -163,14 +163,14 @@ class DatasetCard(Section):
             )
 
     def class_table(self) -> ClassTable:
-        """Ids, names and colours of the classes."""
+        """Return the ids, names and colours of the classes."""
         return ClassTable(
             names=tuple(entry.name for entry in self.classes),
             colours=tuple(parse_colour(entry.colour) for entry in self.classes),
         )
 
     def colour_ids(self) -> dict[Colour, int]:
-        """Class ids by colour of a mask, IGNORE_INDEX for colours that mean unlabelled."""
+        """Return class ids by mask colour, IGNORE_INDEX for colours that mean unlabelled."""
         ids = {parse_colour(entry.colour): i for i, entry in enumerate(self.classes)}
         for colour in self.ignore:
             if parse_colour(str(colour)) in ids:
@@ -178,7 +178,7 @@ class DatasetCard(Section):
         return ids | {parse_colour(str(colour)): IGNORE_INDEX for colour in self.ignore}
 
     def value_ids(self) -> dict[int, int]:
-        """Class ids by number of a mask; `value` is the index in the list where not given."""
+        """Return class ids by mask value; a class without `value` has its index in the list."""
         values = [i if entry.value is None else entry.value for i, entry in enumerate(self.classes)]
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
@@ -192,11 +192,11 @@ class DatasetCard(Section):
         return ids | {int(value): IGNORE_INDEX for value in self.ignore}
 
     def fractions(self) -> dict[Split, float]:
-        """Fractions of the regions by split, empty where the card gives lists."""
+        """Return the fractions of the regions by split, empty where the card gives lists."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, float)}
 
     def region_lists(self) -> dict[Split, tuple[str, ...]]:
-        """Lists of regions by split, empty where the card gives fractions or files."""
+        """Return the lists of regions by split, empty where the card gives fractions or files."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, tuple)}
 
 
@@ -218,16 +218,16 @@ def embedded_cards() -> dict[str, Path]:
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:
     """Read the card of a dataset.
 
-    A card with `extends: NAME` is the card NAME with its own keys in place of that one's. NAME is
-    an embedded card, or the file name of a card beside it.
+    A card with `extends: NAME` takes the keys of the card NAME; its own keys replace them. NAME is
+    an embedded card, or the file name of a card in the same folder.
 
     Args:
         dataset: the name of an embedded card, or the path of a user's own card (.yaml).
         own_cards: the folder that DVC tracks; a user's own card must lie below it.
 
     Raises:
-        ValueError: there is no such card, or it lies where DVC would not see it change, or keys
-            of it are wrong; one message names all faults.
+        ValueError: there is no such card, or DVC does not track its folder, or its keys are wrong;
+            one message lists all errors.
         FileNotFoundError: the file of an own card does not exist.
     """
     known = embedded_cards()
@@ -252,7 +252,7 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
 def _card_values(
     path: Path, known: dict[str, Path], own_cards: Path, below: tuple[Path, ...] = ()
 ) -> dict[str, Any]:
-    """Read a card's keys, which take precedence over those of the card that it extends."""
+    """Read a card's keys, merged over those of the card that it extends."""
     values = read_yaml(path)
     if "extends" not in values:
         return values
@@ -266,7 +266,7 @@ def _card_values(
     else:
         raise ValueError(
             f"{path} extends {name!r}, wanted one of {', '.join(known)}, or the file name of a "
-            f"card beside it"
+            f"card in its folder"
         )
     chain = (*below, path.resolve())
     if parent.resolve() in chain:
@@ -275,14 +275,14 @@ def _card_values(
 
 
 def matches(region: str, entry: str) -> bool:
-    """Return whether an entry of a list of regions, with stars for any text, means a region."""
+    """Return whether an entry of a list of regions, with stars as wildcards, matches a region."""
     return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     """Find the orthophotos and masks of a dataset, sorted by image path.
 
-    Regions and files in the card's `leave_out` are not among them.
+    Regions and files in the card's `leave_out` are excluded.
 
     Raises:
         ValueError: nothing matches, or an image or mask is unpaired, or there are not as many as
@@ -358,7 +358,7 @@ def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
 
 
 def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
-    """Return the paths below a folder that match a glob, by the text that its stars stand for."""
+    """Return the paths below a folder that match a glob, by the text that its stars match."""
     pattern = re.compile(
         "".join(
             {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
@@ -369,7 +369,7 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
     for path in sorted(folder.glob(glob)):
         relative = path.relative_to(folder).as_posix()
         match = pattern.fullmatch(relative)
-        # A glob may match more than the pattern, in other case or hidden: those are no data.
+        # A glob may also match names in another case, or hidden files: these are skipped.
         if not match or path.name.startswith("."):
             continue
         if path.is_symlink() and not path.exists():

@@ -1,8 +1,8 @@
-"""Downloads: an archive fetched once into a cache for all projects, resumed and verified.
+"""Download archives into a cache per user, with resumption and checksums.
 
-HTTP requests are made with requests, not with pooch: pooch starts again after every cut connection
-and lets requests undo ``Content-Encoding: gzip``, which some servers set for ``.tar.gz`` files and
-which then breaks the checksum.
+The library requests is used directly, since pooch restarts after every interrupted connection, and
+decodes ``Content-Encoding: gzip``, which some servers set for ``.tar.gz`` files: the checksum of
+such a file would then differ.
 """
 
 import errno
@@ -35,18 +35,18 @@ BY_HAND: Final = "download it by hand and point `source:` in params.yaml at the 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how long a download is tried."""
+    """Number, pauses and timeout of attempts to download."""
 
     attempts: int = 5
-    """How many in a row may fail without a new byte before giving up."""
+    """Consecutive attempts without a new byte after which the download fails."""
     pause_s: float = 2.0
     """Seconds before the second attempt; doubled before each further one."""
     timeout_s: float = 60.0
-    """Seconds without an answer or a byte after which an attempt has failed."""
+    """Seconds without an answer or a byte after which an attempt fails."""
 
 
 def archive_cache() -> Path:
-    """Find, and make, the folder where archives are kept for all projects of this user.
+    """Return the folder of downloaded archives for all projects of this user; create it if missing.
 
     It is POINTCOVER_CACHE, else ``pointcover`` in XDG_CACHE_HOME, else ``~/.cache/pointcover``.
 
@@ -80,11 +80,11 @@ def fetch_archive(
     folder: Path,
     retries: Retries = Retries(),
 ) -> Path:
-    """Download a file once into a shared cache; what is returned always has the checksum.
+    """Download a file once into a shared cache, and verify its checksum.
 
-    A file that is there already is read and verified on every call (a few seconds per GB): a
-    remembered verification would not see a disk that went bad. A cut download stays as ``.part``
-    and is resumed at the next attempt or call, if the server says that the file is the same.
+    A cached file is verified on every call (a few seconds per GB), so that a damaged disk is
+    noticed. An interrupted download is kept as ``.part`` and resumed at the next attempt or call,
+    if the server says that the file is the same.
 
     Args:
         url: http or https.
@@ -113,7 +113,7 @@ def fetch_archive(
         if _digest(target, algorithm) == wanted:
             return target
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(f"{target.name}.lock")):
+        with _locked(target.with_name(f"{target.name}.lock")):
             got = _digest(target, algorithm)  # another process may have fetched it meanwhile
             if got == wanted:
                 return target
@@ -144,7 +144,7 @@ def fetch_archive(
 
 
 def parse_checksum(checksum: str) -> tuple[str, str]:
-    """Split ``"md5:…"`` into algorithm and lower-case digest; a bare digest is known by length.
+    """Split ``"md5:…"`` into algorithm and lower-case digest; a bare digest is told by its length.
 
     Raises:
         ValueError: neither an MD5 nor a SHA-256 in hexadecimal digits.
@@ -171,7 +171,7 @@ def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None
         head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     part.unlink()
     _note(part).unlink(missing_ok=True)
-    # By content, not by type: login pages come as octet-stream, and some archives as text/html.
+    # By content, not by MIME type: login pages may be octet-stream, and archives text/html.
     if head.startswith((b"<!doctype html", b"<html")):
         raise ValueError(
             f"{url}: got text/html of {size} bytes where an archive was expected (a login or error "
@@ -184,7 +184,7 @@ def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -197,7 +197,7 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """A failure that may not occur at the next attempt."""
 
 
@@ -207,9 +207,9 @@ def _download(url: str, part: Path, retries: Retries) -> None:
         try:
             _transfer(url, part, retries.timeout_s)
             return
-        except _PassingError as error:
+        except _TransientError as error:
             reason = str(error)
-        # Only attempts without a new byte count: a connection that is cut every GB finishes too.
+        # Only attempts without a new byte count: so a connection interrupted every GB succeeds.
         failures = failures + 1 if _size(part) <= furthest else 1
         furthest = max(furthest, _size(part))
         if failures >= retries.attempts:
@@ -222,7 +222,7 @@ def _download(url: str, part: Path, retries: Retries) -> None:
 
 
 def _transfer(url: str, part: Path, timeout_s: float) -> None:
-    """Request the bytes that ``part`` lacks, or all of them; return when the last has arrived."""
+    """Request the bytes that ``part`` lacks, or all of them; return after the last one."""
     validator, length = _read_note(part)
     have = _size(part) if validator else 0
     if have and have == length:
@@ -234,7 +234,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
         with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
             status, answer = response.status_code, response.headers
             if status in (408, 429) or status >= 500:
-                raise _PassingError(f"the server answered {status} {response.reason}")
+                raise _TransientError(f"the server answered {status} {response.reason}")
             if status not in (200, 206, 416):
                 raise ConnectionError(
                     f"{url}: the server answered {status} {response.reason}; {BY_HAND}"
@@ -242,7 +242,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             if status == 200:
                 have, declared = 0, answer.get("Content-Length", "")
                 length = int(declared) if declared.isdigit() else None
-                # In this order, so that no crash leaves old bytes beside the note of a new file.
+                # In this order, so that a crash never leaves old bytes with the note of a new file.
                 part.unlink(missing_ok=True)
                 note = {"validator": _validator(answer), "length": length}
                 _note(part).write_text(json.dumps(note), encoding="utf-8")
@@ -252,7 +252,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
                 or not answer.get("Content-Range", "").startswith(f"bytes {have}-")
             ):
                 part.unlink(missing_ok=True)
-                raise _PassingError("the file on the server is another one now")
+                raise _TransientError("the file on the server has changed")
             if (length or 0) - have > shutil.disk_usage(part.parent).free:
                 raise OSError(errno.ENOSPC, f"no room for {(length or 0) - have} bytes")
             with (
@@ -275,9 +275,9 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
         cause: BaseException = error
         while cause.__context__ is not None:  # requests wraps "Connection refused" four times
             cause = cause.__context__
-        raise _PassingError(f"no connection, or a cut one ({cause})") from error
+        raise _TransientError(f"no connection, or a cut one ({cause})") from error
     if length is not None and _size(part) != length:
-        raise _PassingError(f"{_size(part)} of {length} bytes arrived")
+        raise _TransientError(f"{_size(part)} of {length} bytes arrived")
 
 
 def _size(path: Path) -> int:

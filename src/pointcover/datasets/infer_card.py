@@ -1,7 +1,7 @@
-"""The card of a dataset without one, inferred from its files.
+"""Infer the card of a dataset from its files.
 
-The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, where there is one,
-`test/images` and `test/masks`; an image and its mask differ in folder and ending alone.
+The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and optionally `test/images`
+and `test/masks`. The paths of an image and its mask differ only in folder and extension.
 """
 
 import colorsys
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 ENDINGS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
 MAX_VALUES: Final = 64
-"""More numbers or colours are taken for masks that were saved with lossy compression."""
+"""Masks with more values or colours than this are assumed to be compressed with loss."""
 
 VAL_FRACTION: Final = 0.2
 STRIP_PX: Final = 1024
@@ -38,14 +38,14 @@ LAYOUT: Final = (
 
 @dataclass
 class _Levels:
-    """The numbers and colours that occur in the masks."""
+    """The values and colours that occur in the masks."""
 
     values: set[int] = field(default_factory=set)
-    """Numbers of masks whose bands agree; indexes, where they have a palette."""
+    """Values of masks whose bands are equal; palette indexes of masks with a palette."""
     colours: set[Colour] = field(default_factory=set)
     nodata: set[int] = field(default_factory=set)
     palettes: list[dict[int, Colour]] = field(default_factory=list)
-    """Colours of the numbers that occur, for each mask that has a palette."""
+    """Colours by value, for each mask that has a palette."""
     plain: list[Path] = field(default_factory=list)
     """Masks of one band without a palette."""
     coloured: list[Path] = field(default_factory=list)
@@ -80,17 +80,17 @@ def find_folder(dataset: str, source: Path) -> Path | None:
 
 
 def infer_card(folder: Path) -> DatasetCard:
-    """Make the card of a folder without one: its files, the classes in its masks, its splits.
+    """Infer the card of a folder: its files, the classes in its masks, its splits.
 
-    Results are usually reported on a published val split: without a test folder it becomes the test
-    split, and the last fifth of the train images, by name, becomes val. (The last fifth, not every
-    fifth image: images with consecutive numbers are often neighbours on the ground.)
+    Results are usually reported on a published val split. So without a test folder val becomes the
+    test split, and the last fifth of the train images, by name, becomes val. (Not every fifth
+    image: images with consecutive numbers are often neighbours on the ground.)
 
     Args:
-        folder: of the layout that this module describes.
+        folder: with the layout that this module describes.
 
     Raises:
-        ValueError: it has another layout, or its masks hold no classes.
+        ValueError: it has another layout, or its masks have no classes.
         FileNotFoundError: there is no such folder.
     """
     if not folder.exists():
@@ -175,7 +175,7 @@ def log_inferred(card: DatasetCard, path: Path, own_cards: Path) -> None:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    """Return images or masks of all splits, sorted; they must have one ending."""
+    """Return images or masks of all splits, sorted; they must have one extension."""
     paths = [
         path
         for path in sorted(folder.glob(f"*/{kind}/*"))
@@ -246,7 +246,7 @@ def _read_levels(masks: Sequence[Path]) -> _Levels:
 
 
 def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
-    """Return a mask's numbers (None where its bands differ), and its colours if it has bands."""
+    """Return a mask's values (None if its bands differ), and its colours if it has three bands."""
     info = reader.info()
     values: set[int] | None = set()
     colours: set[Colour] = set()
@@ -255,7 +255,7 @@ def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
         if info.bands == 3:
             key = (strip[0].astype(np.uint32) << 16) | (strip[1].astype(np.uint32) << 8) | strip[2]
             flat = key.ravel()
-            # Masks are long runs of one colour: sorting the first pixel of each run is faster.
+            # Masks have long runs of one colour: sorting only the first pixel of each is faster.
             found = np.unique(flat[np.flatnonzero(np.diff(flat, prepend=flat[0] ^ 1))])
             colours |= {(int(k) >> 16, int(k) >> 8 & 255, int(k) & 255) for k in found}
             if values is not None and (strip == strip[0]).all():
@@ -309,7 +309,7 @@ def _at_least_two(classes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _palettes_differ(palettes: Iterable[Mapping[int, Colour]]) -> bool:
-    """Return whether one number has two colours: then the colours are the classes."""
+    """Return whether one value has two colours: then the colours are the classes."""
     shown: dict[int, Colour] = {}
     return any(
         shown.setdefault(value, colour) != colour
@@ -319,13 +319,13 @@ def _palettes_differ(palettes: Iterable[Mapping[int, Colour]]) -> bool:
 
 
 def _shown(values: Sequence[int], palettes: Iterable[Mapping[int, Colour]]) -> dict[int, Colour]:
-    """Choose a colour for each number: the palettes', where these are all different."""
+    """Choose a colour for each value: those of the palettes if they all differ."""
     known = {value: colour for palette in palettes for value, colour in palette.items()}
     if set(values) <= known.keys() and len({known[value] for value in values}) == len(values):
         return {value: known[value] for value in values}
     colours = {}
     for place, value in enumerate(values):
-        # Steps of the golden ratio give distinct hues, however many there are.
+        # Hues at steps of the golden ratio are distinct for any number of classes.
         hue, brightness = place * GOLDEN_RATIO % 1, 0.9 - 0.3 * (place % 2)
         rgb = colorsys.hsv_to_rgb(hue, 0.65, brightness)
         colours[value] = (round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2]))

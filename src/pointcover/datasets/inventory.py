@@ -1,4 +1,4 @@
-"""The inventory of a dataset: the card, every orthophoto with its mask, and their checksums."""
+"""The inventory of a dataset: its card, its orthophotos and masks, and their checksums."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -39,7 +39,7 @@ def write_inventory(
             to a folder, where DVC would not notice changes.
     """
     pairs = find_pairs(card, folder)
-    # A changed tile list must change dataset.json, or DVC keeps the old splits.
+    # A changed tile list must change dataset.json: else DVC would not run the stages again.
     lists = {split: folder / rule for split, rule in card.split.items() if isinstance(rule, str)}
     missing = [str(path) for path in lists.values() if not path.is_file()]
     if missing:

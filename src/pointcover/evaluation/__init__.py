@@ -1,1 +1,1 @@
-"""Scores of a model on the test split."""
+"""Score a model on the test split."""

@@ -1,4 +1,4 @@
-"""Counts of one pass over a split, from which every score is computed."""
+"""Count the predictions of a split in one pass; every score is computed from these counts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,25 +29,25 @@ class Scoring:
     """Which pixels of a mask are scored."""
 
     erode_px: int = 0
-    """Pixels within this distance of another class are not; see `erode_classes`."""
+    """Pixels within this distance of another class are not scored; see `erode_classes`."""
     left_out: Sequence[int] = ()
-    """Ids of classes whose pixels are not."""
+    """Ids of classes that are not scored."""
 
 
 class ScoredTiles(TileDataset):
-    """Tiles whose masks hold the pixels that are scored; all others are unlabelled.
+    """Tiles with masks in which pixels that are not scored are unlabelled.
 
-    Boundaries beyond the tile's edge count too, so the result does not depend on how orthophotos
-    were cut.
+    Masks are eroded by boundaries in neighbouring tiles, too, so the result does not depend on the
+    tiling.
     """
 
     def __init__(
         self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int, scoring: Scoring
     ) -> None:
-        """Take the tiles and how they are scored.
+        """Set the tiles, and which pixels are scored.
 
         Args:
-            tiles: in the order wanted.
+            tiles: in the order of reading.
             images: folder of the images' rasters.
             masks: folder of the masks' rasters.
             size_px: height and width of a tile.
@@ -60,7 +60,7 @@ class ScoredTiles(TileDataset):
         self._ignored[list(scoring.left_out)] = IGNORE_INDEX
 
     def __getitem__(self, place: int) -> Batch:
-        """Read one tile, as TileDataset does."""
+        """Return image and mask of one tile; see TileDataset."""
         image, mask = super().__getitem__(place)
         if self._erode_px:
             mask = self._erode(place, mask)
@@ -88,9 +88,9 @@ class SplitCounts:
     confusions: Confusion
     """(tiles, C, C) int64; rows true, columns predicted."""
     boundaries: BoundaryCounts
-    """(tiles, distances, C, 4) int64; zeros where boundaries were not counted."""
+    """(tiles, distances, C, 4) int64; zeros if boundaries were not counted."""
     confidences: ConfidenceCounts
-    """Of all tiles together."""
+    """(2, levels) int64, of all tiles together."""
 
     def regions(self) -> dict[str, list[int]]:
         """Return the indices of each region's tiles, in the order in which regions occur."""
@@ -102,9 +102,9 @@ class SplitCounts:
     def worst(self, count: int) -> list[int]:
         """Return the indices of the tiles with the lowest accuracy, the worst first.
 
-        Not with the lowest mIoU, which a few pixels of an otherwise absent class can halve. Tiles
-        with less than a tenth of the largest number of pixels, such as strips at an edge, are left
-        out, and so are those without an error.
+        Accuracy is used since a few pixels of an otherwise absent class can halve the mIoU. Tiles
+        with less than a tenth of the largest number of pixels, such as strips at an edge, and tiles
+        without errors are left out.
         """
         pixels = self.confusions.sum(axis=(1, 2))
         errors = pixels - np.trace(self.confusions, axis1=1, axis2=2)
@@ -120,13 +120,13 @@ def count_tiles(
     *,
     with_boundaries: bool = True,
 ) -> SplitCounts:
-    """Count over the batches of `predict`, on its device; no pixel is kept.
+    """Count over the batches of `predict`, on their device; pixels are not stored.
 
     Args:
-        predicted: batches of the tiles in their order.
-        tiles: all of them.
-        classes: how many there are.
-        with_boundaries: count boundaries too; else these counts are 0.
+        predicted: batches of the tiles, in the same order.
+        tiles: of the split.
+        classes: number of classes.
+        with_boundaries: whether boundaries are counted; otherwise their counts are 0.
     """
     confusions = np.zeros((len(tiles), classes, classes), np.int64)
     boundaries = np.zeros((len(tiles), len(DISTANCES_PX), classes, 4), np.int64)

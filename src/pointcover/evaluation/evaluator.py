@@ -38,15 +38,15 @@ from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.tileset.tiles import Tile, read_index
 
 BOOTSTRAP_SEED: Final = 0
-"""A seed of its own, so that all experiments draw the same tiles and regions."""
+"""Independent of the experiment's seed, so that all experiments draw the same resamples."""
 
 
 @dataclass(frozen=True)
 class EvaluationFolders:
-    """What an evaluation reads."""
+    """Input folders of an evaluation."""
 
     tiles: Path
-    """Of the tile set, with dense masks where the dataset has some."""
+    """Of the tile set, with dense masks if the dataset has them."""
     sparse: Path
     """Of sparse masks and clicks."""
     models: Path
@@ -54,24 +54,25 @@ class EvaluationFolders:
 
 
 class Evaluator:
-    """A model on a device, and the tiles that it is scored on.
+    """Scores a model, or an ensemble, on the test split.
 
-    These are the dense masks of the test split; where the dataset has none, its real annotations,
-    which training has not used.
+    The labels are the dense masks of the test split, or if there are none, its real annotations,
+    which are not used in training.
     """
 
     def __init__(
         self, settings: EvaluateSettings, folders: EvaluationFolders, readers: int | Literal["auto"]
     ) -> None:
-        """Read models and tiles, and check that they fit the settings.
+        """Read models and tiles, and check them against the settings.
 
         Args:
             settings: of the evaluation.
             folders: of tiles, labels and models.
-            readers: `machine.readers`.
+            readers: number of reading processes, `machine.readers`.
 
         Raises:
-            ValueError: the test split has no labels, or settings do not fit the labels or models.
+            ValueError: the test split has no labels, or the settings do not match the labels or
+                models.
         """
         self._settings, self._folders = settings, folders
         model, checkpoint, self.model_sha256 = load_checkpoint(folders.models)
@@ -94,16 +95,16 @@ class Evaluator:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """Return which labels are scored on, and which pixels and classes are left out."""
+        """The kind of labels, and the pixels and classes that are left out."""
         return protocol_of(self.is_dense, self._settings.erode_px, self._settings.leave_out)
 
     @property
     def split_digest(self) -> str:
-        """Return a digest of the test tiles and of how they are scored."""
+        """Digest of the test tiles and of the protocol."""
         return digest_values([[asdict(tile) for tile in self.tiles], self.protocol])
 
     def count_splits(self) -> list[SplitCounts]:
-        """Count over the test split, then over the validation split with `oracle`."""
+        """Count over the test split and, with `oracle`, over the validation split."""
         parts = [self.tiles, *([self._oracle_tiles] if self._oracle_tiles else [])]
         return [
             count_tiles(
@@ -116,7 +117,7 @@ class Evaluator:
         ]
 
     def summarise(self, splits: Sequence[SplitCounts]) -> dict[str, Any]:
-        """Return what metrics/evaluate.json holds."""
+        """Return the contents of metrics/evaluate.json."""
         settings, names = self._settings, self.classes.names
         generator = np.random.default_rng(BOOTSTRAP_SEED)
         summary = summarise(splits[0], names, settings.leave_out, generator)
@@ -142,7 +143,7 @@ class Evaluator:
     def draw(self, folder: Path, test: SplitCounts) -> None:
         """Draw figures of the test split, and panels of test and train tiles.
 
-        Tiles are predicted again, since the pass over the split keeps no pixel.
+        The tiles are predicted again, since `count_splits` does not store predictions.
         """
         settings, names = self._settings, self.classes.names
         style = PanelStyle(self.classes, DENSE if self.is_dense else HELD_OUT, self.is_dense)
@@ -156,7 +157,7 @@ class Evaluator:
             self._draw_train_tiles(out)
 
     def _draw_train_tiles(self, out: Path) -> None:
-        """Draw tiles of the train split, evenly over those with labels, with their labels."""
+        """Draw labelled tiles of the train split, evenly spaced, with their labels."""
         tiles, sparse = self._folders.tiles, self._folders.sparse
         labelled = [
             tile
@@ -201,7 +202,8 @@ def tiles_to_score(
     """Return the tiles of the test split, and whether they are scored on dense masks.
 
     Raises:
-        ValueError: the test split has no labels, or only annotations and those are to be eroded.
+        ValueError: the test split has no labels; or it has only annotations, and the settings need
+            dense masks.
     """
     tiles = [tile for tile in read_index(folders.tiles / "index.csv") if tile.split == "test"]
     if any(sum(tile.pixels) for tile in tiles):
@@ -210,7 +212,7 @@ def tiles_to_score(
     if not any(sum(tile.pixels) for tile in tiles):
         raise ValueError(
             "the test split has neither dense masks nor real annotations to score on: annotate "
-            "test orthophotos too, or correct `split` in the card"
+            "test orthophotos, too, or correct `split` in the card"
         )
     if settings.erode_px or settings.oracle:
         key = "erode_px" if settings.erode_px else "oracle"
@@ -225,23 +227,23 @@ def tiles_of_oracle(folders: EvaluationFolders) -> list[Tile]:
     """Return the tiles of the validation split.
 
     Raises:
-        ValueError: they have no dense masks.
+        ValueError: these tiles have no dense masks.
     """
     tiles = [tile for tile in read_index(folders.tiles / "index.csv") if tile.split == "val"]
     if not any(sum(tile.pixels) for tile in tiles):
         raise ValueError(
-            "evaluate.oracle is true, but dense masks of the validation split have no labelled "
+            "evaluate.oracle is true, but the dense masks of the validation split have no labelled "
             "pixel: set it to false"
         )
     return tiles
 
 
 def corrections_of(settings: EvaluateSettings, members: Sequence[Member]) -> list[Correct]:
-    """Return what corrects the logits of each model from learned to given priors.
+    """Return for each model a function that corrects its logits for the given priors.
 
     Raises:
-        ValueError: priors name other classes than there are, or the label fractions of a model are
-            not known.
+        ValueError: the priors name other classes than the models have, or the label fractions of a
+            model are not known.
     """
     priors = settings.known_priors
     if priors is None:

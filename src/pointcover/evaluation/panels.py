@@ -1,4 +1,4 @@
-"""Panels of single tiles with their predictions, and figures of a split's scores."""
+"""Draw panels of tiles with their predictions, and figures of a split's scores."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,25 +27,24 @@ from pointcover.prediction.predict import Predicted
 from pointcover.tileset.dataset import TileDataset
 
 Caption = tuple[str, str]
-"""Name of a panel's file, without its ending, and its title."""
+"""Name of a panel's file, without ending, and title of the panel."""
 
 
 @dataclass(frozen=True)
 class PanelStyle:
-    """What the masks of panels are, and how they are drawn."""
+    """How the masks of panels are titled and drawn."""
 
     classes: ClassTable
     truth: str
-    """The title of the masks."""
+    """Title of the masks."""
     is_dense: bool
-    """Whether masks label most pixels; otherwise single pixels are drawn larger, and masks without
-    a label left out."""
+    """Whether masks are dense; otherwise single labels are drawn enlarged."""
 
 
 def draw_figures(
     folder: Path, counts: SplitCounts, names: Sequence[str], left_out: Sequence[str]
 ) -> None:
-    """Draw a split's confusion matrix, scores by class and reliability curve."""
+    """Draw a split's confusion matrix, scores by class and reliability diagram."""
     confusion = counts.confusions.sum(axis=0)
     draw_confusion(folder / "confusion.png", confusion, names)
     draw_classes(folder / "classes.png", split_scores(confusion, names, left_out)["by_class"])
@@ -64,10 +63,10 @@ def caption_scored(
     names: Sequence[str],
     left_out: Sequence[str],
 ) -> list[Caption]:
-    """Return captions of tiles that were scored, with their scores.
+    """Return captions of scored tiles, with their scores.
 
     Args:
-        kind: begins the files' names.
+        kind: first part of the files' names.
         counts: of all scored tiles.
         places: indices of the tiles to draw.
         names: of all classes.
@@ -83,16 +82,18 @@ def caption_scored(
             if scores[key] is not None
         )
         tile = counts.tiles[place]
-        captions.append((name, f"{tile.id} ({tile.region}): {shown or 'nothing to score'}"))
+        captions.append((name, f"{tile.id} ({tile.region}): {shown or 'no labels'}"))
     return captions
 
 
 def name_panels(kind: str, ids: Sequence[str]) -> list[str]:
-    """Name files by kind, number and tile: worst_1_Tile-3-0001_7; any id gives a valid name.
+    """Return file names of kind, number and tile, such as worst_1_Tile-3-0001_7.
+
+    Characters that are not valid in file names are replaced; the numbers keep the names distinct.
 
     Args:
         kind: such as `worst`.
-        ids: of the tiles, in the order of the numbers, which distinguish ids with equal names.
+        ids: of the tiles, in the order of the numbers.
     """
     digits = len(str(len(ids)))
     return [
@@ -111,11 +112,11 @@ def draw_panels(
     """Write a PNG for each tile: image, masks, prediction, errors and confidence.
 
     Args:
-        folder: where to.
-        captions: one a tile.
-        predicted: batches of the tiles in the order of the captions.
+        folder: of the PNGs.
+        captions: one for each tile.
+        predicted: batches of the tiles, in the order of the captions.
         style: of the masks.
-        sparse: the same tiles with sparse training labels, where they are to be shown.
+        sparse: the same tiles with the sparse labels of training, to draw these, too.
     """
     classes, is_dense = style.classes, style.is_dense
     for number, ((name, title), (image, mask, prediction, confidence)) in enumerate(
@@ -129,7 +130,7 @@ def draw_panels(
             views.append((style.truth, view_clicks(labels, classes)))
         if sparse is not None:
             learned = sparse[number][1].numpy()
-            views.append(("sparse masks (learned from)", view_clicks(learned, classes)))
+            views.append(("sparse masks (training labels)", view_clicks(learned, classes)))
         views.append(("prediction", view_mask(guessed, classes)))
         if is_dense or sparse is None:
             views.append(("errors (red)", view_errors(guessed, labels)))

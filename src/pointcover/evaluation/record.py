@@ -12,15 +12,15 @@ from pointcover.tracking.runs import Run, resume_training_run
 from pointcover.tracking.store import project_root
 
 MOST_PANELS: Final = 8
-"""Panels of each kind that MLflow gets."""
+"""Maximum number of panels of each kind that are recorded."""
 
 
 @dataclass(frozen=True)
 class EvaluationFiles:
-    """Files and folders that MLflow gets, or that the run names."""
+    """Files and folders that are recorded in MLflow."""
 
     annotation: Path
-    """What the labels cost: metrics/annotate.json."""
+    """metrics/annotate.json."""
     panels: Path
     tables: Path
     tiles: Path
@@ -34,9 +34,9 @@ def record_evaluation(
 
     Args:
         evaluator: of the model.
-        result: what metrics/evaluate.json holds.
-        files: what else is recorded.
-        name: for a new run, where none trained this model.
+        result: contents of metrics/evaluate.json.
+        files: further files to record.
+        name: of a new run, if no run trained this model.
         dataset: name of the dataset.
     """
     others = evaluator.other_models

@@ -1,4 +1,4 @@
-"""Scores of a split as a summary, and as tables by region, class and confidence.
+"""Summarise the scores of a split, and write them as tables by region, class and confidence.
 
 Rows of a table have the columns of its header; None is an empty cell.
 """
@@ -31,12 +31,12 @@ def summarise(
     left_out: Sequence[str],
     generator: np.random.Generator,
 ) -> dict[str, Any]:
-    """Compute the scores of a split as metrics/evaluate.json holds them.
+    """Return the scores of a split with the keys of metrics/evaluate.json.
 
     Args:
         counts: of the split.
         names: of all classes.
-        left_out: names of those that are not scored.
+        left_out: names of the classes that are not scored.
         generator: draws tiles and regions for the intervals of mIoU.
     """
     by_region = np.array([counts.confusions[p].sum(axis=0) for p in counts.regions().values()])
@@ -59,7 +59,7 @@ def summarise(
 
 
 def protocol_of(is_dense: bool, erode_px: int, left_out: Sequence[str]) -> dict[str, Any]:
-    """Return which labels are scored on, and which pixels and classes are left out."""
+    """Return the kind of labels, and the pixels and classes that are left out."""
     protocol: dict[str, Any] = {"scored_on": DENSE if is_dense else HELD_OUT}
     if erode_px:
         protocol["erode_px"] = erode_px
@@ -74,7 +74,7 @@ def protocol_of(is_dense: bool, erode_px: int, left_out: Sequence[str]) -> dict[
 def oracle_scores(
     counts: SplitCounts, names: Sequence[str], left_out: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the scores on dense validation masks, with a note on how they were not used."""
+    """Return the scores on dense validation masks, with a note that they choose no model."""
     scores = split_scores(counts.confusions.sum(axis=0), names, left_out)
     return {"note": ORACLE} | {key: scores[key] for key in _SCORES}
 
@@ -85,10 +85,10 @@ def write_tables(
     """Write the tables of regions, classes, reliability and tiles.
 
     Args:
-        folder: where to.
-        splits: the first is the test split; of others regions and tiles are written alone.
+        folder: of the tables.
+        splits: the test split, then others, of which only regions and tiles are written.
         names: of all classes.
-        left_out: names of those that are not scored.
+        left_out: names of the classes that are not scored.
     """
     test = splits[0]
     by_class = split_scores(test.confusions.sum(axis=0), names, left_out)["by_class"]
@@ -109,7 +109,7 @@ def write_tables(
 
 
 def region_header(scored: Sequence[str]) -> list[str]:
-    """Name the columns of `region_rows`."""
+    """Return the columns of `region_rows`."""
     return [
         "split",
         "region",
@@ -123,7 +123,7 @@ def region_header(scored: Sequence[str]) -> list[str]:
 def region_rows(
     counts: SplitCounts, names: Sequence[str], left_out: Sequence[str]
 ) -> Iterator[Row]:
-    """Return each region's scores, from its own confusion matrix and boundary counts."""
+    """Yield the scores of each region, from its own confusion matrix and boundary counts."""
     for region, places in counts.regions().items():
         scores = split_scores(counts.confusions[places].sum(axis=0), names, left_out)
         yield (
@@ -139,23 +139,23 @@ def region_rows(
 def mean_boundary_f1(
     counts: BoundaryCounts, names: Sequence[str], left_out: Sequence[str]
 ) -> list[float | None]:
-    """Average boundary F1 over the scored classes that have a value, for each distance."""
+    """Return for each distance the mean boundary F1 of the scored classes that have a value."""
     kept = [place for place, name in enumerate(names) if name not in left_out]
     return [mean_of_known([row[place] for place in kept]) for row in boundary_f1(counts)]
 
 
 def class_header() -> list[str]:
-    """Name the columns of `class_rows`."""
+    """Return the columns of `class_rows`."""
     return ["class", *_BY_CLASS, *(f"boundary_f1_{px}px" for px in DISTANCES_PX)]
 
 
 def class_rows(
     by_class: dict[str, dict[str, Any]], counts: BoundaryCounts, names: Sequence[str]
 ) -> Iterator[Row]:
-    """Return each scored class's scores.
+    """Yield the scores of each scored class.
 
     Args:
-        by_class: of `split_scores`.
+        by_class: from `split_scores`.
         counts: (distances, C, 4) int64.
         names: of all classes.
     """
@@ -169,7 +169,7 @@ def class_rows(
 def confusion_rows(
     confusion: Confusion, names: Sequence[str]
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Return a confusion matrix as rows of CONFUSION_HEADER; share is a fraction of the row."""
+    """Yield a confusion matrix as rows of CONFUSION_HEADER; `share` is a fraction of the row."""
     totals = np.asarray(confusion).sum(axis=1).tolist()
     for i, true in enumerate(names):
         for j, predicted in enumerate(names):

@@ -1,4 +1,4 @@
-"""Confusion matrices of single tiles as a table, from which any score can be computed again."""
+"""Write and read the confusion matrices of tiles as a table, from which scores can be computed."""
 
 import csv
 import math
@@ -18,18 +18,18 @@ _SEPARATOR = ">"
 
 @dataclass(frozen=True)
 class TileConfusions:
-    """What is in the table, in its order."""
+    """Contents of the table, in its order."""
 
     tiles: tuple[str, ...]
     regions: tuple[str, ...]
     splits: tuple[str, ...]
     names: tuple[str, ...]
-    """Of the classes, by id."""
+    """Class names, by id."""
     confusions: Confusion
     """(tiles, C, C) int64; rows true, columns predicted."""
 
     def of_split(self, split: str) -> "TileConfusions":
-        """Take the tiles of one split."""
+        """Return the tiles of one split."""
         chosen = [place for place, name in enumerate(self.splits) if name == split]
         return TileConfusions(
             tuple(self.tiles[place] for place in chosen),
@@ -43,16 +43,16 @@ class TileConfusions:
 def write_tile_confusions(
     path: Path, tiles: Sequence[Tile], confusions: Confusion, names: Sequence[str]
 ) -> None:
-    """Write one row a tile: its id, region and split, then pixels by true and predicted class.
+    """Write one row for each tile: id, region and split, then pixels by true and predicted class.
 
-    Plain text, so that the same counts are the same bytes whatever library compresses: some
-    hundred bytes a tile.
+    The table is not compressed, so that equal counts have equal bytes with any library. A row has
+    some hundred bytes.
 
     Args:
-        path: where to.
+        path: of the CSV.
         tiles: in the order of `confusions`.
         confusions: (tiles, C, C) int64.
-        names: the C class names; a column is called `true>predicted`.
+        names: the C class names; columns are named `true>predicted`.
     """
     cells = [f"{true}{_SEPARATOR}{predicted}" for true in names for predicted in names]
     publish_csv(
@@ -66,13 +66,13 @@ def write_tile_confusions(
 
 
 def read_tile_confusions(path: Path) -> TileConfusions:
-    """Read what `write_tile_confusions` wrote, such as metrics/evaluation/tiles.csv.
+    """Read a table of `write_tile_confusions`, such as metrics/evaluation/tiles.csv.
 
-    The sum over tiles is the confusion matrix of a split, or of a region, from which
-    `metrics.scores` and `scoring.split_scores` compute the rest.
+    The sum over tiles is the confusion matrix of a split or region, from which
+    `metrics.scores.split_scores` computes the scores.
 
     Raises:
-        FileNotFoundError: the evaluate stage did not run.
+        FileNotFoundError: the evaluate stage has not run.
         ValueError: the table is damaged.
     """
     if not path.is_file():
@@ -90,7 +90,7 @@ def read_tile_confusions(path: Path) -> TileConfusions:
         raise ValueError(
             f"{path} is damaged ({error}): delete it and run `dvc repro`, which writes it again"
         ) from None
-    # On the diagonal a name stands twice, so that it is known whatever characters it has.
+    # Columns of the diagonal hold a name twice, so it is found even if it contains the separator.
     doubled = cells[:: classes + 1]
     return TileConfusions(
         tuple(row[0] for row in rows),

@@ -1,4 +1,4 @@
-"""Levels of a frozen encoder as features of each pixel, at one or several scales of the image."""
+"""Pixel features from the levels of a frozen encoder, at one or several scales of the image."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -13,34 +13,34 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 _PROBE_PX: Final = 256
-"""Side of the image that tells how large the levels are."""
+"""Side of the image with which the sizes of the levels are determined."""
 
 
 class _Level(NamedTuple):
     """An output of the encoder."""
 
     number: int
-    """1 for the finest, as the settings count."""
+    """1 for the finest, as in the settings."""
     place: int
-    """Its place among the encoder's outputs."""
+    """Index among the encoder's outputs."""
     channels: int
     stride: int
-    """Pixels that the encoder sees, for one cell."""
+    """Pixels of the encoder's input per cell."""
 
 
 class EncoderPyramid(nn.Module):
     """Sample the levels of an encoder at pixels.
 
-    The encoder is frozen: this module sets it to evaluation mode, whatever `train` says, and its
-    parameters to need no gradient. The image is resized by each scale (bicubic), and each level of
-    the encoder is sampled bilinearly at the centres of the image's own pixels. Images are reflected
-    at their lower and right edges up to a multiple of `alignment_px`. Within autocast the encoder
-    computes in its type; features are float32. In bfloat16 those of EfficientNet-Lite0 differ by
-    0.03 to 0.04 of their standard deviation (root of the mean square).
+    The encoder is frozen: it stays in evaluation mode, and its parameters need no gradient. The
+    image is resized by each scale (bicubic), and each level of the encoder is sampled bilinearly at
+    the centres of the image's pixels. Images are reflected at their lower and right edges up to a
+    multiple of `alignment_px`. Within autocast the encoder computes in autocast's type; features
+    are float32. In bfloat16 those of EfficientNet-Lite0 differ by 0.03 to 0.04 of their standard
+    deviation (root mean square).
 
-    Features of all pixels take much memory. `at` samples some pixels, and `project` applies a
-    linear layer to the levels before they are sampled, which gives the same logits as the linear
-    layer of the features (sampling is linear too, and its weights sum to one).
+    Features of all pixels take much memory. `at` samples some pixels. `project` applies a linear
+    layer to the levels before sampling, which gives the same logits as after it (sampling is linear
+    too, and its weights sum to one).
     """
 
     mean: Tensor
@@ -53,7 +53,7 @@ class EncoderPyramid(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         settings: EncoderFeatureSettings | None = None,
     ) -> None:
-        """Freeze an encoder and find out its levels.
+        """Freeze an encoder and determine its levels.
 
         Args:
             encoder: returns a list of levels, each (N, channels, h, w): an encoder of
@@ -71,28 +71,28 @@ class EncoderPyramid(nn.Module):
         self.alignment_px = int(
             max(1, *(level.stride / min(self.settings.scales) for level in self._levels))
         )
-        """Windows are read from multiples of this on: there, cells of all levels begin."""
+        """Windows begin at multiples of this, where cells of all levels begin."""
 
     @property
     def bands(self) -> int:
-        """Bands of an image."""
+        """Number of bands of an image."""
         return int(self.mean.numel())
 
     @property
     def count(self) -> int:
-        """Features of a pixel."""
+        """Number of features of a pixel."""
         return len(self.settings.scales) * sum(level.channels for level in self._levels)
 
     @property
     def margin_px(self) -> int:
         """Pixels to read around a window, a multiple of the alignment.
 
-        What the deepest level of an encoder sees reaches farther than any usual margin, with
-        little weight: there, features of windows are near those of the whole image, not equal. For
-        EfficientNet-Lite0 with ImageNet weights on aerial images, at its size or twice that, the
-        difference in windows of 256 px (root of the mean square, by the standard deviation of the
+        The receptive field of the deepest level is larger than this margin, but the pixels beyond
+        it have little weight: features of windows are close to those of the whole image, not equal.
+        For EfficientNet-Lite0 with ImageNet weights on aerial images, at scales 1 and 2, the
+        difference in windows of 256 px (root mean square, relative to the standard deviation of the
         feature) is 0.004 to 0.006 in the last level with 8 cells, 0.03 to 0.04 with 6, 0.11 to 0.15
-        with 4, and in all other levels at most 0.001 with 4.
+        with 4, and at most 0.001 in all other levels with 4.
         """
         return self.settings.margin_cells * self.alignment_px
 
@@ -192,7 +192,7 @@ class EncoderPyramid(nn.Module):
         return -(-side // self.alignment_px) * self.alignment_px
 
     def _pad(self, images: Tensor) -> Tensor:
-        """Reflect images at the lower and right edges, as far as it takes."""
+        """Reflect images at the lower and right edges up to a multiple of the alignment."""
         for axis in (2, 3):
             length = images.shape[axis]
             if length % self.alignment_px:
@@ -209,7 +209,7 @@ class EncoderPyramid(nn.Module):
         return sampled[:, :, :height, :width]
 
     def _find_levels(self) -> tuple[_Level, ...]:
-        """Let the encoder see a blank image, and choose among what it returns."""
+        """Apply the encoder to a blank image, and select the levels among its outputs."""
         blank = torch.zeros(1, self.bands, _PROBE_PX, _PROBE_PX, device=self.mean.device)
         with torch.no_grad():
             outputs: Any = self.encoder(blank)

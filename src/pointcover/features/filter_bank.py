@@ -1,7 +1,7 @@
-"""The filter bank: what Gaussian derivatives at several sizes say of each pixel, and its colour.
+"""The filter bank: Gaussian derivatives at several scales, and colour features.
 
 These are the features of interactive pixel classifiers such as ilastik. The values agree with
-scipy.ndimage and with the eigenvalues of scikit-image to rounding.
+scipy.ndimage and with the eigenvalues of scikit-image up to rounding.
 """
 
 from collections.abc import Iterator
@@ -25,16 +25,15 @@ class FilterBank(nn.Module):
     """Compute filters of every band at every sigma, and colour features of the first three bands.
 
     Everything is computed in float32, on the device of the images. Within autocast the features
-    are stored in its type, bfloat16 as a rule, which rounds each by at most 2⁻⁸ (0.4 %) of itself;
-    products in bfloat16 themselves would lose the small differences that most filters are.
-    Nothing is differentiated.
+    are stored in its type, usually bfloat16, with a relative error of at most 2⁻⁸ (0.4 %); products
+    in bfloat16 would lose the small differences that most filters compute. There are no gradients.
     """
 
     alignment_px = 1
     """Windows may begin anywhere."""
 
     def __init__(self, settings: FilterBankSettings | None = None) -> None:
-        """Keep the settings; there are no weights."""
+        """Store the settings; there are no weights."""
         super().__init__()
         self.settings = settings or FilterBankSettings()
 
@@ -94,7 +93,7 @@ class FilterBank(nn.Module):
             return self._fill(images, dtype)
 
     def _fill(self, images: Tensor, dtype: torch.dtype) -> Tensor:
-        """Write the features into one tensor; on a CPU plane by plane, to stay in its cache."""
+        """Write the features into one tensor; on a CPU plane by plane, for its cache."""
         count, bands, height, width = images.shape
         features = _allocate((count, len(self.names(bands)), height, width), dtype, images.device)
         first = bands if self.settings.bands else 0
@@ -115,7 +114,7 @@ class FilterBank(nn.Module):
         return features
 
     def _join(self, images: Tensor) -> Tensor:
-        """Compute the features without assignments, each a node of an exported graph."""
+        """Compute the features without assignments, as an exported graph needs it."""
         parts = [images] if self.settings.bands else []
         filtered = self._filter(images.flatten(0, 1), None)
         parts += [value.view(images.shape) for value in filtered]
@@ -145,14 +144,14 @@ class FilterBank(nn.Module):
 
 
 def _has_two(name: str) -> bool:
-    """Whether a filter has two values a pixel."""
+    """Return whether a filter has two values a pixel."""
     return name.endswith("eigenvalues")
 
 
 def _allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Allocate a large tensor; on a CPU by numpy, which asks Linux for huge pages.
+    """Allocate a large tensor; on a CPU with numpy, which asks Linux for huge pages.
 
-    To map small pages one by one costs as much as half of the filters.
+    Mapping small pages one by one takes half of the time of the filters.
     """
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return torch.empty(shape, dtype=dtype, device=device)
@@ -161,7 +160,7 @@ def _allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) 
 
 
 def _chunks(images: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Cut (N, bands, H, W) into what is computed at once: single planes, or all on a GPU."""
+    """Split (N, bands, H, W) into single planes on a CPU; a GPU computes all at once."""
     if images.device.type != "cpu":
         yield slice(None), slice(None)
         return
@@ -179,17 +178,17 @@ class _Derivatives:
     def __init__(
         self, planes: Tensor, sigma_px: float, workspace: dict[str, Tensor] | None
     ) -> None:
-        """Keep the planes, and the workspace where results are written, if there is one.
+        """Store the planes, and the workspace where results are written, if there is one.
 
-        New memory for every result would cost as much as computing it: its pages are mapped one
-        by one. So the same few tensors are used for all sigmas and planes of a call.
+        Allocating memory for every result takes as long as computing it. So the same few tensors
+        are used for all sigmas and planes of a call.
         """
         self._planes = planes
         self._sigma_px = sigma_px
         self._workspace = workspace
 
     def _room(self, name: str) -> Tensor | None:
-        """Return a tensor to write a result to; None for a new one."""
+        """Return the tensor of the workspace to write a result to; None without a workspace."""
         if self._workspace is None:
             return None
         if name not in self._workspace:
@@ -246,7 +245,7 @@ class _Derivatives:
         return (self._length(*self._gradient, name="result"),)
 
     def difference_of_gaussians(self) -> tuple[Tensor, ...]:
-        """Return how the smoothed planes differ from less smoothed ones."""
+        """Return the smoothed planes minus less smoothed ones."""
         less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, "result")
         return (torch.sub(self._smoothed, less, out=self._room("result")),)
 

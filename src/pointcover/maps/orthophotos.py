@@ -1,7 +1,7 @@
-"""Orthophotos to be mapped: checked against the model's training images, read as tiles are.
+"""Open orthophotos for mapping: check them against the training images, read them as tiles.
 
-Another band order, scaling or GSD than in training gives wrong maps without an error. So whatever
-a file tells is checked before any work, and a remark is made where it tells nothing.
+Another band order, scaling or GSD than in training gives wrong maps without an error. So all
+metadata of a file are checked before mapping begins, and a remark is made where they are missing.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, Res
 from pointcover.tileset.tiles import GSD_TOLERANCE, TileSet
 
 SAME_GSD: Final = 0.01
-"""Largest relative difference of a given GSD from that of the file."""
+"""Largest relative difference between two GSDs that count as equal."""
 
 MOST_EXTREME: Final = 0.99
-"""Largest fraction of an image's values that may become black or white."""
+"""Largest fraction of an image's values that may become 0 or 255."""
 
 SAMPLES: Final = 4
-"""Windows down and across in which an image's values are checked."""
+"""Rows and columns of the grid of windows in which an image's values are checked."""
 
 SAMPLE_PX: Final = 128
-"""Their side."""
+"""Height and width of such a window."""
 
 RGB: Final = ("red", "green", "blue")
 
@@ -36,7 +36,7 @@ RGB: Final = ("red", "green", "blue")
 def parse_reading(
     bands: str | None, value_range: str | None, gsd_m: float | None, resample: bool
 ) -> ReadingSettings:
-    """Make settings of options of the command line; see `parse_bands` and `parse_range`."""
+    """Return settings for options of the command line; see `parse_bands` and `parse_range`."""
     return ReadingSettings(
         bands=parse_bands(bands) if bands else None,
         value_range=parse_range(value_range) if value_range else None,
@@ -46,10 +46,10 @@ def parse_reading(
 
 
 def parse_bands(text: str) -> tuple[int, ...]:
-    """Turn ``"3,2,1"`` into band numbers.
+    """Parse a list of band numbers, such as ``"3,2,1"``.
 
     Raises:
-        ValueError: it is no list of whole numbers.
+        ValueError: the text is not a list of whole numbers.
     """
     try:
         return tuple(int(part) for part in text.split(","))
@@ -60,10 +60,10 @@ def parse_bands(text: str) -> tuple[int, ...]:
 
 
 def parse_range(text: str) -> tuple[float, float]:
-    """Turn ``"0,2047"`` into two values.
+    """Parse a value range, such as ``"0,2047"``.
 
     Raises:
-        ValueError: it is not two numbers.
+        ValueError: the text is not two numbers.
     """
     try:
         low, high = (float(part) for part in text.split(","))
@@ -76,54 +76,63 @@ def parse_range(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class MissingBlocks:
-    """Blocks of a file that were never written: they read as 0, and hold no data."""
+    """Blocks of a file that were never written; they are read as 0, and hold no data."""
 
     flags: npt.NDArray[np.bool_]
-    """(rows of blocks, columns of blocks)."""
+    """(rows of blocks, columns of blocks): whether the block is missing."""
     height: float
     """Of a block, in pixels of the map."""
     width: float
+    """Of a block, in pixels of the map."""
 
     def cover(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Return which pixels of a window of the map lie in such blocks, (h, w)."""
+        """Return (h, w) bool: whether a pixel of a window of the map lies in a missing block."""
         rows = self._rows(window.row_off + np.arange(window.height))
         return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
 
     def fraction(self, height: int, width: int) -> float:
-        """Return the fraction of a map's pixels that lie in such blocks."""
+        """Return the fraction of a map's pixels that lie in missing blocks."""
         down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
         across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
         return float(down @ self.flags @ across / (height * width))
 
     def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return in which row of blocks rows lie."""
+        """Return the row of blocks of each row."""
         found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
         return np.asarray(found, np.int64)
 
     def _columns(self, columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return in which column of blocks columns lie."""
+        """Return the column of blocks of each column."""
         found = np.minimum((columns + 0.5) / self.width, self.flags.shape[1] - 1)
         return np.asarray(found, np.int64)
 
 
 @dataclass(frozen=True)
 class Orthophoto:
-    """An image that fits a model, and the grid of its map."""
+    """An image that was checked against the models, and the grid of its map."""
 
     reader: RasterReader
     grid: RasterInfo
     bands: tuple[int, ...]
     value_range: tuple[float, float]
     gsd_m: float | None
-    """Of the grid, where it is known."""
+    """Ground sample distance of the grid in metres; None if it is not known."""
     remarks: tuple[str, ...]
-    """For the user: what could not be checked, and what was changed."""
+    """Messages to the user on checks that were not possible, and on changes to the image."""
     missing: MissingBlocks | None = None
+    """None if all blocks were written."""
 
     def read_rows(
         self, top: int, bottom: int
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read whole rows: (bands, rows, W) uint8, 0 without data, and (rows, W): has data.
+        """Read whole rows.
+
+        Args:
+            top: first row.
+            bottom: end of the rows, exclusive.
+
+        Returns:
+            (bands, rows, W) uint8, 0 where there is no data, and (rows, W) bool: has data.
 
         Raises:
             ValueError: the file is damaged there.
@@ -131,7 +140,10 @@ class Orthophoto:
         return self.read(Window(0, top, self.grid.width, bottom - top))
 
     def read(self, window: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read a window: (bands, h, w) uint8, 0 without data, and (h, w): has data.
+        """Read a window.
+
+        Returns:
+            (bands, h, w) uint8, 0 where there is no data, and (h, w) bool: has data.
 
         Raises:
             ValueError: the file is damaged there.
@@ -146,16 +158,16 @@ class Orthophoto:
 def open_orthophoto(
     path: Path, trained: Sequence[TileSet], settings: ReadingSettings
 ) -> Orthophoto:
-    """Check an image against what models were trained on, and prepare to read it.
+    """Check an image against the models' training images, and open it for reading.
 
     Args:
         path: of the image.
-        trained: the tile sets of the models; bands and value range of all are those of the first.
+        trained: the tile sets of the models; all have the same bands and value range.
         settings: how the image is read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no complete raster, or does not fit; the message says what to do.
+        ValueError: the file is not a complete raster, or does not match the training images.
     """
     reader = source = RasterReader(path)
     info = reader.info()
@@ -190,7 +202,7 @@ def open_orthophoto(
         fraction = missing.fraction(height, width)
         remarks.append(
             f"{path}: blocks with {fraction:.1%} of its pixels were never written, and hold no "
-            f"data: if there should be data, copy the image again"
+            f"data. If they should hold data, copy the image again"
         )
     return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks), missing)
 
@@ -198,18 +210,19 @@ def open_orthophoto(
 def spread_windows(
     orthophotos: Sequence[Orthophoto], size_px: int, count: int = 32
 ) -> list[npt.NDArray[np.uint8]]:
-    """Read windows that do not overlap, spread over all images, as a sample of them.
+    """Read a sample of windows that do not overlap, spread evenly over all images.
 
     Args:
         orthophotos: to read from.
-        size_px: height and width of a window, cut to the image and to multiples of ALIGNMENT_PX.
-        count: how many at most; each holds some data.
+        size_px: height and width of a window; reduced to the size of the image, and to a multiple
+            of ALIGNMENT_PX.
+        count: maximum number of windows. Windows without data are left out.
 
     Returns:
         windows (bands, H, W) uint8.
 
     Raises:
-        ValueError: a file is damaged, or no image has data in a window of 64 px at least.
+        ValueError: a file is damaged, or no window of at least 64 px has data.
     """
     places = []
     for orthophoto in orthophotos:
@@ -230,7 +243,7 @@ def spread_windows(
     if not windows:
         raise ValueError(
             f"{', '.join(str(each.reader.path) for each in orthophotos)}: found no window of "
-            f"{LEAST_PX} px or more with data, give larger images"
+            f"{LEAST_PX} px or more with data: use larger images"
         )
     return windows
 
@@ -247,19 +260,19 @@ def _choose_bands(
     if len(bands) != len(trained.bands):
         raise ValueError(
             f"--bands names {len(bands)} band(s), but the model was trained on "
-            f"{len(trained.bands)} ({_list(trained.bands)} of its images): name as many"
+            f"{len(trained.bands)} ({_list(trained.bands)} of its images): name the same number"
         )
     if min(bands) < 1 or max(bands) > info.bands:
         raise ValueError(
             f"{info.path} has {info.bands} band(s), but bands {_list(bands)} are to be read, "
-            f"{'as --bands says' if settings.bands else 'as in training'}: give an image with "
-            f"these, or say with --bands which of its bands they are"
+            f"{'as set by --bands' if settings.bands else 'as in training'}: use an image with "
+            f"these bands, or set the bands to read with --bands"
         )
     alpha = [band for band in bands if band in reader.alpha_bands()]
     if alpha:
         raise ValueError(
             f"{info.path}: band {alpha[0]} is its alpha band, but bands {_list(bands)} are to be "
-            f"read: say with --bands which of its bands the model's are"
+            f"read: set the bands to read with --bands"
         )
     return bands
 
@@ -284,8 +297,8 @@ def _choose_range(
         return trained.value_range
     raise ValueError(
         f"{info.path} holds {', '.join(sorted(dtypes))}, but the model was trained on values of "
-        f"{low:g} to {high:g}: say with --value-range LOW,HIGH which values of this image are as "
-        f"dark and as bright as those"
+        f"{low:g} to {high:g}: set with --value-range LOW,HIGH the values of this image that "
+        f"correspond to these"
     )
 
 
@@ -296,12 +309,12 @@ def _check_scaling(
     value_range: tuple[float, float],
     settings: ReadingSettings,
 ) -> None:
-    """Check that an image has values within a value range, by windows spread over it.
+    """Check that an image has values within a value range, in windows spread over it.
 
-    Zeros are left out: they may be a border without data.
+    Zeros are ignored, since they may be a border without data.
 
     Raises:
-        ValueError: nearly all of its values become black or white.
+        ValueError: nearly all values of the image become 0 or 255.
     """
     if value_range == EIGHT_BIT and info.dtype == "uint8":
         return
@@ -311,17 +324,17 @@ def _check_scaling(
     extreme = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
     if extreme >= MOST_EXTREME:
         raise ValueError(
-            f"{info.path} has values of {found.min():g} to {found.max():g}, of which {extreme:.0%} "
-            f"become black or white, since {low:g} is black and {high:g} is white "
-            f"{'as --value-range says' if settings.value_range else 'as in training'}: say with "
-            f"--value-range LOW,HIGH which of its values are as dark and as bright as in training"
+            f"{info.path} has values of {found.min():g} to {found.max():g}, and {extreme:.0%} of "
+            f"them become black or white, since {low:g} is black and {high:g} is white "
+            f"{'as set by --value-range' if settings.value_range else 'as in training'}: set with "
+            f"--value-range LOW,HIGH the values that correspond to those of training"
         )
 
 
 def _sample_values(
     reader: RasterReader, info: RasterInfo, bands: Sequence[int]
 ) -> npt.NDArray[np.float64]:
-    """Return values with data from windows spread over an image, (n,), without zeros."""
+    """Return (n,) values other than zero from windows spread over an image."""
     height, width = min(info.height, SAMPLE_PX), min(info.width, SAMPLE_PX)
     tops, lefts = (
         np.unique(np.linspace(0, size - part, SAMPLES).astype(int))
@@ -343,10 +356,10 @@ def _remark_on_colours(
     settings: ReadingSettings,
     remarks: list[str],
 ) -> None:
-    """Add a remark where a file names its bands red, green and blue in another order than usual.
+    """Add a remark if the file's colour interpretation is not red, green, blue.
 
-    Models do not hold the names of training bands, but bands 1,2,3 are nearly always red, green,
-    blue.
+    Models do not record the colours of training bands, but bands 1,2,3 are nearly always red,
+    green, blue.
     """
     kinds = reader.colours()
     called = [kinds[band - 1] for band in bands[:3]]
@@ -356,35 +369,35 @@ def _remark_on_colours(
         or not any(kind in RGB and kind != usual for kind, usual in zip(called, RGB, strict=True))
     ):
         return
-    advice = "which of its bands the model's are"
+    advice = "the bands to read with --bands"
     if all(colour in kinds for colour in RGB):
         first = [kinds.index(colour) + 1 for colour in RGB]
         order = first + [band for band in bands if band not in first]
         advice = f"--bands {_list(order[: len(bands)])}"
     remarks.append(
-        f"{reader.path} calls its bands {', '.join(kinds)}, and the model takes "
-        f"{_list(bands)} as it did in training: if those were red, green, blue, say {advice}"
+        f"{reader.path} declares its bands as {', '.join(kinds)}, and the model reads "
+        f"{_list(bands)} as in training: if those were red, green, blue, set {advice}"
     )
 
 
 _PixelSize = tuple[float | None, tuple[float, float] | None]
-"""The GSD in metres, and a pixel's sides along a column and a row, where they are known."""
+"""The GSD, and a pixel's height and width, in metres; None where they are not known."""
 
 
 def _measure_gsd(info: RasterInfo, settings: ReadingSettings) -> _PixelSize:
-    """Return the GSD in metres, and a pixel's sides along a column and a row where it is known.
+    """Return the GSD, and a pixel's height and width, in metres; None where they are not known.
 
     Raises:
-        ValueError: the given GSD is not that of the file.
+        ValueError: the GSD of the settings is not that of the file.
     """
     gsd_m, sides_m = gsd_of(info), pixel_sides_m(info)
-    said_m = settings.gsd_m
-    if gsd_m and said_m and abs(said_m / gsd_m - 1) > SAME_GSD:
+    given_m = settings.gsd_m
+    if gsd_m and given_m and abs(given_m / gsd_m - 1) > SAME_GSD:
         raise ValueError(
-            f"{info.path} has a GSD of {_show(gsd_m)} itself, but --gsd-m says {_show(said_m)}: "
-            f"leave --gsd-m away, or mend the file"
+            f"{info.path} has a GSD of {_show(gsd_m)} by its CRS, but --gsd-m is "
+            f"{_show(given_m)}: omit --gsd-m, or correct the file"
         )
-    gsd_m = gsd_m or said_m
+    gsd_m = gsd_m or given_m
     if gsd_m is None:
         return None, None
     if sides_m is None or max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
@@ -399,11 +412,11 @@ def _check_gsd(
     settings: ReadingSettings,
     remarks: list[str],
 ) -> float | None:
-    """Compare a GSD with those of training; return the one to resample to, if any.
+    """Compare a GSD with those of training; return the one to resample to, or None.
 
     Raises:
-        ValueError: it is another, or pixels are no squares, and resampling is not wanted, or no
-            GSD fits all models.
+        ValueError: the GSD differs or pixels are not square, and `resample` is not set; or no GSD
+            matches all models.
     """
     known = [tile_set for tile_set in trained if tile_set.gsds_m]
     gsd_m, sides_m = pixel
@@ -411,43 +424,43 @@ def _check_gsd(
         if known:
             remarks.append(
                 f"the GSD of {path} is not known, so it is not compared with that of training "
-                f"({known[0].show_gsds()}): say it with --gsd-m"
+                f"({known[0].show_gsds()}): set it with --gsd-m"
             )
         return None
     if not known:
         remarks.append(
             f"the GSD of {path} ({_show(gsd_m)}) is not compared with that of training, which the "
-            f"model does not know"
+            f"model does not record"
         )
         if max(sides_m) / min(sides_m) > GSD_TOLERANCE:
             remarks.append(
-                f"the pixels of {path} are no squares ({_show_sides(gsd_m, sides_m)}), those of "
+                f"the pixels of {path} are not square ({_show_sides(gsd_m, sides_m)}); those of "
                 f"training most likely were"
             )
         return None
     is_square = max(sides_m) / min(sides_m) <= GSD_TOLERANCE
-    unfit = next((one for one in known if not one.knows_gsd(gsd_m)), None)
-    if unfit is None:
+    other = next((one for one in known if not one.knows_gsd(gsd_m)), None)
+    if other is None:
         if is_square:
             return None
-        unfit = known[0]
+        other = known[0]
     if not settings.resample:
         raise ValueError(
             f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
-            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: use --resample to bring the "
-            f"image to that, or use a model of its GSD"
+            f"{other.show_gsds()}{'' if is_square else ' both ways'}: use --resample to resample "
+            f"the image to that, or use a model of its GSD"
         )
-    wanted_m = float(np.clip(gsd_m, min(unfit.gsds_m), max(unfit.gsds_m)))
+    wanted_m = float(np.clip(gsd_m, min(other.gsds_m), max(other.gsds_m)))
     if not all(one.knows_gsd(wanted_m) for one in known):
         ranges = " and ".join(one.show_gsds() for one in known)
         raise ValueError(
-            f"the models were trained on GSDs of {ranges}: no GSD serves all of them, leave one out"
+            f"the models were trained on GSDs of {ranges}: no GSD suits all of them, omit a model"
         )
     return wanted_m
 
 
 def _show_sides(gsd_m: float | None, sides_m: tuple[float, float]) -> str:
-    """Show a GSD, or both sides of a pixel that is no square."""
+    """Format a GSD, or height and width of a pixel that is not square."""
     if max(sides_m) / min(sides_m) <= 1 + SAME_GSD:
         return _show(gsd_m or sides_m[0])
     return f"{sides_m[0]:.4g} m down and {_show(sides_m[1])} across"

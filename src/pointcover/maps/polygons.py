@@ -1,7 +1,8 @@
-"""Polygons: a map's areas as features for a GIS, small ones gone, outlines without steps.
+"""Write a map's areas as polygons: small areas are merged, outlines are simplified.
 
-A map is traced and simplified in blocks of rows. Parts of an area in several blocks wait for each
-other and become one polygon, so that memory holds a block and the areas that go on below it.
+A map is traced and simplified in blocks of rows. Parts of an area in several blocks are kept until
+the area ends, and then joined to one polygon. So memory holds one block, and the areas that
+continue below it.
 """
 
 import warnings
@@ -29,11 +30,12 @@ from pointcover.vectors.write import write_geopackage_in_parts
 LAYER: Final = "classes"
 
 SMOOTHING_PX: Final = 1.5
-"""Corners whose triangle is smaller than the square of this go (Visvalingam and Whyatt 1993): the
-steps of a slanted outline are such, a road of 2 px width is none."""
+"""Tolerance of the simplification in pixels: corners whose triangle is smaller than its square are
+removed (Visvalingam and Whyatt 1993). This removes the steps of a slanted outline, and keeps a road
+of 2 px width."""
 
 AT_ONCE: Final = 50_000
-"""How many polygons are written at a time."""
+"""Number of polygons that are written at a time."""
 
 Outlines = npt.NDArray[np.object_]
 """(n,) polygons; x is the column, y the row."""
@@ -43,18 +45,19 @@ Numbers = npt.NDArray[np.int64]
 def write_polygons(path: Path, mask: Path, classes: ClassTable, least_px: int) -> int:
     """Write the areas of a mask as polygons in class colours.
 
-    Neighbours are simplified together, so that no gap and no overlap comes between them; how large
-    an area is is measured before. A .qml of the same style lies beside the file.
+    Neighbours are simplified together, so that there are neither gaps nor overlaps between them.
+    Areas are measured before the simplification. A .qml of the same style is written beside the
+    file.
 
     Args:
-        path: the .gpkg to write; replaced if it is there.
-        mask: a GeoTIFF of class ids. Without a CRS and a place, x is the column and y the row
-            downwards from 0, as a GIS shows such a raster.
-        classes: whose ids they are.
-        least_px: how large an area must be to stay apart from its largest neighbour.
+        path: of the .gpkg; replaced if it exists.
+        mask: GeoTIFF of class ids. If it is not georeferenced, x is the column and y the negative
+            row, as a GIS shows such a raster.
+        classes: of the mask.
+        least_px: minimum area in pixels; smaller areas are merged into their largest neighbour.
 
     Returns:
-        How many polygons there are.
+        the number of polygons.
 
     Raises:
         OSError: the disk is full, or the file does not read back as written.
@@ -64,7 +67,7 @@ def write_polygons(path: Path, mask: Path, classes: ClassTable, least_px: int) -
     tables = (_table(part, grid, classes) for part in _gather(areas))
     style = style_polygons(classes, "class")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of geopandas, where there is no CRS
+        warnings.simplefilter("ignore", UserWarning)  # from geopandas, if there is no CRS
         with publish_file(path) as aside:
             counts = write_geopackage_in_parts(aside, path, {LAYER: tables}, style, "Polygon")
     publish_text(path.with_suffix(".qml"), style)
@@ -73,30 +76,30 @@ def write_polygons(path: Path, mask: Path, classes: ClassTable, least_px: int) -
 
 @dataclass(frozen=True, eq=False)
 class Areas:
-    """Areas of a mask, or parts of such."""
+    """Areas of a mask, or parts of areas."""
 
     outlines: Outlines
-    """Simplified."""
+    """(n,) simplified polygons."""
     class_ids: Numbers
-    """(n,)."""
+    """(n,) int64."""
     pixels: Numbers
-    """(n,) before simplification."""
+    """(n,) areas in pixels, before simplification."""
     m2: npt.NDArray[np.float64]
-    """(n,) of these pixels on the ground, NaN where nobody knows."""
+    """(n,) areas in m², before simplification; NaN where the size of a pixel is not known."""
 
     def __len__(self) -> int:
-        """Count them."""
+        """Return the number of areas."""
         return len(self.outlines)
 
     def take(self, chosen: npt.NDArray[Any]) -> "Areas":
-        """Return some of them, by numbers or flags."""
+        """Return the areas at (k,) indices, or those with a True in a (n,) mask."""
         return Areas(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     def join(self, groups: Numbers) -> "Areas":
-        """Make one area of the parts of each group.
+        """Join the parts of each group to one area.
 
         Args:
-            groups: (n,) numbers; the parts of one group are of one class and share sides.
+            groups: (n,) group of each part. The parts of a group have one class and are adjacent.
         """
         if not len(self):
             return self
@@ -125,14 +128,17 @@ def _empty() -> Areas:
 
 
 def join_parts(blocks: Iterable[TracedRows], grid: RasterInfo) -> Iterator[Areas]:
-    """Simplify blocks and give areas as soon as they are whole; joined where they go on below.
+    """Simplify blocks, and join the parts of areas that lie in several blocks.
 
     Args:
-        blocks: of `trace_areas`, from top to bottom.
+        blocks: from `trace_areas`, from top to bottom.
         grid: of the mask.
+
+    Yields:
+        areas that end in a block, once for each block, and a last time without areas.
     """
     waiting, groups = _empty(), np.empty(0, np.int64)
-    above = np.full(grid.width, -1)  # which group lies along the edge of the last block, by column
+    above = np.full(grid.width, -1)  # by column: group at the bottom edge of the last block
     for block in blocks:
         parts, at_top, at_bottom = _simplify(block, grid)
         count = int(groups.max(initial=-1)) + 1
@@ -143,25 +149,25 @@ def join_parts(blocks: Iterable[TracedRows], grid: RasterInfo) -> Iterator[Areas
         at_top, at_bottom = (np.where(at >= 0, at + count, -1) for at in (at_top, at_bottom))
         number = _connect(above, at_top, groups, parts.class_ids)
         groups, above = number[groups], np.append(number, -1)[at_bottom]
-        goes_on = np.isin(groups, above)
-        yield parts.take(~goes_on).join(groups[~goes_on])
-        waiting = parts.take(goes_on)
-        numbers, groups = np.unique(groups[goes_on], return_inverse=True)
+        continues = np.isin(groups, above)
+        yield parts.take(~continues).join(groups[~continues])
+        waiting = parts.take(continues)
+        numbers, groups = np.unique(groups[continues], return_inverse=True)
         above = np.where(above >= 0, np.searchsorted(numbers, above), -1)
-    yield waiting.join(groups)  # none, after the last block of a mask
+    yield waiting.join(groups)  # empty after the last block of a mask
 
 
 def _connect(above: Numbers, below: Numbers, groups: Numbers, class_ids: Numbers) -> Numbers:
-    """Number groups anew, those alike that meet at the edge of two blocks and are of one class.
+    """Renumber groups: groups of one class that touch at the edge of two blocks become one.
 
     Args:
-        above: (W,) group by column on the one side of the edge, -1 where there is none.
-        below: (W,) likewise on the other side.
+        above: (W,) group by column above the edge, -1 where there is none.
+        below: (W,) group by column below the edge, -1 where there is none.
         groups: (n,) group of each part.
         class_ids: (n,) class of each part.
 
     Returns:
-        the new number of each group.
+        (number of groups,) new number of each group.
     """
     count = int(groups.max(initial=-1)) + 1
     class_of = np.zeros(count, np.int64)
@@ -179,8 +185,8 @@ def _simplify(block: TracedRows, grid: RasterInfo) -> tuple[Areas, Numbers, Numb
     """Simplify the areas in a block.
 
     Returns:
-        the areas, and which of them lies along the block's first and last row: twice (W,), -1
-        where there is none.
+        the areas; (W,) index of the area along the block's top edge, -1 where there is none; and
+        the same for its bottom edge.
     """
     noded = [(_node(polygon), value) for polygon, value in block.outlines]
     around = np.array([outline for outline, _ in noded], object)
@@ -199,7 +205,7 @@ def _simplify(block: TracedRows, grid: RasterInfo) -> tuple[Areas, Numbers, Numb
 
 
 def _along(outlines: Outlines, row: int, width: int) -> Numbers:
-    """Say by column which polygon has a side along a row, (W,); -1 where none has."""
+    """Return (W,) index of the polygon that has a side along a row, -1 where none has."""
     found = np.full(width, -1)
     rings, polygons = shapely.get_rings(outlines, return_index=True)
     if not len(rings):
@@ -212,17 +218,17 @@ def _along(outlines: Outlines, row: int, width: int) -> Numbers:
 
 
 def _node(polygon: dict[str, Any]) -> Any:
-    """Return a polygon a corner at every pixel along its outline.
+    """Return a polygon with a corner at every pixel along its outline.
 
-    Where three areas meet, two of them have a corner and the third goes straight on: simplified
-    as they are, they would part there.
+    Where three areas meet, two of them have a corner, and the third may have a straight side. If
+    they were simplified like this, gaps would open there.
     """
     outline = shapely.segmentize(shapely.geometry.shape(polygon), 1)
     return shapely.transform(outline, np.rint)
 
 
 def _gather(areas: Iterable[Areas]) -> Iterator[Areas]:
-    """Put areas together to AT_ONCE or more, one part at least."""
+    """Concatenate areas to parts of at least AT_ONCE; yields at least one part."""
     parts, count = [_empty()], 0
     is_first = True
     for part in areas:
@@ -250,17 +256,17 @@ def _table(areas: Areas, grid: RasterInfo, classes: ClassTable) -> geopandas.Geo
 
 
 def _place(outlines: Outlines, grid: RasterInfo) -> Outlines:
-    """Carry outlines from pixels to the grid's CRS."""
+    """Transform outlines from pixel coordinates to the grid's CRS."""
     to_place = grid.transform if grid.is_georeferenced else grid.transform.scale(1, -1)
 
     def move(pixels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack(to_place * (pixels[:, 0], pixels[:, 1]))
+        return np.column_stack(to_place @ (pixels[:, 0], pixels[:, 1]))
 
     return np.asarray(shapely.transform(outlines, move))
 
 
 def _areas_m2(outlines: Outlines, pixels: Numbers, grid: RasterInfo) -> npt.NDArray[np.float64]:
-    """Return areas in m², NaN where nobody knows: pixels times what one covers at their place."""
+    """Return (n,) areas in m²: pixels times the size of a pixel there; NaN if it is not known."""
     if not len(outlines):
         return np.empty(0)
     rows = np.rint(shapely.get_y(shapely.centroid(outlines))).astype(np.int64)

@@ -7,7 +7,7 @@ from pointcover.validation import Count, Section
 
 
 class MapSettings(Section):
-    """How images become maps."""
+    """How images are mapped."""
 
     window_px: int = Field(
         description="Height and width of the windows that the network sees. By default that of a "
@@ -39,7 +39,7 @@ class MapSettings(Section):
 
 
 class ReadingSettings(Section):
-    """How images are read, where their files do not say it or differ from those of training."""
+    """How images are read, if their files lack metadata or differ from those of training."""
 
     bands: tuple[int, ...] | None = Field(
         default=None,
@@ -53,9 +53,9 @@ class ReadingSettings(Section):
     )
     gsd_m: float | None = Field(
         default=None,
-        description="Ground sample distance in metres, of images whose files do not hold it.",
+        description="Ground sample distance in metres of images without a CRS.",
     )
     resample: bool = Field(
         default=False,
-        description="Resample images of another GSD to that of training; maps get it, too.",
+        description="Resample images of another GSD to that of training. Maps have that GSD, too.",
     )

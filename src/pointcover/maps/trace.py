@@ -1,4 +1,4 @@
-"""Outlines: shapes become pixels, and areas of pixels become shapes."""
+"""Trace the areas of a mask as polygons."""
 
 import os
 from collections.abc import Iterator
@@ -16,22 +16,22 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.raster_io import RasterReader, Window
 
 ROWS: Final = 512
-"""How many are read at a time."""
+"""Rows that are read at a time."""
 
 TRACED_PX: Final = 2_000_000
-"""How many are traced at a time."""
+"""Pixels that are traced at a time."""
 
 LEAST_ROWS: Final = 64
-"""Of what is traced at a time: at its edges outlines keep corners."""
+"""Minimum height of a traced block, since outlines are not simplified at its edges."""
 
 BEYOND: Final = 256
-"""What the values around a block are raised by."""
+"""Added to the values around a block, to tell them from those in it."""
 
 ZEROS: Final = 1 << 20
-"""How many are written at a time where a file's bytes cannot be reserved."""
+"""Zero bytes that are written at a time where the system cannot reserve a file's bytes."""
 
 SIEVE_STEP: Final = 4
-"""By what factor the least size of an area grows from pass to pass."""
+"""Factor by which the minimum area increases from one pass of the sieve to the next."""
 
 
 @dataclass(frozen=True)
@@ -40,32 +40,33 @@ class TracedRows:
 
     top: int
     bottom: int
-    """Where the next block begins."""
+    """End of the rows, exclusive."""
     outlines: Iterator[tuple[dict[str, Any], int]]
-    """Polygons (GeoJSON-like) and their values, to be run through once; together they cover the
-    block and one pixel around it, so that those in the block have a corner wherever three meet at
-    its edge, too. Those of IGNORE_INDEX and more are no areas: no data, and what lies around,
-    BEYOND more than it is."""
+    """Polygons (GeoJSON-like) and their values. Together they cover the block and one pixel around
+    it, so that polygons in the block have a corner wherever three meet at its edge, too. Polygons
+    with values of IGNORE_INDEX or more are not areas: IGNORE_INDEX is no data, and pixels around
+    the block have BEYOND added to their values."""
 
 
 def trace_areas(
     path: Path, least_px: int, folder: Path, block_px: int = TRACED_PX
 ) -> Iterator[TracedRows]:
-    """Return the outlines of areas of one value, after small ones went to their largest neighbour.
+    """Trace the areas of one value in a mask, after merging small ones into their neighbours.
 
-    Areas are connected by pixels' sides; one that reaches over the edge of a block has a part in
-    each. Three bytes a pixel are kept in files in `folder`, so that the system can take the memory
-    back.
+    Areas are 4-connected. An area that crosses the edge of a block has a part in each block. Three
+    bytes a pixel are kept in memory-mapped files in `folder`, so that the system can free the
+    memory.
 
     Args:
-        path: a mask with one band of uint8; IGNORE_INDEX is no area, and none's neighbour.
-        least_px: how many pixels an area must have to stay, where it has a neighbour that has.
-        folder: where the files may lie; they are removed.
-        block_px: how many pixels are traced at a time.
+        path: of a mask with one uint8 band; IGNORE_INDEX is not an area, and nothing is merged
+            into it.
+        least_px: minimum area in pixels; smaller areas are merged into their largest neighbour.
+        folder: of temporary files.
+        block_px: number of pixels that are traced at a time.
 
     Yields:
-        blocks of rows from top to bottom. Coordinates are pixels: x is the column, y the row,
-        whole numbers are the pixels' edges.
+        blocks of rows from top to bottom. Coordinates are in pixels: x is the column, y the row,
+        and whole numbers are edges of pixels.
 
     Raises:
         OSError: the disk is full.
@@ -78,7 +79,7 @@ def trace_areas(
             rows = slice(top, min(top + ROWS, height))
             values[rows] = reader.read(Window(0, top, width, rows.stop - top), [1])[0]
             valid[rows] = values[rows] != IGNORE_INDEX
-        # GDAL leaves a small area whose neighbours are small, too: so the smallest go first.
+        # GDAL keeps a small area if its neighbours are small, too. So sieve the smallest first.
         least_px = min(least_px, values.size - 1)
         size_px = 1
         while size_px < least_px:
@@ -91,7 +92,7 @@ def trace_areas(
 
 
 def _trace_rows(values: npt.NDArray[np.uint8], top: int, bottom: int) -> TracedRows:
-    """Trace rows of (H, W) values, and what lies around them."""
+    """Trace rows of (H, W) values, with one pixel around them."""
     height, width = values.shape
     block = np.full((bottom - top + 2, width + 2), BEYOND + IGNORE_INDEX, np.int16)
     block[1:-1, 1:-1] = values[top:bottom]
@@ -105,7 +106,7 @@ def _trace_rows(values: npt.NDArray[np.uint8], top: int, bottom: int) -> TracedR
 
 @contextmanager
 def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray[np.uint8], ...]]:
-    """Return three arrays of a byte a pixel that lie in files.
+    """Return three uint8 arrays of a shape, memory-mapped to temporary files.
 
     Raises:
         OSError: the disk is full.
@@ -121,12 +122,13 @@ def _scratch(folder: Path, shape: tuple[int, int]) -> Iterator[tuple[npt.NDArray
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make a file whose bytes are the disk's already.
+    """Make a file, and reserve its bytes on the disk.
 
-    A mapped file without them ends the process (SIGBUS) where the disk is full, without a word.
+    Otherwise writing to a memory-mapped file on a full disk ends the process with SIGBUS, without
+    a message.
 
     Raises:
-        OSError: the disk is full; it names the file.
+        OSError: the disk is full; the error names the file.
     """
     try:
         with path.open("wb") as file:

@@ -1,1 +1,1 @@
-"""Scores from confusion matrices, calibration, boundaries and bootstrap intervals."""
+"""Compute scores from confusion matrices, calibration, boundary F1 and bootstrap intervals."""

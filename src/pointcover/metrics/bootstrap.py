@@ -1,4 +1,4 @@
-"""Intervals: how far mIoU would move with other tiles, or other regions, of the same kind."""
+"""Compute bootstrap confidence intervals of mIoU over tiles or regions."""
 
 from typing import Final
 
@@ -10,9 +10,10 @@ from pointcover.metrics.confusion import Confusion
 RESAMPLES: Final = 2000
 LEVEL: Final = 0.95
 LEAST_UNITS: Final = 5
-"""Of two or three regions the bootstrap's interval is far too narrow: 0.297 to 0.309 was one."""
+"""Minimum number of units: with two or three, the interval is far too narrow (one was 0.297 to
+0.309)."""
 _CELLS: Final = 1 << 22
-"""Resamples are drawn in parts with at most so many numbers."""
+"""Maximum number of random numbers that are drawn at a time."""
 
 
 def miou_interval(
@@ -21,28 +22,27 @@ def miou_interval(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float] | None:
-    """Return the bootstrap interval of mIoU, 95 %, over units such as tiles or regions.
+    """Return the 95 % percentile bootstrap interval of mIoU over units such as tiles or regions.
 
-    As many units are drawn, with replacement, as there are, their confusion matrices are added and
-    mIoU is computed from the sum, again and again; the interval leaves out 2.5 % of these values on
-    either side (Efron and Tibshirani, An introduction to the bootstrap, 1993, the percentile
-    interval). A class that a resample lacks is left out of its mean. Units without a labelled pixel
-    are none.
+    Each resample draws as many units as there are, with replacement, adds their confusion matrices,
+    and computes mIoU from the sum. The ends of the interval are the 2.5th and 97.5th percentile of
+    these values (Efron and Tibshirani, An introduction to the bootstrap, 1993). A class without
+    pixels in a resample is left out of its mean. Units without labelled pixels are left out.
 
     Args:
-        confusions: (units, C, C) int64, rows true.
+        confusions: (units, C, C) int64; rows are true classes.
         scored: (C,) bool, the classes in the mean.
         generator: draws the units.
-        resamples: how often.
+        resamples: number of resamples.
 
     Returns:
-        Both ends, or None where fewer than LEAST_UNITS units hold labelled pixels.
+        both ends, or None if fewer than LEAST_UNITS units hold labelled pixels.
     """
     units = confusions[confusions.sum(axis=(1, 2)) > 0]
     count = len(units)
     if count < LEAST_UNITS:
         return None
-    # In float64, whose matrix product is fast and exact: every sum is a whole number below 2⁵³.
+    # In float64 the matrix product is fast, and exact, since all sums are integers below 2⁵³.
     flat = units.reshape(count, -1).astype(np.float64)
     mious = []
     rows = max(1, _CELLS // count)
@@ -62,7 +62,7 @@ def miou_interval(
 def _mious(
     confusions: npt.NDArray[np.float64], scored: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Compute the mIoU of each matrix: (n, C, C) → (n,), NaN where no class has a value."""
+    """Return the mIoU of each matrix: (n, C, C) → (n,), NaN where no class has a value."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     unions = confusions.sum(axis=1) + confusions.sum(axis=2) - hits
     known = (unions > 0) & scored

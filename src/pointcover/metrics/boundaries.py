@@ -1,8 +1,8 @@
-"""Boundaries: how well predicted ones meet the true ones, and masks without their surroundings.
+"""Compute boundary F1, and erode the classes of masks.
 
-All classes are handled at once: a pixel's class is a bit, eight classes to a byte, and what lies
-within a distance is the OR of shifted copies. That is a tenth of the time of a distance transform
-for each class, and runs where the tensors are.
+Eight classes are processed at once: a pixel's class is a bit of a byte, and the dilation by a
+distance is the OR of shifted copies. This takes a tenth of the time of a distance transform for
+each class, and runs on the tensors' device.
 """
 
 import math
@@ -17,38 +17,37 @@ from torch import Tensor
 from pointcover.labels import IGNORE_INDEX, Mask
 
 DISTANCES_PX: Final = (1, 3, 5)
-"""Boundary F1 is told for these; at 0.25 m a pixel they are a quarter, three quarters and five
-quarters of a metre."""
+"""Tolerances of boundary F1: 0.25, 0.75 and 1.25 m at a GSD of 0.25 m."""
 
 _PLANES: Final = 8
+"""Classes that are processed at once."""
 
 BoundaryCounts = npt.NDArray[np.int64]
-"""(..., distances, classes, 4): true boundary pixels, those of them that are met by predicted ones
-of the class; predicted boundary pixels, those of them that are met by true ones."""
+"""(..., distances, classes, 4) counts: true boundary pixels, matched true boundary pixels,
+predicted boundary pixels, matched predicted boundary pixels."""
 
 
 def count_boundaries(
     prediction: Tensor, mask: Tensor, classes: int, distances_px: Sequence[int] = DISTANCES_PX
 ) -> Tensor:
-    """Count boundary pixels, and those that the other side meets, tile by tile.
+    """Count the boundary pixels of masks and predictions, and those that match, by tile.
 
-    A boundary pixel of a class is one of that class with a neighbour (above, below, left, right)
-    of another. It is met where the other side has a boundary pixel of the class within the
-    distance, centre to centre. This is the contour measure of Csurka et al. (What is a good
-    evaluation measure for semantic segmentation?, BMVC 2013) and Perazzi et al. (A benchmark
-    dataset and evaluation methodology for video object segmentation, CVPR 2016), whose counts are
-    to be summed over tiles before they are divided. Unlabelled pixels and what is predicted there
-    have no part in it, neither as boundary nor as neighbour. A tile stands for itself: its edge is
-    no boundary, and what lies beyond meets nothing.
+    A boundary pixel of a class has a 4-neighbour of another class. It is matched if the other of
+    mask and prediction has a boundary pixel of the class within the distance, from centre to
+    centre. This is the contour measure of Csurka et al. (What is a good evaluation measure for
+    semantic segmentation?, BMVC 2013) and Perazzi et al. (A benchmark dataset and evaluation
+    methodology for video object segmentation, CVPR 2016). Sum the counts over tiles before
+    computing F1. Unlabelled pixels are ignored in mask and prediction, both as boundary and as
+    neighbour. The edge of a tile is not a boundary, and nothing beyond it is matched.
 
     Args:
         prediction: (B, H, W) uint8 class ids.
         mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
-        classes: how many classes there are.
-        distances_px: whole pixels.
+        classes: number of classes.
+        distances_px: tolerances in whole pixels.
 
     Returns:
-        (B, distances, classes, 4) int64 on the device of `mask`, as BoundaryCounts.
+        (B, distances, classes, 4) int64 on the device of `mask`; see BoundaryCounts.
     """
     batch, pixels = len(mask), mask[0].numel() if len(mask) else 1
     labelled = mask != IGNORE_INDEX
@@ -56,7 +55,7 @@ def count_boundaries(
         (batch, len(distances_px), classes, 4), dtype=torch.int64, device=mask.device
     )
     sides = (mask.contiguous(), prediction.contiguous())
-    # Boundary pixels are few: what is said of them alone is gathered from their places.
+    # Boundary pixels are few, so their values are gathered at their indices.
     places = [_edges(ids, labelled).view(-1).nonzero().squeeze(1) for ids in sides]
     class_ids = [ids.view(-1).take(place) for ids, place in zip(sides, places, strict=True)]
     cells = [
@@ -65,7 +64,7 @@ def count_boundaries(
     ]
 
     def count(side: int, chosen: Tensor) -> Tensor:
-        """Count chosen boundary pixels by tile and class: (B, classes)."""
+        """Return the number of chosen boundary pixels by tile and class: (B, classes)."""
         found = torch.where(chosen, cells[side], batch * classes)
         return torch.bincount(found, minlength=batch * classes + 1)[:-1].view(batch, classes)
 
@@ -84,12 +83,12 @@ def count_boundaries(
 
 
 def boundary_f1(counts: BoundaryCounts) -> list[list[float | None]]:
-    """Compute boundary F1 by distance and class from counts that are summed over tiles.
+    """Return boundary F1 by distance and class, from counts that are summed over tiles.
 
-    Precision is the share of the predicted boundary pixels that are met, recall that of the true
-    ones, F1 their harmonic mean. It is None for a class that has a boundary on neither side, and
-    for all where the masks show no boundary at all, such as eroded ones; 0 for a class with a
-    boundary on one side alone.
+    Precision is the fraction of predicted boundary pixels that are matched, recall that of true
+    ones, and F1 their harmonic mean. F1 is 0 for a class with boundaries only in the masks or only
+    in the predictions. It is None for a class without any boundary, and for all classes if the
+    masks have no boundary at all, as eroded masks do.
 
     Args:
         counts: (distances, classes, 4) int64.
@@ -113,15 +112,15 @@ def _f1_by_class(counts: list[list[int]]) -> list[float | None]:
 
 
 def erode_classes(mask: Mask, radius_px: int) -> Mask:
-    """Leave unlabelled what lies within a distance of another class.
+    """Set pixels within a distance of another class to IGNORE_INDEX.
 
-    So the ISPRS semantic labelling contest scores its "eroded" masks: each class is eroded by a
-    disc (of 3 px there), since where exactly an object ends is the annotator's guess. Unlabelled
-    pixels and the raster's edge are no other class: next to them nothing is taken away.
+    This makes the "eroded" masks of the ISPRS semantic labelling contest: each class is eroded by a
+    disc (of 3 px there), since annotators can only guess where exactly an object ends. Unlabelled
+    pixels and the raster's edge do not count as another class.
 
     Args:
         mask: (H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
-        radius_px: of the disc; 0 changes nothing.
+        radius_px: radius of the disc; 0 changes nothing.
 
     Returns:
         (H, W) uint8, a new array.
@@ -138,7 +137,7 @@ def erode_classes(mask: Mask, radius_px: int) -> Mask:
 
 
 def _edges(ids: Tensor, labelled: Tensor) -> Tensor:
-    """Mark the labelled pixels that have a labelled neighbour of another class: (B, H, W) bool."""
+    """Return (B, H, W) bool: labelled pixels with a labelled 4-neighbour of another class."""
     edges = torch.zeros_like(labelled)
     for axis in (1, 2):
         size = ids.shape[axis] - 1
@@ -153,14 +152,14 @@ def _edges(ids: Tensor, labelled: Tensor) -> Tensor:
 
 
 def _bits(ids: Tensor, first: int) -> Tensor:
-    """Return class first + k the bit k, and 0 to what is none of eight classes: uint8."""
+    """Return uint8 with bit k for class first + k, and 0 for all but these eight classes."""
     shifts = ids.int() - first
     is_among = (shifts >= 0) & (shifts < _PLANES)
     return torch.where(is_among, 1 << shifts.clamp(0, _PLANES - 1), 0).to(torch.uint8)
 
 
 def _widen(bits: Tensor, most_px: int) -> Iterator[Tensor]:
-    """Return what lies in the row within 0, 1, 2, … px."""
+    """Yield the bits dilated along the rows by 0, 1, 2, … px."""
     width = bits.shape[-1]
     widened = bits
     yield widened
@@ -173,7 +172,7 @@ def _widen(bits: Tensor, most_px: int) -> Iterator[Tensor]:
 
 
 def _spread(widened: Sequence[Tensor], radius_px: int) -> Tensor:
-    """Return what lies within a radius, row by row of the disc; `widened` is of `_widen`."""
+    """Return the bits dilated by a disc of a radius; `widened` is the output of `_widen`."""
     height = widened[0].shape[-2]
     spread = widened[radius_px].clone()
     for rows in range(1, min(radius_px, height - 1) + 1):

@@ -1,4 +1,4 @@
-"""Calibration: whether pixels of which a network is 80 % sure are right in 80 of 100 cases."""
+"""Compute calibration: whether the confidence of predictions equals their accuracy."""
 
 from typing import Final, NamedTuple
 
@@ -10,37 +10,38 @@ from torch import Tensor
 from pointcover.labels import IGNORE_INDEX
 
 BINS: Final = 15
-"""As in Guo et al. and most of what was published since."""
+"""As in Guo et al. and most later publications."""
 
 _STEPS: Final = 1024
 _LEVELS: Final = BINS * _STEPS
 
 _ROUNDING: Final = 1e-4
-"""A mean of float32 probabilities may pass 1 by less."""
+"""Tolerance for means of float32 probabilities above 1."""
 
 ConfidenceCounts = npt.NDArray[np.int64]
-"""(2, levels): wrong and right pixels by confidence, in levels far finer than the bins. Counts are
-whole numbers, so their sum is the same in any order and on any device."""
+"""(2, levels): number of wrong and of correct pixels by confidence, in levels much finer than the
+bins. Counts are integers, so their sum is the same in any order and on any device."""
 
 
 class Bin(NamedTuple):
-    """The pixels whose confidence lies in a bin; there are some."""
+    """A bin of confidence with at least one pixel."""
 
     low: float
     high: float
     pixels: int
     confidence: float
-    """Their mean."""
+    """Mean confidence of the pixels."""
     accuracy: float
+    """Fraction of the pixels with a correct prediction."""
 
 
 def no_counts() -> ConfidenceCounts:
-    """Return the counts of no pixel."""
+    """Return counts of zero, (2, levels) int64."""
     return np.zeros((2, _LEVELS), np.int64)
 
 
 def count_confidences(confidence: Tensor, prediction: Tensor, mask: Tensor) -> Tensor:
-    """Count labelled pixels by confidence, right and wrong ones.
+    """Count labelled pixels by confidence, the wrong and the correct ones.
 
     Args:
         confidence: (B, H, W) float32, the probability of the predicted class.
@@ -48,20 +49,20 @@ def count_confidences(confidence: Tensor, prediction: Tensor, mask: Tensor) -> T
         mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
 
     Returns:
-        (2, levels) int64 on the device of `mask`, as ConfidenceCounts.
+        (2, levels) int64 on the device of `mask`; see ConfidenceCounts.
 
     Raises:
-        ValueError: a confidence is no number from 0 to 1.
+        ValueError: a confidence is not a number from 0 to 1.
     """
     if not confidence.numel():
         return torch.zeros((2, _LEVELS), dtype=torch.int64, device=mask.device)
     least, most = confidence.aminmax()
-    if not (bool(least >= 0) and bool(most <= 1 + _ROUNDING)):  # as NaN is not
+    if not (bool(least >= 0) and bool(most <= 1 + _ROUNDING)):  # True for NaN, too
         raise ValueError(
-            "the network gives probabilities that are no numbers from 0 to 1: its weights are "
-            "damaged or its training diverged; look at metrics/curves.csv, and train again"
+            "the network predicts probabilities that are not numbers from 0 to 1: its weights are "
+            "damaged or its training diverged; see metrics/curves.csv, and train again"
         )
-    # Bins hold their upper end and not the lower one, and so do levels.
+    # Bins and levels include their upper end, and exclude their lower end.
     levels = confidence.mul(_LEVELS).ceil_().int().clamp_(1, _LEVELS).sub_(1)
     levels.add_((prediction == mask).int(), alpha=_LEVELS)
     levels.masked_fill_(mask == IGNORE_INDEX, 2 * _LEVELS)
@@ -69,9 +70,10 @@ def count_confidences(confidence: Tensor, prediction: Tensor, mask: Tensor) -> T
 
 
 def reliability(counts: ConfidenceCounts) -> list[Bin]:
-    """Return the bins of the reliability curve that hold pixels.
+    """Return the bins of the reliability diagram that hold pixels.
 
-    Mean confidences are those of the levels' middles: right to 1 / (2 · 15 · 1024).
+    Mean confidences are computed from the levels' middles, so their error is at most
+    1 / (2 · 15 · 1024).
     """
     middles = (np.arange(_LEVELS) + 0.5) / _LEVELS
     pixels = counts.sum(axis=0).reshape(BINS, _STEPS)
@@ -91,9 +93,10 @@ def reliability(counts: ConfidenceCounts) -> list[Bin]:
 
 
 def expected_calibration_error(bins: list[Bin]) -> float | None:
-    """Average the gap between confidence and accuracy over the pixels; None without a pixel.
+    """Return the mean difference of confidence and accuracy over pixels; None without pixels.
 
-    Guo et al. (On calibration of modern neural networks, ICML 2017), 15 bins of equal width.
+    This is the ECE of Guo et al. (On calibration of modern neural networks, ICML 2017), with 15
+    bins of equal width.
     """
     total = sum(entry.pixels for entry in bins)
     if not total:

@@ -1,4 +1,4 @@
-"""Scores of a split, from ONE confusion matrix; rows are true classes, columns predicted ones."""
+"""Compute scores from a confusion matrix: rows are true classes, columns predicted classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,45 +14,46 @@ Confusion = npt.NDArray[np.int64]
 
 
 def confusion_matrix(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
-    """Count pixels by true and predicted class, leaving out the unlabelled ones.
+    """Count labelled pixels by true and predicted class.
 
     Args:
         prediction: (B, H, W) class ids, any integer type.
         mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
-        classes: how many classes there are.
+        classes: number of classes.
 
     Returns:
-        (classes, classes) int64 on the device of `mask`; rows true, columns predicted.
+        (classes, classes) int64 on the device of `mask`; rows are true classes, columns predicted.
 
     Raises:
-        ValueError: a labelled pixel has or is given an id that is no class.
+        ValueError: a labelled pixel has, or is predicted as, an id that is not a class.
     """
-    # Every pixel is counted, at a row for each id a mask can hold and a column for each class, one
-    # for ids below and one for ids above: choosing the labelled ones takes ten times as long.
+    # All pixels are counted, since selecting the labelled ones takes ten times as long. There is a
+    # row for each possible id of a mask, and a column for each class, for ids below and above.
     columns = classes + 2
     cells = mask.int() * columns + prediction.int().clamp(-1, classes) + 1
     counts = torch.bincount(cells.flatten(), minlength=(IGNORE_INDEX + 1) * columns)
     labelled = counts.reshape(IGNORE_INDEX + 1, columns)[:IGNORE_INDEX]
     confusion = labelled[:classes, 1:-1].clone()
-    strange = int(labelled.sum() - confusion.sum())
-    if strange:
+    unknown = int(labelled.sum() - confusion.sum())
+    if unknown:
         raise ValueError(
-            f"{strange} labelled pixels have, or are given, an id that is no class: wanted 0 to "
-            f"{classes - 1}. Tiles and model are of different class tables: run `dvc repro`"
+            f"{unknown} labelled pixels have, or are predicted as, an id that is not a class: "
+            f"wanted 0 to {classes - 1}. Tiles and model have different class tables: run "
+            f"`dvc repro`"
         )
     return confusion
 
 
 def scores(confusion: Confusion, names: Sequence[str]) -> dict[str, Any]:
-    """Compute scores by class and over all classes from a confusion matrix.
+    """Return scores by class and over all classes.
 
-    A ratio with nothing in its denominator is None: the IoU of a class that is neither true nor
-    predicted anywhere, the recall of one that is never true, the precision of one that is never
-    predicted. Means leave such classes out, and `absent_classes` counts the missing IoUs (a
-    common library gives an absent class 1.0, which flatters).
+    A ratio with a denominator of 0 is None: the IoU of a class that is neither true nor predicted
+    anywhere, the recall of one that is never true, the precision of one that is never predicted.
+    Means leave such classes out, and `absent_classes` counts the missing IoUs. (Some libraries give
+    an absent class an IoU of 1, which raises the mean.)
 
     Args:
-        confusion: (C, C) int64; rows true, columns predicted.
+        confusion: (C, C) int64; rows are true classes, columns predicted.
         names: the C class names.
 
     Returns:
@@ -83,7 +84,7 @@ def scores(confusion: Confusion, names: Sequence[str]) -> dict[str, Any]:
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Average the values that are not None; None where there is none."""
+    """Return the mean of the values that are not None; None if all are."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
 

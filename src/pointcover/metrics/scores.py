@@ -1,4 +1,4 @@
-"""Scores of a split as it is reported: some classes left out, agreement beyond chance, spread."""
+"""Compute the reported scores of a split: with excluded classes, kappa, and spread of regions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def check_left_out(left_out: Sequence[str], names: Sequence[str]) -> None:
     """Check the classes that are left out of scoring.
 
     Raises:
-        ValueError: one is no class, or fewer than two are left.
+        ValueError: a name is not a class, or fewer than two classes are left.
     """
     unknown = sorted(set(left_out) - set(names))
     if unknown:
@@ -23,32 +23,32 @@ def check_left_out(left_out: Sequence[str], names: Sequence[str]) -> None:
         )
     if len(set(names) - set(left_out)) < 2:
         raise ValueError(
-            f"evaluate.leave_out names {', '.join(left_out)}, which leaves fewer than two classes "
-            f"of {', '.join(names)} to score: leave out fewer"
+            f"evaluate.leave_out names {', '.join(left_out)}, so fewer than two classes of "
+            f"{', '.join(names)} are scored: leave out fewer"
         )
 
 
 def are_scored(names: Sequence[str], left_out: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Say of each class whether it is scored: (C,) bool."""
+    """Return (C,) bool: whether a class is scored."""
     return np.array([name not in left_out for name in names])
 
 
 def split_scores(
     confusion: Confusion, names: Sequence[str], left_out: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Compute the scores of a split, or of one of its regions, from its confusion matrix.
+    """Return the scores of a split, or of one of its regions, from its confusion matrix.
 
-    A class that is left out has no row of true pixels (see `tallies.ScoredTiles`). What is
-    predicted as such a class elsewhere is wrong, and counts against the class that is there; the
-    class itself has no scores and no part in the means.
+    True pixels of a class that is left out are ignored, so its row is 0. Other pixels that are
+    predicted as such a class are wrong, and count against their true class. The class itself has no
+    scores, and is not in the means.
 
     Args:
-        confusion: (C, C) int64; rows true, columns predicted.
+        confusion: (C, C) int64; rows are true classes, columns predicted.
         names: the C class names.
         left_out: names of classes that are not scored.
 
     Returns:
-        What `metrics.scores` gives of the scored classes, and `kappa` and `fwiou`.
+        the scores of `confusion.scores` for the scored classes, and `kappa` and `fwiou`.
     """
     result = scores(confusion, names)
     by_class = {name: entry for name, entry in result["by_class"].items() if name not in left_out}
@@ -66,15 +66,15 @@ def split_scores(
 
 
 def cohen_kappa(confusion: Confusion) -> float | None:
-    """Compute Cohen's kappa: by how much the accuracy exceeds that of chance.
+    """Return Cohen's kappa, the accuracy in excess of chance agreement.
 
-    Cohen (A coefficient of agreement for nominal scales, 1960). None without a pixel, or where
-    truth and prediction are one class, so that chance is always right.
+    See Cohen (A coefficient of agreement for nominal scales, 1960). It is None without pixels, and
+    if all pixels are of one class in truth and prediction, where chance agreement is 1.
     """
     total = int(confusion.sum())
     if not total:
         return None
-    # In Python's whole numbers: products of pixel counts pass 2⁶³.
+    # In Python's integers, since products of pixel counts exceed 2⁶³.
     true, predicted = confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist()
     by_chance = sum(row * column for row, column in zip(true, predicted, strict=True))
     if by_chance == total**2:
@@ -83,7 +83,7 @@ def cohen_kappa(confusion: Confusion) -> float | None:
 
 
 def frequency_weighted_iou(by_class: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Average the IoUs by true pixels (Long et al., CVPR 2015); None without a pixel."""
+    """Return the mean IoU weighted by true pixels (Long et al., CVPR 2015); None without pixels."""
     total = sum(entry["pixels"] for entry in by_class.values())
     if not total:
         return None
@@ -94,12 +94,14 @@ def frequency_weighted_iou(by_class: Mapping[str, Mapping[str, Any]]) -> float |
 def interval_of(
     confusions: Confusion, scored: npt.NDArray[np.bool_], unit: str, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Return the 95 % interval of mIoU over units, or null and the reason why there is none.
+    """Return the 95 % bootstrap interval of mIoU over units, as `low` and `high`.
+
+    If there are too few units, both are None, and `reason` says why.
 
     Args:
-        confusions: (units, C, C) int64, one a tile or one a region.
+        confusions: (units, C, C) int64, one for each tile or region.
         scored: (C,) bool, the classes in the mean.
-        unit: what a unit is called, in the singular.
+        unit: name of a unit in the singular.
         generator: draws the units.
     """
     interval = miou_interval(confusions, scored, generator)
@@ -111,7 +113,7 @@ def interval_of(
 
 
 def spread_of(mious: Sequence[float | None]) -> dict[str, Any]:
-    """Return how far regions' mIoUs lie apart; `std` is that of a sample, null for one region."""
+    """Return the spread of regions' mIoUs; the sample standard deviation of one region is None."""
     known = [miou for miou in mious if miou is not None]
     return {
         "count": len(known),

@@ -1,1 +1,1 @@
-"""Models on disk: load, fetch, export, quantize."""
+"""Load, fetch, export and quantise trained models."""

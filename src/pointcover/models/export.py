@@ -1,4 +1,4 @@
-"""Exporting: from a model to an ONNX file that was seen to agree with it."""
+"""Export a model as an ONNX file, and compare its predictions with those of PyTorch."""
 
 import logging
 from collections.abc import Sequence
@@ -27,35 +27,36 @@ from pointcover.runtime.atomic_files import publish_file
 from pointcover.tileset.tiles import WHITE, TileSet
 
 TOLERANCE: Final = 5e-3
-"""How far a probability may lie from PyTorch's: half of the percent that a map shows. Rounding
-alone, in the pixel that it hurts most, was seen to be 1e-3 (2e-6 in the mean)."""
+"""Largest difference of a probability from PyTorch's: half of the percent that a map shows. The
+largest rounding error that was measured is 1e-3 (2e-6 in the mean)."""
 
 LEAST_AGREEMENT: Final = 0.9
-"""Share of the pixels to which an int8 network must give the same class as the network itself."""
+"""Minimum fraction of pixels with the same class in an int8 network and in PyTorch."""
 
 IR_VERSION: Final = 9
-"""The form of a file that ONNX Runtime 1.17 reads, the newest that Deepness 0.6 installs."""
+"""Newest ONNX IR version that ONNX Runtime 1.17 reads; Deepness 0.6 installs no newer one."""
 
 CHECKED: Final = ((1, 64, 64), (2, 64, 96), (1, 160, 128))
-"""Batch, height and width of images of noise on which a file is compared with its model."""
+"""Batch size, height and width of the noise images on which a file is compared with its model."""
 
 MAX_PX: Final = 1 << 16
-"""Height and width up to which the network is exported."""
+"""Largest height and width of the exported network's input."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a file agrees with its model, at worst of all engines that are installed."""
+    """How well a file agrees with its model; the worst value of all installed engines."""
 
     largest: float
-    """The largest difference of a probability."""
+    """Largest difference of a probability."""
     same: float
-    """Share of the pixels that are of the same class."""
+    """Fraction of the pixels with the same class."""
     engines: tuple[str, ...]
+    """Names and versions."""
 
 
 class _Exported(nn.Module):
-    """What a file holds: (B, bands, H, W) float32 from 0 to 1 → probabilities (B, C, H, W)."""
+    """The exported network: (B, bands, H, W) float32 from 0 to 1 → (B, C, H, W) probabilities."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         """Wrap a segmenter."""
@@ -79,24 +80,28 @@ def export_model(
 
     Args:
         model: to write.
-        path: where to; nothing is left there of a file that does not agree with the model.
-        is_for_deepness: declare the height and width of a training tile. Deepness opens no model
-            without; others then give it images of that size, pointcover of any.
-        calibration: windows (bands, H, W) of images like those to be mapped. Where there are some,
-            the network computes in int8, scaled by what they show, and is compared on them.
+        path: of the file; not written if the exported network does not agree with the model.
+        is_for_deepness: declare the height and width of a training tile, which Deepness needs.
+            Other programs can then only use images of this size; pointcover can use any.
+        calibration: windows (bands, H, W) uint8 of images like those to be mapped. If there are
+            any, the network is quantised to int8 with their ranges of values, and compared on
+            them.
+
+    Returns:
+        how well the file agrees with the model.
 
     Raises:
-        ValueError: the model is an ONNX file already, cannot be exported, or the file disagrees
-            with it; a package is missing.
+        ValueError: the model is an ONNX file already, cannot be exported, or the exported network
+            does not agree with it; or a package is missing.
         OSError: the file cannot be written.
     """
     segmenter = model.segmenter
     if not isinstance(segmenter, Segmenter):
         raise ValueError(
-            f"{model.reference} is an ONNX file already: give the model that it was made of"
+            f"{model.reference} is an ONNX file already: name the model that it was exported from"
         )
     with need_extra():
-        import onnxruntime as onnxruntime  # what Deepness runs it with, so it is checked with that
+        import onnxruntime as onnxruntime  # the engine of Deepness, so the file is checked with it
     segmenter = segmenter.cpu().eval()
     proto = _trace(model.reference, segmenter)
     if calibration:
@@ -115,7 +120,7 @@ def export_model(
     if not agreement.same >= LEAST_AGREEMENT:
         raise ValueError(
             f"{path} was not written: in int8 {agreement.same:.1%} of the pixels keep their class, "
-            f"wanted {LEAST_AGREEMENT:.0%} at least: give more images, like those to be mapped, or "
+            f"wanted {LEAST_AGREEMENT:.0%} at least: use more images like those to be mapped, or "
             f"export without --int8"
         )
     if is_for_deepness:
@@ -126,30 +131,30 @@ def export_model(
 
 
 def remarks_for_deepness(tile_set: TileSet) -> list[str]:
-    """Return how Deepness treats images otherwise than training, where no metadata can tell."""
+    """Return remarks on preprocessing that Deepness cannot read from the file's metadata."""
     remarks = []
     if tile_set.bands != tuple(range(1, len(tile_set.bands) + 1)):
         remarks.append(
-            f"Deepness takes bands in the order of the image, and the model wants "
+            f"Deepness reads bands in the order of the image, and the model needs bands "
             f"{', '.join(map(str, tile_set.bands))}: choose them in its panel (advanced mapping)"
         )
     low, high = tile_set.value_range
     if (low, high) != (0, WHITE):
         remarks.append(
-            f"Deepness divides images by {WHITE}, and the model wants {low:g} to {high:g}: scale "
-            f"images to bytes in that measure first"
+            f"Deepness divides images by {WHITE}, and the model was trained on values of {low:g} "
+            f"to {high:g}: scale this range of the images to bytes first"
         )
     return remarks
 
 
 def _trace(reference: str, segmenter: Segmenter) -> Any:
-    """Turn a network into an ONNX model.
+    """Return a network as an ONNX model, an `onnx.ModelProto`.
 
     Raises:
-        ValueError: torch cannot.
+        ValueError: torch cannot export the network, or a package is missing.
     """
     with need_extra():
-        import onnxscript as onnxscript  # torch's exporter needs it, and fails late without
+        import onnxscript as onnxscript  # torch's exporter needs it, and fails late without it
     most = MAX_PX // STRIDE_PX
     sides = [STRIDE_PX * torch.export.Dim(name, min=2, max=most) for name in ("rows", "columns")]
     shapes = {IMAGE: {0: torch.export.Dim("batch"), 2: sides[0], 3: sides[1]}}
@@ -167,11 +172,12 @@ def _trace(reference: str, segmenter: Segmenter) -> Any:
                 output_names=[PROBABILITIES],
                 verbose=False,
             )
-    except Exception as error:  # torch has as many as it has passes
+    except Exception as error:  # torch raises many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ValueError(
-            f"{reference} cannot be exported: torch {torch.__version__} does not turn it into ONNX "
-            f"({reason}). Try another torch, or a model of another kind (unet is known to work)"
+            f"{reference} cannot be exported: torch {torch.__version__} cannot convert it to ONNX "
+            f"({reason}). Try another version of torch, or another architecture (unet is known to "
+            f"work)"
         ) from None
     assert program is not None
     proto = program.model_proto
@@ -181,7 +187,7 @@ def _trace(reference: str, segmenter: Segmenter) -> Any:
 
 
 def _strip(proto: Any) -> None:
-    """Remove what a user does not need: where in which file of this machine a node came from."""
+    """Remove debugging information, such as source files and lines on this machine."""
     del proto.graph.value_info[:]
     for part in (proto, proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
         del part.metadata_props[:]
@@ -189,7 +195,7 @@ def _strip(proto: Any) -> None:
 
 
 def _draw_images(model: NamedModel) -> list[Tensor]:
-    """Draw images of noise: those of CHECKED, and one as large as a training tile."""
+    """Return noise images (B, bands, H, W) uint8 of the sizes of CHECKED and of a training tile."""
     generator = torch.Generator().manual_seed(0)
     bands, tile_px = len(model.tile_set.bands), model.tile_set.size_px
     return [
@@ -200,7 +206,7 @@ def _draw_images(model: NamedModel) -> list[Tensor]:
 
 @torch.inference_mode()
 def _compare(segmenter: Segmenter, content: bytes, images: Sequence[Tensor]) -> Agreement:
-    """Compare a file with its model on batches of images, by all engines that are installed."""
+    """Compare a file with its model on batches of images, with all installed engines."""
     bands = segmenter.mean.numel()
     networks = [OnnxSegmenter(content, bands, engine) for engine in find_engines()]
     largest, pixels = 0.0, 0

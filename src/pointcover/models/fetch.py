@@ -1,4 +1,4 @@
-"""Fetching a trained model out of MLflow: a run's, or a registered one."""
+"""Fetch a trained model from MLflow: that of a run, or a registered model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,24 +15,25 @@ from pointcover.tracking.store import (
     without_password,
 )
 
-if TYPE_CHECKING:  # mlflow takes a second to import: only those who fetch pay for it
+if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     from mlflow import MlflowClient
 
 
 def fetch_model(root: Path, reference: str, folder: Path) -> Path:
-    """Copy a model out of the store.
+    """Copy a model from the MLflow store.
 
     Args:
         root: the project's root.
         reference: a run (`runs:/ID`, or its 32 hexadecimal digits alone), or a registered model
             (`models:/NAME@alias`, `models:/NAME/version`).
-        folder: where to; exists.
+        folder: an existing folder, to which the files are copied.
 
     Returns:
-        The folder that holds its model.json.
+        the folder with the model's model.json.
 
     Raises:
-        ValueError: the store does not have it, or it is no model of pointcover.
+        FileNotFoundError: there is no local store.
+        ValueError: the store does not have the model, or it is not a model of pointcover.
         ConnectionError: the tracking server does not answer.
         OSError: the store cannot be read.
     """
@@ -49,7 +50,7 @@ def fetch_model(root: Path, reference: str, folder: Path) -> Path:
     if len(found) != 1:
         raise ValueError(
             f"{reference} holds {len(found)} models of pointcover, wanted one (a model.json beside "
-            f"its model.pt): name a run whose training ended, or a model registered from one"
+            f"its model.pt): name a run with finished training, or a model registered from one"
         )
     return found[0]
 
@@ -63,14 +64,14 @@ def _download(source: str, reference: str, folder: Path, uri: str) -> None:
             download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=uri)
     except (MlflowException, OSError) as error:
         raise ValueError(
-            f"the model of {reference} cannot be had from {without_password(source)} "
-            f"({' '.join(str(error).split())[:200]}): name a run whose training ended, and whose "
-            f"files are there"
+            f"the model of {reference} cannot be copied from {without_password(source)} "
+            f"({' '.join(str(error).split())[:200]}): name a run with finished training and "
+            f"existing files"
         ) from None
 
 
 def _source_of(client: "MlflowClient", reference: str) -> str:
-    """Return where the files of a run's model or a registered one lie."""
+    """Return the URI of the files of a run's model or a registered model."""
     from mlflow.exceptions import MlflowException
 
     kind, _, name = reference.rpartition(":/")
@@ -87,5 +88,5 @@ def _source_of(client: "MlflowClient", reference: str) -> str:
             f"`mlflow ui`"
         ) from None
     raise ValueError(
-        f"{reference} names no version: write models:/NAME@ALIAS or models:/NAME/VERSION"
+        f"{reference} has no version: write models:/NAME@ALIAS or models:/NAME/VERSION"
     )

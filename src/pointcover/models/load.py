@@ -1,4 +1,4 @@
-"""Models by what a user calls them: a file, a folder, an MLflow run or a registered model."""
+"""Load models from a file, a folder, an MLflow run or the MLflow model registry."""
 
 import re
 from collections.abc import Sequence
@@ -19,17 +19,18 @@ RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A model, and what it was called."""
+    """A model, and the reference by which it was loaded."""
 
     reference: str
+    """See `load_model`."""
     segmenter: Segmenter | OnnxSegmenter
     checkpoint: Checkpoint
     sha256: str
-    """Of its weights, or of its ONNX file."""
+    """SHA-256 of its weights, or of its ONNX file."""
 
     @property
     def tile_set(self) -> TileSet:
-        """What it was trained on."""
+        """The tile set that it was trained on."""
         return self.checkpoint.tile_set
 
     @property
@@ -39,22 +40,23 @@ class NamedModel:
 
     @property
     def engine(self) -> str:
-        """What runs it."""
+        """Name and version of its ONNX runtime; `torch` for a model of PyTorch."""
         return self.segmenter.engine if isinstance(self.segmenter, OnnxSegmenter) else "torch"
 
 
 def load_model(reference: str, root: Path) -> NamedModel:
-    """Read a model.
+    """Load a model.
 
     Args:
-        reference: a folder with model.pt and model.json, or one of these files; an ONNX file that
-            was exported; an MLflow run (`runs:/ID`, or its 32 hexadecimal digits); a registered
-            model (`models:/NAME@alias`, `models:/NAME/version`).
-        root: of the project, whose MLflow store is meant.
+        reference: a folder with model.pt and model.json, or one of these files; an exported ONNX
+            file; an MLflow run (`runs:/ID`, or its 32 hexadecimal digits); a registered model
+            (`models:/NAME@alias`, `models:/NAME/version`).
+        root: of the project, whose MLflow store is used.
 
     Raises:
         FileNotFoundError: there is no such file or store.
-        ValueError: the model is not there, or damaged; a package for ONNX files is missing.
+        ValueError: the model is missing or damaged, or a package for ONNX files is missing.
+        ConnectionError: the tracking server does not answer.
     """
     in_mlflow = reference.startswith(("runs:/", "models:/"))
     path = Path(reference)
@@ -71,19 +73,20 @@ def load_model(reference: str, root: Path) -> NamedModel:
         path = path.parent
     if not path.is_dir():
         raise FileNotFoundError(
-            f"{reference} is no model: wanted a folder with model.pt and model.json (as `dvc "
-            f"repro` leaves models/), an ONNX file of `pointcover export`, an MLflow run "
+            f"{reference} is not a model: wanted a folder with model.pt and model.json (`dvc "
+            f"repro` writes models/), an ONNX file of `pointcover export`, an MLflow run "
             f"(runs:/ID) or a registered model (models:/NAME@champion)"
         )
     return NamedModel(reference, *load_checkpoint(path))
 
 
 def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:
-    """Read models whose probabilities are to be averaged; see `load_model`.
+    """Load the models of an ensemble; see `load_model`.
 
     Raises:
-        FileNotFoundError: as `load_model`.
-        ValueError: as `load_model`; or one differs from the first in classes, bands or value range.
+        FileNotFoundError: there is no such file or store.
+        ValueError: a model is missing or damaged, or differs from the first one in classes, bands
+            or value range.
     """
     models = [load_model(reference, root) for reference in references]
     for model in models[1:]:
@@ -92,6 +95,6 @@ def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:
             model.tile_set,
             models[0].reference,
             models[0].tile_set,
-            "Leave one out",
+            "Omit one of them",
         )
     return models

@@ -1,17 +1,17 @@
-"""ONNX files: a network with all that is known of it, run without torch. The door to the runtimes.
+"""Read and run ONNX files: a network with its metadata, in OpenVINO or ONNX Runtime.
 
-The network in a file takes images (B, bands, H, W) float32 from 0 to 1 (bytes divided by 255) and
-gives class probabilities (B, C, H, W) float32. That, and the metadata, are what Deepness expects of
-a `Segmentor`, the plugin for QGIS (https://github.com/PUTvision/qgis-plugin-deepness); read was
-its source of version 0.6 (models/model_base.py and segmentor.py,
-map_processor_segmentation.py, deepness_dockwidget.py):
+The input of a file's network are images (B, bands, H, W) float32 from 0 to 1 (bytes divided by
+255), its output class probabilities (B, C, H, W) float32. Input, output and metadata are those of
+a `Segmentor` of Deepness, a plugin for QGIS (https://github.com/PUTvision/qgis-plugin-deepness).
+According to the source of its version 0.6 (models/model_base.py and segmentor.py,
+map_processor_segmentation.py, deepness_dockwidget.py) Deepness
 
-- it divides bytes by 255, then subtracts `standardization_mean` and divides by
-  `standardization_std`. Here normalising is part of the network, and these change nothing;
-- it sets values below `seg_thresh` to 0 and takes the greatest, so scores must not be negative,
-  and the threshold must be 0 where the likeliest class is wanted however likely it is;
-- it reads height and width from the shape of the input, and does not open a model where they are
-  not numbers, or where those of the output are not equal.
+- divides bytes by 255, then subtracts `standardization_mean` and divides by
+  `standardization_std`. Here normalisation is part of the network, so these are 0 and 1;
+- sets values below `seg_thresh` to 0 and takes the largest, so scores must not be negative, and
+  the threshold must be 0 to get the most probable class in every pixel;
+- reads height and width from the shape of the input, and opens a model only if they are numbers,
+  and equal to those of the output.
 """
 
 import json
@@ -36,24 +36,24 @@ PROBABILITIES: Final = "probabilities"
 """Names of the network's input and output."""
 
 OWN_KEY: Final = "pointcover"
-"""The entry of the metadata that says of a model what model.json does."""
+"""Metadata key with the contents of model.json."""
 
 OVERLAP_PERCENT: Final = 25
-"""What Deepness is told to let tiles share; `pointcover predict` does so by default."""
+"""Overlap of windows in Deepness; the default of `pointcover predict`."""
 
 EngineName = Literal["openvino", "onnxruntime"]
 ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
 
 Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-"""Images as the network in a file takes them → probabilities."""
+"""(B, bands, H, W) float32 from 0 to 1 → (B, C, H, W) probabilities."""
 
 
 @contextmanager
 def need_extra() -> Iterator[None]:
-    """Say of a package that is missing how to get it.
+    """Turn a failed import in the block into an error that says how to install the package.
 
     Raises:
-        ValueError: an import of the block finds no package.
+        ValueError: a package is missing.
     """
     try:
         yield
@@ -65,9 +65,9 @@ def need_extra() -> Iterator[None]:
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return the metadata of a model: what Deepness reads, and what pointcover does.
+    """Return the metadata of an ONNX file, JSON by key, for Deepness and for pointcover.
 
-    `tile_size` is what Deepness reads, `tiles_size` what its documentation says.
+    Deepness reads `tile_size`, although its documentation says `tiles_size`; both are written.
     """
     tile_set = checkpoint.tile_set
     bands = len(tile_set.bands)
@@ -90,9 +90,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def declare_size(proto: Any, size_px: int | None) -> None:
-    """Write into an ONNX model which height and width it takes; None is any.
+    """Set the height and width of an ONNX model's input and output; None allows any size.
 
-    The network itself does not change: another size can be declared at any time.
+    The network itself does not change, so another size can be declared later.
     """
     for value in (*proto.graph.input, *proto.graph.output):
         _, _, height, width = value.type.tensor_type.shape.dim
@@ -103,18 +103,19 @@ def declare_size(proto: Any, size_px: int | None) -> None:
 
 
 class OnnxSegmenter(nn.Module):
-    """A network of an ONNX file, for use where a `Segmenter` is used; it cannot be trained."""
+    """The network of an ONNX file, with the interface of a `Segmenter`; it cannot be trained."""
 
     def __init__(self, content: bytes, bands: int, engine: EngineName | None = None) -> None:
-        """Take a whole file.
+        """Load a network.
 
         Args:
-            content: of the file.
-            bands: bands of the images.
-            engine: what runs it; by default OpenVINO where it is installed, else ONNX Runtime.
+            content: all bytes of the file.
+            bands: number of bands of the images.
+            engine: that runs the network. By default OpenVINO if it is installed, otherwise ONNX
+                Runtime.
 
         Raises:
-            ValueError: neither is installed, or they cannot run the file.
+            ValueError: no engine is installed, or it cannot run the file.
         """
         super().__init__()
         self.content, self._bands = content, bands
@@ -124,17 +125,17 @@ class OnnxSegmenter(nn.Module):
 
     @property
     def engine(self) -> str:
-        """What runs the network, and its version."""
+        """Name and version of the engine that runs the network."""
         return f"{self._engine} {version(self._engine)}"
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images: (B, bands, H, W) uint8 → logarithms of probabilities (B, C, H, W) float32.
+        """Return the logits of images: (B, bands, H, W) uint8 → (B, C, H, W) float32.
 
-        They are logits: their softmax is the probabilities. The network runs on the processor,
-        wherever images lie; within autocast in bf16, OpenVINO computes in that.
+        The logits are logarithms of probabilities. The network runs on the CPU, whatever the
+        images' device. Within bf16 autocast, OpenVINO computes in bf16.
 
         Raises:
-            ValueError: H or W is no multiple of 32, or the bands are not those of the model.
+            ValueError: H or W is not a multiple of 32, or the number of bands is wrong.
         """
         _, bands, height, width = images.shape
         if bands != self._bands or height % STRIDE_PX or width % STRIDE_PX:
@@ -151,7 +152,7 @@ class OnnxSegmenter(nn.Module):
             make = _run_openvino if self._engine == "openvino" else _run_onnxruntime
             try:
                 self._runs[in_bf16] = make(self.content, in_bf16)
-            except Exception as error:  # each has its own
+            except Exception as error:  # the engines have their own types
                 raise ValueError(
                     f"{self.engine} cannot run the file ({' '.join(str(error).split())[:200]}): "
                     f"export it again, or install the other one of openvino and onnxruntime"
@@ -160,10 +161,10 @@ class OnnxSegmenter(nn.Module):
 
 
 def find_engines() -> list[EngineName]:
-    """Return what is installed and runs ONNX files, the faster first.
+    """Return the installed engines for ONNX files, the fastest first.
 
     Raises:
-        ValueError: nothing is.
+        ValueError: none is installed.
     """
     found = [name for name in ENGINES if find_spec(name)]
     if not found:
@@ -173,15 +174,15 @@ def find_engines() -> list[EngineName]:
 
 
 def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
-    """Read a model from the file that `pointcover export` wrote.
+    """Read a model from a file that `pointcover export` wrote.
 
     Returns:
-        the network for images of any size, also where the file declares one; what the model is;
-        the SHA-256 of the file.
+        the network, for images of any size, even if the file declares one; the contents of
+        model.json; and the SHA-256 of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or of another origin; a package is missing.
+        ValueError: the file is damaged, or was not written by pointcover; or a package is missing.
     """
     with need_extra():
         import onnx
@@ -191,11 +192,11 @@ def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
         values = {entry.key: entry.value for entry in proto.metadata_props}
         checkpoint = Checkpoint.from_json(json.loads(values[OWN_KEY]))
         declare_size(proto, None)
-    except Exception as error:  # protobuf's own, or what of the metadata is not as it should be
+    except Exception as error:  # protobuf's own types, or invalid metadata
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
-            f"{path} is no model of pointcover ({reason}): wanted a file that `pointcover export` "
-            f"wrote; write it again"
+            f"{path} is not a model of pointcover ({reason}): wanted a file that `pointcover "
+            f"export` wrote; export it again"
         ) from None
     try:
         segmenter = OnnxSegmenter(proto.SerializeToString(), len(checkpoint.tile_set.bands))
@@ -224,6 +225,6 @@ def _run_onnxruntime(content: bytes, in_bf16: bool) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors: it warns of shapes that it cannot know
+    options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: np.asarray(session.run(None, {IMAGE: images})[0], np.float32)

@@ -1,4 +1,4 @@
-"""Quantising: the convolutions of an ONNX model in int8, scaled by what images show."""
+"""Quantise an ONNX model to int8, with activation ranges measured on images."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,20 +11,24 @@ import numpy.typing as npt
 from pointcover.models.onnx_model import IMAGE, need_extra
 
 OPERATIONS: Final = ("Conv", "ConvTranspose", "Add", "Concat", "MaxPool", "Resize", "Relu")
-"""What computes in int8. Normalising and the softmax do not: of bytes and probabilities in 256
-steps more would be lost than gained."""
+"""Operations in int8. Normalisation and softmax are not quantised: they need little time, and
+would lose accuracy."""
 
 
 def quantise(proto: Any, calibration: Sequence[npt.NDArray[np.uint8]]) -> Any:
-    """Quantise a network after its training, statically and by channel.
+    """Quantise a trained network (post-training static quantisation, weights per channel).
 
-    Activations are scaled by the least and greatest values that the windows evoke. Weights have 7
-    of the 8 bits: processors with AVX2 or AVX-512 alone add products in 16 bits, which 8 × 8
-    overflow without a word (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+    Activations are scaled by their minimum and maximum on the windows. Weights have 7 of the 8
+    bits: processors with only AVX2 or AVX-512 add products in 16 bits, which overflow with 8-bit
+    weights, without an error
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 
     Args:
-        proto: an ONNX model whose images are float32 from 0 to 1.
+        proto: an ONNX model with an input of float32 images from 0 to 1.
         calibration: windows (bands, H, W) uint8.
+
+    Returns:
+        the quantised `onnx.ModelProto`.
 
     Raises:
         ValueError: a package is missing.
@@ -40,7 +44,7 @@ def quantise(proto: Any, calibration: Sequence[npt.NDArray[np.uint8]]) -> Any:
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Windows(CalibrationDataReader):  # type: ignore[misc]
-        """Hands out the windows, one at a time."""
+        """An iterator over the windows."""
 
         def __init__(self) -> None:
             self._windows = _as_inputs(calibration)

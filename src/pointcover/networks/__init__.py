@@ -1,1 +1,1 @@
-"""Networks: architectures, their weights, and checkpoints on disk."""
+"""Networks: architectures, pretrained weights and checkpoints."""

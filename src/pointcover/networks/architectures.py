@@ -1,4 +1,4 @@
-"""Architectures: one function and one line of MODELS each. Libraries load when one is built."""
+"""Architectures. Each is one function, which imports its library itself, and one line of MODELS."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # settings are validated without torch, which takes seconds t
     from torch import nn
 
 GRADIENT_DESCENT: Final = "gradient_descent"
-"""The way of fitting a network: a key of `FITTERS` in `pointcover.training.fitters`."""
+"""How a network is fitted: a key of `FITTERS` in `pointcover.training.fitters`."""
 
 
 PIXEL_CLASSIFIER: Final = "pixel_classifier"
@@ -17,13 +17,13 @@ PIXEL_CLASSIFIER: Final = "pixel_classifier"
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a model is built, what it needs, and how it is fitted."""
+    """How a model is built and fitted."""
 
     build: "Callable[..., nn.Module]"
-    """Takes `in_channels`, `classes` and the channels by name, and `encoder` where it has one."""
+    """Takes `in_channels`, `classes` and the channels by name, and `encoder` if it has one."""
     channels: Mapping[str, int | tuple[int, ...]]
-    """Numbers of channels at width 1, by the name that `build` has for them. Multiples of 4, or of
-    128 where group normalisation has 32 groups, so that each width in steps of 0.25 is whole."""
+    """Numbers of channels at width 1, by their parameter of `build`. They are multiples of 4, or of
+    128 for group normalisation with 32 groups, so that widths in steps of 0.25 give integers."""
     has_encoder: bool = True
     needs_encoder: bool = True
     """Whether one that has an encoder can do without."""
@@ -74,14 +74,14 @@ def segformer(encoder: str, **sizes: Any) -> Any:
 
 
 def unet_scratch(**sizes: Any) -> "nn.Module":
-    """Build U-Net as in its paper, without an encoder made elsewhere."""
+    """Build U-Net as in its paper, without a separate encoder."""
     from pointcover.networks.scratch import UNet
 
     return UNet(**sizes)
 
 
 def unetplusplus_scratch(**sizes: Any) -> "nn.Module":
-    """Build U-Net++ as in its paper, without an encoder made elsewhere."""
+    """Build U-Net++ as in its paper, without a separate encoder."""
     from pointcover.networks.scratch import UNetPlusPlus
 
     return UNetPlusPlus(**sizes)
@@ -118,4 +118,4 @@ MODELS: Final[dict[str, Architecture]] = {
     "gradient_boosting": _CLASSIFIER,
     "classifier_mean": _CLASSIFIER,
 }
-"""All architectures. An entry is all that `train.model` needs to accept a further one."""
+"""All architectures, by their name in `train.model`."""

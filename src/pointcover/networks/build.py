@@ -1,4 +1,4 @@
-"""Build a segmenter from its settings, with random or ImageNet-pretrained first weights."""
+"""Build a segmenter from its settings, with random or ImageNet-pretrained weights."""
 
 import difflib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pointcover.networks.settings import NetworkSettings
 from pointcover.networks.weights import load_encoder_weights
 
 TRIAL_PX: Final = 64
-"""Height and width of the empty image with which an encoder is tried in a model."""
+"""Height and width of the image of zeros with which a model is tested."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def build_model(
     weights: str = "none",
     seed: int = 0,
 ) -> Segmenter:
-    """Build a segmenter; the same seed gives the same first weights.
+    """Build a segmenter; the same seed gives the same initial weights.
 
     Args:
         settings: architecture, encoder and width.
@@ -45,11 +45,11 @@ def build_model(
         classes: number of classes.
         weights: of the encoder: `imagenet`, `none`, or the path of a file. Weights of three bands
             are adapted to other numbers of bands.
-        seed: of the random first weights.
+        seed: of the random initial weights.
 
     Raises:
-        ValueError: a name is unknown, values do not go together, or the weights do not fit; the
-            message says what does.
+        ValueError: a name is unknown, or names, width or weights do not fit together; the message
+            says what does.
         ConnectionError: `imagenet` weights cannot be fetched.
     """
     model, encoder, width = settings.model, settings.encoder, settings.width
@@ -115,16 +115,16 @@ def build_fitted(
 def prepare_processes(model: Segmenter, *, on_gpus: bool) -> None:
     """Prepare a model for training by several processes, each with a part of every batch.
 
-    Weights that take no part in the output are frozen (some encoders hold the end of their
-    classifier): processes would wait for their gradients. On GPUs, batch normalisation is over the
-    whole batch; on a CPU, where torch has no such layer, over each process's part.
+    Weights without effect on the output are frozen (some encoders hold parts of their classifier),
+    since processes would wait for their gradients. On GPUs, batch normalisation is synchronised
+    over the whole batch; on a CPU, where torch has no such layer, it is over each process's part.
 
     Args:
-        model: is changed in place; its state has the same names.
+        model: changed in place; its state dict keeps its names.
         on_gpus: whether the processes compute on GPUs.
     """
     if on_gpus:
-        # timm's: torch's own would lose the activations that are within timm's BatchNormAct2d.
+        # timm's function: torch's would lose the activations of timm's BatchNormAct2d.
         convert_sync_batchnorm(model)  # type: ignore[no-untyped-call, unused-ignore]
     was_training = model.training
     bands = model.mean.numel()
@@ -164,7 +164,7 @@ def _check_encoder(model: str, encoder: str, weights: str) -> None:
     known: Sequence[str] = smp.encoders.get_encoder_names()
     if encoder in known:
         return
-    # Only the listing: for other names timm sends a request, which takes minutes when offline.
+    # Only the list: for other names timm sends a request, which takes minutes when offline.
     from_timm = {f"tu-{name}" for name in timm.list_models()}
     with_tags = {f"tu-{name}" for name in timm.list_models(include_tags=True)}
     if encoder in from_timm | with_tags:
@@ -181,7 +181,7 @@ def _check_encoder(model: str, encoder: str, weights: str) -> None:
 
 
 def _build_on_encoder(model: str, encoder: str, sizes: dict[str, Any]) -> Any:
-    """Build a network and try it on one empty image: not every encoder fits every decoder."""
+    """Build a network and test it on an image of zeros: not every encoder fits every decoder."""
     try:
         network = MODELS[model].build(encoder, **sizes)
         _try(network, sizes["in_channels"], sizes["classes"])

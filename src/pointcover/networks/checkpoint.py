@@ -1,4 +1,4 @@
-"""Checkpoints: the weights in model.pt, all that describes the model in model.json beside it."""
+"""Checkpoints: the weights in model.pt, and the description of the model in model.json."""
 
 import json
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ RESTORE: Final = "Restore both with `dvc checkout -f`, or train again with `dvc 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What describes a model beside its weights."""
+    """The description of a model without its weights."""
 
     network: NetworkSettings
     tile_set: TileSet
@@ -44,7 +44,7 @@ class Checkpoint:
         return build_fitted(self.network, statistics, classes, self.classifier)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, from which `from_json` makes the same."""
+        """Return the contents of model.json, which `from_json` reads."""
         return {
             **self.network.model_dump(include=set(NetworkSettings.model_fields)),
             "training": self.training,
@@ -55,13 +55,13 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Checkpoint":
-        """Read what `to_json` gave.
+        """Make a checkpoint from the result of `to_json`.
 
         Raises:
             ValueError, KeyError, TypeError: the values do not describe a model.
         """
         tile_set, shares = TileSet.from_json(values), values.get("label_shares")
-        # model.json of before there was a choice of width has none.
+        # Older model.json have no width.
         network = {"width": 1.0} | {
             key: values[key] for key in NetworkSettings.model_fields if key in values
         }
@@ -94,7 +94,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
     """Write model.pt and model.json into a folder.
 
     Returns:
-        SHA-256 of model.pt, which model.json holds as well.
+        SHA-256 of model.pt, which is also in model.json.
     """
     with publish_file(folder / "model.pt") as aside:
         torch.save(weights, aside)
@@ -104,7 +104,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, Ten
 
 
 def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
-    """Read a model: the segmenter, what it is, and the SHA-256 of its weights.
+    """Read a model: the segmenter, its description, and the SHA-256 of its weights.
 
     Raises:
         FileNotFoundError: model.pt or model.json is missing.
@@ -139,7 +139,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         segmenter.load_state_dict(state, strict=True)
     except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        if isinstance(error, UnpicklingError):  # torch's message says how to run its code
+        if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
             reason = "it holds more than tensors, or is damaged, and was not loaded"
         raise ValueError(
             f"{folder / 'model.pt'} does not hold weights of the {network.model} with encoder "
@@ -153,11 +153,11 @@ def check_alike(name: str, got: TileSet, other: str, wanted: TileSet, remedy: st
     """Check that the probabilities of two models can be averaged.
 
     Args:
-        name: of the one model, for the message.
-        got: what it was trained on.
+        name: of one model, for the message.
+        got: the tile set that it was trained on.
         other: the other model's name.
-        wanted: what that was trained on.
-        remedy: what to do, beside training both on one dataset.
+        wanted: the tile set that the other one was trained on.
+        remedy: what to do, besides training both on one dataset.
 
     Raises:
         ValueError: they differ in classes, bands or value range.
@@ -179,12 +179,12 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     """Read the models below a folder, in the order of their paths.
 
     Args:
-        folder: has folders of model.pt and model.json at any depth, or none.
-        own: what the model was trained on whose probabilities are averaged with theirs.
+        folder: contains folders of model.pt and model.json at any depth, or none.
+        own: the tile set of the model with which they are averaged.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a model is damaged, or of other classes, bands, value range or GSD.
+        ValueError: a model is damaged, or has other classes, bands, value range or GSD.
     """
     if not folder.is_dir():
         raise FileNotFoundError(

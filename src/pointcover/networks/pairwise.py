@@ -15,7 +15,7 @@ class Neighbours(NamedTuple):
     there: tuple[Any, ...]
     """An index that takes the second."""
     closeness: float
-    """exp(-d²/2s²), where d is the distance of the pair, pixels."""
+    """exp(-d²/2s²), where d is the distance of the pair in pixels."""
     likeness: Tensor
     """Closeness times exp(-c²/2t²), (B, 1, ...) of 0 to 1, where c is the colour difference."""
 
@@ -23,9 +23,9 @@ class Neighbours(NamedTuple):
 def each_offset(
     images: Tensor, *, radius_px: int, sigma_px: float, sigma_colour: float
 ) -> Iterator[Neighbours]:
-    """Yield each pair of pixels at most a radius apart along each axis, once, offset by offset.
+    """Yield each unordered pair of pixels at most a radius apart along each axis, by offset.
 
-    Pairs have no direction, so half of the offsets are enough.
+    Pairs are unordered, so half of the offsets suffice.
 
     Args:
         images: (B, bands, H, W) float32.

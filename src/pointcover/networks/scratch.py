@@ -1,8 +1,8 @@
 """U-Net and U-Net++ as in their papers, without a pretrained encoder.
 
 Both have five levels. A level has half the height and width of the one above it and twice its
-channels. Unlike in Ronneberger's paper, convolutions are padded, so that logits have the size of
-the image, and batch-normalised.
+channels. Unlike in Ronneberger's paper, convolutions are batch-normalised, and padded so that
+logits have the size of the image.
 """
 
 from itertools import pairwise

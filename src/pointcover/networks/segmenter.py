@@ -1,4 +1,4 @@
-"""Segmenter: a network with the statistics that normalise its input."""
+"""The segmenter: a network with the statistics that normalise its input."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ STRIDE_PX: Final = 32
 """Height and width of images are multiples of this: the stride of the deepest features."""
 
 MAX_BANDS: Final = 16
-"""A convolution of at most so many input channels is taken for one that reads the image's bands."""
+"""Convolutions with at most this many input channels are assumed to read the image."""
 
 
 class Segmenter(nn.Module):
@@ -57,8 +57,8 @@ class Segmenter(nn.Module):
             )
         if self.training and batch < 2:
             raise ValueError(
-                "got a batch of one image to learn from, wanted two or more for batch "
-                "normalisation: raise train.batch_size"
+                "got a training batch of one image, wanted two or more for batch normalisation: "
+                "raise train.batch_size"
             )
 
 
@@ -78,10 +78,10 @@ class PixelSegmenter(Segmenter):
 
 
 def _layout_of(network: nn.Module) -> torch.memory_format:
-    """Return the memory format of images and weights: channels last, which is faster, where safe.
+    """Return the memory format of images and weights: channels last, which is faster, if safe.
 
-    torch 2.15 writes beyond its memory (on a CPU, and the process aborts) in the backward pass of a
-    first convolution of 1 × 1 px with a stride above 1, as MobileOne, RepVGG and FastViT have.
+    On a CPU torch 2.15 writes out of bounds, and aborts, in the backward pass of a first
+    convolution of 1 × 1 px with a stride above 1, as in MobileOne, RepVGG and FastViT.
     """
     is_risky = any(
         isinstance(layer, nn.Conv2d)

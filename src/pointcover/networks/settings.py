@@ -15,11 +15,8 @@ class NetworkSettings(Section):
         str,
         OneOf(MODELS),
         Field(
-            description="Architecture. unet, unetplusplus, fpn, deeplabv3, deeplabv3plus and "
-            "segformer need an encoder; unet_scratch and unetplusplus_scratch follow their papers "
-            "and want encoder none. Classifiers of pixel features, fitted in seconds, see "
-            "classifier: logistic_regression, perceptron, random_forest, extra_trees, "
-            "gradient_boosting, classifier_mean."
+            description="Architecture; those named scratch need encoder none, the classifiers of "
+            "pixel features (see classifier) can have one, the others need an encoder."
         ),
     ]
     encoder: Annotated[

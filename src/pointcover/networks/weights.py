@@ -1,4 +1,4 @@
-"""Pretrained weights of an encoder: downloaded or read from a file, and never unpickled."""
+"""Pretrained weights of encoders: downloaded or read from a file, without unpickling code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from segmentation_models_pytorch.encoders import TimmUniversalEncoder
 from torch import Tensor, nn
 
 REMEDY = (
-    "set train.weights to `none` (random first weights), or to the path of a file with the "
-    "encoder's weights that you downloaded elsewhere"
+    "set train.weights to `none` (random weights), or to the path of a file with the encoder's "
+    "weights that you downloaded elsewhere"
 )
 HUB_TIMEOUT_S: Final = 10
 
@@ -25,8 +25,8 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
     Args:
         encoder: an encoder of segmentation-models-pytorch.
         name: its name there.
-        weights: `imagenet`, or the path of a state dict (.pt, .pth or .safetensors): of such an
-            encoder, or of timm's whole network for one of timm's.
+        weights: `imagenet`, or the path of a state dict (.pt, .pth or .safetensors) of such an
+            encoder or, for encoders of timm, of timm's whole network.
 
     Raises:
         ConnectionError: `imagenet` weights cannot be fetched.
@@ -77,7 +77,7 @@ def adapt_kernels(kernels: Tensor, bands: int) -> Tensor:
 def _adapt(state: Any, encoder: nn.Module) -> dict[str, Any]:
     """Adapt all kernels that differ from the encoder's only in the number of bands.
 
-    They are found by shape, not by position: encoders with branches have several.
+    They are found by shape, since encoders with branches have several.
     """
     adapted = dict(state)
     for name, wanted in encoder.state_dict().items():
@@ -116,7 +116,7 @@ def _fetch_imagenet(name: str) -> Any:
     is_timm = name.startswith("tu-")
     try:
         if is_timm and not timm.models.is_model_pretrained(name.removeprefix("tu-")):
-            # timm itself would only log it, and continue with random weights.
+            # timm only logs this, and continues with random weights.
             raise ValueError("timm has none for this name")
         with _offline_unless_hub_answers():
             pretrained = smp.encoders.get_encoder(name, weights=True if is_timm else "imagenet")
@@ -138,8 +138,8 @@ def _fetch_imagenet(name: str) -> Any:
 def _offline_unless_hub_answers() -> Iterator[None]:
     """Send one request to the Hub; if it does not answer, use only files in the local cache.
 
-    Without a network huggingface_hub retries each file for 25 s, or minutes where packets are
-    dropped, and has no setting for it.
+    Without a network connection huggingface_hub retries each file for 25 s, or for minutes if
+    packets are dropped, and has no setting for it.
     """
     before = constants.HF_HUB_OFFLINE
     try:
@@ -163,7 +163,7 @@ def _read(path: Path) -> Any:
 
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in as many ways as there are formats
+    except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
             f"train.weights: {path} cannot be read as weights "
             f"({' '.join(str(error).split())[:200]}): wanted a state dict saved by torch or as "

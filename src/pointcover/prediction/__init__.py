@@ -1,1 +1,1 @@
-"""Class probabilities of tiles and of whole rasters."""
+"""Predict class probabilities of tiles and of whole rasters."""

@@ -1,9 +1,8 @@
-"""A conditional random field on predictions: neighbours of similar colour agree on a class.
+"""Refine predictions with a conditional random field (CRF).
 
 Mean-field inference after Krähenbühl and Koltun 2011, "Efficient Inference in Fully Connected CRFs
-with Gaussian Edge Potentials", with the kernel cut off at a radius as in Teichmann and Cipolla
-2018, "Convolutional CRFs for Semantic Segmentation": a Potts model with one kernel of distance and
-colour.
+with Gaussian Edge Potentials", with the kernel truncated at a radius as in Teichmann and Cipolla
+2018, "Convolutional CRFs for Semantic Segmentation": a Potts model with one bilateral kernel.
 """
 
 import torch
@@ -18,23 +17,23 @@ class MeanField:
     """Mean-field inference; call it with images and class probabilities."""
 
     def __init__(self, settings: MeanFieldSettings) -> None:
-        """Take the number of iterations, the weight and the kernel."""
+        """Set the number of iterations, the weight and the kernel."""
         self.settings = settings
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, probabilities: Tensor) -> Tensor:
-        """Return probabilities in which neighbours of similar colour agree.
+        """Return probabilities that are similar for neighbours of similar colour.
 
         Each iteration sets, for a pixel i, q_i ∝ p_i · exp(weight · Σ_j k_ij q_j / Σ_j s_ij), where
-        s is the kernel of distance alone and k that of distance and colour. Neighbours of another
-        colour add nothing to the numerator but still count in the denominator.
+        s is the spatial kernel, and k the bilateral kernel of distance and colour. Neighbours of
+        another colour add nothing to the numerator, but count in the denominator.
 
         Args:
             images: (B, bands, H, W) of 0 to 255.
             probabilities: (B, C, H, W) float32, p.
 
         Returns:
-            (B, C, H, W) float32, which sum to 1 over the classes.
+            (B, C, H, W) float32 with a sum of 1 over the classes.
         """
         settings = self.settings
         tiny = torch.finfo(torch.float32).tiny

@@ -1,4 +1,4 @@
-"""Inference: predictions of one network or several, tile by tile, from one view or from eight."""
+"""Predict tiles with one network or an ensemble, with or without test-time augmentation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from pointcover.tileset.dataset import Batch
 
 Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
 """A batch: images (B, bands, H, W) uint8, masks (B, H, W) uint8, predictions (B, H, W) uint8, and
-their confidence (B, H, W) float32, the probability of the predicted class."""
+confidence (B, H, W) float32, the probability of the predicted class."""
 
 Correct = Callable[[Tensor], Tensor]
-"""Logits (B, C, H, W) of one network → corrected ones of the same shape."""
+"""Logits (B, C, H, W) of one network → corrected logits of the same shape."""
 
 Refine = Callable[[Tensor, Tensor], Tensor]
-"""Images (B, bands, H, W) and class probabilities (B, C, H, W) → better probabilities."""
+"""Images (B, bands, H, W) and class probabilities (B, C, H, W) → refined probabilities."""
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Networks, and how class probabilities are made of their logits."""
+    """Networks, and how class probabilities are computed from their logits."""
 
     models: Sequence[nn.Module]
-    """Several are an ensemble, whose prediction is the mean of their softmax."""
+    """One model or an ensemble, of which the softmax is averaged."""
     average_views: bool = False
-    """Test-time augmentation: the mean of the softmax over the eight symmetries of the square (D4),
-    at eight times the cost."""
+    """Test-time augmentation: average the softmax over the eight symmetries of the square (D4), at
+    eight times the cost."""
     corrections: Sequence[Correct] = ()
-    """Of the logits of each model, such as for other class priors; none leaves them."""
+    """For the logits of each model, such as for other class priors; may be empty."""
     refine: Refine | None = None
     """Applied to the mean probabilities, such as a conditional random field."""
 
     def score_on(self, fabric: Fabric) -> Callable[[Tensor], Tensor]:
-        """Return what computes class probabilities of images on the device of a Fabric."""
+        """Return a function from images to class probabilities, on the device of a Fabric."""
         modules = [fabric.setup_module(model).eval() for model in self.models]
         networks = correct_each(modules, self.corrections)
         return make_score(networks, average_views=self.average_views, refine=self.refine)
@@ -53,11 +53,11 @@ def predict(fabric: Fabric, predictor: Predictor, tiles: DataLoader[Batch]) -> I
         tiles: images and masks.
 
     Yields:
-        Predicted, on the device of `fabric`.
+        batches on the device of `fabric`; see Predicted.
     """
     score = predictor.score_on(fabric)
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
-        # `max` names the first of equal classes, as `argmax` does, in an eighth of its time.
+        # `max` returns the first of equal classes, as `argmax` does, in an eighth of its time.
         most, predictions = score(images).max(dim=1)
         yield images, masks, predictions.to(torch.uint8), most
 
@@ -65,7 +65,7 @@ def predict(fabric: Fabric, predictor: Predictor, tiles: DataLoader[Batch]) -> I
 def correct_each(
     networks: Sequence[Callable[[Tensor], Any]], corrections: Sequence[Correct]
 ) -> list[Callable[[Tensor], Any]]:
-    """Return networks whose logits are corrected, each by its own correction; none leaves them."""
+    """Return networks with corrected logits, each by its own correction, if there are any."""
 
     def join(network: Callable[[Tensor], Any], correct: Correct) -> Callable[[Tensor], Any]:
         return lambda images: correct(network(images))
@@ -76,7 +76,7 @@ def correct_each(
 
 
 def score_once(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Return a network's class probabilities, (B, C, H, W) float32, of (B, bands, H, W) images."""
+    """Return the class probabilities of images: (B, bands, H, W) → (B, C, H, W) float32."""
     return torch.as_tensor(network(images).float().softmax(dim=1))
 
 
@@ -86,9 +86,12 @@ def make_score(
     average_views: bool,
     refine: Refine | None = None,
 ) -> Callable[[Tensor], Tensor]:
-    """Return what averages the class probabilities of networks, each from one view or eight.
+    """Return a function from images to the mean class probabilities of networks.
 
-    `refine` is applied to the mean.
+    Args:
+        networks: one network or an ensemble.
+        average_views: average over the eight views of D4, too; see `each_view`.
+        refine: applied to the mean probabilities.
     """
     once = score_views if average_views else score_once
 
@@ -103,14 +106,14 @@ def make_score(
 
 
 def each_view(network: Callable[[Tensor], Any], images: Tensor) -> Iterator[Tensor]:
-    """Return a network's class probabilities from each of the eight symmetries of the square (D4).
+    """Yield a network's class probabilities of each of the eight symmetries of the square (D4).
 
     Args:
         network: (B, bands, H, W) → logits (B, C, H, W).
-        images: square: H equals W.
+        images: (B, bands, H, W) with H = W.
 
     Yields:
-        (B, C, H, W) float32, turned back to how the images lie.
+        (B, C, H, W) float32, in the orientation of the images.
     """
     for turns in range(4):
         for is_flipped in (False, True):
@@ -122,7 +125,7 @@ def each_view(network: Callable[[Tensor], Any], images: Tensor) -> Iterator[Tens
 
 
 def score_views(network: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Average what `each_view` gives: (B, C, H, W) float32, which sum to 1 over the classes."""
+    """Return the mean probabilities of `each_view`, (B, C, H, W) float32."""
     total: Tensor | float = 0.0
     for scores in each_view(network, images):
         total = total + scores

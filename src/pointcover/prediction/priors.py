@@ -1,4 +1,4 @@
-"""Priors: correct predictions where classes are more or less frequent than in training."""
+"""Correct predictions for class priors that differ from those of training."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +10,8 @@ from torch import Tensor
 from pointcover.prediction.settings import PriorSettings
 
 SUM_TOLERANCE = 0.01
-"""The sum of given fractions may differ from 1 by this much, as rounded percentages do; they are
-rescaled."""
+"""Largest difference of the sum of fractions from 1, which allows rounded percentages. Fractions
+are rescaled to a sum of 1."""
 
 
 def make_correction(
@@ -20,31 +20,31 @@ def make_correction(
     names: Sequence[str],
     label_fractions: Sequence[float] | None,
 ) -> Callable[[Tensor], Tensor]:
-    """Return a function that corrects a model's logits from learned to given class priors.
+    """Return a function that corrects a model's logits for the given class priors.
 
     Args:
         priors: of all classes; see `check_priors`.
-        model: what it is called, for messages.
+        model: name of the model, for messages.
         names: of its classes, in the order of their ids.
-        label_fractions: of its training loss, one a class; None where they are not known.
+        label_fractions: fraction of each class in its training loss; None if they are not known.
 
     Raises:
-        ValueError: the priors name other classes than the model, or its label fractions are not
-            known, or not above 0.
+        ValueError: the priors name other classes than the model has, or its label fractions are
+            not known, or not above 0.
     """
     wanted = check_priors(priors.fractions, names)
     if label_fractions is None:
         raise ValueError(
             f"{model} does not hold the fraction of each class in training (label_shares), so "
-            f"priors cannot correct it: train it again, and export it again where it is an "
-            f"ONNX file, or leave priors out"
+            f"priors cannot correct it: train it again (and export it again, if it is an ONNX "
+            f"file), or omit priors"
         )
     pairs = zip(names, label_fractions, strict=True)
     unseen = [name for name, part in pairs if not 0 < part < math.inf]
     if unseen:
         raise ValueError(
-            f"{model} learned from no label of {unseen}, so priors cannot correct it: label "
-            f"some and train it again, or leave priors out"
+            f"{model} was trained without labels of {unseen}, so priors cannot correct it: label "
+            f"these classes and train it again, or omit priors"
         )
     return partial(
         correct_logits, priors=wanted, label_fractions=label_fractions, tau=priors.strength
@@ -52,10 +52,10 @@ def make_correction(
 
 
 def parse_priors(text: str) -> dict[str, float]:
-    """Turn ``"field=0.6,forest=0.4"`` into fractions by class name.
+    """Parse fractions by class name, such as ``"field=0.6,forest=0.4"``.
 
     Raises:
-        ValueError: a part is no name with a number, or names a class a second time.
+        ValueError: a part is not a name with a number, or a name occurs twice.
     """
     fractions: dict[str, float] = {}
     for part in text.split(","):
@@ -74,25 +74,25 @@ def parse_priors(text: str) -> dict[str, float]:
 
 
 def check_priors(fractions: Mapping[str, float], names: Sequence[str]) -> tuple[float, ...]:
-    """Put given fractions of the area into the order of the classes, with a sum of 1.
+    """Return fractions of the area in the order of the classes, rescaled to a sum of 1.
 
     Args:
-        fractions: class name to fraction of the area.
+        fractions: of the area, by class name.
         names: of the classes, in the order of their ids.
 
     Raises:
         ValueError: a class is missing or unknown, a fraction is not above 0, or the sum is not 1.
     """
     if set(fractions) != set(names):
-        faults = [
-            f"{verb} {', '.join(sorted(faulty))}"
-            for verb, faulty in (
+        errors = [
+            f"{verb} {', '.join(sorted(wrong_names))}"
+            for verb, wrong_names in (
                 ("lack", set(names) - set(fractions)),
                 ("name unknown", set(fractions) - set(names)),
             )
-            if faulty
+            if wrong_names
         ]
-        raise ValueError(f"priors {' and '.join(faults)}: give {', '.join(names)} a fraction each")
+        raise ValueError(f"priors {' and '.join(errors)}: give {', '.join(names)} a fraction each")
     wrong = {name: part for name, part in fractions.items() if not 0 < part < math.inf}
     if wrong:
         raise ValueError(f"priors {wrong}: give each class a fraction above 0")
@@ -105,21 +105,21 @@ def check_priors(fractions: Mapping[str, float], names: Sequence[str]) -> tuple[
 def correct_logits(
     logits: Tensor, priors: Sequence[float], label_fractions: Sequence[float], tau: float = 1.0
 ) -> Tensor:
-    """Add tau · log(prior / label fraction): Bayes' rule with the priors of the area mapped.
+    """Add tau · log(prior / label fraction) to logits: Bayes' rule with the priors of the area.
 
-    After Menon et al. 2021, "Long-tail learning via logit adjustment", post-hoc.
+    This is the post-hoc correction of Menon et al. 2021, "Long-tail learning via logit adjustment".
 
     Args:
         logits: (B, C, H, W).
-        priors: fraction of the area, one a class, above 0.
-        label_fractions: fraction of the training loss, one a class, above 0.
+        priors: (C,) fraction of each class in the area, above 0.
+        label_fractions: (C,) fraction of each class in the training loss, above 0.
         tau: strength of the correction; 0 changes nothing.
 
     Returns:
-        Logits of the same shape and type.
+        logits of the same shape and dtype.
 
     Raises:
-        ValueError: not one value a class.
+        ValueError: the number of values differs from the number of classes.
     """
     classes = logits.shape[1]
     if len(priors) != classes or len(label_fractions) != classes:

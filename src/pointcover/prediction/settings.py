@@ -8,21 +8,21 @@ from pointcover.validation import Length, Section, Weight
 
 
 class DeviceSettings(Section):
-    """Where a network runs, and in which precision."""
+    """Device and precision of a network."""
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
-        description="Precision of the network: fp32, bf16, or auto: bf16 where the processor "
-        "computes in it.",
+        description="Precision of the network: fp32, bf16, or auto: bf16 if the processor "
+        "supports it.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="Where the network runs: cpu, cuda, or auto: a GPU where there is one.",
+        description="Device of the network: cpu, cuda, or auto: a GPU if there is one.",
     )
 
 
 Views = Literal["one", "d4"]
-"""How a network looks at an image: once, or from the eight symmetries of the square."""
+"""Views of an image that are predicted: one, or the eight symmetries of the square (D4)."""
 
 
 class MeanFieldSettings(Section):
@@ -30,12 +30,12 @@ class MeanFieldSettings(Section):
 
     iterations: Annotated[int, Field(strict=True, ge=0, le=50)] = Field(
         default=0,
-        description="Iterations of a conditional random field (mean field) on the predictions, "
-        "in which neighbours of similar colour agree on a class: 5 are usual, 0 is off.",
+        description="Mean-field iterations of a conditional random field on the predictions, by "
+        "which neighbours of similar colour get the same class: 5 are usual, 0 is off.",
     )
     weight: Weight = Field(
         default=10.0,
-        description="Added to a class's log-probability where all neighbours have that class and "
+        description="Added to a class's log-probability if all neighbours have that class and "
         "the same colour.",
     )
     radius_px: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
@@ -50,11 +50,11 @@ class MeanFieldSettings(Section):
 
 
 class PriorSettings(Section):
-    """How frequent the classes are in the area that is mapped."""
+    """Class priors of the area that is mapped."""
 
     fractions: dict[str, float] = Field(
         description="Fraction of the area that each class covers, such as "
-        "{field: 0.6, forest: 0.4}, where it differs from that of the training labels.",
+        "{field: 0.6, forest: 0.4}, if it differs from that of the training labels.",
     )
     strength: Annotated[float, Field(ge=0, le=10)] = Field(
         default=1.0,
@@ -64,7 +64,7 @@ class PriorSettings(Section):
 
 
 class LayerSettings(Section):
-    """Which layers a map has, after the class and its confidence."""
+    """Optional layers of a map, after class and confidence."""
 
     entropy: bool = Field(default=False, description="Write the entropy, too.")
     probabilities: bool = Field(

@@ -1,8 +1,8 @@
-"""Sliding windows: a network's scores over a raster of any size, in the memory of a few rows.
+"""Predict a raster of any size in sliding windows, with only a few rows of windows in memory.
 
-One thread reads and decodes the next rows of windows while the network computes; the caller may
-write strips in another. The places of windows and the contents of batches depend on the raster
-alone, so a map that is resumed at any strip has the same bytes.
+One thread reads and decodes the next row of windows while the network computes; the caller may
+write strips in another. Positions of windows and contents of batches depend only on the raster, so
+a map that is resumed at any strip has the same bytes.
 """
 
 import math
@@ -28,61 +28,61 @@ Score = Callable[[Tensor], Tensor]
 32, on the device of the images."""
 
 Rows = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
-"""A row of windows: its number, its image (bands, size, reach) and where that has data (size,
-reach), as far as its windows reach."""
+"""A row of windows: its number, its image (bands, size, reach), and whether that has data (size,
+reach); reach is the end of the last window."""
 
 Strip = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
-"""A strip's number, its layers (layers, rows, W) and where the image has data (rows, W)."""
+"""A strip's number, its layers (layers, rows, W), and whether the image has data (rows, W)."""
 
 NEAR_PX: Final = 16
-"""Pixels left and right of a seam at which two windows are compared."""
+"""Two windows are compared in this many pixels left and right of their seam."""
 
 AVERAGED_COLUMNS: Final = 2048
 """Columns of a strip that are averaged at a time."""
 
 PERCENT: Final = 100
-"""Probabilities and entropies are kept as whole percents, so that one byte and a GIS show them."""
+"""Probabilities and entropies are stored as whole percents, which fit in a byte."""
 
 
 class Source(Protocol):
-    """What can be read by whole rows."""
+    """A raster that can be read by whole rows."""
 
     def read_rows(
         self, top: int, bottom: int
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read (bands, rows, W) uint8, and (rows, W) bool: has data."""
+        """Return (bands, rows, W) uint8, and (rows, W) bool: has data."""
 
 
 class Layers(Protocol):
-    """The layers that a strip holds, as bytes made of a network's scores."""
+    """The layers of a strip, as bytes computed from a network's scores."""
 
     def count(self, classes: int) -> int:
-        """Count the layers."""
+        """Return the number of layers."""
 
     def encode(self, scores: Tensor) -> Tensor:
-        """Turn scores (B, C, H, W) into layers (B, layers, H, W) uint8, 254 at most."""
+        """Convert scores (B, C, H, W) to layers (B, layers, H, W) uint8, 254 at most."""
 
 
 class MapLayers:
     """The layers of a map: class, confidence, and those of the settings."""
 
     def __init__(self, settings: LayerSettings) -> None:
-        """Take the further layers."""
+        """Set the optional layers."""
         self.settings = settings
 
     def count(self, classes: int) -> int:
-        """Count the layers."""
+        """Return the number of layers."""
         return 2 + self.settings.entropy + classes * self.settings.probabilities
 
     def encode(self, scores: Tensor) -> Tensor:
-        """Turn class probabilities into the layers of a map.
+        """Convert class probabilities to the layers of a map.
 
         Args:
-            scores: (B, C, H, W) float32, which sum to 1 over the classes.
+            scores: (B, C, H, W) float32 with a sum of 1 over the classes.
 
         Returns:
-            (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities where
-            wanted; percents are rounded, an entropy of 100 % is that of equal probabilities.
+            (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities by the
+            settings, in rounded percents. An entropy of 100 % is that of equal probabilities.
         """
         confidence, class_ids = scores.max(dim=1, keepdim=True)
         found = [class_ids.to(torch.uint8), _percent(confidence)]
@@ -95,15 +95,12 @@ class MapLayers:
 
 @dataclass
 class SeamCount:
-    """How often two windows predict different classes near the seam between them.
-
-    There the map depends on where windows lie.
-    """
+    """Number of pixels near seams, and of those where two windows predict different classes."""
 
     pixels: int = 0
-    """With data, at most NEAR_PX from a seam between a window and the one to its right."""
+    """Pixels with data, at most NEAR_PX from a seam between a window and the one to its right."""
     unlike: int = 0
-    """Of these, those with different classes in the two windows."""
+    """Pixels of these with different classes in the two windows."""
 
     def add(
         self,
@@ -111,26 +108,26 @@ class SeamCount:
         right: npt.NDArray[np.uint8],
         valid: npt.NDArray[np.bool_],
     ) -> None:
-        """Compare the class ids of two windows, and where there is data: (rows, columns) each."""
+        """Count the pixels with data, and with different class ids: (rows, columns) each."""
         self.pixels += int(np.count_nonzero(valid))
         self.unlike += int(np.count_nonzero((left != right) & valid))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The windows over a raster, and how they become one map."""
+    """The windows over a raster, and how they are merged to one map."""
 
     rows: Axis
     columns: Axis
     blend: bool
-    """Average probabilities where windows overlap, instead of keeping each one's centre."""
+    """Average probabilities where windows overlap, instead of keeping the centre of each window."""
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Where strips begin, and the last one ends.
+        """First row of each strip, and the end of the last one.
 
-        A strip is complete after its row of windows: with blending the next row contributes from
-        where it begins.
+        A strip is complete after its row of windows. With blending it therefore ends where the
+        next row of windows begins.
         """
         return (*self.rows.starts, self.rows.length) if self.blend else self.rows.cuts
 
@@ -143,24 +140,24 @@ class Plan:
 
 
 def plan_windows(height: int, width: int, window_px: int, overlap: float, blend: bool) -> Plan:
-    """Lay windows over a raster; see `lay_axis` for what the values may be."""
+    """Return the windows over a raster; see `lay_axis` for the arguments."""
     return Plan(lay_axis(height, window_px, overlap), lay_axis(width, window_px, overlap), blend)
 
 
 @dataclass(frozen=True)
 class WindowInference:
-    """A network's scores of windows, and how they are computed and kept."""
+    """How windows are scored, and which layers are kept."""
 
     score: Score
-    """Of a network, or the mean of several."""
+    """Of a network or an ensemble."""
     channels: int
-    """Of the scores: the classes, and what else the score returns."""
+    """Channels of the scores: the classes, and further values of the score."""
     layers: Layers
-    """What is kept of the scores."""
+    """The layers that are computed from the scores and kept."""
     batch_size: int
-    """Windows at a time."""
+    """Windows that are scored at a time."""
     device: torch.device
-    """Where `score` computes."""
+    """Device of `score`."""
 
 
 @torch.inference_mode()
@@ -172,19 +169,19 @@ def stream_strips(
     first: int = 0,
     seams: SeamCount | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
-    """Return a map strip by strip, from top to bottom.
+    """Yield a map strip by strip, from top to bottom.
 
     Args:
-        source: what to map.
+        source: the raster to map.
         plan: the windows over it.
         inference: the network, and the layers of a strip.
-        first: number of the strip to begin with.
-        seams: counts where windows disagree, if the first layer is the class and windows are not
-            blended.
+        first: number of the first strip to yield.
+        seams: counts pixels where windows disagree. This needs the class as the first layer, and
+            windows that are not blended.
 
     Yields:
-        the strip's number and its layers, (layers, rows, W) uint8; all IGNORE_INDEX where there
-        is no data.
+        the strip's number and its layers, (layers, rows, W) uint8, IGNORE_INDEX where there is no
+        data.
     """
     make = _blended if plan.blend else partial(_centred, seams=seams)
     with closing(one_ahead(_rows_of_windows(source, plan, plan.first_row(first)))) as rows:
@@ -195,9 +192,10 @@ def stream_strips(
 
 
 def _rows_of_windows(source: Source, plan: Plan, first: int) -> Iterator[Rows]:
-    """Read rows of windows; what two of them have in common is read once.
+    """Yield rows of windows; raster rows that two of them have in common are read once.
 
-    What is read at a time does not depend on `first`: resampling could give other bytes.
+    The rows that are read at a time do not depend on `first`, since resampling could otherwise
+    give other bytes.
     """
     axis = plan.rows
     reads = (0, *axis.ends)
@@ -218,7 +216,7 @@ def _rows_of_windows(source: Source, plan: Plan, first: int) -> Iterator[Rows]:
 def _extend(
     image: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], height: int, width: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Mirror a raster at its edges where windows reach beyond it; what is added is no data."""
+    """Mirror a raster at its edges up to the end of the windows; added pixels have no data."""
     image = mirror(image, height, width)
     return image, pad(valid, image.shape[1], image.shape[2], False)
 
@@ -226,7 +224,7 @@ def _extend(
 def _scores(
     rows: Rows, plan: Plan, inference: WindowInference
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Score a row's windows that have data: the windows' numbers and their (B, C, H, W)."""
+    """Yield batches of a row's windows that have data: their numbers and (B, C, H, W) scores."""
     _, image, valid = rows
     size = plan.columns.size
     has_data = np.asarray(valid.any(axis=0))
@@ -249,10 +247,10 @@ def _centred(
     inference: WindowInference,
     seams: SeamCount | None,
 ) -> Iterator[Strip]:
-    """Keep each window's centre."""
+    """Yield strips of the windows' centres."""
     cuts, across = plan.cuts, plan.columns
     layers = inference.layers.count(inference.channels)
-    last: dict[int, npt.NDArray[np.uint8]] = {}  # classes of the window to the left, by its number
+    last: dict[int, npt.NDArray[np.uint8]] = {}  # number and classes of the window to the left
 
     def put(
         strip: npt.NDArray[np.uint8],
@@ -260,7 +258,7 @@ def _centred(
         columns: list[int],
         encoded: Tensor,
     ) -> None:
-        """Lay the centres of a batch of windows into a strip."""
+        """Copy the centres of a batch of windows to a strip."""
         for column, part in zip(columns, encoded.cpu().numpy(), strict=True):
             start, left, right = across.starts[column], across.cuts[column], across.cuts[column + 1]
             strip[:, :, left:right] = part[:, :, left - start : right - start]
@@ -281,7 +279,7 @@ def _centred(
         valid = valid[top:bottom, : across.length]
         last.clear()
         strip = np.zeros((layers, bottom - top, across.length), np.uint8)
-        # A batch is copied back only after the next one was started: a GPU is never idle.
+        # A batch is copied to the CPU after the next one is started, to keep a GPU busy.
         waiting: tuple[list[int], Tensor] | None = None
         for columns, scores in _scores(rows, plan, inference):
             encoded = inference.layers.encode(scores[:, :, top:bottom])
@@ -296,11 +294,11 @@ def _centred(
 def _blended(
     rows_of_windows: Iterator[Rows], plan: Plan, inference: WindowInference
 ) -> Iterator[Strip]:
-    """Average the probabilities of windows, with weights that fall towards their edges."""
+    """Yield strips of mean probabilities, with weights that decrease to the windows' edges."""
     down, across = plan.rows, plan.columns
     weights = torch.from_numpy(np.outer(down.weights, across.weights))
     total_down, total_across = (torch.from_numpy(axis.total_weights()) for axis in (down, across))
-    # Weighted sums from the first row of these windows down to their last.
+    # Weighted sums over the rows of the current row of windows.
     layers = inference.layers.count(inference.channels)
     sums = torch.zeros(inference.channels, down.size, across.reach)
     for rows in rows_of_windows:
@@ -323,7 +321,7 @@ def _blended(
 
 
 def entropy_of(scores: Tensor) -> Tensor:
-    """Return the entropy of class probabilities, (B, C, H, W) → (B, 1, H, W), at most 1."""
+    """Return the normalised entropy, from 0 to 1, of probabilities: (B, C, H, W) → (B, 1, H, W)."""
     entropy: Tensor = torch.special.entr(scores).sum(dim=1, keepdim=True)
     return entropy / math.log(scores.shape[1])
 

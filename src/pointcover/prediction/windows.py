@@ -1,9 +1,9 @@
-"""Windows over a raster of any size: where they lie, and which part of each is kept.
+"""Lay windows over a raster of any size, and choose the part of each that is kept.
 
-Rows and columns are treated alike, each as an `Axis`. Windows begin at multiples of ALIGNMENT_PX:
-a network that halves its image five times then sees the same pixels as the same cells in each of
-them. Windows that begin elsewhere differ from each other everywhere, not at their edges alone (on
-Dubai in 0.6 % of the pixels).
+Rows and columns are treated alike, each as an `Axis`. Windows begin at multiples of ALIGNMENT_PX,
+so a network that halves its image five times has the same grid of cells in all of them. Otherwise
+predictions of two windows differ everywhere, not only at the edges (on Dubai in 0.6 % of the
+pixels).
 """
 
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ import numpy.typing as npt
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 
 ALIGNMENT_PX: Final = 32
-"""Height, width and place of a window are multiples of this."""
+"""Height, width and position of a window are multiples of this."""
 
 LEAST_PX: Final = 64
-"""Side of a window at least."""
+"""Minimum side of a window."""
 
 USUAL_PX: Final = 512
-"""Side of a window, where tiles in training are not larger."""
+"""Default side of a window, if training tiles are not larger."""
 
 MAX_OVERLAP: Final = 0.75
-"""Fraction of a window: beyond it each pixel would be predicted sixteen times and more."""
+"""Maximum fraction of a window; above it each pixel would be predicted more than 16 times."""
 
 
 LARGE_PX: Final = 1024
@@ -58,39 +58,38 @@ class Axis:
     length: int
     """Pixels of the raster."""
     size: int
-    """Pixels of a window; more than the raster has where that is smaller than a window."""
+    """Pixels of a window; more than those of the raster if that is smaller than a window."""
     starts: tuple[int, ...]
-    """Where windows begin; the last may end up to 31 px beyond the raster, unless that is smaller
-    than a window."""
+    """First pixel of each window. The last one may end up to 31 px beyond the raster."""
     overlap: int
-    """Least number of pixels that neighbours have in common."""
+    """Minimum number of pixels that neighbours have in common."""
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Where one window's centre ends and the next one's begins, from 0 to `length`."""
+        """Boundaries between the kept centres of windows, from 0 to `length`."""
         pairs = zip(self.starts, self.starts[1:], strict=False)
         between = ((start + self.size + after) // 2 for start, after in pairs)
         return (0, *between, self.length)
 
     @property
     def reach(self) -> int:
-        """Where the last window ends, in the raster or beyond."""
+        """End of the last window, in the raster or beyond."""
         return self.starts[-1] + self.size
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Where each window ends in the raster."""
+        """End of each window, within the raster."""
         return tuple(min(start + self.size, self.length) for start in self.starts)
 
     @property
     def weights(self) -> npt.NDArray[np.float32]:
-        """Weight of a window's pixels for blending, (size,): it falls off over the overlap."""
+        """(size,) weights of a window's pixels for blending; they decrease over the overlap."""
         steps = np.arange(self.size) + 0.5
         ramp = np.minimum(steps, steps[::-1]) / max(self.overlap, 1)
         return np.asarray(np.minimum(ramp, 1), np.float32)
 
     def total_weights(self) -> npt.NDArray[np.float32]:
-        """Add up the weights of all windows at each pixel of the raster, (length,)."""
+        """Return (length,) sums of the weights of all windows at each pixel of the raster."""
         total = np.zeros(self.length, np.float32)
         for start, end in zip(self.starts, self.ends, strict=True):
             total[start:end] += self.weights[: end - start]
@@ -108,14 +107,15 @@ def usual_window_px(tile_px: int, needs: WindowNeeds | None = None) -> int:
 
 
 def round_up(size_px: int) -> int:
-    """Return the next size that a window may have."""
+    """Return a size rounded up to a multiple of ALIGNMENT_PX."""
     return -(-size_px // ALIGNMENT_PX) * ALIGNMENT_PX
 
 
 def lay_axis(length: int, window_px: int, overlap: float, needs: WindowNeeds | None = None) -> Axis:
     """Cover a raster's rows or columns with as few windows as `overlap` allows.
 
-    They are spread evenly: what the last would extend beyond the raster becomes overlap of all.
+    Windows are spread evenly, so that the overlap increases instead of the last one extending far
+    beyond the raster.
 
     Args:
         length: pixels of the raster.
@@ -125,7 +125,7 @@ def lay_axis(length: int, window_px: int, overlap: float, needs: WindowNeeds | N
         needs: of the models.
 
     Raises:
-        ValueError: a value is none of those.
+        ValueError: `window_px` or `overlap` is invalid.
     """
     needs = needs or WindowNeeds()
     alignment_px = max(ALIGNMENT_PX, needs.alignment_px)

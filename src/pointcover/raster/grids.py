@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
-from rasterio.transform import Affine, from_origin
+from rasterio.transform import Affine
 from rasterio.warp import transform as project
 
 from pointcover.raster.raster_io import RasterInfo
@@ -16,7 +16,7 @@ GRID_TOLERANCE_PX: Final = 0.01
 """The greatest distance of the corners of an image and its mask."""
 
 WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
-"""Half axes of the Earth's ellipsoid."""
+"""Semi-major and semi-minor axis of the WGS 84 ellipsoid."""
 
 PLANE_TOLERANCE: Final = 0.01
 """The relative distortion of areas up to which the plane of a CRS is used as the ground: in UTM it
@@ -28,7 +28,7 @@ Place = tuple[float, float]
 
 def north_up(x: float, y: float, gsd_m: float) -> Affine:
     """Return the transform of a raster whose upper left corner lies at x, y."""
-    return from_origin(x, y, gsd_m, gsd_m)
+    return Affine(gsd_m, 0.0, x, 0.0, -gsd_m, y)
 
 
 def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
@@ -48,7 +48,7 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
         )
     corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
     if image.crs and mask.crs and image.crs != mask.crs:
-        places = [mask.transform * corner for corner in corners]
+        places = [mask.transform @ corner for corner in corners]
         if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
             GRID_TOLERANCE_PX
         ):
@@ -59,8 +59,8 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     if image.is_georeferenced and mask.is_georeferenced:
         apart = _apart_px(
             image.transform,
-            [image.transform * corner for corner in corners],
-            [mask.transform * corner for corner in corners],
+            [image.transform @ corner for corner in corners],
+            [mask.transform @ corner for corner in corners],
         )
         if apart > GRID_TOLERANCE_PX:
             raise ValueError(
@@ -80,15 +80,16 @@ def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
 
 def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
     """Return the greatest distance of places, along one side of the grid's pixels."""
-    pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
+    pixels = [(~grid @ place, ~grid @ other) for place, other in zip(places, others, strict=True)]
     return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
 
 def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
     """Return the area on the ground of a pixel in each of some rows.
 
-    In the plane of the CRS where its distortion is small, else on the ellipsoid at the middle of
-    each row (exact for geographic CRSs and web maps, whose scale depends on the row alone).
+    Areas are computed in the plane of the CRS where its distortion is small, else on the ellipsoid
+    at the middle of each row (exact for geographic CRSs and web maps, whose scale depends on the
+    row alone).
 
     Args:
         grid: of the raster.
@@ -107,7 +108,7 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
 
 
 def middle_pixel_m2(grid: RasterInfo) -> float | None:
-    """Return the area on the ground of the pixel in the middle of a raster; None as `ground_m2`."""
+    """Return the ground area of the pixel in the middle of a raster; None as for `ground_m2`."""
     area_m2 = ground_m2(grid, np.array([grid.height // 2]))
     return None if area_m2 is None else float(area_m2[0])
 
@@ -170,7 +171,7 @@ def _steps(
     """
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
-    places = [place for corner in corners for place in zip(*(grid.transform * corner), strict=True)]
+    places = [place for corner in corners for place in zip(*(grid.transform @ corner), strict=True)]
     degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
     if not np.isfinite(degrees).all():
         return None

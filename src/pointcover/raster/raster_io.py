@@ -1,6 +1,6 @@
-"""Rasters: read a window, write a GeoTIFF of blocks. Only this module opens images and masks.
+"""Read windows of rasters and write tiled GeoTIFFs. Only this module opens images and masks.
 
-Row before column everywhere; x and y are CRS coordinates only.
+Rows come before columns everywhere; x and y are CRS coordinates only.
 """
 
 import logging
@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as Window  # the rest of the project gets it here
+from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.runtime.atomic_files import publish_file
@@ -37,8 +37,8 @@ SIGNATURES: Final = {
     b"\0\0\0\x0cjP": "JP2OpenJPEG",
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }
-"""Formats that are opened, by a file's first bytes. VRTs are not: they may read other files, or the
-network. (rasterio 1.4 documents a list of drivers, but does not accept one.)"""
+"""Drivers by the first bytes of a file. VRT is not among them, since a VRT may read other files or
+the network. (rasterio 1.4 documents a list of drivers, but does not accept one.)"""
 
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
@@ -47,17 +47,25 @@ ZSTD_LEVEL: Final = 1
 
 
 def configure_gdal() -> None:
-    """Set up GDAL and rasterio for this process; to be called before a raster is opened.
+    """Configure GDAL and rasterio for this process. Call it before a raster is opened.
 
     By default GDAL caches decoded blocks in up to a twentieth of the memory, in each process.
     Tiling reads and writes each block once; allocating memory for the cache took a quarter of its
     time. 64 MB are enough for a row of tiles of a striped orthophoto 40 000 px wide.
     """
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
-    # Images that are not georeferenced are accepted.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    # GDAL's errors are a part of the messages here, and need not be logged too.
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    # The error messages of this module include GDAL's, so those are not logged too.
+    logger = logging.getLogger("rasterio")
+    if logger.level != logging.CRITICAL:  # to set it takes long, as it empties all loggers' caches
+        logger.setLevel(logging.CRITICAL)
+
+
+def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
+    """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
+    configure_gdal()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **options)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class RasterInfo:
 
     @property
     def pixel_m2(self) -> float | None:
-        """Area of a pixel in the plane of the CRS, or None where the CRS has no plane."""
+        """Area of a pixel in CRS coordinates, or None where the CRS is not projected."""
         if self.crs is None or not self.crs.is_projected:
             return None
         _, metres_per_unit = self.crs.linear_units_factor
@@ -95,7 +103,7 @@ class RasterReader:
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path; nothing is opened yet."""
+        """Store the path; the file is opened at first use."""
         self.path = path
         self._dataset: Any = None
         self._opened_by = -1
@@ -222,16 +230,16 @@ class RasterReader:
         return tuple(kind.name for kind in self.dataset.colorinterp)
 
     def check_whole(self) -> npt.NDArray[np.bool_]:
-        """Check that a file was not cut short, before hours of work on it.
+        """Check that a file is not truncated, before a long computation on it.
 
-        Of a TIFF only the offsets of its blocks are read, which is fast; of other formats all.
+        Only the block offsets of a TIFF are read, which is fast; other formats are read whole.
 
         Returns:
             (rows of blocks, columns of blocks): whether a block was never written in any band. GDAL
             reads such blocks as 0, or as nodata.
 
         Raises:
-            ValueError: it is cut short, or cannot be read.
+            ValueError: it is truncated, or cannot be read.
         """
         dataset = self.dataset
         if dataset.driver != "GTiff":
@@ -299,7 +307,7 @@ class ResampledReader(RasterReader):
         """Take the size to resample to.
 
         Args:
-            path: of the raster; nothing is opened yet.
+            path: of the raster, which is opened at first use.
             height: in pixels.
             width: in pixels.
             averaged: whether to average when downsampling, and to interpolate bilinearly when
@@ -325,7 +333,7 @@ class ResampledReader(RasterReader):
             src_crs=plane,
             crs=plane,
             src_transform=source.transform,
-            transform=source.transform * scale,
+            transform=source.transform @ scale,
             height=self._height,
             width=self._width,
             resampling=how,
@@ -356,9 +364,8 @@ def _open(path: Path) -> Any:
         )
     if driver == "PNG":
         _check_png(path)
-    configure_gdal()
     try:
-        return rasterio.open(path, driver=driver)
+        return open_dataset(path, driver=driver)
     except RasterioError as error:
         raise ValueError(
             f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
@@ -409,9 +416,9 @@ def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDA
 
 
 def mirror(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Extend (bands, h, w) to at least (bands, height, width) below and to the right, mirrored.
+    """Extend (bands, h, w) to at least (bands, height, width) below and to the right by reflection.
 
-    Predictions beside a black area are bad, since training images have few of them.
+    Zero padding makes predictions near it worse, since training images have few black areas.
     """
     missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
     if missing == (0, 0):
@@ -436,7 +443,7 @@ class BlockWriter:
 
 @dataclass(frozen=True, kw_only=True)
 class GeoTiffProfile:
-    """The size, grid and kind of a uint8 GeoTIFF to write, as rasterio's profile."""
+    """Size, grid and format of a uint8 GeoTIFF to write, like rasterio's profile."""
 
     height: int
     width: int
@@ -456,12 +463,12 @@ def write_geotiff(path: Path, profile: GeoTiffProfile) -> Iterator[BlockWriter]:
 
     Blocks that are never written take no space and read as nodata, or 0 where there is none.
 
-    Interleaved by band, ZSTD takes half the time that it takes by pixel, for 5 % more bytes, and is
-    read as fast. GDAL's own threads are not used: they cost a sixth more processor time, which
-    other orthophotos use better.
+    Band interleaving halves the time of ZSTD against pixel interleaving, for 5 % more bytes;
+    reading is as fast. GDAL's own threads are not used: they take a sixth more CPU time, and
+    orthophotos are already written in parallel.
 
-    With a full disk GDAL often raises nothing and leaves zeros: every window is read back and
-    compared before the file gets its name.
+    When the disk is full, GDAL often raises no error and leaves zeros. So every window is read back
+    and compared before the file gets its final name.
 
     Raises:
         OSError: the disk is full, or the file does not read back as written.
@@ -485,17 +492,16 @@ def write_geotiff(path: Path, profile: GeoTiffProfile) -> Iterator[BlockWriter]:
         "bigtiff": "if_safer",
         "sparse_ok": True,
     }
-    configure_gdal()
     with publish_file(path) as aside:
         try:
-            with rasterio.open(aside, "w", **options) as dataset:
+            with open_dataset(aside, "w", **options) as dataset:
                 if profile.palette:
                     dataset.write_colormap(1, dict(profile.palette))
                 for number, name in enumerate(profile.band_names, start=1):
                     dataset.set_band_description(number, name)
                 writer = BlockWriter(dataset)
                 yield writer
-            with rasterio.open(aside) as written:
+            with open_dataset(aside) as written:
                 _compare(written, writer)
         except RasterioError as error:
             raise OSError(
@@ -508,7 +514,7 @@ def _compare(written: Any, writer: BlockWriter) -> None:
     for (col_off, row_off, width, height), checksum in writer.checksums.items():
         values = written.read(window=Window(col_off, row_off, width, height))
         if zlib.crc32(values.data) != checksum:
-            raise RasterioError(f"the block at row {row_off}, column {col_off} was written wrongly")
+            raise RasterioError(f"the block at row {row_off}, column {col_off} reads back changed")
 
 
 def write_mask(

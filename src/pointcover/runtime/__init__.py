@@ -1,1 +1,1 @@
-"""What every stage and command needs around its work: errors, files, processes, devices."""
+"""Runtime of stages and commands: errors, atomic files, processes, devices, fingerprints."""

@@ -1,4 +1,4 @@
-"""Outputs that are whole or not there: written aside, brought to disk, then renamed."""
+"""Atomic writes: outputs are written to a temporary path, flushed to disk, then renamed."""
 
 import csv
 import hashlib
@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
-"""Ending of what is still being written; git ignores it and the next attempt removes it."""
+"""Suffix of unfinished outputs. Git ignores them, and the next attempt removes them."""
 
 
 @contextmanager
 def publish_file(path: Path) -> Iterator[Path]:
-    """Return a path to write to; what lies there becomes `path` when the block ends well.
+    """Yield a temporary path to write to, which is renamed to `path` at the end of the block.
 
-    A block that raises leaves `path` as it was and nothing else behind.
+    If the block raises, the temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + PARTIAL)
@@ -28,7 +28,7 @@ def publish_file(path: Path) -> Iterator[Path]:
         flush_to_disk(aside)
         aside.replace(path)
     except OSError as error:
-        # A write to a full disk fails without saying where.
+        # The error of a write to a full disk names no file.
         if error.errno and error.filename is None:
             error.filename = str(path)
         raise
@@ -38,7 +38,7 @@ def publish_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def publish_folder(path: Path) -> Iterator[Path]:
-    """Return an empty folder to fill; it becomes `path` when the block ends well."""
+    """Yield an empty temporary folder, which replaces `path` at the end of the block."""
     aside = path.with_name(path.name + PARTIAL)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -55,13 +55,13 @@ def publish_folder(path: Path) -> Iterator[Path]:
 
 
 def publish_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with publish_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def publish_json(path: Path, values: Any) -> None:
-    """Write JSON that every reader accepts: a NaN in it is an error, so say null and why instead.
+    """Write standard JSON atomically: NaN is an error, use null instead.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -70,7 +70,7 @@ def publish_json(path: Path, values: Any) -> None:
 
 
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table whole or not at all; None is an empty cell."""
+    """Write a CSV table atomically; None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -103,7 +103,7 @@ def sha256(path: Path) -> str:
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """Return the digest of a file, by an algorithm that hashlib names, in hexadecimal digits."""
+    """Return the digest of a file in hexadecimal digits, by an algorithm of hashlib."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
@@ -126,6 +126,6 @@ def probe_folder(folder: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file's bytes are on the disk: a full disk shows itself here at the latest."""
+    """Flush a file's bytes to the disk, which also raises the error of a full disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -1,6 +1,6 @@
-"""The code that decides a stage's result: its script and the modules that it imports.
+"""Find the code that a stage's result depends on: its script and the modules that it imports.
 
-dvc.yaml's dependencies (`make deps`) and the fingerprint of a training both come from here.
+It is used for dvc.yaml's dependencies (`make deps`) and for the fingerprint of a training.
 """
 
 import ast
@@ -22,9 +22,9 @@ NO_RESULT: Final = (
     "pointcover.tracking",
     "pointcover.validation",
 )
-"""Packages and modules that record, draw, word messages or check settings. Their code cannot change
-what a stage writes for DVC, so that editing them trains no model again. Values of settings are
-dependencies by themselves (`params` in dvc.yaml), so no module `settings` is needed either."""
+"""Packages and modules that log, draw, format messages or validate settings. Their code does not
+change the outputs of a stage, so editing them must not run a training again. Modules `settings` are
+excluded too, since the values of settings are dependencies (`params` in dvc.yaml)."""
 
 
 @cache
@@ -57,12 +57,12 @@ def imported_names(path: Path) -> frozenset[str]:
 
 
 def own_imports(path: Path) -> set[str]:
-    """Return the modules of this package that a file imports, without those they import."""
+    """Return the modules of this package that a file imports directly."""
     return {name for name in imported_names(path) if name in modules()} - {"pointcover"}
 
 
 def closure(path: Path) -> set[str]:
-    """Return the modules that decide what a file computes: its imports, and theirs."""
+    """Return the modules that a file's result depends on: its imports, and theirs."""
     needed: set[str] = set()
     todo = own_imports(path)
     while todo:
@@ -79,11 +79,11 @@ def closure(path: Path) -> set[str]:
 
 @cache
 def _is_empty(path: Path) -> bool:
-    """Whether a file has a docstring at most."""
+    """Return whether a file has at most a docstring."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return all(isinstance(node, ast.Expr) for node in body)
 
 
 def code_files(path: Path) -> dict[str, Path]:
-    """Return the file itself and those of its closure, by name."""
+    """Return the files of a script and of its closure, by name."""
     return {"": path} | {name: modules()[name] for name in sorted(closure(path))}

@@ -1,4 +1,4 @@
-"""Where a network runs and in which precision; the only place that makes a Fabric."""
+"""Devices and precision. Only this module makes a Fabric."""
 
 import logging
 import platform
@@ -16,13 +16,13 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
     """Return the Fabric for a device and a precision.
 
-    With several devices each gets a process (DDP) as soon as `launch` of the Fabric is called,
-    which runs this program again for each but the first.
+    With several devices each has a process (DDP): `launch` of the Fabric starts this program again
+    for each device but the first.
 
     Args:
         device: `cpu`, `cuda`, or `auto`: a GPU where there is one.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the processor computes in it (with
-            AVX-512 bf16, beside fp32 and contiguous weights, U-Nets take 2.6 times the images a
+            AVX-512 bf16, against fp32 and contiguous weights, U-Nets take 2.6 times the images a
             second on ResNet34, 2.8 on tu-regnetx_002, 2.0 on ResNet18).
         devices: GPUs, or processes on a CPU.
 
@@ -62,18 +62,18 @@ def computes_in_bf16(device: str) -> bool:
 
 
 def count_readers(wanted: int | Literal["auto"], fabric: Fabric) -> int:
-    """Return how many processes read tiles beside each process that trains.
+    """Return the number of processes that read tiles for each training process.
 
-    On a CPU `auto` is none: they would take cores from the network. On a GPU it is many: reading a
-    crop took 20 ms of one core where the network trained on 416 crops a second.
+    On a CPU `auto` is 0, since they would take cores from the network. On a GPU it is all cores but
+    one: reading a crop took 20 ms of one core while the network trained on 416 crops a second.
     """
     if wanted != "auto":
         return wanted
-    return share_of_cores(fabric.world_size) if fabric.device.type == "cuda" else 0
+    return readers_per_program(fabric.world_size) if fabric.device.type == "cuda" else 0
 
 
-def share_of_cores(programs: int) -> int:
-    """Return how many further processes each of some programs may start: in all one per core."""
+def readers_per_program(programs: int) -> int:
+    """Return the number of readers of each of several programs, for one process per core in all."""
     return max(0, int(cpu_count()) // programs - 1)
 
 
@@ -83,7 +83,7 @@ def count_gpus() -> int:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Return the most memory in use so far, MiB: on a GPU in tensors, on a CPU by the process."""
+    """Return the peak memory, MiB: of tensors on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
@@ -96,6 +96,6 @@ def be_deterministic() -> None:
     On a CPU the same number of threads gives the same bits; another number may not.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Otherwise every new tensor is filled first: 900 fills a step of a ResNet34 U-Net, a fourth of
-    # the host's time on a GPU. No code here reads uninitialised memory.
+    # By default torch then fills every new tensor: 900 fills a step of a ResNet34 U-Net, a quarter
+    # of the host's time on a GPU. No code here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined, unused-ignore]

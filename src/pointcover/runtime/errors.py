@@ -1,4 +1,4 @@
-"""Errors of stages and commands as one message and an exit code."""
+"""Report errors of stages and commands as one message and an exit code."""
 
 import errno
 import os
@@ -9,26 +9,26 @@ from typing import NoReturn
 
 DEBUG_SWITCH = "POINTCOVER_DEBUG"
 MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
-"""What torch and CUDA say of memory, in small letters."""
+"""Parts of torch's and CUDA's messages when memory is full, in lower case."""
 
 LOWER = {
-    "predict": "--batch-size or --window-px (or, where rasters are there already and polygons are "
-    "what is missing, leave --polygons out)",
+    "predict": "--batch-size or --window-px (or, if only the polygons are missing, leave out "
+    "--polygons)",
     "suggest": "--batch-size",
     "train": "train.batch_size or train.crop_px",
     "evaluate": "evaluate.batch_size",
     "tile": "machine.workers",
     "annotate": "machine.workers",
 }
-"""What makes a command or stage take less memory."""
+"""What to lower for a command or stage to take less memory."""
 
 
 @contextmanager
 def one_message(name: str) -> Iterator[None]:
-    """Turn an error that ends the block into one message on stderr and exit code 1.
+    """Report an error raised in the block as one message on stderr, and exit with code 1.
 
     Args:
-        name: of the stage or command, with which the message begins.
+        name: of the stage or command; the message begins with it.
     """
     try:
         yield
@@ -63,9 +63,9 @@ def _message_of(error: Exception) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is that of a machine or device whose memory is full.
+    """Return whether an error means that the memory of the machine or device is full.
 
-    torch calls it RuntimeError on a CPU; it is not imported for this.
+    On a CPU torch raises RuntimeError. torch is not imported here.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -75,8 +75,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _message_of_memory(name: str, error: Exception) -> str:
     reason = " ".join(str(error).partition("\n")[0].split()) or type(error).__name__
-    lower = next((what for work, what in LOWER.items() if work in name), "what is done at a time")
+    lower = next((what for work, what in LOWER.items() if work in name), "the amount of work")
     return (
-        f"the memory is full ({reason[:200]}): lower {lower}, end other programs, or take a "
-        f"machine with more"
+        f"the memory is full ({reason[:200]}): lower {lower}, end other programs, or use a "
+        f"machine with more memory"
     )

@@ -1,4 +1,4 @@
-"""Fingerprints: digests of all that decides the result of a training."""
+"""Fingerprints: digests of everything that the result of a training depends on."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ DECIDING_LIBRARIES: Final = (
     "albumentations",
     "numpy",
 )
-"""Whose other version may give other bits."""
+"""Libraries of which another version may change the bits of a result."""
 
 
 def fingerprint(
@@ -28,13 +28,13 @@ def fingerprint(
     files: Mapping[str, Path],
     known: Mapping[Path, str] = MappingProxyType({}),
 ) -> str:
-    """Return 32 hexadecimal digits that change with a setting, and with a byte or name of a file.
+    """Return 32 hexadecimal digits that change with any setting, file name or byte of a file.
 
     Args:
-        settings: what JSON can hold, by name.
-        files: files, or folders with all that is in them, by a name that is the same in every copy
-            of the tree.
-        known: SHA-256 of files of which somebody has it: these are not read.
+        settings: JSON values by name.
+        files: files, or folders with all their files, by a name that is the same in every copy of
+            the tree.
+        known: SHA-256 of files for which it is known: these are not read.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -51,7 +51,7 @@ def fingerprint(
 
 
 def environment_of(device: str) -> dict[str, object]:
-    """Return what of a machine and its libraries decides the bits of a training.
+    """Return the properties of the machine and its libraries that the bits of a training depend on.
 
     Args:
         device: cpu or cuda.

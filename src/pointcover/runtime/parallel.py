@@ -1,7 +1,7 @@
-"""Parallel work: one function over many items, in order, in processes, threads or a cluster.
+"""Parallel map: one function over many items, in order, in processes, threads or a Dask cluster.
 
-The backend never changes a result: results come in the order of the items, and every task computes
-on one thread, as numerical libraries add up in another order on two.
+The backend never changes a result: results are in the order of the items, and every task uses one
+thread, since numerical libraries sum in another order on two.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CONNECT_S: Final = 10
-"""How long a dask scheduler may take to answer."""
+"""Timeout for the answer of a Dask scheduler."""
 
 
 class Machine(Protocol):
-    """How much is done at a time, and where: `MachineSettings`."""
+    """Number of workers and backend; `MachineSettings` has both."""
 
     @property
     def workers(self) -> int:
-        """Tasks at a time, -1 for one per core; a dask cluster has its own number."""
+        """Tasks at a time, -1 for one per core; a Dask cluster has its own number."""
 
     @property
     def backend(self) -> str:
@@ -45,41 +45,41 @@ def map_in_order(
     label: str,
     unit: str,
 ) -> Iterator[Result]:
-    """Apply a function to items in parallel; return results in the items' order, as they come.
+    """Apply a function to items in parallel, and yield results in the order of the items.
 
     Args:
-        function: of a module, or a `partial` of one: it is pickled for another process, as items
-            and results are. Paths in them are absolute.
+        function: of a module, or a `partial` of one: it is pickled for other processes, like items
+            and results. Paths in them must be absolute.
         items: one task each.
-        machine: how much is done at a time, and where.
+        machine: number of workers, and backend.
         label: of the progress bar.
         unit: of the progress bar.
 
     Raises:
-        ValueError: there is no usable dask cluster.
+        ValueError: there is no usable Dask cluster.
         OSError: a worker was killed.
-        Exception: what the function raised; if it does so for several items, any of these.
+        Exception: an error of the function; if several items fail, that of any of them.
     """
     from joblib import cpu_count
     from joblib.externals.loky.process_executor import TerminatedWorkerError
     from tqdm import tqdm
 
     workers = min(cpu_count() if machine.workers == -1 else machine.workers, max(len(items), 1))
-    # Closed in any case, so that no worker continues after an error.
+    # Closed also after an error, so that no worker continues.
     with closing(BACKENDS[machine.backend](function, items, workers)) as results:
         try:
             yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
         except TerminatedWorkerError as error:
             raise OSError(
-                f"a process that worked for this one was killed while {label}, most likely for "
-                f"lack of memory: set machine.workers in params.yaml to fewer than now "
-                f"({workers}), or give the cluster's workers more. "
+                f"a worker process was killed while {label}, most likely for lack of memory: set "
+                f"machine.workers in params.yaml to fewer than now ({workers}), or give the "
+                f"workers of the cluster more memory. "
                 f"({' '.join(str(error).split())[:200]})"
             ) from None
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Return items in their order, while a thread computes the next one."""
+    """Yield items in order, while a thread computes the next one."""
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(next, items, None)
         while (item := pending.result()) is not None:
@@ -90,12 +90,12 @@ def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
 def _by_processes(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
-    """Work in processes of this machine, which end with this one."""
+    """Run tasks in processes of this machine, which end with this process."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
     if workers == 1:
-        yield from _alone(function, items)
+        yield from _serially(function, items)
         return
     with parallel_config(
         "loky", inner_max_num_threads=1, initializer=_begin_worker, initargs=(os.getpid(),)
@@ -104,19 +104,19 @@ def _by_processes(
     try:
         yield from parallel(delayed(function)(item) for item in items)
     finally:
-        # joblib would keep the processes, and their memory, for five idle minutes.
+        # By default joblib keeps idle processes, and their memory, for five minutes.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _by_threads(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
-    """Work in threads of this process: they start quickly, but have one interpreter lock."""
+    """Run tasks in threads of this process, which start fast but share the interpreter lock."""
     from joblib import Parallel, delayed, parallel_config
     from threadpoolctl import threadpool_limits
 
     if workers == 1:
-        yield from _alone(function, items)
+        yield from _serially(function, items)
         return
     with parallel_config("threading"):
         parallel = Parallel(n_jobs=workers, return_as="generator")
@@ -127,10 +127,10 @@ def _by_threads(
 def _by_cluster(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
-    """Work on the cluster of the dask scheduler that the environment names.
+    """Run tasks on the cluster of the Dask scheduler that the environment names.
 
     Raises:
-        ValueError: dask or a scheduler is missing, or its workers run other code than this.
+        ValueError: Dask or a scheduler is missing, or its workers run other code than this process.
     """
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -172,10 +172,10 @@ def _by_cluster(
 BACKENDS: Final[
     dict[str, Callable[[Callable[[Any], Any], Sequence[Any], int], Generator[Any, None, None]]]
 ] = {"loky": _by_processes, "threading": _by_threads, "dask": _by_cluster}
-"""Backends of parallel work: each takes the function, the items and the number of workers."""
+"""Backends: each is a function of the function, the items and the number of workers."""
 
 
-def _alone(function: Callable[[Any], Any], items: Sequence[Any]) -> Generator[Any, None, None]:
+def _serially(function: Callable[[Any], Any], items: Sequence[Any]) -> Generator[Any, None, None]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
@@ -183,14 +183,14 @@ def _alone(function: Callable[[Any], Any], items: Sequence[Any]) -> Generator[An
 
 
 def _begin_worker(parent: int) -> None:
-    """End a worker process with its parent, and let the parent handle Ctrl-C."""
+    """Initialise a worker process: it ends with its parent, and the parent handles Ctrl-C."""
     end_with_parent(signal.SIGKILL, parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class _OnOneThread(Generic[Item, Result]):
-    """A function that computes on one thread, in processes that others started."""
+    """A function limited to one thread, for processes that were started elsewhere."""
 
     function: Callable[[Item], Result]
 
@@ -203,7 +203,7 @@ class _OnOneThread(Generic[Item, Result]):
 
 @cache
 def _code() -> str:
-    """Return a digest of this package's code, as it was at this process's first call."""
+    """Return a digest of this package's code at the first call of this process."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
@@ -212,7 +212,7 @@ def _check_cluster(client: Any, address: str) -> None:
     """Check that a cluster has workers, and that they run the same code as this process.
 
     Raises:
-        ValueError: it has none, or they would return results of other code.
+        ValueError: it has no workers, or they run other code.
     """
     remedy = (
         "start workers with `PYTHONPATH=src dask worker ADDRESS` in this folder and environment"
@@ -222,7 +222,7 @@ def _check_cluster(client: Any, address: str) -> None:
         found = client.run(_code)
     except TimeoutError:
         raise ValueError(f"the dask scheduler at {address} has no workers: {remedy}") from None
-    except Exception as error:  # dask has no class for what a worker cannot import
+    except Exception as error:  # Dask has no exception class for failed imports of a worker
         missing = re.search("No module named '([^']*)'", str(error))
         if not missing:
             raise

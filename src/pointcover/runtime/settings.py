@@ -9,17 +9,17 @@ from pointcover.validation import OneOf, Section
 
 
 class MachineSettings(Section):
-    """How much is done at a time, and where. No result depends on it."""
+    """Parallel processing on this machine. No result depends on it."""
 
     workers: Annotated[int, Field(strict=True, ge=-1, le=256)] = Field(
-        description="Orthophotos that tile and annotate process at a time; -1: one per core."
+        description="Orthophotos that tile and annotate process at a time; -1 for one per core."
     )
     backend: Annotated[str, OneOf(BACKENDS)] = Field(
         description="loky (processes), threading, or dask (the cluster of DASK_SCHEDULER_ADDRESS)."
     )
     readers: Literal["auto"] | Annotated[int, Field(strict=True, ge=0, le=256)] = Field(
-        description="Processes that read tiles for the network; auto: 0 on a CPU, with a GPU all "
-        "cores but one."
+        description="Processes that read tiles for the network; auto is 0 on a CPU, and all cores "
+        "but one with a GPU."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How processes end: with their parent, and on a signal only once things are in order."""
+"""Signals: processes end with their parent, and clean up before they end on a signal."""
 
 import ctypes
 import math
@@ -16,13 +16,13 @@ ItemT = TypeVar("ItemT")
 
 
 def end_with_parent(number: int, parent: int | None = None) -> None:
-    """Ask Linux to send this process a signal when its parent dies; other systems cannot.
+    """Ask Linux to send this process a signal when its parent dies; elsewhere do nothing.
 
-    What counts is the end of the thread that started this process, not only of its process.
+    The signal is sent at the end of the thread that started this process.
 
     Args:
         number: of the signal.
-        parent: process id of the parent, for one that may have died before it could be asked.
+        parent: process id of the parent, if it may have died before this call.
     """
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
@@ -33,7 +33,7 @@ def end_with_parent(number: int, parent: int | None = None) -> None:
 
 @dataclass
 class _Signals:
-    """What is known of signals that ask this process to end."""
+    """The state of signals that end this process."""
 
     holds: int = 0
     waiting: int | None = None
@@ -45,10 +45,10 @@ _signals = _Signals()
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a signal that comes in the block end the process right after it.
+    """Defer signals during the block: they end the process right after it.
 
-    For what others see half done where it is cut short: a library's transaction that is left open
-    locks its database even for the one who would put things in order.
+    Use it for operations that must not be interrupted half-way: a transaction that a library leaves
+    open locks its database even for the code that cleans up.
     """
     _hold_signals()
     try:
@@ -59,13 +59,13 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def entered_whole(make: Callable[[], AbstractContextManager[ItemT]]) -> Iterator[ItemT]:
-    """Enter and leave a context whole: a signal meanwhile ends the process right after.
+    """Defer signals while a context is entered or left, but not in its block.
 
-    For what must not be left between two states, such as an MLflow run that exists and that nobody
-    will end. In the block itself signals end the process as ever.
+    Use it for contexts that must not be left half-entered, such as an MLflow run that exists but
+    would never be ended.
 
     Args:
-        make: gives the context; it, too, is not cut short.
+        make: returns the context; signals are deferred during this call too.
     """
     with ExitStack() as stack:
         stack.enter_context(uninterrupted())
@@ -87,16 +87,16 @@ def _release_signals() -> None:
 
 
 def end_on_signals() -> None:
-    """Let SIGTERM, SIGINT and SIGHUP end this process by SystemExit: `finally` blocks run."""
+    """Make SIGTERM, SIGINT and SIGHUP raise SystemExit, so that `finally` blocks run."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end_on_signal)
 
 
 def end_on_signal(number: int, _frame: object) -> None:
-    """End the process, once: the next signals must not cut short what ends it in good order.
+    """End the process by SystemExit, and ignore further signals for SIGNAL_GRACE_S: cleanup runs.
 
-    Where Ctrl-C or a signal to the whole group ends `dvc` too, the stage gets SIGTERM on top. Later
-    ones count again: Python drops the first where it arrives in a destructor.
+    When Ctrl-C or a signal to the process group also ends `dvc`, the stage gets SIGTERM as well.
+    Signals after the grace period count again, since Python drops one that arrives in a destructor.
     """
     now_s = time.monotonic()
     if _signals.holds:

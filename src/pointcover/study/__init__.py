@@ -1,1 +1,1 @@
-"""The study of labels against accuracy: a plan, its experiments, and what they came to."""
+"""Plan, run and report studies of accuracy by label budget."""

@@ -1,4 +1,4 @@
-"""A study's figures: SVG that takes its ink from the page, readable on dark and on light."""
+"""Draw a study's figures as SVG in the text colour of the page, for light and dark pages."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,25 +14,25 @@ from pointcover.study.statistics import Interval
 from pointcover.study.summary import Cell, Line, Summary, line_name, references_of
 
 _INK = "#010203"
-"""Stands for the page's text colour, which SVG calls currentColor."""
+"""Placeholder for the page's text colour, which is `currentColor` in SVG."""
 
-# Okabe and Ito, told apart by the colour-blind: those that show on black and on white.
+# From the colour-blind safe palette of Okabe and Ito, those visible on black and on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6BB1", "#7F7F7F")
 MARKERS = "osD^vPX*"
 COLUMNS = 3
-CROWD = 6
-"""More methods at one budget are drawn below each other, not above each other on a curve."""
+MOST_ON_CURVE = 6
+"""Budgets with more methods than this have a plot of their own, with one row a method."""
 MARGIN = 0.1
-"""mIoU above and below the means that a figure shows."""
+"""Part of the mIoU axis above and below the means."""
 ONE_PLACE = 1.01
-"""Abscissas whose ratio is below this lie at one place, which needs room to both sides."""
+"""x values with a smaller ratio of the largest to the smallest count as one, and get a margin."""
 
 
 def draw_curves(summary: Summary) -> str:
-    """Draw mIoU against clicks per tile, with intervals, the dense reference and published figures.
+    """Draw mIoU by clicks per tile, with intervals, dense reference and published results.
 
     Returns:
-        An <svg> element.
+        an <svg> element.
     """
     figure, axes = _one_plot("clicks per tile", "test mIoU")
     shown = _curved(summary.lines)
@@ -55,10 +55,10 @@ def draw_curves(summary: Summary) -> str:
 
 
 def draw_methods(summary: Summary) -> str:
-    """Draw the methods below each other at each budget that has a crowd of them.
+    """Draw the methods of each budget with more than MOST_ON_CURVE, one row a method.
 
     Returns:
-        An <svg> element; nothing where no budget has.
+        an <svg> element; empty if there is no such budget.
     """
     budgets = _crowded(summary.lines)
     if not budgets:
@@ -108,7 +108,7 @@ def draw_methods(summary: Summary) -> str:
 
 
 def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
-    """List the published figures of a line at its budgets: points and mIoU."""
+    """Return the published results of a line at its budgets: points and mIoU."""
     return [
         (claim.points, claim.miou)
         for claim in summary.study.published
@@ -117,9 +117,9 @@ def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
 
 
 def draw_costs(summary: Summary) -> str:
-    """Draw mIoU against hours of clicking."""
+    """Draw mIoU by annotation time; return an <svg> element."""
     seconds = summary.study.seconds_per_click
-    figure, axes = _one_plot(f"hours of clicking, {seconds:g} s a click", "test mIoU")
+    figure, axes = _one_plot(f"annotation time in hours, {seconds:g} s a click", "test mIoU")
     shown = _curved(summary.lines)
     _draw_lines(axes, shown, lambda cell: cell.hours(seconds), lambda cell: cell.miou)
     _draw_dense(axes, summary.lines, lambda cell: cell.miou)
@@ -127,7 +127,7 @@ def draw_costs(summary: Summary) -> str:
 
 
 def draw_classes(summary: Summary) -> str:
-    """Draw the IoU of each class against clicks per tile, a plot a class."""
+    """Draw the IoU of each class by clicks per tile, one plot a class; return an <svg> element."""
     scored = [
         name
         for name in summary.classes
@@ -156,13 +156,13 @@ def draw_classes(summary: Summary) -> str:
 
 
 def _crowded(lines: Sequence[Line]) -> list[int]:
-    """List the budgets at which there are more methods than a curve can show."""
+    """Return the budgets with more methods than MOST_ON_CURVE."""
     points = sorted({cell.points for line in lines for cell in line.cells})
-    return [p for p in points if sum(p in _budgets(line) for line in lines) > CROWD]
+    return [p for p in points if sum(p in _budgets(line) for line in lines) > MOST_ON_CURVE]
 
 
 def _curved(lines: Sequence[Line]) -> list[tuple[int, Line]]:
-    """Number the lines that a curve shows: those beside the crowd at a single budget."""
+    """Return lines drawn as curves, with their numbers: not those of one crowded budget only."""
     crowded = _crowded(lines)
     numbered = list(enumerate(lines))
     return [
@@ -177,7 +177,7 @@ def _budgets(line: Line) -> set[int]:
 
 
 def look(number: int) -> dict[str, Any]:
-    """Return a line's colour and marker, which no other of the first 64 has together."""
+    """Return a line's colour and marker; the pairs of the first 64 lines are distinct."""
     marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     return {"color": COLOURS[number % len(COLOURS)], "marker": marker}
 
@@ -259,7 +259,7 @@ def _draw_dense(
 
 
 def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[float]) -> str:
-    """Show all means: the intervals of two seeds may reach from 0 to 1, and would flatten them."""
+    """Set the y axis by the means alone, since intervals of two seeds may reach from 0 to 1."""
     cells = [cell for line in lines for cell in (*line.cells, line.dense) if cell]
     means = [interval.value for cell in cells if (interval := cell.miou) is not None]
     if means:
@@ -270,7 +270,7 @@ def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
-    """Say below the plots what those of `axes` show."""
+    """Add the legend of `axes` below the plots."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -292,7 +292,7 @@ def _svg(figure: Figure) -> str:
             label.set_color(_INK)
     figure.patch.set_alpha(0)
     out = io.StringIO()
-    # Text stays text, to be searched and read aloud; the same figure is the same bytes.
+    # Text is written as text, for search and screen readers. Equal figures have equal bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pointcover"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()

@@ -1,4 +1,4 @@
-"""A study from its file to its report: plan, run, write, record in MLflow."""
+"""Conduct a study: read its file, run its experiments, write the report, record it in MLflow."""
 
 import contextlib
 import shlex
@@ -14,7 +14,7 @@ from pointcover.study.plan import Scale, check_members, members_of, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
-from pointcover.study.summary import Summary, outdone_references, score, summarise
+from pointcover.study.summary import Summary, exceeded_references, score, summarise
 from pointcover.study.sync import sync
 from pointcover.tracking import runs as tracking
 from pointcover.validation import read_yaml
@@ -26,42 +26,44 @@ RESULTS_TAG = "pointcover.results_sha256"
 
 @dataclass
 class Conducted:
-    """What came of a study."""
+    """Results of a study's experiments."""
 
     count: int
+    """Number of experiments."""
     records: list[Record] = field(default_factory=list)
     failed: list[Ended] = field(default_factory=list)
 
     @property
     def missing(self) -> int:
-        """How many have neither a result nor an error: the study was stopped."""
+        """Number of experiments with neither result nor error, since the study was stopped."""
         return self.count - len(self.records) - len(self.failed)
 
     def complaint(self) -> str:
-        """Return which experiments failed, each with the end of its log."""
-        said = [
+        """Return a message on the failed experiments, each with the end of its log."""
+        logs = [
             f"{ended.job.member.label} ({ended.log}):\n{_last_lines(ended.log)}"
             for ended in self.failed
         ]
         head = (
             f"{len(self.failed)} of {self.count} experiments failed; the others are in the report. "
-            f"Mend what their logs say and run the same command, which runs those alone:"
+            f"Correct the errors in their logs and run the same command, which runs only these:"
         )
-        return "\n\n".join([head, *said])
+        return "\n\n".join([head, *logs])
 
     def warnings(self, summary: Summary) -> list[str]:
-        """Return what a reader must know before the numbers."""
+        """Return warnings that belong before the results."""
         found = []
         if summary.study.settings.get("dataset", "synthetic") == "synthetic":
             found.append(
-                "On the drawn dataset: this shows that the study runs; its numbers are no results."
+                "On the synthetic dataset: this only shows that the study runs; its numbers are "
+                "not results."
             )
         if self.failed or self.missing:
             found.append(
                 f"{len(self.failed)} of {self.count} experiments failed and {self.missing} have "
-                f"not been run: means are over those that were."
+                f"not been run: means are over the finished ones."
             )
-        return found + outdone_references(summary)
+        return found + exceeded_references(summary)
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,25 @@ class StudyChoice:
 
     path: Path
     scale: Scale = "full"
-    """Or small: the settings of the file's `small`."""
+    """`small` applies the section `small` of the file."""
     settings: Mapping[str, Any] | None = None
-    """For all experiments, in place of the file's."""
+    """Override the file's settings of all experiments, by dotted names."""
 
 
 def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conducted:
-    """Run what is not known yet of a study, and write its report.
+    """Run the experiments of a study that have no results yet, and write its report.
 
-    The report is written also where experiments fail, and where a signal stops the study.
+    The report is also written if experiments fail, or a signal stops the study.
 
     Args:
         choice: the study file, its scale and settings.
         root: the project's folder.
-        out: gets results.csv, report.html, report.md, tables, records and logs.
-        pool: how many experiments are run in parallel.
+        out: folder of results.csv, report.html, report.md, tables, records and logs.
+        pool: number of experiments that run in parallel.
 
     Raises:
-        ValueError: the file or its settings cannot be.
-        FileNotFoundError: there is no such file, or no project here.
+        ValueError: the file or its settings are invalid.
+        FileNotFoundError: there is no such file, or `root` is not a project.
     """
     path, scale = choice.path, choice.scale
     study = read_study(path, scale, choice.settings)
@@ -98,8 +100,8 @@ def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conduc
     jobs = make_jobs(prefix, members, params, root)
     conducted = Conducted(len(jobs))
 
-    def belonging(job: Job) -> dict[str, str]:
-        """Tell a job's MLflow run whose it is."""
+    def study_variables(job: Job) -> dict[str, str]:
+        """Return environment variables by which a job's MLflow run is tagged."""
         return {
             tracking.STUDY_VARIABLE: prefix,
             tracking.METHOD_VARIABLE: job.member.method,
@@ -108,7 +110,7 @@ def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conduc
     progress = tqdm(total=len(jobs), desc=prefix, unit="exp", disable=None, smoothing=0)
     try:
         with (
-            contextlib.closing(run_jobs(jobs, root, out, belonging, pool)) as ended_jobs,
+            contextlib.closing(run_jobs(jobs, root, out, study_variables, pool)) as ended_jobs,
             progress,
         ):
             for ended in ended_jobs:
@@ -141,7 +143,7 @@ def _last_lines(log: Path) -> str:
 
 
 def _note(ended: Ended, conducted: Conducted, progress: Any) -> None:
-    """Take in what came of one job, and say it."""
+    """Add the result of a job, and print it."""
     label = ended.job.member.label
     if ended.record is None:
         conducted.failed.append(ended)
@@ -151,12 +153,12 @@ def _note(ended: Ended, conducted: Conducted, progress: Any) -> None:
         if not ended.was_known:
             progress.write(f"{label}: test mIoU {score(ended.record.numbers['miou'])}")
     if ended.was_known and not progress.disable:
-        progress.initial += 1  # it took no time, by which the rest must not be reckoned
+        progress.initial += 1  # it took no time, so it must not count for the estimate
     progress.update()
 
 
 def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary, list[str]]:
-    """Sum up the results of a study that lie in `out`, and say what a reader must know of them.
+    """Return the summary of a study's results in `out`, and its warnings.
 
     Raises:
         FileNotFoundError: there are no results.
@@ -170,24 +172,24 @@ def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary,
 
 
 def rewrite_report(path: Path, out: Path, scale: Scale = "full") -> None:
-    """Write a study's report anew from the results that lie in `out`; nothing is run.
+    """Write a study's report again from the results in `out`, without running experiments.
 
     Raises:
-        FileNotFoundError: as `read_results`.
-        ValueError: as `read_results`.
+        FileNotFoundError: there are no results.
+        ValueError: the file or the results cannot be read.
     """
     summary, warnings = read_results(path, out, scale)
     write_report(out, summary, command_of(path, scale), warnings)
 
 
 def command_of(path: Path, scale: Scale) -> str:
-    """Return the command by which a study is run."""
+    """Return the command that runs a study."""
     words: Sequence[str] = ["pointcover", "study", path.as_posix()]
     return shlex.join([*words, *(["--scale", scale] if scale != "full" else [])])
 
 
 def _record(root: Path, name: str, out: Path, summary: Summary) -> None:
-    """Keep the report in MLflow, once for the same results."""
+    """Record the report in MLflow, unless the same results are recorded already."""
     digest = sha256(out / RESULTS)
     if tracking.is_tagged(root, RESULTS_TAG, digest):
         return

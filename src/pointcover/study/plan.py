@@ -1,6 +1,7 @@
-"""What a study asks: methods by label budgets by seeds, each one experiment, and a dense reference.
+"""Read a study file, and list its experiments: methods × label budgets × seeds, and a reference.
 
-A study file is YAML. Settings are those of params.yaml, with dots: ``annotate.propagator: link``.
+A study file is YAML. Settings have their names of params.yaml, with dots, such as
+``annotate.propagator: link``.
 """
 
 import copy
@@ -18,7 +19,7 @@ from pointcover.config.params import Params
 from pointcover.validation import Section, read_yaml, validate
 
 DENSE = "dense"
-"""The name of the reference in tables and among members."""
+"""Name of the dense reference as a method."""
 
 Scale = Literal["full", "small"]
 Settings = dict[str, Any]
@@ -27,24 +28,25 @@ Seed = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Method(Section):
-    """One way from clicks to a network: a row of the study."""
+    """A method that the study compares, such as a propagator or a loss."""
 
     settings: Settings = Field(default_factory=dict)
     points: tuple[Points, ...] | None = None
-    """Budgets of this method alone, where it does not take part in all of them."""
+    """Budgets of this method; by default those of the study."""
     seeds: tuple[Seed, ...] | None = None
+    """Seeds of this method; by default those of the study."""
     only: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    """Values of the axes with which this method is run, where not with all."""
+    """Values of the axes with which this method is run; by default all."""
     ensemble_of: str | None = None
-    """A method whose networks of all seeds are averaged: no training, and one experiment a budget,
-    under the first seed."""
+    """A method of which the networks of all seeds are averaged. Nothing is trained, and there is
+    one experiment a budget, under the first seed."""
     rounds: bool = False
-    """Click as the settings say up to the smallest budget, and from there to each next one where
-    the network of the budget before asks to (settings of `suggest` say how)."""
+    """Active learning: draw the smallest budget as the settings say, and label for each larger one
+    the queries of the network of the previous budget (see the settings of `suggest`)."""
 
 
 class Claim(Section):
-    """A figure that somebody published, to stand beside ours."""
+    """A published result, to compare with."""
 
     method: str
     points: Points | None = None
@@ -52,13 +54,13 @@ class Claim(Section):
     axes: Settings = Field(default_factory=dict)
 
     def is_of(self, axes: tuple[tuple[str, Any], ...]) -> bool:
-        """Return whether the figure belongs to these values of the axes."""
+        """Return whether the result belongs to these values of the axes."""
         at = dict(axes)
         return all(at.get(key) == value for key, value in self.axes.items())
 
 
 class Question(Section):
-    """That one method is better than another, as a write-up says."""
+    """A claim that one method is better than another, which the study tests."""
 
     better: str
     than: str
@@ -66,7 +68,7 @@ class Question(Section):
 
 
 class Study(Section):
-    """A study file; `small` replaces what it names when the study is run small."""
+    """A study file; `small` holds the values that replace others with `--scale small`."""
 
     title: str
     about: str = ""
@@ -75,7 +77,7 @@ class Study(Section):
     points: tuple[Points, ...]
     seeds: tuple[Seed, ...]
     axes: dict[str, tuple[Any, ...] | dict[str, Settings]] = Field(default_factory=dict)
-    """What all methods are crossed with: values of a setting, or settings under names of their own
+    """Further factors, with which all methods are crossed: values of a setting, or settings by name
     (``network: {U-Net: {train.model: unet}, …}``)."""
     methods: dict[str, Method] = Field(min_length=1)
     dense: Settings | None = None
@@ -89,15 +91,15 @@ class Study(Section):
         named = {
             "baseline": [self.baseline] if self.baseline else [],
             "published": [claim.method for claim in self.published],
-            "questions": [name for asked in self.questions for name in (asked.better, asked.than)],
+            "questions": [name for one in self.questions for name in (one.better, one.than)],
         }
         for key, names in named.items():
             for name in names:
                 if name not in self.methods and not (name == DENSE and self.dense is not None):
                     known = ", ".join(self.methods)
-                    raise ValueError(f"{key} names {name!r}, which is no method; known: {known}")
+                    raise ValueError(f"{key} names {name!r}, which is not a method; known: {known}")
         if DENSE in self.methods:
-            raise ValueError(f"methods: {DENSE!r} is the name of the reference, take another")
+            raise ValueError(f"methods: {DENSE!r} is the name of the reference, choose another")
         for name, method in self.methods.items():
             if method.ensemble_of is not None:
                 self._check_ensemble(name, method, method.ensemble_of)
@@ -113,7 +115,7 @@ class Study(Section):
             if len({json.dumps(value) for value in values}) < len(values):
                 raise ValueError(f"{name} has the same value twice: {list(values)}")
             if not len(values):
-                raise ValueError(f"{name} has no value: give one at least")
+                raise ValueError(f"{name} has no value: add at least one")
         return self
 
     def _check_ensemble(self, name: str, method: Method, of: str) -> None:
@@ -124,11 +126,11 @@ class Study(Section):
             )
         if method.seeds is not None or any(not k.startswith("evaluate.") for k in method.settings):
             raise ValueError(
-                f"methods.{name}: an ensemble trains nothing, so it takes points, only, and "
-                f"settings of evaluate alone"
+                f"methods.{name}: an ensemble trains nothing, so it may only have points, only, "
+                f"and settings of evaluate"
             )
         if len(self.methods[of].seeds or self.seeds) < 2:
-            raise ValueError(f"methods.{name}: {of!r} has one seed, which is no ensemble")
+            raise ValueError(f"methods.{name}: {of!r} has one seed, an ensemble needs two or more")
         budgets = self.methods[of].points or self.points
         if not set(method.points or self.points) <= set(budgets):
             raise ValueError(
@@ -142,16 +144,16 @@ class Study(Section):
             raise ValueError(f"methods.{name}: an ensemble trains nothing, so it has no rounds")
         if len(budgets) < 2 or list(budgets) != sorted(budgets):
             raise ValueError(
-                f"methods.{name}.rounds: got points {list(budgets)}, wanted two or more, the "
-                f"smaller first: each round goes on from the one before"
+                f"methods.{name}.rounds: got points {list(budgets)}, wanted two or more in "
+                f"ascending order: each round adds points to those of the previous one"
             )
-        asked = method.settings.get(
+        functions = method.settings.get(
             "suggest.acquisitions", self.settings.get("suggest.acquisitions")
         )
-        if asked is not None and not (isinstance(asked, list) and len(asked) == 1):
+        if functions is not None and not (isinstance(functions, list) and len(functions) == 1):
             raise ValueError(
-                f"methods.{name}: got suggest.acquisitions {asked!r}, wanted a list of one, such "
-                f"as [margin]: rounds go on from the answers to one"
+                f"methods.{name}: got suggest.acquisitions {functions!r}, wanted a list of one, "
+                f"such as [margin]: a round continues with the labels of one acquisition function"
             )
 
 
@@ -164,37 +166,37 @@ class Member:
     points: int
     seed: int
     settings: tuple[tuple[str, Any], ...]
-    """What differs from params.yaml, points and seed included, in the order of their saying."""
+    """Settings that override params.yaml, including points and seed, in the order of the file."""
     needs: tuple["Member", ...] = ()
-    """Members whose models join this one's in an ensemble."""
+    """The other members of an ensemble, of which the models are needed."""
     after: "Member | None" = None
-    """The round before, whose clicks and questions this one begins with."""
+    """The previous round, with whose point labels and answered queries this one begins."""
 
     @property
     def place(self) -> tuple[str, str, int, int]:
-        """Return where in the study it stands: no two members share that."""
+        """Method, axes, points and seed, which identify a member in its study."""
         return self.method, json.dumps(self.axes), self.points, self.seed
 
     @property
     def before(self) -> tuple["Member", ...]:
-        """Members that have to be run before it."""
+        """Members that must be run before this one."""
         return (*self.needs, *([self.after] if self.after else []))
 
     @property
     def depth(self) -> int:
-        """Count the members that have to be run one after the other before it."""
+        """Length of the longest chain of members that must be run before this one."""
         return max((member.depth + 1 for member in self.before), default=0)
 
     @property
     def label(self) -> str:
-        """Return which it is in a few words: ``link · points 50 · seed 1``."""
+        """Description for messages: ``link · points 50 · seed 1``."""
         axes = [axis_text(key, value) for key, value in self.axes]
         budget = [] if self.method == DENSE else [f"points {self.points}"]
         return " · ".join([self.method, *axes, *budget, f"seed {self.seed}"])
 
     @property
     def slug(self) -> str:
-        """Return the same shorter, as a git ref can hold it: ``link-50-s1``."""
+        """Short form of the label that is valid in a git ref: ``link-50-s1``."""
         axes = [axis_text(key, value) for key, value in self.axes]
         budget = [] if self.method == DENSE else [str(self.points)]
         text = "-".join([self.method, *axes, *budget, f"s{self.seed}"]).replace("+", "p")
@@ -202,14 +204,14 @@ class Member:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Read ``source=/data/potsdam`` or ``train.epochs=40``: a setting's name and its value.
+    """Parse ``source=/data/potsdam`` or ``train.epochs=40``: a setting's name and its value.
 
     Raises:
         ValueError: there is no ``=``, or no name before it.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ValueError(f"-S {text!r} says no setting: wanted KEY=VALUE, such as source=/data")
+        raise ValueError(f"-S: got {text!r}, wanted KEY=VALUE, such as source=/data")
     try:
         return key, json.loads(value)
     except ValueError:
@@ -222,32 +224,32 @@ def read_study(
     """Read a study file.
 
     Args:
-        path: YAML.
-        scale: ``small`` puts what the file's `small` says in place of the rest: settings one by
-            one, methods by name, all other keys whole; its seeds are also those of methods with
-            seeds of their own that it does not name.
-        settings: take the place of those that the file gives to all experiments.
+        path: of the YAML file.
+        scale: ``small`` applies the section `small` of the file. It overrides single settings,
+            methods by name, and all other keys as a whole. Its seeds also replace the seeds of
+            methods that it does not name.
+        settings: override the file's settings of all experiments, by dotted names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no YAML, has no `small`, or has keys or values that cannot be; one
-            message for all of them.
+        ValueError: the file is not YAML, has no `small`, or has invalid keys or values, which are
+            all in one message.
     """
     values = read_yaml(path)
     if scale == "small":
         if not isinstance(values.get("small"), dict):
-            raise ValueError(f"{path} does not say what it is when it is small: add `small:`")
+            raise ValueError(f"{path} has no section `small`, which --scale small needs: add it")
         values = _make_small(values, values["small"])
     if settings:
         values["settings"] = {**(values.get("settings") or {}), **settings}
     methods = values.get("methods")
-    if isinstance(methods, dict):  # a method is its settings, and for which budgets, seeds, axes
+    if isinstance(methods, dict):  # keys of a method are its settings, and the fields of Method
         values["methods"] = {name: _method(entry) for name, entry in methods.items()}
     return validate(Study, values, path)
 
 
 def _make_small(values: Mapping[str, Any], small: Mapping[str, Any]) -> dict[str, Any]:
-    """Put what a study's `small` says in place of the rest; see `read_study`."""
+    """Return a study's values with its section `small` applied; see `read_study`."""
     methods = values.get("methods")
     if "seeds" in small and isinstance(methods, dict):
         methods = {name: _without_seeds(entry) for name, entry in methods.items()}
@@ -274,10 +276,10 @@ def _method(entry: Any) -> Any:
 
 
 def members_of(study: Study) -> list[Member]:
-    """List a study's experiments: the reference first, then method by method.
+    """Return a study's experiments: the dense reference first, then method by method.
 
-    Each combination of the axes' values has its own dense reference, which all methods share.
-    Settings of the study come first, then those of the axes, then of the method.
+    Each combination of the axes' values has one dense reference for all methods. Settings of the
+    axes override those of the study, and settings of a method override both.
     """
     found: list[Member] = []
     combinations = [
@@ -287,7 +289,7 @@ def members_of(study: Study) -> list[Member]:
     for axes in combinations:
         if study.dense is not None:
             for seed in study.seeds:
-                # The dense sampler clicks on every pixel for any budget: one budget is enough.
+                # The dense sampler labels every pixel whatever the budget, so one is enough.
                 found.append(_member(study, DENSE, axes, (study.points[0], seed), study.dense))
         for name, method in study.methods.items():
             if any(value not in method.only.get(key, (value,)) for key, value in axes):
@@ -330,21 +332,26 @@ def _member(
     for key, value in axes:
         values = study.axes[key]
         chosen |= values[value] if isinstance(values, dict) else {key: value}
-    said = {**study.settings, **chosen, **settings, "points": points, "seed": seed}
-    return Member(name, axes, points, seed, tuple(said.items()))
+    merged = {**study.settings, **chosen, **settings, "points": points, "seed": seed}
+    return Member(name, axes, points, seed, tuple(merged.items()))
 
 
 def _rounds(
     name: str, axes: tuple[tuple[str, Any], ...], seed: int, study: Study, method: Method
 ) -> list[Member]:
-    """Return one seed's rounds: each but the last queries the clicks that the next one adds."""
+    """Return one seed's rounds; each but the last one queries the points that the next one adds."""
     budgets = method.points or study.points
     rounds: list[Member] = []
     for budget, following in zip(budgets, [*budgets[1:], None], strict=True):
-        asks: Settings = {"suggest.acquisitions": []}
+        query: Settings = {"suggest.acquisitions": []}
         if following:
-            asks = {"suggest.points": following - budget}
-        settings = {"suggest.acquisitions": ["margin"], **study.settings, **method.settings, **asks}
+            query = {"suggest.points": following - budget}
+        settings = {
+            "suggest.acquisitions": ["margin"],
+            **study.settings,
+            **method.settings,
+            **query,
+        }
         member = _member(study, name, axes, (budgets[0], seed), settings)
         before = rounds[-1] if rounds else None
         rounds.append(replace(member, points=budget, after=before))
@@ -355,12 +362,12 @@ def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:
     """Return all settings of an experiment, validated.
 
     Args:
-        member: which experiment.
-        base: what params.yaml holds.
-        path: the study file, for messages.
+        member: the experiment.
+        base: contents of params.yaml.
+        path: of the study file, for messages.
 
     Raises:
-        ValueError: a setting is unknown or cannot be.
+        ValueError: a setting is unknown or invalid.
     """
     values = copy.deepcopy(dict(base))
     for key, value in member.settings:
@@ -370,8 +377,8 @@ def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:
             section = section.get(step)  # type: ignore[assignment]
             if not isinstance(section, dict):
                 raise ValueError(
-                    f"{path}, {member.label}: {key} is no setting of params.yaml: {step!r} has no "
-                    f"settings below it"
+                    f"{path}, {member.label}: {key} is not a setting of params.yaml: {step!r} is "
+                    f"not a section"
                 )
         section[last] = value
     return validate(Params, values, Path(f"{path}, {member.label}:"))
@@ -381,12 +388,12 @@ def check_members(members: Sequence[Member], base: Mapping[str, Any], path: Path
     """Validate the settings of all experiments before the first one is run.
 
     Raises:
-        ValueError: some cannot be; the first of them is told.
+        ValueError: settings of an experiment are invalid; the error names the first one.
     """
     return [params_of(member, base, path) for member in members]
 
 
 def axis_text(key: str, value: Any) -> str:
-    """Name a value of an axis: with the last word of its setting, or alone if it has a name."""
+    """Return a value of an axis as text, after the last part of its setting's name, if any."""
     text = value if isinstance(value, str) else json.dumps(value)
     return f"{key.rsplit('.', 1)[-1]} {text}" if "." in key else text

@@ -1,4 +1,4 @@
-"""What an experiment came to, as one flat row: read from its files in DVC's cache, kept as CSV."""
+"""Collect the results of experiments in flat records, and store them as CSV."""
 
 import csv
 import json
@@ -27,16 +27,16 @@ _IOU = "iou/"
 
 @dataclass(frozen=True)
 class Record:
-    """One finished experiment of a study; None is a value that does not exist."""
+    """Results of one finished experiment; None is a value that does not exist."""
 
     method: str
     axes: tuple[tuple[str, Any], ...]
     points: int
     seed: int
     experiment: str
-    """Its name among DVC's experiments and in MLflow."""
+    """Name of the DVC experiment and of the MLflow run."""
     numbers: Mapping[str, float | None]
-    """What `NUMBERS` lists: test scores, and what the labels of the train split cost."""
+    """Values of `_NUMBERS`: scores, and number, coverage and error of the train split's labels."""
     iou: Mapping[str, float | None] = field(default_factory=dict)
     """Test IoU by class."""
 
@@ -48,14 +48,14 @@ def numbers_of(
     test: Mapping[str, Any],
     seconds: float | None,
 ) -> dict[str, float | None]:
-    """Choose what a record holds of the metrics that stages write.
+    """Select the numbers of a record from the stages' metrics.
 
     Args:
         tiling: metrics/tile.json.
         annotation: metrics/annotate.json.
         training: metrics/train.json.
         test: metrics/evaluate.json.
-        seconds: what the experiment took, where it was run and not found.
+        seconds: duration of the experiment; None if its result existed already.
     """
     labels = annotation["train"]
     return {
@@ -73,7 +73,7 @@ def numbers_of(
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write a CSV that says everything a report needs, one row an experiment."""
+    """Write a CSV with all values that a report needs, one row for each experiment."""
     records = list(records)
     classes = list(dict.fromkeys(name for record in records for name in record.iou))
     rows = [
@@ -92,11 +92,11 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Read what `write_records` wrote.
+    """Read records that `write_records` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or no such table.
+        ValueError: the file is damaged, or another table.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -107,7 +107,7 @@ def read_records(path: Path) -> list[Record]:
         ) from None
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} is no table of a study's results ({error!r}): it needs the columns "
+            f"{path} is not a table of a study's results ({error!r}): wanted the columns "
             f"{', '.join((*_HEAD, *_NUMBERS))}. Run the study again, which writes it"
         ) from None
 
@@ -130,7 +130,7 @@ def _number(text: str) -> float | None:
 
 
 def scores_by_seed(records: Sequence[Record]) -> dict[int, float]:
-    """Return the test mIoU of each seed, leaving out those that have none."""
+    """Return test mIoU by seed, without seeds that have none."""
     return {
         record.seed: record.numbers["miou"]
         for record in records

@@ -1,4 +1,4 @@
-"""A study's report: CSV, Markdown, and one HTML page that needs nothing but itself."""
+"""Write a study's report as CSV, Markdown, and one self-contained HTML page."""
 
 from collections.abc import Sequence
 from importlib import metadata
@@ -22,13 +22,13 @@ HTML: Final = "report.html"
 def write_report(
     folder: Path, summary: Summary, command: str, warnings: Sequence[str] = ()
 ) -> None:
-    """Write report.html, report.md and one CSV a table.
+    """Write report.html, report.md, and a CSV file for each table.
 
     Args:
-        folder: where to.
+        folder: of the files.
         summary: of the study.
-        command: by which it can be run again.
-        warnings: what a reader must know before the numbers.
+        command: that runs the study.
+        warnings: printed before the results.
     """
     for table in summary.tables:
         publish_csv(folder / "tables" / f"{table.name}.csv", table.header, table.rows)
@@ -37,7 +37,7 @@ def write_report(
 
 
 def markdown(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
-    """Return the report as Markdown, its tables alone."""
+    """Return the report as Markdown, without figures."""
     study = summary.study
     parts = [f"# {study.title}", study.about.strip(), *(f"**{text}**" for text in warnings)]
     parts += [f"```sh\n{command}\n```"]
@@ -56,9 +56,9 @@ def markdown_table(table: Table) -> str:
 
 
 def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
-    """Return the report as a page: styles and figures in it, no script, no network."""
+    """Return the report as an HTML page with styles and figures, without scripts or links."""
     template = files("pointcover.study").joinpath("report.html.j2").read_text(encoding="utf-8")
-    # Texts of the study file are escaped; the figures are ours.
+    # Texts of the study file are escaped; figures are SVG of this package.
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
     return page.render(
         study=summary.study,
@@ -76,7 +76,7 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
 
 def settings_text(study: Study) -> str:
     """Return a study's settings as YAML."""
-    said = study.model_dump(mode="json", exclude_defaults=True)
+    values = study.model_dump(mode="json", exclude_defaults=True)
     keys = ("settings", "points", "seeds", "axes", "methods", "dense")
-    shown = {key: said[key] for key in keys if said.get(key)}
+    shown = {key: values[key] for key in keys if values.get(key)}
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None)

@@ -1,4 +1,4 @@
-"""Run a study's experiments: side by side, each once, going on where it stopped."""
+"""Run a study's experiments in parallel; a study that was stopped resumes."""
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -25,63 +25,63 @@ from pointcover.tracking.dvc_experiments import (
     Processes,
     experiment_command,
     fetch_folder,
-    has_behind,
+    has_finished,
     list_experiments,
     read_outputs,
     untracked_in,
 )
 from pointcover.validation import read_yaml
 
-CUTTING: Final = "tile"
-"""The stage whose outputs experiments share, so that one has it alone."""
+TILE_STAGE: Final = "tile"
+"""Stage with outputs that experiments have in common; only one experiment at a time runs it."""
 
-LOOK_S: Final = 1.0
-"""How often to look whether it is over, while there is place for others."""
+POLL_S: Final = 1.0
+"""Interval in which logs are checked for the end of that stage."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A member with its name among DVC's experiments.
+    """A member with the name of its DVC experiment.
 
-    The name ends with a digest of all that decides the result, so that where the name exists, its
-    result holds.
+    The name ends with a digest of everything that determines the result. So if an experiment of
+    this name exists, its result is valid.
     """
 
     member: Member
     name: str
     data: str
-    """Digest of what tiles depend on: those who share it wait for the first to have cut them."""
+    """Digest of the inputs of tiling. Jobs with the same digest wait until the first has tiles."""
     needs: tuple[str, ...] = ()
-    """Names of jobs whose models join this one's in an ensemble."""
+    """Names of the jobs of an ensemble's other models."""
     after: str | None = None
-    """Name of the job of the round before."""
+    """Name of the job of the previous round."""
 
     @property
     def waits_for(self) -> set[str]:
-        """Names of jobs that must have ended before."""
+        """Names of jobs that must end before this one starts."""
         return {*self.needs, *([self.after] if self.after else [])}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that ended: with its record, or without one and a log that says why."""
+    """A job that ended: with a record, or without one if it failed."""
 
     job: Job
     record: Record | None
     log: Path
     was_known: bool = False
-    """It has been run before: nothing was computed."""
+    """Whether its result existed already, so that nothing was computed."""
 
 
 def make_jobs(
     prefix: str, members: Sequence[Member], params: Sequence[Params], root: Path
 ) -> list[Job]:
-    """Name each member by its label and a digest of settings, code and data.
+    """Return a job for each member, named by its slug and a digest of settings, code and data.
 
     Args:
-        prefix: of all names: the study's.
+        prefix: of all names; the name of the study.
         members: of the study.
-        params: all settings of each.
+        params: all settings of each member.
         root: the project's folder, with dvc.yaml.
 
     Raises:
@@ -91,17 +91,17 @@ def make_jobs(
     states: dict[str, str] = {}
     names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' places
     jobs = []
-    # Those that need others come after them, whose names are then known.
+    # In the order of depth, so that the names of the jobs that a job needs are known.
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
-        said = settings.model_dump(mode="json", exclude={"machine"})
+        values = settings.model_dump(mode="json", exclude={"machine"})
         for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
             states.setdefault(path, _state_of_files(root / path))
-            said[f"files of {path}"] = states[path]
-        tiles = [said[key] for key in ("dataset", "source", "synthetic", "tile")]
+            values[f"files of {path}"] = states[path]
+        tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
         needs = tuple(names[other.place] for other in member.needs)
         after = names[member.after.place] if member.after else None
         before = [names[other.place] for other in member.before]
-        name = f"{prefix}-{member.slug}-{digest_values([said, code, *before])[:8]}"
+        name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
         names[member.place] = name
         jobs.append(Job(member, name, digest_values(tiles), needs, after))
     return jobs
@@ -109,11 +109,11 @@ def make_jobs(
 
 @dataclass(frozen=True)
 class JobPool:
-    """How many experiments are run in parallel."""
+    """Number of experiments that run in parallel, and of GPUs."""
 
     at_once: int = 1
     gpus: int = 0
-    """How many there are; with several, each place in the pool has one."""
+    """Number of GPUs; if there are several, each place of the pool uses one."""
 
 
 def run_jobs(
@@ -123,18 +123,18 @@ def run_jobs(
     extra: Callable[[Job], Mapping[str, str]],
     pool: JobPool = JobPool(),
 ) -> Generator[Ended]:
-    """Return the record of each job as it ends, running those that have none yet.
+    """Run the jobs that have no record yet, and yield each job when it ends.
 
-    What `out` holds is taken as it is, an experiment that DVC knows by its name is read, all
-    others are run. Where one fails the others go on. A signal, or the caller's leaving, ends
-    those that run.
+    Records in `out` are used as they are, and DVC experiments of the same name are read. All other
+    jobs are run. If one fails, the others continue. A signal, or closing the generator, stops the
+    running jobs.
 
     Args:
         jobs: in the order in which to run them.
         root: the project's folder.
-        out: keeps records and logs.
-        extra: variables of the environment of a job's stages.
-        pool: how many are run in parallel.
+        out: folder of records and logs.
+        extra: environment variables of a job's stages.
+        pool: number of jobs that run in parallel.
     """
     gpus = pool.gpus
     known = list_experiments(root)
@@ -167,11 +167,11 @@ def run_jobs(
         if job.needs:
             settings["evaluate.ensemble"] = str(_gather_models(job, root))
         if job.after:
-            settings["annotations"] = str(_fetch_answers(job, root))
+            settings["annotations"] = str(_fetch_labels(job, root))
         command = experiment_command(job.name, settings, copied)
         processes.run(command, root, log, variables)
-        # Not by its exit code: of ninety experiments, 15 at a time, three were kept by DVC and yet
-        # ended with "conflicts with existing experiment", as a second attempt does.
+        # The exit code is not reliable: of 90 experiments, 15 at a time, three were saved by DVC
+        # but ended with "conflicts with existing experiment", as a second attempt does.
         kept = list_experiments(root).get(job.name)
         if kept is None:
             return Ended(job, None, log)
@@ -179,48 +179,48 @@ def run_jobs(
         return Ended(job, _read_record(job, root, kept.commit, out, seconds), log)
 
     places = list(range(pool.at_once))
-    cut: set[str] = set()  # data whose tiles are in DVC's cache
-    settled = {job.name for job in jobs} - {job.name for job in todo}
-    under_way: dict[Future[Ended], tuple[Job, int]] = {}
+    tiled: set[str] = set()  # `data` of jobs with tiles in DVC's cache
+    ended = {job.name for job in jobs} - {job.name for job in todo}
+    running: dict[Future[Ended], tuple[Job, int]] = {}
     with ThreadPoolExecutor(pool.at_once) as threads:
         try:
-            while todo or under_way:
-                cut |= {
+            while todo or running:
+                tiled |= {
                     job.data
-                    for job, _ in under_way.values()
-                    if job.data not in cut and has_behind(_log_path(job, out), CUTTING)
+                    for job, _ in running.values()
+                    if job.data not in tiled and has_finished(_log_path(job, out), TILE_STAGE)
                 }
                 for job in list(todo):
-                    is_cutting = job.data in {other.data for other, _ in under_way.values()}
-                    can_begin = (job.data in cut or not is_cutting) and settled.issuperset(
+                    is_tiling = job.data in {other.data for other, _ in running.values()}
+                    can_start = (job.data in tiled or not is_tiling) and ended.issuperset(
                         job.waits_for
                     )
-                    if places and can_begin:
+                    if places and can_start:
                         todo.remove(job)
                         place = places.pop(0)
-                        under_way[threads.submit(work, job, place)] = (job, place)
-                look_s = LOOK_S if todo and places else None
-                for future in wait(under_way, look_s, FIRST_COMPLETED).done:
-                    job, place = under_way.pop(future)
+                        running[threads.submit(work, job, place)] = (job, place)
+                poll_s = POLL_S if todo and places else None
+                for future in wait(running, poll_s, FIRST_COMPLETED).done:
+                    job, place = running.pop(future)
                     places.append(place)
-                    cut.add(job.data)
-                    settled.add(job.name)
+                    tiled.add(job.data)
+                    ended.add(job.name)
                     yield future.result()
         finally:
             processes.stop()
 
 
 def _gather_models(job: Job, root: Path) -> Path:
-    """Fetch the other models of an ensemble, each into a folder of its own.
+    """Fetch the other models of an ensemble, each to its own folder; return the folder of all.
 
     Raises:
-        FileNotFoundError: one of them was not trained.
+        FileNotFoundError: a model was not trained.
     """
     known = list_experiments(root)
     missing = [name for name in job.needs if name not in known]
     if missing:
         raise FileNotFoundError(
-            f"the ensemble {job.name} lacks the models of {', '.join(missing)}, which failed: see "
+            f"the ensemble {job.name} needs the models of {', '.join(missing)}, which failed: see "
             f"their logs"
         )
     folder = root.absolute() / ".pointcover" / "ensembles" / job.name
@@ -229,20 +229,20 @@ def _gather_models(job: Job, root: Path) -> Path:
     return folder
 
 
-def _fetch_answers(job: Job, root: Path) -> Path:
-    """Fetch the clicks with which a round begins: all of the round before, and its questions'.
+def _fetch_labels(job: Job, root: Path) -> Path:
+    """Fetch the labels with which a round begins: those of the previous one, and its answers.
 
     Raises:
-        FileNotFoundError: the round before failed.
+        FileNotFoundError: the previous round failed.
     """
     before, known = job.member.after, list_experiments(root)
     if before is None or job.after not in known:
         raise FileNotFoundError(
-            f"the round {job.name} goes on from {job.after}, which failed: see its log"
+            f"the round {job.name} needs the labels of {job.after}, which failed: see its log"
         )
-    (measure,) = dict(before.settings)["suggest.acquisitions"]
+    (acquisition,) = dict(before.settings)["suggest.acquisitions"]
     folder = root.absolute() / ".pointcover" / "rounds" / job.name
-    fetch_folder(root, known[job.after].commit, f"data/next/{measure}", folder)
+    fetch_folder(root, known[job.after].commit, f"data/next/{acquisition}", folder)
     return folder
 
 
@@ -267,21 +267,21 @@ def _kept_record(job: Job, out: Path) -> Record | None:
 
 
 def _read_known(job: Job, root: Path, commit: str, out: Path) -> Record:
-    """Read the record of an experiment that was run before.
+    """Read the record of an existing DVC experiment.
 
     Raises:
-        FileNotFoundError: its files are gone from DVC's cache.
+        FileNotFoundError: its files are not in DVC's cache.
     """
     try:
         return _read_record(job, root, commit, out, None)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{error}; or `dvc exp remove {job.name}`, and this study runs it anew"
+            f"{error}; or remove it with `dvc exp remove {job.name}`, so that this study runs it"
         ) from None
 
 
 def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | None) -> Record:
-    """Read a record out of DVC's cache and keep it."""
+    """Read a record from DVC's cache, and save it in `out`."""
     files = read_outputs(root, commit, (TILING, ANNOTATION, TRAINING, TEST))
     test = files[TEST]
     record = Record(
@@ -298,7 +298,7 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
 
 
 def _state_of_code(root: Path) -> str:
-    """Digest dvc.yaml and every file of code that its stages depend on."""
+    """Return a digest of dvc.yaml and of all code files that its stages depend on."""
     stages = [stage.get("do", stage) for stage in read_yaml(root / "dvc.yaml")["stages"].values()]
     named = {
         dep for stage in stages for dep in stage["deps"] if dep.startswith(("src/", "stages/"))
@@ -315,9 +315,10 @@ def _state_of_code(root: Path) -> str:
 
 
 def _state_of_files(path: Path) -> str:
-    """Digest names, sizes and times of a folder's files, or of one file: seconds for millions.
+    """Return a digest of names, sizes and times of a folder's files, or of one file.
 
-    DVC looks at their contents; here a change of time alone means that it is asked again.
+    This takes seconds for millions of files. If only a time changed, DVC runs again, and compares
+    the contents.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     states = [(str(file), file.stat()) for file in files if file.is_file()]

@@ -1,4 +1,4 @@
-"""What a study's numbers say: means with intervals, clicks for a share of dense, differences."""
+"""Compute a study's statistics: means with intervals, label efficiency, and differences."""
 
 import itertools
 import math
@@ -14,32 +14,33 @@ from scipy.optimize import isotonic_regression
 LEVEL = 0.95
 RESAMPLES = 2000
 Scores = Mapping[float, Mapping[int, float]]
-"""mIoU by clicks per tile and, below that, by seed."""
+"""mIoU by clicks per tile, then by seed."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with a 95 % confidence interval; without bounds where they cannot be known."""
+    """A value with a 95 % confidence interval; its ends are None for a single value."""
 
     value: float
     low: float | None
     high: float | None
     count: int
+    """Number of values."""
 
     @property
     def half_width(self) -> float | None:
-        """Half the interval: what stands after ±."""
+        """Half the width of the interval, the number after ±."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Return the mean and Student's 95 % interval for it; one value alone has no interval.
+    """Return the mean with its 95 % interval (t distribution); one value has no interval.
 
     Raises:
         ValueError: there is no value.
     """
     if not values:
-        raise ValueError("a mean of no values is asked for: leave rows without a score out")
+        raise ValueError("got no values, wanted at least one: leave out rows without a score")
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, None, None, len(values))
@@ -47,20 +48,20 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(values))
 
 
-def share_interval(scores: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
-    """Return the mean share of the reference's score, seed by seed; None where no seed has both."""
-    shared = [scores[seed] / reference[seed] for seed in scores if reference.get(seed)]
-    return mean_interval(shared) if shared else None
+def ratio_interval(scores: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
+    """Return the mean ratio of a score to the reference's of the same seed; None without pairs."""
+    ratios = [scores[seed] / reference[seed] for seed in scores if reference.get(seed)]
+    return mean_interval(ratios) if ratios else None
 
 
 def noise_floor(cells: Sequence[Sequence[float]]) -> float | None:
-    """Pool the standard deviation of scores that differ in nothing but the seed.
+    """Return the pooled standard deviation of scores that differ only in the seed.
 
     Args:
-        cells: of each configuration the scores of its seeds.
+        cells: the scores of all seeds, for each configuration.
 
     Returns:
-        The root of the pooled variance; None where no configuration has two seeds.
+        the root of the pooled variance; None if no configuration has two seeds.
     """
     squares = sum(float(np.var(cell, ddof=1)) * (len(cell) - 1) for cell in cells if len(cell) > 1)
     freedom = sum(len(cell) - 1 for cell in cells if len(cell) > 1)
@@ -69,9 +70,9 @@ def noise_floor(cells: Sequence[Sequence[float]]) -> float | None:
 
 @dataclass(frozen=True)
 class Needed:
-    """How many clicks per tile a share of the dense model's mIoU takes.
+    """Clicks per tile that a fraction of the dense model's mIoU needs.
 
-    A bound that lies outside the budgets that were run is infinite above and 0 below.
+    Values above the largest budget are infinite, values below the smallest one 0.
     """
 
     clicks: float
@@ -80,22 +81,22 @@ class Needed:
 
 
 def clicks_needed(
-    scores: Scores, dense: Mapping[int, float], share: float, generator: np.random.Generator
+    scores: Scores, dense: Mapping[int, float], fraction: float, generator: np.random.Generator
 ) -> Needed | None:
-    """Return how many clicks per tile reach a share of the dense model's mean mIoU.
+    """Return the clicks per tile that reach a fraction of the dense model's mean mIoU.
 
-    Mean scores are made to rise with clicks (isotonic regression) and interpolated along the
-    logarithm of clicks. The interval is the bootstrap's over seeds, those of the method and of the
-    reference together.
+    Isotonic regression makes mean scores increase with clicks. They are interpolated linearly in
+    the logarithm of clicks. The interval is a bootstrap interval over seeds, with the same seeds
+    for method and reference if they are paired.
 
     Args:
-        scores: of the method, two budgets at least.
+        scores: of the method.
         dense: the reference's scores by seed.
-        share: 0.9 for N90.
+        fraction: 0.9 for N90.
         generator: draws the resamples.
 
     Returns:
-        None where there is no reference, or one budget alone.
+        None if there is no reference, only one budget, or no seed that all budgets have.
     """
     if not dense or len(scores) < 2:
         return None
@@ -105,17 +106,17 @@ def clicks_needed(
         return None
     table = np.array([[scores[budget][seed] for seed in seeds] for budget in clicks])
     reference = np.array(list(dense.values()))
-    value = _crossing(clicks, table.mean(axis=1), share * reference.mean())
+    value = _crossing(clicks, table.mean(axis=1), fraction * reference.mean())
     if len(seeds) < 2 or len(reference) < 2:
         return Needed(value, None, None)
     paired = set(seeds) == set(dense)
     if paired:
         reference = np.array([dense[seed] for seed in seeds])
 
-    @cache  # few seeds have few resamples
+    @cache  # few seeds have few distinct resamples
     def crossing(drawn: tuple[int, ...], drawn_dense: tuple[int, ...]) -> float:
         means = table[:, list(drawn)].mean(axis=1)
-        return _crossing(clicks, means, share * reference[list(drawn_dense)].mean())
+        return _crossing(clicks, means, fraction * reference[list(drawn_dense)].mean())
 
     crossings = []
     for _ in range(RESAMPLES):
@@ -127,14 +128,14 @@ def clicks_needed(
 
 
 def _draw(count: int, generator: np.random.Generator) -> tuple[int, ...]:
-    """Draw a resample of so many, in order."""
+    """Draw a sorted bootstrap resample of `count` indices."""
     return tuple(sorted(generator.integers(0, count, count).tolist()))
 
 
 def _crossing(
     clicks: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], target: float
 ) -> float:
-    """Find where rising scores reach the target: 0 before the first budget, infinite after all."""
+    """Return the clicks where scores reach a target: 0 below the first, inf above the last."""
     rising = isotonic_regression(scores).x
     if rising[0] >= target:
         return 0.0
@@ -148,7 +149,7 @@ def _crossing(
 
 
 def area_under_curve(scores: Mapping[float, float]) -> float | None:
-    """Average mIoU along the logarithm of clicks (trapezoids); None for one budget alone.
+    """Return the mean mIoU over log(clicks), by the trapezoidal rule; None for one budget.
 
     Args:
         scores: mean mIoU by clicks per tile.
@@ -163,21 +164,21 @@ def area_under_curve(scores: Mapping[float, float]) -> float | None:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one method is than another, over the budgets and seeds that both have."""
+    """Difference between two methods, over the budgets and seeds that both have."""
 
     better: str
     than: str
     difference: Interval
     p_value: float | None
-    """Of a paired t-test over seeds; None where there are not two."""
+    """Of a paired t-test over seeds; None if there are fewer than two."""
     holm: float | None
-    """The same, corrected for the number of comparisons."""
+    """p-value after Holm's correction for multiple comparisons."""
     floor: float | None
-    """How far apart chance alone would bring the two: one standard error, from the pooled noise."""
+    """Standard error of the difference, computed from the pooled noise between seeds."""
 
     @property
     def verdict(self) -> str:
-        """Return what one may believe."""
+        """Conclusion from p-value and noise."""
         if self.holm is None:
             return "one seed: not known"
         if self.floor is not None and abs(self.difference.value) < self.floor:
@@ -192,10 +193,10 @@ def compare(
     pairs: Sequence[tuple[str, str]],
     floor: float | None,
 ) -> list[Difference]:
-    """Compare methods pair by pair.
+    """Compare pairs of methods.
 
-    Budgets that both have are averaged seed by seed, for budgets of one seed share their clicks
-    and are no independent witnesses; the test is over the seeds.
+    For each seed the differences are averaged over the budgets that both methods have, since
+    budgets of one seed have clicks in common and are not independent. The test is over seeds.
 
     Args:
         scores: by method, budget (points) and seed.
@@ -203,7 +204,7 @@ def compare(
         floor: the noise between seeds, for one experiment.
 
     Returns:
-        Differences, with p-values corrected over all of them (Holm 1979).
+        the differences, with p-values corrected over all of them (Holm 1979).
     """
     found: list[tuple[str, str, list[float], int]] = []
     for better, than in pairs:
@@ -232,19 +233,19 @@ def compare(
 def _paired_p(gaps: Sequence[float]) -> float | None:
     if len(gaps) < 2:
         return None
-    if np.ptp(gaps) == 0:  # no spread at all: the test would divide by it
+    if np.ptp(gaps) == 0:  # no variance: the test would divide by 0
         return 1.0 if gaps[0] == 0 else 0.0
     return float(stats.ttest_1samp(gaps, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
+    """Correct p-values for multiple tests (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
 
     Args:
         p_values: of the single tests.
 
     Returns:
-        The corrected ones, in the same order, 1 at most.
+        the corrected p-values in the same order, at most 1.
     """
     order = np.argsort(p_values, kind="stable")
     count = len(p_values)

@@ -1,4 +1,4 @@
-"""A study's tables: what each method scores at each budget, and what follows from that."""
+"""Summarise a study: scores by method and budget, label efficiency, and comparisons, as tables."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from pointcover.study.statistics import (
     compare,
     mean_interval,
     noise_floor,
-    share_interval,
+    ratio_interval,
 )
 
 NONE = "-"
@@ -26,7 +26,7 @@ Axes = tuple[tuple[str, object], ...]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts, as CSV, Markdown and HTML show it."""
+    """A table of texts, for CSV, Markdown and HTML."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Cell:
-    """All seeds of one method at one budget."""
+    """Records of all seeds of one method at one budget."""
 
     points: int
     records: tuple[Record, ...]
@@ -49,11 +49,11 @@ class Cell:
         return mean_interval(scores) if scores else None
 
     def mean(self, name: str) -> float | None:
-        """Return the mean of a number over seeds, None where one has none."""
+        """Return the mean of a number over seeds; None if a seed lacks it."""
         return _mean([record.numbers[name] for record in self.records])
 
     def hours(self, seconds_per_click: float) -> float | None:
-        """Return the mean time that the clicks took; None where nothing was clicked."""
+        """Return the mean annotation time in hours; None without clicks."""
         clicks = self.mean("clicks")
         return clicks * seconds_per_click / 3600 if clicks else None
 
@@ -64,17 +64,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A method (of one value of each axis) over the budgets, and the dense reference beside it."""
+    """A method at one value of each axis: its budgets, and the dense reference of the same axes."""
 
     name: str
     method: str
     axes: Axes
     cells: tuple[Cell, ...]
-    """By budget, the smaller first."""
+    """In ascending order of the budgets."""
     dense: Cell | None
 
     def scores(self) -> dict[float, dict[int, float]]:
-        """Return mIoU by realised clicks per tile and by seed."""
+        """Return mIoU by mean clicks per tile and by seed."""
         return {
             clicks: scores_by_seed(cell.records)
             for cell in self.cells
@@ -88,7 +88,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Summary:
-    """A study with its results: what a report is made from."""
+    """A study with its results and tables, the input of a report."""
 
     study: Study
     records: tuple[Record, ...]
@@ -99,7 +99,7 @@ class Summary:
 
 
 def summarise(study: Study, records: Sequence[Record]) -> Summary:
-    """Put a study's records in order and compute its tables.
+    """Group a study's records by method and budget, and compute its tables.
 
     Raises:
         ValueError: there is no record.
@@ -159,9 +159,9 @@ def references_of(lines: Sequence[Line]) -> dict[Axes, Cell]:
     return {line.axes: line.dense for line in lines if line.dense}
 
 
-def outdone_references(summary: Summary) -> list[str]:
-    """Return which dense references a method exceeds by more than the noise, and what it means."""
-    said = []
+def exceeded_references(summary: Summary) -> list[str]:
+    """Return a warning for each dense reference that a method exceeds by more than the noise."""
+    warnings = []
     for axes, dense in references_of(summary.lines).items():
         beside = [
             (cell.miou.value, f"{line.name} at {cell.points} points")
@@ -174,22 +174,22 @@ def outdone_references(summary: Summary) -> list[str]:
             continue
         miou, name = max(beside)
         if miou > dense.miou.value + (summary.floor or 0):
-            said.append(
-                f"{name} scores {miou:.3f}, {line_name(DENSE, axes)} {dense.miou.value:.3f}: that "
-                f"model did not learn what its masks can teach, so shares of dense, N90 and N95 "
-                f"say little. Under `dense:` in the study file, give it more epochs, "
-                f"`train.balance: class`, or the network that scores more."
+            warnings.append(
+                f"{name} scores {miou:.3f}, {line_name(DENSE, axes)} {dense.miou.value:.3f}: the "
+                f"dense reference is undertrained, so fractions of dense, N90 and N95 are not "
+                f"meaningful. Under `dense:` in the study file, set more epochs, "
+                f"`train.balance: class`, or a better network."
             )
-    return said
+    return warnings
 
 
 def line_name(method: str, axes: Axes) -> str:
-    """Name a line of the figures: the method, and the values of the axes."""
+    """Return the name of a line in figures and tables: the method, and the values of the axes."""
     return ", ".join([method, *(axis_text(key, value) for key, value in axes)])
 
 
 def budgets_table(summary: Summary) -> Table | None:
-    """Set methods against budgets; None where there is one budget alone."""
+    """Return mIoU by method and budget; None if there is only one budget."""
     budgets = sorted({cell.points for line in summary.lines for cell in line.cells})
     if len(budgets) < 2:
         return None
@@ -205,15 +205,15 @@ def budgets_table(summary: Summary) -> Table | None:
     seeds = sorted({len(cell.records) for line in summary.lines for cell in line.cells})
     counts = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     note = (
-        f"mIoU on the dense test masks, by points: mean over {counts} seed(s) ± half of Student's "
-        f"95 % interval."
+        f"mIoU on the dense test masks, by points: mean over {counts} seed(s) ± half of the 95 % "
+        f"interval (t distribution)."
     )
     header = ("method", *map(str, budgets), *("all pixels",) * bool(dense))
     return Table("budgets", "mIoU by budget", note, header, tuple(rows))
 
 
 def results_table(summary: Summary) -> Table:
-    """Return what each budget buys."""
+    """Return scores and annotation costs by method and budget."""
     rows = []
     for axes, dense in references_of(summary.lines).items():
         rows.append(_result_row(line_name(DENSE, axes), dense, None, summary.study))
@@ -222,36 +222,37 @@ def results_table(summary: Summary) -> Table:
             rows.append(_result_row(line.name, cell, line.dense, summary.study))
     seconds = summary.study.seconds_per_click
     note = (
-        f"mIoU on the dense test masks: mean over seeds ± half of Student's 95 % interval. Share "
-        f"of dense: of the dense model of the same seed. Clicks are realised ones; their hours "
-        f"count {seconds:g} s a click. Labelled share: of all train pixels, grown ones included."
+        f"mIoU on the dense test masks: mean over seeds ± half of the 95 % interval (t "
+        f"distribution). Fraction of dense: ratio to the dense model of the same seed. Clicks are "
+        f"those that were made, at {seconds:g} s a click. Labelled fraction: of all train pixels, "
+        f"including propagated labels. Wrong labels: fraction of the propagated labels."
     )
     header = (
         "method",
         "points",
         "mIoU",
-        "share of dense",
+        "fraction of dense",
         "clicks per tile",
         "clicks per km²",
-        "labelled share",
-        "wrong among grown",
+        "labelled fraction",
+        "wrong labels",
         "hours",
         "seeds",
     )
-    return Table("results", "What each label budget buys", note, header, tuple(rows))
+    return Table("results", "Scores and costs by label budget", note, header, tuple(rows))
 
 
 def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tuple[str, ...]:
     is_dense = not cell.points
     clicks, area = cell.mean("clicks"), cell.mean("area_km2")
-    share = None
+    ratio = None
     if dense:
-        share = share_interval(scores_by_seed(cell.records), scores_by_seed(dense.records))
+        ratio = ratio_interval(scores_by_seed(cell.records), scores_by_seed(dense.records))
     return (
         name,
         NONE if is_dense else str(cell.points),
         plus_minus(cell.miou),
-        plus_minus(share, in_percent=True),
+        plus_minus(ratio, in_percent=True),
         NONE if is_dense else number(cell.mean("clicks_per_tile")),
         NONE if is_dense or not clicks or not area else number(clicks / area),
         percent(cell.mean("labelled_fraction")),
@@ -262,13 +263,13 @@ def _result_row(name: str, cell: Cell, dense: Cell | None, study: Study) -> tupl
 
 
 def efficiency_table(summary: Summary) -> Table | None:
-    """Return how many clicks reach 90 and 95 % of dense, and the mean along the curve."""
+    """Return the clicks that reach 90 and 95 % of dense, and the area under the curve."""
     rows = []
     for line in summary.lines:
         scores = line.scores()
         dense = scores_by_seed(line.dense.records) if line.dense else {}
         needed = [
-            clicks_needed(scores, dense, share, np.random.default_rng(0)) for share in (0.9, 0.95)
+            clicks_needed(scores, dense, part, np.random.default_rng(0)) for part in (0.9, 0.95)
         ]
         best = _best_of_baseline(summary, line.axes)
         needed.append(clicks_needed(scores, best, 1, np.random.default_rng(0)))
@@ -280,15 +281,15 @@ def efficiency_table(summary: Summary) -> Table | None:
     if not rows:
         return None
     note = (
-        "Clicks per tile that reach 90 and 95 % of the dense model's mIoU, and all that "
-        f"{_baseline_of(summary.study)} reaches with its largest budget, interpolated along log "
-        "clicks after isotonic regression, with the bootstrap's 95 % interval over seeds; "
-        "< and > mean outside the budgets that were run. Area: the mean mIoU along log clicks, "
+        "Clicks per tile that reach 90 and 95 % of the dense model's mIoU, and the mIoU of "
+        f"{_baseline_of(summary.study)} with its largest budget, interpolated in log(clicks) "
+        "after isotonic regression, with the 95 % bootstrap interval over seeds; "
+        "< and > mean outside the budgets that were run. Area: the mean mIoU over log(clicks), "
         "between the method's own smallest and largest budget."
     )
     as_best = f"clicks for {_baseline_of(summary.study)}'s best"
     header = ("method", "N90", "N95", as_best, "area under mIoU over log(clicks)")
-    return Table("efficiency", "Clicks for a share of dense", note, header, tuple(rows))
+    return Table("efficiency", "Clicks for a fraction of dense", note, header, tuple(rows))
 
 
 def _baseline_of(study: Study) -> str:
@@ -320,19 +321,19 @@ def differences_table(summary: Summary) -> Table | None:
 
 
 def questions_table(summary: Summary) -> Table | None:
-    """Say for each claim that one method is better than another whether it holds here."""
+    """Return for each claim that one method is better than another whether it holds here."""
     axes = list(dict.fromkeys(line.axes for line in summary.lines))
     rows: list[tuple[str, ...]] = []
-    asked = [
+    questions = [
         (question, (line_name(question.better, at), line_name(question.than, at)))
         for question in summary.study.questions
         for at in axes
     ]
-    found = {(d.better, d.than): d for d in _compared(summary, [pair for _, pair in asked])}
-    for question, pair in asked:
+    found = {(d.better, d.than): d for d in _compared(summary, [pair for _, pair in questions])}
+    for question, pair in questions:
         if pair in found:
             difference = found[pair]
-            answer = {"better": "yes", "worse": "no, the other way round"}.get(
+            answer = {"better": "yes", "worse": "no, the opposite"}.get(
                 difference.verdict, f"not shown: {difference.verdict}"
             )
             text = question.text or f"{pair[0]} is better than {pair[1]}"
@@ -350,7 +351,7 @@ def _compared(summary: Summary, pairs: Sequence[tuple[str, str]]) -> list[Differ
     scores: dict[str, Mapping[float, Mapping[int, float]]] = {}
     for line in summary.lines:
         scores[line.name] = line.scores_by_points()
-        if line.dense:  # it has no budget, so it stands beside each
+        if line.dense:  # it has no budget, so it is compared at each
             dense = scores_by_seed(line.dense.records)
             beside = scores.setdefault(line_name(DENSE, line.axes), {})
             scores[line_name(DENSE, line.axes)] = {
@@ -377,15 +378,15 @@ def _difference_rows(differences: Iterable[Difference]) -> tuple[tuple[str, ...]
 def _difference_note(summary: Summary) -> str:
     floor = "not known (one seed)" if summary.floor is None else f"{summary.floor:.3f}"
     return (
-        "Mean over the budgets that both have, seed by seed, ± half of the 95 % interval; paired "
-        "t-test over seeds, p-values corrected after Holm over this table. Noise floor (standard "
-        f"deviation between seeds of one configuration, pooled): {floor}; a difference of means "
-        "smaller than its own standard error from that noise is n.s. whatever p says."
+        "Mean over the budgets that both have, by seed, ± half of the 95 % interval; paired "
+        "t-test over seeds, with Holm's correction over this table. Noise floor (pooled standard "
+        f"deviation between seeds of one configuration): {floor}; a difference smaller than its "
+        "standard error from this noise is n.s. for any p."
     )
 
 
 def published_table(summary: Summary) -> Table | None:
-    """Put published figures beside ours."""
+    """Return published results with those of this study."""
     rows = []
     for claim in summary.study.published:
         for line in summary.lines:
@@ -401,9 +402,9 @@ def published_table(summary: Summary) -> Table | None:
                     rows.append((name, budget, f"{claim.miou:.3f}", plus_minus(cell.miou)))
     if not rows:
         return None
-    note = "Other data, other splits: what can be compared is the course, not the figure."
+    note = "Data and splits differ: compare the trends, not the values."
     header = ("method", "points", "published", "here")
-    return Table("published", "Beside published figures", note, header, tuple(dict.fromkeys(rows)))
+    return Table("published", "Published results", note, header, tuple(dict.fromkeys(rows)))
 
 
 def classes_table(summary: Summary) -> Table:
@@ -424,7 +425,7 @@ def classes_table(summary: Summary) -> Table:
 
 
 def experiments_table(summary: Summary) -> Table:
-    """Name the run behind each number."""
+    """Return the scores of each experiment, with its name."""
     rows = [
         (
             record.experiment,
@@ -439,12 +440,15 @@ def experiments_table(summary: Summary) -> Table:
         for record in summary.records
     ]
     header = ("experiment", "method", "points", "seed", "mIoU", "accuracy", "clicks", "seconds")
-    note = "Names are those of DVC's experiments and MLflow's runs. Seconds: where it was run anew."
-    return Table("experiments", "Every experiment", note, header, tuple(rows))
+    note = (
+        "Names are those of DVC experiments and MLflow runs. Seconds are missing where a result "
+        "existed already."
+    )
+    return Table("experiments", "All experiments", note, header, tuple(rows))
 
 
 def plus_minus(interval: Interval | None, *, in_percent: bool = False, signed: bool = False) -> str:
-    """Write a value with half of its interval."""
+    """Format a value with half the width of its interval."""
     if interval is None:
         return NONE
     scale, digits, unit = (100, 1, " %") if in_percent else (1, 3, "")
@@ -454,7 +458,7 @@ def plus_minus(interval: Interval | None, *, in_percent: bool = False, signed: b
 
 
 def clicks_text(needed: Needed | None, budgets: Sequence[float]) -> str:
-    """Write clicks with their interval; what lies outside the budgets as < or >."""
+    """Format clicks with their interval; values outside the budgets as < or >."""
     if needed is None:
         return NONE
 
@@ -471,24 +475,24 @@ def clicks_text(needed: Needed | None, budgets: Sequence[float]) -> str:
 
 
 def p_text(value: float | None) -> str:
-    """Write a p-value."""
+    """Format a p-value."""
     if value is None:
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def score(value: float | None) -> str:
-    """Write a score of 0 to 1."""
+    """Format a score from 0 to 1."""
     return NONE if value is None else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:
-    """Write a share."""
+    """Format a fraction as a percentage."""
     return NONE if value is None else f"{100 * value:.3g} %"
 
 
 def number(value: float | None) -> str:
-    """Write a count or a cost, three digits at least."""
+    """Format a count or a cost, with at least three digits."""
     if value is None:
         return NONE
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Return MLflow the experiments that came wholly from DVC's cache, and so ran no stage."""
+"""Record DVC experiments in MLflow that ran no stage, since all results were in the cache."""
 
 import json
 import logging
@@ -29,31 +29,33 @@ logger = logging.getLogger(__name__)
 
 
 def sync(
-    root: Path, meant: Mapping[str, Mapping[str, str]] | None = None
+    root: Path, only: Mapping[str, Mapping[str, str]] | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """Record every finished DVC experiment that has no run in MLflow.
 
     Args:
         root: the project's folder.
-        meant: the tags of each experiment that is meant, by its name; all, without tags, if None.
+        only: names of the experiments to record, with the tags of each; by default all, without
+            tags.
 
     Returns:
-        The names of those that were recorded; and of those that could not be, with the reason.
+        the names of the recorded experiments; and the names of those that could not be recorded,
+        with the reason.
 
     Raises:
-        ValueError: the folder is no git repository, or the tracking URI cannot be used.
+        ValueError: the folder is not a git repository, or the tracking URI cannot be used.
         OSError: the store cannot be read or written.
     """
     known = tracking.recorded_experiments(root)
     missing = {
         name: experiment
         for name, experiment in list_experiments(root).items()
-        if name not in known and (meant is None or name in meant)
+        if name not in known and (only is None or name in only)
     }
     recorded, unreadable = [], {}
     for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
         try:
-            _record(root, name, missing[name], (meant or {}).get(name, {}))
+            _record(root, name, missing[name], (only or {}).get(name, {}))
         except (FileNotFoundError, ValueError, KeyError) as error:
             unreadable[name] = str(error)
         else:

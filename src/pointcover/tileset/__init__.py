@@ -1,1 +1,1 @@
-"""Tile sets: what every stage after tiling reads."""
+"""Tile sets: tiles, their index and metadata, which every stage after tiling reads."""

@@ -18,8 +18,8 @@ Batch = tuple[Tensor, Tensor]
 class TileDataset(Dataset[Batch]):
     """Tiles with their surroundings: image (bands, size_px, size_px) uint8, mask (…) uint8.
 
-    Each labelled pixel of the split occurs once: in the surroundings of an edge tile labels are
-    IGNORE_INDEX, since they are a part of another tile.
+    Each labelled pixel of the split occurs once: labels in the surroundings of an edge tile are
+    IGNORE_INDEX, since they belong to another tile.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class TileDataset(Dataset[Batch]):
         size_px: int,
         clicks: Path | None = None,
     ) -> None:
-        """Take the tiles and the folders of their rasters; `clicks` only if crops need them."""
+        """Store the tiles and the folders of their rasters; `clicks` only if crops need them."""
         self.tiles = tiles
         self.size_px = size_px
         self._images = TileReader(images, size_px, fill=0)

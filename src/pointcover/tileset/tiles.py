@@ -64,16 +64,16 @@ class TileSet:
     """Band numbers of the source files, in the order of the tiles' bands."""
 
     def knows_gsd(self, gsd_m: float) -> bool:
-        """Return whether a GSD is one of those that occur or lies between them, within 10 %.
+        """Return whether a GSD lies in the range of those that occur, within 10 %.
 
-        True where none is known.
+        True if none is known.
         """
         if not self.gsds_m:
             return True
         return min(self.gsds_m) / GSD_TOLERANCE <= gsd_m <= max(self.gsds_m) * GSD_TOLERANCE
 
     def show_gsds(self) -> str:
-        """Show the GSDs that occur, of which there is one at least: ``0.25 to 0.5 m``."""
+        """Format the range of the GSDs, of which at least one is known: ``0.25 to 0.5 m``."""
         least, greatest = min(self.gsds_m), max(self.gsds_m)
         return f"{greatest:.4g} m" if len(self.gsds_m) == 1 else f"{least:.4g} to {greatest:.4g} m"
 
@@ -94,7 +94,7 @@ class TileSet:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TileSet":
-        """Make a tile set of the result of `to_json`."""
+        """Make a tile set from the result of `to_json`."""
         return cls(
             classes=ClassTable(
                 names=tuple(entry["name"] for entry in values["classes"]),
@@ -176,14 +176,14 @@ def raster_path(folder: Path, split: str, orthophoto: str) -> Path:
 class TileReader:
     """Reads tiles out of the rasters of one folder: images, masks or clicks of a tile set.
 
-    Files are opened at first use, in every process anew, and the least recently used ones are
-    closed when many are open.
+    Each process opens files at first use, and closes the least recently used ones when many are
+    open.
     """
 
     MAX_OPEN = 128
 
     def __init__(self, folder: Path, size_px: int, fill: int) -> None:
-        """Take the folder with a folder for each split; `fill` is the value beyond an edge."""
+        """Store the folder, which has one folder a split; `fill` is the value beyond an edge."""
         self.folder = folder
         self.size_px = size_px
         self.fill = fill
@@ -204,9 +204,9 @@ class TileReader:
     ) -> tuple[npt.NDArray[np.uint8], int, int]:
         """Read a square with the tile at its centre, moved inward from the orthophoto's edge.
 
-        An edge tile is thus read with its surroundings instead of padding: predictions for a strip
-        of 20 px are bad, and a network learns the padding. The square is smaller where the
-        orthophoto is.
+        So an edge tile is read with its surroundings instead of padding: predictions for a strip of
+        20 px are poor, and a network learns the padding. The square is smaller if the orthophoto
+        is.
 
         Args:
             tile: what to read around.

@@ -1,1 +1,1 @@
-"""From orthophotos to tiles, split by region."""
+"""Tiling: orthophotos are cut into tiles and split by region."""

@@ -1,4 +1,4 @@
-"""Cutting an orthophoto and its mask into tiles: GeoTIFFs of blocks, one block a tile."""
+"""Cut an orthophoto and its mask into tiles: tiled GeoTIFFs, one block a tile."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,8 +42,8 @@ from pointcover.tiling.settings import TileSettings
 class Statistics:
     """Histograms of the values of pixels with data, by band, for mean and standard deviation.
 
-    Counts of the 256 values are exact in any order of tiles, and fast: sums of squares in float64
-    took half of the time of tiling.
+    Counts of the 256 values are exact in any order of tiles. They are also fast: sums of squares in
+    float64 took half of the time of tiling.
     """
 
     counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 256), np.int64))
@@ -64,7 +64,7 @@ class Statistics:
             self.counts += other.counts
 
     def mean(self) -> tuple[float, ...]:
-        """Mean by band, in units of the tiles (0 to 255).
+        """Return the mean by band, in units of the tiles (0 to 255).
 
         Raises:
             ValueError: nothing was counted.
@@ -78,7 +78,7 @@ class Statistics:
         return tuple(float(total) for total in totals / self.counts.sum(axis=1))
 
     def std(self) -> tuple[float, ...]:
-        """Standard deviation by band; 1 for a constant band, so that division stays defined."""
+        """Return the standard deviation by band; 1 for a constant band, as it is a divisor."""
         distances = np.square(np.arange(256) - np.array(self.mean())[:, np.newaxis])
         variances = (self.counts * distances).sum(axis=1) / self.counts.sum(axis=1)
         return tuple(float(value) if value > 0 else 1.0 for value in np.sqrt(variances))
@@ -92,10 +92,10 @@ class Cutting:
     left_out: int = 0
     """Tiles on none of the published lists."""
     constant: list[str] = field(default_factory=list)
-    """Tiles whose image is one value: missing blocks are read as such."""
+    """Tiles whose image is constant, as missing blocks are."""
     train: Statistics = field(default_factory=Statistics)
     gsd_by_orthophoto_m: dict[str, float] = field(default_factory=dict)
-    """Of the orthophotos whose GSD is known."""
+    """GSD of the orthophotos for which it is known."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -154,7 +154,7 @@ class CuttingPlan:
 
     card: DatasetCard
     source: Path
-    """The folder that the paths of pairs begin at."""
+    """The folder that the paths of pairs are relative to."""
     out: Path
     """The folder of the tile set."""
     splits: Mapping[str, Split]
@@ -164,7 +164,7 @@ class CuttingPlan:
 
 
 def try_to_cut(plan: CuttingPlan, pair: Pair) -> Cutting | str:
-    """Cut one orthophoto, or return its fault, so that all faulty ones are reported together.
+    """Cut one orthophoto, or return its error, so that all errors are reported together.
 
     Raises:
         OSError: the disk is full.
@@ -185,8 +185,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     size_px, downsample = plan.settings.size_px, plan.settings.downsample
     reader = PairReader(plan, pair)
     classes, cutting = plan.card.class_table(), Cutting()
-    # Cells at the edge that downsampling leaves without a pixel are counted too: with half the
-    # size the tiles of a published list would otherwise be others.
+    # Cells at the edge that have no pixel after downsampling are counted too: so the tiles of a
+    # published list have the same numbers at any resolution.
     columns = math.ceil(reader.source_width / (size_px * downsample))
     with ExitStack() as stack:
         writers: dict[str, tuple[BlockWriter, BlockWriter]] = {}
@@ -219,7 +219,7 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                     count_pixels(block.mask, len(classes)),
                 )
             )
-            # The first row alone shows for most tiles that they are not constant.
+            # Most tiles are not constant in their first row, which is tested first.
             first = block.image[:, :1, :1]
             if all((part == first).all() for part in (block.image[:, :1], block.image)):
                 cutting.constant.append(tile_id)
@@ -271,8 +271,8 @@ def _common_grid(
         )
     if image.dtype != "uint8" and card.value_range is None:
         raise ValueError(
-            f"{image.path} holds {image.dtype}, not uint8: say with `value_range: [low, high]` in "
-            f"the card which values become 0 and 255 ([0, 255] where they are 8 bit in truth)"
+            f"{image.path} holds {image.dtype}, not uint8: state with `value_range: [low, high]` "
+            f"in the card which values become 0 and 255 ([0, 255] if the values are 8-bit)"
         )
     if min(image.height, image.width) < downsample:
         raise ValueError(f"{image.path} is smaller than tile.downsample ({downsample} px)")
@@ -284,7 +284,7 @@ def _common_grid(
         dtype="uint8",
         crs=image.crs or mask.crs,
         transform=(image if image.is_georeferenced else mask).transform
-        * type(image.transform).scale(downsample),
+        @ type(image.transform).scale(downsample),
         has_palette=False,
     )
 
@@ -353,7 +353,7 @@ class PairReader:
             if downsample > 1:
                 image, mask = shrink_image(image, downsample), shrink_mask(mask, downsample)
                 valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
-                # At most half of a block has data: it counts as without, in image and mask.
+                # A block with data in at most half of its pixels has none, in image and mask.
                 image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
             row = []
             for left in range(0, grid.width, size_px):
@@ -409,7 +409,7 @@ def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.ui
 
 
 def shrink_mask(mask: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """Take the most frequent value of blocks of factor × factor px, the smallest of equals.
+    """Take the most frequent value of blocks of factor × factor px, of ties the smallest.
 
     (H, W) uint8 → (H // factor, W // factor). IGNORE_INDEX counts as a value like any other.
     """

@@ -1,4 +1,4 @@
-"""Splits: which regions, or which listed tiles, are for training, validation and test."""
+"""Split regions, or listed tiles, into train, val and test."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ def choose_splits(dataset: Inventory, settings: TileSettings) -> dict[str, Split
     """Choose the split of every region, or of every tile on a published list.
 
     Raises:
-        ValueError: the card's split does not fit the dataset, or tiles the published lists.
+        ValueError: the card's split does not fit the dataset, or the tile size the published lists.
     """
     regions = [pair.region for pair in dataset.pairs]
     splits = read_tile_lists(dataset.card, dataset.folder)
@@ -79,7 +79,7 @@ def _listed_splits(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
 
 
 def _whole_counts(fractions: Sequence[float], total: int) -> list[int]:
-    """Divide a total by fractions: at least one each, the rest by largest remainder."""
+    """Divide a total by fractions, by the largest remainder and with at least one each."""
     wanted = [fraction * total for fraction in fractions]
     counts = [max(1, math.floor(value)) for value in wanted]
     while sum(counts) < total:
@@ -120,8 +120,8 @@ def check_tile_size(
 ) -> None:
     """Check that tiles have the size that published lists of tiles are made for.
 
-    A tile's number counts cells of the source's pixels, so lists are valid for a `tile.size_px` and
-    `tile.downsample` whose product is the card's `tile_px`, and name other places for any other.
+    Tile numbers count cells of source pixels. So lists are valid only if the product of
+    `tile.size_px` and `tile.downsample` is the card's `tile_px`.
 
     Args:
         card: the dataset's card.
@@ -139,8 +139,8 @@ def check_tile_size(
     if card.tile_px is None:
         raise ValueError(
             f"the card's lists name {shorten(tiles, 5)}, but the regions are "
-            f"{shorten(sorted(set(regions)), 5)}. Where the lists name tiles, say with `tile_px` "
-            f"in the card at which size they were cut"
+            f"{shorten(sorted(set(regions)), 5)}. If the lists name tiles, state with `tile_px` in "
+            f"the card at which size they were cut"
         )
     if size_px * downsample != card.tile_px:
         raise ValueError(

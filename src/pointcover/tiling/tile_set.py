@@ -1,4 +1,4 @@
-"""Making a tile set: all orthophotos of a dataset cut, with what their tiles have in common."""
+"""Make a tile set: cut all orthophotos of a dataset, and write its index and metadata."""
 
 import logging
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def cut_orthophotos(plan: CuttingPlan, pairs: Sequence[Pair], machine: MachineSettings) -> Cutting:
-    """Cut all orthophotos of a dataset, several side by side.
+    """Cut all orthophotos of a dataset in parallel.
 
     Raises:
-        ValueError: orthophotos cannot be used; one message lists all their faults.
+        ValueError: orthophotos cannot be used; one message lists all errors.
         OSError: the disk is full.
     """
     cutting, faults = Cutting(), []
@@ -67,7 +67,7 @@ def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
         logger.info("%s: %d tiles of %d px", split, count, settings.size_px)
     if (by := settings.downsample) > 1:
         logger.info(
-            "each of their pixels is %d × %d of an orthophoto: tile.downsample: 1 keeps them all",
+            "each pixel covers %d × %d pixels of an orthophoto: tile.downsample: 1 keeps them all",
             by,
             by,
         )

@@ -1,1 +1,1 @@
-"""MLflow runs, models and DVC experiments."""
+"""Record runs and models in MLflow, run and read DVC experiments."""

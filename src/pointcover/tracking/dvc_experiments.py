@@ -1,7 +1,7 @@
-"""DVC's experiments: which there are, how one is run in a copy of the tree, what it came to.
+"""List DVC experiments, run them in copies of the tree, and read their results.
 
-No other module knows DVC. Experiments are run by the command, as a user would, and read by
-`dvc.api`, which finds an experiment's files in the cache without touching the working folder.
+No other module uses DVC. Experiments are run by DVC's command line, and read with `dvc.api`, which
+finds an experiment's files in the cache without changing the working folder.
 """
 
 import json
@@ -22,16 +22,16 @@ TILING: Final = "metrics/tile.json"
 ANNOTATION: Final = "metrics/annotate.json"
 TRAINING: Final = "metrics/train.json"
 TEST: Final = "metrics/evaluate.json"
-"""Where an experiment's numbers lie, by the stages that write them."""
+"""Paths of an experiment's metrics, by the stages that write them."""
 
 LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked by")
-"""What DVC says where another DVC is in its way: trying again helps, and only then."""
+"""Messages of DVC if another DVC process holds its lock; only then is a command repeated."""
 
 LOCK_TRIES: Final = 20
 
 
 class Experiment(NamedTuple):
-    """A finished experiment: its git commit, and the one that it began from."""
+    """A finished experiment: its git commit, and the commit of its baseline."""
 
     commit: str
     baseline: str
@@ -41,7 +41,7 @@ def list_experiments(root: Path) -> dict[str, Experiment]:
     """Return all finished experiments by name, of any baseline.
 
     Raises:
-        ValueError: `root` is no git repository.
+        ValueError: `root` is not a git repository.
     """
     listed = _git(root, "for-each-ref", "--format=%(refname) %(objectname)", "refs/exps")
     found = {}
@@ -54,15 +54,18 @@ def list_experiments(root: Path) -> dict[str, Experiment]:
 
 
 def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
-    """Read texts that an experiment holds, out of git and DVC's cache.
+    """Read text files of an experiment from git and DVC's cache.
 
     Args:
         root: the project's folder.
         commit: of the experiment.
-        paths: of the files, from the root on.
+        paths: of the files, relative to the root.
+
+    Returns:
+        the texts by path.
 
     Raises:
-        FileNotFoundError: the experiment has no such file, or the cache lacks it.
+        FileNotFoundError: the experiment has no such file, or it is not in the cache.
     """
     from dvc.api import DVCFileSystem
 
@@ -78,29 +81,29 @@ def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
 
 def _not_cached(path: str, commit: str) -> FileNotFoundError:
     return FileNotFoundError(
-        f"{path} of experiment {commit[:8]} is not in DVC's cache: run that experiment again, or "
-        f"`dvc pull` it from your remote"
+        f"{path} of experiment {commit[:8]} is not in DVC's cache: run this experiment again, or "
+        f"get it from your remote with `dvc pull`"
     )
 
 
 def fetch_folder(root: Path, commit: str, path: str, to: Path) -> None:
-    """Copy a folder of an experiment's outputs, such as its model, out of DVC's cache.
+    """Copy an output folder of an experiment, such as its model, from DVC's cache.
 
     Raises:
-        FileNotFoundError: the experiment has no such folder, or the cache lacks it.
+        FileNotFoundError: the experiment has no such folder, or it is not in the cache.
     """
     from dvc.api import DVCFileSystem
 
     with publish_folder(to) as aside:
         try:
-            aside.rmdir()  # into a folder that is there, `get` puts another one
+            aside.rmdir()  # if it exists, `get` makes another folder inside
             DVCFileSystem(str(root), rev=commit).get(path, str(aside), recursive=True)
         except FileNotFoundError:
             raise _not_cached(path, commit) from None
 
 
 def read_outputs(root: Path, commit: str, paths: Sequence[str]) -> dict[str, Any]:
-    """Read JSON files that an experiment wrote, as `read_files` reads texts."""
+    """Read JSON files of an experiment; see `read_files`."""
     return {path: json.loads(text) for path, text in read_files(root, commit, paths).items()}
 
 
@@ -111,8 +114,8 @@ def experiment_command(
 
     Args:
         name: of the experiment.
-        settings: by their names in params.yaml, with dots.
-        copied: paths that git does not track, to copy too.
+        settings: values by their dotted names in params.yaml.
+        copied: paths that git does not track, which are copied, too.
     """
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
     for path in copied:
@@ -123,9 +126,9 @@ def experiment_command(
 
 
 def override(key: str, value: object) -> str:
-    """Say a setting in the grammar of `dvc exp run -S` (Hydra's).
+    """Return a setting in the grammar of `dvc exp run -S` (Hydra's).
 
-    A table is added to what params.yaml says, since most of these are empty there.
+    A table's keys are added to those in params.yaml (`++`), since most tables are empty there.
     """
     sign = "++" if isinstance(value, dict) else ""
     return f"{sign}{key}={_literal(value)}"
@@ -143,28 +146,28 @@ def _literal(value: object) -> str:
 
 
 def _key(name: object) -> str:
-    """Return a table's key: the grammar knows no quotes there, and escapes by a backslash."""
+    """Return a table's key with backslash escapes, since the grammar allows no quotes there."""
     return re.sub(r"([\\()\[\]{}:=,])", r"\\\1", str(name))
 
 
 class Processes:
-    """Commands that run side by side, and that end together."""
+    """Commands that run in parallel, and can be stopped together."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start without processes."""
         self._running: set[subprocess.Popen[bytes]] = set()
         self.is_stopped = False
 
     def run(
         self, command: Sequence[str], folder: Path, log: Path, extra: Mapping[str, str]
     ) -> None:
-        """Run a command to its end, trying again where DVC's lock was in the way.
+        """Run a command, and repeat it while another process holds DVC's lock.
 
         Args:
-            command: and its arguments.
-            folder: where.
-            log: gets its output; a new attempt begins it anew.
-            extra: variables of its environment.
+            command: with its arguments.
+            folder: the working folder.
+            log: file of the output; each attempt overwrites it.
+            extra: environment variables, in addition to those of this process.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         bin_folder = str(Path(sys.executable).parent)  # stages are run as `python`
@@ -173,16 +176,16 @@ class Processes:
         for attempt in range(LOCK_TRIES):
             with log.open("wb") as out:
                 code = self._run_once(command, folder, out, environment)
-            said = log.read_text(encoding="utf-8", errors="replace")
-            if code == 0 or self.is_stopped or not any(words in said for words in LOCK_MESSAGES):
+            output = log.read_text(encoding="utf-8", errors="replace")
+            if code == 0 or self.is_stopped or not any(text in output for text in LOCK_MESSAGES):
                 return
             time.sleep(min(30, 0.5 * 1.5**attempt) * random.uniform(0.5, 1))
 
     def _run_once(
         self, command: Sequence[str], folder: Path, out: Any, environment: Mapping[str, str]
     ) -> int:
-        # Its own session: Ctrl-C reaches this process alone, which decides how the others end. And
-        # a wrapper, since a function between fork and exec may hang where there are threads.
+        # In a session of its own, so that Ctrl-C reaches only this process, which then stops the
+        # others. By a wrapper, since `preexec_fn` may deadlock in a process with threads.
         wrapped = [sys.executable, "-c", _END_WITH_PARENT, str(os.getpid()), *command]
         process = subprocess.Popen(
             wrapped,
@@ -202,7 +205,7 @@ class Processes:
             self._running.discard(process)
 
     def stop(self) -> None:
-        """Interrupt all that run, as Ctrl-C would, and let none begin: DVC then tidies up."""
+        """Interrupt all running commands as Ctrl-C does, so that DVC cleans up; start no others."""
         self.is_stopped = True
         for process in list(self._running):
             try:
@@ -219,20 +222,20 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def has_behind(log: Path, stage: str) -> bool:
-    """Return whether a running experiment has finished a stage, so that the cache has its outputs.
+def has_finished(log: Path, stage: str) -> bool:
+    """Return whether a running experiment has finished a stage, so that its outputs are cached.
 
     Args:
-        log: what DVC has printed so far.
-        stage: its name in dvc.yaml; another one follows it.
+        log: the output of DVC until now.
+        stage: its name in dvc.yaml; not the last stage.
     """
-    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    named = re.findall(r"\b[Ss]tage '([^']+)'", said)
+    output = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    named = re.findall(r"\b[Ss]tage '([^']+)'", output)
     return stage in named and named[-1] != stage
 
 
 def untracked_in(root: Path, folder: str) -> list[str]:
-    """List files below a folder that git does not track, ignored ones included."""
+    """Return the files in a folder that git does not track, including ignored ones."""
     return _git(root, "ls-files", "--others", "--", folder).splitlines()
 
 
@@ -242,7 +245,7 @@ def _git(root: Path, *arguments: str) -> str:
     )
     if done.returncode:
         raise ValueError(
-            f"{root} is no git repository that experiments can be kept in "
+            f"{root} is not a git repository, which experiments need "
             f"({done.stderr.strip()}): run `git init`, and commit the project"
         )
     return done.stdout

@@ -1,13 +1,13 @@
-"""What MLflow shows of what stages write: few numbers, under flat names."""
+"""Select the metrics that are recorded in MLflow from the stages' JSON files, and name them."""
 
 from typing import Any, Final
 
 HEADLINE: Final = "test/miou"
-"""What runs are compared by."""
+"""The metric by which runs are compared."""
 
 
 def test_metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
-    """Name the scores of metrics/evaluate.json."""
+    """Return the test scores of metrics/evaluate.json by their names in MLflow."""
     shown = ("miou", "accuracy", "mean_f1", "kappa", "fwiou", "ece")
     interval = result["miou_interval"]
     return {
@@ -25,11 +25,11 @@ def test_metrics_of(result: dict[str, Any]) -> dict[str, float | None]:
 
 
 def cost_of(labels: dict[str, Any]) -> dict[str, float | None]:
-    """Name what the training labels cost, and how many of the grown ones are wrong."""
+    """Return number, coverage and error of the training labels by their names in MLflow."""
     shown = ("clicks", "propagated_pixels", "labelled_fraction", "error")
     return {f"labels/{name}": labels[name] for name in shown}
 
 
 def kept_metrics_of(training: dict[str, Any]) -> dict[str, float | None]:
-    """Name what metrics/train.json says of the network that was kept."""
+    """Return score and epoch of the kept network, of metrics/train.json, by names in MLflow."""
     return {"kept/val_miou": training["val_miou"], "kept/epoch": training["kept_epoch"]}

@@ -1,9 +1,8 @@
-"""A network as an MLflow model: what its MLmodel file says, so that MLflow can load and serve it.
+"""Write the MLmodel file of a network, so that MLflow can load and serve it.
 
-Beside model.pt and model.json lie two small texts, and nothing that Python would execute or
-unpickle: MLmodel names a module of the installed pointcover, which reads the weights as weights.
-MLflow's own `save_model` took 1.7 s for what takes 0.003 s here, and adds environments in which
-there is no pointcover.
+Two small text files are written beside model.pt and model.json. Nothing in them is executed or
+unpickled: MLmodel names a module of the installed pointcover, which loads the weights. MLflow's own
+`save_model` takes 1.7 s instead of 0.003 s, and adds environments without pointcover.
 """
 
 from importlib.metadata import version
@@ -18,14 +17,14 @@ from mlflow.types.schema import Array, DataType, Map
 FILES: Final = ("MLmodel", "requirements.txt")
 
 LOADER: Final = "pointcover.serving"
-"""The module whose `_load_pyfunc` MLflow calls."""
+"""Module with the function `_load_pyfunc` that MLflow calls."""
 
 IMAGE: Final = "image"
-"""The column of what is to be mapped."""
+"""Column of the images to map."""
 
 SETTINGS: Final = {"megapixels": 4.2, "device": "auto", "precision": "auto"}
-"""What whoever loads or serves a model may say: how large the images of one request may be, all
-together (4.2 is 2048 × 2048 px), where the network runs and in what it computes."""
+"""Defaults of the settings for loading or serving a model: maximum total size of the images of one
+request (4.2 is 2048 × 2048 px), device, and precision."""
 
 REQUIREMENTS: Final = (
     "mlflow",
@@ -36,17 +35,17 @@ REQUIREMENTS: Final = (
     "rasterio",
     "numpy",
 )
-"""Of what the versions are written down, which MLflow compares when a model is loaded. Not of
-pointcover, which is on no index: whatever bears its name there is somebody else's."""
+"""Packages with versions in requirements.txt, which MLflow compares when it loads a model.
+pointcover is not among them, since it is not published in a package index."""
 
 
 def write_mlmodel(folder: Path, run_id: str, artifact_path: str) -> None:
-    """Write FILES into a folder: they go beside a model's model.pt and model.json.
+    """Write FILES, which belong beside a model's model.pt and model.json.
 
     Args:
-        folder: exists.
-        run_id: of the run whose artifact the model is.
-        artifact_path: where among them.
+        folder: an existing folder.
+        run_id: of the run that has the model as artifact.
+        artifact_path: path of the model among the run's artifacts.
     """
     model = Model(run_id=run_id, artifact_path=artifact_path, signature=_signature())
     add_to_model(model, LOADER, model_config=dict(SETTINGS))  # type: ignore[no-untyped-call]
@@ -56,7 +55,7 @@ def write_mlmodel(folder: Path, run_id: str, artifact_path: str) -> None:
 
 
 def _signature() -> ModelSignature:
-    """Return what a request holds and what the answer, one row an image."""
+    """Return the columns of requests and answers, with one row for each image."""
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.binary, IMAGE)]),
         outputs=Schema(
@@ -68,7 +67,7 @@ def _signature() -> ModelSignature:
                 ColSpec(DataType.binary, "confidence", required=False),
             ]
         ),
-        # As the options of `pointcover predict`; None is as in training.
+        # The options of `pointcover predict`; None is the value of the training images.
         params=ParamSchema(
             [
                 ParamSpec("bands", DataType.string, None),

@@ -1,11 +1,11 @@
-"""What an experiment leaves in MLflow: one run a trained model.
+"""Record experiments in MLflow: one run for each trained model.
 
-A run is a context manager: it ends as FINISHED, FAILED (an exception) or KILLED (an interrupt, or
-the SystemExit that a stage makes of SIGTERM). SIGKILL leaves it RUNNING; so a run is tagged with
-the process that owns it, and whoever starts the next run ends those whose process is gone.
+A run is a context manager. It ends as FINISHED, as FAILED after an exception, or as KILLED after an
+interrupt or SIGTERM (which a stage turns into SystemExit). After SIGKILL it stays RUNNING. So a run
+is tagged with its process, and the next run that is started ends those whose process is gone.
 
-Mlflow is imported here, in `mlflow_store` and `fetching`, and by `mlflow_model` and `serving`,
-which it loads itself; nowhere else. Its global state (``mlflow.start_run``, autolog) is not used.
+Only this module, `tracking.store`, `tracking.mlmodel`, `models.fetch` and `serving` import MLflow.
+Its global state (``mlflow.start_run``, autolog) is not used.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from pointcover.tracking.store import (
     whole_call,
 )
 
-if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
+if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     import numpy as np
     import numpy.typing as npt
     from mlflow import MlflowClient
@@ -43,17 +43,17 @@ if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT: Final = "pointcover"
-"""The MLflow experiment that runs belong to unless told otherwise."""
+"""Default name of the MLflow experiment."""
 
 MODEL_TAG: Final = "pointcover.model_sha256"
-"""Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of the file."""
+"""Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of model.pt."""
 
 MODEL_FOLDER: Final = "model"
-"""Where among a run's artifacts its model.pt and model.json lie, and the MLmodel of both."""
+"""Folder of model.pt, model.json and MLmodel among a run's artifacts."""
 
 OUTPUT_NAME: Final = "checkpoint"
-"""What MLflow calls the model among a run's outputs. No folder of artifacts may have this name:
-MLflow looks for its files both among the run's and the output's, of which the latter has none."""
+"""Name of the model among a run's outputs. No artifact folder may have this name: MLflow looks for
+such files both in the run's and the output's artifacts, and the output has none."""
 
 MODEL_FILES: Final = ("model.pt", "model.json")
 
@@ -67,7 +67,7 @@ ENSEMBLE_TAG: Final = "ensemble"
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
-"""Variables of the environment by which a study tells its experiments' stages whose they are."""
+"""Environment variables by which a study passes its name and the method to the stages."""
 METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
 EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
@@ -75,16 +75,16 @@ _HOST_TAG: Final = "pointcover.host"
 _PID_TAG: Final = "pointcover.pid"
 _STARTED_TAG: Final = "pointcover.process_started"
 
-_DIGEST_DIGITS: Final = 36  # that MLflow's database has room for
-_MOST_RUNS: Final = 50_000  # that MLflow gives at once
+_DIGEST_DIGITS: Final = 36  # maximum length in MLflow's database
+_MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Tags = Mapping[str, str] | None
 
 
 class Run:
-    """One MLflow run, RUNNING until the ``with`` block ends. Get one from `start_run`.
+    """One MLflow run, RUNNING until the ``with`` block ends; made by `start_run`.
 
-    Every method raises ValueError for what MLflow refuses (a name with brackets, a parameter
-    logged with another value before) and OSError where the store cannot be written.
+    Every method raises ValueError for values that MLflow rejects (such as a name with brackets, or
+    a parameter that was logged with another value) and OSError if the store cannot be written.
     """
 
     id: str
@@ -100,11 +100,11 @@ class Run:
         """Wrap a run that is already RUNNING in the store.
 
         Args:
-            client: where it is recorded.
-            uri: the same, for messages.
+            client: of the store.
+            uri: of the store, for messages.
             run_id: MLflow's id.
-            tags_at_end: set when the run ends as FINISHED, and only then.
-            model_run_id: of the run that keeps the model, where that is another.
+            tags_at_end: set only when the run ends as FINISHED.
+            model_run_id: id of the run with the model; by default this run.
         """
         self.id = run_id
         self._model_run_id = model_run_id or run_id
@@ -113,9 +113,9 @@ class Run:
         self._tags_at_end = tags_at_end
 
     def log_params(self, params: Mapping[str, str | int | float | bool | None]) -> None:
-        """Record settings, a dozen at most. They cannot change: only the same may come again.
+        """Record settings. A recorded value cannot be changed.
 
-        None is recorded as params.yaml says it, null.
+        None is recorded as null, as in params.yaml.
         """
         from mlflow.entities import Param
 
@@ -124,12 +124,11 @@ class Run:
             self._client.log_batch(self.id, params=[Param(*one) for one in written.items()])
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
-        """Record numbers in one call, so that an epoch costs one transaction.
+        """Record metrics in one transaction.
 
         Args:
-            metrics: values by name, for example ``val/iou/building``; None (has no value) is left
-                out.
-            step: the epoch, where there is one.
+            metrics: values by name, for example ``val/iou/building``; None is left out.
+            step: the epoch, if there is one.
 
         Raises:
             ValueError: a value is NaN or infinite.
@@ -141,10 +140,10 @@ class Run:
         self._log_values(values, step or 0)
 
     def announce_metric(self, name: str) -> None:
-        """Say that a number is to come: NaN until it does.
+        """Record NaN for a metric that gets its value later.
 
-        Of the metrics that runs have in common, MLflow's compare view draws the one that they had
-        first: not yet known, a test score would never be that one.
+        MLflow's compare view plots the first metric that the runs have in common. Without this, a
+        test score would never be the first.
         """
         self._log_values({name: math.nan}, step=0)
 
@@ -157,15 +156,15 @@ class Run:
             self._client.log_batch(self.id, metrics=batch)
 
     def logged_steps(self, name: str) -> frozenset[int]:
-        """Say for which steps a metric has been recorded: a run that goes on repeats none."""
+        """Return the steps for which a metric is recorded, which a resumed run does not repeat."""
         with whole_call(self._uri):
             history = self._client.get_metric_history(self.id, name)
         return frozenset(metric.step for metric in history)
 
     def log_file(self, path: Path, folder: str = "") -> None:
-        """Copy a file into the run's artifacts, below ``folder``."""
+        """Copy a file to ``folder`` in the run's artifacts."""
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is no file: write it before it is logged")
+            raise FileNotFoundError(f"{path} is not a file: write it before it is logged")
         with whole_call(self._uri):
             self._client.log_artifact(self.id, str(path), folder or None)
 
@@ -175,7 +174,7 @@ class Run:
             self._client.log_text(self.id, text, name)
 
     def log_dict(self, values: Mapping[str, object], name: str) -> None:
-        """Write JSON to the artifact ``name``; NaN, which is no JSON, is a ValueError."""
+        """Write JSON to the artifact ``name``; raise ValueError for NaN, which JSON lacks."""
         self.log_text(json.dumps(values, indent=2, allow_nan=False) + "\n", name)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -188,18 +187,18 @@ class Run:
             )
 
     def log_images(self, images: "Mapping[str, npt.NDArray[np.uint8]]", step: int) -> None:
-        """Show pictures of an epoch, (H, W, 3), which the UI lays side by side over the steps."""
+        """Record images of an epoch, (H, W, 3) uint8, which the UI shows by step."""
         for name, image in images.items():
             with whole_call(self._uri):
                 self._client.log_image(self.id, image, key=name, step=step)
 
     def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
-        """Record what data the run used.
+        """Record the dataset of the run.
 
         Args:
-            name: the dataset card's.
+            name: of the dataset card.
             digest: of the data, in hexadecimal digits; MLflow shows the first eight.
-            source: where the files come from.
+            source: folder or URL of the files.
             role: `training` or `evaluation`.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -211,16 +210,16 @@ class Run:
             )
 
     def log_model(self, folder: Path, epoch: int) -> None:
-        """Keep a model as one that MLflow can load and serve, with the run that trained it.
+        """Store a model in a form that MLflow can load and serve, in the run that trained it.
 
-        Files of it that are there already are not copied again. The run shows it as its output,
+        Files that are stored already are not copied again. The model becomes an output of the run,
         at the step of its epoch.
 
         Args:
-            folder: with its model.pt and model.json.
-            epoch: after which its weights were kept.
+            folder: with model.pt and model.json.
+            epoch: of the weights.
         """
-        # Here, since what a training imports decides which killed one it goes on with.
+        # Imported here, since the modules that training imports are part of its fingerprint.
         from pointcover.tracking.mlmodel import write_mlmodel
 
         with whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
@@ -235,7 +234,7 @@ class Run:
             self._link_model(epoch)
 
     def _link_model(self, epoch: int) -> None:
-        """Name the model among the run's outputs, once."""
+        """Add the model to the run's outputs, if it is not there yet."""
         from mlflow.entities import LoggedModelOutput
 
         run = self._client.get_run(self._model_run_id)
@@ -252,24 +251,25 @@ class Run:
         self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
 
     def register_champion(self, name: str, score: float, split: str) -> bool:
-        """Register the model that was logged under the alias `champion`, if it beats the last one.
+        """Register the run's model with the alias `champion`, if its score is the best.
 
-        A champion that was scored on another split stays: the scores say nothing of each other.
+        A champion that was scored on another split keeps the alias, since scores on different
+        splits cannot be compared.
 
         Args:
-            name: of the registered model: the dataset's.
+            name: of the registered model; that of the dataset.
             score: test mIoU.
-            split: digest of what it was scored on.
+            split: digest of the test split.
 
         Returns:
-            Whether this run's model is the champion now.
+            whether this run's model is now the champion.
         """
         with whole_call(self._uri):
             last = _champion(self._client, name)
             if last is not None and last.tags[SPLIT_TAG] != split:
                 logger.warning(
-                    "the champion of %r was scored on another split, so it stays: to begin anew, "
-                    "take the alias %r from version %s in MLflow",
+                    "the champion of %r was scored on another split, so it is kept: to replace it, "
+                    "remove the alias %r of version %s in MLflow",
                     name,
                     CHAMPION,
                     last.version,
@@ -285,7 +285,7 @@ class Run:
         return True
 
     def __enter__(self) -> Self:
-        """Hand out the run, which is RUNNING already."""
+        """Return the run, which is RUNNING already."""
         return self
 
     def __exit__(
@@ -301,11 +301,11 @@ class Run:
                 self.set_tags(self._tags_at_end)
             with whole_call(self._uri):
                 self._client.set_terminated(self.id, status)
-        except (OSError, ValueError) as trouble:
+        except (OSError, ValueError) as end_error:
             if error is None:
                 raise
-            # The error that is under way says more than the one it may have caused here.
-            logger.error("run %s could not be ended as %s: %s", self.id, status, trouble)
+            # The error that ends the run is the one to raise; it may have caused this one.
+            logger.error("run %s could not be ended as %s: %s", self.id, status, end_error)
 
 
 def start_run(
@@ -315,15 +315,15 @@ def start_run(
     tags: _Tags = None,
     resume_id: str | None = None,
 ) -> Run:
-    """Open a run, after ending as KILLED those on this host whose process is gone.
+    """Open a run, after ending as KILLED the runs on this host whose process is gone.
 
     Args:
         root: the project's root.
-        name: the run's name where DVC gives none (DVC_EXP_NAME wins).
-        experiment: the MLflow experiment, made where missing.
-        tags: said of the run beside DVC's names and the owning process.
-        resume_id: a run to go on with, for training that resumes from a checkpoint. Where the
-            store no longer has it, or another process has it open, a new run is started.
+        name: of the run, if DVC_EXP_NAME is not set.
+        experiment: the MLflow experiment; made if it does not exist.
+        tags: in addition to those of the DVC experiment and of the process.
+        resume_id: id of a run to resume, for training that resumes from a checkpoint. If the store
+            does not have it, or another process has it open, a new run is started.
 
     Raises:
         ValueError: the name is empty, or the tracking URI or the experiment cannot be used.
@@ -348,25 +348,26 @@ def resume_training_run(
     *,
     models: int = 1,
 ) -> Run:
-    """Open the run that trained a model, for its evaluation to be recorded there.
+    """Open the run that trained a model, to record its evaluation there.
 
-    The newest run tagged MODEL_TAG is opened again; among several, one of this DVC experiment is
-    preferred. If it has been evaluated before, or is being so now, it gets a child run (other
-    evaluate settings), named by the DVC experiment or after the run. If there is none (the model
-    came from another clone's cache, or the store was deleted) a new run is started and tagged
+    The newest run with this MODEL_TAG is reopened; a run of this DVC experiment is preferred. If it
+    has been evaluated before, or is RUNNING, a child run is started instead, named after the DVC
+    experiment or the run. If there is no such run (the model came from the cache of another clone,
+    or the store was deleted), a new run is started and tagged
     ``pointcover.training = "from cache"``.
 
     Args:
         root: the project's root.
         model_sha256: of the checkpoint file.
-        name: for a new run, as in `start_run`.
+        name: of a new run, as in `start_run`.
         experiment: the MLflow experiment.
-        models: more than 1 in an ensemble: its scores get a child run, tagged with the number,
-            and the model counts as not evaluated.
+        models: number of models in an ensemble. If it is more than 1, the scores are recorded in a
+            child run, tagged with the number, and the model does not count as evaluated.
 
     Raises:
-        ValueError: as `start_run`.
-        OSError: as `start_run`.
+        ValueError: the name is empty, or the tracking URI or the experiment cannot be used.
+        ConnectionError: the tracking server does not answer.
+        OSError: the store cannot be read or written.
     """
     evaluated = {EVALUATED_TAG: "true"}
     exp_name = os.environ.get("DVC_EXP_NAME")
@@ -390,23 +391,13 @@ def resume_training_run(
 
 
 def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
-    """Return whether the store has a run with this tag.
-
-    Raises:
-        ValueError: as `start_run`.
-        OSError: as `start_run`.
-    """
+    """Return whether the store has a run with this tag; raises as `start_run`."""
     with _opened_store(root, experiment) as store:
         return bool(store.search(f"tags.`{tag}` = '{value}'"))
 
 
 def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
-    """Return the names of the DVC experiments that have a run.
-
-    Raises:
-        ValueError: as `start_run`.
-        OSError: as `start_run`.
-    """
+    """Return the names of the DVC experiments that have a run; raises as `start_run`."""
     with _opened_store(root, experiment) as store:
         runs = store.search(f"tags.`{EXPERIMENT_TAG}` != ''")
     return frozenset(run.data.tags[EXPERIMENT_TAG] for run in runs)
@@ -422,17 +413,17 @@ class _Store(NamedTuple):
     def create(
         self, name: str, tags: _Tags, tags_at_end: _Tags = None, model_run_id: str | None = None
     ) -> Run:
-        if not name:  # MLflow would draw one, from a generator that seeding makes repeat itself
-            raise ValueError("a run has the empty name: give it one, such as dataset-points-time")
+        if not name:  # MLflow would draw a name, which repeats, since its generator is seeded
+            raise ValueError("the name of a run is empty: set one, such as dataset-points-time")
         every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
         return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
         opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
-        # The owner first: RUNNING under its old owner, the run would be taken for an orphan.
+        # Set the process first: a RUNNING run whose tagged process is gone counts as an orphan.
         opened.set_tags({**_membership_tags(), **(tags or {}), **_owner_tags()})
-        # The experiment that goes on where another one stopped takes over its run, name and all.
+        # An experiment that resumes the training of another one takes over its run and renames it.
         self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
         return opened
 
@@ -447,27 +438,27 @@ class _Store(NamedTuple):
 
 @contextlib.contextmanager
 def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
-    """Open the store with orphans ended; one process at a time where it is a file."""
+    """Open the store and end orphaned runs; lock the store if it is a file."""
     uri = tracking_uri(root)
-    # mlflow reads these when it is imported. Whoever has set them knows better.
+    # mlflow reads these variables when it is imported. Those that are set already are kept.
     quieten_mlflow()
     if any(root.glob("mlruns/*/meta.yaml")):
         logger.warning(
-            "%s holds runs of an old MLflow file store, and `mlflow ui` would show those only: "
-            "move its numbered folders away",
+            "%s holds runs of an old MLflow file store, and `mlflow ui` would show only these: "
+            "move its numbered folders to another place",
             root / "mlruns",
         )
     with whole_call(uri), locked_file(uri):
         client = connect(uri)
         _end_orphans(client)
-        # Files of a server's runs are the server's business. A database is opened by this process,
-        # and MLflow's default place for files would be the working directory.
+        # A server stores artifacts itself. A database is opened by this process, and then MLflow's
+        # default folder of artifacts is in the working directory.
         files = None if is_server(uri) else (root.absolute() / "mlruns").as_uri()
         yield _Store(client, uri, experiment_id_of(client, experiment, files))
 
 
 def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    """Find the champion among a registered model's versions, and make the model where missing."""
+    """Return a registered model's champion or None; register the model if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -509,7 +500,7 @@ def _owner_tags() -> dict[str, str]:
 
 
 def _started_s(process: psutil.Process) -> float:
-    """Seconds from boot to the start of a process: setting the clock does not move it."""
+    """Return the seconds from boot to the start of a process, independent of the clock."""
     return process.create_time() - psutil.boot_time()
 
 
@@ -518,13 +509,13 @@ def _is_alive(pid: int, started_s: float) -> bool:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return abs(_started_s(process) - started_s) < 1  # else the id went to another process
-    except psutil.Error:  # gone, or another user's and hidden
+        return abs(_started_s(process) - started_s) < 1  # otherwise another process has the id
+    except psutil.Error:  # the process is gone, or hidden since another user owns it
         return psutil.pid_exists(pid)
 
 
 def _membership_tags() -> dict[str, str]:
-    """Return which DVC experiment this process belongs to, and which member of which study."""
+    """Return tags of the DVC experiment, study and method that this process belongs to."""
     names = {
         EXPERIMENT_TAG: "DVC_EXP_NAME",
         BASELINE_TAG: "DVC_EXP_BASELINE_REV",

@@ -1,8 +1,9 @@
-"""The store that MLflow keeps runs in: where it is, how it is opened, what its errors mean.
+"""Find, open and lock the project's MLflow store, and explain its errors.
 
-One store a project, found from the project's root, never from the working directory, so that stages
-which DVC runs in copies of the tree (``--temp``, ``--queue``) write to the same one. It is SQLite
-beside ``dvc.yaml`` unless MLFLOW_TRACKING_URI says otherwise; its files lie in ``mlruns``.
+There is one store for a project. It is found from the project's root, not from the working
+directory, so that stages which DVC runs in copies of the tree (``--temp``, ``--queue``) write to
+it, too. It is a SQLite file beside ``dvc.yaml``, unless MLFLOW_TRACKING_URI is set; artifacts lie
+in ``mlruns``.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import filelock
 
 from pointcover.runtime.signals import uninterrupted
 
-if TYPE_CHECKING:  # mlflow takes a second to import: only those who open a run pay for it
+if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     from mlflow import MlflowClient
 
 _LOCK_TIMEOUT_S: Final = 120
@@ -33,7 +34,7 @@ _DATABASES: Final = ("postgresql", "mysql", "mssql")
 
 
 def project_root() -> Path:
-    """Find the folder whose store and ``dvc.yaml`` count, also from inside a copy made by DVC."""
+    """Return the project's folder: that of the original, if this is a copy made by DVC."""
     if dvc_root := os.environ.get("DVC_ROOT"):
         return Path(dvc_root).absolute()
     here = Path.cwd()
@@ -44,17 +45,17 @@ def project_root() -> Path:
 
 
 def tracking_uri(root: Path) -> str:
-    """Return where runs are recorded.
+    """Return the URI of the MLflow store.
 
     Args:
-        root: the project's root; a relative SQLite path counts from here.
+        root: the project's root; relative SQLite paths are relative to it.
 
     Returns:
-        MLFLOW_TRACKING_URI where that is set, else ``sqlite:///<root>/mlflow.db``.
+        MLFLOW_TRACKING_URI if it is set, otherwise ``sqlite:///<root>/mlflow.db``.
 
     Raises:
-        ValueError: MLFLOW_TRACKING_URI is a folder (MLflow gave up file stores), lives in memory
-            only, or is of a kind that MLflow does not know.
+        ValueError: MLFLOW_TRACKING_URI is a folder (MLflow no longer supports file stores), an
+            in-memory database, or of a kind that MLflow does not know.
     """
     default = f"sqlite:///{root.absolute() / 'mlflow.db'}"
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default
@@ -65,14 +66,14 @@ def tracking_uri(root: Path) -> str:
     if kind == "sqlite" and path and not path.startswith((":memory:", "?")):
         return f"{prefix}:///{root.absolute() / path}"  # an absolute path stays as it is
     raise ValueError(
-        f"MLFLOW_TRACKING_URI is {without_password(uri)!r}, which is no MLflow server or database "
-        f"file: set it to http://host:5000 or sqlite:///mlflow.db, or unset it to use {default}"
+        f"MLFLOW_TRACKING_URI is {without_password(uri)!r}, wanted an MLflow server or a database: "
+        f"set it to http://host:5000 or sqlite:///mlflow.db, or unset it to use {default}"
     )
 
 
 @contextlib.contextmanager
 def locked_file(uri: str) -> Iterator[None]:
-    """Lock a store that is a SQLite file, and make it if there is none; else do nothing."""
+    """Lock a store that is a SQLite file, and make it if it does not exist."""
     if not uri.startswith("sqlite"):
         yield
         return
@@ -85,8 +86,8 @@ def locked_file(uri: str) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise TimeoutError(
-            f"{path}.lock has been locked for {_LOCK_TIMEOUT_S} s: a process that opens the MLflow "
-            f"store hangs; end it, then run this again"
+            f"{path}.lock has been locked for {_LOCK_TIMEOUT_S} s: another process that opens the "
+            f"MLflow store hangs. End it, then run this again"
         ) from None
 
 
@@ -96,23 +97,23 @@ def sqlite_path(uri: str) -> Path:
 
 
 def _make_sqlite_store(path: Path) -> None:
-    """Make an empty store aside, then rename it.
+    """Make an empty store under a temporary name, then rename it.
 
-    MLflow migrates a new database through dozens of versions: two processes at once, or one that is
-    killed half-way, would leave a file that nobody can open.
+    MLflow migrates a new database through dozens of versions. If two processes did so at once, or
+    one was killed, they would leave a damaged file.
     """
     from mlflow import MlflowClient
 
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial*"):
         left.unlink()
-    # A fresh name each time, since mlflow keeps connections by URI as long as the process lives.
+    # A new name each time, since mlflow caches connections by URI in a process.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     MlflowClient(f"sqlite:///{partial}").search_experiments(max_results=1)
     partial.replace(path)
 
 
 def connect(uri: str) -> "MlflowClient":
-    """Open a store, or fail within seconds where mlflow would try again for minutes."""
+    """Open a store, or fail within seconds; mlflow by itself would retry for minutes."""
     import sqlalchemy
     from mlflow import MlflowClient
 
@@ -128,34 +129,44 @@ def connect(uri: str) -> "MlflowClient":
 
 
 def experiment_id_of(client: "MlflowClient", name: str, files: str | None) -> str:
-    """Find the experiment or make it; whoever makes it decides for good where its files go."""
+    """Return the id of an experiment; make it if it does not exist.
+
+    Args:
+        client: of the store.
+        name: of the experiment.
+        files: URI of its artifacts, used only if it is made; None leaves this to the server.
+
+    Raises:
+        ValueError: the experiment was deleted.
+        FileNotFoundError: its artifacts' folder is gone.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
             return client.create_experiment(name, artifact_location=files)
-        except MlflowException as error:  # on a server somebody else may have been quicker
+        except MlflowException as error:  # another client of the server may have made it
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise error from None
     if found.lifecycle_stage != "active":
         raise ValueError(
-            f"MLflow experiment {name!r} was deleted: bring it back with "
+            f"MLflow experiment {name!r} was deleted: restore it with "
             f"`mlflow experiments restore -x {found.experiment_id}`"
         )
     place = urlsplit(found.artifact_location)
     if place.scheme == "file" and not (folder := Path(url2pathname(place.path)).parent).is_dir():
         raise FileNotFoundError(
-            f"MLflow experiment {name!r} keeps its files in {folder}, which is gone: if the "
-            f"project was moved, put a link there, or move mlflow.db away to begin a new store"
+            f"MLflow experiment {name!r} has its artifacts in {folder}, which does not exist: if "
+            f"the project was moved, make a link there, or rename mlflow.db to start a new store"
         )
     return found.experiment_id
 
 
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Set environment variables that are not set yet, for a while."""
+    """Set environment variables that are not set yet, within the block."""
     added = {name: value for name, value in values.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -166,22 +177,27 @@ def environment(**values: str) -> Iterator[None]:
 
 
 def is_server(uri: str) -> bool:
-    """Return whether a store is a server's, which keeps its files itself, and not a database's."""
+    """Return whether a store is a server, which stores artifacts itself, and not a database."""
     return uri.startswith("http")
 
 
 def quieten_mlflow() -> None:
-    """Have MLflow report to nobody, before it is imported."""
+    """Disable MLflow's telemetry and info messages; call this before MLflow is imported."""
     for variable, value in _MLFLOW_SETTINGS.items():
         os.environ.setdefault(variable, value)
 
 
 @contextlib.contextmanager
 def whole_call(uri: str) -> Iterator[None]:
-    """Turn MLflow's and SQLAlchemy's errors into a line that says what to do.
+    """Turn errors of MLflow and SQLAlchemy into a line that says what to do.
 
-    A signal waits for the end of a call to a database: cut short, it would leave a lock behind for
-    which the end of the run could not be written. A server has no such lock, and may be slow.
+    Signals are delayed until a call to a database ends. An interrupted call could leave a lock,
+    which would prevent recording the end of the run. A server has no such lock, and may be slow.
+
+    Raises:
+        ValueError: MLflow rejected a value.
+        ConnectionError: the server does not answer.
+        OSError: the store cannot be used.
     """
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -193,7 +209,7 @@ def whole_call(uri: str) -> Iterator[None]:
         reason = without_password(str(error).partition("\n")[0])[:300]
         where = without_password(uri)
         if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
-            raise ValueError(f"MLflow at {where} refused this: {reason}") from None
+            raise ValueError(f"MLflow at {where} rejected this: {reason}") from None
         if is_server(uri):
             raise ConnectionError(
                 f"no MLflow server answers at {where} ({reason}): start it, correct "
@@ -201,10 +217,10 @@ def whole_call(uri: str) -> Iterator[None]:
             ) from None
         raise OSError(
             f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
-            f"unset it; a damaged file can be moved away, a new one is made then"
+            f"unset it; if the file is damaged, rename it, and a new one is made"
         ) from None
 
 
 def without_password(text: str) -> str:
-    """Hide the user and password of URIs in a text."""
+    """Return a text with user and password of URIs hidden."""
     return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,1 +1,1 @@
-"""Training a network on sparse labels."""
+"""Training: networks are fitted on sparse labels."""

@@ -1,7 +1,7 @@
-"""Augmentation: crops, scale, symmetries, colours, holes. Labels are moved as points.
+"""Augmentation: crops, scale, symmetries, colours, cutout. Labels are transformed as points.
 
 No transform resamples a mask: rotations or affine transforms that fill with 0 turned 500 labelled
-pixels into 45 122, and halving the size by nearest neighbour loses two point labels of three.
+pixels into 45 122, and nearest-neighbour scaling to half the size loses two of three point labels.
 """
 
 import os
@@ -16,7 +16,7 @@ from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.training.augmentation_levels import AugmentationLevel
 
 HUE_FACTOR: Final = 0.15
-"""Change of hue relative to that of saturation: small, so that no class looks like another."""
+"""Change of hue relative to that of saturation; small, so that classes stay distinguishable."""
 
 CUTOUT_PROBABILITY: Final = 0.5
 BLUR_PROBABILITY: Final = 0.5
@@ -47,7 +47,7 @@ class Augmentation:
                 hue, saturation = 180 * HUE_FACTOR * colour_jitter, 255 * colour_jitter / 2
                 steps.append(albu.HueSaturationValue(hue, saturation, 0, p=0.5))
         self._compose = albu.Compose(steps)
-        # Area interpolation averages, as a sensor of coarser GSD does; it cannot enlarge.
+        # Area interpolation averages, like a sensor of coarser GSD; it is only for downsampling.
         self._shrink = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_AREA)
         self._enlarge = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_LINEAR)
 
@@ -56,14 +56,14 @@ class Augmentation:
     ) -> tuple[Image, Mask, *tuple[Mask, ...]]:
         """Augment one sample; the same seed gives the same result in every process.
 
-        albumentations' own seeds repeat over workers and epochs, so each sample is seeded here.
+        albumentations' seeds repeat over workers and epochs, so each sample is seeded here.
 
         Args:
             image: (bands, H, W) uint8.
             mask: (H, W) uint8.
             side_px: height and width of the square that is cut and scaled to crop_px; at most H, W.
             seed: 0 to 2³² - 1, of this epoch and sample.
-            others: further masks of the same pixels, (H, W) uint8 each, transformed as the first.
+            others: further masks of the same pixels, (H, W) uint8 each, transformed like the first.
 
         Returns:
             image (bands, crop_px, crop_px) uint8 and the masks, (crop_px, crop_px) uint8 each.
@@ -73,7 +73,7 @@ class Augmentation:
             slice(start, start + side_px)
             for start in (generator.integers(size - side_px + 1) for size in mask.shape)
         )
-        # Thirty times as fast as numpy's transposed copy
+        # 30 times as fast as a transposed copy by numpy
         crop = cv2.merge(list(image[:, rows, columns])).reshape(side_px, side_px, len(image))
         masks = [labels[rows, columns] for labels in (mask, *others)]
         if side_px != self.crop_px:
@@ -81,13 +81,13 @@ class Augmentation:
             crop = resize(image=crop)["image"]
             masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
-        # By band: numpy is twenty times slower in reducing a short last axis
+        # By band: numpy is 20 times slower in reducing a short last axis
         bands = (crop[:, :, band] for band in range(crop.shape[2]))
         is_empty = (reduce(np.bitwise_or, bands) == 0).astype(np.uint8)
         out = self._compose(image=crop, masks=[*masks, is_empty])
         *new_masks, new_empty = out["masks"]
         new, new_masks = self._degrade(out["image"], new_masks, generator)
-        if is_empty.any():  # no data stays 0 in every band, as in maps
+        if is_empty.any():  # pixels without data stay 0 in every band, as in maps
             new = np.where(new_empty[:, :, np.newaxis], np.uint8(0), new)
         first, *further = map(np.ascontiguousarray, new_masks)
         return np.ascontiguousarray(new.transpose(2, 0, 1)), first, *further
@@ -95,7 +95,7 @@ class Augmentation:
     def _degrade(
         self, image: Image, masks: Sequence[Mask], generator: np.random.Generator
     ) -> tuple[Image, Sequence[Mask]]:
-        """Blur, add noise and cut a hole, as far as the level does so.
+        """Blur, add noise and cut out a rectangle, as the level has it.
 
         Args:
             image: (H, W, bands) uint8.
@@ -124,10 +124,10 @@ class Augmentation:
 
 
 def scale_labels(mask: Mask, side_px: int) -> Mask:
-    """Scale a sparse mask as points: each labelled pixel moves to the one that holds its centre.
+    """Scale a sparse mask as points: each label moves to the pixel that contains its centre.
 
-    So a point label stays one pixel when the image is enlarged, and is kept when it shrinks. Where
-    labels of two classes meet in one pixel, it has no label.
+    So a point label stays one pixel in an enlarged image, and is kept in a smaller one. A pixel
+    that gets labels of two classes has no label.
 
     Args:
         mask: (S, S) uint8, IGNORE_INDEX where unlabelled.
@@ -138,7 +138,7 @@ def scale_labels(mask: Mask, side_px: int) -> Mask:
     """
     rows, columns = np.nonzero(mask != IGNORE_INDEX)
     ids = mask[rows, columns]
-    # (row + ½) · side_px / S in whole numbers
+    # (row + ½) · side_px / S in integers
     places = (2 * np.stack((rows, columns)) + 1) * side_px // (2 * len(mask))
     target = places[0] * side_px + places[1]
     scaled = np.full(side_px * side_px, IGNORE_INDEX, np.uint8)

@@ -13,14 +13,14 @@ class AugmentationLevel:
     colour_jitter: float = 0
     """Largest relative change of brightness, contrast and saturation."""
     zoom: float = 1
-    """A crop shows 1/zoom to zoom times its size of ground, where `train.zoom` is null."""
+    """A crop covers 1/zoom to zoom times its size on the ground, if `train.zoom` is null."""
     blur_px: float = 0
     """Largest standard deviation of a Gaussian blur."""
     noise: float = 0
     """Largest standard deviation of Gaussian noise, as a fraction of 255."""
     cutout: float = 0
-    """Largest height and width of a hole, as a fraction of the crop's (DeVries and Taylor, 2017):
-    it has the crop's mean colour and no label."""
+    """Cutout (DeVries and Taylor, 2017): largest height and width of a rectangle with the crop's
+    mean colour and without labels, as a fraction of the crop's."""
 
 
 AUGMENTATIONS: Final[dict[str, AugmentationLevel]] = {

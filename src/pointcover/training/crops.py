@@ -1,4 +1,4 @@
-"""Training crops: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and their order."""
+"""Training crops, images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and their order."""
 
 import hashlib
 import time
@@ -21,24 +21,24 @@ from pointcover.training.augmentation_levels import AUGMENTATIONS
 from pointcover.training.settings import Balance, TrainSettings
 
 CropBatch = tuple[Tensor, Tensor, *tuple[Tensor, ...]]
-"""Images, masks and, where point labels and other labels have their own fractions of the loss, the
-masks of the point labels."""
+"""Images, masks and, if point labels and other labels have separate fractions of the loss, masks of
+the point labels."""
 Draw = tuple[int, int]
-"""A sample of an epoch: (epoch, number). It seeds augmentation, whichever worker reads it."""
+"""A sample of an epoch: (epoch, number). It seeds the augmentation, in any worker."""
 
 
 SCALE: Final = 1
-"""Makes the generator of a crop's scale differ from that of its augmentation."""
+"""Part of the seed of a crop's scale: another generator than that of its augmentation."""
 
 TILE: Final = 2
-"""Makes the generator of a crop's tile differ from both."""
+"""Part of the seed of a crop's tile: another generator than these."""
 
 
 class CropDataset(Dataset[CropBatch]):
-    """Augmented crops around tiles: as many in an epoch as cover each orthophoto's tiles once.
+    """Augmented crops around tiles: in an epoch as many as cover the tiles of each orthophoto once.
 
-    A crop is cut from the orthophoto, with all labels there. Only an orthophoto smaller than the
-    crop's ground is mirrored at its edges, without labels in the mirrored part.
+    A crop is cut from the orthophoto, with all labels there. An orthophoto smaller than the crop is
+    mirrored at its edges, without labels in the mirrored part.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class CropDataset(Dataset[CropBatch]):
         zoom: float = 1,
         balance: Balance = "none",
     ) -> None:
-        """Take tiles and the augmentation that crops them.
+        """Store tiles and the augmentation that crops them.
 
         Args:
             tiles: that crops are cut from and around.
             augmentation: cuts and changes a crop.
             seed: of the experiment.
-            zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground
-                (log-uniform); 1 keeps the scale.
-            balance: see `tile_weights`. `none` takes an orthophoto's tiles at equal steps of area,
-                from a different start in each epoch: a tile of the area of four crops is taken
-                four times, one of a quarter of a crop in one epoch of four.
+            zoom: a crop covers between 1 / zoom and zoom times its own height and width on the
+                ground (log-uniform); 1 keeps the scale.
+            balance: see `tile_weights`. `none` is systematic sampling by area with a random start
+                in each epoch: a tile of the area of four crops is drawn four times, one of a
+                quarter of a crop in one epoch of four.
         """
         self._tiles = tiles
         self._augmentation = augmentation
@@ -108,10 +108,10 @@ class CropDataset(Dataset[CropBatch]):
 
 
 def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
-    """Return how many crops of an epoch each tile gets: (tiles,), below 1 for smaller tiles.
+    """Return the number of crops of each tile in an epoch: (tiles,), below 1 for smaller tiles.
 
-    The tiles of an orthophoto get as many together as cover them, and at least one: no crop is of
-    two orthophotos.
+    The crops of an orthophoto cover the area of its tiles, and there is at least one, since no crop
+    spans two orthophotos.
     """
     areas = np.array([tile.height * tile.width for tile in tiles], np.float64)
     _, owners = np.unique([tile.orthophoto for tile in tiles], return_inverse=True)
@@ -126,7 +126,7 @@ def tile_weights(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.floa
     Args:
         tiles: with their regions, sizes and labelled pixels by class.
         balance: `none` is proportional to area. `region` gives each region the same number of
-            crops, and its tiles by area: otherwise regions of fine GSD would have most of them.
+            crops, and its tiles by area; otherwise regions of fine GSD have most of the crops.
             `class` draws a class uniformly, then a tile in proportion to its labelled pixels of
             that class (rare class sampling, Hoyer et al., DAFormer, CVPR 2022, at temperature 0).
 
@@ -163,15 +163,15 @@ def sample_seed(seed: int, epoch: int, number: int) -> int:
 class EpochBatches(Sampler[list[Draw]]):
     """Batches of (epoch, number) in an order that depends on the seed and the epoch only.
 
-    A pass yields those of `epochs`, one epoch after the other. A last batch of one sample is left
-    out, as batch normalisation needs two.
+    An iteration yields those of `epochs`, one epoch after the other. A last batch of one sample is
+    left out, as batch normalisation needs two.
 
-    Of several processes that train together, each takes its part of every batch: set `rank` (from
-    0) and `ranks`. A last batch without two samples for each process is left out.
+    With several training processes, each takes its part of every batch: set `rank` (from 0) and
+    `ranks`. A last batch without two samples for each process is left out.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        """Take the number of samples in an epoch."""
+        """Store the number of samples in an epoch, the batch size and the seed."""
         self.epochs: Sequence[int]  # set before a pass, as by `read_epochs`
         self.rank, self.ranks = 0, 1
         self.seed = seed
@@ -189,7 +189,7 @@ class EpochBatches(Sampler[list[Draw]]):
         return full + (rest >= 2 * self.ranks)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Return the batches of the epochs that are set."""
+        """Yield the batches of `epochs`."""
         for epoch in self.epochs:
             order = np.random.default_rng([self.seed, epoch]).permutation(self._length)
             for number in range(len(self)):
@@ -201,12 +201,12 @@ class Clocked:
     """Batches of a loader, and the seconds that were spent waiting for them."""
 
     def __init__(self, loader: Iterable[CropBatch]) -> None:
-        """Take a loader."""
+        """Wrap a loader."""
         self._loader = loader
         self.waited_s = 0.0
 
     def __iter__(self) -> Iterator[CropBatch]:
-        """Pass over the loader once, with the clock running while it works."""
+        """Iterate over the loader once, and measure the time until each batch."""
         started_s = time.perf_counter()
         for batch in self._loader:
             self.waited_s += time.perf_counter() - started_s
@@ -241,7 +241,7 @@ def train_loader(
         crops,
         batch_sampler=EpochBatches(len(crops), settings.batch_size, seed),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,  # GPUs' steps are short, crops' times vary
+        prefetch_factor=4 if workers else None,  # steps on a GPU are short, reading times vary
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -249,9 +249,9 @@ def train_loader(
 def read_epochs(
     loader: DataLoader[CropBatch], epochs: Sequence[int]
 ) -> Iterator[tuple[int, Iterator[CropBatch]]]:
-    """Yield epochs and their batches, all in one pass over a loader.
+    """Yield epochs and their batches, from one iteration over a loader.
 
-    Its workers continue with the next epoch while an epoch is validated.
+    So workers continue with the next epoch during validation.
 
     Args:
         loader: from `train_loader`.

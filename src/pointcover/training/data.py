@@ -1,4 +1,4 @@
-"""What a training reads: tile images and sparse masks, never dense ones."""
+"""The inputs of a training: tile images and sparse masks, never dense ones."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

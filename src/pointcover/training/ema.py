@@ -12,8 +12,8 @@ from pointcover.networks.segmenter import Segmenter
 class EmaWeights:
     """A copy of a network whose weights and buffers are the EMA of the network's.
 
-    The decay rises from 0.1 at first, as in tf.train.ExponentialMovingAverage. torch's
-    AveragedModel is not used because it synchronises with a GPU at each update (2.10 to 2.15).
+    The decay increases from 0.1, as in tf.train.ExponentialMovingAverage. torch's AveragedModel is
+    not used because it synchronises with a GPU at each update (2.10 to 2.15).
     """
 
     def __init__(self, model: Segmenter, decay: float) -> None:
@@ -21,7 +21,7 @@ class EmaWeights:
 
         Args:
             model: whose weights are averaged.
-            decay: weight of the average at an update, which the rising decay does not exceed.
+            decay: weight of the average at an update; the upper bound of the increasing decay.
         """
         self.network = copy.deepcopy(model)
         self._decay = decay
@@ -33,7 +33,7 @@ class EmaWeights:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Average the network's weights in; the first update copies them."""
+        """Update the averages with the network's weights; the first update copies them."""
         count = self._updates
         decay = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
         average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Fit a network: one loop over epochs, each validated on sparse masks, one of which is kept."""
+"""Fit a network: a loop over epochs, which are validated on sparse masks; one epoch is kept."""
 
 import logging
 import math
@@ -33,7 +33,7 @@ NO_VAL_LABELS: Final = (
 
 @dataclass(frozen=True)
 class Problem:
-    """What is fitted, and on which data."""
+    """A model, its data and its loss."""
 
     model: Segmenter
     """Fitted in place."""
@@ -59,8 +59,8 @@ def fit(
     An epoch depends only on the weights before it, the seed and its number: so a training that is
     resumed from a state ends with the same bits as one that was never interrupted.
 
-    The EMA weights are validated and kept (an exponential moving average, Polyak averaging): with
-    few labels single epochs are so noisy that a lucky early one would be taken for the best.
+    The EMA weights are validated and kept (exponential moving average, Polyak averaging): with few
+    labels the scores of single epochs are so noisy that the best one would often be an outlier.
 
     Args:
         fabric: device and precision. Where it has several processes, each calls this with the same
@@ -68,7 +68,7 @@ def fit(
         problem: model, data and loss.
         settings: of training.
         callbacks: what is called after each epoch.
-        saved: the state to resume from, which `save` was given; model and settings are the same.
+        saved: the state to resume from, as passed to `save`; model and settings are the same.
 
     Raises:
         ValueError: loss, gradients or weights are not finite, no val tile has a label, or an epoch
@@ -80,7 +80,7 @@ def fit(
     assert isinstance(batches, EpochBatches)
     batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
     learner = Learner.prepare(fabric, problem.model, problem.loss, settings, batches)
-    # Batches of `train` stay on the CPU: the learner counts their labels first.
+    # Batches of `train` stay on the CPU, where the learner first counts their labels.
     val: Any = fabric.setup_dataloaders(problem.val, use_distributed_sampler=False)
     results, fitted = _restore(learner, saved) if saved else ([], None)
     for result in results:
@@ -135,7 +135,7 @@ def _result_of(
     totals: EpochTotals,
     validated: tuple[float, dict[str, Any]],
 ) -> EpochResult:
-    """Return the result of an epoch after epochs with such sparse val mIoU; not yet kept."""
+    """Return the result of an epoch, given the sparse val mIoU of the epochs before; not kept."""
     val_loss, val_scores = validated
     miou = val_scores["miou"]
     next_step = learner.step_at(epoch * learner.epoch_steps, [*mious, miou or 0.0])
@@ -173,7 +173,7 @@ def validate(
     """Score a network on sparse masks: loss averaged over labelled pixels, and all scores."""
     network.eval()
     confusion: Tensor | None = None
-    # Sums stay on the device, in float64 as Python's are.
+    # Sums stay on the device, in float64 like Python's.
     total, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     seen = 0
     for images, masks in val:
@@ -197,13 +197,13 @@ def _state(learner: Learner, results: Sequence[EpochResult], fitted: Fitted) -> 
     return {
         **learner.state(),
         "results": [asdict(result) for result in results],
-        # None where the last epoch is kept: then they are the EMA weights.
+        # None if the last epoch is kept: then they are the EMA weights.
         "kept_weights": None if fitted.kept is results[-1] else fitted.weights,
     }
 
 
 def _restore(learner: Learner, state: State) -> tuple[list[EpochResult], Fitted]:
-    """Restore a state; return the results until then and the kept epoch."""
+    """Restore a state; return the results of its epochs, and the kept epoch."""
     learner.restore(state)
     results = [EpochResult(**values) for values in state["results"]]
     kept = next(result for result in reversed(results) if result.is_kept)
@@ -212,7 +212,7 @@ def _restore(learner: Learner, state: State) -> tuple[list[EpochResult], Fitted]
 
 
 def _check_finite(numbers: dict[str, float], model: Segmenter, epoch: int) -> None:
-    """Raise where a number is not finite: one of these, or a weight or buffer of the model."""
+    """Raise an error if one of the numbers, or a weight or buffer of the model, is not finite."""
     broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
     broken += [
         f"weights of {key}"

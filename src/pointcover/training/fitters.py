@@ -1,4 +1,4 @@
-"""Ways of fitting a model. A way is one function and one line of FITTERS."""
+"""Fitters of models. Each is one function and one line of FITTERS."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from pointcover.training.task import TrainingTask
 logger = logging.getLogger(__name__)
 
 Fitter = Callable[[TrainingTask, SparseLabels, Callbacks, State | None], Fitted]
-"""Fits a new model on the labels of a round; arguments and result are as of `fit`."""
+"""Fits a new model on the labels of a round; callbacks, state and result are those of `fit`."""
 
 
 def fit_network(

@@ -1,8 +1,8 @@
 """Fractions of the training loss: of point labels and other labels, and of each class.
 
-Those of the classes are the class priors that a network learns. They differ from the fractions of
-labelled pixels where tiles are drawn by region or class, or where classes or point labels are
-weighted.
+The fractions of the classes are the class priors that a network learns. They differ from the
+fractions of labelled pixels if tiles are drawn by region or class, or if classes or point labels
+are weighted.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def needs_point_labels(settings: TrainSettings) -> bool:
 
 
 def loss_fractions(settings: TrainSettings) -> tuple[float, ...]:
-    """Return the fractions of the loss: of all labels, or of point labels and of the others."""
+    """Return the fractions of the loss: of all labels, or of point labels and other labels."""
     fraction = settings.propagated_loss_fraction
     return (1.0,) if fraction is None else (1 - fraction, fraction)
 
@@ -32,16 +32,17 @@ def expect_labels(
 ) -> npt.NDArray[np.float64]:
     """Return the expected number of labelled pixels of each class in a crop of each tile.
 
-    Labels that crops see around a tile are counted too. An orthophoto's edge is in fewer crops than
-    its middle, and a narrow tile's crops show mostly its neighbours: computed from the tiles' own
-    labels only, the fraction of a rare class of small orthophotos was six times too large.
+    Labels around a tile are counted too, as crops contain them. An orthophoto's edge is in fewer
+    crops than its middle, and crops of a narrow tile contain mostly its neighbours: computed from
+    the labels of the tiles only, the fraction of a rare class of small orthophotos was six times
+    too large.
 
     Args:
         tiles: that crops are drawn from.
         masks: the folder of their masks.
         clicks: the folder of their point labels, if those are counted separately; else None.
         size_px: of a tile.
-        crop_px: height and width of a crop, at most `size_px`. `zoom` is not taken into account.
+        crop_px: height and width of a crop, at most `size_px`. `zoom` is ignored.
 
     Returns:
         (1, tiles, classes); with `clicks` (2, tiles, classes): point labels, and the others.
@@ -66,7 +67,7 @@ def expect_labels(
 
 
 def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
-    """Return the probability that a random crop of a square holds each of its rows: (side_px,)."""
+    """Return for each row of a square the probability that a random crop has it: (side_px,)."""
     places = np.arange(side_px)
     starts = max(1, side_px - crop_px + 1)
     first, last = np.maximum(0, places - crop_px + 1), np.minimum(places, starts - 1)
@@ -85,7 +86,7 @@ def class_fractions(
         crops: (tiles,), the fraction of the crops that each tile gets, see `crop_weights`.
         labels: (parts, tiles, classes) in a crop, of `expect_labels`.
         class_weights: of the loss, one a class; None is 1 each.
-        parts: the fraction of the loss of each part; one without a label has none.
+        parts: the fraction of the loss of each part; a part without a label is left out.
 
     Returns:
         One fraction a class, 0 where it has no label; they sum to 1.

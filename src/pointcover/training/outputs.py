@@ -1,4 +1,4 @@
-"""The files that a training leaves: the model, its scores and the learning curves."""
+"""Output files of a training: the model, its scores and the learning curves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,9 +10,9 @@ from pointcover.tileset.dataset import TileDataset
 
 
 class Previews:
-    """Some tiles of a dataset, the same ones each time, and their last predictions.
+    """A fixed sample of a dataset's tiles, and their last predictions.
 
-    Only one epoch's predictions are held.
+    Only one epoch's predictions are stored.
     """
 
     def __init__(self, tiles: TileDataset, classes: ClassTable, count: int) -> None:
@@ -33,13 +33,13 @@ class Previews:
         return tuple(self._shown)
 
     def watch(self, first: int, predicted: Tensor) -> None:
-        """Keep the predictions of shown tiles; see `Watch`."""
+        """Store the predictions of the sampled tiles; see `Watch`."""
         for place in self._shown:
             if first <= place < first + len(predicted):
                 self._predictions[place] = predicted[place - first].to("cpu", torch.uint8)
 
     def take(self) -> dict[str, Rgb]:
-        """Return image, sparse labels and prediction side by side by tile id, and forget them.
+        """Return image, sparse labels and prediction side by side, by tile id, and clear them.
 
         Returns:
             (H, 3 W, 3) pictures; none if nothing was predicted since the last call.

@@ -22,13 +22,13 @@ PREVIEWS = 4
 def open_run(
     root: Path, name: str, dataset: str, resumption: Resumption
 ) -> AbstractContextManager[Run]:
-    """Begin a run in MLflow, or resume the one that the killed attempt began.
+    """Begin a run in MLflow, or resume the run of a killed attempt.
 
     Args:
         root: of the project.
-        name: of the run where DVC has none.
+        name: of the run, if DVC has none.
         dataset: recorded as a tag.
-        resumption: knows the killed attempt's run.
+        resumption: stores the run id of a killed attempt.
     """
     return entered_whole(partial(_start, root, name, dataset, resumption))
 
@@ -40,10 +40,10 @@ def _start(root: Path, name: str, dataset: str, resumption: Resumption) -> Run:
 
 
 class TrainingRecord:
-    """What MLflow and the learning curves keep of a training."""
+    """The record of a training in MLflow and in the learning curves."""
 
     def __init__(self, run: Run, data: TrainingData) -> None:
-        """Take a run, which may have epochs of a killed attempt."""
+        """Store a run, which may have epochs of a killed attempt."""
         self.rows: list[dict[str, Any]] = []
         """Of the learning curves, one an epoch."""
         self._previews = Previews(data.val_set(), data.tile_set.classes, PREVIEWS)
@@ -68,7 +68,7 @@ class TrainingRecord:
         return Callbacks(self.report, resumption.save, self._previews.watch, self._previews.places)
 
     def report(self, result: EpochResult) -> None:
-        """Record an epoch, unless the killed attempt did."""
+        """Record an epoch, unless the killed attempt recorded it."""
         self.rows.append(result.row())
         if result.epoch not in self._recorded:
             self._run.log_metrics(result.metrics(), step=result.epoch)

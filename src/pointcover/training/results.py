@@ -1,4 +1,4 @@
-"""Results of epochs and fits, and the callbacks through which they are passed on."""
+"""Results of epochs and fits, and the callbacks of a fit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from torch import Tensor
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 
 State = dict[str, Any]
-"""A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
-reads."""
+"""The state of a training after an epoch, of tensors and plain values, as
+`torch.load(weights_only=True)` reads it."""
 
 
 Watch = Callable[[int, Tensor], None]
-"""Called with validation's predictions: the index of a batch's first tile among the val tiles, and
-the batch's classes, (N, H, W), on the device."""
+"""Called with the predictions of validation: the index of a batch's first tile among the val tiles,
+and the predicted classes, (N, H, W), on the device."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Result of one epoch. Validation is on sparse masks: training sees no dense one."""
+    """Result of one epoch. Validation is on sparse masks: training reads no dense ones."""
 
     epoch: int
     train_loss: float
@@ -29,6 +29,7 @@ class EpochResult:
     val_miou: float | None
     val_iou: dict[str, float | None]
     lr: float
+    """Learning rate of the step after this epoch."""
     batches_without_labels: int
     grad_norm: float | None
     """The largest before clipping; None without clipping."""
@@ -61,7 +62,7 @@ class EpochResult:
         }
 
     def row(self) -> dict[str, Any]:
-        """Return a row of curves.csv: values that the same params reproduce, so no times."""
+        """Return a row of curves.csv: reproducible values only, so no times."""
         return {
             "epoch": self.epoch,
             "train_loss": self.train_loss,
@@ -85,10 +86,10 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What a fit calls while it runs."""
+    """Callbacks of a fit."""
 
     report: Callable[[EpochResult], None]
-    """Called after each epoch, and first for each epoch of a resumed state."""
+    """Called after each epoch; when resuming, first for each epoch of the state."""
     save: Callable[[int, State], None] | None = None
     """Called with each epoch's number and the state after it, before `report`."""
     watch: Watch | None = None

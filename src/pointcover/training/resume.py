@@ -1,8 +1,8 @@
-"""Resume a killed training: the state that it saved, found by the next attempt.
+"""Resume a killed training from its last saved state.
 
-DVC removes a stage's outputs before it runs, so states are saved elsewhere, below the project's
-root: experiments in copies of the tree (``--temp``, ``--queue``) find them too. Each training has a
-folder of its own, named by its fingerprint, which one process at a time locks.
+DVC removes a stage's outputs before it runs, so states are saved below the project's root, where
+experiments in copies of the tree (``--temp``, ``--queue``) find them too. Each training has its own
+folder, named by its fingerprint, which one process at a time locks.
 """
 
 import logging
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 FOLDER: Final = Path(".pointcover/resume")
 KEPT_DAYS: Final = 14
-"""Folders that were not used for so long are removed: a state takes some hundred megabytes."""
+"""Days after which unused folders are removed: a state takes some hundred megabytes."""
 
 
 MAX_SAVING_FRACTION: Final = 0.1
-"""Saving takes at most this fraction of the time: where epochs take less than some ten seconds, as
-on a GPU, only some are saved."""
+"""Greatest fraction of the time for saving. If epochs take less than some ten seconds, as on a GPU,
+only some are saved."""
 
 _WAIT_S: Final = 10
 _GLOBAL_WAIT_S: Final = 120
@@ -39,12 +39,12 @@ _RUN: Final = "run.txt"
 class Resumption:
     """The folder of one training, locked until the ``with`` block ends.
 
-    Where another process has locked it (the same training in two experiments at once), this one
+    If another process has locked it (the same training in two experiments at once), this one
     neither loads nor saves.
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        """Take the project's root and the training's fingerprint."""
+        """Store the project's root and the training's fingerprint."""
         self._folders = root / FOLDER
         self._folder = self._folders / name
         self._lock: FileLock | None = None
@@ -61,8 +61,8 @@ class Resumption:
                 self._clean()
             if self._lock is None and time.monotonic() > deadline:
                 logger.warning(
-                    "the same training runs in another process: if this one is killed, it begins "
-                    "anew"
+                    "the same training runs in another process: if this one is killed, it cannot "
+                    "be resumed"
                 )
                 break
             if self._lock is None:
@@ -75,7 +75,7 @@ class Resumption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Unlock the folder; its files stay."""
+        """Unlock the folder and keep its files."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -88,22 +88,22 @@ class Resumption:
         newest = states[-1]
         try:
             if sha256(newest) != newest.stem.partition("-")[2]:
-                raise ValueError("its bytes are not those that were written")
+                raise ValueError("its checksum differs")
             state = torch.load(newest, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
             return state
         except Exception as error:  # damaged files raise many kinds
             reason = " ".join(str(error).split())[:200]
-            logger.warning("%s is damaged (%s): training begins anew", newest, reason)
-            # Its MLflow run holds epochs that are now computed again.
+            logger.warning("%s is damaged (%s): training starts again", newest, reason)
+            # Its MLflow run has epochs that are now computed again.
             for path in (*states, self._folder / _RUN):
                 path.unlink(missing_ok=True)
             return None
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
-        """Write the state after an epoch; the last one is removed after this one is complete.
+        """Write the state after an epoch atomically, then remove the one before.
 
-        An epoch that follows too soon (MAX_SAVING_FRACTION) is not saved.
+        An epoch too soon after the last saved one (MAX_SAVING_FRACTION) is not saved.
 
         Raises:
             OSError: the disk is full.
@@ -115,7 +115,7 @@ class Resumption:
         fresh = self._folder / "state.pt"
         with publish_file(fresh) as aside:
             torch.save(dict(state), aside)
-        # torch does not notice a flipped byte, so the name holds the SHA-256.
+        # torch does not detect a flipped byte, so the name contains the SHA-256.
         fresh.replace(self._folder / f"{epoch:06}-{sha256(fresh)}.pt")
         for path in before:
             path.unlink()
@@ -136,7 +136,7 @@ class Resumption:
             publish_text(self._folder / _RUN, value + "\n")
 
     def remove(self) -> None:
-        """Remove the folder: the training is done."""
+        """Remove the folder after the training has ended."""
         if self._lock is not None:
             with self._all_folders():
                 _remove(self._folder)
@@ -148,7 +148,7 @@ class Resumption:
 
     @contextmanager
     def _all_folders(self) -> Iterator[None]:
-        """Lock creating and removing folders, so that none is removed while it is created.
+        """Lock the creation and removal of folders, so that none is removed while it is created.
 
         Raises:
             TimeoutError: a process that holds this lock hangs.
@@ -193,7 +193,7 @@ def _hold(folder: Path) -> FileLock | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder under another name, so that an interrupted removal leaves no half state."""
+    """Rename and remove a folder, so that an interrupted removal leaves no incomplete state."""
     aside = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(aside, ignore_errors=True)
     folder.replace(aside)

@@ -1,4 +1,4 @@
-"""A training run: fit the model, in rounds of self-training if asked for, and resume."""
+"""A training run: fit the model, optionally in rounds of self-training, or resume it."""
 
 import shutil
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from pointcover.training.task import TrainingTask
 
 
 class TrainingRun:
-    """A training task, and the steps of carrying it out."""
+    """The steps of a training task."""
 
     def __init__(self, task: TrainingTask) -> None:
-        """Take the task."""
+        """Store the task."""
         self.task = task
 
     @classmethod
@@ -38,10 +38,10 @@ class TrainingRun:
         data: TrainingData,
         readers: int | Literal["auto"],
     ) -> "TrainingRun":
-        """Prepare the device; with several, this program runs once for each from here on.
+        """Prepare the device; with several, one process of this program is started for each.
 
         Raises:
-            ValueError: there is no such device.
+            ValueError: the device is not available.
         """
         fabric = make_fabric(settings.device, settings.precision, settings.devices)
         fabric.launch()
@@ -50,7 +50,7 @@ class TrainingRun:
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process records and writes; the others only compute."""
+        """Whether this process logs and writes; the others only compute."""
         return self.task.fabric.is_global_zero
 
     @property
@@ -70,11 +70,11 @@ class TrainingRun:
         return fit_in_rounds(self, rounds, self.task.data.labels, callbacks, saved)
 
     def assist(self) -> None:
-        """Compute with the main process, which reports and saves."""
+        """Fit together with the main process, which reports and saves."""
         self.fit(Callbacks(report=lambda _: None))
 
     def fit_round(self, labels: SparseLabels, callbacks: Callbacks, saved: State | None) -> Fitted:
-        """Fit a new model on labels, or resume that."""
+        """Fit a new model on the labels of a round, or resume that fit."""
         fitter = FITTERS[MODELS[self.task.settings.model].fitted_by]
         return fitter(self.task, labels, callbacks, saved)
 
@@ -132,12 +132,14 @@ class TrainingRun:
         return Checkpoint(self.task.settings, tile_set, outcome, fractions, fitted.classifier)
 
     def fingerprint(self, described: Mapping[str, Any], tile_set: Path, script: Path) -> str:
-        """Return the fingerprint of all that decides the result; only the same one resumes.
+        """Return the fingerprint of everything that the result depends on.
+
+        A training is resumed only from a state with the same fingerprint.
 
         Args:
-            described: the settings that MLflow keeps, which cannot change when a run is resumed.
+            described: the settings in MLflow, which cannot change when a run is resumed.
             tile_set: the file that the tile set was read from.
-            script: of the stage; its code and that of its imports count.
+            script: of the stage; its code and that of its imports are part of the fingerprint.
         """
         settings, data = self.task.settings, self.task.data
         weights = Path(settings.weights)

@@ -14,26 +14,26 @@ ONE_CYCLE_END: Final = 1 / 25e4
 
 @dataclass(frozen=True)
 class Step:
-    """A step of a training. Schedules know nothing else, so they have no state to be resumed."""
+    """A step of a training, the only input of schedules: they have no state to be resumed."""
 
     number: int
     """From 0."""
     steps: int
-    """Of the whole training."""
+    """Steps of the whole training."""
     epoch_steps: int
-    """Of an epoch."""
+    """Steps of an epoch."""
     mious: Sequence[float] = ()
-    """The sparse validation mIoU of each epoch before."""
+    """Sparse val mIoU of each epoch before."""
 
 
 def constant(step: Step, *, warmup: float) -> float:
-    """Rise linearly during the warm-up, then stay."""
+    """Increase linearly during the warm-up, then stay constant."""
     rising = warmup * step.steps
     return (step.number + 1) / (rising + 1) if step.number < rising else 1.0
 
 
 def cosine(step: Step, *, warmup: float) -> float:
-    """Rise linearly, then fall by a cosine to 0 (Loshchilov and Hutter, SGDR, ICLR 2017)."""
+    """Increase linearly, then decay by a cosine to 0 (Loshchilov and Hutter, SGDR, ICLR 2017)."""
     rising = warmup * step.steps
     if step.number < rising:
         return constant(step, warmup=warmup)
@@ -42,9 +42,9 @@ def cosine(step: Step, *, warmup: float) -> float:
 
 
 def one_cycle(step: Step, *, warmup: float) -> float:
-    """Rise by a cosine from 1/25, then fall by one to almost 0 (Smith and Topin, 2018).
+    """Increase by a cosine from 1/25, then decay by a cosine to almost 0 (Smith and Topin, 2018).
 
-    As torch's OneCycleLR without its cycle of the momentum.
+    Like torch's OneCycleLR, without its cycle of the momentum.
     """
     peak = warmup * step.steps - 1
     if step.number < peak:
@@ -54,13 +54,13 @@ def one_cycle(step: Step, *, warmup: float) -> float:
 
 
 def stepwise(step: Step, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
-    """Rise linearly, then drop after each `drop_epochs` epochs."""
+    """Increase linearly, then drop after each `drop_epochs` epochs."""
     drops = step.number // step.epoch_steps // drop_epochs
     return float(constant(step, warmup=warmup) * drop_factor**drops)
 
 
 def plateau(step: Step, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
-    """Rise linearly, then drop whenever the sparse val mIoU did not improve in `drop_epochs`."""
+    """Increase linearly, then drop when the sparse val mIoU has not improved in `drop_epochs`."""
     best, waited, drops = -math.inf, 0, 0
     for miou in step.mious:
         waited = 0 if miou > best else waited + 1
@@ -77,13 +77,13 @@ class Schedule(Choice[float]):
     needs_warmup: bool = False
 
 
-DROPS: Final = ("warmup", "drop_factor", "drop_epochs")
+DROP_OPTIONS: Final = ("warmup", "drop_factor", "drop_epochs")
 
 SCHEDULES: Final[dict[str, Schedule]] = {
     "cosine": Schedule(cosine, ("warmup",)),
     "one_cycle": Schedule(one_cycle, ("warmup",), needs_warmup=True),
-    "step": Schedule(stepwise, DROPS),
-    "plateau": Schedule(plateau, DROPS),
+    "step": Schedule(stepwise, DROP_OPTIONS),
+    "plateau": Schedule(plateau, DROP_OPTIONS),
     "constant": Schedule(constant, ("warmup",)),
 }
 """All schedules."""
@@ -95,10 +95,10 @@ def learning_rate(settings: Any, step: Step) -> float:
 
 
 def epochs_without_better(mious: Sequence[float]) -> int:
-    """Count the epochs since the first one with the best mIoU; 0 where there is none."""
+    """Count the epochs since the first one with the best mIoU; 0 if there is none."""
     return len(mious) - 1 - mious.index(max(mious)) if mious else 0
 
 
 def _interpolate(start: float, end: float, done: float) -> float:
-    """Return a value between two by half a cosine, as `done` goes from 0 to 1."""
+    """Interpolate between two values by half a cosine, for `done` from 0 to 1."""
     return end + (start - end) / 2 * (1 + math.cos(math.pi * done))

@@ -18,7 +18,7 @@ from pointcover.training.semi_supervised.settings import (
     GatedCrfSettings,
     SelfTrainingSettings,
 )
-from pointcover.validation import Count, OneOf, Share
+from pointcover.validation import Count, Fraction, OneOf
 
 Balance = Literal["none", "region", "class"]
 
@@ -30,7 +30,7 @@ class TrainSettings(NetworkSettings):
         str,
         Field(
             min_length=1,
-            description="First weights of the encoder: imagenet (pretrained), none (random), or "
+            description="Initial weights of the encoder: imagenet (pretrained), none (random), or "
             "the path of a weights file.",
         ),
     ]
@@ -58,8 +58,8 @@ class TrainSettings(NetworkSettings):
         str,
         OneOf(LOSSES),
         Field(
-            description="Loss on the labelled pixels: cross_entropy, or focal, which weights "
-            "pixels with a high probability of their class less."
+            description="Loss on the labelled pixels; focal gives pixels with a high probability "
+            "of their class less weight."
         ),
     ]
     gamma: Annotated[
@@ -69,8 +69,8 @@ class TrainSettings(NetworkSettings):
     class_weighting: Annotated[
         Literal["none", "balanced"],
         Field(
-            description="balanced gives the labels of each class the same total weight: better on "
-            "real images, worse on the synthetic dataset."
+            description="Class weights: none, or balanced, which gives the labels of each class "
+            "the same total weight: better on real images, worse on the synthetic dataset."
         ),
     ]
     class_weights: Annotated[
@@ -79,9 +79,7 @@ class TrainSettings(NetworkSettings):
     ]
     label_smoothing: Annotated[
         float,
-        Field(
-            ge=0, lt=1, description="Fraction of each label that is spread over all the classes."
-        ),
+        Field(ge=0, lt=1, description="Fraction of each label that is spread over all classes."),
     ]
     propagated_loss_fraction: Annotated[
         Annotated[float, Field(gt=0, lt=1)] | None,
@@ -93,10 +91,10 @@ class TrainSettings(NetworkSettings):
     consistency: ConsistencySettings
     crf: GatedCrfSettings
     self_training: SelfTrainingSettings
-    optimiser: Annotated[
-        str, OneOf(OPTIMISERS), Field(description="Optimiser: adamw, adam or sgd.")
+    optimiser: Annotated[str, OneOf(OPTIMISERS), Field(description="Optimiser.")]
+    lr: Annotated[
+        float, Field(gt=0, le=1, description="Highest learning rate, reached after the warm-up.")
     ]
-    lr: Annotated[float, Field(gt=0, le=1, description="Learning rate after the warm-up.")]
     weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay.")]
     momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of optimiser sgd.")]
     nesterov: Annotated[
@@ -110,12 +108,16 @@ class TrainSettings(NetworkSettings):
         str,
         OneOf(SCHEDULES),
         Field(
-            description="Learning-rate schedule: cosine (to 0), one_cycle, step, plateau (by the "
-            "sparse val mIoU), constant."
+            description="Learning-rate schedule, after the warm-up; plateau drops by the sparse "
+            "val mIoU."
         ),
     ]
     warmup: Annotated[
-        Share, Field(description="Fraction of all steps in which the learning rate rises.")
+        Fraction,
+        Field(
+            description="Fraction of the steps (of a round of self-training) in which the "
+            "learning rate rises; consistency and crf begin after it."
+        ),
     ]
     drop_factor: Annotated[
         float,
@@ -145,28 +147,28 @@ class TrainSettings(NetworkSettings):
             ge=0,
             lt=1,
             description="Decay of the EMA weights (exponential moving average), which are "
-            "validated and kept; 0 uses the last weights.",
+            "validated and kept; 0 means no averaging.",
         ),
     ]
     keep: Annotated[
         Literal["best", "last"],
         Field(
             description="Epoch whose weights are kept: best by the sparse val mIoU, or last, for "
-            "example where val is a single region."
+            "example if val is a single region."
         ),
     ]
     augmentation: Annotated[
         str,
         OneOf(AUGMENTATIONS),
         Field(
-            description="none (crops only), weak (flips and rotations), medium (colours too; worse "
-            "on dark images), strong (also scale, blur, noise and holes)."
+            description="none (crops only), weak (flips and rotations), medium (also colours; "
+            "worse on dark images), strong (also scale, blur, noise and cutout)."
         ),
     ]
     zoom: Annotated[
         Annotated[float, Field(ge=1, le=4)] | None,
         Field(
-            description="Crops show 1/zoom to zoom times their size of ground: 2 where GSDs "
+            description="Crops cover 1/zoom to zoom times their size on the ground: 2 if GSDs "
             "differ. null for 1, or 1.5 with augmentation strong."
         ),
     ]
@@ -179,11 +181,11 @@ class TrainSettings(NetworkSettings):
     ]
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        Field(description="Floating-point precision; auto is bf16 where the processor has it."),
+        Field(description="Floating-point precision; auto is bf16 if the processor supports it."),
     ]
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
-        Field(description="Device; auto is a GPU where there is one."),
+        Field(description="Device; auto is a GPU if there is one."),
     ]
     devices: Annotated[
         int,

@@ -26,20 +26,20 @@ from pointcover.training.settings import TrainSettings
 from pointcover.training.totals import EpochSums, EpochTotals
 
 DROPOUT: Final = -1
-"""Takes the place of a sample's number in the seed of dropout. Further processes have lower
-numbers; no sample has a negative one."""
+"""Replaces a sample's number in the seed of dropout. Further processes have lower numbers; numbers
+of samples are not negative."""
 
 TERMS: Final = -(2**20)
-"""The same for a step's semi-supervised terms, below the numbers of dropout."""
+"""The same for the semi-supervised terms of a step, below the numbers of dropout."""
 
 
 CountedMasks = Sequence[tuple[Tensor, int]]
-"""Masks, (B, H, W) uint8, and their numbers of labels: one for each fraction of the loss."""
+"""Masks, (B, H, W) uint8, and their numbers of labels, for each fraction of the loss."""
 
 
 @dataclass(frozen=True)
 class Learner:
-    """All that changes while a network is fitted, and how a step changes it."""
+    """The state of a network that is fitted, and its update by a step."""
 
     fabric: Fabric
     model: Segmenter
@@ -47,9 +47,9 @@ class Learner:
     """The model as Fabric runs it."""
     ema: EmaWeights
     ema_network: nn.Module
-    """The EMA weights in training's precision and in evaluation mode. It is validated, and is the
-    teacher of semi-supervised terms: so the teacher is the network that is kept, its output for a
-    crop depends on no other crop, and its statistics do not change."""
+    """The EMA weights in the precision of training and in evaluation mode. They are validated, and
+    are the teacher of semi-supervised terms. So the teacher is the network that is kept, its output
+    for a crop depends on no other crop, and its statistics do not change."""
     optimizer: Any
     loss: Loss
     settings: TrainSettings
@@ -66,7 +66,7 @@ class Learner:
         settings: TrainSettings,
         batches: EpochBatches,
     ) -> "Learner":
-        """Set up a model, its EMA weights and its optimiser for epochs of such batches.
+        """Prepare a model, its EMA weights and its optimiser for epochs of these batches.
 
         Raises:
             ValueError: an epoch has no batch, or fewer than are to be accumulated.
@@ -102,7 +102,7 @@ class Learner:
         )
 
     def step_at(self, number: int, mious: Sequence[float]) -> Step:
-        """Return a step, from 0, after epochs with such sparse val mIoU."""
+        """Return the step of a number, from 0, given the sparse val mIoU of the epochs before."""
         return Step(number, self.settings.epochs * self.epoch_steps, self.epoch_steps, mious)
 
     def set_rate(self, step: Step) -> None:
@@ -113,14 +113,14 @@ class Learner:
     def learn(
         self, train: Iterable[CropBatch], epoch: int, mious: Sequence[float], progress: Any
     ) -> EpochTotals:
-        """Take the steps of an epoch, from 1, after epochs with such sparse val mIoU."""
+        """Run the steps of an epoch, from 1, given the sparse val mIoU of the epochs before."""
         started_s = time.perf_counter()
-        # Dropout draws from torch's global generator, which code before may have used.
+        # Dropout uses torch's global generator, whose state depends on earlier code.
         torch.manual_seed(sample_seed(self.batches.seed, epoch, DROPOUT - self.batches.rank))
         self.network.train()
         crops = Clocked(train)
         sums = EpochSums(self.fabric.device)
-        # On a GPU reading the loss would synchronise; one of several processes must not stop alone.
+        # Reading the loss would synchronise a GPU, and a single one of several must not stop.
         is_alone_on_cpu = self.fabric.device.type == "cpu" and self.fabric.world_size == 1
         val = {"val_miou": f"{mious[-1]:.3f}"} if mious else {}
         for number, group in enumerate(grouped(crops, self.settings.accumulate)):
@@ -135,7 +135,7 @@ class Learner:
                     break
         self._synchronise_statistics()
         return EpochTotals(
-            loss=sums.mean_loss(self.fabric),  # synchronises with the device before time is read
+            loss=sums.mean_loss(self.fabric),  # synchronises the device before the time is read
             terms=sums.mean_terms(self.fabric),
             largest_norm=sums.largest_norm(),
             batches_without_labels=sums.batches_without_labels(),
@@ -144,13 +144,13 @@ class Learner:
         )
 
     def step(self, group: Sequence[CropBatch], step: int, sums: EpochSums) -> None:
-        """Take one step along the gradient of the mean loss over all labelled pixels of a group.
+        """Run one optimiser step on the mean loss over all labelled pixels of a group.
 
-        Each batch counts by the weight of its labelled pixels: so the gradient is that of the group
-        as one batch, also where batches, or parts of them on other devices, have different numbers
-        of labels. Where point labels and other labels have fractions of the loss, each of the two
-        is such a mean, and one without a label in the step adds nothing. A semi-supervised term is
-        a mean over each batch, and the mean of those.
+        Each batch has the weight of its labelled pixels. So the gradient is that of the group as
+        one batch, even if batches, or their parts on other devices, have different numbers of
+        labels. If point labels and other labels have fractions of the loss, each of the two is such
+        a mean, which is 0 without a label in the step. A semi-supervised term is the mean over the
+        batches of its mean over each batch.
         """
         batches = [self._take(batch) for batch in group]
         weights = torch.stack([self._weigh(labels) for _, _, labels in batches])
@@ -166,7 +166,7 @@ class Learner:
             zip(batches, weights, strict=True), start=1
         ):
             passes_left = (len(group) - number) * (1 + len(own_pass)) + len(own_pass)
-            # DDP takes the mean of the gradients of all processes; their sum is needed.
+            # DDP averages the gradients of all processes, but their sum is needed.
             scale = weight * self.fabric.world_size / as_divisor(totals)
             with self.fabric.no_backward_sync(self.network, enabled=passes_left > 0):
                 logits = self.network(images)
@@ -188,7 +188,7 @@ class Learner:
                 self.network,
                 self.optimizer,
                 max_norm=self.settings.clip_norm,
-                error_if_nonfinite=False,  # which would synchronise with the device
+                error_if_nonfinite=False,  # True would synchronise the device
             )
             assert norm is not None
             sums.add_norm(norm)
@@ -207,7 +207,7 @@ class Learner:
         return term.weight * loss
 
     def _synchronise_statistics(self) -> None:
-        """Copy the first process's batch statistics to all: each saw its own parts of batches."""
+        """Copy the batch statistics of the first process to all, as each has its own."""
         if self.fabric.world_size > 1:
             for statistic in self.ema.network.buffers():
                 torch.distributed.broadcast(statistic, 0)
@@ -215,14 +215,14 @@ class Learner:
     def _take(self, batch: CropBatch) -> tuple[Tensor, Tensor, CountedMasks]:
         """Copy a batch to the device: images, masks, and the masks of each fraction of the loss.
 
-        Labels are counted before, so that looking them up does not synchronise with the device.
+        Labels are counted before, so that indexing them does not synchronise the device.
         """
         counts = [int(torch.count_nonzero(one != IGNORE_INDEX)) for one in self._part(*batch[1:])]
         images, masks, *clicks = self.fabric.to_device(batch)
         return images, masks, list(zip(self._part(masks, *clicks), counts, strict=True))
 
     def _part(self, masks: Tensor, clicks: Tensor | None = None) -> list[Tensor]:
-        """Separate point labels from other labels, where both have fractions of the loss."""
+        """Separate point labels from other labels if both have fractions of the loss."""
         if not needs_point_labels(self.settings):
             return [masks]
         assert clicks is not None
@@ -254,10 +254,10 @@ class Learner:
 
 
 class Cast(nn.Module):
-    """A network in a Fabric's precision, in one process: DDP would wait for the others."""
+    """A network in a Fabric's precision, in one process and without DDP."""
 
     def __init__(self, network: nn.Module, fabric: Fabric) -> None:
-        """Take a network that is on the device."""
+        """Wrap a network that is on the device."""
         super().__init__()
         self.network = network
         self._fabric = fabric

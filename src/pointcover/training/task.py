@@ -1,4 +1,4 @@
-"""A training task: settings, seed, data and device, and what every way of fitting needs of them."""
+"""A training task: settings, seed, data and device, and what fitters derive from them."""
 
 from dataclasses import dataclass
 
@@ -20,17 +20,17 @@ from pointcover.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What is trained: the same for every round."""
+    """What is trained; the same for every round."""
 
     fabric: Fabric
     settings: TrainSettings
     seed: int
     data: TrainingData
     readers: int
-    """Processes that read crops beside each process that trains."""
+    """Processes that read crops for each training process."""
 
     def build_model(self) -> Segmenter:
-        """Build the model with its first weights, the same each time."""
+        """Build the model with its initial weights, which are the same each time."""
         tile_set = self.data.tile_set
         return build_model(
             self.settings,
@@ -52,7 +52,7 @@ class TrainingTask:
         return make_loss(self.settings, names, labels.pixels_by_class)
 
     def class_fractions(self, labels: SparseLabels) -> tuple[float, ...]:
-        """Return each class's fraction of the loss of a round, by which priors correct a model."""
+        """Return each class's fraction of the loss of a round, which priors replace."""
         settings, tiles = self.settings_for(labels), labels.labelled
         in_crops = expect_labels(
             tiles,

@@ -1,4 +1,4 @@
-"""Sums over the steps of an epoch, and what they are at its end."""
+"""Sums over the steps of an epoch, and their totals at its end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class EpochTotals:
     batches_without_labels: int
     seconds: float
     waited_s: float
-    """Waiting for the loader."""
+    """Seconds of waiting for the loader."""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -34,7 +34,7 @@ class EpochSums:
     """Sums over an epoch that stay on the device until it ends."""
 
     def __init__(self, device: torch.device) -> None:
-        """Begin with 0."""
+        """Set all sums to 0."""
         self._loss = torch.zeros((), device=device)
         self._unlabelled = torch.zeros((), dtype=torch.int64, device=device)
         self._norm = torch.zeros((), device=device)
@@ -60,7 +60,7 @@ class EpochSums:
         self._norm = torch.maximum(self._norm, norm)
 
     def loss_so_far(self) -> float:
-        """Return the mean over this process's steps; synchronises with a GPU."""
+        """Return the mean over this process's steps; a GPU is synchronised."""
         return self._loss.item() / max(1, self._steps)
 
     def mean_loss(self, fabric: Fabric) -> float:

@@ -1,1 +1,1 @@
-"""Vector files: annotations read and rasterised, clicks written for a GIS."""
+"""Read and rasterise vector annotations, and write point labels for a GIS."""

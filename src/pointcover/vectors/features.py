@@ -1,4 +1,4 @@
-"""Labelled features of a vector file, in the CRS of the file or of an orthophoto."""
+"""Hold the labelled features of a vector file, and reproject them to an orthophoto's CRS."""
 
 import logging
 import warnings
@@ -16,12 +16,12 @@ from pyproj.transformer import TransformerGroup
 from pointcover.raster.raster_io import RasterInfo
 
 ORTHOPHOTO: Final = "orthophoto"
-"""The column with the name of the one orthophoto that a feature is of; where it is empty, a feature
-is of any that it lies on. So clicks are placed on the orthophoto that they were made on, even where
-another one overlaps it."""
+"""Column with the name of a feature's orthophoto. A feature with an empty value is placed on all
+orthophotos that it lies on. So point labels written by pointcover are placed on the orthophoto of
+their origin, even if another one overlaps it."""
 
 SHOWN: Final = 10
-"""The greatest number of feature ids, values or names in a message or summary."""
+"""Maximum number of feature ids, values or names in a message or summary."""
 
 Numbers = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
@@ -37,13 +37,13 @@ class Annotations:
     crs: tuple[pyproj.CRS, ...]
     """The CRS of every layer that was read."""
     fids: npt.NDArray[np.object_]
-    """(N,) the file's feature ids; of several layers, texts `<layer>:<id>`."""
+    """(N,) feature ids of the file; with several layers, texts `<layer>:<id>`."""
     class_ids: npt.NDArray[np.uint8]
     """(N,)."""
     orthophotos: npt.NDArray[np.object_]
-    """(N,) name of the one orthophoto that a feature is of, "" for any that it lies on."""
+    """(N,) name of the feature's orthophoto, "" for all that it lies on."""
     parts: npt.NDArray[np.object_]
-    """(P,) points, lines and polygons; a multi-geometry is several parts."""
+    """(P,) points, lines and polygons; a multi-geometry has several parts."""
     owners: Numbers
     """(P,) index of each part's feature in `fids`."""
     layers: Numbers
@@ -51,15 +51,15 @@ class Annotations:
     read: int
     """The number of features in the layers."""
     ignored: int
-    """The number of features left out because their value is one to ignore."""
+    """The number of features left out because of their value; see `VectorSettings.ignore`."""
     without_geometry: tuple[int | str, ...]
-    """Ids of features left out because their geometry is missing, empty or not a number."""
+    """Ids of features left out because their geometry is missing, empty or not finite."""
     _in_crs: dict[str, tuple[npt.NDArray[np.object_], shapely.STRtree]] = field(
         default_factory=dict, repr=False
     )
 
     def project(self, grid: RasterInfo) -> tuple[npt.NDArray[np.object_], shapely.STRtree]:
-        """Return all parts in the CRS of an orthophoto and an index of them; both are cached.
+        """Return (P,) parts in the CRS of an orthophoto, and a spatial index; both are cached.
 
         Raises:
             ValueError: there is no transformation to that CRS.
@@ -86,22 +86,22 @@ class Annotations:
         except ProjError:
             raise ValueError(
                 f"there is no transformation from the CRS of {self.path} ({name_crs(own)}) to that "
-                f"of {path} ({name_crs(crs)}): give both a CRS that is on the Earth"
+                f"of {path} ({name_crs(crs)}): assign a CRS of the Earth to both"
             ) from None
         moved = np.asarray(shapely.transform(parts, transformer.transform, interleaved=False))
         moved[~are_finite(moved)] = None
         return moved
 
     def _transformer(self, own: pyproj.CRS, crs: pyproj.CRS, path: Path) -> pyproj.Transformer:
-        """Choose a transformation (x is east); warn where the best one lacks a file."""
+        """Return a transformation (x is east); warn if the best one lacks a file."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the same as below
+            warnings.simplefilter("ignore", UserWarning)  # the warning below replaces it
             group = TransformerGroup(own, crs, always_xy=True)
         if not group.best_available:
             logger.warning(
                 "%s (%s) is not placed on %s (%s) by the best transformation, for which PROJ lacks "
-                "a grid: it may lie metres off. Install it (`pyproj sync`), or export the file in "
-                "that CRS",
+                "a grid: positions may be wrong by metres. Install the grid (`pyproj sync`), or "
+                "export the file in that CRS",
                 self.path,
                 name_crs(own),
                 path,
@@ -111,7 +111,7 @@ class Annotations:
 
 
 def are_finite(shapes: npt.NDArray[np.object_]) -> Flags:
-    """Return of which geometries all coordinates are finite."""
+    """Return (n,) bool: whether all coordinates of a geometry are finite."""
     coordinates, owners = shapely.get_coordinates(shapes, return_index=True)
     finite = np.ones(len(shapes), bool)
     finite[owners[~np.isfinite(coordinates).all(axis=1)]] = False
@@ -119,6 +119,6 @@ def are_finite(shapes: npt.NDArray[np.object_]) -> Flags:
 
 
 def name_crs(crs: pyproj.CRS) -> str:
-    """Name a CRS in a message: by its code where it has one."""
+    """Return the code of a CRS for messages, or its name if it has none."""
     code = crs.to_authority()
     return ":".join(code) if code else crs.name

@@ -1,4 +1,4 @@
-"""QGIS layer styles (QML) that show classes in the colours of their table."""
+"""Make QGIS layer styles (QML) with the colours of the class table."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 from pointcover.labels import ClassTable, Colour, format_colour
 
 QGIS_VERSION: Final = "3.40.0"
-"""The version of the styles; QGIS updates older ones and reads newer ones."""
+"""QGIS version of the styles; QGIS converts older styles, and reads newer ones."""
 
 POINT_MM: Final = 2.0
 
 UNNAMED: Final = tuple((255, 235, blue) for blue in range(59, 256))
-"""Yellows for points without a class: the first that no class has."""
+"""Yellows for points without a class; the first one that is not a class colour is used."""
 
 OUTLINE: Final = {
     "outline_color": "35,35,35,255",
@@ -23,19 +23,19 @@ OUTLINE: Final = {
 
 
 def style_points(classes: ClassTable, column: str) -> str:
-    """Return the QML of a point layer: a dot in its class's colour, in the order of the table.
+    """Return the QML of a point layer: dots in class colours, in the order of the table.
 
     Args:
         classes: names and colours.
-        column: the layer's column that holds a class name.
+        column: the layer's column of class names.
     """
     return _style_features(classes, column, _dot, geometry=0)
 
 
 def style_suggestions(classes: ClassTable, column: str) -> str:
-    """Return the QML of points to be labelled: as `style_points`, those without a class in yellow.
+    """Return the QML of points to label: like `style_points`, with yellow points without a class.
 
-    A form offers the names of the classes, to be chosen instead of typed.
+    The form has a list of the class names to choose from.
     """
     free = next(colour for colour in UNNAMED if colour not in classes.colours)
     names, colours = (*classes.names, ""), (*classes.colours, free)
@@ -80,7 +80,7 @@ def style_classes(classes: ClassTable) -> str:
 
 
 def style_percent(low: Colour, high: Colour) -> str:
-    """Return the QML of a raster of percents: from one colour at 0 to another at 100."""
+    """Return the QML of a raster of percents: a colour ramp from 0 to 100."""
     root, renderer = _style_raster("singlebandpseudocolor")
     shader = ElementTree.SubElement(
         ElementTree.SubElement(renderer, "rastershader"),
@@ -106,7 +106,7 @@ def style_percent(low: Colour, high: Colour) -> str:
 
 
 def _style_raster(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """Make the style of a raster's first band; return it and its renderer."""
+    """Return the style of a raster's first band, and its renderer element."""
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     pipe = ElementTree.SubElement(root, "pipe")
     renderer = ElementTree.SubElement(

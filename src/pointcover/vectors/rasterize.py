@@ -1,6 +1,6 @@
-"""Rasterising annotations: placed on an orthophoto's grid and burned window by window.
+"""Rasterise annotations: place them on an orthophoto's grid, and burn them window by window.
 
-Nothing is left out silently: features without a pixel are counted and listed by feature id (FID).
+No feature is skipped silently: those without a pixel are counted, and listed by feature id (FID).
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,13 @@ from pointcover.text import shorten
 from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, name_crs
 
 SNAP_DECIMALS: Final = 6
-"""Coordinates are rounded to a millionth of a pixel: a corner that was drawn on a pixel's edge lies
-on it, despite rounding errors of reprojection."""
+"""Pixel coordinates are rounded to this many decimals, so that a vertex drawn on a pixel's edge
+stays there despite rounding errors of reprojection."""
 
 MANY_VERTICES: Final = 1000
+"""Shapes with more vertices are simplified outside a window before they are burned there."""
 MARGIN_PX: Final = 2
+"""Margin around the window within which they are not simplified."""
 
 
 def place(
@@ -36,31 +38,31 @@ def place(
 ) -> "Placement":
     """Place annotations on an orthophoto's grid.
 
-    Vertices are reprojected, edges between them stay straight: as in any GIS, a long edge in
+    Vertices are reprojected, and edges between them stay straight, as in any GIS. So a long edge in
     degrees needs vertices in between. A part with a vertex that has no coordinates in the
     orthophoto's CRS counts as outside.
 
     Args:
         annotations: to place.
-        grid: the orthophoto, or a raster on its pixels.
-        report: counts where features are placed.
-        orthophoto: its name; features that name another one are not placed on it.
+        grid: of the orthophoto.
+        report: counts the placed features.
+        orthophoto: name of the orthophoto; features that name another one are not placed on it.
         all_touched: whether a polygon labels every pixel that it touches; otherwise those whose
             centre lies in it.
 
     Raises:
-        ValueError: the orthophoto has no CRS or place, or there is no transformation to its CRS.
+        ValueError: the orthophoto is not georeferenced, or there is no transformation to its CRS.
     """
     if grid.crs is None or not grid.is_georeferenced:
         raise ValueError(
             f"{grid.path} has no {'CRS' if grid.crs is None else 'transform'}, so the features "
-            f"of {annotations.path} cannot be placed on it: give it one (`gdal_edit.py -a_srs "
-            f"EPSG:<code>`, with a world file where the transform is missing), and run the "
+            f"of {annotations.path} cannot be placed on it: assign one (`gdal_edit.py -a_srs "
+            f"EPSG:<code>`, with a world file if the transform is missing), and run the "
             f"`tile` stage again"
         )
     parts, tree = annotations.project(grid)
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
-    footprint = shapely.Polygon([grid.transform * corner for corner in corners])
+    footprint = shapely.Polygon([grid.transform @ corner for corner in corners])
     found = np.sort(tree.query(footprint, predicate="intersects"))
     named = annotations.orthophotos[annotations.owners[found]]
     found = found[(named == "") | (named == orthophoto)]
@@ -73,8 +75,8 @@ class _Shapes(NamedTuple):
     """Points, lines and polygons in pixels of an orthophoto.
 
     Attributes:
-        parts: (P,) geometries, x being columns and y rows; see `burn`.
-        owners: (P,) number of the feature that each is a part of.
+        parts: (P,) geometries; x is the column, y the row, see `burn`.
+        owners: (P,) index of each part's feature.
     """
 
     parts: npt.NDArray[np.object_]
@@ -82,7 +84,7 @@ class _Shapes(NamedTuple):
 
 
 class Placement:
-    """Annotations on one orthophoto, in its pixels, to be burned window by window."""
+    """Annotations in pixels of an orthophoto, which can be burned window by window."""
 
     def __init__(
         self,
@@ -93,13 +95,21 @@ class Placement:
         *,
         all_touched: bool,
     ) -> None:
-        """Take the class ids of all features, and the shapes to burn; index them."""
+        """Index the shapes to burn.
+
+        Args:
+            class_ids: (N,) of all features.
+            shapes: in pixels of the orthophoto.
+            grid: of the orthophoto.
+            report: counts the burned features.
+            all_touched: see `place`.
+        """
         parts, owners = shapes
         self._class_ids = class_ids
         self._all_touched = all_touched
         self._report = report
         is_point = shapely.get_type_id(parts) == shapely.GeometryType.POINT
-        # A point on an edge belongs to the pixel below or right of it.
+        # A point on an edge belongs to the pixel below it, or to the right.
         places = np.floor(shapely.get_coordinates(parts[is_point])).astype(np.int64)
         inside = ((places >= 0) & (places < (grid.width, grid.height))).all(axis=1)
         order = np.flatnonzero(inside)[np.argsort(places[inside, 1], kind="stable")]
@@ -115,13 +125,14 @@ class Placement:
     def burn(self, window: Window) -> Mask:
         """Return the sparse mask of a window: (H, W) uint8, IGNORE_INDEX where there is no label.
 
-        A point labels the pixel that holds it (on an edge: the one below or right), a line every
-        pixel that it touches, a polygon what `all_touched` says. A pixel with two classes stays
-        unlabelled and is reported. Memory is proportional to the window, and a window without
-        features takes almost no time; a window that was burned before is counted again.
+        A point labels the pixel that contains it (on an edge: the one below, or to the right), a
+        line every pixel that it touches, a polygon pixels by `all_touched`. A pixel with two
+        classes stays unlabelled, and is reported. Memory is proportional to the window, and a
+        window without features takes almost no time. A window that is burned twice is counted
+        twice.
 
-        Whether a sloped line exactly through a corner of pixels touches those beside it depends on
-        where the window begins; everything else does not depend on how the orthophoto is cut.
+        The result does not depend on the tiling, with one exception: whether a sloped line exactly
+        through a corner of pixels touches those beside it depends on the window's position.
         """
         size = int(window.height), int(window.width)
         mask = np.full(size, IGNORE_INDEX, np.uint8)
@@ -153,16 +164,16 @@ class Placement:
         return mask
 
     def _points_in(self, window: Window) -> Numbers:
-        """Find the points in a window, by their place in `_rows`."""
+        """Return the points in a window, as indices of `_rows`."""
         rows = window.row_off, window.row_off + window.height
         first, end = np.searchsorted(self._rows, rows)
         cols = self._cols[first:end] - window.col_off
         return np.asarray(first + np.flatnonzero((cols >= 0) & (cols < window.width)))
 
     def _shapes_in(self, window: Window) -> Numbers:
-        """Find the lines and polygons that overlap a window, in file order.
+        """Return the lines and polygons that overlap a window, in file order.
 
-        A line along the upper or left edge does: it touches the pixels there.
+        A line along the upper or left edge overlaps it, since it touches the pixels there.
         """
         left, top = window.col_off, window.row_off
         right, bottom = left + window.width, top + window.height
@@ -175,9 +186,10 @@ class Placement:
         return np.asarray(found[within])
 
     def _draw(self, shapes: Numbers, window: Window) -> npt.NDArray[np.int32]:
-        """Rasterise shapes: (H, W) int32, their places in `shapes` counted from 1, 0 for none."""
+        """Rasterise shapes: (H, W) int32, their index in `shapes` plus 1, 0 for none."""
         parts = self._shapes[shapes]
-        # GDAL visits every vertex for every row: 240 ms a tile for 100 000 vertices, so 64.
+        # GDAL visits every vertex for every row. With 100 000 vertices a tile takes 240 ms, and
+        # 64 ms without the vertices far from the window.
         for place in np.flatnonzero(shapely.get_num_coordinates(parts) > MANY_VERTICES):
             parts[place] = _without_far_vertices(parts[place], window)
         is_line = shapely.get_type_id(self._shapes[shapes]) == shapely.GeometryType.LINESTRING
@@ -192,16 +204,16 @@ class Placement:
     def _count(
         self, shapes: Numbers, numbers: npt.NDArray[np.int32], conflict: Flags, window: Window
     ) -> None:
-        """Count which shapes of one class kept a pixel, and which lost one."""
+        """Count shapes of one class that label a pixel, and those that lost one in a conflict."""
         owners = self._shape_owners[shapes]
         kept = np.bincount(numbers[~conflict], minlength=len(shapes) + 1)[1:] > 0
         lost = np.bincount(numbers[conflict], minlength=len(shapes) + 1)[1:] > 0
         self._report.count(owners, kept=kept, lost=lost)
-        # A shape may lie under others of its class: then it is rasterised alone.
-        unsure = ~self._report.placed[owners]
+        # A shape may be covered by others of its class. Then it is rasterised alone.
+        unknown = ~self._report.placed[owners]
         if conflict.any():
-            unsure |= ~self._report.conflicting[owners]
-        for place in np.flatnonzero(unsure):
+            unknown |= ~self._report.conflicting[owners]
+        for place in np.flatnonzero(unknown):
             around = _window_around(self._shapes[shapes[place]], window)
             rows, cols = (slice(a, a + n) for a, n in zip(*_offset(around, window), strict=True))
             only_conflict_is_open = self._report.placed[owners[place]]
@@ -216,12 +228,12 @@ class Placement:
 
 
 def _without_far_vertices(shape: Any, window: Window) -> Any:
-    """Leave out vertices of a line or polygon that do not affect its pixels in a window.
+    """Remove vertices of a line or polygon that do not affect its pixels in a window.
 
-    Of successive vertices beyond one side of the window the first and the last are kept: the edge
-    between them lies beyond it too, and crosses each row equally often modulo two. Clipping at the
-    window instead would give edges other ends, and GDAL treats an edge that rises by less than a
-    hundredth of a pixel as horizontal. The result may cross itself far from the window.
+    Of successive vertices beyond one side of the window, the first and the last are kept. The edge
+    between them lies beyond this side, too, and crosses each row equally often modulo two. Clipping
+    at the window would change the ends of edges, and GDAL treats edges that rise by less than 0.01
+    px as horizontal. The result may intersect itself far from the window.
     """
     is_polygon = shapely.get_type_id(shape) == shapely.GeometryType.POLYGON
     lines = shapely.get_rings(shape) if is_polygon else np.array([shape])
@@ -230,19 +242,19 @@ def _without_far_vertices(shape: Any, window: Window) -> Any:
     left, top = window.col_off - MARGIN_PX, window.row_off - MARGIN_PX
     right, bottom = left + window.width + 2 * MARGIN_PX, top + window.height + 2 * MARGIN_PX
     side = np.select([x < left, x > right, y < top, y > bottom], [1, 2, 3, 4])
-    goes_on = (side[1:] == side[:-1]) & (side[1:] > 0) & (owners[1:] == owners[:-1])
-    stays = ~(np.append(False, goes_on) & np.append(goes_on, False))
+    continues = (side[1:] == side[:-1]) & (side[1:] > 0) & (owners[1:] == owners[:-1])
+    kept = ~(np.append(False, continues) & np.append(continues, False))
     if not is_polygon:
-        return shapely.LineString(xy[stays])
-    # Of a ring that lies wholly beyond one side, the corner it begins and ends in is left.
-    stays &= np.bincount(owners[stays])[owners] > 2
-    _, rings = np.unique(owners[stays], return_inverse=True)
-    outline, *holes = shapely.linearrings(xy[stays], indices=rings)
+        return shapely.LineString(xy[kept])
+    # Of a ring wholly beyond one side, only the start and end vertex is left: remove it.
+    kept &= np.bincount(owners[kept])[owners] > 2
+    _, rings = np.unique(owners[kept], return_inverse=True)
+    outline, *holes = shapely.linearrings(xy[kept], indices=rings)
     return shapely.Polygon(outline, holes)
 
 
 def _window_around(shape: Any, window: Window) -> Window:
-    """Return the part of a window that a shape which lies in it may touch."""
+    """Return the part of a window that a shape may touch."""
     left, top, right, bottom = shapely.bounds(shape)
     first_col, first_row = max(int(left), window.col_off), max(int(top), window.row_off)
     end_col = min(int(right) + 1, window.col_off + window.width)
@@ -251,18 +263,18 @@ def _window_around(shape: Any, window: Window) -> Window:
 
 
 def _offset(part: Window, window: Window) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return where a part of a window begins in it, and the part's height and width."""
+    """Return row and column of a part in a window, and the part's height and width."""
     begin = int(part.row_off - window.row_off), int(part.col_off - window.col_off)
     return begin, (int(part.height), int(part.width))
 
 
 def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[np.object_]:
-    """Turn CRS coordinates into columns and rows, whole numbers at the pixels' edges."""
+    """Convert CRS coordinates to columns and rows, with whole numbers at the pixels' edges."""
     place = grid.transform
     inverse = np.linalg.inv([[place.a, place.b], [place.d, place.e]])
 
     def convert(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        # Subtracting first loses no digits of large coordinates.
+        # Subtract the origin first, which keeps the precision of large coordinates.
         pixels: npt.NDArray[np.float64] = (xy - (place.c, place.f)) @ inverse.T
         return pixels.round(SNAP_DECIMALS)
 
@@ -270,15 +282,15 @@ def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[n
 
 
 class PlacementReport:
-    """Counts over all orthophotos where annotations were placed, by feature.
+    """Counts of placed features over all orthophotos.
 
-    A feature lies outside every orthophoto; or on one but on no tile that was burned; or it covers
-    no pixel of those; or it is placed (labels a pixel), conflicting (lost one to another class), or
-    both. One that lies on two orthophotos is counted once.
+    A feature is outside every orthophoto; or on an orthophoto, but not on a burned tile; or it
+    covers no pixel there; or it is placed (labels a pixel), conflicting (lost a pixel to another
+    class), or both. A feature on two orthophotos is counted once.
     """
 
     def __init__(self, annotations: Annotations) -> None:
-        """Start with every feature outside."""
+        """Start with all features outside."""
         self._annotations = annotations
         count = len(annotations.fids)
         self.inside: Flags = np.zeros(count, bool)
@@ -294,7 +306,7 @@ class PlacementReport:
         return self._annotations.path
 
     def see(self, parts: npt.NDArray[np.object_], footprint: shapely.Polygon, path: Path) -> None:
-        """Keep the extents of one orthophoto and of the features, for the error message."""
+        """Store the extents of an orthophoto and of the features for the error message."""
         spans = " and ".join(
             f"{what} x {b[0]:.8g} to {b[2]:.8g}, y {b[1]:.8g} to {b[3]:.8g}"
             for what, b in (
@@ -305,13 +317,13 @@ class PlacementReport:
         self._example = f"in the CRS of {path}, for one, {spans}"
 
     def count(self, owners: Numbers, *, kept: Flags, lost: Flags) -> None:
-        """Count parts that were burned: (n,) features, whether a pixel was kept, or lost."""
+        """Count burned parts: (n,) feature indices; (n,) bool: has a kept, or a lost pixel."""
         self.burned[owners] = True
         self.placed[owners[kept]] = True
         self.conflicting[owners[lost]] = True
 
     def include(self, other: "PlacementReport") -> None:
-        """Add what another report counted of other orthophotos."""
+        """Add the counts of a report on other orthophotos."""
         for name in ("inside", "burned", "placed", "conflicting"):
             setattr(self, name, getattr(self, name) | getattr(other, name))
         self.conflict_pixels += other.conflict_pixels
@@ -327,8 +339,8 @@ class PlacementReport:
             crs = ", ".join(map(name_crs, self._annotations.crs))
             raise ValueError(
                 f"none of the {len(self.inside)} features of {self._annotations.path} lies on an "
-                f"orthophoto: {self._example}. Is the file's CRS right ({crs}), and are x and y "
-                f"the right way round?"
+                f"orthophoto: {self._example}. Check the file's CRS ({crs}), and the order of x "
+                f"and y"
             )
         if not self.placed.any():
             raise ValueError(
@@ -336,7 +348,7 @@ class PlacementReport:
             )
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts, and the first few ids behind each, as JSON holds them."""
+        """Return the counts for JSON, with the first few feature ids of each."""
         return {
             "features": self._annotations.read,
             "ignored": self._annotations.ignored,
@@ -348,12 +360,12 @@ class PlacementReport:
         }
 
     def faults(self) -> list[tuple[int | str, str]]:
-        """List every feature of which some or all was left out, and why, as `summary` names it."""
+        """Return each feature that was left out in whole or part, and the reason's key."""
         return [(fid, name) for name, fids in self._without_label().items() for fid in fids]
 
     def describe(self) -> str:
-        """Describe in one line how many features were placed, and which were not."""
-        said = {
+        """Return a line on the numbers of placed features and of those left out."""
+        texts = {
             "without_geometry": "have no geometry",
             "outside": "lie outside every orthophoto",
             "not_on_tiles": "lie on no tile that is annotated",
@@ -361,7 +373,7 @@ class PlacementReport:
             "conflicting": f"meet another class ({self.conflict_pixels} pixels left unlabelled)",
         }
         counts = [
-            f"{len(fids)} {said[name]} (fid {shorten(fids)})"
+            f"{len(fids)} {texts[name]} (fid {shorten(fids)})"
             for name, fids in self._without_label().items()
             if fids
         ]
@@ -371,7 +383,7 @@ class PlacementReport:
         return "; ".join([placed, *counts])
 
     def _without_label(self) -> dict[str, list[int | str]]:
-        """Return the ids of features of which some or all was left out, by reason."""
+        """Return the ids of features that were left out in whole or part, by reason."""
         without_pixel = self.burned & ~self.placed & ~self.conflicting
         reasons = {
             "outside": ~self.inside,
@@ -395,13 +407,13 @@ def burn(
     """Rasterise shapes in a window; where shapes overlap, the last one is kept.
 
     Args:
-        shapes: lines and polygons (GeoJSON-like, or shapely's) with their values from 1. Their
-            coordinates are pixels of the whole raster: x is the column, y the row, whole numbers
-            are the pixels' edges.
-        window: what to rasterise.
-        all_touched: whether a polygon gets every pixel that it touches; otherwise those whose
+        shapes: lines and polygons (GeoJSON-like or shapely) with values from 1. Their coordinates
+            are pixels of the whole raster: x is the column, y the row, and whole numbers are the
+            pixels' edges.
+        window: of the raster.
+        all_touched: whether a polygon covers every pixel that it touches; otherwise those whose
             centre lies in it.
-        onto: an array to draw over, (window height, window width); nothing by default.
+        onto: (window height, window width) array to draw on; by default zeros.
 
     Returns:
         (window height, window width) int32, 0 where there is no shape.

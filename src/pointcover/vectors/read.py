@@ -1,6 +1,6 @@
-"""Reading labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
+"""Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
-Nothing is repaired or left out silently: what cannot be read is an error.
+Nothing is repaired or skipped silently: whatever cannot be read raises an error.
 """
 
 import difflib
@@ -35,12 +35,12 @@ from pointcover.vectors.features import (
 from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
-"""Formats that are read. VRTs are not: they may read other files, or the network."""
+"""Supported formats. VRT is not supported, since it may read other files, or the network."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer of a file, and what its values mean."""
+    """A layer of a file, and the meaning of its values."""
 
     path: Path
     name: str
@@ -48,10 +48,10 @@ class _Layer:
     known: Mapping[str, int]
     """Class ids by value."""
     ignored: Collection[str]
-    """Values that are no annotation."""
+    """Values of features that are skipped."""
 
     def __str__(self) -> str:
-        """Name the layer in a message."""
+        """Return file and layer, for messages."""
         return f"{self.path}, layer {self.name!r}"
 
 
@@ -64,20 +64,20 @@ def read_annotations(
     """Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
     Args:
-        path: the file.
-        classes: the classes that features may have. Without `settings.codes`, a value is the name
-            of a class in any case, or its id as a number or text. With codes, only their values are
-            known, so that a number is never taken for the id that it happens to equal.
-        settings: which layers and which column to read, and what values mean.
-        orthophotos: the names that a column ORTHOPHOTO may hold, None for any.
+        path: of the file.
+        classes: that features may have. Without `settings.codes`, a value is the name of a class,
+            in upper or lower case, or its id as a number or text. With codes, only their values are
+            allowed, so that a number is not mistaken for an id.
+        settings: the layers, the column, and the meaning of values.
+        orthophotos: allowed names in the column ORTHOPHOTO; None allows any.
 
     Returns:
-        The annotations, in the order and with the ids (FID) of the file.
+        the annotations, in the order and with the ids (FID) of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, damaged or empty; layer or column are missing; it has no
-            CRS; a value is no class, or no orthophoto; a polygon is invalid.
+        ValueError: the file has another format, is damaged or empty; a layer, the column or the
+            CRS is missing; a value is not a class or orthophoto; or a polygon is invalid.
     """
     _check_start(path)
     column, known = settings.column, _known_values(classes, settings.codes)
@@ -88,28 +88,30 @@ def read_annotations(
     tables = [(layer, table) for layer in layers if len(table := _read_table(layer))]
     if not tables:
         raise ValueError(
-            f"{path}, layer {shorten(layer.name for layer in layers)}, holds no feature: draw "
+            f"{path}, layer {shorten(layer.name for layer in layers)}, has no features: draw "
             f"some, or name another layer"
         )
     read = [_read_layer(layer, table, orthophotos) for layer, table in tables]
     found = _join(read, [layer.name for layer, _ in tables]) if len(read) > 1 else read[0]
     if not len(found.fids):
         raise ValueError(
-            f"{path}, column {column!r}, holds no annotation: of {found.read} features "
-            f"{found.ignored} have a value to ignore, {len(found.without_geometry)} no geometry"
+            f"{path}, column {column!r}, has no annotations: of {found.read} features "
+            f"{found.ignored} have a value to ignore, and {len(found.without_geometry)} no "
+            f"geometry: correct the values, or `ignore`"
         )
     return found
 
 
 def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
-    """Read the features of a layer and the columns that matter, by feature id."""
+    """Return the features of a layer with the needed columns, by feature id."""
     try:
         info = pyogrio.read_info(layer.path, layer=layer.name)
         _check_info(layer, info)
         others = {str(name) for name in info["fields"]} - {layer.column}
         columns = [layer.column, *({ORTHOPHOTO} & others)]
-        with warnings.catch_warnings():
-            # GeoJSON whose classes are partly names, partly numbers: what is not JSON stays text.
+        # A coordinate that is NaN makes shapely warn; such features are listed by the report.
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            # In GeoJSON with names and numbers as classes, names are not JSON, and stay text.
             warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
             return pyogrio.read_dataframe(
                 layer.path, layer=layer.name, columns=columns, fid_as_index=True, force_2d=True
@@ -121,7 +123,7 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
 def _read_layer(
     layer: _Layer, table: geopandas.GeoDataFrame, orthophotos: Collection[str] | None
 ) -> Annotations:
-    """Make annotations of the features of one layer; none where all have to be left out."""
+    """Return the annotations of a layer, without features that are ignored or have no geometry."""
     where = str(layer)
     fids = table.index.to_numpy(np.int64)
     class_ids, ignored = _read_classes(layer, table[layer.column].to_numpy(object), fids)
@@ -148,7 +150,7 @@ def _read_layer(
 
 
 def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
-    """Concatenate the annotations of several layers, with the layer's name before each id."""
+    """Concatenate the annotations of several layers, with ids `<layer>:<id>`."""
     counts = [len(layer.fids) for layer in layers]
     begins = np.cumsum(counts) - counts
     sizes = [len(layer.parts) for layer in layers]
@@ -177,7 +179,7 @@ def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
 def _read_orthophotos(
     table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
 ) -> npt.NDArray[np.object_]:
-    """Return the (N,) names of the orthophotos that features are of, "" for any."""
+    """Return the (N,) names of the features' orthophotos, "" for any."""
     names = np.full(len(table), "", object)
     if ORTHOPHOTO not in table:
         return names
@@ -189,7 +191,7 @@ def _read_orthophotos(
     if unknown:
         some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
         raise ValueError(
-            f"{where}, column {ORTHOPHOTO!r}, has names that are no orthophoto of the dataset: "
+            f"{where}, column {ORTHOPHOTO!r}, has names that are not orthophotos of the dataset: "
             f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
             f"Correct the values, leave them empty for any orthophoto, or rename the column"
         )
@@ -197,9 +199,9 @@ def _read_orthophotos(
 
 
 def _check_start(path: Path) -> None:
-    """Check that a file is of a known format, by its first bytes, and that it is complete.
+    """Check by its first bytes that a file has a supported format, and that it is complete.
 
-    (GDAL 3.12 reads half the features of half a Shapefile without an error.)
+    (GDAL 3.12 reads half the features of a truncated Shapefile without an error.)
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -216,18 +218,18 @@ def _check_start(path: Path) -> None:
             except sqlite3.DatabaseError as error:
                 found = str(error)
         if found != "ok":
-            raise ValueError(f"{path} is damaged or cut short ({found}): copy it again")
+            raise ValueError(f"{path} is damaged or truncated ({found}): copy it again")
     elif start.startswith(b"\0\0\x27\x0a"):
         wanted = 2 * int.from_bytes(start[24:28], "big")
         if path.stat().st_size != wanted:
             raise ValueError(
-                f"{path} has {path.stat().st_size} bytes where its header says {wanted}: it is cut "
-                f"short. Copy it again"
+                f"{path} has {path.stat().st_size} bytes, but {wanted} by its header: it is "
+                f"truncated. Copy it again"
             )
-    # A "GDALG" is JSON too, with commands that GDAL would run.
+    # "GDALG" files are JSON, too, with commands that GDAL would run.
     elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
         raise ValueError(
-            f"{path} is no file of annotations (it begins with {start[:8]!r}): wanted a "
+            f"{path} is not a file of annotations (it begins with {start[:8]!r}): wanted a "
             f"GeoPackage, a GeoJSON or the .shp of an unpacked Shapefile"
         )
 
@@ -263,10 +265,10 @@ def _check_info(layer: _Layer, info: Mapping[str, Any]) -> None:
             f"{layer}, has no column {layer.column!r}, it has {there}"
             f"{_suggest(layer.column, columns)}"
         )
-    # GeoPackage names a missing CRS so; GDAL makes a CRS of it.
+    # In a GeoPackage, a missing CRS has such a name, which GDAL turns into a CRS.
     if info["crs"] is None or pyproj.CRS(info["crs"]).name.startswith("Undefined"):
         raise ValueError(
-            f"{layer}, has no CRS, so it lies nowhere: set it in QGIS (Layer > Set "
+            f"{layer}, has no CRS, so it cannot be placed: set it in QGIS (Layer > Set "
             f"Layer CRS, then export), or put the .prj beside the .shp"
         )
 
@@ -274,7 +276,7 @@ def _check_info(layer: _Layer, info: Mapping[str, Any]) -> None:
 def _read_classes(
     layer: _Layer, values: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], Flags]:
-    """Return the class of each value: (N,) ids, and (N,) whether it is one to ignore."""
+    """Return the class of each value, (N,) ids, and (N,) bool: whether it is ignored."""
     class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
     ignored = np.zeros(len(values), bool)
     unknown: dict[str, list[int]] = {}
@@ -293,10 +295,10 @@ def _read_classes(
         ]
         suggestion = _suggest(next(iter(unknown)), layer.known)
         raise ValueError(
-            f"{layer}, column {layer.column!r}, holds what is no class: "
+            f"{layer}, column {layer.column!r}, has values that are not classes: "
             f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion}. Correct "
-            f"the values, say with `codes` what they mean, or name those that are no annotation in "
-            f"`ignore`"
+            f"the values, map them to classes with `codes`, or add them to `ignore` to skip these "
+            f"features"
         )
     return class_ids, ignored
 
@@ -308,10 +310,10 @@ def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[s
         pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
     else:
         ids = {_text(name): class_id for name, class_id in pairs}
-        strange = sorted({name for name in codes.values() if _text(name) not in ids})
-        if strange:
+        unknown = sorted({name for name in codes.values() if _text(name) not in ids})
+        if unknown:
             raise ValueError(
-                f"`codes` names {shorten(strange)}, which is no class: known are "
+                f"`codes` names {shorten(unknown)}, which is not a class: known are "
                 f"{shorten(classes.names)}"
             )
         pairs = [(str(value), ids[_text(name)]) for value, name in codes.items()]
@@ -320,13 +322,13 @@ def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[s
         if known.setdefault(_text(value), class_id) != class_id:
             raise ValueError(
                 f"value {value!r} may mean class {known[_text(value)]} or {class_id}, since case "
-                f"is ignored and numbers are ids: say with `codes` what each value means"
+                f"is ignored and numbers are ids: map each value to a class with `codes`"
             )
     return known
 
 
 def _text(value: object) -> str:
-    """Normalise a value: 3, 3.0, "3" and " 03" are the same, and so are "Water" and "water"."""
+    """Normalise a value: 3, 3.0, "3" and " 03" are equal, and so are "Water" and "water"."""
     if value is None or value != value:  # only NaN differs from itself
         return ""
     text = str(value).strip().casefold()
@@ -348,7 +350,7 @@ def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[
 def _explode(
     shapes: npt.NDArray[np.object_],
 ) -> tuple[npt.NDArray[np.object_], Numbers]:
-    """Explode multi-geometries: (N,) → (P,) simple ones, and (P,) the index of each one's owner."""
+    """Explode multi-geometries: (N,) → (P,) simple geometries, and (P,) index of their owner."""
     owners = np.arange(len(shapes))
     # A collection may hold multi-geometries, or collections.
     while (shapely.get_type_id(shapes) > shapely.GeometryType.POLYGON).any():
@@ -359,15 +361,15 @@ def _explode(
 
 
 def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
-    """Refuse metres declared as degrees: a GeoJSON without a CRS is longitude, latitude."""
+    """Raise ValueError for metres declared as degrees, as in a GeoJSON without its CRS."""
     if not parts.size:
         return
     west, south, east, north = shapely.total_bounds(parts)
     if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
         raise ValueError(
-            f"{where}, is in degrees ({name_crs(crs)}), but its x goes from {west:.6g} to "
+            f"{where}, is in degrees ({name_crs(crs)}), but its x ranges from {west:.6g} to "
             f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS "
-            f"(a GeoJSON without one is longitude, latitude), or swap x and y"
+            f"(a GeoJSON without a CRS is in longitude, latitude), or swap x and y"
         )
 
 

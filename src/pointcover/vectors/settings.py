@@ -10,15 +10,15 @@ from pointcover.validation import Section
 class VectorSettings(Section):
     """How classes are read from a vector file of annotations.
 
-    The defaults are those of the command line, whose files are written by pointcover.
+    The defaults are those of the command line, for files written by pointcover.
     """
 
     column: Annotated[str, Field(min_length=1)] = Field(
-        default="class", description="The column that holds the class, as a name or an id."
+        default="class", description="The column of classes, as names or ids."
     )
     layer: tuple[str, ...] | None = Field(
         default=None,
-        description="The layer, or layers [a, b], to read; null: all that have geometries.",
+        description="The layer, or layers [a, b], to read; null: all with geometries.",
     )
     all_touched: bool = Field(
         default=False,
@@ -27,11 +27,11 @@ class VectorSettings(Section):
     )
     ignore: tuple[str | int, ...] = Field(
         default=("",),
-        description='Values of features that are no annotation; "" is an empty value, as '
-        "`pointcover suggest` leaves it.",
+        description='Values of features that are skipped; "" is an empty value, as in files of '
+        "`pointcover suggest`.",
     )
     codes: dict[str | int, str] = Field(
-        default={}, description="Class names by value, where the file has values of its own."
+        default={}, description="Class names by value, if the file has other values."
     )
 
     @field_validator("layer", mode="before")

@@ -1,4 +1,4 @@
-"""Writing the clicks of a run as points for a GIS, in class colours."""
+"""Write point labels as points for a GIS, in class colours."""
 
 import sqlite3
 import warnings
@@ -24,33 +24,32 @@ from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors.qgis_styles import style_points
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
-"""The date in every GeoPackage written here: the same clicks give the same bytes."""
+"""Date in every GeoPackage, so that equal point labels give equal bytes."""
 
 
 def write_points(
     path: Path, tiles: Iterable[Tile], clicks: Path, classes: ClassTable, *, limit: int
 ) -> dict[str, int]:
-    """Write the clicks of a run as points in the middle of their pixels, styled for QGIS.
+    """Write point labels as points at the centres of their pixels, styled for QGIS.
 
-    Writes one GeoPackage, with one layer per CRS (reprojected points would fall into the same
-    pixels, but have other coordinates), and a .qml with the same style. `read_annotations` and
-    `Placement.burn` make the same masks of it. The same clicks give the same bytes with the same
-    versions of GDAL and SQLite.
+    This writes a GeoPackage with one layer for each CRS (since reprojection would change the
+    coordinates), and a .qml with the same style. `read_annotations` and `Placement.burn` turn it
+    into the same masks. Equal labels give equal bytes with the same versions of GDAL and SQLite.
 
     Args:
-        path: the .gpkg to write or replace.
-        tiles: whose clicks; those of one orthophoto in a row.
-        clicks: the folder with the clicks of every split, data/sparse/clicks.
-        classes: the classes of those clicks.
-        limit: the greatest number of points to write.
+        path: of the .gpkg; replaced if it exists.
+        tiles: with the labels to write; the tiles of an orthophoto are adjacent.
+        clicks: the folder with rasters of point labels of all splits, data/sparse/clicks.
+        classes: of the labels.
+        limit: maximum number of points.
 
     Returns:
-        The number of points by layer.
+        the number of points by layer.
 
     Raises:
-        ValueError: an orthophoto has no CRS, there are more than `limit` points or none, or a
-            click is of no class in the table.
-        FileNotFoundError: a raster of clicks is missing.
+        ValueError: an orthophoto has no CRS, there are more than `limit` points or none, or the
+            class of a label is not in the table.
+        FileNotFoundError: a raster of point labels is missing.
         OSError: the disk is full, or the file does not read back as written.
     """
     if path.suffix != ".gpkg":
@@ -65,7 +64,7 @@ def write_points(
         if grid.crs is None or not grid.is_georeferenced:
             raise ValueError(
                 f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks have no "
-                f"coordinates: give the source image a CRS and run `dvc repro`"
+                f"coordinates: assign a CRS to the source image and run `dvc repro`"
             )
         same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
         for tile in group:
@@ -73,13 +72,13 @@ def write_points(
             total += len(part.class_ids)
             if total > limit:
                 raise ValueError(
-                    f"there are more than {limit} clicks: a GIS is slow with so many, and the "
-                    f"rasters in {clicks} hold the same. Raise --limit if you want them all"
+                    f"there are more than {limit} clicks, with which a GIS is slow; the rasters in "
+                    f"{clicks} hold the same. Raise --limit to write all"
                 )
             same.append(part)
         reader.close()
     if not total:
-        raise ValueError(f"{clicks} holds no click: run `dvc repro`, and look at `points`")
+        raise ValueError(f"{clicks} has no clicks: check `points`, and run `dvc repro`")
     layers = {crs: parts for crs, parts in found.items() if any(len(p.class_ids) for p in parts)}
     names = ["points"] if len(layers) == 1 else [f"points_{i + 1}" for i in range(len(layers))]
     tables = {
@@ -95,7 +94,7 @@ def write_points(
 
 @dataclass(frozen=True, eq=False)
 class _Clicks:
-    """The clicks of one tile: (n,) coordinates and class ids."""
+    """The point labels of one tile: (n,) coordinates and class ids."""
 
     tile: Tile
     x: npt.NDArray[np.float64]
@@ -113,9 +112,9 @@ def _read_clicks(
     if class_ids.size and class_ids.max() >= len(classes):
         raise ValueError(
             f"{grid.path} has clicks of class {class_ids.max()}, but there are {len(classes)} "
-            f"classes: tiles and clicks are of different runs. Run `dvc repro`"
+            f"classes: tiles and clicks are from different runs. Run `dvc repro`"
         )
-    x, y = grid.transform * (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
+    x, y = grid.transform @ (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
     return _Clicks(tile, x, y, class_ids)
 
 
@@ -153,11 +152,11 @@ def write_geopackage(
         aside: the path to write to.
         path: its final path, for messages.
         tables: features by layer.
-        style: QML of all of them.
-        geometry_type: of all of them, by GDAL's name.
+        style: QML of all layers.
+        geometry_type: GDAL's name of the geometry type of all layers.
 
     Raises:
-        OSError: the disk is full, or something is missing.
+        OSError: the disk is full, or features are missing in the file.
     """
     parts = {name: [table] for name, table in tables.items()}
     write_geopackage_in_parts(aside, path, parts, style, geometry_type)
@@ -170,27 +169,27 @@ def write_geopackage_in_parts(
     style: str,
     geometry_type: str,
 ) -> dict[str, int]:
-    """Write layers whose features come in parts, of which one at a time is in memory.
+    """Write layers in parts, so that memory holds only one part; see `write_geopackage`.
 
     Args:
         aside: the path to write to.
         path: its final path, for messages.
-        layers: features by layer, each with at least one part.
-        style: QML of all of them.
-        geometry_type: of all of them, by GDAL's name.
+        layers: iterators over parts by layer, each with at least one part.
+        style: QML of all layers.
+        geometry_type: GDAL's name of the geometry type of all layers.
 
     Returns:
-        The number of features by layer.
+        the number of features by layer.
 
     Raises:
-        OSError: the disk is full, or something is missing.
+        OSError: the disk is full, or features are missing in the file.
     """
     journal = aside.with_name(aside.name + "-journal")
     aside.unlink(missing_ok=True)
     counts = dict.fromkeys(layers, 0)
     try:
         with warnings.catch_warnings():
-            # That the name should end in .gpkg: the final one does.
+            # The warning that the name should end in .gpkg; the final name does.
             warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
             for name, parts in layers.items():
                 for number, table in enumerate(parts):
@@ -219,9 +218,9 @@ def write_geopackage_in_parts(
 
 
 def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) -> None:
-    """Add the table `layer_styles`, in which QGIS keeps and looks up the styles of layers.
+    """Add the table `layer_styles`, in which QGIS stores the styles of layers.
 
-    QGIS makes it through GDAL as an attribute table of the GeoPackage, with these columns.
+    It has the columns that QGIS and GDAL write, and is an attribute table of the GeoPackage.
     """
     database.execute(
         'CREATE TABLE "layer_styles" ("id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, '
@@ -249,10 +248,13 @@ def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) 
 
 
 def _check_written(database: sqlite3.Connection, counts: Mapping[str, int]) -> None:
-    """Check that every feature is in its table and in the spatial index.
+    """Check that all features are in their table and in the spatial index.
 
     (With GDAL 3.12 and a full disk the index was missing without an error, since it is written when
     the file is closed.)
+
+    Raises:
+        sqlite3.DatabaseError: the file is damaged, or features are missing.
     """
     (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":

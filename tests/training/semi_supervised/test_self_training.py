@@ -134,7 +134,7 @@ def test_at_most_the_top_share_of_a_class_is_labelled(tmp_path, train_tiles):
 
 def test_tiles_that_are_scored_on_are_refused(tmp_path, train_tiles):
     val = write_easy_tiles(tmp_path, 1, split="val")
-    with pytest.raises(ValueError, match="got tiles of val to label, wanted tiles of train alone"):
+    with pytest.raises(ValueError, match="got tiles of val to label, wanted tiles of train only"):
         label(tmp_path, [*train_tiles, *val])
     assert not (tmp_path / "more").exists()
 
@@ -264,7 +264,7 @@ def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
     with caplog.at_level(logging.INFO, logger="pointcover"):
         labelled = label(tmp_path, train_tiles)
     added = sum(sum(tile.pixels) for tile in labelled) - 80
-    said = f"made {added} pseudo-labels beside 80 labels, of {4 * SIZE * SIZE} pixels"
+    said = f"added {added} pseudo-labels to 80 labels, of {4 * SIZE * SIZE} pixels"
     assert said in caplog.text
 
 

@@ -1,18 +1,18 @@
 """Label propagation: labelling further pixels of a tile from its clicks, before training.
 
-A propagator proposes labels from a tile's clicks and image; `propagate` accepts those that are
-allowed. So these guarantees hold for every propagator:
+A propagator proposes labels from a tile's clicks and image; `propagate` keeps only valid ones. So
+these guarantees hold for every propagator:
 
 - a clicked pixel keeps its class and has full confidence;
-- nothing is labelled where the image has no data, nor from a click there, which is kept;
+- pixels without data get no label; clicks on them are kept, but not propagated;
 - no class appears that was not clicked, and a tile without clicks gets no labels;
 - confidence is 0 exactly where there is no label;
 - the same input gives the same output, and is not changed.
 
 To add a propagator, write one function and add one line to `PROPAGATORS`. If it has settings, write
 their class in `settings.py` and add it to `AnnotateSettings` as a field of the propagator's name.
-It imports large libraries inside: params.yaml is checked against this registry before they are
-needed.
+The function imports large libraries itself, since params.yaml is validated against this registry
+before they are loaded.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ PROPAGATED: Final = 2
 
 
 def none(tile: ClickedTile, settings: None) -> Proposal:
-    """Propagate nothing: training uses the clicks alone."""
+    """Propagate nothing: training uses the clicks only."""
     shape = tile.clicks.shape
     return Proposal(np.full(shape, IGNORE_INDEX, np.uint8), np.zeros(shape, np.float32))
 
@@ -74,11 +74,11 @@ def propagate(tile: ClickedTile, name: str, settings: Any) -> Propagated:
     """Propagate the clicks of one tile.
 
     Args:
-        tile: its clicks and image; stays as it is.
+        tile: its clicks and image; not changed.
         name: of a propagator in `PROPAGATORS`.
         settings: the propagator's own, None where it has none.
     """
-    # Row-major, or the flat views below would be copies.
+    # Row-major: the flattened views below must not be copies.
     clicks, valid = np.ascontiguousarray(tile.clicks), np.ascontiguousarray(tile.valid)
     clicked = clicks != IGNORE_INDEX
     mask, confidence = clicks.copy(), clicked * np.uint8(FULL_CONFIDENCE)
@@ -94,7 +94,7 @@ def propagate(tile: ClickedTile, name: str, settings: Any) -> Propagated:
 
 
 def tell_sources(clicks: Mask, mask: Mask) -> npt.NDArray[np.uint8]:
-    """Tell the source of each label of a sparse mask.
+    """Return the source of each label of a sparse mask.
 
     Args:
         clicks: sparse mask of the clicks, (H, W) uint8.

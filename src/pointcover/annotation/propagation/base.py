@@ -1,4 +1,4 @@
-"""What a propagator takes and returns: a tile with clicks, and proposed labels."""
+"""Input and output of propagators: a tile with clicks, and proposed labels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class ClickedTile:
 
 
 class Proposal(NamedTuple):
-    """What a propagator would label; clicked pixels and those without data are ignored.
+    """The labels that a propagator proposes; clicked pixels and those without data are ignored.
 
     Attributes:
         ids: (H, W) uint8, IGNORE_INDEX where nothing is labelled.
@@ -66,5 +66,5 @@ class Proposal(NamedTuple):
 
 
 Propagator = Callable[[ClickedTile, Any], Proposal]
-"""Takes a tile, with at least one click, all of them on pixels with data, and with at least one
-pixel left to label; and the propagator's own settings, or None where it has none."""
+"""A function of a tile and of the propagator's own settings (None if it has none). The tile has at
+least one click and one unlabelled pixel; all clicks are on pixels with data."""

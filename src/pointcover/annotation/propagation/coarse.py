@@ -12,7 +12,7 @@ from pointcover.labels import IGNORE_INDEX, Mask
 
 @dataclass(frozen=True)
 class CoarseTile:
-    """Square cells of pixels in place of pixels; those at the lower and right edge may be cut.
+    """A tile in square cells of pixels; cells at the lower and right edge may be partial.
 
     Attributes:
         image: mean of the pixels with data, (bands, h, w) float32, 0 to 1, 0 without data.
@@ -35,7 +35,7 @@ def coarsen(tile: ClickedTile, cell_px: int) -> CoarseTile:
     pixels = np.zeros(shape, np.float32)
     lowest = np.full(shape, IGNORE_INDEX, np.uint8)
     highest = np.zeros(shape, np.uint8)
-    # Pixel by pixel of all cells at once: some ten times as fast as separate axes for cells.
+    # Loops over the pixels of a cell, for all cells at once: ten times as fast as reshaping.
     for row in range(min(cell_px, height)):
         for col in range(min(cell_px, width)):
             place = (slice(row, None, cell_px), slice(col, None, cell_px))

@@ -1,4 +1,4 @@
-"""Geodesic propagation: the nearest click by a path on which differences of colour are costs."""
+"""Geodesic propagation: each pixel gets the class of the click at the least geodesic distance."""
 
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,10 @@ def geodesic(tile: ClickedTile, settings: GeodesicSettings) -> Proposal:
     the eight neighbours: a step of length s in pixels, on which the colour changes by d (root of
     the mean square over the bands, 1 from black to white), is √(s² + (contrast_px · d)²) long.
 
-    - Paths lead over cells of `cell_px`, from the centre of the click's cell to that of the
-      pixel's, and around cells without data. Clicks of several classes in one cell are ignored.
-    - Paths of at most `limit_px` count.
-    - Where paths from two classes are equally long, one of them is chosen, always the same.
+    - Paths connect the centres of cells of `cell_px`, and avoid cells without data. Clicks of
+      several classes in one cell are ignored.
+    - Pixels at a distance of more than `limit_px` get no label.
+    - Ties between classes are broken deterministically.
     - The confidence falls linearly from 1 at a click to ½ at the limit.
     """
     from scipy.sparse.csgraph import dijkstra

@@ -11,9 +11,10 @@ from pointcover.labels import IGNORE_INDEX
 
 
 def nearest(tile: ClickedTile, settings: NearestSettings) -> Proposal:
-    """Label each pixel with the class of the nearest click whose radius it lies in.
+    """Label each pixel with the class of the nearest click whose radius covers it.
 
-    One radius for all classes fits few: at 50 cm roads are correct up to 2.5 px and water up to 32.
+    The best radius depends on the class: at 50 cm, labels are correct up to 2.5 px from a click on
+    a road, and up to 32 px from one on water.
 
     - A click labels the pixels whose centres are at most its class's radius away.
     - A pixel at equal distance from the nearest clicks of two or more classes stays unlabelled.

@@ -23,21 +23,21 @@ _MIN_WEIGHT = 1e-6
 def random_walker(tile: ClickedTile, settings: RandomWalkerSettings) -> Proposal:
     """Label each pixel with the class that a random walk from it most likely reaches first.
 
-    Random walks for image segmentation (Grady, TPAMI 2006), with walks that may end early: each
-    cell also leads out of the tile, with weight (cell_px / range_px)² against 1 for a neighbour of
-    the same colour. Grady's walks continue until they reach a click, so that pixels far from all
-    clicks are labelled too, as is the whole of a tile with clicks of one class. On Dubai tiles with
-    200 clicks 86 % of the labels of such walks with p ≥ 0.8 are correct, against 91 % with a range
-    of 256 px, and with 50 clicks 87 and 95 %. (scikit-image's walker at tol=1e-2 is close to the
-    latter, because the solver stops early: the tolerance acts as a range, but one that depends on
-    the number of clicks.) With a range the system is also solved faster, and a part of the tile
-    that is not connected to any click needs no special case.
+    Random walks for image segmentation (Grady, TPAMI 2006), with an additional sink: from each
+    cell a walk may end, with weight (cell_px / range_px)² against 1 for a neighbour of the same
+    colour. Grady's walks continue until they reach a click, so that pixels far from all clicks are
+    labelled too, as is the whole of a tile with clicks of one class. On Dubai tiles with 200 clicks
+    86 % of the labels of such walks with p ≥ 0.8 are correct, against 91 % with a range of 256 px,
+    and with 50 clicks 87 and 95 %. (scikit-image's walker at tol=1e-2 is close to the latter,
+    because the solver stops early: the tolerance acts as a range, but one that depends on the
+    number of clicks.) With a range the system is also solved faster, and a part of the tile that is
+    not connected to any click needs no special case.
 
     - The weight between neighbouring cells whose colours differ by d is exp(-beta · d² / mean d²),
       the mean over the tile: GrabCut's rule (Rother et al., SIGGRAPH 2004), which does not depend
       on exposure and contrast. In a tile of one colour all weights are 1.
-    - Walks go from cell to cell of `cell_px`, over sides and not over corners, and never over cells
-      without data. Clicks of several classes in one cell are ignored.
+    - The graph connects the four neighbours of each cell of `cell_px`; cells without data are left
+      out. Clicks of several classes in one cell are ignored.
     - The confidence is the probability that the walk reaches the class first.
     """
     cells = coarsen(tile, settings.cell_px)
@@ -66,14 +66,14 @@ def _probabilities(
         tile: with at least one click.
         class_ids: of the classes clicked, (K,).
         beta: see RandomWalkerSettings.
-        leak: the weight of the edge that leads out of the tile from each cell.
+        leak: the weight with which a walk ends at each cell.
 
     Returns:
         (K, h, w), 0 to 1.
     """
     from scipy.sparse.linalg import cg
 
-    # A column without data at the right separates rows, and diagonals of the matrix too.
+    # A column without data at the right, so that a row's last cell has no neighbour in the next.
     width = tile.clicks.shape[1] + 1
     clicks = np.pad(tile.clicks, ((0, 0), (0, 1)), constant_values=IGNORE_INDEX).ravel()
     right, below = _weights(tile, beta)
@@ -82,8 +82,8 @@ def _probabilities(
     for weight, apart in ((right, 1), (below, width)):
         degree[:-apart] += weight
         degree[apart:] += weight
-    # Divided on both sides by the square roots of its diagonal, the system stays symmetric and is
-    # solved in fewer steps (Jacobi preconditioning).
+    # Jacobi preconditioning: division by the square roots of the diagonal on both sides keeps the
+    # system symmetric, and it is solved in fewer steps.
     scale = 1 / np.sqrt(degree)
     free = clicks == IGNORE_INDEX
     for weight, apart in ((right, 1), (below, width)):
@@ -118,7 +118,7 @@ def _weights(
         changes.append(np.square(colour[:, apart:] - colour[:, :-apart]).mean(axis=0))
         edges.append(valid[apart:] & valid[:-apart])
     total = sum(float(change[edge].sum()) for change, edge in zip(changes, edges, strict=True))
-    # Whatever the factor, an edge without a change of colour has the weight 1.
+    # An edge without a change of colour has the weight 1 for any factor.
     factor = beta * sum(np.count_nonzero(edge) for edge in edges) / total if total else 0.0
     right, below = (
         edge * np.maximum(np.exp(-factor * change), np.float32(_MIN_WEIGHT))

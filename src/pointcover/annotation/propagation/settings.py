@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Length, Section, Share
+from pointcover.validation import Fraction, Length, Section
 
 CellPx = Annotated[int, Field(strict=True, ge=1, le=16)]
 
@@ -35,7 +35,7 @@ class SuperpixelSettings(Section):
         description="The weight of distance against colour, from 1 (superpixels follow every edge) "
         "to 100 (nearly squares)."
     )
-    min_fraction: Share = Field(
+    min_fraction: Fraction = Field(
         description="The fraction of the clicks in a superpixel that must agree on its class."
     )
 

@@ -1,4 +1,4 @@
-"""Superpixel propagation: small areas of similar colour get the class that was clicked in them."""
+"""Superpixel propagation: each superpixel gets the class of most of the clicks in it."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from pointcover.annotation.propagation.settings import SuperpixelSettings
 from pointcover.labels import IGNORE_INDEX, Image
 
 _LAB_RANGE = 100
-"""Lightness in Lab runs from 0 to 100, a band that is not converted from 0 to 1."""
+"""The range of lightness in Lab; bands that are not converted have the range 1."""
 
 
 def superpixel(tile: ClickedTile, settings: SuperpixelSettings) -> Proposal:

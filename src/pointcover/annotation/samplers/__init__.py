@@ -1,12 +1,11 @@
 """Sampling strategies: which pixels of a densely labelled tile a simulated annotator clicks.
 
-A sampler decides where in a tile the clicks fall, a unit how many there are. Every sampler
-guarantees that clicks lie on labelled pixels, that no pixel is clicked twice, and that budgets
-nest: from generators in the same state, the clicks of a smaller budget are the first of every
-larger one.
+A sampler chooses the pixels of clicks in a tile, a unit their number. Every sampler guarantees that
+clicks lie on labelled pixels, that no pixel is clicked twice, and that budgets nest: from
+generators in the same state, the clicks of a smaller budget are the first of every larger one.
 
-To add a sampler, write one function and add one line to `SAMPLERS`. It imports large libraries
-inside: params.yaml is checked against this registry before they are needed.
+To add a sampler, write one function and add one line to `SAMPLERS`. The function imports large
+libraries itself, since params.yaml is validated against this registry before they are loaded.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a sampler takes and returns: the simulated annotator, and clicks in order."""
+"""Input and output of samplers: the simulated annotator, and clicks in order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Annotator:
 
     @property
     def errs(self) -> bool:
-        """Whether clicks may land elsewhere or get a wrong class."""
+        """Whether there is position noise or label noise."""
         return self.settings.position_noise_px > 0 or self.settings.label_noise_rate > 0
 
 
@@ -32,7 +32,7 @@ class Clicks:
     """Clicks in the order in which they are made."""
 
     pixels: Pixels
-    """No pixel twice; the pixels of a stroke are consecutive, from one end to the other."""
+    """(N,) distinct pixels; those of a stroke are consecutive, from one end to the other."""
     numbers: Pixels
     """(N,) the click that each pixel belongs to: 0, 1, 2 …; a stroke has several pixels."""
 
@@ -43,5 +43,5 @@ class Clicks:
 
 
 Sampler = Callable[[Mask, Pixels, int, Annotator, np.random.Generator], Clicks]
-"""Takes a dense mask, the pixels of it that may be clicked (labelled, in ascending order), the
-budget in clicks, the annotator and a generator. Returns at most that many clicks."""
+"""A function of a dense mask, of its labelled pixels in ascending order, of the budget in clicks,
+of the annotator and of a generator. It returns at most as many clicks as the budget."""

@@ -1,7 +1,7 @@
 """Units of the label budget: how many clicks each tile gets.
 
-A unit takes `points` and the number of labelled pixels of every tile that is annotated, by tile
-id. It returns the budget of every tile, by tile id. With larger `points` no tile's budget falls.
+A unit takes `points` and the number of labelled pixels of every annotated tile, by tile id. It
+returns the budget of every tile, by tile id. No tile's budget decreases when `points` increases.
 To add a unit, write one function and add one line to `UNITS`.
 """
 
@@ -20,11 +20,11 @@ def per_tile(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
 def per_class(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
     """Return a budget of `points` clicks for each class in every tile.
 
-    Studies of land cover from points, on Potsdam and elsewhere, often simulate their annotator
-    with "k points per class per tile". A real annotator gives less: this unit tells which classes
-    are in the tile, and it multiplies the fraction of labels of rare classes (on LandCover.ai
-    tiles of buildings by 10.3, of roads by 11.6, measured), so that a model learns class
-    frequencies that differ from those of the images.
+    Studies of land cover from points, on Potsdam and elsewhere, often simulate "k points per class
+    per tile". Such labels hold more information than those of a real annotator: they list the
+    classes in each tile, and raise the fraction of labels of rare classes (on LandCover.ai tiles of
+    buildings by 10.3, of roads by 11.6, measured), so that a model learns class frequencies that
+    differ from those of the images.
     """
     return dict.fromkeys(labelled, points)
 
@@ -48,8 +48,8 @@ def total(points: int, labelled: Mapping[str, int]) -> dict[str, int]:
     whole = sum(labelled[tile_id] for tile_id in tile_ids)
     points = min(points, whole)
     # Rounding p · s / (2 · whole), s = 2 · points - tiles, stops at the same p / (2n + 1) for all
-    # tiles, and cannot hand out too many clicks, as rounding adds ½ to a tile at most. The rest,
-    # on average at most one click a tile, is handed out one by one.
+    # tiles, and cannot assign too many clicks, as rounding adds at most ½ to a tile. The rest, on
+    # average at most one click a tile, is assigned one by one.
     surplus = max(2 * points - len(tile_ids), 0)
     for tile_id in tile_ids:
         budgets[tile_id] = (labelled[tile_id] * surplus + whole) // (2 * whole)

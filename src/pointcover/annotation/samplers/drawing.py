@@ -19,10 +19,9 @@ def uniform(
 ) -> Clicks:
     """Click on pixels drawn uniformly from all candidates.
 
-    The annotator labels pixels that the computer chooses, like the random baseline of PixelPick
-    (Shin et al. 2021). The expected number of labels of a class is proportional to its area, so
-    rare classes get few: with 50 clicks, 53 % of the LandCover.ai tiles with buildings get no
-    click on one (measured).
+    This is the random baseline of PixelPick (Shin et al. 2021). The expected number of labels of a
+    class is proportional to its area, so rare classes get few: with 50 clicks, 53 % of the
+    LandCover.ai tiles with buildings get no click on one (measured).
     """
     return Clicks.single(candidates[draw_ranks(candidates.size, budget, generator)])
 
@@ -83,13 +82,13 @@ def dense(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on every pixel, whatever the budget: the dense reference for sparse labels."""
+    """Click on every pixel, regardless of the budget: the dense reference for sparse labels."""
     return Clicks.single(candidates)
 
 
 def make_generator(*entropy: int) -> np.random.Generator:
     """Make a generator from integers of any size."""
-    # PCG64 by name: what default_rng() returns may change with NumPy, and the clicks with it.
+    # PCG64 by name: the generator of default_rng(), and so the clicks, may change with NumPy.
     return np.random.Generator(np.random.PCG64(entropy))
 
 
@@ -111,9 +110,9 @@ def classes_in(pixels: Mask) -> Iterator[int]:
 def draw_ranks(size: int, count: int, generator: np.random.Generator) -> Pixels:
     """Draw `count` of `range(size)` uniformly without replacement, in order; at most all.
 
-    These are the first steps of one Fisher-Yates shuffle (Durstenfeld, CACM 1964): step i swaps
-    entry i with an entry drawn from i … size - 1. A larger count continues where a smaller one
-    stopped, so budgets nest. Only entries that were moved are stored.
+    These are the first steps of a Fisher-Yates shuffle (Durstenfeld, CACM 1964): step i swaps entry
+    i with an entry drawn from i … size - 1. A smaller count is a prefix of a larger one, so budgets
+    nest. Only moved entries are stored.
     """
     count = min(count, size)
     steps = np.arange(count)
@@ -131,7 +130,7 @@ def _stratify(
 ) -> Clicks:
     """Divide the budget among the classes, click by click, and draw uniformly within each.
 
-    Every class has a generator of its own, so that its clicks depend on their number alone.
+    Every class has its own generator, so that its clicks depend only on their number.
     """
     ids = mask.ravel()[candidates]
     class_ids = list(classes_in(ids))

@@ -1,4 +1,4 @@
-"""Errors of the simulated annotator: position noise and label noise."""
+"""Position noise and label noise of the simulated annotator."""
 
 import math
 
@@ -13,19 +13,20 @@ def add_noise(
 ) -> tuple[Pixels, Mask]:
     """Move clicks and change their labels.
 
-    - A click lands on any of the pixels within `position_noise_px` of the one that was meant, all
-      equally likely; one that would leave the tile is mirrored at its edge. It keeps the class that
-      was meant, so near edges its label is wrong. It may land where the dense mask has no class.
+    - Position noise moves a click to a pixel within `position_noise_px` of the sampled one, all
+      equally likely, and reflects it at the tile's edge. The click keeps the class of the sampled
+      pixel, so near class boundaries labels become wrong. It may land where the dense mask has no
+      class.
     - With probability `label_noise_rate` a click gets the label of another class of the class
-      table, all equally likely. The clicks that are wrong at a lower rate are wrong in the same way
-      at every higher one.
+      table, all equally likely. Clicks that are wrong at a lower rate have the same wrong class at
+      every higher one.
     - A stroke is moved and labelled as a whole.
 
-    Every click draws three numbers, whatever the budget and the settings, so the errors of a click
-    do not depend on later ones.
+    Every click draws three numbers, for any budget and settings, so the noise of a click does not
+    depend on later ones.
 
     Args:
-        clicks: the clicks as meant.
+        clicks: the clicks as sampled.
         mask: dense mask, (H, W) uint8.
         annotator: the noise, and the classes that a label can be of.
         generator: advanced by three draws a click.
@@ -44,7 +45,7 @@ def add_noise(
     landed = _mirror(rows + moves[:, 0], height) * width + _mirror(cols + moves[:, 1], width)
 
     ids = mask.ravel()[clicks.pixels]
-    # Of the ids 0 … classes - 2, those from the right one on are shifted by one.
+    # Of the ids 0 … classes - 2, those from the true one on are shifted by one.
     others = (what * (len(annotator.classes) - 1)).astype(np.uint8)
     others += others >= ids
     return landed, np.where(whether < annotator.settings.label_noise_rate, others, ids)
@@ -58,6 +59,6 @@ def _disc(radius: float) -> Pixels:
 
 
 def _mirror(places: Pixels, size: int) -> Pixels:
-    """Fold places back into 0 … size - 1: -1 is 0, -2 is 1, size is size - 1, and so on."""
+    """Reflect positions into 0 … size - 1: -1 is 0, -2 is 1, size is size - 1, and so on."""
     places = places % (2 * size)
     return np.minimum(places, 2 * size - 1 - places)

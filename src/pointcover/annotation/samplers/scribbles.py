@@ -1,4 +1,4 @@
-"""The sampler that draws strokes: curves along the skeletons of areas."""
+"""The sampler of scribbles: strokes along the skeletons of areas."""
 
 import heapq
 from typing import TYPE_CHECKING
@@ -25,17 +25,17 @@ def scribbles(
 
     A stroke is one pixel wide and follows the longest path in the skeleton of an area (a connected
     component of one class, over edges), similar to the scribbles of annotators (ScribbleSup, Lin
-    et al. 2016). It is at most `scribble_px` pixels long: of a longer path, a random piece. The
-    area with the largest skeleton comes first for each class, then the other areas, so that every
-    class gets a stroke where the budget suffices; then the rest of all skeletons, the largest
-    piece first. A tile whose skeletons are used up gets no further strokes.
+    et al. 2016). It is at most `scribble_px` pixels long; of a longer path, a random piece is
+    drawn. The area with the largest skeleton of each class comes first, then the other areas, so
+    that every class gets a stroke if the budget suffices; then the rest of all skeletons, the
+    largest piece first. A tile without unused skeleton gets no further strokes.
     """
     from scipy.sparse.csgraph import connected_components
     from skimage.morphology import skeletonize
 
     region, areas = find_areas(mask, candidates)
     areas = areas.ravel()
-    # Thinning (Zhang and Suen 1984), of which scikit-image's variant leaves a line of every area.
+    # Thinning (Zhang and Suen 1984); scikit-image's variant keeps a line of every area.
     skeletons = [
         np.flatnonzero(skeletonize(region == class_id))  # type: ignore[no-untyped-call]
         for class_id in classes_in(region.ravel())

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Count, Section, Share
+from pointcover.validation import Count, Fraction, Section
 
 
 class SamplerSettings(Section):
-    """What sampling strategies read, and how often and how far a simulated annotator errs."""
+    """Settings of sampling strategies, and the noise of the simulated annotator."""
 
     boundary_px: Annotated[float, Field(ge=1, le=4096)] = Field(
         description="Sampler boundary: the greatest distance of a click to a pixel of another "
@@ -22,8 +22,8 @@ class SamplerSettings(Section):
         description="Sampler positive: the name of the one class that is clicked."
     )
     position_noise_px: Annotated[float, Field(ge=0, le=4096)] = Field(
-        description="A click lands anywhere up to this far from where it was meant."
+        description="Position noise: the greatest distance by which a click is moved, pixels."
     )
-    label_noise_rate: Share = Field(
-        description="The probability that a click gets the label of another class."
+    label_noise_rate: Fraction = Field(
+        description="Label noise: the probability that a click gets the label of another class."
     )

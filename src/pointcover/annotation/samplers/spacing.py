@@ -11,13 +11,13 @@ from pointcover.annotation.samplers.drawing import uniform
 from pointcover.labels import IGNORE_INDEX, Mask
 
 _NEARNESS = 2**-0.25
-"""A click keeps at least this fraction of the greatest distance that it could keep."""
+"""The least distance to other clicks, as a fraction of the greatest possible one."""
 
 _CLOSE = 4.0
-"""Squared pixels: nearer to a click or an edge than two pixels, clicks are not spaced."""
+"""Squared distance in pixels below which clicks are not spaced."""
 
 Room = npt.NDArray[np.float32]
-"""(H, W) squared distance to the nearest click or edge; 0 where no click may be."""
+"""(H, W) squared distance to the nearest click or edge; 0 where clicks are not allowed."""
 
 
 def spread(
@@ -27,7 +27,7 @@ def spread(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on pixels far apart from each other, at every budget, whatever their classes.
+    """Click on pixels far apart from each other, at every budget, regardless of class.
 
     Each click is drawn from the pixels whose distance to all earlier clicks is at least 0.84 times
     that of the farthest pixel (capped at 0.35 times the diagonal, so that the first clicks do not
@@ -52,9 +52,9 @@ def boundary(
 ) -> Clicks:
     """Click uniformly on pixels no more than `boundary_px` from a pixel of another class.
 
-    Unlabelled pixels are no class: between two classes they add to the distance, and on their own
-    they make no boundary. A tile with fewer such pixels than the budget gets fewer clicks, a tile
-    of one class none.
+    Unlabelled pixels are not a class: they have no boundary, and between two classes they add to
+    the distance. A tile with fewer such pixels than the budget gets fewer clicks, a tile of one
+    class none.
     """
     is_near = _near_other_class(mask, annotator.settings.boundary_px).ravel()
     near = candidates[is_near[candidates]]
@@ -119,8 +119,9 @@ def find_areas(mask: Mask, candidates: Pixels) -> tuple[Mask, npt.NDArray[np.int
 def _place(room: Room, budget: int, generator: np.random.Generator) -> Pixels:
     """Place clicks one after the other, each at random among the pixels with the most room.
 
-    In rounds: pixels with more than a fraction of the greatest room are drawn, and clicked unless a
-    click of the same round is too near, until none is left. The budget only sets where to stop.
+    In each round, pixels with more than a fraction of the greatest room are drawn, and clicked
+    unless a click of the same round is too near, until none is left. The budget is only a stopping
+    criterion, so that budgets nest.
 
     Args:
         room: updated in place by each click.
@@ -159,10 +160,10 @@ def _place(room: Room, budget: int, generator: np.random.Generator) -> Pixels:
 
 
 def _depths(region: Mask) -> npt.NDArray[np.float64]:
-    """Measure how deep each pixel lies in its area: 1 plus the distance to the area's rim.
+    """Measure the depth of each pixel in its area: 1 plus the distance to the area's boundary.
 
-    One distance transform serves all classes: a path out of an area crosses the area's own rim
-    first, so the nearest rim pixel of any area belongs to the pixel's own.
+    One distance transform suffices for all classes: a path out of an area crosses the area's own
+    boundary first, so the nearest boundary pixel is one of the same area.
     """
     padded = np.pad(region.astype(np.int16), 1, constant_values=-1)
     inner = padded[1:-1, 1:-1]

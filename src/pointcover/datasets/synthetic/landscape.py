@@ -1,13 +1,13 @@
-"""A landscape made by a program: an orthophoto and its exact dense mask, without a download.
+"""Draw synthetic orthophotos and their exact dense masks.
 
 The images have the five classes of LandCover.ai (https://landcover.ai.linuxpolska.com) at 0.25 m
 and are difficult in the same way as real ones: colours overlap between classes (dark water and
 shadow, green water and meadow, grey roof and asphalt, tan track and bare soil), every image has its
 own season, sun and exposure, and classes differ in shape, texture and neighbourhood.
 
-`draw_orthophoto` is the place to start reading: each part of the landscape has a module beside this
-one. In them colours are float32 fractions of full brightness, positions and lengths are pixels
-unless a name says metres, and heights are metres above the ground.
+Start reading at `draw_orthophoto`: each part of the landscape has a module in this package. In them
+colours are float32 fractions of full brightness, positions and lengths are pixels unless a name
+says metres, and heights are metres above the ground.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def draw_orthophoto(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw a square orthophoto of a random landscape and its dense mask.
 
-    From 512 px on every class occurs. The result depends on the arguments alone.
+    From 512 px on every class occurs. The result depends only on the arguments.
 
     Args:
         size_px: height and width; one pixel is GSD_M on the ground.

@@ -1,4 +1,4 @@
-"""The image and mask that a landscape is drawn on, and tools to draw with."""
+"""The image and mask that a landscape is drawn on, and functions for drawing."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ Paint = tuple[float, float, float]
 
 @dataclass
 class Sheet:
-    """The image while it is drawn; what is drawn later covers what is below.
+    """The image while it is drawn; later objects cover earlier ones.
 
     Attributes:
         colour: (3, size, size) red, green, blue, each 0 to 1.

@@ -1,4 +1,4 @@
-"""Losses on sparse masks. A loss is one function and one line of LOSSES."""
+"""Losses on sparse masks. Each is one function and one line of LOSSES."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:  # settings are validated without torch, which takes seconds t
     from pointcover.training.losses.partial import Loss
 
 FOCAL_GAMMA: Final = 2.0
-"""Of the focal loss where the settings have none: that of its paper."""
+"""Exponent of the focal loss if the settings have none: that of its paper."""
 
 
 def cross_entropy(class_weights: tuple[float, ...] | None, *, label_smoothing: float) -> "Loss":
@@ -21,7 +21,7 @@ def cross_entropy(class_weights: tuple[float, ...] | None, *, label_smoothing: f
 def focal(
     class_weights: tuple[float, ...] | None, *, label_smoothing: float, gamma: float | None
 ) -> "Loss":
-    """Return the partial focal loss (Lin et al. 2017), which weights easy pixels less."""
+    """Return the partial focal loss (Lin et al. 2017), which gives easy pixels less weight."""
     from pointcover.training.losses.partial import PartialLoss
 
     return PartialLoss(FOCAL_GAMMA if gamma is None else gamma, class_weights, label_smoothing)

@@ -10,7 +10,7 @@ from pointcover.training.settings import TrainSettings
 def balanced_weights(labelled: Sequence[int]) -> tuple[float, ...]:
     """Return balanced class weights: the labels of all classes have the same total weight.
 
-    As scikit-learn's `compute_class_weight("balanced", …)`: the number of all labels, divided by
+    Like scikit-learn's `compute_class_weight("balanced", …)`: the number of all labels, divided by
     the number of classes times the number of the class's labels. A class without a label has 1.
 
     Args:
@@ -29,7 +29,7 @@ def make_loss(settings: TrainSettings, names: Sequence[str], labelled: Sequence[
         labelled: pixels by class.
 
     Raises:
-        ValueError: a class weight names no class.
+        ValueError: a class weight is of an unknown class.
     """
     unknown = sorted(set(settings.class_weights) - set(names))
     if unknown:

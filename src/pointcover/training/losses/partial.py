@@ -1,6 +1,6 @@
 """Partial losses: computed on the labelled pixels only.
 
-A loss returns a mean, and `weight` returns the divisor of that mean: so the mean over accumulated
+A loss returns a mean, and `weight` returns the divisor of that mean. So the mean over accumulated
 batches, or over processes, is the sum of the parts' means, each times its fraction of the weight.
 """
 
@@ -17,7 +17,7 @@ from pointcover.labels import IGNORE_INDEX
 
 
 class Loss(Protocol):
-    """A loss on sparse masks; arguments and results as of `PartialLoss`."""
+    """A loss on sparse masks; arguments and results are those of `PartialLoss`."""
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:
@@ -35,13 +35,13 @@ class PartialLoss:
     """Cross-entropy or focal loss over the labelled pixels, Σ weight · loss / Σ weight.
 
     The labelled logits are gathered first, so time and memory depend on the number of labels, not
-    on that of pixels. Without labels the result is 0 with zero gradients, never NaN, and still
-    attached to the graph, as DDP needs it.
+    of pixels. Without labels the result is 0 with zero gradients, never NaN, and still attached to
+    the graph, as DDP needs it.
 
     Attributes:
         gamma: the loss is (1 - p)^gamma · cross-entropy with the probability p of the labelled
             class (Lin et al. 2017, "Focal Loss for Dense Object Detection"), so that pixels with
-            a high p count less; 0 is cross-entropy.
+            a high p have less weight; 0 is cross-entropy.
         class_weights: one weight a class, above 0, or None for 1 each. As in torch, the mean is
             divided by the sum of the labelled pixels' weights.
         label_smoothing: the fraction of each label that is spread over all classes, 0 to below 1.
@@ -70,7 +70,7 @@ class PartialLoss:
         Args:
             logits: (B, C, H, W), any float type; the loss itself is computed in float32.
             mask: (B, H, W) uint8 class ids, IGNORE_INDEX where unlabelled.
-            labelled: number of labelled pixels, if known: then a GPU is not synchronised with.
+            labelled: number of labelled pixels, if known: then a GPU is not synchronised.
 
         Returns:
             A scalar, float32.
@@ -79,7 +79,7 @@ class PartialLoss:
             ValueError: shapes do not fit each other, or the number of class weights the logits.
         """
         self._check(logits, mask)
-        # Looked up once: a boolean index would do it for logits and for the mask.
+        # Computed once: boolean indexing would do it for logits and for the mask.
         places = _labelled_places(mask, labelled)
         tile, row, column = places
         chosen = logits[tile, :, row, column].float()
@@ -100,10 +100,10 @@ class PartialLoss:
         return losses.sum() / as_divisor(_labelled_weight(labels, by_class))
 
     def weight(self, mask: Tensor, labelled: int | None = None) -> Tensor:
-        """Return the divisor of the mean of a batch, without its logits; arguments as of a call.
+        """Return the divisor of the mean of a batch, without its logits; arguments as for a call.
 
         Returns:
-            A scalar: the number of labelled pixels (int64) where each counts 1, else float32.
+            A scalar: the number of labelled pixels (int64) without class weights, else float32.
         """
         if self.class_weights is None:
             if labelled is None:
@@ -140,13 +140,13 @@ def _labelled_places(mask: Tensor, labelled: int | None) -> tuple[Tensor, ...]:
     return torch.nonzero_static(is_labelled, size=labelled).unbind(dim=1)
 
 
-@cache  # a new copy to a GPU would synchronise with it
+@cache  # another copy to a GPU would synchronise it
 def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def as_divisor(weight: Tensor) -> Tensor:
-    """Return the weight as a divisor: 1 where it is 0, as the sum is 0 there too."""
+    """Return the weight as a divisor: 1 where it is 0, as the dividend is 0 there too."""
     return torch.where(weight > 0, weight, torch.ones_like(weight))
 
 

@@ -1,7 +1,7 @@
 """Consistency with the EMA teacher, on unlabelled pixels.
 
-The teacher sees a crop as it is, the student with strong augmentation. The student learns the
-teacher's class wherever the teacher gives it a high probability.
+The teacher predicts a crop as it is, the student with strong augmentation. The target of the
+student is the teacher's class where its probability is high.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Consistency:
 
     @property
     def weight(self) -> float:
-        """Weight beside the loss on labelled pixels."""
+        """Weight relative to the loss on labelled pixels."""
         return self.settings.weight
 
     def loss(self, batch: TermInput) -> tuple[Tensor, dict[str, Tensor]]:
@@ -47,7 +47,7 @@ class Consistency:
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
     """Normalise by batch statistics within the block, without updating the running statistics.
 
-    Those are for images without strong augmentation, on which the network is used.
+    The running statistics are for images without strong augmentation, as in prediction.
     """
     layers = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     momenta = [layer.momentum for layer in layers]
@@ -74,8 +74,8 @@ def weak_to_strong(
 ) -> tuple[Tensor, Tensor]:
     """Return the student's cross-entropy to the teacher's hard labels of high probability.
 
-    After Sohn et al. 2020, "FixMatch", by pixel as in Yang et al. 2023, "UniMatch"; but averaged
-    over the pixels above the threshold, not over all.
+    After Sohn et al. 2020, "FixMatch", by pixel as in Yang et al. 2023, "UniMatch", but averaged
+    over the pixels above the threshold instead of all pixels.
 
     Args:
         student: (B, C, H, W) logits of the strongly augmented images.

@@ -24,7 +24,7 @@ class GatedCrf:
 
     @property
     def weight(self) -> float:
-        """Weight beside the loss on labelled pixels."""
+        """Weight relative to the loss on labelled pixels."""
         return self.settings.weight
 
     def loss(self, batch: TermInput) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,8 +53,8 @@ def gated_crf(
         logits: (B, C, H, W), any float type; computed in float32.
         images: (B, bands, H, W) of 0 to 1.
         settings: radius, standard deviations and scale. Logits and images are averaged over
-            squares of `scale` pixels a side first, and lengths are in such squares; a square with
-            a pixel outside a gate is outside too.
+            squares of `scale` pixels a side first, and lengths are in such squares; a square is in
+            a gate if all of its pixels are.
         sources: (B, H, W) bool, pixels whose energy is summed; None is all. False in padding.
         destinations: (B, H, W) bool, their neighbours; None is all. False in padding.
 
@@ -98,7 +98,7 @@ def gated_crf(
             message[here].addcmul_(kernel, fixed[there])
             message[there].addcmul_(kernel, fixed[here])
         count = is_source.sum().clamp_min(1)
-        # The value is energy - p·m/2, the gradient -m: m is linear in p
+        # The value is energy - p·m/2, the gradient -m, as m is linear in p
         constant = energy + (fixed * message).sum() / 2
     return (constant - (probabilities * message).sum()) / count
 

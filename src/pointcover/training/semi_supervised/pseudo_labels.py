@@ -12,15 +12,15 @@ def label_confident(
     threshold: float,
     top_fraction: float | None = None,
 ) -> Mask:
-    """Add the predicted class where its probability is high enough; labels stay.
+    """Add the predicted class where its probability is high enough, and keep existing labels.
 
     Args:
         probabilities: (C, H, W) of a prediction; NaN where there is none.
-        mask: (H, W) uint8, point labels and propagated ones.
+        mask: (H, W) uint8, point labels and propagated labels.
         threshold: smallest probability of a pixel that is labelled, 0 to 1.
         top_fraction: largest fraction of the unlabelled pixels predicted as a class that are
-            labelled, the most confident ones, above 0 and at most 1; None is all. It limits
-            classes that are easy to tell.
+            labelled, the most confident ones, above 0 and at most 1; None is all. It limits easy
+            classes.
 
     Returns:
         A new mask (H, W) uint8, IGNORE_INDEX where unlabelled.

@@ -1,6 +1,6 @@
 """Self-training: rounds of fitting, each on pseudo-labels of the network of the round before.
 
-Each round is a fit from the first weights, with the same seed. The result is that of the last one.
+Each round is a fit from the initial weights, with the same seed. The last round is the result.
 """
 
 import logging
@@ -33,10 +33,10 @@ View = tuple[Image, Mask, int, int]
 
 
 class RoundFitter(Protocol):
-    """What rounds need: a fit, and pseudo-labels of fitted weights."""
+    """Fits a round, and makes pseudo-labels with fitted weights."""
 
     def fit_round(self, labels: SparseLabels, callbacks: Callbacks, saved: State | None) -> Fitted:
-        """Fit a new model on labels, or resume that."""
+        """Fit a new model on the labels of a round, or resume that fit."""
 
     def pseudo_label(
         self, weights: dict[str, Tensor], classifier: PixelClassifierSettings | None
@@ -51,7 +51,7 @@ def fit_in_rounds(
     callbacks: Callbacks,
     saved: State | None = None,
 ) -> tuple[Fitted, SparseLabels]:
-    """Fit, then make pseudo-labels and fit again, so many times. Epochs are numbered through.
+    """Fit, then make pseudo-labels and fit again, in each round. Epochs are numbered consecutively.
 
     A state is that of the round's fit, with the number of the round, the weights that made its
     pseudo-labels and the epochs of the rounds before. The same weights make the same pseudo-labels
@@ -62,8 +62,8 @@ def fit_in_rounds(
         fitter: fits a round and makes pseudo-labels.
         rounds: with pseudo-labels; 0 is a plain fit.
         labels: of the first fit.
-        callbacks: are called as by `fit`, with epochs numbered over all rounds.
-        saved: the state to resume from, which `save` was given.
+        callbacks: as for `fit`, with epochs numbered over all rounds.
+        saved: the state to resume from, as passed to `save`.
 
     Returns:
         The result of the last round, and the labels that it was fitted on.
@@ -98,7 +98,7 @@ class _Numbered:
     """Callbacks of one round, which number its epochs after those of the rounds before."""
 
     def __init__(self, callbacks: Callbacks, epochs: int, before: dict[str, Any]) -> None:
-        """Take the callbacks of the training, and number and state of the epochs before."""
+        """Store the callbacks of the training, and number and state of the epochs before."""
         self.results: list[EpochResult] = []
         self._callbacks, self._epochs, self._before = callbacks, epochs, before
 
@@ -120,7 +120,7 @@ class _Numbered:
 class PseudoLabeller:
     """Adds pseudo-labels to the sparse masks of train tiles.
 
-    Existing labels stay, and pixels where the orthophoto has no data get none.
+    Existing labels are kept, and pixels without data get no label.
     """
 
     images: Path
@@ -157,8 +157,8 @@ class PseudoLabeller:
         others = sorted({tile.split for tile in tiles} - {"train"})
         if others:
             raise ValueError(
-                f"got tiles of {', '.join(others)} to label, wanted tiles of train alone: leave "
-                f"out the others, which are scored on"
+                f"got tiles of {', '.join(others)} to label, wanted tiles of train only: leave out "
+                f"the others, which are for validation and test"
             )
         size_px, classes = self.tile_set.size_px, self.tile_set.classes
         labelled = []
@@ -181,7 +181,7 @@ class PseudoLabeller:
         return labelled
 
     def _label(self, tile: Tile, view: View, scores: npt.NDArray[np.float32]) -> Mask:
-        """Label a tile, given what was read around it."""
+        """Return the mask of a tile with pseudo-labels, from its surroundings and their scores."""
         image, around, row, column = view
         here = slice(row, row + tile.height), slice(column, column + tile.width)
         own = scores[:, *here].copy()
@@ -210,4 +210,4 @@ def _orthophoto(tile: Tile) -> str:
 def _log_added(before: Sequence[Tile], after: Sequence[Tile]) -> None:
     area = sum(tile.height * tile.width for tile in after)
     old, new = (sum(sum(tile.pixels) for tile in tiles) for tiles in (before, after))
-    logger.info("made %d pseudo-labels beside %d labels, of %d pixels", new - old, old, area)
+    logger.info("added %d pseudo-labels to %d labels, of %d pixels", new - old, old, area)

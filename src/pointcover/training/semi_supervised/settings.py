@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.validation import Length, Section, Share, Weight
+from pointcover.validation import Fraction, Length, Section, Weight
 
 
 class ConsistencySettings(Section):
@@ -13,8 +13,8 @@ class ConsistencySettings(Section):
     weight: Annotated[
         Weight,
         Field(
-            description="Weight beside the loss on labelled pixels; 0 switches the term off and "
-            "saves its second forward pass."
+            description="Weight relative to the loss on labelled pixels; 0 switches the term off "
+            "and saves its second forward pass."
         ),
     ]
     threshold: Annotated[
@@ -27,7 +27,7 @@ class ConsistencySettings(Section):
         ),
     ]
     colour_jitter: Annotated[
-        Share,
+        Fraction,
         Field(
             description="Strong augmentation of the student's images: largest relative change of "
             "brightness, contrast and saturation."
@@ -43,7 +43,7 @@ class ConsistencySettings(Section):
         ),
     ]
     cutout: Annotated[
-        Share,
+        Fraction,
         Field(
             description="Strong augmentation: largest side of the square that is cut out, as a "
             "fraction of the crop's sides."
@@ -57,8 +57,8 @@ class GatedCrfSettings(Section):
     weight: Annotated[
         Weight,
         Field(
-            description="Weight beside the loss on labelled pixels, such as 0.01; 0 switches the "
-            "term off."
+            description="Weight relative to the loss on labelled pixels, such as 0.01; 0 switches "
+            "the term off."
         ),
     ]
     radius_px: Annotated[
@@ -100,11 +100,11 @@ class SelfTrainingSettings(Section):
             strict=True,
             ge=0,
             le=10,
-            description="Rounds after the first fit, each of as many epochs as that; 0 for none.",
+            description="Rounds after the first fit, each of as many epochs; 0 for none.",
         ),
     ]
     threshold: Annotated[
-        Share, Field(description="Smallest probability of a pixel that gets a pseudo-label.")
+        Fraction, Field(description="Smallest probability of a pixel that gets a pseudo-label.")
     ]
     top_fraction: Annotated[
         Annotated[float, Field(gt=0, le=1)] | None,

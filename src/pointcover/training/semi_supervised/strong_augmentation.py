@@ -1,4 +1,4 @@
-"""Strong augmentation of colours and sharpness. Geometry stays, so labels stay where they are."""
+"""Strong augmentation of colours and sharpness. It does not change geometry, nor labels."""
 
 from typing import Final
 
@@ -20,12 +20,12 @@ def strengthen(
 
     Args:
         images: (B, bands, H, W), uint8 or floats of 0 to 255, any number of bands.
-        generator: one on the CPU gives the same on every device.
+        generator: on the CPU, for the same result on every device.
         settings: colour_jitter, blur_px and cutout; 0 leaves that part out.
 
     Returns:
         New images of the same shape and type, and (B, H, W) bool, False in the square that was cut
-        out and has the image's mean: those pixels are to be left out of the loss.
+        out, which has the image's mean and must be left out of the loss.
     """
     batch, bands, height, width = images.shape
 

@@ -1,4 +1,4 @@
-"""What a semi-supervised term of the loss is, and what it is computed from."""
+"""Interface of semi-supervised terms of the loss, and their input."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from pointcover.networks.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class TermInput:
-    """A batch and the networks, of which a term takes what it needs."""
+    """A batch and the networks, as input of a term."""
 
     images: Tensor
     """(B, bands, H, W) uint8."""
@@ -33,15 +33,15 @@ class Term(Protocol):
     """A term of the loss on unlabelled pixels. All terms begin after the warm-up."""
 
     has_own_pass: bool
-    """Whether `loss` runs the network again. Then its backward pass is separate too, so that
-    memory holds one graph at a time."""
+    """Whether `loss` runs the network again. Then its backward pass is separate too, so that there
+    is one graph in memory at a time."""
 
     @property
     def weight(self) -> float:
-        """Weight beside the loss on labelled pixels; 0 leaves the term out."""
+        """Weight relative to the loss on labelled pixels; 0 leaves the term out."""
 
     def loss(self, batch: TermInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss of a batch, unweighted, and detached values to be recorded."""
+        """Return the mean loss of a batch, unweighted, and detached values to be logged."""
 
 
 def has_data(images: Tensor) -> Tensor:

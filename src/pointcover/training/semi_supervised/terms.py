@@ -1,4 +1,4 @@
-"""The semi-supervised terms of the loss. A term is one class and one line of TERMS."""
+"""The semi-supervised terms of the loss. Each is one class and one line of TERMS."""
 
 from collections.abc import Callable
 from typing import Any, Final
