@@ -146,8 +146,8 @@ def lay_axis(length: int, window_px: int, overlap: float, needs: WindowNeeds | N
     step = (window_px - common) // alignment_px
     if not step:
         raise ValueError(
-            f"overlap: got {overlap} of windows of {window_px} px, which leaves less than "
-            f"{alignment_px} px to the next one: choose larger windows, or less overlap"
+            f"overlap: got {overlap} with windows of {window_px} px, so they are less than "
+            f"{alignment_px} px apart: choose larger windows, or less overlap"
         )
     reach = -(-length // alignment_px) * alignment_px
     size = min(window_px, reach)
