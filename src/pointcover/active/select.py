@@ -112,7 +112,7 @@ class QuerySearch:
     """Decides between pixels of equal uncertainty, and draws."""
     batch_size: int
     """Windows at a time."""
-    needs: WindowNeeds = WindowNeeds()
+    needs: WindowNeeds = field(default_factory=WindowNeeds)
     """Of the networks."""
 
     def find(

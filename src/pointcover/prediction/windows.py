@@ -28,7 +28,7 @@ MAX_OVERLAP: Final = 0.75
 """Fraction of a window: beyond it each pixel would be predicted sixteen times and more."""
 
 
-LARGE_PX: Final = 1024
+LARGE_PX: Final = 896
 """Side of a window at most, where none is chosen: what a pixel classifier computes in 1 GB."""
 
 
