@@ -13,7 +13,7 @@ from pointcover.networks.pixel_classifiers.settings import BlockName
 BAND_PX: Final = 16
 """Rows of a band."""
 
-SLAB: Final = 1 << 18
+SLAB: Final = 1 << 17
 """Pixels, about, for which a filter bank is computed at once, with its margin around them."""
 
 
