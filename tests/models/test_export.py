@@ -24,7 +24,8 @@ from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
 from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
-from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.segmenter import PixelSegmenter, Segmenter
+from tests.classifiers import fit
 from tests.imagery import ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, make_mapper
 from tests.train_settings import NETWORKS, network_settings
@@ -325,3 +326,18 @@ def test_every_model_is_exported(tmp_path, name):
     found = export_model(NamedModel(name, segmenter, checkpoint, ""), tmp_path / "a.onnx")
     assert found.largest < 1e-4
     assert [engine.split()[0] for engine in found.engines] == list(ENGINES)
+
+
+@pytest.mark.slow
+def test_a_pixel_classifier_is_exported_with_equal_classes(tmp_path):
+    small = {"random_forest.trees": 5, "random_forest.max_depth": 4}
+    classifier = fit("logistic_regression", "random_forest", **small)
+    network = network_settings("classifier_mean", "none")
+    segmenter = PixelSegmenter(classifier, MEAN, STD).eval()
+    checkpoint = Checkpoint(network, TILE_SET, {}, classifier=classifier.settings)
+    model = NamedModel("classifier", segmenter, checkpoint, "")
+    found = export_model(model, tmp_path / "a.onnx")
+    assert found.same > 0.999
+    again = load_model(str(tmp_path / "a.onnx"), tmp_path)
+    assert again.window_needs == model.window_needs
+    assert again.window_needs.margin_px > 0

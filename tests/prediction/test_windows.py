@@ -100,4 +100,4 @@ def test_a_window_smaller_than_its_margins_is_refused():
 def test_windows_are_larger_where_margins_are():
     assert usual_window_px(256) == 512
     assert usual_window_px(256, WindowNeeds(96)) == 768
-    assert usual_window_px(256, WindowNeeds(144)) == 1024
+    assert usual_window_px(256, WindowNeeds(144)) == 896

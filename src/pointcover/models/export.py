@@ -22,13 +22,17 @@ from pointcover.models.onnx_model import (
     need_extra,
 )
 from pointcover.models.quantize import quantise
-from pointcover.networks.segmenter import STRIDE_PX, Segmenter
+from pointcover.networks.segmenter import STRIDE_PX, PixelSegmenter, Segmenter
 from pointcover.runtime.atomic_files import publish_file
 from pointcover.tileset.tiles import WHITE, TileSet
 
 TOLERANCE: Final = 5e-3
 """Largest difference of a probability from PyTorch's: half of the percent that a map shows. The
 largest rounding error that was measured is 1e-3 (2e-6 in the mean)."""
+
+RARELY: Final = 1e-3
+"""Fraction of the pixels whose probabilities may lie further from PyTorch's in a pixel classifier:
+where a feature is at the threshold of a tree, rounding decides which leaf a pixel comes to."""
 
 LEAST_AGREEMENT: Final = 0.9
 """Minimum fraction of pixels with the same class in an int8 network and in PyTorch."""
@@ -53,6 +57,8 @@ class Agreement:
     """Fraction of the pixels with the same class."""
     engines: tuple[str, ...]
     """Names and versions."""
+    beyond: float
+    """Fraction of the pixels with a probability further away than TOLERANCE."""
 
 
 class _Exported(nn.Module):
@@ -111,7 +117,8 @@ def export_model(
     proto.ir_version = min(proto.ir_version, IR_VERSION)
     images = [torch.from_numpy(window[None]) for window in calibration] or _draw_images(model)
     agreement = _compare(segmenter, proto.SerializeToString(), images)
-    if not calibration and not agreement.largest <= TOLERANCE:
+    allowed = RARELY if isinstance(segmenter, PixelSegmenter) else 0
+    if not calibration and agreement.beyond > allowed:
         raise ValueError(
             f"{path} was not written: the exported network differs from {model.reference} by "
             f"{agreement.largest:.2g} in a probability ({', '.join(agreement.engines)}), wanted "
@@ -171,6 +178,9 @@ def _trace(reference: str, segmenter: Segmenter) -> Any:
                 input_names=[IMAGE],
                 output_names=[PROBABILITIES],
                 verbose=False,
+                # Takes a third of the time for the many nodes of a filter bank, and runtimes
+                # optimise themselves.
+                optimize=not isinstance(segmenter, PixelSegmenter),
             )
     except Exception as error:  # torch raises many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -210,12 +220,15 @@ def _compare(segmenter: Segmenter, content: bytes, images: Sequence[Tensor]) -> 
     bands = segmenter.mean.numel()
     networks = [OnnxSegmenter(content, bands, engine) for engine in find_engines()]
     largest, pixels = 0.0, 0
-    same = [0] * len(networks)
+    same, beyond = [0] * len(networks), [0] * len(networks)
     for batch in images:
         wanted = segmenter(batch).float().softmax(dim=1)
         pixels += wanted[:, 0].numel()
         for number, network in enumerate(networks):
             found = network(batch).softmax(dim=1)
-            largest = max(largest, float((found - wanted).abs().max()))
+            difference = (found - wanted).abs().amax(dim=1)
+            largest = max(largest, float(difference.max()))
+            beyond[number] += int((~(difference <= TOLERANCE)).sum())
             same[number] += int((found.argmax(dim=1) == wanted.argmax(dim=1)).sum())
-    return Agreement(largest, min(same) / pixels, tuple(network.engine for network in networks))
+    engines = tuple(network.engine for network in networks)
+    return Agreement(largest, min(same) / pixels, engines, max(beyond) / pixels)

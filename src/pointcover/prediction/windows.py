@@ -28,7 +28,7 @@ MAX_OVERLAP: Final = 0.75
 """Maximum fraction of a window; above it each pixel would be predicted more than 16 times."""
 
 
-LARGE_PX: Final = 1024
+LARGE_PX: Final = 896
 """Side of a window at most, where none is chosen: what a pixel classifier computes in 1 GB."""
 
 

@@ -1,5 +1,7 @@
 """Collecting the features of labelled pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,26 @@ def test_collected_features_are_those_of_the_dense_map() -> None:
         pixels.classes, np.concatenate([one.mask[one.mask != 255] for one in windows])
     )
     assert set(pixels.groups) == {0, 1}
+
+
+def test_windows_of_one_image_are_computed_once(monkeypatch) -> None:
+    windows = draw_windows()
+    shared = [replace(window, image=windows[0].image) for window in windows]
+    apart = [replace(window, image=window.image.copy()) for window in shared]
+    wanted = collect(FEATURES, apart)
+    calls = []
+    whole = FEATURES.at
+
+    def count(*args):
+        calls.append(args)
+        return whole(*args)
+
+    monkeypatch.setattr(FEATURES, "at", count)
+    found = collect(FEATURES, shared)
+    assert len(calls) == 1
+    np.testing.assert_array_equal(found.features["filter_bank"], wanted.features["filter_bank"])
+    np.testing.assert_array_equal(found.classes, wanted.classes)
+    np.testing.assert_array_equal(found.groups, wanted.groups)
 
 
 def test_no_labels_is_an_error_that_says_what_to_do() -> None:

@@ -15,7 +15,7 @@ from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.tracking.mlmodel import write_mlmodel
-from tests.classifier_settings import SMALL
+from tests.classifiers import SMALL
 
 CLASSIFIERS = [name for name, one in MODELS.items() if one.fitted_by == PIXEL_CLASSIFIER]
 

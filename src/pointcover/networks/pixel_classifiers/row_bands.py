@@ -10,10 +10,10 @@ from pointcover.features.encoder_pyramid import sample_rows
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
 
-BAND_PX: Final = 32
+BAND_PX: Final = 16
 """Rows of a band."""
 
-SLAB: Final = 1 << 18
+SLAB: Final = 1 << 17
 """Pixels, about, for which a filter bank is computed at once, with its margin around them."""
 
 

@@ -84,11 +84,15 @@ def read_windows(
     task: TrainingTask, labels: SparseLabels, margin_px: int
 ) -> Iterator[LabelledWindow]:
     """Read each labelled train tile with its surroundings, and at most `max_pixels` labels."""
-    settings, data = task.settings_for(labels), task.data
-    tiles = data.train_set(labels, with_clicks=needs_point_labels(settings))
+    needs_clicks = needs_point_labels(task.settings_for(labels))
+    return thin_tiles(task, task.data.train_set(labels, with_clicks=needs_clicks), margin_px)
+
+
+def thin_tiles(task: TrainingTask, tiles: TileDataset, margin_px: int) -> Iterator[LabelledWindow]:
+    """Read tiles with their surroundings, and at most `max_pixels` of their labels."""
     counts = [sum(tile.pixels) for tile in tiles.tiles]
     generator = np.random.default_rng((task.seed, THINNING_SEED))
-    thinning = Thinning(counts, settings.classifier.max_pixels, generator)
+    thinning = Thinning(counts, task.settings.classifier.max_pixels, generator)
     for place, window in enumerate(read_tiles(tiles, margin_px)):
         yield replace(window, mask=thinning.thin(place, window.mask))
 
@@ -129,11 +133,14 @@ def classifier_loss(classifier: PixelClassifier, pixels: LabelledPixels) -> floa
 
 
 def validate_classifier(task: TrainingTask, classifier: PixelClassifier) -> EpochResult:
-    """Score a classifier on the labelled pixels of the val tiles; it counts as one epoch."""
+    """Score a classifier on labelled pixels of the val tiles; it counts as one epoch.
+
+    Of more than `max_pixels` so many are drawn, whose features would take too much memory.
+    """
     data = task.data
     names = data.tile_set.classes.names
     features = classifier.features
-    pixels = collect(features, read_tiles(data.val_set(), features.margin_px))
+    pixels = collect(features, thin_tiles(task, data.val_set(), features.margin_px))
     logits = score_pixels(classifier, pixels)
     mask = torch.from_numpy(pixels.classes).to(torch.uint8)[None, None]
     confusion = confusion_matrix(logits.argmax(dim=1), mask, len(names))

@@ -35,7 +35,7 @@ class ClassifierSettings(Section):
     ]
     max_pixels: Annotated[
         Count,
-        Field(description="Labelled pixels that are used at most, drawn at random."),
+        Field(description="Labelled pixels of a split that are used at most, drawn at random."),
     ]
     logistic_regression: LogisticRegressionSettings
     perceptron: PerceptronSettings
