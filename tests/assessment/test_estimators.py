@@ -117,14 +117,14 @@ def test_f1_lies_between_both_accuracies(olofsson):
 
 def test_a_stratum_that_was_labelled_whole_has_no_variance():
     strata = [stratum(4, [0] * 4, [0, 0, 1, 1]), stratum(1, [1], [1])]
-    one = estimate(strata, 2, strata_are_classes=True)
+    one = estimate(strata, 2, strata_of_classes={0: 0, 1: 1})
     assert one.overall.value == pytest.approx(3 / 5)
     assert one.overall.half_width == 0
 
 
 def test_one_point_of_a_stratum_leaves_the_interval_unknown():
     strata = [stratum(100, [0] * 4, [0, 0, 1, 1]), stratum(100, [1], [1])]
-    one = estimate(strata, 2, strata_are_classes=True)
+    one = estimate(strata, 2, strata_of_classes={0: 0, 1: 1})
     assert one.overall.half_width is None
     assert one.users[0].half_width > 0
     assert one.users[1].half_width is None
@@ -184,7 +184,9 @@ def test_intervals_hold_the_truth_in_95_of_100_samples():
     f1 = 2 * np.diag(TRUTH) / (TRUTH.sum(0) + TRUTH.sum(1))
     held = np.zeros(13)
     for _ in range(1000):
-        one = estimate(drawn(generator, TRUTH, (600, 500, 500)), 3, strata_are_classes=True)
+        one = estimate(
+            drawn(generator, TRUTH, (600, 500, 500)), 3, strata_of_classes={0: 0, 1: 1, 2: 2}
+        )
         pairs = [(one.overall, right)]
         pairs += list(zip(one.users, users, strict=True))
         pairs += list(zip(one.producers, producers, strict=True))

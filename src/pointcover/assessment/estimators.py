@@ -14,10 +14,11 @@ References:
     4923-4939.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ NO_DATA: Final = -1
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Indicator = Callable[["StratumSample"], npt.NDArray[np.bool_] | Floats | Ids]
+Indicator = Callable[["StratumSample"], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,9 @@ class StratumSample:
     @cached_property
     def weights(self) -> Floats:
         """(n,) areas of the units, 1 on average."""
-        return self.areas / self.areas.mean()
+        return np.asarray(self.areas / self.areas.mean(), np.float64)
 
-    def mean(self, values: npt.NDArray[np.generic]) -> float:
+    def mean(self, values: npt.NDArray[Any]) -> float:
         """Return the mean of (n,) values over the area."""
         return float(np.mean(self.weights * values))
 
@@ -118,7 +119,7 @@ def estimate(
     strata: Sequence[StratumSample],
     classes: int,
     *,
-    strata_are_classes: bool = False,
+    strata_of_classes: Mapping[int, int] = MappingProxyType({}),
     finite_population: bool = True,
 ) -> Estimates:
     """Estimate the accuracy of a map and the areas of the classes.
@@ -126,8 +127,9 @@ def estimate(
     Args:
         strata: every stratum, each with a labelled unit at least.
         classes: how many classes there are.
-        strata_are_classes: stratum `h` holds the units that the map calls class `h`; then a stratum
-            with one point leaves the user's accuracy of other classes known.
+        strata_of_classes: number of the stratum that holds all units of a class in the map, by
+            class, where there is such: then a stratum with one point leaves the user's accuracy of
+            other classes known.
         finite_population: reduce variances by the proportion of a stratum that was labelled. The
             papers leave this out, as it is nothing where strata have millions of pixels.
 
@@ -164,8 +166,7 @@ def estimate(
         proportions,
         overall,
         users=[
-            calculator.ratio(_is_pair(k, k), _is_mapped(k), k if strata_are_classes else None)
-            for k in ids
+            calculator.ratio(_is_pair(k, k), _is_mapped(k), strata_of_classes.get(k)) for k in ids
         ],
         producers=[calculator.ratio(_is_pair(k, k), _is_reference(k)) for k in ids],
         f1=[calculator.ratio(_twice(k), _either(k)) for k in ids],
