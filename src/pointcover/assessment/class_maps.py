@@ -72,6 +72,13 @@ class ClassMap:
         """
         ids = np.asarray(self.reader.read(window, [1])[0], np.uint8)
         ids[~self.reader.read_valid(window)] = IGNORE_INDEX
+        return self._checked(ids)
+
+    def read_onto(self, grid: RasterInfo, window: Window) -> Mask:
+        """Read class ids on another grid, the nearest pixel each; see `read_ids`."""
+        return self._checked(read_onto(self.reader, grid, window))
+
+    def _checked(self, ids: Mask) -> Mask:
         strange = np.unique(ids[(ids >= len(self.classes)) & (ids != IGNORE_INDEX)])
         if strange.size:
             raise ValueError(
@@ -160,7 +167,7 @@ def open_class_maps(
         FileNotFoundError: one is missing.
         ValueError: one is no class map, has no place, names other classes or is given twice.
     """
-    maps = [_open_map(path, names, block_px) for path in paths]
+    maps = [open_class_map(path, names, block_px) for path in paths]
     first = maps[0]
     for other in maps[1:]:
         if other.classes.names != first.classes.names:
@@ -175,7 +182,8 @@ def open_class_maps(
     return maps
 
 
-def _open_map(path: Path, names: Sequence[str] | None, block_px: int) -> ClassMap:
+def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int = 1) -> ClassMap:
+    """Open a map; see `open_class_maps`."""
     reader = RasterReader(path)
     info = reader.info()
     if info.dtype != "uint8" or info.bands != 1:

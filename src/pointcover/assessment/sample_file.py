@@ -33,7 +33,7 @@ LAYER: Final = "sample"
 COLUMN: Final = "class"
 ID: Final = "id"
 TABLE: Final = "pointcover_design"
-MOVED: Final = 1e-6
+MOVED: Final = 1e-8
 """By what part of its coordinates a point may differ from where it was drawn."""
 
 Ids = npt.NDArray[np.int64]
@@ -226,4 +226,4 @@ def _features(
 
 def _is_far(shape: shapely.Geometry, x: float, y: float) -> bool:
     away = max(abs(shape.x - x), abs(shape.y - y))
-    return bool(away > MOVED * max(1.0, abs(x), abs(y)) / 100)
+    return bool(away > MOVED * max(1.0, abs(x), abs(y)))
