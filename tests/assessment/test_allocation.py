@@ -29,7 +29,7 @@ def test_a_small_stratum_is_taken_whole_and_an_empty_one_not():
 
 
 def test_what_cannot_be_allocated_is_refused():
-    with pytest.raises(ValueError, match="29 points are too few for 3 strata .* which are 30"):
+    with pytest.raises(ValueError, match=r"29 points are too few for 3 strata .* which are 30"):
         allocate(WEIGHTS, [100] * 3, 29, 10)
     with pytest.raises(ValueError, match="31 points are more than the 30 units"):
         allocate(WEIGHTS, [10] * 3, 31, 2)

@@ -5,6 +5,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from rasterio.transform import from_origin
 
 from pointcover.assessment import class_maps
 from pointcover.assessment.class_maps import open_class_maps
@@ -125,18 +126,16 @@ def test_blocks_have_the_class_of_most_of_their_pixels(tmp_path):
     design = draw(maps, points=5, block_px=4, minimum=2)
     assert [(one.name, one.units) for one in design.strata] == [("land", 4), ("water", 1)]
     assert [one.area_m2 for one in design.strata] == [(16 + 12 + 12 + 8) * 100, 1600]
-    assert {(point.row, point.col) for point in design.points} == {
-        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1)
-    }  # fmt: off
+    places = sorted((point.row, point.col) for point in design.points)
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 
 
 def test_strata_of_a_raster_of_another_grid_and_of_polygons(maps, tmp_path):
-    quarters = np.repeat(np.array([[0, 1], [2, 3]], np.uint8), 1, 0)
+    quarters = np.array([[0, 1], [2, 3]], np.uint8)
     write_raster(
         tmp_path / "strata.tif",
         quarters,
-        transform=class_maps.RasterReader(maps[0].path).info().transform
-        * class_maps.RasterReader(maps[0].path).info().transform.scale(80, 30),
+        transform=from_origin(500_000, 600_000, 800, 300),
     )
     design = draw(maps, strata_file=tmp_path / "strata.tif")
     assert [one.name for one in design.strata] == [f"stratum {number}" for number in range(4)]
@@ -153,7 +152,7 @@ def test_strata_of_a_raster_of_another_grid_and_of_polygons(maps, tmp_path):
     design = draw(maps, strata_file=tmp_path / "strata.gpkg", allocation="equal")
     assert [(one.name, one.points) for one in design.strata] == [("east", 30), ("west", 30)]
     areas.iloc[:1].to_file(tmp_path / "strata.gpkg")
-    with pytest.raises(ValueError, match="has no stratum for .* units of"):
+    with pytest.raises(ValueError, match=r"has no stratum for .* units of"):
         draw(maps, strata_file=tmp_path / "strata.gpkg")
 
 

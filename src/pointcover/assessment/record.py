@@ -1,6 +1,7 @@
 """Recording an assessment in MLflow, in the run of the model that made the map."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,9 @@ from pointcover.assessment.report import HTML, VALUES
 from pointcover.assessment.tables import M2_PER_HA
 
 CLASSES_SUFFIX: Final = "_classes.tif"
+REFUSED: Final = re.compile(r"[^\w\-./: ]")
+"""Signs that MLflow refuses in the name of a metric."""
+
 FOLDER: Final = "assessment"
 """Where among a run's artifacts the report lies."""
 
@@ -83,4 +87,4 @@ def metrics_of(found: Assessment) -> dict[str, float | None]:
             f"assessed/producers_accuracy/{name}": producers.value if producers else None,
             f"assessed/f1/{name}": f1.value if f1 else None,
         }
-    return metrics
+    return {REFUSED.sub("_", name): value for name, value in metrics.items()}

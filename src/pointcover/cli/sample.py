@@ -4,13 +4,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from click import Choice
 
 from pointcover.assessment.allocation import ALLOCATIONS
 from pointcover.assessment.settings import SampleSettings
 from pointcover.cli.options import Force, check_finite, check_outputs
 
 DEFAULTS = SampleSettings()
+
+
+def check_allocation(value: str) -> str:
+    """Refuse what is no allocation."""
+    if value not in ALLOCATIONS:
+        raise typer.BadParameter(f"got {value!r}, allowed: {', '.join(ALLOCATIONS)}")
+    return value
+
 
 Maps = Annotated[
     list[Path],
@@ -57,7 +64,8 @@ def sample(
     allocation: Annotated[
         str,
         typer.Option(
-            click_type=Choice(list(ALLOCATIONS)),
+            callback=check_allocation,
+            metavar=f"[{'|'.join(ALLOCATIONS)}]",
             help=SampleSettings.model_fields["allocation"].description,
         ),
     ] = DEFAULTS.allocation,
