@@ -5,19 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pointcover.assessment.allocation import ALLOCATIONS
-from pointcover.assessment.settings import SampleSettings
 from pointcover.cli.options import Force, check_finite, check_outputs
-
-DEFAULTS = SampleSettings()
-
-
-def check_allocation(value: str) -> str:
-    """Refuse what is no allocation."""
-    if value not in ALLOCATIONS:
-        raise typer.BadParameter(f"got {value!r}, allowed: {', '.join(ALLOCATIONS)}")
-    return value
-
 
 Maps = Annotated[
     list[Path],
@@ -62,28 +50,31 @@ def sample(
         ),
     ] = None,
     allocation: Annotated[
-        str,
+        str | None,
         typer.Option(
-            callback=check_allocation,
-            metavar=f"[{'|'.join(ALLOCATIONS)}]",
-            help=SampleSettings.model_fields["allocation"].description,
+            help="How points are allocated to strata: proportional (by area, the default), equal, "
+            "neyman (for the shortest interval); simple has no strata."
         ),
-    ] = DEFAULTS.allocation,
+    ] = None,
     minimum: Annotated[
-        int, typer.Option(min=2, help=SampleSettings.model_fields["minimum"].description)
-    ] = DEFAULTS.minimum,
+        int | None,
+        typer.Option(help="Fewest points of a stratum, for rare classes. By default 10."),
+    ] = None,
     block_px: Annotated[
-        int, typer.Option(min=1, max=1024, help=SampleSettings.model_fields["block_px"].description)
-    ] = DEFAULTS.block_px,
+        int | None,
+        typer.Option(help="Side of a sampled unit in pixels of the map. By default 1: pixels."),
+    ] = None,
     expected_accuracy: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.01, max=0.99, help=SampleSettings.model_fields["expected_accuracy"].description
+            callback=check_finite,
+            help="User's accuracy that is expected of classes, for neyman and half-widths. By "
+            "default 0.8.",
         ),
-    ] = DEFAULTS.expected_accuracy,
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help=SampleSettings.model_fields["seed"].description)
-    ] = DEFAULTS.seed,
+        int | None, typer.Option(help="Seed of the generators that draw. By default 1.")
+    ] = None,
     names: Names = None,
     force: Force = False,
 ) -> None:
@@ -95,17 +86,21 @@ def sample(
         from pointcover.assessment.class_maps import open_class_maps
         from pointcover.assessment.sample import Size, draw_sample
         from pointcover.assessment.sample_file import write_sample
+        from pointcover.assessment.settings import SampleSettings
+        from pointcover.validation import validate
 
         check_outputs(out, ".qml", force=force)
-        settings = SampleSettings(
-            allocation=allocation,
-            minimum=minimum,
-            block_px=block_px,
-            expected_accuracy=expected_accuracy,
-            seed=seed,
-        )
+        said = {
+            "allocation": allocation,
+            "minimum": minimum,
+            "block_px": block_px,
+            "expected_accuracy": expected_accuracy,
+            "seed": seed,
+        }
+        given = {name: value for name, value in said.items() if value is not None}
+        settings = validate(SampleSettings, given, Path("pointcover sample"))
         size = Size(points, half_width, area_half_width)
-        opened = open_class_maps(maps, names.split(",") if names else None, block_px)
+        opened = open_class_maps(maps, names.split(",") if names else None, settings.block_px)
         design = draw_sample(opened, settings, size, strata)
         layers = write_sample(out, design, opened)
         for text in design.assumed:
