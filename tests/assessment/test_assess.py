@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from rasterio.transform import from_origin
 
 from pointcover.assessment.assess import assess
 from pointcover.assessment.class_maps import open_class_maps
@@ -10,6 +11,7 @@ from pointcover.assessment.sample_file import LabelledSample, read_sample, write
 from pointcover.assessment.settings import SampleSettings
 from pointcover.labels import IGNORE_INDEX
 from tests.assessment.maps import NAMES, draw_ids, label, truth_of, write_map
+from tests.imagery import write_raster
 
 
 @pytest.fixture
@@ -212,3 +214,37 @@ def test_an_interval_without_width_is_told(path):
     remarks = " ".join(assess(maps, sample).remarks)
     assert "points on 'land' in the map are right, so its interval has no width" in remarks
     assert maps[0].classes.names == NAMES
+
+
+def test_pixels_in_degrees_count_by_their_area_on_the_ground(tmp_path):
+    ids = draw_ids(60, 40)
+    place = from_origin(20, 70, 0.01, 0.3)  # from 70 to 52 degrees north
+    path = write_map(tmp_path / "a.tif", ids, crs="EPSG:4326", transform=place)
+    maps, sample = sample_of([path], points=90)
+    areas = np.array([point.area_m2 for point in sample.design.points])
+    assert areas.max() > 1.5 * areas.min()
+    found = assess(maps, sample)
+    assert [one.value for one in found.estimates.areas] == pytest.approx(found.mapped_m2)
+    assert found.estimates.overall.value == 1
+
+
+def test_maps_of_several_pixel_sizes_are_one_population(tmp_path):
+    paths = [
+        write_map(tmp_path / "a.tif", draw_ids(seed=0)),
+        write_map(tmp_path / "b.tif", draw_ids(seed=1), transform=from_origin(600_000, 0, 20, 20)),
+    ]
+    found = assess(*sample_of(paths))
+    assert [one.value for one in found.estimates.areas] == pytest.approx(found.mapped_m2)
+
+
+def test_strata_of_a_file_are_those_of_stehman(path, tmp_path):
+    halves = np.array([[0, 1]], np.uint8)
+    write_raster(tmp_path / "s.tif", halves, transform=from_origin(500_000, 600_000, 400, 600))
+    maps = open_class_maps([path])
+    design = draw_sample(maps, SampleSettings(), Size(points=60), tmp_path / "s.tif")
+    ids = maps[0].read_ids(next(maps[0].windows()))
+    labels = np.array([ids[point.row, point.col] for point in design.points], np.int64)
+    found = assess(maps, LabelledSample(design, labels))
+    assert found.estimator == "stratified, strata are not the map's classes (Stehman 2014)"
+    assert found.estimates.overall.value == 1
+    assert sum(one.value for one in found.estimates.areas) == pytest.approx(found.total_m2)
