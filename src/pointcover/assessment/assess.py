@@ -110,10 +110,10 @@ def _sort_maps(maps: Sequence[ClassMap], digests: Sequence[str], design: Design)
     strange = [str(each.path) for digest, each in by_digest.items() if digest not in drawn]
     missing = [name for digest, name in drawn.items() if digest not in by_digest]
     if strange or missing:
-        what = [f"{shorten(strange)} is no map that it was drawn from"] if strange else []
-        what += [f"{shorten(missing)} is missing"] if missing else []
+        what = [f"not drawn from {shorten(strange)}"] if strange else []
+        what += [f"missing {shorten(missing)}"] if missing else []
         raise ValueError(
-            f"the sample is of other maps: {', and '.join(what)}. Give the maps that it was drawn "
+            f"the sample is of other maps ({'; '.join(what)}): give the maps that it was drawn "
             f"from ({shorten(drawn.values())}), or say --other-map to assess a new map of the same "
             f"land with this sample"
         )

@@ -19,7 +19,7 @@ def draw_matrix(path: Path, found: Assessment) -> None:
     """Write a PNG of the error matrix: proportions of the area, counts of points below."""
     names, values = found.classes.names, found.estimates.proportions
     side = 1.8 + 0.85 * len(names)
-    figure = Figure(figsize=(side + 1.4, side + 0.3), layout="constrained")
+    figure = Figure(figsize=(side + 0.2, side + 0.3), layout="constrained")
     axes = figure.subplots()
     # Colours by the proportion of the map's class, so that rare classes are seen.
     rows = values.sum(axis=1, keepdims=True)

@@ -70,7 +70,16 @@ def area_table(found: Assessment) -> Table:
         "Estimated from the sample, with half the width of the interval of 95 %. Counting "
         f"{unit} of the map is biased by its confusions; the bias is that area less the estimated "
         "one.",
-        ["class", "ha", "± ha", f"{unit} of the map", "ha of the map", "bias ha", "bias", "in ±"],
+        [
+            "class",
+            "ha",
+            "± ha",
+            f"{unit} of the map",
+            "ha of the map",
+            "bias ha",
+            "bias",
+            "within ±",
+        ],
         rows,
     )
 
