@@ -290,6 +290,9 @@ def check_apart(maps: Sequence[ClassMap]) -> None:
 
 
 def _check_pair(first: ClassMap, second: ClassMap) -> None:
+    whole = Window(0, 0, first.info.width, first.info.height)
+    if not _may_touch(first.info, whole, second.info):
+        return
     area_m2 = 0.0
     for window in first.windows():
         if not _may_touch(first.info, window, second.info):

@@ -75,6 +75,7 @@ class FileStrata(Strata):
         with path.open("rb") as file:
             start = file.read(8)
         self._raster: RasterReader | None = None
+        self._in_crs: dict[str, geopandas.GeoDataFrame] = {}
         if any(start.startswith(sign) for sign in SIGNATURES):
             self._raster = RasterReader(path)
             self.names = self._raster_names(self._raster)
@@ -132,7 +133,9 @@ class FileStrata(Strata):
         return table
 
     def _burn(self, each: ClassMap, window: Window) -> Mask:
-        here = self._polygons.to_crs(each.crs)
+        if each.crs not in self._in_crs:
+            self._in_crs[each.crs] = self._polygons.to_crs(each.crs)
+        here = self._in_crs[each.crs]
         place = each.info.transform * Affine.translation(window.col_off, window.row_off)
         shapes = [
             (shape, self.names.index(name))
