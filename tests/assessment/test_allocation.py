@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointcover.assessment.allocation import ALLOCATIONS, allocate, equal, neyman, proportional
+from pointcover.assessment.allocation import ALLOCATIONS, equal, neyman, proportional
+from pointcover.assessment.points_of_strata import allocate
 
 WEIGHTS = np.array([0.7, 0.25, 0.05])
 

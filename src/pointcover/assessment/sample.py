@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.assessment.allocation import ALLOCATIONS, SIMPLE, allocate
+from pointcover.assessment.allocation import ALLOCATIONS, SIMPLE
 from pointcover.assessment.class_maps import ClassMap, check_apart
 from pointcover.assessment.design import Design, DesignStratum, SampledMap
 from pointcover.assessment.drawing import draw_points
+from pointcover.assessment.points_of_strata import allocate
 from pointcover.assessment.population import Population, count_population
 from pointcover.assessment.sample_size import (
     Expectation,
