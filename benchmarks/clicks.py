@@ -11,27 +11,37 @@ The simple way is what published code does: ``np.argwhere`` and ``choice`` class
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from pointcover.annotation.samplers import SAMPLERS, Annotator, click
-from pointcover.labels import IGNORE_INDEX, Mask
+from pointcover.annotation.click import click
+from pointcover.annotation.samplers import SAMPLERS
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.config.params import load_params
+from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 
 SIZE = 512
-SHARES = (0.58, 0.02, 0.33, 0.05, 0.02)
+FRACTIONS = (0.58, 0.02, 0.33, 0.05, 0.02)
 """About those of LandCover.ai: background, building, woodland, water, road."""
+
+CLASSES = ClassTable(
+    tuple(f"class {number}" for number in range(len(FRACTIONS))),
+    tuple((0, 0, number) for number in range(len(FRACTIONS))),
+)
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
 def make_mask(generator: np.random.Generator) -> Mask:
-    """Draw a dense mask of smooth areas, (512, 512) uint8, with about the shares of SHARES."""
+    """Draw a dense mask of smooth areas, (512, 512) uint8, of about FRACTIONS."""
     mask = np.zeros((SIZE, SIZE), np.uint8)
     # Rare classes last, in smaller areas, so that none is painted over.
-    for class_id in sorted(range(1, len(SHARES)), key=lambda class_id: -SHARES[class_id]):
-        sigma = 40 * SHARES[class_id] ** 0.5 + 2
+    for class_id in sorted(range(1, len(FRACTIONS)), key=lambda class_id: -FRACTIONS[class_id]):
+        sigma = 40 * FRACTIONS[class_id] ** 0.5 + 2
         field = gaussian_filter(generator.normal(size=mask.shape), sigma)
-        mask[field > np.quantile(field, 1 - SHARES[class_id])] = class_id
+        mask[field > np.quantile(field, 1 - FRACTIONS[class_id])] = class_id
     return mask
 
 
@@ -46,17 +56,17 @@ def draw_simply(mask: Mask, points: int, generator: np.random.Generator) -> Mask
     return clicks
 
 
-def make_annotator(sampler: str, unit: str) -> Annotator:
-    """Make an annotator without errors; the budget is given click by click."""
-    return Annotator(
-        sampler=sampler,
-        unit=unit,
-        points=1,
-        classes=len(SHARES),
-        boundary_px=5,
-        scribble_px=100,
-        positive_class=0,
-    )
+def make_settings(sampler: str, unit: str) -> AnnotateSettings:
+    """Make the settings of an annotator without errors."""
+    chosen = {"sampler": sampler, "unit": unit, "positive_class": "class 0"}
+    return load_params(PARAMS).annotate.model_copy(update=chosen)
+
+
+def click_on(
+    mask: Mask, budget: int, settings: AnnotateSettings, generator: np.random.Generator
+) -> Mask:
+    """Click on a tile of the benchmark's classes."""
+    return click(mask, budget, settings, CLASSES, generator)
 
 
 def neighbour_distance(clicks: Mask) -> float:
@@ -77,8 +87,8 @@ def best_ms(function: Callable[[], object], repeats: int) -> float:
 
 def print_header(mask: Mask) -> None:
     """Print what the tile holds and the head of the table that `report` fills."""
-    counts = ", ".join(f"{share:.1%}" for share in np.bincount(mask.ravel()) / mask.size)
-    print(f"one {SIZE}² tile, class shares {counts}\n")
+    counts = ", ".join(f"{fraction:.1%}" for fraction in np.bincount(mask.ravel()) / mask.size)
+    print(f"one {SIZE}² tile, class fractions {counts}\n")
     print(f"{'ms':34}{'simple':>10}{'ours':>10}{'ratio':>8}")
 
 
@@ -92,28 +102,28 @@ def main() -> None:
     generator = np.random.default_rng(0)
     mask = make_mask(generator)
     print_header(mask)
-    who = make_annotator("uniform", "per_class")
+    who = make_settings("uniform", "per_class")
     for points in (100, 500):
         simple = best_ms(lambda p=points: draw_simply(mask, p, generator), 30)  # type: ignore[misc]
-        ours = best_ms(lambda p=points: click(mask, p, who, generator), 100)  # type: ignore[misc]
+        ours = best_ms(lambda p=points: click_on(mask, p, who, generator), 100)  # type: ignore[misc]
         report(f"draw {points} clicks per class", simple, ours)
 
     budgets = (20, 100, 500)
     print(f"\n{'clicks a tile, ms':26}{'':8}" + "".join(f"{budget:10}" for budget in budgets))
     for name in SAMPLERS:
-        who = make_annotator(name, "per_tile")
-        times = [best_ms(lambda b=b, who=who: click(mask, b, who, generator), 8) for b in budgets]  # type: ignore[misc]
+        who = make_settings(name, "per_tile")
+        times = [
+            best_ms(lambda b=b, who=who: click_on(mask, b, who, generator), 8) for b in budgets
+        ]  # type: ignore[misc]
         print(f"{name:34}" + "".join(f"{ms:10.2f}" for ms in times))
 
     print("\ndistance to the nearest click, against uniform")
     distances = {
         name: [
-            np.mean([neighbour_distance(click(mask, b, who, generator)) for _ in range(8)])
+            np.mean([neighbour_distance(click_on(mask, b, who, generator)) for _ in range(8)])
             for b in budgets
         ]
-        for name, who in (
-            (name, make_annotator(name, "per_tile")) for name in ("uniform", "spread")
-        )
+        for name, who in ((name, make_settings(name, "per_tile")) for name in ("uniform", "spread"))
     }
     ratios = np.divide(distances["spread"], distances["uniform"])
     print(f"{'spread':34}" + "".join(f"{ratio:9.2f}x" for ratio in ratios))

@@ -27,14 +27,15 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from pointcover.evaluation.accumulate import tally_tiles
+from pointcover.evaluation.accumulate import count_tiles
 from pointcover.labels import IGNORE_INDEX
 from pointcover.metrics.bootstrap import miou_interval
 from pointcover.metrics.boundaries import DISTANCES_PX, count_boundaries
 from pointcover.metrics.calibration import BINS, count_confidences
 from pointcover.metrics.confusion import confusion_matrix
-from pointcover.networks import build_model
-from pointcover.prediction.predict import predict
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.settings import NetworkSettings
+from pointcover.prediction.predict import Predictor, predict
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import Tile
 
@@ -119,25 +120,17 @@ def print_parts(generator: np.random.Generator) -> None:
 
 
 def print_whole(generator: np.random.Generator) -> None:
-    """Print what tallying adds to inference."""
+    """Print what counting adds to inference."""
     masks = torch.from_numpy(np.stack([make_mask(generator) for _ in range(TILES)]))
     images = (masks[:, None] * 40 + torch.randint(0, 40, (TILES, 3, SIZE, SIZE))).to(torch.uint8)
-    model = build_model(
-        "unet",
-        "resnet18",
-        weights="none",
-        bands=3,
-        classes=CLASSES,
-        mean=(100.0,) * 3,
-        std=(50.0,) * 3,
-        seed=0,
-    )
+    network = NetworkSettings(model="unet", encoder="resnet18", width=1)
+    model = build_model(network, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
     fabric = make_fabric("auto", "auto")
     # On a processor its own time, as other programs run, too; on a GPU that of the wall.
     clock = time.process_time if fabric.device.type == "cpu" else time.perf_counter
     loader = DataLoader(TensorDataset(images, masks), BATCH)
     tiles = [Tile(str(k), "o", "r", "test", 0, 0, SIZE, SIZE, (1,)) for k in range(TILES)]
-    foresee = partial(predict, fabric, [model], loader)
+    foresee = partial(predict, fabric, Predictor([model]), loader)
 
     def throw_away() -> None:
         for _ in foresee():
@@ -145,7 +138,7 @@ def print_whole(generator: np.random.Generator) -> None:
 
     ways: dict[str, Callable[[], object]] = {
         "inference alone": throw_away,
-        "with all counts": lambda: tally_tiles(foresee(), tiles, CLASSES),
+        "with all counts": lambda: count_tiles(foresee(), tiles, CLASSES),
     }
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):

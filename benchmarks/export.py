@@ -106,8 +106,9 @@ def main() -> None:
     with torch.inference_mode():
         times = time_in_turns(networks, batch, options.rounds)
         judged = judge(networks, by_split["test"], read, tile_set.classes.names)
+    network = model.checkpoint.network
     print(
-        f"{model.checkpoint.model} with {model.checkpoint.encoder}, {BATCH} tiles of "
+        f"{network.model} with {network.encoder}, {BATCH} tiles of "
         f"{tile_set.size_px} px at a time, {torch.get_num_threads()} thread(s), "
         f"{torch.backends.cpu.get_cpu_capability()}, mIoU of {len(by_split['test'])} test tiles"
     )

@@ -33,15 +33,17 @@ from sheets import write_sheet
 from torch import Tensor
 from torch.nn import functional
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.metrics.confusion import confusion_matrix
-from pointcover.networks import build_model
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.settings import NetworkSettings
 from pointcover.raster.raster_io import Window
 from pointcover.runtime.devices import computes_in_bf16
 from pointcover.tileset.tiles import TileReader
-from pointcover.training.losses import LOSSES
-from pointcover.training.losses.gated_crf import gated_crf
+from pointcover.training.losses.partial import PartialLoss
+from pointcover.training.semi_supervised.gated_crf import gated_crf
+from pointcover.training.semi_supervised.settings import GatedCrfSettings
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 SIZE, CLASSES = 512, 5
@@ -114,7 +116,7 @@ def compare_losses(quick: bool) -> None:
             torch.autograd.grad(loss(logits, mask), logits)
 
         dense, sparse = logits.requires_grad_(), last.requires_grad_()
-        ours = partial(run, LOSSES["cross_entropy"], sparse)
+        ours = partial(run, PartialLoss(), sparse)
         print(f"losses, 8 × 5 × {SIZE}², {clicks} clicks a tile")
         for name, calls in {
             "cross-entropy": [partial(run, dense_cross_entropy, dense), ours],
@@ -122,7 +124,10 @@ def compare_losses(quick: bool) -> None:
                 partial(run, dense_cross_entropy, sparse),
                 ours,
             ],
-            "focal": [partial(run, one_hot_focal, dense), partial(run, LOSSES["focal"], sparse)],
+            "focal": [
+                partial(run, one_hot_focal, dense),
+                partial(run, PartialLoss(gamma=2.0), sparse),
+            ],
             "one pixel's gradient, ours": [
                 partial(run, lambda logits, _: logits[0, 0, 0, 0], sparse),
                 ours,
@@ -141,7 +146,10 @@ def compare_crf(quick: bool) -> None:
     images = torch.rand(8, 3, size, size)
 
     def run(scale: int) -> None:
-        torch.autograd.grad(gated_crf(logits, images, scale=scale), logits)
+        settings = GatedCrfSettings(
+            weight=1, radius_px=5, sigma_px=6, sigma_colour=0.1, scale=scale
+        )
+        torch.autograd.grad(gated_crf(logits, images, settings), logits)
 
     for scale in (2, 4):
         calls = [partial(run, 1), partial(run, scale)]
@@ -160,16 +168,8 @@ def compare_steps(quick: bool) -> None:
 
     def make_step(precision: str, loss: Loss, channels_last: bool) -> Callable[[], None]:
         fabric = Fabric(accelerator="cpu", devices=1, precision=precision)  # type: ignore[arg-type]
-        model = build_model(
-            "unet",
-            "resnet34",
-            weights="none",
-            bands=3,
-            classes=CLASSES,
-            mean=(100.0,) * 3,
-            std=(50.0,) * 3,
-            seed=0,
-        )
+        settings = NetworkSettings(model="unet", encoder="resnet34", width=1)
+        model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
         inputs, network = images, model
         if not channels_last:
             # The segmenter itself asks for channels last: the simple way goes around it.
@@ -190,7 +190,7 @@ def compare_steps(quick: bool) -> None:
         print("this processor has no bf16 arithmetic: expect ours to be slower here")
     calls = [
         make_step("32-true", dense_cross_entropy, False),
-        make_step("bf16-mixed", LOSSES["cross_entropy"], True),
+        make_step("bf16-mixed", PartialLoss(), True),
     ]
     simple, ours = best_ms(calls, 1 if quick else 4)
     report(f"training step, U-Net resnet34, {batch} × {size}²", (simple, ours))

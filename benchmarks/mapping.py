@@ -28,11 +28,13 @@ from rasterio.windows import Window
 from torch import nn
 
 from pointcover.labels import ClassTable
-from pointcover.maps.mapper import Mapper, MapSettings
-from pointcover.maps.orthophotos import ReadingSettings
+from pointcover.maps.mapper import Mapper
+from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
-from pointcover.networks import Segmenter, build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.settings import NetworkSettings
 from pointcover.prediction.sliding_window import plan_windows
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import TileSet
@@ -67,9 +69,12 @@ def write_image(path: Path, height: int, width: int) -> None:
             file.write(values[:, :rows], window=Window(0, top, width, rows))
 
 
+NETWORK = NetworkSettings(model="unet", encoder="resnet18", width=1)
+
+
 def name(segmenter: Segmenter) -> NamedModel:
     """Take a network for a model of the tile set."""
-    checkpoint = Checkpoint("benchmark", "none", TILE_SET, {})
+    checkpoint = Checkpoint(NETWORK, TILE_SET, {})
     return NamedModel("benchmark", segmenter, checkpoint, "0" * 64)
 
 
@@ -93,15 +98,9 @@ def compare(folder: Path, side: int, width: float) -> None:
     write_image(image, side, side)
     model = name(
         build_model(
-            "unet",
-            "resnet18",
-            weights="none",
-            bands=3,
-            classes=len(CLASSES),
-            mean=TILE_SET.mean,
-            std=TILE_SET.std,
-            seed=0,
-            width=width,
+            NETWORK.model_copy(update={"width": width}),
+            BandStatistics(TILE_SET.mean, TILE_SET.std),
+            len(CLASSES),
         )
     )
     mapper = make_mapper(model)

@@ -20,9 +20,12 @@ import torch
 from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.networks import MODELS, Segmenter, build_model
+from pointcover.networks.architectures import MODELS
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.settings import NetworkSettings
 from pointcover.runtime.devices import computes_in_bf16
-from pointcover.training.losses import partial_cross_entropy
+from pointcover.training.losses.partial import PartialLoss
 
 CLASSES, SIZE, BATCH = 5, 256, 8
 
@@ -32,17 +35,9 @@ ENOUGH_S = 6.0
 
 def build(name: str, encoder: str, width: float) -> Segmenter:
     """Build a model of MODELS, with the encoder where it has one."""
-    return build_model(
-        name,
-        encoder if MODELS[name].has_encoder else "none",
-        weights="none",
-        bands=3,
-        classes=CLASSES,
-        mean=(100.0,) * 3,
-        std=(50.0,) * 3,
-        seed=0,
-        width=width,
-    )
+    encoder = encoder if MODELS[name].has_encoder else "none"
+    settings = NetworkSettings(model=name, encoder=encoder, width=width)
+    return build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
 
 
 def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> Callable[[], None]:
@@ -61,7 +56,7 @@ def make_step(segmenter: Segmenter, size: int, batch: int, *, as_ours: bool) -> 
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=as_ours):
             logits = network(images)
-        partial_cross_entropy(logits, mask).backward()
+        PartialLoss()(logits, mask).backward()
         optimizer.step()
 
     return step

@@ -36,13 +36,16 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from pointcover.annotation.annotate import Annotation, annotate_orthophoto
-from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerSettings
-from pointcover.annotation.samplers import Annotator, tile_budgets
+from pointcover.annotation.annotate import Annotation, annotate_orthophoto, budgets_of
+from pointcover.annotation.source import LabelSources
+from pointcover.config.params import load_params
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.runtime.parallel import map_in_order
-from pointcover.tileset.tiles import write_index
-from pointcover.tiling.cutting import cut_orthophoto
+from pointcover.runtime.settings import MachineSettings
+from pointcover.tileset.tiles import read_index, read_tile_set
+from pointcover.tiling.cutting import CuttingPlan, cut_orthophoto
+from pointcover.tiling.settings import TileSettings
+from pointcover.tiling.tile_set import write_tiles
 
 HEIGHT, WIDTH, TILE_PX = 9000, 9500, 512
 CLASSES = ("background", "building", "woodland", "water", "road")
@@ -57,17 +60,19 @@ CARD = DatasetCard.model_validate(
         ],
     }
 )
+SETTINGS = TileSettings(size_px=TILE_PX, downsample=1, split_seed=0)
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 PAIR = Pair("sheet", "sheet", "images/sheet.tif", "masks/sheet.tif")
 
 
 def draw_mask(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Draw smooth areas, (height, width) uint8, with about the class shares of LandCover.ai."""
+    """Draw smooth areas, (height, width) uint8, with about the class fractions of LandCover.ai."""
     generator = np.random.default_rng(0)
     mask = np.zeros((height, width), np.uint8)
-    for class_id, share, cell in ((2, 0.33, 256), (3, 0.06, 128), (4, 0.02, 24), (1, 0.01, 16)):
+    for class_id, fraction, cell in ((2, 0.33, 256), (3, 0.06, 128), (4, 0.02, 24), (1, 0.01, 16)):
         coarse = generator.normal(size=(height // cell + 2, width // cell + 2)).astype(np.float32)
         field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        mask[field > np.quantile(field[::16, ::16], 1 - share)] = class_id
+        mask[field > np.quantile(field[::16, ::16], 1 - fraction)] = class_id
     return mask
 
 
@@ -144,47 +149,41 @@ def tile_simply(folder: Path, out: Path) -> None:
                 cv2.imwrite(str(out / f"{row}_{col}_m.png"), mask.read(1, window=window))
 
 
+def make_plan(folder: Path, out: Path) -> CuttingPlan:
+    """Plan to cut the orthophoto as the tile stage does."""
+    return CuttingPlan(CARD, folder, out, {"sheet": "train"}, SETTINGS)
+
+
 def tile_ours(folder: Path, out: Path) -> None:
     """Cut as the tile stage does, and keep the index."""
-    cutting = cut_orthophoto(PAIR, CARD, folder, out, {"sheet": "train"}, TILE_PX, 1)
-    if isinstance(cutting, str):
-        raise ValueError(cutting)
-    write_index(out / "index.csv", cutting.tiles, CLASSES)
+    write_tiles(out, cut_orthophoto(make_plan(folder, out), PAIR), CARD, SETTINGS)
+
+
+def cut_into(folder: Path, out: Path) -> None:
+    """Cut the orthophoto once."""
+    cut_orthophoto(make_plan(folder, out), PAIR)
 
 
 def tile_two(folder: Path, out: Path) -> None:
     """Cut the orthophoto twice, side by side."""
-    cut = partial(
-        cut_orthophoto, PAIR, CARD, folder, sides={"sheet": "train"}, size_px=TILE_PX, downsample=1
-    )
+    cut = partial(cut_into, folder)
     outs = [out / str(number) for number in range(2)]
-    list(map_in_order(cut, outs, workers=2, backend="loky", label="tiling", unit="sheet"))
+    machine = MachineSettings(workers=2, backend="loky", readers=0)
+    list(map_in_order(cut, outs, machine, label="tiling", unit="sheet"))
 
 
 def annotate(folder: Path, out: Path, propagator: str) -> None:
-    """Annotate as the annotate stage does: 500 clicks per class and tile, grown."""
-    from pointcover.tileset.tiles import read_index
-
+    """Annotate as the annotate stage does: many clicks per class and tile, propagated."""
     tiles = read_index(folder / "index.csv")
-    annotator = Annotator(
-        sampler="uniform",
-        unit="per_class",
-        points=500 if propagator == "link" else 40,
-        classes=len(CLASSES),
-        boundary_px=5,
-        scribble_px=100,
-    )
+    chosen = {"unit": "per_class", "propagator": propagator}
+    settings = load_params(PARAMS).annotate.model_copy(update=chosen)
     annotation = Annotation(
         tiles=folder,
         out=out,
-        size_px=TILE_PX,
-        classes=CARD.class_table(),
-        annotator=annotator,
-        budgets=tile_budgets(annotator, {tile.id: sum(tile.pixels) for tile in tiles}),
-        vectors=None,
-        all_touched=False,
-        propagator=PROPAGATORS[propagator],
-        propagation=LinkSettings() if propagator == "link" else WalkerSettings(),
+        tile_set=read_tile_set(folder / "tiles.json"),
+        settings=settings,
+        sources=LabelSources(simulates=True, has_masks=True, vectors=None, clicks=None),
+        budgets=budgets_of(settings, 500 if propagator == "link" else 40, tiles),
         seed=1,
     )
     annotate_orthophoto(annotation, tiles)

@@ -8,22 +8,33 @@ The simple ways are, for linking, what published code does: a Python loop over t
 ``query_pairs`` returns, with one line drawn for each pair; for random walkers, scikit-image's on a
 tile of half the size, solved to the same tolerance.
 
-The second table grows uniform clicks on the embedded dataset's first orthophoto with the default
-settings: of the pixels that were not clicked, how many per cent grew (coverage), and how many per
-cent of those are right (purity).
+The second table propagates uniform clicks on the synthetic dataset's first orthophoto with the
+settings of params.yaml: the percentage of the other pixels that is labelled (coverage), and the
+percentage of those labels that is correct (purity).
 """
 # ruff: noqa: T201
 
 from functools import partial
 
 import numpy as np
-from clicks import SIZE, best_ms, make_annotator, make_mask, print_header, report
+from clicks import (
+    CLASSES,
+    PARAMS,
+    SIZE,
+    best_ms,
+    click_on,
+    make_mask,
+    make_settings,
+    print_header,
+    report,
+)
 from scipy.spatial import cKDTree
 from skimage.segmentation import random_walker
 
-from pointcover.annotation.propagation import PROPAGATORS, LinkSettings, WalkerSettings
-from pointcover.annotation.samplers import click
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.annotation.propagation import PROPAGATORS, propagate
+from pointcover.annotation.propagation.base import ClickedTile
+from pointcover.config.params import load_params
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, Image, Mask
 
 BUDGETS = (50, 200, 500)
@@ -31,7 +42,7 @@ BUDGETS = (50, 200, 500)
 
 def link_simply(clicks: Mask, distance_px: float) -> Mask:
     """Link pair by pair in Python."""
-    grown = clicks.copy()
+    labels = clicks.copy()
     for class_id in np.unique(clicks[clicks != IGNORE_INDEX]):
         coordinates = np.argwhere(clicks == class_id)
         for first, second in cKDTree(coordinates).query_pairs(distance_px):
@@ -40,9 +51,9 @@ def link_simply(clicks: Mask, distance_px: float) -> Mask:
             rows = np.linspace(row, end_row, steps).round().astype(int)
             cols = np.linspace(col, end_col, steps).round().astype(int)
             for r, c in zip(rows, cols, strict=True):
-                if grown[r, c] == IGNORE_INDEX:
-                    grown[r, c] = class_id
-    return grown
+                if labels[r, c] == IGNORE_INDEX:
+                    labels[r, c] = class_id
+    return labels
 
 
 def walk_simply(clicks: Mask, image: Image, min_probability: float) -> Mask:
@@ -62,44 +73,45 @@ def walk_simply(clicks: Mask, image: Image, min_probability: float) -> Mask:
     )
     class_ids = np.unique(seeds[seeds != IGNORE_INDEX])
     sure = probability.max(axis=0) >= min_probability
-    grown = np.where(sure, class_ids[probability.argmax(axis=0)], np.uint8(IGNORE_INDEX))
-    return grown.repeat(2, axis=0).repeat(2, axis=1)
+    labels = np.where(sure, class_ids[probability.argmax(axis=0)], np.uint8(IGNORE_INDEX))
+    return labels.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def main() -> None:
     """Print the table."""
     generator = np.random.default_rng(0)
-    uniform, per_class = (make_annotator("uniform", unit) for unit in ("per_tile", "per_class"))
+    uniform, per_class = (make_settings("uniform", unit) for unit in ("per_tile", "per_class"))
     mask = make_mask(generator)
     print_header(mask)
     image, dense = draw_orthophoto(SIZE, np.random.default_rng([0, 1]))
     valid = np.ones(dense.shape, bool)
+    annotate = load_params(PARAMS).annotate
     for points, distance_px in ((100, 30), (500, 20)):
-        clicks = click(mask, points, per_class, generator)
+        clicks = click_on(mask, points, per_class, generator)
         simple = best_ms(lambda k=clicks, d=distance_px: link_simply(k, d), 2)  # type: ignore[misc]
-        ours = best_ms(
-            lambda k=clicks, d=distance_px: PROPAGATORS["link"](k, image, valid, LinkSettings(d)),  # type: ignore[misc]
-            30,
-        )
+        tile = ClickedTile(clicks, image, valid, CLASSES)
+        links = annotate.link.model_copy(update={"distance_px": distance_px})
+        ours = best_ms(partial(propagate, tile, "link", links), 30)
         report(f"link {points} per class up to {distance_px} px", simple, ours)
-    clicks = click(dense, 200, uniform, generator)
-    walkers = WalkerSettings()
+    clicks = click_on(dense, 200, uniform, generator)
+    tile = ClickedTile(clicks, image, valid, CLASSES)
     report(
         "random walkers, 200 clicks",
         best_ms(lambda: walk_simply(clicks, image, 0.8), 3),
-        best_ms(lambda: PROPAGATORS["random_walker"](clicks, image, valid, walkers), 5),
+        best_ms(partial(propagate, tile, "random_walker", annotate.random_walker), 5),
     )
 
     print(f"\n{'ms, coverage %, purity %':24}" + "".join(f"{n:>13} clicks" for n in BUDGETS))
-    for name, propagator in PROPAGATORS.items():
+    for name in PROPAGATORS:
         figures = ""
         for points in BUDGETS:
-            clicks = click(dense, points, uniform, np.random.default_rng(0))
-            grow = partial(propagator, clicks, image, valid, propagator.settings())
-            grown = grow().mask
-            added = (grown != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
-            right = (grown == dense)[added].mean() if added.any() else np.nan
-            figures += f"{best_ms(grow, 5):8.1f}{100 * added.mean():6.1f}{100 * right:6.1f}"
+            clicks = click_on(dense, points, uniform, np.random.default_rng(0))
+            tile = ClickedTile(clicks, image, valid, CLASSES)
+            spread = partial(propagate, tile, name, getattr(annotate, name, None))
+            mask = spread().mask
+            added = (mask != IGNORE_INDEX) & (clicks == IGNORE_INDEX)
+            right = (mask == dense)[added].mean() if added.any() else np.nan
+            figures += f"{best_ms(spread, 5):8.1f}{100 * added.mean():6.1f}{100 * right:6.1f}"
         print(f"{name:24}{figures}")
 
 

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from training import write_tiles
+from training import read_settings, write_tiles
 
 from pointcover.tileset.dataset import TileDataset
-from pointcover.training.augmentation import STRENGTHS
 from pointcover.training.crops import Clocked, read_epochs, train_loader
 
 SIZE_PX = 64
@@ -57,16 +56,10 @@ def main() -> None:
             write_tiles(path, 8, SIZE_PX) * TIMES, path / "images", path / "masks", SIZE_PX
         )
         tiles.crop_s = options.crop_ms / 1000
-        loader = train_loader(
-            tiles,
-            crop_px=SIZE_PX,
-            zoom=1,
-            strength=STRENGTHS["weak"],
-            bands=3,
-            batch_size=options.batch,
-            workers=options.readers,
-            seed=0,
+        settings = read_settings(
+            crop_px=SIZE_PX, zoom=1, augmentation="weak", batch_size=options.batch
         )
+        loader = train_loader(tiles, settings, bands=3, workers=options.readers, seed=0)
         # Its processes stay for the next pass, which would wait for new ones to start otherwise.
         lasting = DataLoader(
             loader.dataset,

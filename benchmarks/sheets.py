@@ -7,7 +7,13 @@ import numpy.typing as npt
 
 from pointcover.labels import ClassTable, count_pixels
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import RasterReader, Window, write_geotiff, write_mask
+from pointcover.raster.raster_io import (
+    GeoTiffProfile,
+    RasterReader,
+    Window,
+    write_geotiff,
+    write_mask,
+)
 from pointcover.tileset.tiles import Tile, raster_path
 
 Raster = npt.NDArray[np.uint8]
@@ -29,12 +35,14 @@ def write_sheet(
     path = raster_path(folder / "images", "train", "sheet")
     with write_geotiff(
         path,
-        height=height,
-        width=width,
-        bands=bands,
-        block_px=size_px,
-        crs=None,
-        transform=north_up(0, 0, 0.25),
+        GeoTiffProfile(
+            height=height,
+            width=width,
+            bands=bands,
+            block_px=size_px,
+            crs=None,
+            transform=north_up(0, 0, 0.25),
+        ),
     ) as out:
         for window in windows:
             rows, cols = window.toslices()

@@ -29,20 +29,24 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.config.params import load_params
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.networks import build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.runtime.devices import Fabric, be_deterministic, count_readers, make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.tileset.tiles import Tile
-from pointcover.training.augmentation import STRENGTHS
+from pointcover.training.augmentation_levels import AUGMENTATIONS
 from pointcover.training.crops import CropBatch, EpochBatches, read_epochs, train_loader
 from pointcover.training.fit import validate
-from pointcover.training.losses import LOSSES
-from pointcover.training.step import FitSettings, Learner, Tally
+from pointcover.training.losses.partial import PartialLoss
+from pointcover.training.settings import TrainSettings
+from pointcover.training.step import Learner
+from pointcover.training.totals import EpochSums
 
 CLASSES = 5
 CLICKS = 200
+ROOT = Path(__file__).parents[1]
 TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in range(CLASSES)))
 
 
@@ -57,22 +61,15 @@ def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
     return write_sheet(folder, image, sparse, size_px, TABLE)
 
 
-def prepare(fabric: Fabric, encoder: str, batches: EpochBatches) -> Learner:
+def read_settings(**changes: object) -> TrainSettings:
+    """Return the settings of params.yaml with changes."""
+    return load_params(ROOT / "params.yaml").train.model_copy(update=changes)
+
+
+def prepare(fabric: Fabric, settings: TrainSettings, batches: EpochBatches) -> Learner:
     """Set up a U-Net as the default settings train it."""
-    model = build_model(
-        "unet",
-        encoder,
-        weights="none",
-        bands=3,
-        classes=CLASSES,
-        mean=(100.0,) * 3,
-        std=(50.0,) * 3,
-        seed=0,
-    )
-    settings = FitSettings(
-        epochs=100, lr=1e-3, weight_decay=1e-2, warmup=0.1, ema_decay=0.98, keep="last"
-    )
-    return Learner.prepare(fabric, model, LOSSES["cross_entropy"], settings, batches)
+    model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
+    return Learner.prepare(fabric, model, PartialLoss(), settings, batches)
 
 
 def wait_for(device: torch.device) -> None:
@@ -122,7 +119,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="of tiles and crops, px")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--readers", type=int, help="processes; by default as machine.readers auto")
-    parser.add_argument("--strength", default="medium", choices=sorted(STRENGTHS))
+    parser.add_argument("--augmentation", default="medium", choices=sorted(AUGMENTATIONS))
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--free", action="store_true", help="do not ask for the same bits again")
     parser.add_argument("--quick", action="store_true")
@@ -146,26 +143,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         tiles = write_tiles(path, side, size_px)
-        loader = train_loader(
-            TileDataset(tiles * times, path / "images", path / "masks", size_px),
+        settings = read_settings(
+            encoder=options.encoder,
+            epochs=100,
             crop_px=size_px,
             zoom=1,
-            strength=STRENGTHS[options.strength],
-            bands=3,
+            augmentation=options.augmentation,
             batch_size=batch,
-            workers=readers,
-            seed=0,
         )
+        dataset = TileDataset(tiles * times, path / "images", path / "masks", size_px)
+        loader = train_loader(dataset, settings, bands=3, workers=readers, seed=0)
         batches: Any = loader.batch_sampler
-        learner = prepare(fabric, options.encoder, batches)
+        learner = prepare(fabric, settings, batches)
         images, *masks = next(next(read_epochs(loader, (1,)))[1])
         # Masks come from the host as in the loop: what is labelled is counted there.
         taken: CropBatch = (fabric.to_device(images), *masks)
 
-        tally = Tally(device)
+        sums = EpochSums(device)
 
         def step() -> None:
-            learner.step([taken], 1, tally)
+            learner.step([taken], 1, sums)
 
         learner.network.train()
         rate = batch * per_second(step, device, seconds)
@@ -184,7 +181,7 @@ def main() -> None:
         epochs = read_epochs(loader, (1, 2, 3))  # of which 3 is read ahead while 2 is learned
         for epoch, crops in islice(epochs, 2):
             passed = learner.learn(crops, epoch, [], tqdm(disable=True))
-            validate(learner.averaged_network, val, LOSSES["cross_entropy"], TABLE.names)
+            validate(learner.ema_network, val, PartialLoss(), TABLE.names)
         print(
             f"the whole loop, {readers} readers: "
             f"{batches.samples / passed.seconds:.1f} images/s, "

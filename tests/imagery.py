@@ -21,6 +21,7 @@ from rasterio.transform import from_origin
 
 from pointcover.config.params import Params, load_params
 from pointcover.datasets.card import DatasetCard
+from pointcover.tiling.settings import TileSettings
 
 ROOT = Path(__file__).parents[1]
 CRS = "EPSG:2180"
@@ -99,6 +100,11 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             place = place[section]
         place[last] = value
     return values
+
+
+def tile_settings(size_px: int, downsample: int = 1) -> TileSettings:
+    """Return settings of tiling, of sizes that params.yaml need not allow."""
+    return TileSettings.model_construct(size_px=size_px, downsample=downsample, split_seed=0)
 
 
 def load_stage(name: str) -> ModuleType:

@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from pointcover.labels import ClassTable
-from pointcover.maps.mapper import Mapper, MapSettings
-from pointcover.maps.orthophotos import ReadingSettings
+from pointcover.maps.mapper import Mapper
+from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
-from pointcover.networks import Segmenter, build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import TileSet
+from tests.train_settings import network_settings
 
 CLASSES = ClassTable(
     ("land", "water", "road", "wood & heath"),
@@ -34,7 +36,7 @@ def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
     """Return a model that returns its input, as if it had been read from disk."""
     segmenter = Segmenter(Identity(), (0.0,) * 3, (1.0,) * 3)
     tile_set = replace(TILE_SET, gsds_m=gsds_m)
-    checkpoint = Checkpoint("identity", "none", tile_set, {}, label_shares=label_shares)
+    checkpoint = Checkpoint(network_settings("identity", "none"), tile_set, {}, label_shares)
     return NamedModel("identity", segmenter, checkpoint, sha256)
 
 
@@ -56,17 +58,8 @@ def make_map(image: Path, out: Path, *, force=False, **settings):
 
 @cache
 def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor]:
-    network = build_model(
-        "unet",
-        "mobilenet_v2",
-        weights="none",
-        bands=bands,
-        classes=classes,
-        mean=(100.0,) * bands,
-        std=(50.0,) * bands,
-        seed=seed,
-        width=0.25,
-    )
+    statistics = BandStatistics((100.0,) * bands, (50.0,) * bands)
+    network = build_model(network_settings(width=0.25), statistics, classes, seed=seed)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     for name, value in weights.items():  # statistics of batches that there never were
         if name.endswith("running_var"):
@@ -77,5 +70,5 @@ def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor
 def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
     """Save a small network with random weights; give their SHA-256."""
     weights = _draw_weights(len(tile_set.mean), len(tile_set.classes), seed)
-    checkpoint = Checkpoint("unet", "mobilenet_v2", tile_set, {"kept_epoch": 1}, 0.25, label_shares)
+    checkpoint = Checkpoint(network_settings(width=0.25), tile_set, {"kept_epoch": 1}, label_shares)
     return save_checkpoint(folder, checkpoint, weights)

@@ -12,8 +12,9 @@ import torch
 from pytest_socket import SocketConnectBlockedError
 
 from pointcover.networks.checkpoint import Checkpoint, Member
-from tests.imagery import draw_image, draw_mask, load_stage, write_raster
+from tests.imagery import draw_image, draw_mask, write_raster
 from tests.map_models import TILE_SET
+from tests.train_settings import network_settings
 
 
 def test_the_network_is_off_in_tests():
@@ -169,7 +170,7 @@ def test_a_mask_that_is_all_unlabelled(project, mask):
     write_raster(mask, np.full((100, 130), 255, np.uint8))
     message = project.refusal("download", "tile")
     assert "sources/mine/masks/a.tif labels no pixel: all are 255, or outside the" in message
-    assert "Leave the pair out, or mend the card's `classes`" in message
+    assert "Leave the pair out, or correct the card's `classes`" in message
 
 
 def test_fewer_than_three_regions(project):
@@ -275,20 +276,21 @@ def test_a_class_weight_without_a_class(project):
 
 
 def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(project):
-    corrections_of = load_stage("evaluate").corrections_of
+    from pointcover.evaluation.evaluator import corrections_of
+
     names = TILE_SET.classes.names
 
     def correct(priors, *label_shares, strength=1.0):
         said = {"priors": priors, "prior_strength": strength}
         settings = project.params().evaluate.model_copy(update=said)
         members = [
-            Member(Path(f"model{n}"), None, Checkpoint("unet", "none", TILE_SET, {}, 1.0, shares))
+            Member(Path(f"model{n}"), None, Checkpoint(network_settings(), TILE_SET, {}, shares))
             for n, shares in enumerate(label_shares)
         ]
         return corrections_of(settings, members)
 
     assert correct({}, None) == []
-    with pytest.raises(ValueError, match=r"priors lack .* and name unknown lava: give each"):
+    with pytest.raises(ValueError, match=r"priors lack .* and name unknown lava: give land"):
         correct({"lava": 1.0}, None)
     with pytest.raises(ValueError, match="priors sum to"):
         correct(dict.fromkeys(names, 0.9), None)
@@ -297,7 +299,7 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
     for one, shares in zip(correct(by_name, *learned, strength=0.5), learned, strict=True):
         shift = one(torch.zeros(1, len(names), 1, 1)).flatten().numpy()
         np.testing.assert_allclose(shift, np.log(np.divide(priors, shares)) / 2, rtol=1e-5)
-    with pytest.raises(ValueError, match="model1 does not say which shares"):
+    with pytest.raises(ValueError, match="model1 does not hold the fraction"):
         correct(by_name, learned[0], None)
     with pytest.raises(ValueError, match=rf"model0 learned from no label of \['{names[1]}'\]"):
         correct(by_name, (0.5, 0.0, 0.25, 0.25))

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from pointcover.figures import (
+    Frame,
     draw_classes,
     draw_confusion,
     draw_curves,
@@ -221,9 +222,7 @@ def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, mo
     figures = []
     monkeypatch.setattr("pointcover.figures._save", lambda figure, *_: figures.append(figure))
     view = np.zeros((600, 190, 3), np.uint8)
-    draw_panel(
-        tmp_path / "a.png", "t", [("image", view), ("map", view)], classes, view_inches=(6, 2)
-    )
+    draw_panel(tmp_path / "a.png", "t", [("image", view), ("map", view)], classes, Frame((6, 2)))
     (figure,) = figures
     figure.canvas.draw()
     (legend,) = figure.legends
@@ -234,7 +233,7 @@ def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, mo
 
 def test_a_panel_says_of_itself_what_it_is_told_to(tmp_path):
     view = ("v", np.zeros((8, 8, 3), np.uint8))
-    draw_panel(tmp_path / "a.png", "t", [view], CLASSES, tags={"Source": "a.tif"})
+    draw_panel(tmp_path / "a.png", "t", [view], CLASSES, Frame(tags={"Source": "a.tif"}))
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.info["Source"] == "a.tif"
 

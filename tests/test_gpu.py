@@ -4,15 +4,18 @@ import pytest
 import torch
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.networks import build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.prediction import predict as inference
 from pointcover.runtime.devices import make_fabric
 from pointcover.training.crops import EpochBatches
-from pointcover.training.fit import fit
-from pointcover.training.losses import PartialLoss
-from pointcover.training.losses.gated_crf import CrfSettings
-from pointcover.training.step import FitSettings, Learner, Tally
+from pointcover.training.fit import Problem, fit
+from pointcover.training.loss_fractions import needs_point_labels
+from pointcover.training.losses.partial import PartialLoss
+from pointcover.training.results import Callbacks
+from pointcover.training.step import Learner
+from pointcover.training.totals import EpochSums
 from tests.tile_sets import CLASSES
+from tests.train_settings import network_settings, train_settings
 from tests.training.test_fit import drawn_loader, easy_samples, have_equal_weights, timeless
 
 pytestmark = [
@@ -22,46 +25,35 @@ pytestmark = [
 
 
 def network():
-    return build_model(
-        "unet",
-        "resnet18",
-        weights="none",
-        bands=3,
-        classes=2,
-        mean=(100.0,) * 3,
-        std=(60.0,) * 3,
-        seed=1,
-        width=0.25,
-    )
+    statistics = BandStatistics((100.0,) * 3, (60.0,) * 3)
+    return build_model(network_settings("unet", "resnet18", 0.25), statistics, 2, seed=1)
 
 
 def settings_of(epochs=3, **others):
-    return FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best", **others)
+    return train_settings(epochs=epochs, ema_decay=0.9, schedule="cosine", **others)
 
 
 def fit_on(device, precision="fp32", saved=None, save=None, loss=None, **settings):
     results = []
     images, masks = easy_samples(8)
     val = torch.utils.data.TensorDataset(*easy_samples(2, seed=9))
-    fitted = fit(
-        make_fabric(device, precision),
+    problem = Problem(
         network(),
         drawn_loader(images, masks, batch_size=4),
         torch.utils.data.DataLoader(val, 2),
         loss or PartialLoss(),
         CLASSES.names,
-        settings_of(**settings),
-        results.append,
-        saved,
-        save,
     )
+    callbacks = Callbacks(results.append, save)
+    fabric = make_fabric(device, precision)
+    fitted = fit(fabric, problem, settings_of(**settings), callbacks, saved)
     return results, fitted
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"clip_norm": 1.0}, {"crf": CrfSettings(weight=0.1)}, {"propagated_loss_fraction": 0.5}],
-    ids=["plain", "clipped", "crf", "grown"],
+    [{}, {"clip_norm": 1.0}, {"crf": {"weight": 0.1}}, {"propagated_loss_fraction": 0.5}],
+    ids=["plain", "clipped", "crf", "propagated"],
 )
 @pytest.mark.parametrize("loss", [PartialLoss(), PartialLoss(1.0, (1.0, 2.0), 0.1)])
 def test_no_step_waits_for_the_device(settings, loss):
@@ -73,13 +65,13 @@ def test_no_step_waits_for_the_device(settings, loss):
     learner.network.train()
     clicks = torch.where(torch.rand(masks.shape) < 0.5, masks, IGNORE_INDEX)
     batch = [part.pin_memory() for part in (images, masks, clicks)]
-    batch = tuple(batch if learner.settings.needs_clicks else batch[:2])
-    tally = Tally(fabric.device)
+    batch = tuple(batch if needs_point_labels(learner.settings) else batch[:2])
+    sums = EpochSums(fabric.device)
     for _ in range(2):
-        learner.step([batch], 2, tally)  # the first ones prepare
+        learner.step([batch], 2, sums)  # the first ones prepare
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learner.step([batch], 3, tally)
+        learner.step([batch], 3, sums)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -119,6 +111,8 @@ def test_a_gpu_predicts_as_a_cpu_does():
     for device in ("cpu", "cuda"):
         model = network()
         model.load_state_dict(fitted.weights)
-        found = inference.predict(make_fabric(device, "fp32"), [model], tiles, average_views=True)
+        found = inference.predict(
+            make_fabric(device, "fp32"), inference.Predictor([model], True), tiles
+        )
         scores.append(torch.cat([predicted.cpu() for _, _, predicted, _ in found]))
     assert (scores[0] == scores[1]).float().mean() > 0.995

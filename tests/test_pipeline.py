@@ -24,10 +24,16 @@ from mlflow import MlflowClient
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.prediction.predict import make_score
-from pointcover.prediction.sliding_window import LayerChoice, plan_windows, stream_strips
+from pointcover.prediction.settings import LayerSettings
+from pointcover.prediction.sliding_window import (
+    MapLayers,
+    WindowInference,
+    plan_windows,
+    stream_strips,
+)
 from pointcover.prediction.windows import usual_window_px
 from tests.prediction.test_sliding_window import Picture
 
@@ -522,15 +528,9 @@ def share_that_windows_decide(model: Path) -> float:
     maps = {}
     for window_px in (1024, usual_px):
         plan = plan_windows(1024, 1024, window_px, 0.25, blend=False)
-        strips = stream_strips(
-            Picture(image),
-            plan,
-            score,
-            len(checkpoint.tile_set.classes),
-            LayerChoice(),
-            batch_size=2,
-            device=torch.device("cpu"),
-        )
+        count, layers = len(checkpoint.tile_set.classes), MapLayers(LayerSettings())
+        inference = WindowInference(score, count, layers, 2, torch.device("cpu"))
+        strips = stream_strips(Picture(image), plan, inference)
         maps[window_px] = np.concatenate([strip[0] for _, strip in strips])
     near = np.zeros((1024, 1024), bool)
     for cut in plan.rows.cuts[1:-1]:

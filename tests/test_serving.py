@@ -203,7 +203,7 @@ def test_a_map_that_resampling_makes_too_large_is_refused(tmp_path):
     write_mlmodel(tmp_path / "fine", "0" * 32, "model")
     fine = mlflow.pyfunc.load_model(str(tmp_path / "fine"), model_config=LIMIT)
     image = tiff(tmp_path, 3, 60, 60).read_bytes()
-    assert "say params.resample" in refusal(fine, image)
+    assert "use params.resample" in refusal(fine, image)
     assert "the map of image 1 would have 300 × 300 px" in refusal(fine, image, resample=True)
 
 

@@ -8,7 +8,7 @@ from rasterio.windows import Window
 
 from pointcover.labels import IGNORE_INDEX, ClassTable, Split, count_pixels
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import RasterReader, write_geotiff, write_mask
+from pointcover.raster.raster_io import GeoTiffProfile, RasterReader, write_geotiff, write_mask
 from pointcover.tileset.tiles import Tile, raster_path
 
 Array = npt.NDArray[np.uint8]
@@ -33,12 +33,14 @@ def write_orthophoto(
     path = raster_path(folder / "images", split, name)
     with write_geotiff(
         path,
-        height=height,
-        width=width,
-        bands=bands,
-        block_px=size_px,
-        crs=None,
-        transform=north_up(0, 0, 0.25),
+        GeoTiffProfile(
+            height=height,
+            width=width,
+            bands=bands,
+            block_px=size_px,
+            crs=None,
+            transform=north_up(0, 0, 0.25),
+        ),
     ) as out:
         for window in lay_grid(height, width, size_px):
             rows, cols = window.toslices()

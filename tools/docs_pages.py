@@ -6,7 +6,6 @@
 
 import json
 import re
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +130,9 @@ def parameter_names(param: Any) -> str:
     """Return how a parameter is written on the command line."""
     if param.param_type_name == "argument":
         return f"`{param.name.upper()}`"
-    is_choice = isinstance(param.default, Enum)
-    values = "\\|".join(map(choice_of, type(param.default))) if is_choice else "VALUE"
+    values = (param.metavar or "VALUE").replace("|", "\\|")
     value = "" if param.is_flag else f" {values}"
     return ", ".join(f"`{name}{value}`" for name in param.opts)
-
-
-def choice_of(choice: Any) -> str:
-    """Return a choice as it is typed."""
-    return str(getattr(choice, "value", choice))
 
 
 def default_of(param: Any) -> str:
@@ -151,7 +144,7 @@ def default_of(param: Any) -> str:
         return f"`{shown}`"
     if param.default in (None, False, ()) or callable(param.default):
         return ""
-    return f"`{choice_of(param.default)}`"
+    return f"`{param.default}`"
 
 
 def cell(text: str | None) -> str:

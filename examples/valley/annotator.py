@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from rasterio.transform import from_origin, rowcol, xy
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 
 HERE = Path(__file__).parent
 CRS = "EPSG:2180"

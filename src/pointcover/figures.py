@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colo
 from pointcover.runtime.atomic_files import publish_file
 
 Rgb = npt.NDArray[np.uint8]
-Shares = npt.NDArray[np.float32]
+Fractions = npt.NDArray[np.float32]
 """(H, W), 0 to 1, shown by a colour scale."""
 ItemT = TypeVar("ItemT")
 
@@ -51,7 +52,7 @@ def view_mask(mask: Mask, classes: ClassTable) -> Rgb:
 
 
 def view_clicks(clicks: Mask, classes: ClassTable) -> Rgb:
-    """Show a sparse mask with each label grown to 5 × 5 px, so that single clicks are seen."""
+    """Show a sparse mask with each label enlarged to 5 × 5 px, so that clicks are visible."""
     return view_mask(grey_erosion(clicks, size=(5, 5), mode="nearest"), classes)
 
 
@@ -63,28 +64,36 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
     return shown
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Size, legend and metadata of a panel."""
+
+    view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES)
+    """Height and width of a view."""
+    without: str = "unlabelled"
+    """What the legend calls a pixel of no class."""
+    tags: Mapping[str, str] | None = None
+    """Metadata of the file."""
+
+
 def draw_panel(
     path: Path,
     title: str,
-    views: Sequence[tuple[str, Rgb | Shares]],
+    views: Sequence[tuple[str, Rgb | Fractions]],
     classes: ClassTable,
-    *,
-    view_inches: tuple[float, float] = (VIEW_INCHES, VIEW_INCHES),
-    without: str = "unlabelled",
-    tags: Mapping[str, str] | None = None,
+    frame: Frame = Frame(),
 ) -> None:
     """Write a PNG with views of one tile or map side by side and a legend of the class names.
 
     Args:
         path: where to.
-        title: stands above.
-        views: names and pictures; one of shares comes with its scale.
+        title: of the picture.
+        views: names and pictures; fractions are drawn with their colour scale.
         classes: names and colours.
-        view_inches: height and width of a view.
-        without: what the legend calls a pixel of no class.
-        tags: what the file says of itself.
+        frame: size of the views, legend and metadata.
     """
-    height, width = view_inches
+    height, width = frame.view_inches
+    without = frame.without
     columns = _columns([*classes.names, without], width * len(views))
     below = LEGEND_ROW_INCHES * (-(-(len(classes) + 1) // columns) - 1)
     figure = Figure(figsize=(width * len(views), height + 0.9 + below), layout="constrained")
@@ -112,7 +121,7 @@ def draw_panel(
     figure.legend(
         handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
     )
-    _save(figure, path, tags)
+    _save(figure, path, frame.tags)
 
 
 def _columns(labels: Sequence[str], width_inches: float) -> int:
@@ -122,7 +131,7 @@ def _columns(labels: Sequence[str], width_inches: float) -> int:
 
 
 def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None:
-    """Write a PNG of how many pixels sparse labels cover, and how many of those are right.
+    """Write a PNG of how many pixels sparse labels cover, and how many of those are correct.
 
     Args:
         path: where to.
@@ -152,13 +161,13 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
                 zorder=3,
             )
     axes.set_xscale("log")
-    # From a power of ten to all: within one, a logarithmic axis has no room for its numbers.
+    # From a power of ten on: within one, a logarithmic axis has no tick labels.
     axes.set_xlim(10 ** min(-1, math.floor(math.log10(least))), 1.2)
     axes.xaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda share, _: f"{100 * share:.6g} %")
-    axes.set_xlabel("coverage: share of the pixels (of the class's, rightly labelled)")
-    axes.set_ylabel("purity: share of the labels that are right")
+        axis.set_major_formatter(lambda fraction, _: f"{100 * fraction:.6g} %")
+    axes.set_xlabel("coverage: fraction of the pixels (of the class's, correctly labelled)")
+    axes.set_ylabel("purity: fraction of the labels that are correct")
     axes.set_ylim(0, 1.03)
     axes.grid(alpha=0.3, which="both")
     axes.set_title("Sparse labels of the train split", fontsize=10)
@@ -168,28 +177,28 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
 
 
 def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
-    """Write a PNG of a confusion matrix (rows true) as the share of each true class's pixels."""
+    """Write a PNG of a confusion matrix (rows true) as fractions of each true class's pixels."""
     totals = confusion.sum(axis=1, keepdims=True)
-    shares = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+    fractions = np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
     side = 2.2 + 0.75 * len(names)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*shares.shape):
+    shown = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*fractions.shape):
         axes.text(
             column,
             row,
-            f"{shares[row, column]:.0%}",
+            f"{fractions[row, column]:.0%}",
             ha="center",
             va="center",
             fontsize=8,
-            color="white" if shares[row, column] > 0.5 else "black",
+            color="white" if fractions[row, column] > 0.5 else "black",
         )
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title("Share of each true class's pixels, test split", fontsize=10)
+    axes.set_title("Fraction of each true class's pixels, test split", fontsize=10)
     figure.colorbar(shown, ax=axes, shrink=0.8)
     _save(figure, path)
 
@@ -225,8 +234,10 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
         error: the expected calibration error.
     """
     figure = Figure(figsize=(4.6, 5), layout="constrained")
-    curve, share = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    curve.plot((0, 1), (0, 1), color="0.5", linestyle="--", linewidth=1, label="as sure as right")
+    curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    curve.plot(
+        (0, 1), (0, 1), color="0.5", linestyle="--", linewidth=1, label="perfectly calibrated"
+    )
     curve.plot(
         [entry["confidence"] for entry in bins],
         [entry["accuracy"] for entry in bins],
@@ -235,7 +246,7 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
         label="pixels of the test split",
     )
     total = sum(entry["pixels"] for entry in bins)
-    share.bar(
+    histogram.bar(
         [entry["low"] for entry in bins],
         [entry["pixels"] / total for entry in bins],
         [entry["high"] - entry["low"] for entry in bins],
@@ -246,13 +257,13 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
     curve.set_ylim(0, 1.02)
     curve.set_xlim(0, 1.02)
     curve.set_ylabel("accuracy")
-    share.set_ylabel("share of pixels")
-    share.set_xlabel("confidence: probability of the predicted class")
-    for axes in (curve, share):
+    histogram.set_ylabel("fraction of pixels")
+    histogram.set_xlabel("confidence: probability of the predicted class")
+    for axes in (curve, histogram):
         axes.grid(alpha=0.3)
     curve.legend(frameon=False, fontsize=8, loc="upper left")
-    said = "no labelled pixel" if error is None else f"expected calibration error {error:.3f}"
-    curve.set_title(f"Reliability, {said}", fontsize=10)
+    text = "no labelled pixel" if error is None else f"expected calibration error {error:.3f}"
+    curve.set_title(f"Reliability, {text}", fontsize=10)
     _save(figure, path)
 
 

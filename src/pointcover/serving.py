@@ -1,8 +1,8 @@
-"""Serving: what MLflow loads to answer requests with a model that it keeps.
+"""Serving: MLflow loads this module to answer requests with a registered model.
 
-MLflow comes here since MLmodel names this module (`mlflow_model.py`); its server turns the errors
-raised here into answers: what is wrong with a request is 400 with a reason, what is wrong here 500.
-The map of an image is the one that `pointcover predict` writes, made by the same code.
+MLmodel names it (`tracking/mlmodel.py`). MLflow's server turns its errors into answers: 400 with a
+reason for a faulty request, 500 for a fault here. The map of an image is that of `pointcover
+predict`, made by the same code.
 """
 
 import base64
@@ -20,8 +20,9 @@ from typing import Any, Final
 from mlflow.exceptions import MlflowException
 
 from pointcover.maps.map_files import NO_DATA, ClassArea, are_of_nothing
-from pointcover.maps.mapper import Mapper, MapSettings, MapTask
-from pointcover.maps.orthophotos import ReadingSettings, parse_reading
+from pointcover.maps.mapper import Mapper, MapTask
+from pointcover.maps.orthophotos import parse_reading
+from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel, load_model
 from pointcover.prediction.windows import usual_window_px
 from pointcover.raster.raster_io import SIGNATURES, RasterReader
@@ -29,8 +30,8 @@ from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
 from pointcover.tracking.mlmodel import IMAGE, SETTINGS
 
 SAMPLES_A_PIXEL: Final = 32
-"""How many values there may be to decode, by pixel of the largest image: a file of some kilobytes
-can declare more bands, or larger blocks, than the memory holds."""
+"""Most values to decode, per pixel of the largest allowed image: a file of some kilobytes can
+declare more bands, or larger blocks, than the memory holds."""
 
 WANTED: Final = "the bytes of a GeoTIFF, PNG, JPEG or JPEG 2000, in JSON as base64"
 
@@ -43,11 +44,11 @@ def _load_pyfunc(path: str, settings: Mapping[str, Any] = SETTINGS) -> "ServedMo
 
     Args:
         path: of the folder with MLmodel, model.pt and model.json.
-        settings: those of `mlflow_model.SETTINGS`.
+        settings: as `tracking.mlmodel.SETTINGS`.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the model is damaged, or a setting cannot be.
+        ValueError: the model is damaged, or a setting is out of range.
     """
     megapixels = float(settings["megapixels"])
     if not megapixels > 0:
@@ -70,7 +71,7 @@ class ServedModel:
         """
         self._model, self._fabric, self._megapixels = model, fabric, megapixels
         self._settings = MapSettings(window_px=usual_window_px(model.tile_set.size_px))
-        self._one_at_a_time = Lock()  # each takes all threads, and as much memory as is planned for
+        self._one_at_a_time = Lock()  # a request takes all threads and much memory
 
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Map images.
@@ -82,26 +83,29 @@ class ServedModel:
 
         Returns:
             for each image `classes` (bytes of a GeoTIFF), `shares` (of the pixels with data) and
-            `areas_m2` by class name, which are None where nobody knows, `remarks`, and where it
-            was asked for `confidence` (bytes of a GeoTIFF).
+            `areas_m2` by class name, which are None where they are not known, `remarks`, and where
+            wanted `confidence` (bytes of a GeoTIFF).
 
         Raises:
-            MlflowException: the images or params cannot be used (INVALID_PARAMETER_VALUE), or
-                something is wrong here (INTERNAL_ERROR).
+            MlflowException: the images or params are faulty (INVALID_PARAMETER_VALUE), or there is
+                another error (INTERNAL_ERROR).
         """
-        said = dict(params or {})
+        options = dict(params or {})
         try:
-            gsd_m = said.get("gsd_m")
+            gsd_m = options.get("gsd_m")
             _check_gsd(gsd_m)
             reading = parse_reading(
-                said.get("bands"), said.get("value_range"), gsd_m, bool(said.get("resample"))
+                options.get("bands"),
+                options.get("value_range"),
+                gsd_m,
+                bool(options.get("resample")),
             )
             with self._one_at_a_time, TemporaryDirectory(prefix="pointcover-") as folder:
                 return self._map(
                     list(data[IMAGE]),
                     Path(folder),
                     reading,
-                    confidence=bool(said.get("confidence")),
+                    confidence=bool(options.get("confidence")),
                 )
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(_with_params(str(error))) from None
@@ -115,7 +119,7 @@ class ServedModel:
     def _map(
         self, images: Sequence[Any], folder: Path, reading: ReadingSettings, *, confidence: bool
     ) -> list[dict[str, Any]]:
-        """Map images in a folder of their own; all are looked at before the first is mapped."""
+        """Map images in a folder of their own; all are checked before the first is mapped."""
         if not images:
             raise ValueError(f"there is no image in column {IMAGE!r}, wanted one in each row")
         mapper = Mapper(self._fabric, [self._model], self._settings, reading)
@@ -137,7 +141,7 @@ class ServedModel:
         return answers
 
     def _check_size(self, reader: RasterReader, left: float) -> None:
-        """Check how large an image is, which a file says before it is decoded.
+        """Check the size of an image before it is decoded.
 
         Raises:
             ValueError: it is too large; or it is no raster.
@@ -156,7 +160,7 @@ class ServedModel:
             )
 
     def _check_map(self, task: MapTask, left: float) -> None:
-        """Check how large a map becomes, where its image is resampled.
+        """Check the size of a map, where its image is resampled.
 
         Raises:
             ValueError: it is too large.
@@ -170,8 +174,8 @@ class ServedModel:
     def _too_large(self, what: str, height: int, width: int, left: float) -> str:
         return (
             f"{what} {height} × {width} px, wanted at most {left:.3g} megapixels (the images of a "
-            f"request may have {self._megapixels:.3g}, all together): send a part of it, let the "
-            f"server be started with a higher `megapixels`, or take `pointcover predict`"
+            f"request may have {self._megapixels:.3g}, all together): send a part of it, start the "
+            f"server with a higher `megapixels`, or use `pointcover predict`"
         )
 
 
@@ -200,7 +204,7 @@ def _decode(value: Any, path: Path) -> bytes:
 def _answer(
     task: MapTask, areas: Sequence[ClassArea], name: str, *, confidence: bool
 ) -> dict[str, Any]:
-    """Return what is said of an image."""
+    """Return the answer for an image."""
     path = str(task.orthophoto.reader.path)
     remarks = [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks]
     if are_of_nothing(areas):
@@ -223,7 +227,7 @@ def _check_gsd(gsd_m: float | None) -> None:
 
 @contextlib.contextmanager
 def _called(name: str, path: Path) -> Iterator[None]:
-    """Let errors call an image as its sender does, who knows of no path here."""
+    """Name an image in errors as its sender does, who does not know the path here."""
     try:
         yield
     except ValueError as error:

@@ -103,6 +103,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def missing_keys(model: type[BaseModel], values: dict[str, Any], place: str = "") -> list[str]:
+    """Return the dotted keys of a model's fields that a file lacks, defaults or not."""
+    missing = []
+    for name, field in model.model_fields.items():
+        section = section_in(field.annotation)
+        if name not in values:
+            missing.append(place + name)
+        elif section is not None and isinstance(values[name], dict):
+            missing += missing_keys(section, values[name], f"{place}{name}.")
+    return missing
+
+
 def validate(model: type[ModelT], values: dict[str, Any], path: Path) -> ModelT:
     """Make a model of values that were read from a file.
 

@@ -24,25 +24,28 @@ from typer.testing import CliRunner
 
 from pointcover.active.select import (
     Candidates,
+    Squares,
     _find_beside,
     _of_strip,
     _without_border,
     choose,
-    draw_turns,
+    draw_priorities,
     thin,
 )
-from pointcover.active.suggest import Suggester, SuggestSettings
+from pointcover.active.settings import ImageQuerySettings
+from pointcover.active.suggest import Suggester
 from pointcover.active.suggestion_file import write_suggestions
 from pointcover.active.uncertainty import MOST, Uncertainties, score_disagreement
 from pointcover.cli.app import app
 from pointcover.datasets.card import find_pairs
 from pointcover.labels import IGNORE_INDEX
-from pointcover.maps.orthophotos import ReadingSettings
-from pointcover.networks import Segmenter
+from pointcover.maps.settings import ReadingSettings
+from pointcover.networks.segmenter import Segmenter
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.runtime.devices import make_fabric
 from pointcover.vectors.rasterize import PlacementReport, place
 from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 from tests.imagery import make_card, write_raster
 from tests.map_models import CLASSES, identity_model, save_model
 
@@ -74,11 +77,10 @@ def draw(path, sure, named=None, place=(500_000, 600_000)):
 
 
 def suggest(images, count, **settings):
-    suggester = Suggester(
-        make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(**settings), ReadingSettings()
-    )
-    orthophotos = suggester.prepare(images, images[0].with_suffix(".gpkg"))
-    return suggester.suggest(orthophotos, count, lambda rows: None), orthophotos
+    wanted = ImageQuerySettings(points=count, **settings)
+    suggester = Suggester(make_fabric("cpu", "fp32"), [doubter()], wanted)
+    orthophotos = suggester.prepare(images, images[0].with_suffix(".gpkg"), ReadingSettings())
+    return suggester.suggest(orthophotos, lambda rows: None), orthophotos
 
 
 @pytest.mark.parametrize("acquisition", ["margin", "entropy"])
@@ -160,14 +162,18 @@ def test_turns_are_drawn_for_the_share_of_each_class():
     uncertainties = np.array([0.1, 0.9, 0.5, 0.7, 0.3, 0.2, 0.8, 0.6], np.float32)
     ids = np.array([0, 0, 0, 0, 1, 1, 2, 2], np.uint8)
     found = Candidates(np.arange(8), np.arange(8), uncertainties, ids, uncertainties)
-    drawn = draw_turns(found, 0.5, np.random.default_rng(0), by_class=True).turns >= 2
+    drawn = draw_priorities(found, 0.5, np.random.default_rng(0), by_class=True).priorities >= 2
     assert drawn.tolist() == [False, True, False, True, True, False, True, False]
-    drawn = draw_turns(found, 0.3, np.random.default_rng(0), by_class=False).turns >= 2
+    drawn = draw_priorities(found, 0.3, np.random.default_rng(0), by_class=False).priorities >= 2
     assert np.flatnonzero(drawn).tolist() == [1, 3, 6]
-    kept = draw_turns(found, 0, np.random.default_rng(0), by_class=True)
-    assert np.array_equal(kept.turns, uncertainties)
+    kept = draw_priorities(found, 0, np.random.default_rng(0), by_class=True)
+    assert np.array_equal(kept.priorities, uncertainties)
     first = [
-        int(draw_turns(found, 0.5, np.random.default_rng(seed), by_class=False).turns.argmax())
+        int(
+            draw_priorities(
+                found, 0.5, np.random.default_rng(seed), by_class=False
+            ).priorities.argmax()
+        )
         for seed in range(200)
     ]
     assert {one: first.count(one) > 25 for one in set(first)} == dict.fromkeys([1, 3, 6, 7], True)
@@ -175,10 +181,8 @@ def test_turns_are_drawn_for_the_share_of_each_class():
 
 def test_a_share_that_is_none_is_refused():
     for top_fraction in (-0.1, 1.1, math.nan):
-        with pytest.raises(
-            ValueError, match=f"top_fraction: got {top_fraction}, wanted a fraction from 0 to 1"
-        ):
-            SuggestSettings(top_fraction=top_fraction)
+        with pytest.raises(ValueError, match="top_fraction"):
+            ImageQuerySettings(top_fraction=top_fraction)
 
 
 @pytest.mark.parametrize("edge_px", [0, 1, 5])
@@ -227,7 +231,7 @@ def test_the_most_doubtful_pixel_of_each_square_is_a_candidate_whatever_the_stri
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
     uncertainties[3, 4] = 255  # no data
     strip = np.stack([classes, uncertainties])
-    rows, cols, values, ids = _of_strip(strip, top, 16, generator, by_class=False)
+    rows, cols, values, ids = _of_strip(strip, top, Squares(16, False, generator))
     assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
     seen = np.where(uncertainties == 255, -1, uncertainties.astype(int))
     for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):
@@ -268,12 +272,12 @@ def test_a_distance_beyond_the_image_costs_no_memory_and_gives_one_click(tmp_pat
 
 def test_a_distance_that_is_no_number_of_pixels_is_refused(tmp_path):
     for distance in (math.nan, 0.5):
-        with pytest.raises(ValueError, match=rf"distance_px: got {distance}, wanted a number of p"):
-            SuggestSettings(distance_px=distance)
+        with pytest.raises(ValueError, match="distance_px"):
+            ImageQuerySettings(distance_px=distance)
     command = ["suggest", "model", "a.tif", "--out", str(tmp_path / "n.gpkg")]
     done = CliRunner().invoke(app, [*command, "--distance-px", "inf"])
-    assert done.exit_code == 1
-    assert "distance_px: got inf, wanted a number of pixels, 1 or more" in done.output
+    assert done.exit_code == 2
+    assert "got inf, wanted a finite number" in done.output
     assert "Traceback" not in done.output
 
 
@@ -289,17 +293,16 @@ def test_models_that_are_sure_of_different_things_disagree_and_unsure_ones_do_no
     assert fought[0, 2].item() == pytest.approx(1 - entropy, abs=1e-5)
     unsure = score_disagreement([says(0.5, 0.5)] * 2, by_views=False)(image)
     assert unsure[0, 2].item() == pytest.approx(0, abs=1e-6)
-    described = Uncertainties().describe(fought)
-    assert described[0, 1].item() == round((1 - entropy) * MOST)
+    encoded = Uncertainties().encode(fought)
+    assert encoded[0, 1].item() == round((1 - entropy) * MOST)
 
 
 def test_one_view_of_one_model_cannot_disagree():
-    with pytest.raises(ValueError, match="give others with --also"):
+    with pytest.raises(ValueError, match="add models with --also"):
         Suggester(
             make_fabric("cpu", "fp32"),
             [doubter()],
-            SuggestSettings("disagreement"),
-            ReadingSettings(),
+            ImageQuerySettings(acquisition="disagreement"),
         )
 
 
@@ -357,13 +360,12 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
     )
     ready.to_crs(4326).to_file(tmp_path / "clicks.gpkg", layer="ready")
     empty.to_file(tmp_path / "clicks.gpkg", layer="empty")  # nobody could tell
-    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, "class", ignore=[""])
-    suggester = Suggester(
-        make_fabric("cpu", "fp32"), [doubter()], SuggestSettings(distance_px=12), ReadingSettings()
-    )
-    orthophotos = suggester.prepare([image], tmp_path / "next.gpkg")
-    plain = suggester.suggest(orthophotos, 500, lambda rows: None)
-    found = suggester.suggest(orthophotos, 500, lambda rows: None, clicks)
+    clicks = read_annotations(tmp_path / "clicks.gpkg", CLASSES, VectorSettings())
+    wanted = ImageQuerySettings(distance_px=12, points=500)
+    suggester = Suggester(make_fabric("cpu", "fp32"), [doubter()], wanted)
+    orthophotos = suggester.prepare([image], tmp_path / "next.gpkg", ReadingSettings())
+    plain = suggester.suggest(orthophotos, lambda rows: None)
+    found = suggester.suggest(orthophotos, lambda rows: None, clicks)
 
     def apart(some):
         at = geopandas.GeoSeries(
@@ -379,9 +381,9 @@ def test_clicks_keep_their_distance_from_those_that_were_made(tmp_path):
         {"class": ["land"]}, geometry=[box(500_000, 599_970, 500_030, 600_000)], crs="EPSG:2180"
     )
     everywhere.to_file(tmp_path / "all.gpkg")
-    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, "class")
+    clicks = read_annotations(tmp_path / "all.gpkg", CLASSES, VectorSettings())
     with pytest.raises(ValueError, match="no pixel with data so far from the clicks"):
-        suggester.suggest(orthophotos, 5, lambda rows: None, clicks)
+        suggester.suggest(orthophotos, lambda rows: None, clicks)
 
 
 def test_images_of_other_crs_or_without_place_do_not_meet():
@@ -442,7 +444,7 @@ def test_the_file_filled_in_is_what_annotations_reads(tmp_path):
     )
     table.loc[:3, "class"] = ["water", "road", "land", "water"]
     table.to_file(tmp_path / "answered.gpkg", layer="suggestions")
-    read = read_annotations(tmp_path / "answered.gpkg", CLASSES, column="class", ignore=[""])
+    read = read_annotations(tmp_path / "answered.gpkg", CLASSES, VectorSettings())
     assert read.class_ids.tolist() == [1, 2, 0, 1]
     assert read.ignored == 2
     assert table["image"].tolist() == [names[one.image] for one in found]
@@ -482,7 +484,7 @@ def test_points_come_back_to_their_orthophotos_whatever_the_card_calls_these(
     grids = [orthophoto.grid for orthophoto in orthophotos]
     write_suggestions(out, found, grids, [image.stem for image in images], CLASSES)
     fill_in(out, {fid: CLASSES.names[fid % 4] for fid in range(1, 13)})
-    read = read_annotations(out, CLASSES, "class", ignore=[""], orthophotos=names)
+    read = read_annotations(out, CLASSES, VectorSettings(), names)
     report = PlacementReport(read)
     masks = [
         place(read, grid, report, orthophoto=name, all_touched=False).burn(Window(0, 0, 100, 100))
@@ -519,7 +521,7 @@ def test_the_command_writes_a_file_once(tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 in layer 'suggestions'" in done.output
     assert len(geopandas.read_file(out)) == 3
-    assert "say --force to replace" in CliRunner().invoke(app, command).output
+    assert "add --force to replace" in CliRunner().invoke(app, command).output
     more = CliRunner().invoke(app, [*command, "--force", "--points", "5000"])
     assert more.exit_code == 0, more.output
     assert "; of 5000 no more were found 32 px from each other" in more.output
@@ -557,11 +559,10 @@ def test_an_image_that_has_a_crs_and_no_place_is_refused(tmp_path, resample):
     here, nowhere = draw(tmp_path / "here.tif", np.full((64, 64), 50)), tmp_path / "nowhere.tif"
     write_raster(nowhere, np.full((3, 64, 64), 50, np.uint8), transform=None)
     model = replace(doubter(), checkpoint=identity_model(gsds_m=(0.25,)).checkpoint)
-    suggester = Suggester(
-        make_fabric("cpu", "fp32"), [model], SuggestSettings(), ReadingSettings(resample=resample)
-    )
+    suggester = Suggester(make_fabric("cpu", "fp32"), [model], ImageQuerySettings())
+    reading = ReadingSettings(resample=resample)
     with pytest.raises(ValueError, match=r"nowhere\.tif: a CRS, but no transform.*world file"):
-        suggester.prepare([here, nowhere], tmp_path / "next.gpkg")
+        suggester.prepare([here, nowhere], tmp_path / "next.gpkg", reading)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def read(project, kind, split="train", name="a"):
 
 
 def check_rasters(project):
-    """Hold the four rasters of an orthophoto against each other; give them."""
+    """Compare the four rasters of an orthophoto with each other; return them."""
     clicks, masks, sources, confidence = (read(project, kind) for kind in KINDS)
     clicked = clicks != N
     assert clicked.any()
@@ -68,7 +68,7 @@ def test_every_sampler_clicks_on_what_the_dense_mask_says(tiled, sampler):
 
 
 @pytest.mark.parametrize("propagator", PROPAGATORS)
-def test_every_grower_leaves_rasters_that_agree(tiled, propagator):
+def test_every_propagator_leaves_rasters_that_agree(tiled, propagator):
     # The masks are noise: clicks in a superpixel hardly agree.
     tiled.set({"annotate.propagator": propagator, "annotate.superpixel.min_fraction": 0.3})
     tiled.run("annotate")
@@ -128,7 +128,7 @@ def test_clicks_on_one_class_alone_are_warned_of(tiled, caplog):
     tiled.set({"annotate.sampler": "positive", "annotate.positive_class": names[0]["name"]})
     with caplog.at_level(logging.WARNING):
         tiled.run("annotate")
-    assert "calls everything by it" in caplog.text
+    assert "predicts it everywhere" in caplog.text
 
 
 # Real annotations
@@ -184,11 +184,11 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     surveyed.run("download", "tile", "annotate")
     for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
         assert np.array_equal(read(surveyed, "clicks", split, name), wanted_clicks())
-    grown = [
+    propagated = [
         (read(surveyed, "sources", *where) == 2).sum() for where in (("train", "a"), ("test", "c"))
     ]
-    assert grown[0] > 0
-    assert grown[1] == 0  # what is scored on does not grow
+    assert propagated[0] > 0
+    assert propagated[1] == 0  # what is scored on is not propagated
     report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
     assert (report["annotations"]["features"], report["annotations"]["placed"]) == (90, 90)
     assert report["train"]["purity"] is None  # nobody knows
@@ -210,7 +210,7 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     surveyed.set({"evaluate.priors": {}, "evaluate.oracle": True})
     assert "test split has none: set it to false" in surveyed.refusal("evaluate")
     surveyed.set({"evaluate.oracle": False, "evaluate.erode_px": 2})
-    assert "evaluate.erode_px is 2, which takes dense masks" in surveyed.refusal("evaluate")
+    assert "evaluate.erode_px is 2, which needs dense masks" in surveyed.refusal("evaluate")
 
 
 def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed):

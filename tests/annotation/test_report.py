@@ -13,8 +13,8 @@ from tests.imagery import write_pair
 N = 255
 DENSE = np.array([[0, 0, 0, 1], [1, 1, N, N]], np.uint8)
 CLICKS = np.array([[0, N, N, N], [N, 1, N, N]], np.uint8)
-GROWN = np.array([[0, 0, 1, N], [N, 1, 1, N]], np.uint8)
-# Grown: (0, 1) as 0, right; (0, 2) as 1, wrong; (1, 2) as 1, nobody knows.
+LABELS = np.array([[0, 0, 1, N], [N, 1, 1, N]], np.uint8)
+# Propagated: (0, 1) as 0, right; (0, 2) as 1, wrong; (1, 2) as 1, nobody knows.
 
 
 def counts(recall, **others):
@@ -24,7 +24,7 @@ def counts(recall, **others):
 
 def test_a_tile_is_counted_as_by_hand():
     report = AnnotationReport(("land", "water", "road"))
-    report.add(DENSE, CLICKS, GROWN)
+    report.add(DENSE, CLICKS, LABELS)
     assert report.summary() == {
         "tiles": 1,
         "tiles_without_clicks": 0,
@@ -34,7 +34,7 @@ def test_a_tile_is_counted_as_by_hand():
         "propagated_pixels": 3,
         "labelled_pixels": 5,
         "labelled_fraction": round(4 / 6, 6),  # of the six whose class is known
-        "purity": 0.75,  # both clicks and one of the two grown pixels that are known
+        "purity": 0.75,  # both clicks and one of the two labels pixels that are known
         "macro_precision": 0.75,  # of land and water: road has no label
         "error": 0.5,
         "by_class": {
@@ -49,9 +49,9 @@ def test_a_tile_is_counted_as_by_hand():
 
 def test_a_class_of_a_tile_that_got_no_click_is_counted():
     report, other = (AnnotationReport(("land", "water", "road")) for _ in range(2))
-    report.add(DENSE, CLICKS, GROWN)  # land and water are there, and clicked
+    report.add(DENSE, CLICKS, LABELS)  # land and water are there, and clicked
     only_land = np.where(CLICKS == 0, CLICKS, N).astype(np.uint8)
-    other.add(DENSE, only_land, GROWN)  # what grows is no click
+    other.add(DENSE, only_land, LABELS)  # propagated labels are no clicks
     other.add(np.full((2, 4), N, np.uint8), CLICKS, CLICKS)  # nobody knows what is there
     report.include(other)
     found = {
@@ -64,24 +64,24 @@ def test_a_class_of_a_tile_that_got_no_click_is_counted():
 def test_clicks_of_the_wrong_class_are_counted_by_the_class_they_were_given():
     clicks = np.array([[1, N, N, 1], [N, 2, 1, N]], np.uint8)
     # (0, 0) is 0, (1, 1) is 1, (0, 3) is right, and what (1, 2) is, nobody knows.
-    grown = clicks.copy()
-    grown[0, 1] = 0
+    labels = clicks.copy()
+    labels[0, 1] = 0
     report = AnnotationReport(("land", "water", "road"))
-    report.add(DENSE, clicks, grown)
+    report.add(DENSE, clicks, labels)
     report.add(DENSE, CLICKS, CLICKS)
     summary = report.summary()
     assert (summary["clicks"], summary["wrong_clicks"]) == (4 + 2, 2)
     of_class = {name: counts["wrong_clicks"] for name, counts in summary["by_class"].items()}
     assert of_class == {"land": 0, "water": 1, "road": 1}
-    assert summary["error"] == 0.0  # of the one grown pixel
+    assert summary["error"] == 0.0  # of the one labels pixel
     assert summary["labelled_fraction"] == round((4 + 2) / 12, 6)  # (1, 2) is none of the six
 
 
 def test_tiles_add_up_and_one_without_clicks_is_counted():
     report = AnnotationReport(("land", "water"))
     nothing = np.full((2, 4), N, np.uint8)
-    for clicks, grown in ((CLICKS, GROWN), (CLICKS, CLICKS), (nothing, nothing)):
-        report.add(DENSE, clicks, grown)
+    for clicks, labels in ((CLICKS, LABELS), (CLICKS, CLICKS), (nothing, nothing)):
+        report.add(DENSE, clicks, labels)
     summary = report.summary()
     assert (summary["tiles"], summary["tiles_without_clicks"]) == (3, 1)
     assert (summary["clicks"], summary["propagated_pixels"]) == (4, 3)
@@ -90,7 +90,7 @@ def test_tiles_add_up_and_one_without_clicks_is_counted():
 
 def test_what_only_dense_masks_tell_is_null_without_them():
     report = AnnotationReport(("land", "water"))
-    report.add(np.full((2, 4), N, np.uint8), CLICKS, GROWN)
+    report.add(np.full((2, 4), N, np.uint8), CLICKS, LABELS)
     summary = report.summary()
     assert summary["wrong_clicks"] is summary["labelled_fraction"] is None
     for counts in summary["by_class"].values():
@@ -102,7 +102,7 @@ def test_what_only_dense_masks_tell_is_null_without_them():
 def test_reports_of_two_halves_include_to_the_report_of_the_whole():
     whole = AnnotationReport(("land", "water"))
     halves = [AnnotationReport(("land", "water")) for _ in range(2)]
-    for half, labels in zip(halves, ((CLICKS, GROWN), (CLICKS, CLICKS)), strict=True):
+    for half, labels in zip(halves, ((CLICKS, LABELS), (CLICKS, CLICKS)), strict=True):
         half.add(DENSE, *labels)
         whole.add(DENSE, *labels)
     halves[0].include(halves[1])
@@ -112,31 +112,31 @@ def test_reports_of_two_halves_include_to_the_report_of_the_whole():
 def test_precision_and_purity_are_those_of_scikit_learn():
     generator = np.random.default_rng(0)
     dense = generator.integers(0, 3, (40, 40)).astype(np.uint8)
-    grown = np.where(generator.random(dense.shape) < 0.7, dense, (dense + 1) % 3).astype(np.uint8)
-    grown[generator.random(dense.shape) < 0.6] = N
-    clicks = np.where(generator.random(dense.shape) < 0.1, grown, N).astype(np.uint8)
+    labels = np.where(generator.random(dense.shape) < 0.7, dense, (dense + 1) % 3).astype(np.uint8)
+    labels[generator.random(dense.shape) < 0.6] = N
+    clicks = np.where(generator.random(dense.shape) < 0.1, labels, N).astype(np.uint8)
     report = AnnotationReport(("a", "b", "c"))
-    report.add(dense, clicks, grown)
+    report.add(dense, clicks, labels)
     summary = report.summary()
-    labelled = grown != N
-    precision = precision_score(dense[labelled], grown[labelled], average=None)
-    recall = recall_score(dense.ravel(), grown.ravel(), labels=[0, 1, 2], average=None)
+    labelled = labels != N
+    precision = precision_score(dense[labelled], labels[labelled], average=None)
+    recall = recall_score(dense.ravel(), labels.ravel(), labels=[0, 1, 2], average=None)
     for i, entry in enumerate(summary["by_class"].values()):
         assert entry["precision"] == pytest.approx(precision[i], abs=1e-6)
         assert entry["recall"] == pytest.approx(recall[i], abs=1e-6)
     assert summary["macro_precision"] == pytest.approx(precision.mean(), abs=1e-6)
-    right = accuracy_score(dense[labelled], grown[labelled])
+    right = accuracy_score(dense[labelled], labels[labelled])
     assert summary["purity"] == pytest.approx(right, abs=1e-6)
 
 
-def test_shares_of_nothing_are_null_and_none_is_more_than_one():
+def test_fractions_of_nothing_are_null_and_none_is_more_than_one():
     report = AnnotationReport(("land", "water"))
     assert report.summary()["error"] is None
     assert report.summary()["labelled_fraction"] is None
     dense = np.full((1, 5), N, np.uint8)
     dense[0, [0, 4]] = 0
     clicks = dense.copy()
-    report.add(dense, clicks, np.zeros((1, 5), np.uint8))  # three pixels grown where none is known
+    report.add(dense, clicks, np.zeros((1, 5), np.uint8))  # three pixels labels where none is known
     assert report.summary()["labelled_fraction"] == 1.0
     assert report.summary()["error"] is None
     json.dumps(report.summary(), allow_nan=False)
@@ -176,8 +176,8 @@ def test_clicks_nest_stay_when_an_orthophoto_comes_and_are_counted(project, blan
     with rasterio.open(project.data / "masks" / "a.tif") as file:
         dense = file.read(1)
     assert np.array_equal(dense[clicks[20][0] != N], clicks[20][0][clicks[20][0] != N])
-    grown = (masks != N) & (clicks[20][0] == N)
-    known = grown & (dense != N)
+    labels = (masks != N) & (clicks[20][0] == N)
+    known = labels & (dense != N)
     error = (dense != masks)[known].mean()
     assert report["train"]["error"] == pytest.approx(error, abs=1e-6)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pointcover.cli.app import app
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime import devices
 from pointcover.study import conducting
 from pointcover.study.conducting import Conducted
@@ -32,13 +32,15 @@ def folder(tmp_path, monkeypatch):
     path = raster_path(Path("data/sparse/clicks"), "train", "a")
     with write_geotiff(
         path,
-        height=64,
-        width=64,
-        bands=1,
-        block_px=64,
-        crs="EPSG:2180",
-        transform=north_up(500_000, 600_000, 0.5),
-        nodata=IGNORE_INDEX,
+        GeoTiffProfile(
+            height=64,
+            width=64,
+            bands=1,
+            block_px=64,
+            crs="EPSG:2180",
+            transform=north_up(500_000, 600_000, 0.5),
+            nodata=IGNORE_INDEX,
+        ),
     ) as out:
         out.write(clicks, Window(0, 0, 64, 64))
     tile = Tile("a_0", "a", "a", "train", 0, 0, 64, 64, (1, 1))
@@ -102,7 +104,7 @@ def test_what_is_there_is_replaced_only_when_asked(folder, name):
     done = run("points", "points.gpkg")
     assert done.exit_code == 1
     assert done.stderr == (
-        f"\npointcover points: {name} exists: choose another name, or say --force to replace\n"
+        f"\npointcover points: {name} exists: choose another name, or add --force to replace\n"
     )
     assert (folder / name).read_text() == "mine"
     assert run("points", "points.gpkg", "--force").exit_code == 0
@@ -157,7 +159,7 @@ def test_help_waits_for_no_heavy_library():
             app(["--help"])
         except SystemExit:
             pass
-        heavy = {"numpy", "torch", "rasterio", "geopandas", "pandas", "mlflow", "pydantic", "yaml"}
+        heavy = {"numpy", "torch", "rasterio", "geopandas", "pandas", "mlflow"}
         sys.exit(f"loaded: {heavy & set(sys.modules)}" if heavy & set(sys.modules) else 0)
     """)
     assert (done.returncode, done.stderr) == (0, "")
@@ -168,8 +170,8 @@ def test_help_waits_for_no_heavy_library():
 def test_experiments_side_by_side_share_the_cores_that_read_for_gpus(monkeypatch, gpus, said):
     seen = {}
 
-    def conduct(path, root, out, *, settings, **others):
-        seen.update(settings)
+    def conduct(choice, root, out, pool):
+        seen.update(choice.settings)
         return Conducted(0)
 
     monkeypatch.setattr(conducting, "conduct", conduct)

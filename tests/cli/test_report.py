@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pointcover.cli.report import report
+from pointcover.cli.report import format_scores
 
 BY_CLASS = {
     "water": {"iou": 0.5, "precision": 0.75, "recall": 0.6, "f1": 2 / 3, "pixels": 10},
@@ -36,8 +36,8 @@ def write(folder, files):
 
 def test_the_report_tells_cost_scores_and_every_class(tmp_path):
     write(tmp_path, FILES)
-    text = report(tmp_path)
-    assert "40 clicks in 4 train tiles, 60 pixels grown from them: 1.00% of the pixels" in text
+    text = format_scores(tmp_path)
+    assert "40 clicks in 4 train tiles, 60 pixels propagated from them: 1.00% of the pixels" in text
     assert "kept epoch 3: mIoU 0.250 on sparse" in text
     assert "mIoU 0.500, accuracy 0.900 on dense" in text
     assert "95 % of resamples: mIoU 0.250 to 0.625 over tiles, - over regions" in text
@@ -49,4 +49,4 @@ def test_the_report_tells_cost_scores_and_every_class(tmp_path):
 def test_an_unfinished_pipeline_is_told_what_to_run(tmp_path):
     write(tmp_path, {"annotate": FILES["annotate"]})
     with pytest.raises(FileNotFoundError, match=r"train\.json does not exist: run `dvc repro`"):
-        report(tmp_path)
+        format_scores(tmp_path)

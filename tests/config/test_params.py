@@ -1,20 +1,18 @@
 """params.yaml is taken as a whole or not at all, and one message says everything that is wrong."""
 
 import re
-from dataclasses import replace
+import subprocess
+import sys
 from datetime import datetime
-from pathlib import Path
+from importlib import import_module
 from typing import get_args
 
 import pytest
 import yaml
 
-from pointcover.annotation.settings import AnnotateSettings
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe, run_name
-from pointcover.runtime.settings import MachineSettings
-from pointcover.training.settings import TrainSettings
-from pointcover.validation import read_yaml
+from pointcover.validation import read_yaml, section_in
 from tests.imagery import ROOT, change
 
 PARAMS = ROOT / "params.yaml"
@@ -44,29 +42,27 @@ def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
     assert params.train.weights == "none"
 
 
-def test_params_allow_exactly_the_samplers_and_growers_there_are():
-    from pointcover.annotation.propagation import PROPAGATORS
-    from pointcover.annotation.samplers import SAMPLERS, UNITS
-
-    assert allowed(AnnotateSettings, "sampler") == {*SAMPLERS, "none"}
-    assert allowed(AnnotateSettings, "unit") == set(UNITS)
-    assert allowed(AnnotateSettings, "propagator") == set(PROPAGATORS)
-
-
-def test_params_allow_exactly_the_backends_there_are():
-    from pointcover.runtime.parallel import BACKENDS
-
-    assert allowed(MachineSettings, "backend") == set(BACKENDS)
-
-
-def test_params_allow_exactly_the_models_there_are():
-    from pointcover.networks import MODELS
-
-    assert allowed(TrainSettings, "model") == set(MODELS)
+@pytest.mark.parametrize(
+    ("module", "registry", "key"),
+    [
+        ("pointcover.networks.architectures", "MODELS", "model"),
+        ("pointcover.training.losses", "LOSSES", "loss"),
+        ("pointcover.training.optimisers", "OPTIMISERS", "optimiser"),
+        ("pointcover.training.schedules", "SCHEDULES", "schedule"),
+        ("pointcover.training.augmentation_levels", "AUGMENTATIONS", "augmentation"),
+    ],
+)
+def test_an_entry_of_a_registry_is_all_that_params_need_to_accept_it(
+    make_params, monkeypatch, module, registry, key
+):
+    entries = getattr(import_module(module), registry)
+    first = next(iter(entries))
+    monkeypatch.setitem(entries, "fresh", entries[first])
+    assert getattr(make_params({f"train.{key}": "fresh"}).train, key) == "fresh"
 
 
 def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
-    from pointcover.networks import MODELS
+    from pointcover.networks.architectures import MODELS
 
     for model, architecture in MODELS.items():
         for encoder, is_right in (
@@ -82,7 +78,7 @@ def test_params_want_an_encoder_exactly_where_a_model_has_one(make_params):
 
 
 def test_every_width_that_params_allow_leaves_channels_whole():
-    from pointcover.networks import MODELS
+    from pointcover.networks.architectures import MODELS
 
     for architecture in MODELS.values():
         for usual in architecture.channels.values():
@@ -90,38 +86,12 @@ def test_every_width_that_params_allow_leaves_channels_whole():
             assert all(count % 4 == 0 for count in counts)
 
 
-def test_params_allow_exactly_the_optimisers_schedules_and_strengths_there_are():
-    from pointcover.training.augmentation import STRENGTHS
-    from pointcover.training.schedules import OPTIMISERS, SCHEDULES
-
-    assert allowed(TrainSettings, "augmentation") == set(STRENGTHS)
-    assert allowed(TrainSettings, "optimiser") == set(OPTIMISERS)
-    assert allowed(TrainSettings, "schedule") == set(SCHEDULES)
-
-
-def test_params_allow_exactly_the_losses_there_are():
-    from pointcover.training.losses import LOSSES
-
-    assert allowed(TrainSettings, "loss") == set(LOSSES)
-
-
-def test_what_learns_from_unlabelled_pixels_is_off_and_at_its_defaults(make_params):
-    from pointcover.training.losses.consistency import ConsistencySettings
-    from pointcover.training.losses.gated_crf import CrfSettings
-    from pointcover.training.strong_augmentation import StrongColours
-    from tests.imagery import load_stage
+def test_semi_supervised_learning_is_off(make_params):
+    from pointcover.training.semi_supervised.terms import active_terms
 
     params = make_params()
-    stage = load_stage("train")
-    settings = stage.fit_settings(
-        params.train, stage.Labels([], Path("masks"), has_propagated=True)
-    )
-    assert settings.crf == CrfSettings(weight=0)
-    assert settings.consistency.colours.gain == pytest.approx(StrongColours().gain)
-    colours = replace(settings.consistency.colours, gain=StrongColours().gain)
-    assert replace(settings.consistency, colours=colours) == ConsistencySettings(weight=0)
-    assert (settings.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
-    assert not settings.needs_clicks
+    assert active_terms(params.train) == ()
+    assert (params.train.propagated_loss_fraction, params.train.self_training.rounds) == (None, 0)
     assert params.evaluate.priors == {}
 
 
@@ -146,17 +116,6 @@ def test_one_message_tells_every_fault(refusal):
         "  - train.lr: got 'fast', wanted a number, more than 0, at most 1",
         "  - evaluate.panels: got -1, wanted a whole number, at least 0, at most 64",
     ]
-
-
-def test_the_projects_own_params_hold_every_growers_settings_at_their_defaults(make_params):
-    from pointcover.annotation.propagation import PROPAGATORS
-
-    annotate = make_params().annotate
-    for name, propagator in PROPAGATORS.items():
-        chosen = getattr(annotate, name, None)
-        assert (
-            propagator.settings(**(chosen.model_dump() if chosen else {})) == propagator.settings()
-        )
 
 
 @pytest.mark.parametrize(
@@ -315,3 +274,35 @@ def test_what_is_recorded_of_params_is_flat_and_theirs(make_params):
     columns = describe(params)
     assert (columns["points"], columns["lr"], columns["dataset"]) == (7, 0.5, "synthetic")
     assert all(isinstance(value, str | int | float | None) for value in columns.values())
+
+
+def test_a_missing_key_is_named_even_where_the_code_has_a_default(tmp_path):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    del values["evaluate"]["crf"]["radius_px"]
+    del values["suggest"]["by_class"]
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(ValueError, match=r"lacks evaluate\.crf\.radius_px, suggest\.by_class: add"):
+        load_params(tmp_path / "params.yaml")
+
+
+def settings_of(model, values, place=""):
+    """Yield each field that is no section, its dotted key, and its value in params.yaml."""
+    for name, field in model.model_fields.items():
+        section = section_in(field.annotation)
+        if section is not None and isinstance(values[name], dict):
+            yield from settings_of(section, values[name], f"{place}{name}.")
+        else:
+            yield field, place + name, values[name]
+
+
+def test_every_setting_has_a_description_and_no_default_that_contradicts_params_yaml():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    for field, key, value in settings_of(Params, values):
+        assert field.description, key
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            assert (list(default) if isinstance(default, tuple) else default) == value, key
+
+
+def test_comments_and_schema_are_those_of_the_classes():
+    subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=ROOT, check=True)

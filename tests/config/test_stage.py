@@ -317,7 +317,7 @@ def test_a_stage_in_a_bare_python_says_what_to_do(folder, name):
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
-    assert_names_the_missing_package(done, "filelock")
+    assert_names_the_missing_package(done, "pydantic")
 
 
 def test_a_stage_that_lacks_one_package_alone_names_it(folder):

@@ -57,7 +57,7 @@ def test_a_card_of_ten_lines_is_enough(sources):
         '- {name: land, colour: "#00FF00"}\n- {name: water, colour: "#0000FF"}\n'
     )
     card = load_card(str(sources / "mine.yaml"), sources)
-    assert card.shares() == {"train": 0.6, "val": 0.2, "test": 0.2}
+    assert card.fractions() == {"train": 0.6, "val": 0.2, "test": 0.2}
     assert card.value_ids() == {0: 0, 1: 1}
     assert card.bands == (1, 2, 3)
 
@@ -117,13 +117,13 @@ def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
         ),
         (
             {"classes": [*CARD["classes"], {"name": "x", "colour": "#000000", "value": 2}]},
-            "value [2] is given to two classes",
+            "value [2] belongs to two classes",
         ),
         ({"ignore": [1]}, "ignore holds 1, wanted numbers of the masks that are no class"),
         ({"ignore": ["#000000"]}, "ignore holds '#000000', wanted numbers"),
         ({"ignore": ["#8429F6"], "mask_values": "colours"}, "which is the colour of a class"),
         ({"ignore": [255], "mask_values": "colours"}, "colour '255' is not six hexadecimal"),
-        ({"masks": "masks/*_*.tif"}, "must hold the same number of stars, at least one"),
+        ({"masks": "masks/*_*.tif"}, "must have the same number of stars, at least one"),
         ({"images": "a.tif", "masks": "b.tif"}, "at least one"),
         ({"images": "/data/*.tif"}, "must be a path below the dataset's folder"),
         ({"masks": "../masks/*.tif"}, "must be a path below the dataset's folder"),
@@ -140,14 +140,14 @@ def test_a_wrong_key_of_a_class_is_refused_with_a_classs_keys(refusal):
         ({"split": {"test": ["a"]}}, "split must name the regions of val and of test"),
         ({"split": {"val": ["a"], "test": 0.2}}, "not a mixture"),
         ({"split": {"train": "t.txt", "test": "e.txt"}}, "split must name train, val and test"),
-        ({"tile_px": 512}, "tile_px says how lists of tiles were made, but split names no files"),
+        ({"tile_px": 512}, "tile_px is the size of tiles on lists, but split names no files"),
         (
             {"binarise_at": 128},
-            "binarise_at 128 leaves 0 and 255 in the masks, but classes and ignore speak of 1, 2",
+            "leaves 0 and 255 in the masks, but classes and ignore have the values 1, 2",
         ),
         (
             {"binarise_at": 128, "mask_values": "colours", "ignore": []},
-            "speak of 16, 41, 60, 132, 152, 169, 226, 246",
+            "have the values 16, 41, 60, 132, 152, 169, 226, 246",
         ),
         ({"binarise_at": 0}, "binarise_at: got 0, wanted greater than or equal to 1"),
         (
@@ -193,7 +193,7 @@ def test_a_card_has_its_own_keys_in_place_of_those_of_the_card_that_it_extends(s
         ),
         sources,
     )
-    assert (own.title, own.shares()["val"]) == ("mine", 0.25)
+    assert (own.title, own.fractions()["val"]) == ("mine", 0.25)
     changed = {"title", "split"}
     for name in type(base).model_fields.keys() - changed:
         assert getattr(own, name) == getattr(base, name), name
@@ -220,8 +220,8 @@ def test_a_fault_of_a_card_that_extends_another_is_told_with_the_name_of_the_fir
         (7, "extends 7, wanted one of "),
         ("gone.yaml", "gone.yaml does not exist"),
         ("../outside.yaml", "extends '../outside.yaml', which lies outside "),
-        ("mine.yaml", "extends 'mine.yaml', which extends it in turn"),
-        ("other.yaml", "extends 'mine.yaml', which extends it in turn"),
+        ("mine.yaml", "extends 'mine.yaml', which extends it too"),
+        ("other.yaml", "extends 'mine.yaml', which extends it too"),
     ],
 )
 def test_a_card_that_extends_nothing_known_or_itself_is_refused(sources, name, said):
@@ -287,9 +287,9 @@ def test_a_folder_without_a_match_is_named_with_the_glob(tmp_path):
         find_pairs(make_card(), tmp_path)
 
 
-def test_orthophotos_that_would_share_a_name_on_disk_are_refused(tmp_path):
+def test_orthophotos_that_would_have_the_same_name_on_disk_are_refused(tmp_path):
     touch(tmp_path, "images/a b.tif", "images/a+b.tif", "masks/a b.tif", "masks/a+b.tif")
-    with pytest.raises(ValueError, match=r"1 orthophotos would share a name \(a_b\): rename"):
+    with pytest.raises(ValueError, match=r"1 orthophotos would have the same name \(a_b\): rename"):
         find_pairs(make_card(), tmp_path)
 
 
@@ -384,7 +384,9 @@ def test_files_behind_a_link_to_a_folder_are_refused_and_linked_files_are_not(so
     inventory_of(link, make_card())
     (source / name).rename(source.parent / "elsewhere")
     (source / name).symlink_to(source.parent / "elsewhere")
-    with pytest.raises(ValueError, match=rf"/{name} is a link to a folder, and DVC would not see"):
+    with pytest.raises(
+        ValueError, match=rf"/{name} is a link to a folder, and DVC would not notice"
+    ):
         inventory_of(source, make_card())
 
 

@@ -29,9 +29,9 @@ from pointcover.labels import IGNORE_INDEX, SPLITS
 from pointcover.raster.grids import check_same_grid
 from pointcover.raster.raster_io import RasterReader
 from pointcover.tileset.tiles import raster_path
-from pointcover.tiling.cutting import Cutting
+from pointcover.tiling.cutting import Cutting, CuttingPlan, cut_orthophoto
 from pointcover.tiling.splits import check_tile_size, read_tile_lists, split_regions
-from tests.imagery import ROOT, draw_image, make_card, write_raster
+from tests.imagery import ROOT, draw_image, make_card, tile_settings, write_raster
 
 SIZE = 64
 REAL = Path(os.environ.get("POINTCOVER_REAL_DATA", ROOT.parent / "shared" / "data"))
@@ -308,7 +308,7 @@ def test_a_fake_of_every_dataset_is_found_split_and_cut_into_its_ids(name, fakes
     )
     regions = [pair.region for pair in pairs]
     sides: dict[str, Any]
-    if card.shares() or card.region_lists():
+    if card.fractions() or card.region_lists():
         sides = dict(split_regions(card, regions, seed=0))
         assert set(sides.values()) == set(SPLITS)
     else:
@@ -316,7 +316,8 @@ def test_a_fake_of_every_dataset_is_found_split_and_cut_into_its_ids(name, fakes
     cutting = Cutting()
     expected = expected_ids(fake)
     for pair in pairs[:3]:
-        cutting.cut(pair, card, folder, tmp_path, sides, SIZE, 1)
+        plan = CuttingPlan(card, folder, tmp_path, sides, tile_settings(SIZE))
+        cutting.include(cut_orthophoto(plan, pair))
         with rasterio.open(raster_path(tmp_path / "masks", sides[pair.region], pair.name)) as file:
             assert np.array_equal(file.read(1), expected)
             assert file.crs == (CRS.from_user_input(fake.crs) if fake.crs else None)
@@ -353,7 +354,7 @@ def test_dubai_within_splits_each_mosaic_image_by_image(fakes):
     regions = [pair.region for pair in find_pairs(card, fakes("dubai_within"))]
     assert len(set(regions)) == len(regions) == 16
     sides = split_regions(card, regions, 0)
-    assert {key: card.shares()[key] for key in SPLITS} == {"train": 0.6, "val": 0.1, "test": 0.3}
+    assert {key: card.fractions()[key] for key in SPLITS} == {"train": 0.6, "val": 0.1, "test": 0.3}
     train, test = (
         {region.split("/")[0] for region in regions if sides[region] == split}
         for split in ("train", "test")
@@ -411,7 +412,9 @@ def test_zurich_bands_are_read_as_red_green_blue_infrared_and_scaled(tmp_path):
     write_raster(tmp_path / "images_tif/zh1.tif", image)
     write_raster(tmp_path / "groundtruth/zh1_GT.tif", np.zeros((3, 4, 4), np.uint8))
     pair = find_pairs(card.model_copy(update={"orthophotos": 1}), tmp_path)[0]
-    Cutting().cut(pair, card, tmp_path, tmp_path, {"zh1": "train"}, SIZE, 1)
+    cut_orthophoto(
+        CuttingPlan(card, tmp_path, tmp_path, {"zh1": "train"}, tile_settings(SIZE)), pair
+    )
     with rasterio.open(raster_path(tmp_path / "images", "train", pair.name)) as file:
         # 300 of 1000, 200, 100, and 2000 which is cut off
         assert file.read()[:, 0, 0].tolist() == [76, 51, 26, 255]
@@ -447,9 +450,9 @@ def test_the_published_lists_of_landcoverai_name_the_cells_that_its_script_write
     sides = read_tile_lists(card, tmp_path)
     assert sides is not None
     pairs = find_pairs(card, tmp_path)
-    check_tile_size(card, sides, [pair.region for pair in pairs], 64, 1)
-    cutting = Cutting()
-    cutting.cut(pairs[0], card, tmp_path, tmp_path / "out", sides, 64, 1)
+    check_tile_size(card, sides, [pair.region for pair in pairs], tile_settings(64))
+    plan = CuttingPlan(card, tmp_path, tmp_path / "out", sides, tile_settings(64))
+    cutting = cut_orthophoto(plan, pairs[0])
     assert cutting.left_out == 6  # the partial cells, which no list names
     found: dict[str, list[int]] = {split: [] for split in SPLITS}
     for tile in cutting.tiles:
@@ -464,9 +467,10 @@ def test_the_published_lists_of_landcoverai_name_the_cells_that_its_script_write
 
 def test_the_published_lists_are_refused_at_another_tile_size():
     card = embedded("landcoverai_published")
-    check_tile_size(card, ["N-33-60-D-c-4-2_0"], ["images/N-33-60-D-c-4-2.tif"], 512, 1)
+    names = (["N-33-60-D-c-4-2_0"], ["images/N-33-60-D-c-4-2.tif"])
+    check_tile_size(card, *names, tile_settings(512))
     with pytest.raises(ValueError, match=r"tiles of 512 px, but tile\.size_px is 256"):
-        check_tile_size(card, ["N-33-60-D-c-4-2_0"], ["images/N-33-60-D-c-4-2.tif"], 256, 1)
+        check_tile_size(card, *names, tile_settings(256))
 
 
 def test_the_100_tiles_of_landcoverai_are_split_by_the_lists_that_come_along(fakes):
@@ -478,7 +482,8 @@ def test_the_100_tiles_of_landcoverai_are_split_by_the_lists_that_come_along(fak
     sides = read_tile_lists(card, folder)
     assert sides is not None
     regions = [pair.region for pair in find_pairs(card, folder)]
-    check_tile_size(card, sides, regions, 256, 1)  # the entries are regions: any size will do
+    # The entries are regions, for which any size will do.
+    check_tile_size(card, sides, regions, tile_settings(256))
     assert Counter(sides[region] for region in regions) == {"train": 70, "val": 15, "test": 15}
 
 
@@ -651,7 +656,7 @@ def test_several_archives_are_unpacked_into_one_folder_whether_they_lie_there_or
 
 def test_archives_that_hold_the_same_are_refused(archives, tmp_path):
     download = [archives.pack(name, *PAIR) for name in ("1.zip", "2.zip")]
-    with pytest.raises(ValueError, match=r"2\.zip holds images, as an archive before it does"):
+    with pytest.raises(ValueError, match=r"2\.zip holds images, as does an archive before it"):
         acquire(make_card(download=download), "mine", tmp_path / "source", tmp_path / "out")
 
 
@@ -706,8 +711,8 @@ def test_a_real_mask_of_landcoverai_is_cut_at_its_true_size(tmp_path):
     (tmp_path / f"masks/{sheet}.tif").symlink_to(path)
     card = embedded("landcoverai").model_copy(update={"orthophotos": None})
     pair = find_pairs(card, tmp_path)[0]
-    cutting = Cutting()
-    cutting.cut(pair, card, tmp_path, tmp_path / "out", {pair.region: "test"}, 512, 1)
+    plan = CuttingPlan(card, tmp_path, tmp_path / "out", {pair.region: "test"}, tile_settings(512))
+    cutting = cut_orthophoto(plan, pair)
     with rasterio.open(raster_path(tmp_path / "out/masks", "test", sheet)) as file:
         assert np.array_equal(file.read(1), mask)
         assert (file.crs, file.transform) == (CRS.from_epsg(2180), transform)
@@ -726,8 +731,8 @@ def test_the_real_zurich_image_is_read_by_its_card(tmp_path):
         (tmp_path / f"{link}.tif").symlink_to(folder / f"{name}.tif")
     card = embedded("zurich").model_copy(update={"orthophotos": None})
     pair = find_pairs(card, tmp_path)[0]
-    cutting = Cutting()
-    cutting.cut(pair, card, tmp_path, tmp_path / "out", {"zh14": "test"}, 256, 1)
+    plan = CuttingPlan(card, tmp_path, tmp_path / "out", {"zh14": "test"}, tile_settings(256))
+    cut_orthophoto(plan, pair)
     with rasterio.open(raster_path(tmp_path / "out/images", "test", pair.name)) as file:
         red, green, _, infrared = file.read().astype(int)
     with rasterio.open(raster_path(tmp_path / "out/masks", "test", pair.name)) as file:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pointcover.datasets import downloads
-from pointcover.datasets.downloads import archive_cache, fetch_archive
+from pointcover.datasets.downloads import Retries, archive_cache, fetch_archive
 from tests.processes import FULL_DISK, run_python
 
 BODY = random.Random(0).randbytes(300_000)
@@ -96,7 +96,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def fetch(server: Server, folder: Path, checksum: str = MD5, attempts: int = 4) -> Path:
     return fetch_archive(
-        server.url, checksum, folder, attempts=attempts, pause_s=0.001, timeout_s=5
+        server.url, checksum, folder, Retries(attempts=attempts, pause_s=0.001, timeout_s=5)
     )
 
 
@@ -413,7 +413,7 @@ def test_a_refused_connection_is_one_line_with_url_and_remedy(
     url = server.url
     server.server_close()
     with pytest.raises(ConnectionError, match=r"refused.*`source:`") as caught:
-        fetch_archive(url, MD5, tmp_path, attempts=2, pause_s=0.001)
+        fetch_archive(url, MD5, tmp_path, Retries(attempts=2, pause_s=0.001))
     assert url in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -421,7 +421,7 @@ def test_a_refused_connection_is_one_line_with_url_and_remedy(
 def test_a_silent_server_is_given_up(server: Server, tmp_path: Path) -> None:
     server.script = [answer(wait_s=0.5)]
     with pytest.raises(ConnectionError, match=r"timed out"):
-        fetch_archive(server.url, MD5, tmp_path, attempts=1, timeout_s=0.1)
+        fetch_archive(server.url, MD5, tmp_path, Retries(attempts=1, timeout_s=0.1))
 
 
 def test_of_two_that_want_one_archive_only_one_downloads(server: Server, tmp_path: Path) -> None:

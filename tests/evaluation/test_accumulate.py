@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pointcover.evaluation.accumulate import ScoredTiles, Tally, tally_tiles
+from pointcover.evaluation.accumulate import ScoredTiles, Scoring, SplitCounts, count_tiles
 from pointcover.labels import IGNORE_INDEX
 from pointcover.metrics.boundaries import count_boundaries, erode_classes
 from pointcover.metrics.calibration import count_confidences
@@ -20,7 +20,7 @@ def scored_whole(folder, mask, size_px, **options):
     image = np.zeros((3, *mask.shape), np.uint8)
     image[0] = np.arange(mask.shape[1]) % 256
     tiles = write_orthophoto(folder, "o", image, mask, size_px, "test")
-    dataset = ScoredTiles(tiles, folder / "images", folder / "masks", size_px, **options)
+    dataset = ScoredTiles(tiles, folder / "images", folder / "masks", size_px, Scoring(**options))
     whole, times = np.full(mask.shape, N, np.uint8), np.zeros(mask.shape, int)
     for place, tile in enumerate(tiles):
         picture, labels = dataset[place]
@@ -82,31 +82,33 @@ def predicted_of(count, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
 def test_counts_stand_at_their_tile_and_add_up_to_the_split(batch_size):
     batches, (_, masks, predictions, confidence) = predicted_of(5, batch_size)
-    tally = tally_tiles(batches, [tile_of(k, "r") for k in range(5)], 3)
+    counts = count_tiles(batches, [tile_of(k, "r") for k in range(5)], 3)
     for k in range(5):
         wanted = confusion_matrix(predictions[k], masks[k], 3).numpy()
-        assert np.array_equal(tally.confusions[k], wanted)
-    assert np.array_equal(tally.boundaries, count_boundaries(predictions, masks, 3).numpy())
+        assert np.array_equal(counts.confusions[k], wanted)
+    assert np.array_equal(counts.boundaries, count_boundaries(predictions, masks, 3).numpy())
     whole = count_confidences(confidence, predictions, masks).numpy()
-    assert np.array_equal(tally.confidences, whole)
+    assert np.array_equal(counts.confidences, whole)
 
 
 def test_without_boundaries_there_are_none():
     batches, _ = predicted_of(2, 2)
-    tally = tally_tiles(batches, [tile_of(k, "r") for k in range(2)], 3, with_boundaries=False)
-    assert not tally.boundaries.any()
-    assert tally.boundaries.shape == (2, 3, 3, 4)
+    counts = count_tiles(batches, [tile_of(k, "r") for k in range(2)], 3, with_boundaries=False)
+    assert not counts.boundaries.any()
+    assert counts.boundaries.shape == (2, 3, 3, 4)
 
 
-def tally_of(confusions, regions=None):
+def counts_of(confusions, regions=None):
     count = len(confusions)
     tiles = [tile_of(k, (regions or "a" * count)[k]) for k in range(count)]
     matrices = np.array(confusions, np.int64).reshape(count, 2, 2)
-    return Tally(tiles, matrices, np.zeros((count, 3, 2, 4), np.int64), np.zeros((2, 15360), int))
+    return SplitCounts(
+        tiles, matrices, np.zeros((count, 3, 2, 4), np.int64), np.zeros((2, 15360), int)
+    )
 
 
 def test_the_worst_tiles_are_those_of_lowest_accuracy_worst_first():
-    tally = tally_of(
+    counts = counts_of(
         [
             [[90, 10], [0, 0]],
             [[50, 50], [0, 0]],
@@ -115,17 +117,17 @@ def test_the_worst_tiles_are_those_of_lowest_accuracy_worst_first():
             [[100, 0], [0, 0]],
         ]
     )
-    assert tally.worst(2) == [1, 3]  # of equal ones the first
-    assert tally.worst(9) == [1, 3, 2, 0]  # the last has no error
-    assert tally.worst(0) == []
+    assert counts.worst(2) == [1, 3]  # of equal ones the first
+    assert counts.worst(9) == [1, 3, 2, 0]  # the last has no error
+    assert counts.worst(0) == []
 
 
 def test_tiles_with_hardly_a_label_are_not_among_the_worst():
-    assert tally_of([[[90, 10], [0, 0]], [[0, 9], [0, 0]], [[0, 0], [0, 0]]]).worst(3) == [0]
-    assert tally_of([]).worst(3) == []
-    assert tally_of([[[0, 0], [0, 0]]]).worst(3) == []
+    assert counts_of([[[90, 10], [0, 0]], [[0, 9], [0, 0]], [[0, 0], [0, 0]]]).worst(3) == [0]
+    assert counts_of([]).worst(3) == []
+    assert counts_of([[[0, 0], [0, 0]]]).worst(3) == []
 
 
 def test_regions_hold_their_tiles_in_order_of_occurrence():
-    tally = tally_of([[[1, 0], [0, 0]]] * 4, "baba")
-    assert tally.regions() == {"b": [0, 2], "a": [1, 3]}
+    counts = counts_of([[[1, 0], [0, 0]]] * 4, "baba")
+    assert counts.regions() == {"b": [0, 2], "a": [1, 3]}

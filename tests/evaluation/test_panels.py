@@ -5,12 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pointcover.evaluation.panels import draw_panels, name_panels
+from pointcover.evaluation.panels import PanelStyle, draw_panels, name_panels
 from pointcover.labels import IGNORE_INDEX
 from pointcover.tileset.dataset import TileDataset
 from tests.tile_sets import CLASSES, write_easy_tiles
 
 DARK, BRIGHT = CLASSES.colours
+DENSE = PanelStyle(CLASSES, "dense masks", True)
 RED, WHITE, GREY = (214, 40, 40), (255, 255, 255), (235, 235, 235)
 
 
@@ -55,7 +56,7 @@ def half_right():
 def test_a_panel_a_tile_with_image_mask_prediction_errors_and_confidence(half_right, tmp_path):
     captions = [(f"fixed_{k}_t", f"tile {k}") for k in range(3)]
     draw_panels(
-        tmp_path, captions, predicted_of(*half_right), CLASSES, "dense masks", is_dense=True
+        tmp_path, captions, predicted_of(*half_right), PanelStyle(CLASSES, "dense masks", True)
     )
     assert {file.name for file in tmp_path.iterdir()} == {f"fixed_{k}_t.png" for k in range(3)}
     colours, shape = parts_of(tmp_path / "fixed_0_t.png")
@@ -68,10 +69,10 @@ def test_a_panel_a_tile_with_image_mask_prediction_errors_and_confidence(half_ri
 
 def test_too_few_captions_are_an_error_and_none_draw_nothing(half_right, tmp_path):
     with pytest.raises(ValueError, match="zip"):
-        draw_panels(tmp_path, [("a", "a")], predicted_of(*half_right), CLASSES, "d", is_dense=True)
+        draw_panels(tmp_path, [("a", "a")], predicted_of(*half_right), DENSE)
     empty = tmp_path / "empty"
     empty.mkdir()
-    draw_panels(empty, [], iter(()), CLASSES, "d", is_dense=True)
+    draw_panels(empty, [], iter(()), DENSE)
     assert not list(empty.iterdir())
 
 
@@ -86,10 +87,8 @@ def test_what_was_learned_from_is_shown_beside_it_also_where_there_are_no_dense_
         tmp_path,
         [("train_1_t", "t")],
         [(sparse[0][0][None], masks, masks, masks.float())],
-        CLASSES,
-        "dense masks",
-        is_dense=is_dense,
-        sparse=sparse,
+        PanelStyle(CLASSES, "dense masks", is_dense),
+        sparse,
     )
     colours, shape = parts_of(tmp_path / "train_1_t.png")
     assert shape == (410, 320 * views, 3)
@@ -105,9 +104,7 @@ def test_single_annotations_are_drawn_large_enough_to_be_seen(tmp_path):
         tmp_path,
         [("a", "a")],
         [(images, masks, nothing, nothing.float())],
-        CLASSES,
-        "held-out annotations",
-        is_dense=False,
+        PanelStyle(CLASSES, "held-out annotations", False),
     )
     with Image.open(tmp_path / "a.png") as picture:
         values = np.asarray(picture.convert("RGB"))[:330]

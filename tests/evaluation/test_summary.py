@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pointcover.evaluation.accumulate import Tally, tally_tiles
+from pointcover.evaluation.accumulate import SplitCounts, count_tiles
 from pointcover.evaluation.summary import (
     CONFUSION_HEADER,
     class_header,
@@ -19,25 +19,26 @@ from pointcover.evaluation.summary import (
 from pointcover.evaluation.tile_confusions import read_tile_confusions
 from pointcover.metrics.confusion import scores
 from pointcover.metrics.scores import split_scores
-from pointcover.networks import build_model
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
 from pointcover.tileset.tiles import read_tile_set
 from tests.evaluation.test_accumulate import predicted_of, tile_of
-from tests.imagery import load_stage, write_raster
+from tests.imagery import write_raster
+from tests.train_settings import network_settings
 
 NAMES = ("land", "water", "road")
 
 
 @pytest.fixture(scope="module")
-def tally() -> Tally:
+def counts() -> SplitCounts:
     """Six tiles in regions a, b, b, a, a, c."""
     batches, _ = predicted_of(6, 4)
-    return tally_tiles(batches, [tile_of(k, "abbaac"[k]) for k in range(6)], 3)
+    return count_tiles(batches, [tile_of(k, "abbaac"[k]) for k in range(6)], 3)
 
 
-def test_the_summary_is_of_one_matrix_and_its_json_has_no_nan(tally):
-    result = summarise(tally, NAMES, (), np.random.default_rng(0))
-    whole = scores(tally.confusions.sum(axis=0), NAMES)
+def test_the_summary_is_of_one_matrix_and_its_json_has_no_nan(counts):
+    result = summarise(counts, NAMES, (), np.random.default_rng(0))
+    whole = scores(counts.confusions.sum(axis=0), NAMES)
     assert {key: result[key] for key in whole} == whole
     assert set(result["boundary_f1"]) == {"1px", "3px", "5px"}
     assert 0 < result["boundary_f1"]["1px"] < result["boundary_f1"]["5px"] <= 1
@@ -47,12 +48,14 @@ def test_the_summary_is_of_one_matrix_and_its_json_has_no_nan(tally):
     assert result["miou_interval"]["regions"]["reason"] == "3 regions with labels, wanted 5"
     assert result["regions"]["count"] == 3
     json.dumps(result, allow_nan=False)
-    again = summarise(tally, NAMES, (), np.random.default_rng(0))
+    again = summarise(counts, NAMES, (), np.random.default_rng(0))
     assert json.dumps(again) == json.dumps(result)
 
 
-def test_a_split_without_a_labelled_pixel_has_a_summary_without_values(tally):
-    empty = Tally(tally.tiles, 0 * tally.confusions, 0 * tally.boundaries, 0 * tally.confidences)
+def test_a_split_without_a_labelled_pixel_has_a_summary_without_values(counts):
+    empty = SplitCounts(
+        counts.tiles, 0 * counts.confusions, 0 * counts.boundaries, 0 * counts.confidences
+    )
     result = summarise(empty, NAMES, (), np.random.default_rng(0))
     assert (result["miou"], result["kappa"], result["ece"]) == (None, None, None)
     assert result["boundary_f1"] == {"1px": None, "3px": None, "5px": None}
@@ -61,31 +64,31 @@ def test_a_split_without_a_labelled_pixel_has_a_summary_without_values(tally):
     json.dumps(result, allow_nan=False)
 
 
-def test_each_region_has_the_scores_of_its_own_tiles(tally):
+def test_each_region_has_the_scores_of_its_own_tiles(counts):
     header = region_header(NAMES)
-    rows = [dict(zip(header, row, strict=True)) for row in region_rows(tally, NAMES, ())]
+    rows = [dict(zip(header, row, strict=True)) for row in region_rows(counts, NAMES, ())]
     assert [(row["region"], row["tiles"]) for row in rows] == [("a", 3), ("b", 2), ("c", 1)]
-    wanted = split_scores(tally.confusions[[1, 2]].sum(axis=0), NAMES)
+    wanted = split_scores(counts.confusions[[1, 2]].sum(axis=0), NAMES)
     assert rows[1]["miou"] == wanted["miou"]
     assert rows[1]["kappa"] == wanted["kappa"]
     assert rows[1]["iou road"] == wanted["by_class"]["road"]["iou"]
-    result = summarise(tally, NAMES, (), np.random.default_rng(0))
+    result = summarise(counts, NAMES, (), np.random.default_rng(0))
     mious = [row["miou"] for row in rows]
     spread = result["regions"]
     assert (spread["miou_lowest"], spread["miou_highest"]) == (min(mious), max(mious))
     assert spread["miou_std"] == pytest.approx(np.std(mious, ddof=1))
 
 
-def test_a_class_that_is_left_out_is_in_no_table_but_the_confusion_matrix(tally):
-    result = summarise(tally, NAMES, ("water",), np.random.default_rng(0))
+def test_a_class_that_is_left_out_is_in_no_table_but_the_confusion_matrix(counts):
+    result = summarise(counts, NAMES, ("water",), np.random.default_rng(0))
     assert list(result["by_class"]) == ["land", "road"]
     header = region_header(list(result["by_class"]))
-    for row in region_rows(tally, NAMES, ("water",)):
+    for row in region_rows(counts, NAMES, ("water",)):
         assert "iou water" not in dict(zip(header, row, strict=True))
-    rows = list(class_rows(result["by_class"], tally.boundaries.sum(axis=0), NAMES))
+    rows = list(class_rows(result["by_class"], counts.boundaries.sum(axis=0), NAMES))
     assert [row[0] for row in rows] == ["land", "road"]
     assert all(len(row) == len(class_header()) for row in rows)
-    confusion = list(confusion_rows(tally.confusions.sum(axis=0), NAMES))
+    confusion = list(confusion_rows(counts.confusions.sum(axis=0), NAMES))
     assert len(confusion) == 9
     assert all(len(row) == len(CONFUSION_HEADER) for row in confusion)
 
@@ -96,7 +99,7 @@ def test_a_class_that_is_left_out_is_in_no_table_but_the_confusion_matrix(tally)
 @pytest.fixture
 def untrained(project, monkeypatch):
     """A project with a model as it is before training, and no MLflow."""
-    monkeypatch.setattr(load_stage("evaluate"), "record", lambda *_, **__: None)
+    monkeypatch.setattr("pointcover.evaluation.record.record_evaluation", lambda *_: None)
     project.set(
         {
             "points": 30,
@@ -114,21 +117,13 @@ def untrained(project, monkeypatch):
 def make_model(project):
     project.run("download", "tile", "annotate")
     tile_set = read_tile_set(project.root / "data/tiles/tiles.json")
-    model = build_model(
-        "fpn",
-        "mobilenet_v2",
-        weights="none",
-        bands=3,
-        classes=3,
-        mean=tile_set.mean,
-        std=tile_set.std,
-        seed=0,
-    )
+    network = network_settings("fpn")
+    model = build_model(network, BandStatistics(tile_set.mean, tile_set.std), 3)
     folder = project.root / "models"
     folder.mkdir()
     save_checkpoint(
         folder,
-        Checkpoint("fpn", "mobilenet_v2", tile_set, {"kept_epoch": 3}, 1.0),
+        Checkpoint(network, tile_set, {"kept_epoch": 3}),
         model.state_dict(),
     )
 

@@ -19,10 +19,8 @@ from rasterio.transform import Affine, from_origin
 from pointcover.maps import mapper as mapping
 from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
-from pointcover.maps.orthophotos import ReadingSettings
-from pointcover.prediction.mean_field import MeanField
-from pointcover.prediction.priors import Priors
-from pointcover.prediction.sliding_window import LayerChoice
+from pointcover.maps.settings import ReadingSettings
+from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.map_models import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
 
@@ -81,7 +79,7 @@ def test_a_raster_smaller_than_a_window_is_mapped_too(tmp_path, size):
 
 def test_a_map_is_cloud_optimised_and_says_what_its_values_mean(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(1100, 600))
-    layers = LayerChoice(entropy=True, probabilities=True)
+    layers = LayerSettings(entropy=True, probabilities=True)
     make_map(path, tmp_path / "out", window_px=256, layers=layers)
     for what, bands in (("classes", 1), ("confidence", 1), ("entropy", 1), ("probabilities", 4)):
         with rasterio.open(tmp_path / "out" / f"a_{what}.tif") as file:
@@ -112,7 +110,7 @@ def test_pixels_without_data_have_no_class_and_no_confidence(tmp_path):
     image[0] %= 4
     image[:, 40:90, 100:] = 255
     path = write_raster(tmp_path / "a.tif", image, nodata=255)
-    areas = make_map(path, tmp_path / "out", layers=LayerChoice(True, True))
+    areas = make_map(path, tmp_path / "out", layers=LayerSettings(entropy=True, probabilities=True))
     hole = (image == 255).all(axis=0)
     for what in ("classes", "confidence", "entropy", "probabilities"):
         assert ((read_map(tmp_path / "out", what) == 255) == hole).all()
@@ -198,13 +196,13 @@ def test_several_models_are_averaged(tmp_path):
     assert (read_map(tmp_path / "out", "confidence") == round(confidence)).all()
 
 
-PRIORS = Priors({"land": 0.01, "water": 0.97, "road": 0.01, "wood & heath": 0.01})
+PRIORS = PriorSettings(fractions={"land": 0.01, "water": 0.97, "road": 0.01, "wood & heath": 0.01})
 
 
 def test_each_model_is_corrected_from_its_own_shares_before_they_are_averaged(tmp_path):
     """Of class 0 both are sure by 5; the first learned water as common as it is."""
     models = [
-        identity_model(label_shares=tuple(PRIORS.shares.values())),
+        identity_model(label_shares=tuple(PRIORS.fractions.values())),
         identity_model("1" * 64, label_shares=(0.97, 0.01, 0.01, 0.01)),
     ]
     path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8))
@@ -214,7 +212,7 @@ def test_each_model_is_corrected_from_its_own_shares_before_they_are_averaged(tm
     assert (read_map(tmp_path / "out") == wanted.argmax()).all()
     assert (read_map(tmp_path / "out", "confidence") == round(100 * wanted.max())).all()
     summary = json.loads((tmp_path / "out" / "a.json").read_text())
-    assert summary["settings"]["priors"] == {"shares": dict(PRIORS.shares), "strength": 1}
+    assert summary["settings"]["priors"] == {"fractions": PRIORS.fractions, "strength": 1}
 
 
 def test_eight_views_of_an_identity_are_the_identity(tmp_path):
@@ -231,13 +229,13 @@ def test_specks_of_no_other_colour_go_where_neighbours_are_asked(tmp_path):
     path = write_raster(tmp_path / "a.tif", image)
     make_map(path, tmp_path / "out")
     assert np.array_equal(read_map(tmp_path / "out")[0], image[0])
-    make_map(path, tmp_path / "smooth", crf=MeanField())
+    make_map(path, tmp_path / "smooth", crf=MeanFieldSettings(iterations=5))
     assert np.array_equal(read_map(tmp_path / "smooth")[0], clean)
-    with pytest.raises(FileExistsError, match="say --force"):  # it is another map
-        make_map(path, tmp_path / "out", crf=MeanField())
+    with pytest.raises(FileExistsError, match="add --force"):  # it is another map
+        make_map(path, tmp_path / "out", crf=MeanFieldSettings(iterations=5))
 
 
-# What is there already ---------------------------------------------------------------------------
+# What exists already ---------------------------------------------------------------------------
 
 
 def test_a_map_that_is_there_is_not_made_again(tmp_path):
@@ -251,10 +249,10 @@ def test_a_map_that_is_there_is_not_made_again(tmp_path):
 
 def test_another_map_is_replaced_only_when_asked_and_then_wholly(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
-    make_map(path, tmp_path / "out", layers=LayerChoice(entropy=True))
+    make_map(path, tmp_path / "out", layers=LayerSettings(entropy=True))
     before = read_tree(tmp_path / "out")
     for changes in ({}, {"models": [identity_model("2" * 64)]}, {"overlap": 0.5}):
-        with pytest.raises(FileExistsError, match=r"a_classes\.tif exists, .* say --force"):
+        with pytest.raises(FileExistsError, match=r"a_classes\.tif exists, .* add --force"):
             make_map(path, tmp_path / "out", **changes)
     assert read_tree(tmp_path / "out") == before
     make_map(path, tmp_path / "out", force=True)
@@ -435,7 +433,11 @@ def test_a_map_that_was_cut_off_goes_on_and_has_the_same_bytes(
     tmp_path, monkeypatch, strips, blend
 ):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
-    settings = {"blend": blend, "polygons": True, "layers": LayerChoice(True, True)}
+    settings = {
+        "blend": blend,
+        "polygons": True,
+        "layers": LayerSettings(entropy=True, probabilities=True),
+    }
     make_map(path, tmp_path / "wanted", **settings)
     with monkeypatch.context() as patch:
         fail_after(patch, strips)
@@ -455,7 +457,7 @@ def test_a_map_that_was_cut_off_goes_on_and_has_the_same_bytes(
 def test_strips_of_another_image_model_or_setting_are_not_used(tmp_path, monkeypatch, change):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
     models = [identity_model(label_shares=(0.25,) * 4)]
-    even = Priors(dict.fromkeys(CLASSES.names, 0.25))
+    even = PriorSettings(fractions=dict.fromkeys(CLASSES.names, 0.25))
     first = {"priors": even} if change == "shares" else {}
     with monkeypatch.context() as patch:
         fail_after(patch, 2)
@@ -592,7 +594,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_an_undisturbed_one(tmp_
     note = said.splitlines()[1]
     assert re.fullmatch(r"note: left and right of a seam .*, \d+\.\d% of the pixels .*", note)
     assert note.endswith(
-        "say --blend, or --window-px 128; encoders without squeeze and excitation feel it less"
+        "say --blend, or --window-px 128; encoders without squeeze and excitation are less affected"
     )
     killed = start(*options, "--out", "out", cwd=tmp_path)
     strips = tmp_path / "out" / "a.map.partial"
@@ -661,7 +663,7 @@ def test_the_command_makes_all_that_it_is_asked_for(folder):
     assert made == {f"a{suffix}" for suffix in SUFFIXES}
     again = run("model", "a.tif", "--out", "out")
     assert again.exit_code == 1
-    assert "say --force to replace" in again.stderr
+    assert "add --force to replace" in again.stderr
 
 
 def test_the_command_corrects_maps_for_the_shares_of_the_land(folder):
@@ -678,7 +680,7 @@ def test_the_command_corrects_maps_for_the_shares_of_the_land(folder):
 
 def test_the_command_says_what_it_could_not_check_and_what_is_there(folder):
     write_raster(folder / "b.tif", draw_image(40, 40), crs=None)
-    for ending in ("%\n", "b_classes.tif is there already\n"):
+    for ending in ("%\n", "b_classes.tif exists already\n"):
         done = run("model", "b.tif", "--out", "out")
         assert done.exit_code == 0
         assert done.stderr.startswith("note: b.tif has no CRS, so its map has none either\nnote: ")
@@ -697,7 +699,7 @@ def test_maps_among_the_images_are_left_out(folder):
     assert again.exit_code == 0
     for name in ("a_classes.tif", "a_confidence.tif", "a_preview.png"):
         assert f"{name} is a map of pointcover, and is left out\n" in again.stderr
-    assert "a_classes.tif is there already" in again.stderr
+    assert "a_classes.tif exists already" in again.stderr
     alone = run("model", "img/a_classes.tif", "--out", "out")
     assert alone.exit_code == 1
     assert "img/a_classes.tif: maps of pointcover, wanted images" in alone.stderr
@@ -709,13 +711,16 @@ def test_maps_among_the_images_are_left_out(folder):
         (["nowhere", "a.tif"], "nowhere is no model: wanted a folder with model.pt and"),
         (["model", "b.tif"], "b.tif does not exist"),
         (["model", "a.tif", "--window-px", "100"], "window_px: got 100, wanted a multiple of 32"),
-        (["model", "a.tif", "--overlap", "1"], "overlap: got 1.0, wanted a share from 0 to 0.75"),
+        (
+            ["model", "a.tif", "--overlap", "1"],
+            "overlap: got 1.0, wanted a fraction from 0 to",
+        ),
         (["model", "a.tif", "--bands", "x"], "--bands: got 'x'"),
         (["model", "model"], "model is a folder, wanted a raster file: give those in it"),
         (["model", "a.tif", "--min-area-m2", "9"], "--min-area-m2: got 9 without --polygons"),
         (["model", "a.tif", "--priors", "land"], "--priors: got 'land'"),
         (["model", "a.tif", "--priors", "land=1"], "priors lack road, water, wood & heath: give"),
-        (["model", "a.tif", "--priors", EVEN], "model does not say which shares its classes had"),
+        (["model", "a.tif", "--priors", EVEN], "model does not hold the fraction of each class"),
         (["model", "a.tif", "--prior-strength", "2"], "--prior-strength: got 2 without --priors"),
         (["runs:/" + "0" * 32, "a.tif"], "there is no MLflow store at sqlite:"),
         (["model", "model/model.json"], "model/model.json is no raster"),

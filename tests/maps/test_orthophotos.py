@@ -14,12 +14,12 @@ from rasterio.transform import Affine, from_origin
 
 from pointcover.labels import ClassTable
 from pointcover.maps.orthophotos import (
-    ReadingSettings,
     open_orthophoto,
     parse_bands,
     parse_range,
     spread_windows,
 )
+from pointcover.maps.settings import ReadingSettings
 from pointcover.raster.grids import ground_m2, pixel_sides_m
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
 from pointcover.tileset.tiles import TileSet
@@ -121,7 +121,7 @@ UNFIT = {
         draw_image(9, 9),
         replace(RGB, gsds_m=(0.5, 1.0)),
         {},
-        "has a GSD of 0.25 m, but the model was trained on 0.5 to 1 m: say --resample",
+        "has a GSD of 0.25 m, but the model was trained on 0.5 to 1 m: use --resample",
     ),
     "two GSDs": (
         draw_image(9, 9),
@@ -208,7 +208,7 @@ def test_pixels_that_are_no_squares_are_brought_to_such_or_refused(tmp_path, crs
     assert gsd_m**2 == pytest.approx(float(ground_m2(info, np.array([40]))[0]))
     between = replace(RGB, gsds_m=(0.1, gsd_m, 1.0))
     with pytest.raises(
-        ValueError, match=r"m down and .* m across, but .* each way: say --resample"
+        ValueError, match=r"m down and .* m across, but .* each way: use --resample"
     ):
         open_orthophoto(path, [between], ASKED)
     orthophoto = open_orthophoto(path, [between], ReadingSettings(resample=True))

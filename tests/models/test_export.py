@@ -21,10 +21,13 @@ from pointcover.models import onnx_model as onnx_files
 from pointcover.models.export import export_model
 from pointcover.models.load import NamedModel, load_model
 from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
-from pointcover.networks import MODELS, Segmenter, build_model
+from pointcover.networks.architectures import MODELS
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.segmenter import Segmenter
 from tests.imagery import ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, make_mapper
+from tests.train_settings import network_settings
 
 MEAN, STD = (100.0,) * 3, (50.0,) * 3
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -33,7 +36,9 @@ every_engine = pytest.mark.parametrize("engine", ENGINES)
 def name_model(network):
     tile_set = replace(TILE_SET, gsds_m=(0.1, 0.25, 0.4))
     shares = (0.1, 0.2, 0.3, 0.4)
-    checkpoint = Checkpoint("unet", "resnet18", tile_set, {"epoch": 3}, 0.5, shares)
+    checkpoint = Checkpoint(
+        network_settings("unet", "resnet18", 0.5), tile_set, {"epoch": 3}, shares
+    )
     return NamedModel("here", Segmenter(network, MEAN, STD).eval(), checkpoint, "0" * 64)
 
 
@@ -291,7 +296,7 @@ def test_export_calibrates_int8_on_windows_of_images(run, tmp_path):
     ("args", "said"),
     [
         (["--out", "a.pt"], "--out: got a.pt, wanted a name that ends in .onnx"),
-        (["--out", "there.onnx"], "there.onnx exists: choose another name, or say --force"),
+        (["--out", "there.onnx"], "there.onnx exists: choose another name, or add --force"),
         (["--out", "a.onnx", "--int8", "none.tif"], "none.tif"),
     ],
 )
@@ -311,10 +316,9 @@ def test_export_says_in_one_message_what_is_wrong(run, tmp_path, args, said):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_is_exported(tmp_path, name):
     encoder = "mobilenet_v2" if MODELS[name].has_encoder else "none"
-    segmenter = build_model(
-        name, encoder, weights="none", bands=3, classes=4, mean=MEAN, std=STD, seed=1, width=0.25
-    )
-    checkpoint = Checkpoint(name, encoder, TILE_SET, {}, 0.25)
+    network = network_settings(name, encoder, 0.25)
+    segmenter = build_model(network, BandStatistics(MEAN, STD), 4, seed=1)
+    checkpoint = Checkpoint(network, TILE_SET, {})
     found = export_model(NamedModel(name, segmenter, checkpoint, ""), tmp_path / "a.onnx")
     assert found.largest < 1e-4
     assert [engine.split()[0] for engine in found.engines] == list(ENGINES)

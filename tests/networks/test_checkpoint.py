@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pointcover.labels import ClassTable
-from pointcover.networks import MODELS, build_model
+from pointcover.networks.architectures import MODELS
+from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -18,6 +19,7 @@ from pointcover.networks.checkpoint import (
 )
 from pointcover.tileset.tiles import TileSet
 from tests.tile_sets import CLASSES
+from tests.train_settings import network_settings, train_settings
 
 TILE_SET = TileSet(
     classes=CLASSES,
@@ -29,25 +31,16 @@ TILE_SET = TileSet(
     bands=(3, 2, 1, 4),
 )
 CHECKPOINT = Checkpoint(
-    "unet",
-    "mobilenet_v2",
+    network_settings(),
     TILE_SET,
     {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None},
     label_shares=(0.1 + 0.2, 0.7),
 )
+STATISTICS = BandStatistics(TILE_SET.mean, TILE_SET.std)
 
 
 def build(seed=1):
-    return build_model(
-        "unet",
-        "mobilenet_v2",
-        weights="none",
-        bands=4,
-        classes=2,
-        mean=TILE_SET.mean,
-        std=TILE_SET.std,
-        seed=seed,
-    )
+    return build_model(network_settings(), STATISTICS, 2, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +83,10 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     encoder = "mobilenet_v2" if MODELS[model].has_encoder else "none"
-    segmenter = build_model(
-        model,
-        encoder,
-        weights="none",
-        bands=4,
-        classes=2,
-        mean=TILE_SET.mean,
-        std=TILE_SET.std,
-        seed=1,
-        width=0.25,
-    )
+    network = network_settings(model, encoder, 0.25)
+    segmenter = build_model(network, STATISTICS, 2, seed=1)
     segmenter(images(0))
-    checkpoint = Checkpoint(model, encoder, TILE_SET, {}, width=0.25)
+    checkpoint = Checkpoint(network, TILE_SET, {})
     save_checkpoint(tmp_path, checkpoint, segmenter.state_dict())
     again, read, _ = load_checkpoint(tmp_path)
     assert read == checkpoint
@@ -110,6 +94,20 @@ def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     again.eval()
     with torch.inference_mode():
         assert torch.equal(again(images(1)), segmenter(images(1)))
+
+
+def test_model_json_holds_of_the_settings_of_training_those_of_the_network():
+    checkpoint = Checkpoint(train_settings(model="fpn", width=0.5), TILE_SET, {})
+    values = checkpoint.to_json()
+    assert (values["model"], values["encoder"], values["width"]) == ("fpn", "tu-regnetx_002", 0.5)
+    assert "epochs" not in values
+
+
+def test_an_unknown_architecture_is_refused_by_name(folder):
+    values = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(values | {"model": "u-net"}))
+    with pytest.raises(ValueError, match=r"does not describe a model .*'unetplusplus'"):
+        load_checkpoint(folder)
 
 
 def test_label_shares_go_by_the_names_of_the_classes_and_old_models_have_none(folder):
@@ -224,7 +222,7 @@ def test_a_weights_file_without_one_of_the_weights_is_refused(segmenter, folder)
 
 
 def test_a_score_that_is_no_number_is_refused_and_no_description_written(segmenter, tmp_path):
-    broken = Checkpoint("unet", "mobilenet_v2", TILE_SET, {"val_miou": float("nan")})
+    broken = Checkpoint(network_settings(), TILE_SET, {"val_miou": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         save_checkpoint(tmp_path, broken, segmenter.state_dict())
     assert not (tmp_path / "model.json").exists()

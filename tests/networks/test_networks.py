@@ -11,8 +11,11 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from pointcover.networks import MODELS, Segmenter, build_model, prepare_processes
+from pointcover.networks.architectures import MODELS
+from pointcover.networks.build import BandStatistics, build_model, prepare_processes
+from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.weights import adapt_kernels, load_encoder_weights
+from tests.train_settings import network_settings
 
 ON_ENCODERS = [name for name, architecture in MODELS.items() if architecture.has_encoder]
 FROM_SCRATCH = [name for name in MODELS if name not in ON_ENCODERS]
@@ -27,17 +30,9 @@ def build(model="unet", encoder=None, *, weights="none", bands=3, classes=4, see
     """A small network: of the smallest width, on a small encoder where it has one."""
     if encoder is None:
         encoder = "none" if model in FROM_SCRATCH else "mobilenet_v2"
-    return build_model(
-        model,
-        encoder,
-        weights=weights,
-        bands=bands,
-        classes=classes,
-        mean=MEAN[:bands],
-        std=STD[:bands],
-        seed=seed,
-        width=width,
-    )
+    settings = network_settings(model, encoder, width)
+    statistics = BandStatistics(MEAN[:bands], STD[:bands])
+    return build_model(settings, statistics, classes, weights=weights, seed=seed)
 
 
 def images(bands=3, batch=2, height=64, width=64, seed=0):
@@ -152,20 +147,9 @@ def test_images_are_normalised_by_the_statistics_of_their_band():
 
 
 def test_the_statistics_travel_with_the_weights():
-    one, other = (
-        build(),
-        build_model(
-            "unet",
-            "mobilenet_v2",
-            weights="none",
-            bands=3,
-            classes=4,
-            mean=(1, 2, 3),
-            std=(4, 5, 6),
-            seed=2,
-            width=0.25,
-        ),
-    )
+    one = build()
+    statistics = BandStatistics((1, 2, 3), (4, 5, 6))
+    other = build_model(network_settings(width=0.25), statistics, 4, seed=2)
     other.load_state_dict(one.state_dict())
     assert other.mean.flatten().tolist() == list(MEAN[:3])
     assert other.std.flatten().tolist() == list(STD[:3])

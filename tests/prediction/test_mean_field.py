@@ -1,7 +1,6 @@
 """Neighbours of like colour come to agree on a class, as sums over all pairs say."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +10,14 @@ from torch import Tensor
 from pointcover.networks.pairwise import each_offset
 from pointcover.prediction.mean_field import MeanField
 from pointcover.prediction.predict import make_score
+from pointcover.prediction.settings import MeanFieldSettings
 
-HOW = MeanField(iterations=3, weight=2.5, radius_px=2, sigma_px=1.5, sigma_colour=0.2)
+SETTINGS = MeanFieldSettings(iterations=3, weight=2.5, radius_px=2, sigma_px=1.5, sigma_colour=0.2)
+HOW = MeanField(SETTINGS)
+USUAL = MeanField(MeanFieldSettings(iterations=5))
 
 
-def by_hand(images: np.ndarray, probabilities: np.ndarray, how: MeanField) -> np.ndarray:
+def by_hand(images: np.ndarray, probabilities: np.ndarray, how: MeanFieldSettings) -> np.ndarray:
     """Sum over all pairs of pixels, in float64."""
     classes, height, width = probabilities.shape
     values = images.astype(float) / 255
@@ -52,7 +54,7 @@ def test_it_is_the_sum_over_all_pairs():
     found = HOW(images, probabilities)
     assert found.dtype == torch.float32
     for image, given, got in zip(images, probabilities, found, strict=True):
-        np.testing.assert_allclose(got, by_hand(image.numpy(), given.numpy(), HOW), atol=1e-5)
+        np.testing.assert_allclose(got, by_hand(image.numpy(), given.numpy(), SETTINGS), atol=1e-5)
 
 
 def test_an_image_is_not_touched_by_others_of_its_batch():
@@ -71,7 +73,9 @@ def test_what_is_given_stays_as_it_was():
 @pytest.mark.parametrize("change", [{"iterations": 0}, {"weight": 0.0}])
 def test_without_iterations_or_weight_nothing_changes(change):
     images, probabilities = drawn()
-    torch.testing.assert_close(replace(HOW, **change)(images, probabilities), probabilities)
+    torch.testing.assert_close(
+        MeanField(SETTINGS.model_copy(update=change))(images, probabilities), probabilities
+    )
 
 
 def speck(colour: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +89,7 @@ def speck(colour: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize(("colour", "wanted"), [(100, 0), (110, 0), (250, 1)])
 def test_a_speck_gives_way_to_neighbours_of_its_colour_and_to_no_others(colour, wanted):
-    found = MeanField()(*speck(colour))
+    found = USUAL(*speck(colour))
     assert int(found[0, :, 4, 4].argmax()) == wanted
     torch.testing.assert_close(found.sum(dim=1), torch.ones(1, 9, 9))
 
@@ -93,14 +97,14 @@ def test_a_speck_gives_way_to_neighbours_of_its_colour_and_to_no_others(colour, 
 def test_an_impossible_class_stays_so_and_nothing_is_nan():
     images, probabilities = drawn()
     probabilities[:, 0], probabilities[:, 1] = 0, probabilities[:, 0] + probabilities[:, 1]
-    found = MeanField(iterations=20, weight=30)(images, probabilities)
+    found = MeanField(MeanFieldSettings(iterations=20, weight=30))(images, probabilities)
     assert bool(torch.isfinite(found).all())
     assert float(found[:, 0].max()) < 1e-20
 
 
 def test_a_single_pixel_has_no_neighbours():
     images, probabilities = torch.zeros(1, 1, 1, 1), torch.tensor([0.3, 0.7]).view(1, 2, 1, 1)
-    torch.testing.assert_close(MeanField()(images, probabilities), probabilities)
+    torch.testing.assert_close(USUAL(images, probabilities), probabilities)
 
 
 def test_it_is_applied_to_the_mean_of_several_networks():

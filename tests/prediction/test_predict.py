@@ -7,11 +7,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.networks import Segmenter, build_model
-from pointcover.prediction.predict import predict, score_views
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.segmenter import Segmenter
+from pointcover.prediction.predict import Predictor, predict, score_views
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from tests.tile_sets import write_easy_tiles
+from tests.train_settings import network_settings
 
 
 class Thresholds(nn.Module):
@@ -33,7 +35,7 @@ def numbered(count, size=32):
 
 
 def predict_all(model, tiles):
-    batches = list(predict(make_fabric("cpu", "fp32"), [model], tiles))
+    batches = list(predict(make_fabric("cpu", "fp32"), Predictor([model]), tiles))
     return [torch.cat(part) for part in zip(*batches, strict=True)]
 
 
@@ -45,13 +47,9 @@ def test_a_correction_moves_the_logits_of_each_model_and_of_each_view(average_vi
     models = [Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3) for _ in range(count)]
     shift = torch.tensor([2500.0, 0, 0, 0]).view(1, 4, 1, 1)
     loader = DataLoader(TensorDataset(images, masks), 2)
-    found = predict(
-        make_fabric("cpu", "fp32"),
-        models,
-        loader,
-        average_views=average_views,
-        corrections=[lambda logits: logits + shift] * count,
-    )
+    corrections = [lambda logits: logits + shift] * count
+    predictor = Predictor(models, average_views, corrections)
+    found = predict(make_fabric("cpu", "fp32"), predictor, loader)
     predictions = torch.cat([prediction for _, _, prediction, _ in found]).int()
     first = images[:, 0].int()
     wanted = torch.where(first < 75, 0, first // 50)  # 75² - 25² of the way is 2500 at 75
@@ -67,9 +65,11 @@ def test_each_model_of_an_ensemble_is_corrected_by_its_own():
     shifts = [torch.tensor([0.0, np.log(x)]).view(1, 2, 1, 1).float() for x in (16, 4)]
     ((_, _, predictions, confidence),) = predict(
         make_fabric("cpu", "fp32"),
-        models,
+        Predictor(
+            models,
+            corrections=[lambda logits, shift=shift: logits + shift for shift in shifts],
+        ),
         DataLoader(TensorDataset(images, masks), 1),
-        corrections=[lambda logits, shift=shift: logits + shift for shift in shifts],
     )
     assert (predictions == 1).all()
     torch.testing.assert_close(confidence, torch.full_like(confidence, 0.65))
@@ -108,16 +108,8 @@ def test_the_255th_class_can_be_predicted():
 def test_a_network_that_was_being_trained_predicts_as_in_evaluation_and_learns_nothing(tmp_path):
     tiles = write_easy_tiles(tmp_path, 3, split="test")
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", 64)
-    model = build_model(
-        "fpn",
-        "mobilenet_v2",
-        weights="none",
-        bands=3,
-        classes=2,
-        mean=(100.0,) * 3,
-        std=(60.0,) * 3,
-        seed=0,
-    )
+    statistics = BandStatistics((100.0,) * 3, (60.0,) * 3)
+    model = build_model(network_settings("fpn"), statistics, 2)
     images = torch.stack([dataset[place][0] for place in range(3)])
     model(images)  # in training: batch normalisation learns, dropout drops
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -152,7 +144,7 @@ def test_views_are_turned_back_before_they_are_averaged():
     assert torch.allclose(score_views(model, images), wanted, atol=1e-6)
     loader = DataLoader(TensorDataset(images, masks), 2)
     fabric = make_fabric("cpu", "fp32")
-    averaged = torch.cat([p for _, _, p, _ in predict(fabric, [model], loader, average_views=True)])
+    averaged = torch.cat([p for _, _, p, _ in predict(fabric, Predictor([model], True), loader)])
     assert torch.equal(averaged, wanted.argmax(dim=1).to(torch.uint8))
     # …and one that looks at places has each quarter twice among the eight.
     scores = score_views(Corner(), images.float())
@@ -182,7 +174,7 @@ def test_an_ensemble_averages_probabilities_neither_votes_nor_logits(average_vie
         loader = DataLoader(TensorDataset(images, masks), 2)
         fabric = make_fabric("cpu", "fp32")
         for _, _, predictions, confidence in predict(
-            fabric, models, loader, average_views=average_views
+            fabric, Predictor(models, average_views), loader
         ):
             assert (predictions == wanted).all()
             sure = np.mean([members[k].shares[wanted] for k in chosen])
@@ -201,4 +193,4 @@ def test_nothing_to_predict_gives_no_batch():
     images, masks = numbered(0)
     model = Segmenter(Thresholds(), (0.0,) * 3, (1.0,) * 3)
     loader = DataLoader(TensorDataset(images, masks), 2)
-    assert list(predict(make_fabric("cpu", "fp32"), [model], loader)) == []
+    assert list(predict(make_fabric("cpu", "fp32"), Predictor([model]), loader)) == []

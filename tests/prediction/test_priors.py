@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pointcover.prediction.priors import Priors, check_priors, correct_logits, parse_shares
+from pointcover.prediction.priors import check_priors, correct_logits, make_correction, parse_priors
+from pointcover.prediction.settings import PriorSettings
 
 
 def test_the_corrected_posterior_is_that_of_bayes_rule_worked_out_by_hand():
@@ -39,7 +40,8 @@ def test_shares_that_cannot_be_are_refused(shares, message):
 def test_a_correction_is_of_the_priors_in_the_order_of_the_classes_and_of_the_models_own_shares(
     strength,
 ):
-    correct = Priors({"b": 0.9, "a": 0.1}, strength).correction("here", ("a", "b"), (0.25, 0.75))
+    priors = PriorSettings(fractions={"b": 0.9, "a": 0.1}, strength=strength)
+    correct = make_correction(priors, "here", ("a", "b"), (0.25, 0.75))
     logits = torch.zeros(1, 2, 1, 1)
     wanted = torch.log(torch.tensor([0.1 / 0.25, 0.9 / 0.75])) * strength
     torch.testing.assert_close(correct(logits).flatten(), wanted)
@@ -48,24 +50,26 @@ def test_a_correction_is_of_the_priors_in_the_order_of_the_classes_and_of_the_mo
 @pytest.mark.parametrize(
     ("label_shares", "message"),
     [
-        (None, "here does not say which shares its classes had in training .*: train it again"),
+        (None, "here does not hold the fraction of each class in training .*: train it again"),
         ((1.0, 0.0), r"here learned from no label of \['b'\], so priors cannot correct it: label"),
         ((0.5, float("nan")), r"no label of \['b'\]"),
     ],
 )
 def test_a_model_that_cannot_be_corrected_is_named_with_what_to_do(label_shares, message):
     with pytest.raises(ValueError, match=message):
-        Priors({"a": 0.5, "b": 0.5}).correction("here", ("a", "b"), label_shares)
+        make_correction(
+            PriorSettings(fractions={"a": 0.5, "b": 0.5}), "here", ("a", "b"), label_shares
+        )
 
 
 def test_priors_of_other_classes_than_the_models_are_refused():
     with pytest.raises(ValueError, match="priors lack"):
-        Priors({"a": 1.0}).correction("here", ("a", "b"), (0.5, 0.5))
+        make_correction(PriorSettings(fractions={"a": 1.0}), "here", ("a", "b"), (0.5, 0.5))
 
 
 def test_shares_are_read_from_a_line_with_any_spaces_and_names():
     text = "wood & heath = 0.6, a=b=0.3,road=1e-1"
-    assert parse_shares(text) == {"wood & heath": 0.6, "a=b": 0.3, "road": 0.1}
+    assert parse_priors(text) == {"wood & heath": 0.6, "a=b": 0.3, "road": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,6 @@ def test_shares_are_read_from_a_line_with_any_spaces_and_names():
     ],
 )
 def test_a_line_that_says_no_shares_is_refused(text, got):
-    with pytest.raises(ValueError, match="wanted each class once with its share") as caught:
-        parse_shares(text)
+    with pytest.raises(ValueError, match="wanted each class once with its fraction") as caught:
+        parse_priors(text)
     assert str(caught.value).startswith(f"--priors: got {got} in ")

@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.prediction.sliding_window import LayerChoice, SeamCount, plan_windows, stream_strips
+from pointcover.prediction.settings import LayerSettings
+from pointcover.prediction.sliding_window import (
+    MapLayers,
+    SeamCount,
+    WindowInference,
+    plan_windows,
+    stream_strips,
+)
 
 CPU = torch.device("cpu")
-TWO = LayerChoice()
+TWO = MapLayers(LayerSettings())
 
 
 class Picture:
@@ -33,11 +40,8 @@ def identity(images):
 
 
 def stream(picture, plan, score, layers=TWO, batch_size=3, first=0, classes=5):
-    return dict(
-        stream_strips(
-            picture, plan, score, classes, layers, batch_size=batch_size, device=CPU, first=first
-        )
-    )
+    inference = WindowInference(score, classes, layers, batch_size, CPU)
+    return dict(stream_strips(picture, plan, inference, first=first))
 
 
 def whole(strips):
@@ -97,16 +101,8 @@ def test_pixels_near_seams_are_counted_and_those_of_which_windows_say_another_cl
     image[0, 20, 64] = 250
     for batch_size in (1, 2, 5):
         seams = SeamCount()
-        strips = stream_strips(
-            Picture(image, valid),
-            plan,
-            brightness,
-            2,
-            TWO,
-            batch_size=batch_size,
-            device=CPU,
-            seams=seams,
-        )
+        inference = WindowInference(brightness, 2, TWO, batch_size, CPU)
+        strips = stream_strips(Picture(image, valid), plan, inference, seams=seams)
         list(strips)
         # Three seams of 32 columns and 30 rows with data; at the second one windows differ.
         assert (seams.pixels, seams.unlike) == (3 * 32 * 30, 32 * 30)
@@ -117,11 +113,8 @@ def test_windows_of_an_identity_model_agree_and_blended_ones_are_not_compared():
     for blend in (False, True):
         seams = SeamCount()
         plan = plan_windows(90, 150, 64, 0.25, blend)
-        list(
-            stream_strips(
-                Picture(image), plan, identity, 5, TWO, batch_size=2, device=CPU, seams=seams
-            )
-        )
+        inference = WindowInference(identity, 5, TWO, 2, CPU)
+        list(stream_strips(Picture(image), plan, inference, seams=seams))
         assert seams.unlike == 0
         # Three seams of 32 columns; rows that two rows of windows share are counted once.
         assert seams.pixels == (0 if blend else 3 * 32 * 90)
@@ -150,7 +143,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (2, 300, 280), np.uint8)
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
 def test_a_map_that_is_begun_at_any_strip_has_the_same_bytes(blend, overlap):
     plan = plan_windows(300, 280, 64, overlap, blend)
-    layers = LayerChoice(entropy=True, probabilities=True)
+    layers = MapLayers(LayerSettings(entropy=True, probabilities=True))
     picture = Picture(NOISE)
     wanted = stream(picture, plan, Convolutions(), layers, classes=4)
     assert len(wanted) > 4
@@ -220,13 +213,13 @@ def test_a_network_is_given_windows_of_one_size_and_no_more_than_a_batch():
 def test_layers_are_percents_worked_out_by_hand():
     scores = torch.tensor([[0.5, 0.25, 0.25, 0], [0, 0, 0, 1], [0.25] * 4, [0.004, 0.996, 0, 0]])
     scores = scores.T.reshape(1, 4, 1, 4)
-    found = LayerChoice(entropy=True, probabilities=True).describe(scores)[0, :, 0]
+    found = MapLayers(LayerSettings(entropy=True, probabilities=True)).encode(scores)[0, :, 0]
     assert found.dtype == torch.uint8
     assert found[0].tolist() == [0, 3, 0, 1]
     assert found[1].tolist() == [50, 100, 25, 100]
     assert found[2].tolist() == [75, 0, 100, 2]  # 1.5 of 2 bits; 0.0378 of 2 bits
     assert found[3:, 0].tolist() == [50, 25, 25, 0]
-    assert LayerChoice().describe(scores).shape == (1, 2, 1, 4)
+    assert TWO.encode(scores).shape == (1, 2, 1, 4)
 
 
 def test_blending_averages_what_two_windows_say_by_their_weights():
@@ -240,7 +233,7 @@ def test_blending_averages_what_two_windows_say_by_their_weights():
     picture = Picture(np.zeros((1, 64, 96), np.uint8))
     plan = plan_windows(64, 96, 64, 0.5, True)
     assert plan.columns.starts == (0, 32)
-    chosen = LayerChoice(probabilities=True)
+    chosen = MapLayers(LayerSettings(probabilities=True))
     found = whole(stream(picture, plan, by_side, chosen, classes=2))
     # In columns 32 to 63 the first window says 1, ever weaker, and the second one 0.
     falling = np.rint(100 * (1 - (np.arange(32) + 0.5) / 32))

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointcover.prediction.windows import MAX_OVERLAP, STRIDE_PX, lay_axis, round_up
+from pointcover.prediction.windows import ALIGNMENT_PX, MAX_OVERLAP, lay_axis, round_up
 
 LENGTHS = st.integers(1, 3000)
-WINDOWS = st.integers(4, 20).map(lambda n: n * STRIDE_PX)
+WINDOWS = st.integers(4, 20).map(lambda n: n * ALIGNMENT_PX)
 OVERLAPS = st.floats(0, MAX_OVERLAP)
 
 
@@ -29,14 +29,14 @@ def test_windows_have_a_size_that_networks_take_and_share_what_was_asked_for(
     assert axis.size == min(window_px, round_up(length))
     assert axis.reach == round_up(length)
     assert (window_px - np.diff(axis.starts) >= round(overlap * window_px)).all()
-    assert all(start % STRIDE_PX == 0 for start in axis.starts)
+    assert all(start % ALIGNMENT_PX == 0 for start in axis.starts)
 
 
 @given(LENGTHS, WINDOWS, OVERLAPS)
 def test_no_fewer_windows_would_do(length, window_px, overlap):
     axis = lay_axis(length, window_px, overlap)
     fewer = len(axis.starts) - 1
-    step = (window_px - round(overlap * window_px)) // STRIDE_PX * STRIDE_PX
+    step = (window_px - round(overlap * window_px)) // ALIGNMENT_PX * ALIGNMENT_PX
     assert fewer == 0 or window_px + (fewer - 1) * step < round_up(length)
 
 
@@ -63,7 +63,7 @@ def test_a_quarter_of_overlap_is_laid_as_worked_out_by_hand():
     [
         (100, 0.25, "window_px: got 100, wanted a multiple of 32"),
         (0, 0.25, "window_px: got 0"),
-        (64, 0.8, "overlap: got 0.8, wanted a share from 0 to 0.75"),
+        (64, 0.8, "overlap: got 0.8, wanted a fraction from 0 to 0.75"),
         (64, -0.1, "overlap: got -0.1"),
         (64, 0.6, "which leaves less than 32 px to the next one"),
     ],

@@ -14,7 +14,14 @@ from rasterio.enums import ColorInterp
 
 from pointcover.labels import ClassTable
 from pointcover.raster import raster_io as raster
-from pointcover.raster.raster_io import RasterReader, Window, pad, write_geotiff, write_mask
+from pointcover.raster.raster_io import (
+    GeoTiffProfile,
+    RasterReader,
+    Window,
+    pad,
+    write_geotiff,
+    write_mask,
+)
 from tests.imagery import CRS, PLACE, draw_image, write_raster
 from tests.processes import run_python
 
@@ -264,7 +271,7 @@ def write(path, values, block_px=16, **options):
     bands, height, width = values.shape
     settings = {"crs": CRS, "transform": PLACE} | options
     with write_geotiff(
-        path, height=height, width=width, bands=bands, block_px=block_px, **settings
+        path, GeoTiffProfile(height=height, width=width, bands=bands, block_px=block_px, **settings)
     ) as writer:
         for row in range(0, height, block_px):
             for col in range(0, width, block_px):
@@ -330,15 +337,16 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_under_the_final_name(tmp_pat
         from pathlib import Path
         import numpy as np
         from pointcover.raster.grids import north_up
-        from pointcover.raster.raster_io import Window, write_geotiff
+        from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
         path = Path(sys.argv[1])
         values = np.random.default_rng(0).integers(0, 256, (3, 128, 128), np.uint8)
 
         def write():
-            with write_geotiff(
-                path, height=384, width=384, bands=3, block_px=128, crs="EPSG:2180",
+            profile = GeoTiffProfile(
+                height=384, width=384, bands=3, block_px=128, crs="EPSG:2180",
                 transform=north_up(0, 0, 1),
-            ) as writer:
+            )
+            with write_geotiff(path, profile) as writer:
                 for row in range(0, 384, 128):
                     for col in range(0, 384, 128):
                         writer.write(values, Window(col, row, 128, 128))
@@ -363,7 +371,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_under_the_final_name(tmp_pat
 def test_an_error_while_writing_leaves_nothing(tmp_path, image):
     def fail():
         with write_geotiff(
-            tmp_path / "a.tif", height=40, width=50, bands=3, block_px=16, crs=CRS, transform=PLACE
+            tmp_path / "a.tif",
+            GeoTiffProfile(height=40, width=50, bands=3, block_px=16, crs=CRS, transform=PLACE),
         ) as writer:
             writer.write(image, WHOLE)
             raise KeyError("elsewhere")

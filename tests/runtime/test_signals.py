@@ -17,20 +17,18 @@ FIT = """
     from torch import nn
     from pointcover.runtime.devices import make_fabric
     from pointcover.labels import IGNORE_INDEX
-    from pointcover.networks import Segmenter, build_model
+    from pointcover.networks.build import BandStatistics, build_model
+    from pointcover.networks.segmenter import Segmenter
+    from tests.train_settings import network_settings, train_settings
     from tests.training.test_fit import MEAN, STD, drawn_loader, easy_samples
-    from pointcover.training.losses import PartialLoss
-    from pointcover.training.losses.consistency import ConsistencySettings
-    from pointcover.training.losses.gated_crf import CrfSettings
-    from pointcover.training.step import FitSettings
-    from pointcover.training.fit import fit
+    from pointcover.training.losses.partial import PartialLoss
+    from pointcover.training.fit import Problem, fit
+    from pointcover.training.results import Callbacks
     from torch.utils.data import DataLoader, TensorDataset
 
     devices, out = int(sys.argv[1]), Path(sys.argv[2])
     settings = json.loads(sys.argv[3])
     loss = PartialLoss(**settings.pop("loss", {}))
-    settings["crf"] = CrfSettings(**settings.get("crf", {}))
-    settings["consistency"] = ConsistencySettings(**settings.get("consistency", {}))
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     fabric = make_fabric("cpu", "fp32", devices)
@@ -45,17 +43,15 @@ FIT = """
         nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 2, 1)), MEAN, STD
     )
     if encoder := settings.pop("encoder", None):
-        model = build_model(
-            "unet", encoder, weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=0,
-            width=0.25,
-        )
+        statistics = BandStatistics(MEAN, STD)
+        model = build_model(network_settings("unet", encoder, 0.25), statistics, 2)
     results = []
-    fitted = fit(
-        fabric, model, drawn_loader(images, masks, 4, clicks=(clicks,)),
+    problem = Problem(
+        model, drawn_loader(images, masks, 4, clicks=(clicks,)),
         DataLoader(TensorDataset(images, masks), 4), loss, ("dark", "bright"),
-        FitSettings(4, 0.02, 0.01, 0.1, 0.8, "best", **settings),
-        results.append,
     )
+    how = {"epochs": 4, "lr": 0.02, "ema_decay": 0.8, "schedule": "cosine"} | settings
+    fitted = fit(fabric, problem, train_settings(**how), Callbacks(results.append))
     weights = {name: value.flatten().tolist() for name, value in fitted.weights.items()}
     text = json.dumps({"results": [vars(result) for result in results], "weights": weights})
     (out / f"{devices}-{fabric.global_rank}.json").write_text(text)

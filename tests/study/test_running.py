@@ -20,7 +20,7 @@ import yaml
 from pointcover.config.params import Params
 from pointcover.study import running
 from pointcover.study.plan import Member, check_members, members_of, read_study
-from pointcover.study.running import Ended, Job, make_jobs, run_jobs
+from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
 from pointcover.tracking import dvc_experiments as experiments
 from pointcover.tracking.dvc_experiments import Experiment
 from pointcover.validation import read_yaml
@@ -100,7 +100,7 @@ def make_job(name: str, data: str = "d") -> Job:
 
 
 def run(root: Path, *jobs: Job, **options) -> list[Ended]:
-    return list(run_jobs(jobs, root, root / "out", lambda job: {}, **options))
+    return list(run_jobs(jobs, root, root / "out", lambda job: {}, JobPool(**options)))
 
 
 def calls(root: Path) -> list[str]:
@@ -288,7 +288,7 @@ def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[
 def test_leaving_ends_what_runs(root):
     for name in "ab":
         (root / "wishes" / name).write_text("0" if name == "a" else "600")
-    ended = run_jobs([make_job("a"), make_job("b")], root, root / "out", lambda job: {}, at_once=1)
+    ended = run_jobs([make_job("a"), make_job("b")], root, root / "out", lambda job: {}, JobPool(1))
     assert next(ended).job.name == "a"
     deadline = time.monotonic() + 30
     # The generator hands out `a` before it begins `b`: ask for more in a process that is stopped.

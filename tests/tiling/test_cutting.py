@@ -17,7 +17,14 @@ from rasterio.transform import from_origin
 
 from pointcover.datasets.card import Pair
 from pointcover.tileset.tiles import Tile, TileReader, raster_path, read_index
-from pointcover.tiling.cutting import Cutting, Statistics, shrink_image, shrink_mask
+from pointcover.tiling.cutting import (
+    Cutting,
+    CuttingPlan,
+    Statistics,
+    cut_orthophoto,
+    shrink_image,
+    shrink_mask,
+)
 from tests.imagery import (
     CARD,
     CRS,
@@ -26,6 +33,7 @@ from tests.imagery import (
     draw_mask,
     make_card,
     read_tree,
+    tile_settings,
     write_raster,
 )
 from tests.processes import run_python
@@ -35,12 +43,10 @@ COLOURS = {0: (0x84, 0x29, 0xF6), 1: (0xE2, 0xA9, 0x29), 2: (0x3C, 0x10, 0x98), 
 
 def cut(folder, image="image.tif", mask="mask.tif", size_px=64, downsample=1, side="train", **card):
     """Cut the pair in a folder into folder/out."""
-    cutting = Cutting()
-    pair = Pair("a", "region", image, mask)
-    cutting.cut(
-        pair, make_card(**card), folder, folder / "out", {"region": side}, size_px, downsample
-    )
-    return cutting
+    pair, splits = Pair("a", "region", image, mask), {"region": side}
+    settings = tile_settings(size_px, downsample)
+    plan = CuttingPlan(make_card(**card), folder, folder / "out", splits, settings)
+    return cut_orthophoto(plan, pair)
 
 
 def read_cut(folder, kind, side="train"):
@@ -318,13 +324,13 @@ def test_a_tile_of_one_value_is_counted(tmp_path):
     write_image_and_mask(tmp_path, image, draw_mask(64, 128))
     cutting = cut(tmp_path)
     assert cutting.constant == ["a_1"]
-    assert cutting.report(["land", "water", "road"])["tiles_of_one_value"] == 1
+    assert cutting.summary(["land", "water", "road"])["tiles_of_one_value"] == 1
 
 
 @pytest.mark.parametrize(
     ("image", "card", "said"),
     [
-        (draw_image(8, 8, bands=2), {}, "has 2 band(s), but the card asks for bands [1, 2, 3]"),
+        (draw_image(8, 8, bands=2), {}, "has 2 band(s), but the card names bands [1, 2, 3]"),
         (draw_image(8, 8).astype(np.uint16), {}, "holds uint16, not uint8: say with `value_range"),
         (draw_image(8, 8).astype(np.float32), {}, "holds float32, not uint8"),
     ],
@@ -373,7 +379,7 @@ def test_no_region_is_on_two_sides_of_the_index(project):
     assert len(tiles) == 5 * 4
 
 
-def test_the_report_counts_tiles_pixels_and_shares_of_classes(project):
+def test_the_summary_counts_tiles_pixels_and_fractions_of_classes(project):
     project.run("download", "tile")
     report = json.loads((project.root / "metrics" / "tile.json").read_text())
     assert report["train"]["tiles"] == 6
@@ -392,9 +398,9 @@ def test_the_area_is_unknown_where_one_gsd_is():
     tile = Tile("a_0", "a", "a", "train", 0, 0, 1000, 2000, (1,))
     cutting = Cutting(tiles=[tile, replace(tile, id="b_0", orthophoto="b")])
     cutting.gsd_by_orthophoto_m = {"a": 0.5}
-    assert cutting.report(("field",))["train"]["km2"] is None
+    assert cutting.summary(("field",))["train"]["km2"] is None
     cutting.gsd_by_orthophoto_m = {"a": 0.5, "b": 1.0}
-    assert cutting.report(("field",))["train"]["km2"] == 0.5 + 2
+    assert cutting.summary(("field",))["train"]["km2"] == 0.5 + 2
 
 
 # Shrinking

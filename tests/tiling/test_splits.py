@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pointcover.datasets.card import Pair, matches
 from pointcover.labels import SPLITS
 from pointcover.tileset.tiles import TileReader, read_index
-from pointcover.tiling.cutting import Cutting
+from pointcover.tiling.cutting import CuttingPlan, cut_orthophoto
 from pointcover.tiling.splits import check_tile_size, read_tile_lists, split_regions
-from tests.imagery import make_card, write_dataset
+from tests.imagery import make_card, tile_settings, write_dataset
 
 LISTS = {split: f"{split}.txt" for split in SPLITS}
 TILE_LISTS = {"split": LISTS, "tile_px": 64}
@@ -27,18 +27,18 @@ def sides_of(sides):
     seed=st.integers(0, 5),
     repeats=st.integers(1, 3),
 )
-def test_shares_put_every_region_on_one_side_and_a_region_on_every_side(
+def test_fractions_give_every_region_one_split_and_every_split_a_region(
     count, weights, seed, repeats
 ):
     total = sum(weights)
-    shares = {split: weight / total for split, weight in zip(SPLITS, weights, strict=True)}
+    fractions = {split: weight / total for split, weight in zip(SPLITS, weights, strict=True)}
     regions = [f"region {number}" for number in range(count)]
-    sides = split_regions(make_card(split=shares), regions * repeats, seed)
+    sides = split_regions(make_card(split=fractions), regions * repeats, seed)
     parts = sides_of(sides)
     assert sorted(parts[0] + parts[1] + parts[2]) == sorted(regions)
     assert all(parts)
     for part, split in zip(parts, SPLITS, strict=True):
-        wanted = shares[split] * count
+        wanted = fractions[split] * count
         assert len(part) == 1 or abs(len(part) - wanted) < 2
 
 
@@ -46,7 +46,7 @@ def test_shares_put_every_region_on_one_side_and_a_region_on_every_side(
     ("count", "counts"),
     [(3, [1, 1, 1]), (4, [2, 1, 1]), (5, [3, 1, 1]), (10, [6, 2, 2]), (40, [24, 8, 8])],
 )
-def test_shares_of_six_two_and_two_tenths_are_divided_as_by_hand(count, counts):
+def test_fractions_of_six_two_and_two_tenths_are_divided_as_by_hand(count, counts):
     card = make_card(split={"train": 0.6, "val": 0.2, "test": 0.2})
     sides = split_regions(card, [str(number) for number in range(count)], seed=0)
     assert [len(part) for part in sides_of(sides)] == counts
@@ -84,7 +84,7 @@ def test_fewer_than_three_regions_are_refused(regions):
     [
         ({"val": ["a"], "test": ["a"]}, "lists a twice"),
         ({"val": ["a"], "test": ["z"]}, "lists z, but the regions are a, b, c, d"),
-        ({"train": ["a"], "val": ["b"], "test": ["c"]}, "lists no side for d"),
+        ({"train": ["a"], "val": ["b"], "test": ["c"]}, "lists no split for d"),
         ({"val": ["a", "b"], "test": ["c", "d"]}, "leaves train without a region"),
         ({"val": [], "test": ["c"]}, "leaves val without a region"),
         ({"val": ["a"], "test": ["*"]}, "lists a twice"),
@@ -205,7 +205,7 @@ def test_tiles_of_one_orthophoto_in_turn_on_both_sides_all_keep_their_clicks(
 def test_lists_of_tiles_hold_at_their_size_alone(regions):
     card = make_card(**TILE_LISTS)
     for size_px, downsample in ((64, 1), (32, 2)):
-        check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
+        check_tile_size(card, ["a_0", "b_3"], regions, tile_settings(size_px, downsample))
     for size_px, downsample, product in ((128, 1, 128), (64, 2, 128), (32, 1, 32)):
         with pytest.raises(
             ValueError,
@@ -215,14 +215,14 @@ def test_lists_of_tiles_hold_at_their_size_alone(regions):
                 f"which makes {product} px of the source: set tile.size_px=64 and tile.downsample=1"
             ),
         ):
-            check_tile_size(card, ["a_0", "b_3"], regions, size_px, downsample)
+            check_tile_size(card, ["a_0", "b_3"], regions, tile_settings(size_px, downsample))
 
 
 def test_lists_of_regions_hold_at_any_size_and_an_unknown_entry_is_refused():
     card = make_card(split=LISTS)
-    check_tile_size(card, ["a", "b"], ["a", "b", "c"], 96, 3)
+    check_tile_size(card, ["a", "b"], ["a", "b", "c"], tile_settings(96, 3))
     with pytest.raises(ValueError, match=r"name z, but the regions are a, b\. .*with `tile_px`"):
-        check_tile_size(card, ["a", "z"], ["a", "b"], 64, 1)
+        check_tile_size(card, ["a", "z"], ["a", "b"], tile_settings(64))
 
 
 def test_another_tile_size_than_the_lists_is_refused_by_the_stage(listed):
@@ -236,11 +236,12 @@ def test_tiles_of_half_the_size_are_those_of_the_list_when_downsampled(listed):
     write_dataset(listed.data, "ab", height=129, width=129)
     places = {}
     for size_px, downsample in ((64, 1), (32, 2)):
-        cutting = Cutting()
-        sides = dict.fromkeys(["a_0", "a_1", "a_3", "a_4"], "train")
+        splits = dict.fromkeys(["a_0", "a_1", "a_3", "a_4"], "train")
         pair = Pair("a", "elsewhere", "images/a.tif", "masks/a.tif")
         out = listed.root / f"out{downsample}"
-        cutting.cut(pair, make_card(), listed.data, out, sides, size_px, downsample)
+        settings = tile_settings(size_px, downsample)
+        plan = CuttingPlan(make_card(), listed.data, out, splits, settings)
+        cutting = cut_orthophoto(plan, pair)
         places[downsample] = {
             tile.id: (tile.row_off * downsample, tile.col_off * downsample)
             for tile in cutting.tiles

@@ -467,7 +467,7 @@ def test_the_first_evaluation_is_recorded_in_the_run_that_trained_the_model(root
     train(root, sha="other")
     trained = train(root)
     train(root, sha="other")
-    with resume_training_run(root, "abc", "toy", tags={"split": "test"}) as run:
+    with resume_training_run(root, "abc", "toy") as run:
         assert status(root, run) == "RUNNING"
         run.log_metrics({"test/miou": 0.5})
     assert run.id == trained.id
@@ -475,7 +475,7 @@ def test_the_first_evaluation_is_recorded_in_the_run_that_trained_the_model(root
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "trained"
     assert found.data.metrics == {"test/miou": 0.5}
-    assert found.data.tags["split"] == "test"
+    assert "ensemble" not in found.data.tags
 
 
 def test_a_second_evaluation_is_a_child_of_the_run(root):
@@ -504,7 +504,7 @@ def test_a_second_evaluation_bears_the_name_of_its_dvc_experiment(root, monkeypa
 
 def test_an_evaluation_of_more_than_the_model_leaves_its_run_to_its_own(root):
     trained = train(root)
-    with resume_training_run(root, "abc", "toy", apart=True) as ensemble:
+    with resume_training_run(root, "abc", "toy", models=3) as ensemble:
         pass
     assert stored(root, ensemble).data.tags["mlflow.parentRunId"] == trained.id
     with resume_training_run(root, "abc", "toy") as own:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.training.augmentation import STRENGTHS, Augmentation, Strength, scale_labels
+from pointcover.training.augmentation import Augmentation, scale_labels
+from pointcover.training.augmentation_levels import AUGMENTATIONS, AugmentationLevel
 
 SIZE = 64
 ROWS, COLS = (grid.astype(np.uint8) for grid in np.indices((SIZE, SIZE)))
@@ -33,7 +34,7 @@ def counts(mask):
 
 @pytest.mark.parametrize("crop_px", [32, SIZE])
 def test_every_pixel_keeps_its_label_and_its_bands(crop_px):
-    augmentation = Augmentation(crop_px, Strength(), 4)
+    augmentation = Augmentation(crop_px, AugmentationLevel(), 4)
     for seed in range(40):
         image, mask = augmentation(place_image(4), MASK, augmentation.crop_px, seed)
         assert (image.shape, mask.shape) == ((4, crop_px, crop_px), (crop_px, crop_px))
@@ -43,11 +44,11 @@ def test_every_pixel_keeps_its_label_and_its_bands(crop_px):
         assert np.array_equal(image[3], 255 - rows)
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("side_px", [24, 48, SIZE])
 def test_further_masks_move_as_the_first_and_change_nothing_about_it(name, side_px):
     """Where one pixel in two was clicked: the clicks are labels of the first mask's classes."""
-    augmentation = Augmentation(48, STRENGTHS[name], 3)
+    augmentation = Augmentation(48, AUGMENTATIONS[name], 3)
     clicks = np.where((ROWS // 2 + COLS) % 2 == 0, MASK, IGNORE_INDEX).astype(np.uint8)
     for seed in range(30):
         alone = augmentation(place_image(), MASK, side_px, seed)
@@ -64,7 +65,7 @@ def test_further_masks_move_as_the_first_and_change_nothing_about_it(name, side_
 
 @pytest.mark.parametrize("crop_px", [32, SIZE])
 def test_a_crop_is_a_square_of_the_tile_with_each_pixel_once(crop_px):
-    augmentation = Augmentation(crop_px, Strength(), 3)
+    augmentation = Augmentation(crop_px, AugmentationLevel(), 3)
     for seed in range(40):
         image, _ = augmentation(place_image(), MASK, augmentation.crop_px, seed)
         places = set(zip(image[0].ravel().tolist(), image[1].ravel().tolist(), strict=True))
@@ -76,7 +77,7 @@ def test_a_crop_is_a_square_of_the_tile_with_each_pixel_once(crop_px):
 @pytest.mark.parametrize("bands", [1, 3, 4])
 @pytest.mark.parametrize("jitter", [0, 0.2, 1])
 def test_no_transform_creates_or_loses_a_label(bands, jitter):
-    augmentation = Augmentation(SIZE, Strength(colour_jitter=jitter), bands)
+    augmentation = Augmentation(SIZE, AugmentationLevel(colour_jitter=jitter), bands)
     clicks = np.full((SIZE, SIZE), IGNORE_INDEX, np.uint8)
     generator = np.random.default_rng(0)
     clicks.ravel()[generator.choice(clicks.size, 20, replace=False)] = generator.integers(0, 5, 20)
@@ -89,7 +90,7 @@ def test_no_transform_creates_or_loses_a_label(bands, jitter):
 
 
 def test_all_eight_symmetries_of_the_square_occur_and_no_other():
-    augmentation = Augmentation(SIZE, Strength(), 3)
+    augmentation = Augmentation(SIZE, AugmentationLevel(), 3)
     seen = {
         augmentation(place_image(), MASK, augmentation.crop_px, seed)[1].tobytes()
         for seed in range(100)
@@ -99,7 +100,7 @@ def test_all_eight_symmetries_of_the_square_occur_and_no_other():
 
 
 def test_crops_reach_every_edge_of_the_tile():
-    augmentation = Augmentation(48, Strength(), 3)
+    augmentation = Augmentation(48, AugmentationLevel(), 3)
     starts = {
         (int(image[0].min()), int(image[1].min()))
         for image in (
@@ -113,7 +114,7 @@ def test_crops_reach_every_edge_of_the_tile():
 def test_without_colour_jitter_the_colours_stay():
     generator = np.random.default_rng(1)
     image = generator.integers(0, 256, (3, SIZE, SIZE), np.uint8)
-    augmentation = Augmentation(SIZE, Strength(), 3)
+    augmentation = Augmentation(SIZE, AugmentationLevel(), 3)
     for seed in range(10):
         moved, _ = augmentation(image, MASK, augmentation.crop_px, seed)
         assert sorted(map(tuple, moved.reshape(3, -1).T.tolist())) == sorted(
@@ -125,7 +126,7 @@ def test_without_colour_jitter_the_colours_stay():
 def test_colour_jitter_moves_grey_and_only_as_far_as_it_says(bands):
     # Contrast times 0.9 to 1.1, brightness plus or minus a tenth of 255; saturation leaves grey.
     grey = np.full((bands, SIZE, SIZE), 128, np.uint8)
-    augmentation = Augmentation(SIZE, Strength(colour_jitter=0.1), bands)
+    augmentation = Augmentation(SIZE, AugmentationLevel(colour_jitter=0.1), bands)
     seen = {
         int(augmentation(grey, MASK, augmentation.crop_px, seed)[0].max()) for seed in range(60)
     }
@@ -136,7 +137,7 @@ def test_colour_jitter_moves_grey_and_only_as_far_as_it_says(bands):
 
 def test_all_bands_of_a_four_band_image_are_jittered_by_the_same_curve():
     grey = np.broadcast_to(ROWS * 4, (4, SIZE, SIZE)).copy()
-    augmentation = Augmentation(SIZE, Strength(colour_jitter=0.3), 4)
+    augmentation = Augmentation(SIZE, AugmentationLevel(colour_jitter=0.3), 4)
     for seed in range(20):
         image, _ = augmentation(grey, MASK, augmentation.crop_px, seed)
         assert (image == image[0]).all()
@@ -146,8 +147,8 @@ def test_all_bands_of_a_four_band_image_are_jittered_by_the_same_curve():
 def test_the_same_seed_gives_the_same_sample_in_a_new_object_whatever_went_before(bands):
     image = np.random.default_rng(2).integers(0, 256, (bands, SIZE, SIZE), np.uint8)
     first, second = (
-        Augmentation(32, Strength(colour_jitter=0.3), bands),
-        Augmentation(32, Strength(colour_jitter=0.3), bands),
+        Augmentation(32, AugmentationLevel(colour_jitter=0.3), bands),
+        Augmentation(32, AugmentationLevel(colour_jitter=0.3), bands),
     )
     wanted = [first(image, MASK, 40, seed) for seed in (7, 8, 2**32 - 1)]
     random.seed(99)
@@ -161,7 +162,7 @@ def test_the_same_seed_gives_the_same_sample_in_a_new_object_whatever_went_befor
 
 
 def test_different_seeds_give_different_samples():
-    augmentation = Augmentation(32, Strength(colour_jitter=0.3), 3)
+    augmentation = Augmentation(32, AugmentationLevel(colour_jitter=0.3), 3)
     seen = {
         augmentation(place_image(), MASK, augmentation.crop_px, seed)[0].tobytes()
         for seed in range(50)
@@ -173,7 +174,7 @@ def test_augmentation_leaves_its_input_and_the_global_generators_alone():
     image, mask = place_image(), MASK.copy()
     before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     for seed in range(10):
-        Augmentation(SIZE, Strength(colour_jitter=0.5), 3)(image, mask, SIZE, seed)
+        Augmentation(SIZE, AugmentationLevel(colour_jitter=0.5), 3)(image, mask, SIZE, seed)
     assert np.array_equal(image, place_image())
     assert np.array_equal(mask, MASK)
     assert random.getstate() == before[0]
@@ -182,7 +183,7 @@ def test_augmentation_leaves_its_input_and_the_global_generators_alone():
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_what_comes_out_is_contiguous_uint8_that_torch_takes(bands):
-    image, mask = Augmentation(32, Strength(colour_jitter=0.2), bands)(
+    image, mask = Augmentation(32, AugmentationLevel(colour_jitter=0.2), bands)(
         place_image(bands), MASK, 32, 5
     )
     assert image.shape == (bands, 32, 32)
@@ -196,7 +197,7 @@ def test_what_comes_out_is_contiguous_uint8_that_torch_takes(bands):
 
 @pytest.mark.parametrize(("side_px", "crop_px"), [(32, 64), (40, 64), (33, 35), (64, 32), (47, 32)])
 def test_a_scaled_label_lies_on_what_it_was_given_for(side_px, crop_px):
-    augmentation = Augmentation(crop_px, Strength(), 3)
+    augmentation = Augmentation(crop_px, AugmentationLevel(), 3)
     step = side_px / crop_px
     for seed in range(20):
         image, mask = augmentation(place_image(), MASK, side_px, seed)
@@ -242,19 +243,19 @@ def test_labels_of_two_classes_that_meet_in_a_pixel_leave_it_without_one():
 def test_a_flat_image_keeps_its_colour_at_every_scale():
     image = np.full((4, SIZE, SIZE), 201, np.uint8)
     for side_px in (17, 48, SIZE):
-        assert (Augmentation(32, Strength(), 4)(image, MASK, side_px, 1)[0] == 201).all()
+        assert (Augmentation(32, AugmentationLevel(), 4)(image, MASK, side_px, 1)[0] == 201).all()
 
 
-# Strengths
+# Levels
 
 
 def test_medium_and_weak_are_what_colour_jitter_was():
-    assert STRENGTHS["medium"] == Strength(colour_jitter=0.1)
-    assert STRENGTHS["weak"] == Strength()
+    assert AUGMENTATIONS["medium"] == AugmentationLevel(colour_jitter=0.1)
+    assert AUGMENTATIONS["weak"] == AugmentationLevel()
 
 
 def test_with_no_augmentation_a_crop_is_a_part_of_the_tile_as_it_lies():
-    augmentation = Augmentation(32, STRENGTHS["none"], 3)
+    augmentation = Augmentation(32, AUGMENTATIONS["none"], 3)
     for seed in range(20):
         image, mask = augmentation(place_image(), MASK, 32, seed)
         row, col = int(image[0, 0, 0]), int(image[1, 0, 0])
@@ -262,14 +263,14 @@ def test_with_no_augmentation_a_crop_is_a_part_of_the_tile_as_it_lies():
         assert np.array_equal(mask, MASK[row : row + 32, col : col + 32])
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("side_px", [48, SIZE])
 def test_where_there_is_no_data_there_is_none_in_other_colours_too(name, side_px):
     image = np.full((3, SIZE, SIZE), 170, np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     image[:, :, : SIZE // 2] = 0
     mask[:, : SIZE // 2] = IGNORE_INDEX
-    augmentation = Augmentation(32, replace(STRENGTHS[name], cutout=0), 3)
+    augmentation = Augmentation(32, replace(AUGMENTATIONS[name], cutout=0), 3)
     emptied = 0
     for seed in range(20):
         out, labels = augmentation(image, mask, side_px, seed)
@@ -283,7 +284,7 @@ def test_where_there_is_no_data_there_is_none_in_other_colours_too(name, side_px
 
 def holes(augmentation, seeds, bands=3, side_px=SIZE):
     """Augment MASK, and say where labels differ from those without a hole (the same seed)."""
-    plain = Augmentation(augmentation.crop_px, Strength(), bands)
+    plain = Augmentation(augmentation.crop_px, AugmentationLevel(), bands)
     for seed in seeds:
         image, mask = augmentation(place_image(bands), MASK, side_px, seed)
         _, wanted = plain(place_image(bands), MASK, side_px, seed)
@@ -293,7 +294,7 @@ def holes(augmentation, seeds, bands=3, side_px=SIZE):
 @pytest.mark.parametrize("bands", [1, 3, 4])
 @pytest.mark.parametrize("side_px", [48, 64])
 def test_strong_makes_no_label_moves_none_and_loses_those_in_one_hole_alone(bands, side_px):
-    augmentation, cut = Augmentation(48, STRENGTHS["strong"], bands), 0
+    augmentation, cut = Augmentation(48, AUGMENTATIONS["strong"], bands), 0
     for image, mask, wanted in holes(augmentation, range(60), bands, side_px):
         assert (image.dtype, image.shape) == (np.uint8, (bands, 48, 48))
         lost = np.argwhere(mask != wanted)
@@ -309,7 +310,7 @@ def test_strong_makes_no_label_moves_none_and_loses_those_in_one_hole_alone(band
 
 
 def test_a_hole_has_the_mean_colour_and_all_else_stays():
-    augmentation, cut = Augmentation(SIZE, Strength(cutout=0.5), 3), 0
+    augmentation, cut = Augmentation(SIZE, AugmentationLevel(cutout=0.5), 3), 0
     for image, mask, wanted in holes(augmentation, range(40)):
         filled = (image[0] ^ image[1]) != image[2]
         rows, cols = np.nonzero(filled)
@@ -333,9 +334,12 @@ def test_a_hole_has_the_mean_colour_and_all_else_stays():
 
 def test_blur_and_noise_change_pixels_and_no_label_and_keep_the_mean():
     image = np.random.default_rng(3).integers(100, 156, (3, SIZE, SIZE), np.uint8)
-    for strength, rougher in ((Strength(blur_px=1.5), False), (Strength(noise=0.2), True)):
-        augmentation, changed = Augmentation(SIZE, strength, 3), 0
-        plain = Augmentation(SIZE, Strength(), 3)
+    for level, rougher in (
+        (AugmentationLevel(blur_px=1.5), False),
+        (AugmentationLevel(noise=0.2), True),
+    ):
+        augmentation, changed = Augmentation(SIZE, level, 3), 0
+        plain = Augmentation(SIZE, AugmentationLevel(), 3)
         for seed in range(30):
             moved, mask = augmentation(image, MASK, SIZE, seed)
             same, wanted = plain(image, MASK, SIZE, seed)
@@ -347,10 +351,10 @@ def test_blur_and_noise_change_pixels_and_no_label_and_keep_the_mean():
         assert 5 < changed < 25
 
 
-@pytest.mark.parametrize("name", STRENGTHS)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_every_strength_repeats_itself_by_seed_alone(name, bands):
-    first, second = (Augmentation(32, STRENGTHS[name], bands) for _ in range(2))
+    first, second = (Augmentation(32, AUGMENTATIONS[name], bands) for _ in range(2))
     image = np.random.default_rng(2).integers(0, 256, (bands, SIZE, SIZE), np.uint8)
     wanted = [first(image, MASK, 40, seed) for seed in range(12)]
     assert len({one[0].tobytes() for one in wanted}) == 12
@@ -364,7 +368,7 @@ def test_a_stronger_one_moves_colours_further():
     image = np.random.default_rng(3).integers(80, 176, (3, SIZE, SIZE), np.uint8)
     moved = []
     for name in ("weak", "medium", "strong"):
-        augmentation = Augmentation(SIZE, STRENGTHS[name], 3)
+        augmentation = Augmentation(SIZE, AUGMENTATIONS[name], 3)
         samples = [augmentation(image, MASK, SIZE, seed)[0] for seed in range(40)]
         moved.append(np.mean([abs(one.mean() - image.mean()) for one in samples]))
     assert moved[0] == 0

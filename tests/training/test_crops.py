@@ -13,7 +13,8 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.runtime import devices
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.tileset.tiles import Tile
-from pointcover.training.augmentation import Augmentation, Strength
+from pointcover.training.augmentation import Augmentation
+from pointcover.training.augmentation_levels import AugmentationLevel
 from pointcover.training.crops import (
     CropDataset,
     EpochBatches,
@@ -24,6 +25,7 @@ from pointcover.training.crops import (
     train_loader,
 )
 from tests.tile_sets import write_orthophoto
+from tests.train_settings import train_settings
 
 HEIGHT, WIDTH, SIZE = 80, 150, 64
 """Six tiles: two rows, the lower 16 px high; three columns, the last 22 px wide."""
@@ -61,18 +63,15 @@ def small(tmp_path_factory):
 
 
 def make_loader(
-    dataset, *, seed=1, workers=0, crop_px=32, zoom=1, jitter=0.3, bands=3, batch_size=3
+    dataset, *, seed=1, workers=0, crop_px=32, zoom=1, colours=True, bands=3, batch_size=3
 ):
-    return train_loader(
-        dataset,
+    settings = train_settings(
         crop_px=crop_px,
         zoom=zoom,
-        strength=Strength(colour_jitter=jitter),
-        bands=bands,
+        augmentation="medium" if colours else "weak",
         batch_size=batch_size,
-        workers=workers,
-        seed=seed,
     )
+    return train_loader(dataset, settings, bands=bands, workers=workers, seed=seed)
 
 
 def epochs_of(loader, *epochs):
@@ -156,7 +155,7 @@ def test_a_dataset_that_was_read_from_can_be_sent_to_another_process(dataset):
 @pytest.mark.parametrize("crop_px", [32, 64])
 def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixels(dataset, crop_px):
     _, wanted = drawn()
-    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(crop_px, AugmentationLevel(), 3), seed=1)
     for epoch in range(5):
         for number in range(len(crops)):
             image, mask = (values.numpy() for values in crops[epoch, number])
@@ -168,7 +167,7 @@ def test_crops_lie_in_the_orthophoto_unpadded_with_all_its_labels_on_their_pixel
 @pytest.mark.parametrize("crop_px", [32, 64])
 def test_a_crop_is_mirrored_without_labels_and_only_where_the_orthophoto_is_smaller(small, crop_px):
     _, wanted = drawn(3, 40, 50)
-    crops = CropDataset(small, Augmentation(crop_px, Strength(), 3), seed=1)
+    crops = CropDataset(small, Augmentation(crop_px, AugmentationLevel(), 3), seed=1)
     for epoch in range(10):
         image, mask = (values.numpy() for values in crops[epoch, 0])
         rows, cols = image[0] - 1, image[1] - 1  # where each pixel comes from
@@ -184,7 +183,7 @@ def test_a_crop_is_mirrored_without_labels_and_only_where_the_orthophoto_is_smal
 
 
 def test_with_zoom_crops_show_from_half_to_twice_their_size_of_ground_and_no_padding(dataset):
-    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, zoom=2)
+    crops = CropDataset(dataset, Augmentation(32, AugmentationLevel(), 3), seed=1, zoom=2)
     spans = []
     for epoch in range(20):
         for number in range(len(crops)):
@@ -212,7 +211,7 @@ def test_clicks_come_with_crops_on_their_pixels_and_change_nothing_else(tmp_path
     folders = tmp_path / "images", tmp_path / "masks"
     with_clicks = TileDataset(tiles, *folders, SIZE, tmp_path / "clicked" / "masks")
     loaders = [
-        make_loader(dataset, workers=workers, crop_px=crop_px, zoom=1.3, jitter=0)
+        make_loader(dataset, workers=workers, crop_px=crop_px, zoom=1.3, colours=False)
         for dataset in (TileDataset(tiles, *folders, SIZE), with_clicks)
     ]
     passes = [next(read_epochs(loader, (1,)))[1] for loader in loaders]
@@ -244,7 +243,7 @@ def remember_places(dataset):
     ],
 )
 def test_tiles_take_turns_by_area_and_none_is_left_out_for_long(dataset, crop_px, least, most):
-    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(crop_px, AugmentationLevel(), 3), seed=1)
     assert len(crops) == round(12_000 / crop_px**2)
     places = remember_places(dataset)
     for epoch in range(200):
@@ -261,7 +260,7 @@ def test_tiles_of_whole_crops_are_each_covered_once_in_every_epoch(tmp_path):
     image, mask = drawn(3, 64, 192)
     tiles = write_orthophoto(tmp_path, "sheet", image, mask, SIZE)
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
-    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1)
+    crops = CropDataset(dataset, Augmentation(32, AugmentationLevel(), 3), seed=1)
     places = remember_places(dataset)
     for epoch in range(20):
         places.clear()
@@ -302,8 +301,8 @@ def test_balanced_crops_come_from_tiles_by_their_shares_and_the_same_ones_again(
         for k, tile in enumerate(tiles)
     ]
     dataset = TileDataset(tiles, folder / "images", folder / "masks", SIZE)
-    crops = CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1, balance=balance)
-    assert len(crops) == len(CropDataset(dataset, Augmentation(32, Strength(), 3), seed=1))
+    crops = CropDataset(dataset, Augmentation(32, AugmentationLevel(), 3), seed=1, balance=balance)
+    assert len(crops) == len(CropDataset(dataset, Augmentation(32, AugmentationLevel(), 3), seed=1))
     places = remember_places(dataset)
     draws = [(epoch, number) for epoch in range(50) for number in range(len(crops))]
     first = [crops[draw][1] for draw in draws]

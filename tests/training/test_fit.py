@@ -14,24 +14,26 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.metrics.confusion import scores
-from pointcover.networks import Segmenter, build_model
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.training import fit as training
-from pointcover.training import step as learner
-from pointcover.training.augmentation import Strength
 from pointcover.training.crops import EpochBatches, train_loader
-from pointcover.training.fit import fit, validate
-from pointcover.training.losses import PartialLoss, partial_cross_entropy
-from pointcover.training.losses.consistency import ConsistencySettings
-from pointcover.training.losses.gated_crf import CrfSettings
-from pointcover.training.schedules import Course, cosine
-from pointcover.training.step import FitSettings, MovingAverage, frozen_statistics
+from pointcover.training.ema import EmaWeights
+from pointcover.training.fit import Problem, fit, validate
+from pointcover.training.losses.partial import PartialLoss
+from pointcover.training.results import Callbacks
+from pointcover.training.schedules import Step, cosine
+from pointcover.training.semi_supervised import consistency
+from pointcover.training.semi_supervised.consistency import frozen_statistics
 from tests.tile_sets import CLASSES, write_easy_tiles
+from tests.train_settings import network_settings, train_settings
 
 pytestmark = pytest.mark.usefixtures("one_deterministic_thread")
 
 MEAN, STD = (100.0,) * 3, (60.0,) * 3
+partial_cross_entropy = PartialLoss()
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +96,27 @@ def fit_drawn(
     saved=None,
     save=None,
     loss=partial_cross_entropy,
+    precision="fp32",
     **settings,
 ):
-    """Fit on samples in memory, in fp32 on the CPU."""
+    """Fit on samples in memory, on the CPU."""
     images, masks = val or easy_samples(2, seed=9)
-    return fit(
-        make_fabric("cpu", "fp32"),
-        model,
-        train,
-        DataLoader(TensorDataset(images, masks), 2),
-        loss,
-        CLASSES.names,
-        FitSettings(epochs, lr, weight_decay, 0.1, ema_decay, keep, **settings),
-        report or (lambda _result: None),
-        saved,
-        save,
+    problem = Problem(
+        model, train, DataLoader(TensorDataset(images, masks), 2), loss, CLASSES.names
     )
+    settings = train_settings(
+        **{
+            "epochs": epochs,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "ema_decay": ema_decay,
+            "keep": keep,
+            "schedule": "cosine",
+        }
+        | settings
+    )
+    callbacks = Callbacks(report or (lambda _result: None), save)
+    return fit(make_fabric("cpu", precision), problem, settings, callbacks, saved)
 
 
 def fit_tiles(
@@ -129,33 +136,16 @@ def fit_tiles(
         TileDataset(tiles, folder / "images", folder / "masks", 64)
         for tiles in (train_tiles, val_tiles)
     )
-    segmenter = build_model(
-        model, "mobilenet_v2", weights="none", bands=3, classes=2, mean=MEAN, std=STD, seed=seed
+    statistics = BandStatistics(MEAN, STD)
+    segmenter = build_model(network_settings(model), statistics, 2, seed=seed)
+    settings = train_settings(
+        epochs=epochs, ema_decay=0.9, schedule="cosine", crop_px=64, zoom=1.5, batch_size=2
     )
-    crops = train_loader(
-        train,
-        crop_px=64,
-        zoom=1.5,
-        strength=Strength(colour_jitter=0.2),
-        bands=3,
-        batch_size=2,
-        workers=0,
-        seed=seed,
-    )
+    crops = train_loader(train, settings, bands=3, workers=0, seed=seed)
     results = []
-    fitted = fit(
-        make_fabric("cpu", precision),
-        segmenter,
-        crops,
-        tile_loader(val, 2),
-        partial_cross_entropy,
-        CLASSES.names,
-        FitSettings(epochs, 2e-3, 1e-2, 0.1, 0.9, "best"),
-        results.append,
-        saved,
-        save,
-    )
-    return results, fitted
+    problem = Problem(segmenter, crops, tile_loader(val, 2), partial_cross_entropy, CLASSES.names)
+    callbacks = Callbacks(results.append, save)
+    return results, fit(make_fabric("cpu", precision), problem, settings, callbacks, saved)
 
 
 class Noted(Drawn):
@@ -204,17 +194,11 @@ def test_the_next_epoch_is_read_before_this_one_ends(tmp_path):
     states = []
 
     def fit_noted(saved=None):
-        return fit(
-            make_fabric("cpu", "fp32"),
+        return fit_drawn(
             Segmenter(Patient(3, 2, 1), MEAN, STD),
             crops,
-            DataLoader(TensorDataset(*easy_samples(2, seed=9)), 2),
-            partial_cross_entropy,
-            CLASSES.names,
-            FitSettings(3, 0.05, 0.0, 0.1, 0.0, "best"),
-            lambda _result: None,
-            saved,
-            lambda _epoch, state: states.append(state),
+            saved=saved,
+            save=lambda _epoch, state: states.append(state),
         )
 
     fit_noted()
@@ -319,16 +303,16 @@ def layered(seed=3):
 
 
 TERMS = {
-    "consistency": {"consistency": ConsistencySettings(weight=1.0, threshold=0.55)},
-    "crf": {"crf": CrfSettings(weight=0.5, radius_px=2)},
+    "consistency": {"consistency": {"weight": 1.0, "threshold": 0.55}},
+    "crf": {"crf": {"weight": 0.5, "radius_px": 2}},
     "propagated_loss_fraction": {"propagated_loss_fraction": 0.2},
     "focal": {"loss": PartialLoss(gamma=2.0)},
     "class_weights": {"loss": PartialLoss(class_weights=(0.2, 3.0))},
     "label_smoothing": {"loss": PartialLoss(label_smoothing=0.2)},
     "all": {
         "loss": PartialLoss(gamma=1.0, class_weights=(0.2, 3.0), label_smoothing=0.1),
-        "consistency": ConsistencySettings(weight=0.5, threshold=0.55),
-        "crf": CrfSettings(weight=0.5, radius_px=2),
+        "consistency": {"weight": 0.5, "threshold": 0.55},
+        "crf": {"weight": 0.5, "radius_px": 2},
         "propagated_loss_fraction": 0.2,
         "accumulate": 2,
     },
@@ -383,8 +367,8 @@ def test_a_term_changes_what_is_learnt_and_the_same_way_each_time(term):
 
 def test_terms_of_weight_0_and_labels_that_count_alike_change_no_bit():
     nothing = {
-        "consistency": ConsistencySettings(weight=0.0),
-        "crf": CrfSettings(weight=0.0),
+        "consistency": {"weight": 0.0},
+        "crf": {"weight": 0.0},
         "propagated_loss_fraction": None,
         "loss": PartialLoss(gamma=0.0, label_smoothing=0.0),
     }
@@ -421,18 +405,16 @@ def test_batches_without_a_label_leave_everything_finite(term):
 
 @every_term
 def test_a_term_is_finite_in_bf16(term):
-    settings = dict(TERMS[term])
     images, masks = easy_samples(4)
-    loss = settings.pop("loss", partial_cross_entropy)
-    fitted = fit(
-        make_fabric("cpu", "bf16"),
+    fitted = fit_drawn(
         layered(),
         drawn_loader(images, masks, clicks=(masks,)),
-        DataLoader(TensorDataset(images, masks), 2),
-        loss,
-        CLASSES.names,
-        FitSettings(2, 0.05, 0.0, 0.1, 0.5, "last", **settings),
-        lambda _: None,
+        (images, masks),
+        epochs=2,
+        ema_decay=0.5,
+        keep="last",
+        precision="bf16",
+        **TERMS[term],
     )
     assert all(math.isfinite(value) for value in fitted.kept.terms.values())
     assert all(bool(torch.isfinite(value).all()) for value in fitted.weights.values())
@@ -456,7 +438,7 @@ def test_unlabelled_pixels_teach_where_nothing_is_labelled_and_after_the_warm_up
 
 def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
     shares = [
-        fit_term({"consistency": ConsistencySettings(weight=1.0, threshold=threshold)})[0][-1]
+        fit_term({"consistency": {"weight": 1.0, "threshold": threshold}})[0][-1]
         for threshold in (0.51, 0.8, 1.0)
     ]
     shares = [result.terms["consistency_fraction"] for result in shares]
@@ -466,14 +448,14 @@ def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_each_batch_of_each_seed_is_strengthened_in_its_own_way(monkeypatch, accumulate):
-    original, drawn = learner.strengthen, []
+    original, drawn = consistency.strengthen, []
 
     def noted(images, generator, strength):
         drawn.append((generator.initial_seed(), tuple(generator.get_state().tolist())))
         return original(images, generator, strength)
 
-    monkeypatch.setattr(learner, "strengthen", noted)
-    settings = {"consistency": ConsistencySettings(weight=1.0), "accumulate": accumulate}
+    monkeypatch.setattr(consistency, "strengthen", noted)
+    settings = {"consistency": {"weight": 1.0}, "accumulate": accumulate}
     for seed in (0, 1, 0):
         train = drawn_loader(*easy_samples(8), seed=seed)
         fit_drawn(pointwise(), train, epochs=3, **settings)
@@ -488,7 +470,7 @@ def test_the_student_in_strong_colours_moves_no_running_statistic():
     """The statistics are those of a training in which the extra gradient is of weight nothing."""
     seen = {}
     for weight in (0.0, 1e-30):
-        settings = {"consistency": ConsistencySettings(weight=weight, threshold=0.51)}
+        settings = {"consistency": {"weight": weight, "threshold": 0.51}}
         model = Segmenter(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), MEAN, STD)
         nn.init.constant_(model.network[1].weight, 0.1)
         nn.init.constant_(model.network[1].bias, 0.0)
@@ -565,7 +547,7 @@ def test_accumulated_batches_count_by_the_weight_of_their_labels(loss, propagate
 
 def test_a_term_that_is_not_finite_stops_with_its_name(monkeypatch):
     broken = torch.tensor(math.nan)
-    monkeypatch.setattr(learner, "weak_to_strong", lambda *_: (broken, broken))
+    monkeypatch.setattr(consistency, "weak_to_strong", lambda *_: (broken, broken))
     monkeypatch.setattr(Fabric, "backward", lambda *_: None)
     with pytest.raises(ValueError, match=r"consistency loss nan is not finite\. Try"):
         fit_term(TERMS["consistency"])
@@ -761,7 +743,7 @@ def test_the_average_follows_its_formula_and_copies_what_is_counted():
         return values[0].item()
 
     model = network()
-    average = MovingAverage(model, 0.2)
+    average = EmaWeights(model, 0.2)
     move(model, 1, 7)
     average.update()
     assert mean_of(average) == 1  # the first is taken as it is
@@ -773,7 +755,7 @@ def test_the_average_follows_its_formula_and_copies_what_is_counted():
     average.update()  # (1 + 2) / (10 + 2) is more than 0.2
     assert mean_of(average) == pytest.approx(before * 0.2 + 3 * 0.8)
     assert average.network.network[1].num_batches_tracked == 9
-    last = MovingAverage(model, 0)
+    last = EmaWeights(model, 0)
     for value in (1, 2):
         move(model, value, 7)
         last.update()
@@ -905,11 +887,9 @@ def test_the_rate_of_each_step_is_that_of_the_schedule(monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", noted)
     _, results = fitted_weights(batch_size=2, epochs=2, lr=0.05)
-    course = Course(steps=8, epoch_steps=4, warmup=0.1)
-    assert used == pytest.approx([0.05 * cosine(course, step) for step in range(8)])
-    assert [result.lr for result in results] == pytest.approx(
-        [0.05 * cosine(course, 4), 0.05 * cosine(course, 8)]
-    )
+    rates = [0.05 * cosine(Step(number, 8, 4), warmup=0.1) for number in range(9)]
+    assert used == pytest.approx(rates[:8])
+    assert [result.lr for result in results] == pytest.approx([rates[4], rates[8]])
 
 
 # Stopping early

@@ -8,22 +8,25 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
+from pointcover.training.optimisers import OPTIMISERS, make_optimiser
 from pointcover.training.schedules import (
-    OPTIMISERS,
     SCHEDULES,
-    Course,
-    OptimiserSettings,
-    constant,
-    cosine,
+    Step,
     epochs_without_better,
-    one_cycle,
-    plateau,
-    stepwise,
+    learning_rate,
 )
+from tests.train_settings import train_settings
 
 
-def course(warmup=0.0, steps=10, epoch_steps=2, **drops):
-    return Course(steps, epoch_steps, warmup, **drops)
+class Course:
+    """A schedule and the length of a training; returns the factor of the rate at a step."""
+
+    def __init__(self, schedule, warmup=0.0, steps=10, epoch_steps=2, **drops):
+        self.settings = train_settings(schedule=schedule, warmup=warmup, lr=1.0, **drops)
+        self.steps, self.epoch_steps = steps, epoch_steps
+
+    def __call__(self, number, mious=()):
+        return learning_rate(self.settings, Step(number, self.steps, self.epoch_steps, mious))
 
 
 def torch_rates(make, steps):
@@ -38,18 +41,18 @@ def torch_rates(make, steps):
 
 
 def test_the_rate_rises_in_a_line_and_falls_by_a_cosine_to_nothing():
-    way = course(warmup=0.2, steps=10)
-    assert cosine(way, 0) == pytest.approx(1 / 3)
-    assert cosine(way, 1) == pytest.approx(2 / 3)
-    assert cosine(way, 2) == pytest.approx(1)
-    assert cosine(way, 4) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
-    assert cosine(way, 6) == pytest.approx(1 / 2)
-    assert cosine(way, 10) == pytest.approx(0)
-    assert cosine(way, 11) == pytest.approx(0)
+    cosine = Course("cosine", warmup=0.2, steps=10)
+    assert cosine(0) == pytest.approx(1 / 3)
+    assert cosine(1) == pytest.approx(2 / 3)
+    assert cosine(2) == pytest.approx(1)
+    assert cosine(4) == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
+    assert cosine(6) == pytest.approx(1 / 2)
+    assert cosine(10) == pytest.approx(0)
+    assert cosine(11) == pytest.approx(0)
 
 
 def test_without_warmup_the_cosine_begins_at_its_height():
-    assert [cosine(course(steps=4), step) for step in range(5)] == pytest.approx(
+    assert [Course("cosine", steps=4)(step) for step in range(5)] == pytest.approx(
         [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0]
     )
 
@@ -68,14 +71,14 @@ def test_one_cycle_is_that_of_torch(warmup, steps):
         steps,
     )
     # torch counts one step more than are taken here, so that it can be asked for the last.
-    way = Course(steps + 1, 1, warmup * steps / (steps + 1))
-    assert [one_cycle(way, step) for step in range(steps)] == pytest.approx(wanted)
+    one_cycle = Course("one_cycle", warmup * steps / (steps + 1), steps + 1, 1)
+    assert [one_cycle(step) for step in range(steps)] == pytest.approx(wanted)
 
 
 def test_step_drops_after_each_so_many_epochs():
-    way = course(steps=40, epoch_steps=4, drop_factor=0.5, drop_epochs=3)
+    stepwise = Course("step", steps=40, epoch_steps=4, drop_factor=0.5, drop_epochs=3)
     wanted = torch_rates(lambda one: StepLR(one, step_size=12, gamma=0.5), 40)
-    assert [stepwise(way, step) for step in range(40)] == pytest.approx(wanted)
+    assert [stepwise(step) for step in range(40)] == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("drop_epochs", [1, 2, 4])
@@ -86,17 +89,17 @@ def test_plateau_drops_as_torchs_does_where_the_miou_stays(drop_epochs):
     torchs = ReduceLROnPlateau(
         optimizer, mode="max", factor=0.7, patience=drop_epochs - 1, threshold=0, eps=0
     )
-    way = course(steps=80, drop_factor=0.7, drop_epochs=drop_epochs)
+    plateau = Course("plateau", steps=80, drop_factor=0.7, drop_epochs=drop_epochs)
     for epoch in range(1, 41):
         torchs.step(mious[epoch - 1])
-        ours = plateau(way, 2 * epoch, mious[:epoch])
+        ours = plateau(2 * epoch, mious[:epoch])
         assert ours == pytest.approx(optimizer.param_groups[0]["lr"])
     assert ours < 0.7
 
 
 def test_constant_rises_and_stays():
-    way = course(warmup=0.2, steps=10)
-    rates = [constant(way, step) for step in range(12)]
+    constant = Course("constant", warmup=0.2, steps=10)
+    rates = [constant(step) for step in range(12)]
     assert rates == pytest.approx([1 / 3, 2 / 3, *[1] * 10])
 
 
@@ -104,15 +107,15 @@ def test_constant_rises_and_stays():
 @pytest.mark.parametrize("warmup", [0, 0.1, 0.5, 1])
 @pytest.mark.parametrize("steps", [1, 2, 7, 100])
 def test_a_rate_is_above_nothing_at_every_step_and_never_above_its_height(name, warmup, steps):
-    way = course(warmup=warmup, steps=steps, epoch_steps=1)
+    schedule = Course(name, warmup=warmup, steps=steps, epoch_steps=1)
     for step in range(steps):
-        assert 0 < SCHEDULES[name](way, step, [0.5] * step) <= 1
+        assert 0 < schedule(step, [0.5] * step) <= 1
 
 
 @pytest.mark.parametrize("name", ["cosine", "step", "plateau", "constant"])
 def test_every_schedule_but_one_cycle_rises_in_the_same_line(name):
-    way = course(warmup=0.5, steps=20, epoch_steps=20)
-    rates = [SCHEDULES[name](way, step, ()) for step in range(10)]
+    schedule = Course(name, warmup=0.5, steps=20, epoch_steps=20)
+    rates = [schedule(step) for step in range(10)]
     assert rates == pytest.approx([(step + 1) / 11 for step in range(10)])
 
 
@@ -130,8 +133,8 @@ def test_epochs_are_counted_since_the_first_best(mious, count):
 def weights_after(name, steps=3, **settings):
     """Weights 1 and 2 after steps with gradient 1."""
     weights = nn.Parameter(torch.tensor([1.0, 2.0]))
-    defaults = {"lr": 0.1, "weight_decay": 0.0}
-    optimizer = OPTIMISERS[name]([weights], OptimiserSettings(**(defaults | settings)))
+    defaults = {"optimiser": name, "lr": 0.1, "weight_decay": 0.0}
+    optimizer = make_optimiser(train_settings(**defaults | settings), [weights], is_on_gpu=False)
     for _ in range(steps):
         weights.grad = torch.ones(2)
         optimizer.step()

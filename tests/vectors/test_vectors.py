@@ -30,6 +30,7 @@ from pointcover.vectors import rasterize as placing
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.rasterize import PlacementReport, place
 from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 from pointcover.vectors.write import write_points
 from tests.processes import run_python
 from tests.tile_sets import lay_grid
@@ -53,8 +54,9 @@ def write_features(path, shapes, values, crs=POLAND, **options):
     return path
 
 
-def read(path, classes=CLASSES, column="kind", layer=None, **options):
-    return read_annotations(path, classes, column, layer, **options)
+def read(path, classes=CLASSES, column="kind", orthophotos=None, **options):
+    settings = VectorSettings(**{"column": column, "ignore": ()} | options)
+    return read_annotations(path, classes, settings, orthophotos)
 
 
 def refusal(path, *args, **options):
@@ -281,13 +283,13 @@ def test_a_file_without_a_crs_is_refused(tmp_path, srs_id):
     assert "has no CRS, so it lies nowhere: set it in QGIS" in refusal(path)
 
 
-def test_metres_that_are_said_to_be_degrees_are_refused(tmp_path):
+def test_metres_declared_as_degrees_are_refused(tmp_path):
     path = tmp_path / "a.geojson"
     path.write_text(
         '{"type":"FeatureCollection","features":[{"type":"Feature","properties":{"kind":0},'
         '"geometry":{"type":"Point","coordinates":[500001,599999]}}]}'
     )
-    assert "said to be in degrees (EPSG:4326), but its x goes from 500001" in refusal(path)
+    assert "is in degrees (EPSG:4326), but its x goes from 500001" in refusal(path)
 
 
 def test_features_without_a_geometry_are_left_out_and_named(tmp_path):
@@ -363,8 +365,9 @@ def test_a_feature_of_one_orthophoto_labels_no_other_that_lies_there_too(tmp_pat
 
 def test_a_feature_of_an_orthophoto_that_is_not_there_is_refused(tmp_path):
     path = write_named(tmp_path / "a.gpkg", ["a", "north", "north", ""])
-    assert "names what is no orthophoto of the dataset: north (features 2, 3); known: a, b" in (
-        refusal(path, orthophotos=["b", "a"])
+    assert (
+        "has names that are no orthophoto of the dataset: north (features 2, 3); known: a, b"
+        in (refusal(path, orthophotos=["b", "a"]))
     )
 
 
@@ -627,12 +630,14 @@ def test_an_orthophoto_that_lies_nowhere_is_refused(missing):
         burn(make([POINT], [0]), grid)
 
 
-def test_a_crs_from_which_nothing_leads_to_the_orthophoto_is_refused():
-    with pytest.raises(ValueError, match=r"nothing leads from the CRS of mine\.gpkg \(plan\) to"):
+def test_a_crs_without_a_transformation_to_that_of_the_orthophoto_is_refused():
+    with pytest.raises(
+        ValueError, match=r"there is no transformation from the CRS of mine\.gpkg \(plan\) to"
+    ):
         burn(make([POINT], [0], 'LOCAL_CS["plan",UNIT["metre",1]]'), lay_orthophoto())
 
 
-def test_a_way_of_reprojecting_that_lacks_a_grid_is_warned_of(monkeypatch, caplog):
+def test_a_transformation_that_lacks_a_grid_is_warned_of(monkeypatch, caplog):
     annotations = make([shapely.Point(19, 52)], [0], "EPSG:4326")
     with caplog.at_level(logging.WARNING):
         burn(annotations, lay_orthophoto())
@@ -641,8 +646,9 @@ def test_a_way_of_reprojecting_that_lacks_a_grid_is_warned_of(monkeypatch, caplo
             features, "TransformerGroup", lambda *_, **__: SimpleNamespace(best_available=False)
         )
         burn(make([shapely.Point(19, 52)], [0], "EPSG:4326"), lay_orthophoto())
-    assert "mine.gpkg (EPSG:4326) is not laid on ortho.tif (EPSG:2180) in the best way" in (
-        caplog.text
+    assert (
+        "mine.gpkg (EPSG:4326) is not placed on ortho.tif (EPSG:2180) by the best transformation"
+        in (caplog.text)
     )
 
 

@@ -1,4 +1,4 @@
-"""The next clicks: the most uncertain pixels of all images, apart from each other."""
+"""Queries: the most uncertain pixels of all images, at a distance from each other."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,127 +11,225 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pointcover.active.uncertainty import MOST, Uncertainties
+from pointcover.active.acquisitions import ACQUISITIONS
+from pointcover.active.settings import QuerySettings
+from pointcover.active.uncertainty import MOST, Networks, Uncertainties, away_from_edges
 from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.sliding_window import (
     Plan,
     Score,
     Source,
+    WindowInference,
     plan_windows,
     stream_strips,
 )
 from pointcover.prediction.windows import usual_window_px
 from pointcover.raster.raster_io import RasterInfo
+from pointcover.tileset.tiles import TileSet
 
 OVERLAP: Final = 0.25
 CELLS: Final = 4
-"""Squares of which one pixel each is kept, along the distance that clicks have."""
+"""Squares along the distance of two queries; one pixel of each is kept."""
 BORDER_PX: Final = 4
-"""No click lies so near to an image's edge. There the network sees half of what is around, and is
+"""No query lies nearer to an image's edge. There the network sees half of the surroundings, and is
 uncertain for that: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
+
+Progress = Callable[[int], object]
+"""Is called with the number of rows that are done."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Pixels of one image that may be suggested, each the most uncertain of its surroundings."""
+    """Pixels of one image that may be queried, each the most uncertain of its surroundings."""
 
     rows: npt.NDArray[np.int32]
     cols: npt.NDArray[np.int32]
     uncertainties: npt.NDArray[np.float32]
-    """0 to 1, with a little chance added, which decides between equals."""
+    """0 to 1, with a small random part, which decides between equal ones."""
     class_ids: npt.NDArray[np.uint8]
-    """What the network takes them for."""
-    turns: npt.NDArray[np.float32]
-    """The greater, the sooner it is a candidate's turn to be chosen."""
+    """The predicted classes."""
+    priorities: npt.NDArray[np.float32]
+    """Candidates are chosen in the order of these, the greatest first."""
 
     def take(self, chosen: npt.NDArray[np.intp]) -> "Candidates":
-        """Return some of them, by their places."""
+        """Return some of them, by their indices."""
         return Candidates(
             self.rows[chosen],
             self.cols[chosen],
             self.uncertainties[chosen],
             self.class_ids[chosen],
-            self.turns[chosen],
+            self.priorities[chosen],
         )
 
     def split(self, *, by_class: bool) -> list[npt.NDArray[np.intp]]:
-        """Return the places of all of them, or of those of each class."""
+        """Return the indices of all of them, or of those of each class."""
         if not by_class:
             return [np.arange(len(self.rows))]
         return [np.flatnonzero(self.class_ids == one) for one in np.unique(self.class_ids)]
 
 
+def make_score_of_queries(networks: Networks, acquisition: str, settings: QuerySettings) -> Score:
+    """Return what scores images, and the uncertainty of each pixel.
+
+    Args:
+        networks: several are an ensemble.
+        acquisition: a key of ACQUISITIONS.
+        settings: how many views are taken, and how far from other classes queries lie.
+
+    Returns:
+        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and uncertainties from 0
+        to 1, or -1 where no query may lie.
+
+    Raises:
+        ValueError: there is no such acquisition function, or it needs several models or views, and
+            there is one.
+    """
+    if acquisition not in ACQUISITIONS:
+        raise ValueError(
+            f"acquisition: got {acquisition!r}, wanted one of {', '.join(ACQUISITIONS)}"
+        )
+    score = ACQUISITIONS[acquisition](networks, settings.views == "d4")
+    return away_from_edges(score, settings.edge_px) if settings.edge_px else score
+
+
+class Image(Source, Protocol):
+    """What can be read by whole rows, and the grid that it lies on."""
+
+    @property
+    def grid(self) -> RasterInfo:
+        """The grid."""
+
+
+@dataclass(frozen=True)
+class QuerySearch:
+    """Networks that look for queries, and how these are chosen."""
+
+    score: Score
+    """Of `make_score_of_queries`."""
+    settings: QuerySettings
+    tile_set: TileSet
+    """What the networks were trained on."""
+    seed: int
+    """Decides between pixels of equal uncertainty, and draws."""
+    batch_size: int
+    """Windows at a time."""
+
+    def find(
+        self,
+        images: Sequence[Image],
+        count: int,
+        device: torch.device,
+        progress: Progress = lambda rows: None,
+        leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
+    ) -> list[Candidates]:
+        """Find the candidates of each image: as many as would be chosen of this one alone.
+
+        They are the best of those of small squares (see `side_of_squares`). So the memory needed is
+        that of the squares of one image, and for the others in proportion to `count`.
+
+        Args:
+            images: to choose from.
+            count: of queries, over all images.
+            device: where the networks compute.
+            progress: is called with rows as they are done.
+            leave_out: removes those candidates of an image that must not be chosen.
+        """
+        settings = self.settings
+        inference = WindowInference(
+            self.score, len(self.tile_set.classes) + 1, Uncertainties(), self.batch_size, device
+        )
+        window_px = usual_window_px(self.tile_set.size_px)
+        kept = []
+        for number, image in enumerate(images):
+            grid, generator = image.grid, np.random.default_rng([self.seed, number])
+            squares = Squares(
+                side_of_squares(settings.distance_px, grid), settings.by_class, generator
+            )
+            plan = plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False)
+            found = find_candidates(image, plan, inference, squares, progress)
+            allowed = leave_out(grid, found) if leave_out else found
+            ranked = draw_priorities(
+                allowed, settings.top_fraction, generator, by_class=settings.by_class
+            )
+            kept.append(thin(ranked, count, settings.distance_px, by_class=settings.by_class))
+        return kept
+
+    def choose(
+        self, candidates: Sequence[Candidates], count: int, grids: Sequence[RasterInfo] = ()
+    ) -> list["Suggestion"]:
+        """Choose among the candidates of all images; see `choose`."""
+        settings = self.settings
+        return choose(
+            candidates, count, settings.distance_px, by_class=settings.by_class, grids=grids
+        )
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squares of an image, of which each holds one candidate, or one of each class."""
+
+    side_px: int
+    by_class: bool
+    """Keep one of each class that is predicted in a square, so that a class of which the network is
+    certain has candidates, too."""
+    generator: np.random.Generator
+    """Decides between pixels of equal uncertainty."""
+
+
 def find_candidates(
     source: Source,
     plan: Plan,
-    score: Score,
-    classes: int,
-    *,
-    cell_px: int,
-    by_class: bool,
-    generator: np.random.Generator,
-    batch_size: int,
-    device: torch.device,
-    progress: Callable[[int], object],
+    inference: WindowInference,
+    squares: Squares,
+    progress: Progress,
 ) -> Candidates:
-    """Look at a whole image, and keep the most uncertain pixel of each square of cell_px.
+    """Predict a whole image, and keep the most uncertain pixel of each square.
 
     Args:
         source: the image.
         plan: the windows over it.
-        score: of `make_acquisition`.
-        classes: how many it tells apart.
-        cell_px: side of the squares.
-        by_class: keep one for each class that the network sees in a square, so that one which is
-            sure beside what is uncertain has candidates, too.
-        generator: decides between pixels of equal uncertainty.
-        batch_size: windows at a time.
-        device: where the networks compute.
-        progress: is told of rows as they are done.
+        inference: of probabilities and uncertainties.
+        squares: over the image.
+        progress: is called with rows as they are done.
     """
     found = []
     height = plan.rows.length
-    strips = stream_strips(
-        source, plan, score, classes + 1, Uncertainties(), batch_size=batch_size, device=device
-    )
-    with closing(strips):
+    with closing(stream_strips(source, plan, inference)) as strips:
         for number, strip in strips:
             top = plan.cuts[number]
-            inner = _without_border(strip, top, height)
-            found.append(_of_strip(inner, top, cell_px, generator, by_class=by_class))
+            found.append(_of_strip(_without_border(strip, top, height), top, squares))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
-    return Candidates(rows, cols, values, class_ids, turns=values)
+    return Candidates(rows, cols, values, class_ids, priorities=values)
 
 
-def draw_turns(
+def draw_priorities(
     found: Candidates, top_fraction: float, generator: np.random.Generator, *, by_class: bool
 ) -> Candidates:
     """Shuffle the most uncertain candidates; the others follow in their order.
 
-    The greatest uncertainties of one network lie side by side, often where nobody can tell:
-    Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick) draw from
-    the most uncertain twentieth of an image.
+    The greatest uncertainties of one network lie side by side, often where the class cannot be
+    told: Shin et al. 2021 (All you need are a few pixels: semantic segmentation with PixelPick)
+    draw from the most uncertain twentieth of an image.
 
     Args:
         found: candidates of one image.
         top_fraction: of them, from which is drawn; with 0 the most uncertain one comes first.
-        generator: of chance.
+        generator: of the draws.
         by_class: that fraction of each class.
     """
-    turns = found.uncertainties.copy()
-    for places in found.split(by_class=by_class):
-        count = math.ceil(top_fraction * len(places))
-        drawn = places[np.argsort(-found.uncertainties[places], kind="stable")[:count]]
-        turns[drawn] = 2 + generator.random(
-            count, np.float32
-        )  # before all uncertainties, 1 at most
-    return replace(found, turns=turns)
+    priorities = found.uncertainties.copy()
+    for members in found.split(by_class=by_class):
+        count = math.ceil(top_fraction * len(members))
+        drawn = members[np.argsort(-found.uncertainties[members], kind="stable")[:count]]
+        # Above all uncertainties, which are 1 at most.
+        priorities[drawn] = 2 + generator.random(count, np.float32)
+    return replace(found, priorities=priorities)
 
 
 def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.NDArray[np.uint8]:
-    """Let no click lie near the edge of an image, of which a strip begins at row `top`."""
+    """Mask pixels near the edge of an image, of which a strip begins at row `top`."""
     width = strip.shape[2]
     border_px = min(BORDER_PX, (min(height, width) - 1) // 2)  # a tiny image keeps its middle
     rows = top + np.arange(strip.shape[1])
@@ -143,22 +241,21 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
 
 
 def _of_strip(
-    strip: npt.NDArray[np.uint8],
-    top: int,
-    cell_px: int,
-    generator: np.random.Generator,
-    *,
-    by_class: bool,
+    strip: npt.NDArray[np.uint8], top: int, squares: Squares
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return row, column, uncertainty, class of the most uncertain pixel of each square.
 
-    With `by_class` that of each class in each square, the classes one after the other.
+    With `by_class` those of each class in each square, class by class.
     """
     class_ids, uncertainties = strip
-    values = (uncertainties + generator.random(uncertainties.shape, np.float32)) / (MOST + 1)
+    values = (uncertainties + squares.generator.random(uncertainties.shape, np.float32)) / (
+        MOST + 1
+    )
     values[uncertainties == IGNORE_INDEX] = -1
-    kinds = [class_ids == one for one in np.unique(class_ids)] if by_class else [values >= 0]
-    best = [_best_of_squares(np.where(kind, values, -1), top, cell_px) for kind in kinds]
+    kinds = (
+        [class_ids == one for one in np.unique(class_ids)] if squares.by_class else [values >= 0]
+    )
+    best = [_best_of_squares(np.where(kind, values, -1), top, squares.side_px) for kind in kinds]
     rows, cols = (np.concatenate(part) for part in zip(*best, strict=True))
     places = (rows + top).astype(np.int32), cols.astype(np.int32)
     return *places, values[rows, cols], class_ids[rows, cols]
@@ -172,7 +269,7 @@ def _best_of_squares(
     Args:
         values: (H, W), whose first row is row `top` of the image: squares lie on one grid over all
             of it.
-        top: see there.
+        top: of `values` in the image.
         cell_px: side of the squares.
     """
     height, width = values.shape
@@ -192,89 +289,22 @@ def _best_of_squares(
     return rows, cols
 
 
-class Image(Source, Protocol):
-    """What can be read by whole rows, and the grid that it lies on."""
-
-    @property
-    def grid(self) -> RasterInfo:
-        """The grid."""
-
-
-def look_at_images(
-    images: Sequence[Image],
-    score: Score,
-    classes: int,
-    *,
-    tile_px: int,
-    count: int,
-    distance_px: float,
-    by_class: bool,
-    top_fraction: float,
-    seed: int,
-    batch_size: int,
-    device: torch.device,
-    progress: Callable[[int], object] = lambda rows: None,
-    leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
-) -> list[Candidates]:
-    """Find the candidates of each image: as many as may be chosen, if all are of this one.
-
-    They are the best of those of small squares (see `side_of_squares`). So memory grows with the
-    squares of one image, and for the others with `count`.
-
-    Args:
-        images: what to look at.
-        score: of `make_acquisition`.
-        classes: how many it tells apart.
-        tile_px: side of a tile in training.
-        count: see `choose`.
-        distance_px: see there, too.
-        by_class: see there, too.
-        top_fraction: see `draw_turns`.
-        seed: decides between pixels of equal uncertainty, and draws.
-        batch_size: windows at a time.
-        device: where the networks compute.
-        progress: is told of rows as they are done.
-        leave_out: gives the candidates of an image without those that must not be chosen.
-    """
-    window_px = usual_window_px(tile_px)
-    grids = [image.grid for image in images]
-    kept = []
-    for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
-        generator = np.random.default_rng([seed, number])
-        found = find_candidates(
-            image,
-            plan_windows(grid.height, grid.width, window_px, OVERLAP, blend=False),
-            score,
-            classes,
-            cell_px=side_of_squares(distance_px, grid),
-            by_class=by_class,
-            generator=generator,
-            batch_size=batch_size,
-            device=device,
-            progress=progress,
-        )
-        allowed = leave_out(grid, found) if leave_out else found
-        drawn = draw_turns(allowed, top_fraction, generator, by_class=by_class)
-        kept.append(thin(drawn, count, distance_px, by_class=by_class))
-    return kept
-
-
 def side_of_squares(distance_px: float, grid: RasterInfo) -> int:
     """Return the side of the squares of which one pixel each is kept: the image's own at most.
 
-    A quarter of the distance. Squares as large as that hold one candidate where often another
-    pixel would have fitted: of 133 clicks that greedily fit 32 px apart on 400 × 450 px of noise
-    83 came; with a quarter 119 do, with a third 112.
+    A quarter of the distance. Squares of the whole distance hold one candidate where often another
+    pixel would have fitted: of 133 queries that greedily fit 32 px apart on 400 × 450 px of noise
+    they give 83, a quarter 119, a third 112.
     """
     return math.ceil(min(distance_px / CELLS, max(grid.height, grid.width)))
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One place to click at."""
+    """A query: one pixel whose class is asked of the annotator."""
 
     image: int
-    """Which of the images."""
+    """Index of the image."""
     row: int
     col: int
     uncertainty: float
@@ -289,15 +319,15 @@ def choose(
     by_class: bool,
     grids: Sequence[RasterInfo] = (),
 ) -> list[Suggestion]:
-    """Choose candidates by their turns, from one image after the other, no two near each other.
+    """Choose candidates by their priorities, the images alternating, no two near each other.
 
     Args:
         candidates: of each image.
-        count: how many to choose; fewer come where there are not so many.
+        count: how many to choose; fewer are returned where there are not so many.
         distance_px: the least distance of two in one image.
-        by_class: in turn from each class of each image, too, as the network sees them.
-        grids: of the images, where they have a place: then clicks on two of one CRS keep the
-            distance, too, in pixels of the coarser one.
+        by_class: alternate between the predicted classes of each image, too.
+        grids: of the images, where they are georeferenced: then queries on two images of one CRS
+            keep the distance, too, in pixels of the coarser one.
 
     Returns:
         The first one of each image before the second ones, and so on.
@@ -313,9 +343,9 @@ def choose(
 
 
 def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -> Candidates:
-    """Leave of one image's candidates those that `choose` would take if it were the only one.
+    """Keep those candidates of one image that `choose` would take if it were the only one.
 
-    Whatever other images there are, it takes no others, unless these are near.
+    With other images it takes no others, unless those are near.
     """
     picked = _pick([found], count, distance_px, by_class=by_class)
     return found.take(np.array([place for _, place in picked], np.intp))
@@ -333,8 +363,8 @@ def _pick(
     groups = []
     for image, found in enumerate(candidates):
         for members in found.split(by_class=by_class):
-            in_turn = members[np.argsort(-found.turns[members], kind="stable")]
-            groups.append((image, iter(in_turn)))
+            ordered = members[np.argsort(-found.priorities[members], kind="stable")]
+            groups.append((image, iter(ordered)))
     beside = _find_beside(grids, distance_px) if grids else [[] for _ in candidates]
     greatest = max([distance_px, *(near.distance_px for part in beside for near in part)])
     taken = [_Taken(greatest) for _ in candidates]
@@ -361,24 +391,24 @@ def _pick(
 
 
 class _Taken:
-    """Where clicks were taken on one image, or beside it on others, in its rows and columns."""
+    """Places chosen on one image, or on others that overlap it, in its rows and columns."""
 
     def __init__(self, side_px: float) -> None:
-        """Begin with none.
+        """Start with none.
 
         Args:
-            side_px: the greatest distance that any of them keeps: the side of the cells in which
-                they are looked up.
+            side_px: the greatest distance that any of them keeps: the side of the cells of the
+                lookup table.
         """
         self._side_px = side_px
         self._cells: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
 
     def add(self, row: float, col: float, distance_px: float) -> None:
-        """Take a place, from which others keep a distance."""
+        """Add a place, from which others keep a distance."""
         self._cells.setdefault(self._cell(row, col), []).append((row, col, distance_px**2))
 
     def is_free(self, row: int, col: int) -> bool:
-        """Return whether a place is near to none that was taken."""
+        """Return whether a place keeps the distance of all that were added."""
         down, across = self._cell(row, col)
         return all(
             (row - other) ** 2 + (col - beside) ** 2 >= apart
@@ -393,17 +423,17 @@ class _Taken:
 
 @dataclass(frozen=True)
 class _Beside:
-    """Another image that lies on the one it is beside, or so near that clicks might meet."""
+    """Another image that overlaps an image, or lies within the distance of queries."""
 
     image: int
     transform: Any
-    """From the pixels of the one to those of this other image (affine)."""
+    """From the pixels of the image to those of the other one (affine)."""
     distance_px: float
-    """That clicks keep, in pixels of this other image."""
+    """Of two queries, in pixels of the other image."""
 
 
 def _find_beside(grids: Sequence[RasterInfo], distance_px: float) -> list[list[_Beside]]:
-    """Find for each image what other ones of its CRS lie on it, or nearer than the distance.
+    """Find for each image the other ones of its CRS that overlap it or lie within the distance.
 
     The distance is counted in pixels of the coarser image of two.
     """

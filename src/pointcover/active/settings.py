@@ -1,27 +1,74 @@
 """Settings of active learning."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pointcover.validation import Count, Section
+from pointcover.active.acquisitions import ACQUISITIONS
+from pointcover.prediction.settings import DeviceSettings, Views
+from pointcover.validation import Count, OneOf, Section, Seed
+
+Acquisition = Annotated[str, OneOf(ACQUISITIONS)]
+
+Distance = Annotated[
+    float, Field(ge=1, description="Least distance of two queries in one image, in pixels.")
+]
 
 
-class SuggestSettings(Section):
-    """The next clicks, which the model chooses on train tiles and the dense masks answer."""
+class QuerySettings(Section):
+    """How queries are chosen among the pixels of some images, by any acquisition function."""
 
-    acquisitions: tuple[Literal["margin", "entropy", "disagreement"], ...]
-    points: Count
-    distance_px: Annotated[float, Field(ge=1, le=4096)]
-    edge_px: Annotated[int, Field(strict=True, ge=0, le=32)]
-    top_fraction: Annotated[float, Field(ge=0, le=1)]
-    by_class: bool
-    views: Literal["one", "d4"]
-    precision: Literal["auto", "fp32", "bf16"]
-    device: Literal["auto", "cpu", "cuda"]
+    distance_px: Distance
+    edge_px: Annotated[int, Field(strict=True, ge=0, le=32)] = Field(
+        default=0,
+        description="No query lies within this distance of another predicted class, where the "
+        "label is hard to tell for an annotator, too.",
+    )
+    top_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Draw queries at random from this fraction of the candidates, the most "
+        "uncertain ones (with by-class of each class); 0: the most uncertain ones in order.",
+    )
+    by_class: bool = Field(
+        default=False,
+        description="Choose the same number of queries from each predicted class.",
+    )
+    views: Views = Field(
+        default="one",
+        description="d4 takes eight turned and flipped views of each window: uncertainty is that "
+        "of their mean, or (disagreement) among them.",
+    )
+
+
+class ImageQuerySettings(QuerySettings):
+    """How `pointcover suggest` chooses queries on images, which an annotator answers."""
+
+    distance_px: Distance = 32.0
+    acquisition: Acquisition = Field(
+        default="margin",
+        description="Acquisition function: a small margin between the two most probable classes, "
+        "a high entropy, or the disagreement of several models (or views).",
+    )
+    points: Count = Field(default=100, description="Number of queries, over all images.")
+    seed: Seed = Field(
+        default=1, description="Decides between pixels of equal uncertainty, and draws."
+    )
+    batch_size: Count = Field(default=4, description="Windows that are predicted at a time.")
+
+
+class SuggestSettings(QuerySettings, DeviceSettings):
+    """A simulated round of active learning on train tiles; dense masks answer the queries."""
+
+    acquisitions: tuple[Acquisition, ...] = Field(
+        description="margin, entropy, disagreement. Each adds a stage that writes "
+        "data/next/ACQUISITION, a folder for `annotations` with all clicks so far and the new ones."
+    )
+    points: Count = Field(
+        description="New clicks, in annotate.unit: per_tile (on average) or total."
+    )
 
     @model_validator(mode="after")
-    def _one_view_disagrees_with_none(self) -> "SuggestSettings":
+    def _disagreement_has_views(self) -> "SuggestSettings":
         if "disagreement" in self.acquisitions and self.views == "one":
             raise ValueError(
                 "acquisition 'disagreement' compares turned and flipped views, and views is "

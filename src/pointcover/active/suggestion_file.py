@@ -1,4 +1,4 @@
-"""Suggested clicks as a GeoPackage, in which somebody says their classes."""
+"""Suggested points as a GeoPackage, in which an annotator enters their classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ LAYER = "suggestions"
 def leave_out_near(
     clicks: Annotations, distance_px: float, grid: RasterInfo, found: Candidates
 ) -> Candidates:
-    """Leave out candidates that lie within a distance of what somebody has annotated.
+    """Leave out candidates that lie within a distance of existing annotations.
 
     Args:
         clicks: points, lines and polygons.
@@ -32,7 +32,7 @@ def leave_out_near(
         found: its candidates.
 
     Raises:
-        ValueError: nothing leads from the CRS of the clicks to that of the image.
+        ValueError: the CRS of the clicks cannot be transformed to that of the image.
     """
     parts, _ = clicks.project(grid)
     middles = shapely.points(found.cols + 0.5, found.rows + 0.5)
@@ -50,16 +50,16 @@ def write_suggestions(
 ) -> dict[str, int]:
     """Write points in the middle of pixels, with an empty column `class` to be filled in.
 
-    `annotations` in params.yaml reads the file once it is; those that were left empty are none, as
-    `annotate.vectors.ignore` names `""`. Their place says which orthophotos they are of: there is
-    no column `orthophoto`, as what a dataset calls an image is its card's and not known here.
+    `annotations` in params.yaml reads the filled file; points without a class are skipped, as
+    `annotate.vectors.ignore` holds `""`. Orthophotos are found by the coordinates: there is no
+    column `orthophoto`, as the name that a dataset's card gives an image is not known here.
 
     Args:
         path: the .gpkg to write; a .qml of its style lies beside it.
-        suggestions: in the order of their worth.
+        suggestions: the most useful first.
         grids: of the images, all with a CRS.
-        names: of the images, for whoever looks at the table.
-        classes: the classes that there are.
+        names: of the images, for the table.
+        classes: names and colours.
 
     Returns:
         How many points each layer has; there is one a CRS.

@@ -1,7 +1,7 @@
-"""Acquisition functions: how uncertain a model is of each pixel."""
+"""Uncertainties of class probabilities, and where no query may lie."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -9,30 +9,27 @@ from torch.nn.functional import max_pool2d
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.predict import each_view, make_score, score_once
-from pointcover.prediction.sliding_window import (
-    Score,
-    entropy_of,
-)
+from pointcover.prediction.sliding_window import Score, entropy_of
 
-Acquisition = Literal["margin", "entropy", "disagreement"]
-
+Networks = Sequence[Callable[[Tensor], Any]]
+"""Each turns images (B, bands, H, W) into logits (B, C, H, W); several are an ensemble."""
 
 MOST: Final = 254
-"""The greatest uncertainty, as a byte: the value above says that no click may lie there."""
+"""The greatest uncertainty as a byte; 255 marks pixels where no query may lie."""
 
 
 class Uncertainties:
-    """What is kept of a pixel's scores: its class, and the uncertainty about it."""
+    """The layers that queries are chosen by: the predicted class, and its uncertainty."""
 
     def count(self, classes: int) -> int:
         """Count the layers: the class and the uncertainty."""
         return 2
 
-    def describe(self, scores: Tensor) -> Tensor:
-        """Return class ids and uncertainties, from 0 to MOST, IGNORE_INDEX where no click may lie.
+    def encode(self, scores: Tensor) -> Tensor:
+        """Return class ids and uncertainties, from 0 to MOST, IGNORE_INDEX where no query may lie.
 
         Args:
-            scores: (B, C + 1, H, W) float32, probabilities and uncertainty, of `make_acquisition`.
+            scores: (B, C + 1, H, W) float32, probabilities and uncertainty.
 
         Returns:
             (B, 2, H, W) uint8.
@@ -47,12 +44,12 @@ class Uncertainties:
 
 def margin_of(probabilities: Tensor) -> Tensor:
     """Return 1 - (first - second probability): (B, C, H, W) → (B, 1, H, W)."""
-    likeliest = probabilities.topk(2, dim=1).values
-    return 1 - (likeliest[:, :1] - likeliest[:, 1:])
+    greatest = probabilities.topk(2, dim=1).values
+    return 1 - (greatest[:, :1] - greatest[:, 1:])
 
 
 def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
-    """Return where another class lies at most so far away, down and across: (B, 1, H, W) bool.
+    """Return where another class lies within a distance along each axis: (B, 1, H, W) bool.
 
     Args:
         class_ids: (B, 1, H, W).
@@ -68,15 +65,15 @@ def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
     return greatest(values) != -greatest(-values)
 
 
-def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views: bool) -> Score:
-    """Return the mean probabilities of networks or views, and how much these disagree.
+def score_disagreement(networks: Networks, *, by_views: bool) -> Score:
+    """Return what scores images by the disagreement of networks or views, beside their mean.
 
-    That is the entropy of the mean less the mean entropy (the mutual information that Houlsby et
+    It is the entropy of the mean minus the mean entropy (the mutual information that Houlsby et
     al. 2011, Bayesian active learning for classification, call BALD), relative to the greatest
-    entropy: high where each is sure of something else, low where all are unsure alike.
+    entropy: high where each is confident of another class, low where all are equally uncertain.
 
     Args:
-        networks: two at least, or one with `by_views`.
+        networks: at least two, or one with `by_views`.
         by_views: take eight turned and flipped views of each.
 
     Returns:
@@ -104,46 +101,35 @@ def score_disagreement(networks: Sequence[Callable[[Tensor], Any]], *, by_views:
     return torch.inference_mode()(score)
 
 
-def make_acquisition(
-    networks: Sequence[Callable[[Tensor], Any]],
-    acquisition: Acquisition,
-    *,
-    average_views: bool,
-    edge_px: int,
+def score_uncertainty(
+    networks: Networks, uncertainty_of: Callable[[Tensor], Tensor], *, average_views: bool
 ) -> Score:
-    """Return what scores images, and the uncertainty about each pixel.
-
-    `margin` is 1 less how far the likeliest class is ahead of the next one, `entropy` that of the
-    probabilities, `disagreement` that of networks or views.
+    """Return what scores images by their mean probabilities, and the uncertainty of these.
 
     Args:
         networks: several are an ensemble.
-        acquisition: of uncertainty.
+        uncertainty_of: probabilities (B, C, H, W) → (B, 1, H, W).
         average_views: take eight turned and flipped views of each.
-        edge_px: no click lies so near to where the network sees another class (down or across):
-            what is there is hard to tell for an annotator, too. 0 leaves no pixel out.
 
     Returns:
-        Images (B, bands, H, W) → (B, C + 1, H, W) float32: probabilities, and uncertainties from 0
-        to 1, or -1 where no click may lie.
-
-    Raises:
-        ValueError: one view of one network is to disagree with itself.
+        Images (B, bands, H, W) → (B, C + 1, H, W) float32.
     """
-    if acquisition == "disagreement":
-        if len(networks) < 2 and not average_views:
-            raise ValueError(
-                "one model alone cannot disagree: give others with --also, or its eight views with "
-                "--tta, or choose margin or entropy"
-            )
-        uncertain = score_disagreement(networks, by_views=average_views)
-    else:
-        uncertain = _with_uncertainties(
-            make_score(networks, average_views=average_views),
-            margin_of if acquisition == "margin" else entropy_of,
-        )
-    if not edge_px:
-        return uncertain
+    predicted = make_score(networks, average_views=average_views)
+
+    def score(images: Tensor) -> Tensor:
+        probabilities = predicted(images)
+        return torch.cat([probabilities, uncertainty_of(probabilities).clamp(0, 1)], dim=1)
+
+    return torch.inference_mode()(score)
+
+
+def away_from_edges(uncertain: Score, edge_px: int) -> Score:
+    """Return a score whose uncertainty is -1 within a distance of another predicted class.
+
+    Args:
+        uncertain: gives (B, C + 1, H, W), probabilities and uncertainty.
+        edge_px: the distance, down and across.
+    """
 
     def score(images: Tensor) -> Tensor:
         scores = uncertain(images)
@@ -151,11 +137,3 @@ def make_acquisition(
         return torch.cat([scores[:, :-1], scores[:, -1:].masked_fill(near, -1)], dim=1)
 
     return torch.inference_mode()(score)
-
-
-def _with_uncertainties(score: Score, uncertainty_of: Callable[[Tensor], Tensor]) -> Score:
-    def both(images: Tensor) -> Tensor:
-        probabilities = score(images)
-        return torch.cat([probabilities, uncertainty_of(probabilities).clamp(0, 1)], dim=1)
-
-    return torch.inference_mode()(both)

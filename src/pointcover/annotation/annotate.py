@@ -1,35 +1,34 @@
-"""Annotating: one orthophoto's clicks, what grows from them, where labels are from, how sure."""
+"""Annotating a tile set: clicks, propagated labels, their sources and confidence."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from pointcover.annotation.propagation import PROPAGATORS, NoSettings, Propagator, mark_sources
+from pointcover.annotation.click import click, tile_generator
+from pointcover.annotation.propagation import propagate, tell_sources
+from pointcover.annotation.propagation.base import ClickedTile
+from pointcover.annotation.rasters import CLICKS, CONFIDENCE, MASKS, SOURCES, open_writers
 from pointcover.annotation.report import AnnotationReport
-from pointcover.annotation.samplers import Annotator, click, tile_generator
-from pointcover.labels import IGNORE_INDEX, ClassTable, count_pixels, count_values
-from pointcover.raster.raster_io import RasterInfo, RasterReader, write_geotiff, write_mask
-from pointcover.tileset.tiles import Tile, TileReader, raster_path
-from pointcover.vectors.features import Annotations
-from pointcover.vectors.rasterize import PlacementReport, place
+from pointcover.annotation.samplers import UNITS
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.annotation.source import ClickRasters, LabelSources, check_labels
+from pointcover.labels import IGNORE_INDEX, SPLITS, Mask, count_pixels
+from pointcover.raster.raster_io import RasterInfo, RasterReader
+from pointcover.runtime.atomic_files import publish_csv
+from pointcover.runtime.parallel import map_in_order
+from pointcover.runtime.settings import MachineSettings
+from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path, write_index
+from pointcover.vectors.rasterize import Placement, PlacementReport, place
 
-CLICKS: Final = "clicks"
-"""Rasters of the clicks alone: class ids, IGNORE_INDEX elsewhere."""
+LEFT_OUT: Final = "left_out.csv"
+"""Every real annotation of which some or all was left out; the metrics name the first few."""
 
-MASKS: Final = "masks"
-"""Rasters of sparse masks: the clicks and what grew from them."""
-
-SOURCES: Final = "sources"
-"""Rasters of where labels are from: 0 none, 1 clicked, 2 grown."""
-
-CONFIDENCE: Final = "confidence"
-"""Rasters of how sure labels are, in 1/255: 0 where there is none, 255 at clicks."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,32 +36,133 @@ class Annotation:
     """How a tile set is annotated."""
 
     tiles: Path
-    """The folder of the tile set."""
+    """The folder of the tile set, absolute."""
     out: Path
-    """The folder to write rasters below."""
-    size_px: int
-    classes: ClassTable
-    annotator: Annotator | None
-    """Who simulates clicks from dense masks; None where the annotations are all there is."""
+    """The folder to write rasters below, absolute."""
+    tile_set: TileSet
+    settings: AnnotateSettings
+    sources: LabelSources
     budgets: Mapping[str, int]
-    """By tile id, as `tile_budgets` gives them."""
-    vectors: Annotations | None
-    """Real annotations; where a simulated click has another class, the real one counts."""
-    given: Path | None
-    """A folder of click rasters, as CLICKS is one, to be added to the simulated clicks."""
-    all_touched: bool
-    propagator: Propagator[Any]
-    propagation: Any
-    """The propagator's settings."""
+    """Of the simulated annotator, by tile id."""
     seed: int
 
 
-def annotate_orthophoto(
-    annotation: Annotation, tiles: Sequence[Tile]
-) -> tuple[list[Tile], AnnotationReport, PlacementReport | None]:
-    """Click on the tiles of one orthophoto in one split, and grow the clicks.
+@dataclass
+class AnnotatedOrthophoto:
+    """The labels of one orthophoto in one split."""
 
-    Clicks of the test split, which only real annotations give, do not grow: they are scored on.
+    tiles: list[Tile]
+    """With their pixels counted in the sparse masks."""
+    report: AnnotationReport
+    placement: PlacementReport | None
+    """Of the vector file's annotations."""
+
+
+@dataclass
+class AnnotatedTiles:
+    """The labels of a tile set."""
+
+    tiles: list[Tile]
+    """With their pixels counted in the sparse masks."""
+    reports: dict[str, AnnotationReport]
+    """By split."""
+    placement: PlacementReport | None
+    """Of the vector file's annotations."""
+    names: Sequence[str]
+    """Of the classes."""
+
+    def write(self, out: Path) -> None:
+        """Write the index of the tiles, and the list of annotations that were left out.
+
+        Raises:
+            ValueError: no annotation labels a pixel, or no label lies on the train split.
+        """
+        if self.placement:
+            self.placement.check()
+            publish_csv(out / LEFT_OUT, ("feature", "reason"), self.placement.faults())
+        check_labels(self.tiles)
+        write_index(out / "index.csv", self.tiles, self.names)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the counts by split, and those of the vector file's annotations, for JSON."""
+        summary: dict[str, Any] = {split: one.summary() for split, one in self.reports.items()}
+        if self.placement:
+            summary["annotations"] = self.placement.summary()
+        return summary
+
+    def log(self, settings: AnnotateSettings) -> None:
+        """Log the number of labels, and warn where they are of one class alone."""
+        if self.placement:
+            logger.info("%s: %s", self.placement.path, self.placement.describe())
+        for split, report in self.reports.items():
+            counts = report.summary()
+            logger.info(
+                "%s: %d clicks in %d tiles, %d propagated pixels",
+                split,
+                counts["clicks"],
+                counts["tiles"],
+                counts["propagated_pixels"],
+            )
+        if settings.sampler == "positive":
+            logger.warning(
+                "only %r was clicked: a network trained on one class predicts it everywhere. Add "
+                "clicks of other classes, or use these for scores of that class alone",
+                settings.positive_class,
+            )
+
+
+def budgets_of(settings: AnnotateSettings, points: int, tiles: Sequence[Tile]) -> dict[str, int]:
+    """Return the label budget of every tile by its id, in clicks.
+
+    Args:
+        settings: of annotation.
+        points: the label budget, in the unit of the settings.
+        tiles: with their pixels counted in dense masks.
+    """
+    return UNITS[settings.unit](points, {tile.id: sum(tile.pixels) for tile in tiles})
+
+
+def annotate_tiles(
+    annotation: Annotation, tiles: Sequence[Tile], machine: MachineSettings
+) -> AnnotatedTiles:
+    """Annotate tiles, one orthophoto at a time, and write their rasters.
+
+    Args:
+        annotation: how.
+        tiles: to annotate.
+        machine: how many orthophotos are annotated side by side.
+    """
+    # Published lists put tiles of one orthophoto into several splits: a raster is written once.
+    groups: dict[tuple[str, str], list[Tile]] = {}
+    for tile in tiles:
+        groups.setdefault((tile.split, tile.orthophoto), []).append(tile)
+    names, vectors = annotation.tile_set.classes.names, annotation.sources.vectors
+    present = {tile.split for tile in tiles}
+    annotated = AnnotatedTiles(
+        tiles=[],
+        reports={split: AnnotationReport(names) for split in SPLITS if split in present},
+        placement=PlacementReport(vectors) if vectors else None,
+        names=names,
+    )
+    for part in map_in_order(
+        partial(annotate_orthophoto, annotation),
+        list(groups.values()),
+        machine,
+        label="annotating",
+        unit="orthophoto",
+    ):
+        annotated.tiles += part.tiles
+        annotated.reports[part.tiles[0].split].include(part.report)
+        if annotated.placement and part.placement:
+            annotated.placement.include(part.placement)
+    return annotated
+
+
+def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> AnnotatedOrthophoto:
+    """Click on the tiles of one orthophoto in one split, and propagate the clicks.
+
+    Clicks of the test split, which only real annotations have, are not propagated: they are scored
+    on.
 
     Writes four rasters, below CLICKS, MASKS, SOURCES and CONFIDENCE.
 
@@ -70,126 +170,70 @@ def annotate_orthophoto(
         annotation: how.
         tiles: of one orthophoto and split.
 
-    Returns:
-        The tiles with their pixels counted in the sparse masks, what the labels cost, and where
-        the real annotations came to lie.
-
     Raises:
         FileNotFoundError: a raster of the tile set is missing.
         ValueError: it is damaged.
     """
-    size_px, classes = annotation.size_px, annotation.classes
-    images = TileReader(annotation.tiles / "images", size_px, fill=0)
-    dense_masks = TileReader(annotation.tiles / "masks", size_px, fill=IGNORE_INDEX)
-    split, orthophoto = tiles[0].split, tiles[0].orthophoto
-    report = AnnotationReport(classes.names)
-    annotated = []
+    tile_set, (split, orthophoto) = annotation.tile_set, (tiles[0].split, tiles[0].orthophoto)
+    images = TileReader(annotation.tiles / "images", tile_set.size_px, fill=0)
+    dense_masks = TileReader(annotation.tiles / "masks", tile_set.size_px, fill=IGNORE_INDEX)
     grid = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
-    placement, places = None, None
-    if annotation.vectors:
-        places = PlacementReport(annotation.vectors)
-        placement = place(
-            annotation.vectors,
-            grid,
-            places,
-            orthophoto=orthophoto,
-            all_touched=annotation.all_touched,
-        )
-    given = _given_clicks(annotation, grid, split, orthophoto)
-    with ExitStack() as stack:
-        write = {
-            kind: stack.enter_context(writer)
-            for kind, writer in _writers(annotation, grid, split, orthophoto).items()
-        }
-        for tile in tiles:
-            inside = (slice(0, tile.height), slice(0, tile.width))
-            dense = np.ascontiguousarray(dense_masks.read(tile)[0][inside])
-            image = np.ascontiguousarray(images.read(tile)[:, *inside])
-            window = tile.extent
-            clicks = np.full(dense.shape, IGNORE_INDEX, np.uint8)
-            if annotation.annotator and split != "test":
-                generator = tile_generator(annotation.seed, tile.id)
-                clicks = click(dense, annotation.budgets[tile.id], annotation.annotator, generator)
-            if given:
-                before = given.read(tile)[0][inside]
-                _check_ids(before, classes, given.folder)
-                clicks = np.where(before != IGNORE_INDEX, before, clicks)
-            if placement:
-                real = placement.burn(window)
-                clicks = np.where(real != IGNORE_INDEX, real, clicks)
-            # The tile stage writes 0 in every band where an orthophoto has no data.
-            valid = np.asarray(image.any(axis=0))
-            if split == "test":
-                grown = PROPAGATORS["none"](clicks, image, valid, NoSettings())
-            else:
-                grown = annotation.propagator(clicks, image, valid, annotation.propagation)
-            for kind, values in (
-                (CLICKS, clicks),
-                (MASKS, grown.mask),
-                (SOURCES, mark_sources(clicks, grown.mask)),
-                (CONFIDENCE, grown.confidence),
-            ):
-                write[kind].write(values[np.newaxis], window)
-            report.add(dense, clicks, grown.mask)
-            annotated.append(replace(tile, pixels=count_pixels(grown.mask, len(classes))))
-    return annotated, report, places
-
-
-def _given_clicks(
-    annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
-) -> TileReader | None:
-    """Return what reads the clicks that are there before; None where an orthophoto has none.
-
-    Raises:
-        ValueError: they lie on another grid.
-    """
-    if annotation.given is None:
-        return None
-    path = raster_path(annotation.given, split, orthophoto)
-    if not path.exists():
-        return None
-    found = RasterReader(path).info()
-    if (found.height, found.width, found.bands) != (grid.height, grid.width, 1):
-        raise ValueError(
-            f"{path} has {found.bands} band(s) of {found.height} × {found.width} px, wanted one of "
-            f"{grid.height} × {grid.width}: clicks lie on the pixels of the tile stage's images "
-            f"(see tile.downsample), so make them from data/tiles/images"
-        )
-    return TileReader(annotation.given, annotation.size_px, IGNORE_INDEX)
-
-
-def _check_ids(clicks: npt.NDArray[np.uint8], classes: ClassTable, folder: Path) -> None:
-    (found,) = np.nonzero(count_values(clicks))
-    strange = found[(found >= len(classes)) & (found != IGNORE_INDEX)]
-    if len(strange):
-        raise ValueError(
-            f"{folder} holds the class id {strange[0]}, wanted 0 to {len(classes) - 1}, or "
-            f"{IGNORE_INDEX} where nobody clicked: {', '.join(classes.names)} are the classes"
-        )
-
-
-def _writers(
-    annotation: Annotation, grid: RasterInfo, split: str, orthophoto: str
-) -> dict[str, Any]:
-    """Return a writer for each kind of raster, on the grid of the orthophoto."""
-    mask = partial(write_mask, like=grid, block_px=annotation.size_px, classes=annotation.classes)
-    number = partial(
-        write_geotiff,
-        height=grid.height,
-        width=grid.width,
-        bands=1,
-        crs=grid.crs,
-        block_px=annotation.size_px,
-        transform=grid.transform,
-        nodata=0,
-    )
+    placement, placed = _place(annotation, grid, orthophoto)
+    given = ClickRasters(annotation.sources.clicks, grid, tiles[0], tile_set)
+    propagator, settings = annotation.settings.propagator, annotation.settings.of_propagator
+    if split == "test":
+        propagator, settings = "none", None
     paths = {
         kind: raster_path(annotation.out / kind, split, orthophoto)
         for kind in (CLICKS, MASKS, SOURCES, CONFIDENCE)
     }
-    return {
-        CLICKS: mask(paths[CLICKS]),
-        MASKS: mask(paths[MASKS]),
-        SOURCES: number(paths[SOURCES], band_names=("source",)),
-        CONFIDENCE: number(paths[CONFIDENCE], band_names=("confidence",)),
-    }
+    annotated = AnnotatedOrthophoto([], AnnotationReport(tile_set.classes.names), placed)
+    with open_writers(paths, grid, tile_set.size_px, tile_set.classes) as writers:
+        for tile in tiles:
+            inside = (slice(0, tile.height), slice(0, tile.width))
+            dense = np.ascontiguousarray(dense_masks.read(tile)[0][inside])
+            image = np.ascontiguousarray(images.read(tile)[:, *inside])
+            clicks = given.add_to(_simulate(annotation, tile, dense), tile)
+            if placement:
+                real = placement.burn(tile.extent)
+                clicks = np.where(real != IGNORE_INDEX, real, clicks)
+            # The tile stage writes 0 in every band where an orthophoto has no data.
+            valid = np.asarray(image.any(axis=0))
+            clicked = ClickedTile(clicks, image, valid, tile_set.classes)
+            propagated = propagate(clicked, propagator, settings)
+            for kind, values in (
+                (CLICKS, clicks),
+                (MASKS, propagated.mask),
+                (SOURCES, tell_sources(clicks, propagated.mask)),
+                (CONFIDENCE, propagated.confidence),
+            ):
+                writers[kind].write(values[np.newaxis], tile.extent)
+            annotated.report.add(dense, clicks, propagated.mask)
+            pixels = count_pixels(propagated.mask, len(tile_set.classes))
+            annotated.tiles.append(replace(tile, pixels=pixels))
+    return annotated
+
+
+def _simulate(annotation: Annotation, tile: Tile, dense: Mask) -> Mask:
+    """Return the simulated clicks of a tile; none in the test split, or without an annotator."""
+    if not annotation.sources.simulates or tile.split == "test":
+        return np.full(dense.shape, IGNORE_INDEX, np.uint8)
+    return click(
+        dense,
+        annotation.budgets[tile.id],
+        annotation.settings,
+        annotation.tile_set.classes,
+        tile_generator(annotation.seed, tile.id),
+    )
+
+
+def _place(
+    annotation: Annotation, grid: RasterInfo, orthophoto: str
+) -> tuple[Placement | None, PlacementReport | None]:
+    """Place the vector file's annotations on an orthophoto; None where there is no such file."""
+    vectors, all_touched = annotation.sources.vectors, annotation.settings.vectors.all_touched
+    if vectors is None:
+        return None, None
+    report = PlacementReport(vectors)
+    placement = place(vectors, grid, report, orthophoto=orthophoto, all_touched=all_touched)
+    return placement, report

@@ -1,4 +1,4 @@
-"""What sparse labels cost and how right they are: clicks, grown pixels, and errors of both."""
+"""Number and accuracy of sparse labels: clicks, propagated pixels, and errors of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from pointcover.labels import IGNORE_INDEX, Mask
 
 @dataclass
 class AnnotationReport:
-    """Counts clicks and grown pixels tile by tile, and holds them against the dense masks."""
+    """Counts clicks and propagated pixels tile by tile, and compares them with dense masks."""
 
     names: Sequence[str]
     tiles: int = 0
@@ -32,7 +32,7 @@ class AnnotationReport:
     unknown: npt.NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin to count at zero."""
+        """Start all counts at zero."""
         for counter in (
             "known",
             "holding",
@@ -46,11 +46,11 @@ class AnnotationReport:
         ):
             setattr(self, counter, np.zeros(len(self.names), np.int64))
 
-    def add(self, dense: Mask, clicks: Mask, grown: Mask) -> None:
-        """Count one tile: its dense mask, its clicks, and the sparse mask grown from them."""
+    def add(self, dense: Mask, clicks: Mask, labels: Mask) -> None:
+        """Count one tile: its dense mask, its clicks, and its sparse mask after propagation."""
         clicked = clicks != IGNORE_INDEX
-        added = (grown != IGNORE_INDEX) & ~clicked
-        same = dense == grown
+        added = (labels != IGNORE_INDEX) & ~clicked
+        same = dense == labels
         unlabelled = dense == IGNORE_INDEX
         self.tiles += 1
         self.tiles_without_clicks += int(not clicked.any())
@@ -61,9 +61,9 @@ class AnnotationReport:
         self.clicks += given
         self.unknown_clicks += self._by_class(clicks[clicked & unlabelled])
         self.wrong_clicks += self._by_class(clicks[clicked & (dense != clicks) & ~unlabelled])
-        self.right += self._by_class(grown[added & same])
-        self.unknown += self._by_class(grown[added & unlabelled])
-        self.wrong += self._by_class(grown[added & ~same & ~unlabelled])
+        self.right += self._by_class(labels[added & same])
+        self.unknown += self._by_class(labels[added & unlabelled])
+        self.wrong += self._by_class(labels[added & ~same & ~unlabelled])
 
     def include(self, other: "AnnotationReport") -> None:
         """Add what another report counted of other tiles."""
@@ -72,27 +72,27 @@ class AnnotationReport:
                 setattr(self, counter, getattr(self, counter) + value)
 
     def summary(self) -> dict[str, Any]:
-        """Return the counts and shares; null is a share of nothing, and what no dense mask tells.
+        """Return counts and fractions; null where the denominator is 0 or no dense mask tells.
 
         `labelled_fraction`, `wrong_clicks` and `error` count only pixels whose true class is known:
-        the share of them that got a label, the clicks that were given another class, and the share
-        of wrong ones among those grown. By class, all count under the class that was given;
-        `tiles` are those that hold the class, `tiles_without_clicks` those of them in which it got
-        none.
+        the fraction of them that is labelled, the clicks with a wrong class, and the fraction of
+        wrong labels among those propagated. By class, labels count under the class they were given;
+        `tiles` are those that contain the class, `tiles_without_clicks` those of them in which it
+        got no click.
 
-        Of all labels, clicked and grown: `purity` is the share of right ones, `precision` the same
-        of one class's labels, `macro_precision` the mean of that over the classes that have any,
-        `recall` the share of a class's pixels that were labelled rightly.
+        Of all labels, clicked and propagated: `purity` is the fraction that is correct, `precision`
+        the same for the labels of one class, `macro_precision` the mean of that over the classes
+        with labels, `recall` the fraction of a class's pixels that are correctly labelled.
         """
-        rightly = self.clicks - self.wrong_clicks - self.unknown_clicks + self.right
-        given = rightly + self.wrong_clicks + self.wrong
-        precision = [_share(int(r), int(g)) for r, g in zip(rightly, given, strict=True)]
+        correct = self.clicks - self.wrong_clicks - self.unknown_clicks + self.right
+        given = correct + self.wrong_clicks + self.wrong
+        precision = [_fraction(int(r), int(g)) for r, g in zip(correct, given, strict=True)]
         some = [value for value in precision if value is not None]
-        grown = self.right + self.wrong + self.unknown
-        labelled = int(self.clicks.sum() + grown.sum())
-        is_known = bool(self.known.any())  # without dense masks nobody knows what is right
+        propagated = self.right + self.wrong + self.unknown
+        labelled = int(self.clicks.sum() + propagated.sum())
+        is_known = bool(self.known.any())  # only dense masks tell which labels are correct
 
-        def told(count: int) -> int | None:
+        def if_known(count: int) -> int | None:
             return int(count) if is_known else None
 
         checked = labelled - int(self.unknown.sum() + self.unknown_clicks.sum())
@@ -100,24 +100,24 @@ class AnnotationReport:
             "tiles": self.tiles,
             "tiles_without_clicks": self.tiles_without_clicks,
             "clicks": int(self.clicks.sum()),
-            "wrong_clicks": told(self.wrong_clicks.sum()),
-            "clicks_per_tile": _share(int(self.clicks.sum()), self.tiles),
-            "propagated_pixels": int(grown.sum()),
+            "wrong_clicks": if_known(self.wrong_clicks.sum()),
+            "clicks_per_tile": _fraction(int(self.clicks.sum()), self.tiles),
+            "propagated_pixels": int(propagated.sum()),
             "labelled_pixels": labelled,
-            "labelled_fraction": _share(checked, int(self.known.sum())),
-            "purity": _share(int(rightly.sum()), int(given.sum())),
+            "labelled_fraction": _fraction(checked, int(self.known.sum())),
+            "purity": _fraction(int(correct.sum()), int(given.sum())),
             "macro_precision": round(sum(some) / len(some), 6) if some else None,
-            "error": _share(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
+            "error": _fraction(int(self.wrong.sum()), int((self.right + self.wrong).sum())),
             "by_class": {
                 name: {
-                    "tiles": told(self.holding[i]),
-                    "tiles_without_clicks": told(self.missing[i]),
+                    "tiles": if_known(self.holding[i]),
+                    "tiles_without_clicks": if_known(self.missing[i]),
                     "clicks": int(self.clicks[i]),
-                    "wrong_clicks": told(self.wrong_clicks[i]),
-                    "propagated_pixels": int(grown[i]),
-                    "error": _share(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
+                    "wrong_clicks": if_known(self.wrong_clicks[i]),
+                    "propagated_pixels": int(propagated[i]),
+                    "error": _fraction(int(self.wrong[i]), int(self.right[i] + self.wrong[i])),
                     "precision": precision[i],
-                    "recall": _share(int(rightly[i]), int(self.known[i])),
+                    "recall": _fraction(int(correct[i]), int(self.known[i])),
                 }
                 for i, name in enumerate(self.names)
             },
@@ -127,5 +127,5 @@ class AnnotationReport:
         return np.bincount(ids, minlength=len(self.names))
 
 
-def _share(part: int, whole: int) -> float | None:
+def _fraction(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None

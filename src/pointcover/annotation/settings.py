@@ -1,9 +1,10 @@
 """Settings of annotation."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from pointcover.annotation.propagation import PROPAGATORS
 from pointcover.annotation.propagation.settings import (
     GeodesicSettings,
     LinkSettings,
@@ -11,32 +12,35 @@ from pointcover.annotation.propagation.settings import (
     RandomWalkerSettings,
     SuperpixelSettings,
 )
-from pointcover.validation import Count, Section, Share
+from pointcover.annotation.samplers import SAMPLERS, UNITS
+from pointcover.annotation.samplers.settings import SamplerSettings
+from pointcover.validation import OneOf, Section
 from pointcover.vectors.settings import VectorSettings
 
 
-class AnnotateSettings(Section):
-    """Which simulated annotator clicks, and how clicks grow into areas."""
+class SimulationSettings(Section):
+    """Which clicks a simulated annotator makes."""
 
-    sampler: Literal[
-        "uniform",
-        "equal",
-        "proportional",
-        "spread",
-        "boundary",
-        "interior",
-        "scribbles",
-        "positive",
-        "dense",
-        "none",
-    ]
-    unit: Literal["per_tile", "per_class", "percent", "total"]
-    boundary_px: Annotated[float, Field(ge=1, le=4096)]
-    scribble_px: Count
-    positive_class: str | None
-    position_noise_px: Annotated[float, Field(ge=0, le=4096)]
-    label_noise_rate: Share
-    propagator: Literal["none", "link", "nearest", "superpixel", "geodesic", "random_walker"]
+    sampler: Annotated[str, OneOf(SAMPLERS, "none")] = Field(
+        description="Where simulated clicks fall: uniform, equal or proportional by class, spread, "
+        "boundary, interior, scribbles, positive (one class alone), dense (every pixel), or none."
+    )
+    unit: Annotated[str, OneOf(UNITS)] = Field(
+        description="What points counts: clicks per_tile, per_class (and tile), percent of the "
+        "labelled pixels, or clicks in total."
+    )
+
+
+class AnnotateSettings(SamplerSettings, SimulationSettings):
+    """How clicks are simulated and propagated, and how real annotations are read.
+
+    The fields of the base classes come first, those of the last one before all.
+    """
+
+    propagator: Annotated[str, OneOf(PROPAGATORS)] = Field(
+        description="How labels are propagated: none, link (lines between near clicks of a class), "
+        "nearest, superpixel, geodesic, random_walker."
+    )
     link: LinkSettings
     nearest: NearestSettings
     superpixel: SuperpixelSettings
@@ -44,13 +48,19 @@ class AnnotateSettings(Section):
     random_walker: RandomWalkerSettings
     vectors: VectorSettings
 
+    @property
+    def of_propagator(self) -> Section | None:
+        """The settings of the propagator that is chosen; None where it has none."""
+        chosen: Section | None = getattr(self, self.propagator, None)
+        return chosen
+
     @model_validator(mode="after")
     def _sampler_has_what_it_needs(self) -> "AnnotateSettings":
         if self.sampler == "positive" and self.positive_class is None:
             raise ValueError("sampler 'positive' needs positive_class: name the class to click on")
         if self.sampler == "scribbles" and self.unit == "percent":
             raise ValueError(
-                "sampler 'scribbles' does not go with unit 'percent', as a share of the pixels is "
-                "no number of strokes: choose per_tile, per_class or total"
+                "sampler 'scribbles' does not go with unit 'percent', as a percentage of the "
+                "pixels is no number of strokes: choose per_tile, per_class or total"
             )
         return self

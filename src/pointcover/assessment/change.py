@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pointcover.assessment.class_maps import CLASS_TAG, ClassMap, distinct_colour
 from pointcover.assessment.tables import M2_PER_HA
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, Mask
-from pointcover.maps.cog import COG_BLOCK_PX, write_cog
+from pointcover.maps.cog import COG_BLOCK_PX, CogLayer, write_cog
 from pointcover.maps.map_files import IMAGE_TAG, PIXEL_COUNTS
 from pointcover.raster.grids import check_same_grid
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime.atomic_files import publish_csv, publish_text
 from pointcover.vectors.qgis_styles import style_classes
 
@@ -107,12 +107,14 @@ def write_change(
             path,
             strips,
             old.info,
-            bands=[1],
-            band_names=["change"],
-            nodata=IGNORE_INDEX,
-            overviews="mode",
-            palette=dict(enumerate(change.classes.colours)),
-            tags={IMAGE_TAG: f"{old.path.name}{ARROW}{new.path.name}", **names},
+            CogLayer(
+                bands=[1],
+                band_names=["change"],
+                overviews="mode",
+                palette=dict(enumerate(change.classes.colours)),
+                tags={IMAGE_TAG: f"{old.path.name}{ARROW}{new.path.name}", **names},
+            ),
+            IGNORE_INDEX,
         )
     publish_text(path.with_suffix(".qml"), style_classes(change.classes))
     publish_csv(path.with_suffix(".csv"), HEADER, _rows(old, new, change))
@@ -160,8 +162,7 @@ def _write_strip(
     top, ids = rows
     height = min(STRIP_ROWS, old.info.height - top)
     path = folder / f"{top:08d}.tif"
-    with write_geotiff(
-        path,
+    profile = GeoTiffProfile(
         height=height,
         width=old.info.width,
         bands=1,
@@ -169,7 +170,8 @@ def _write_strip(
         crs=old.info.crs,
         transform=old.info.transform,
         nodata=IGNORE_INDEX,
-    ) as out:
+    )
+    with write_geotiff(path, profile) as out:
         for left in range(0, old.info.width, STRIP_ROWS):
             width = min(STRIP_ROWS, old.info.width - left)
             before, after = _read_both(old, new, Window(left, top, width, height), resample)

@@ -27,6 +27,7 @@ from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.text import shorten
 from pointcover.vectors.qgis_styles import style_suggestions
 from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 from pointcover.vectors.write import write_geopackage
 
 LAYER: Final = "sample"
@@ -160,7 +161,9 @@ def read_sample(path: Path) -> LabelledSample:
             f"and choose a class for each"
         )
     sample = LabelledSample(design, np.full(len(design.points), IGNORE_INDEX, np.int64))
-    found = read_annotations(path, sample.classes, COLUMN, layers, ignore=[""])
+    found = read_annotations(
+        path, sample.classes, VectorSettings(column=COLUMN, layer=tuple(layers), ignore=("",))
+    )
     ids = {
         (f"{name}:{fid}" if sum(map(len, tables.values())) > len(table) else fid): int(number)
         for name, table in tables.items()

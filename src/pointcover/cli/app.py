@@ -27,7 +27,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def describe(
+def main(
     version: Annotated[
         bool,
         typer.Option(

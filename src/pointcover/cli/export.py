@@ -13,7 +13,7 @@ from pointcover.cli.options import (
     Resample,
     ValueRange,
     check_outputs,
-    tell_remarks,
+    print_remarks,
     without_maps,
 )
 
@@ -27,14 +27,14 @@ def export(
             "--deepness",
             help="Declare the height and width of a training tile, without "
             "which the QGIS plugin Deepness opens no model; otherwise any multiples of 32 "
-            "px. pointcover gives it images of any size all the same.",
+            "px. pointcover itself takes images of any size for both.",
         ),
     ] = False,
     int8: Annotated[
         list[Path] | None,
         typer.Option(
             help="An image like those to be mapped: the network computes in int8, scaled "
-            "by what it shows. May be said more than once."
+            "by what it shows. May be repeated."
         ),
     ] = None,
     resample: Resample = False,
@@ -43,10 +43,10 @@ def export(
     value_range: ValueRange = None,
     force: Force = False,
 ) -> None:
-    """Write a model as one ONNX file, for QGIS, `pointcover predict`, and all that reads ONNX.
+    """Write a model as one ONNX file, for QGIS, `pointcover predict`, and other readers of ONNX.
 
-    It is compared with PyTorch, on noise of several sizes (with --int8, on the images), and not
-    written where it disagrees.
+    It is compared with PyTorch on noise of several sizes (with --int8, on the images), and not
+    written where the predictions differ.
     """
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
@@ -64,7 +64,7 @@ def export(
         reading = parse_reading(bands, value_range, gsd_m, resample)
         given = without_maps(int8 or [])
         orthophotos = [open_orthophoto(path, [named.tile_set], reading) for path in given]
-        tell_remarks(orthophotos)
+        print_remarks(orthophotos)
         windows = spread_windows(orthophotos, named.tile_set.size_px) if orthophotos else []
         found = export_model(named, out, is_for_deepness=deepness, calibration=windows)
         what = f"of the pixels of {len(windows)} windows" if windows else "of the pixels of noise"

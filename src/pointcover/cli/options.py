@@ -1,34 +1,65 @@
-"""The command line: what one wants of a run that is no stage of the pipeline.
+"""Arguments and options of several commands, and checks before any work.
 
-Only typer is imported here, each command imports what it needs: `pointcover --help` does not wait.
+Only typer and settings are imported here; each command imports what else it needs, so that
+`pointcover --help` takes no seconds.
 """
 
 import math
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
+
+from pointcover.maps.settings import ReadingSettings
+from pointcover.prediction.settings import DeviceSettings
+from pointcover.validation import OneOf, Section
 
 if TYPE_CHECKING:
     from pointcover.maps.orthophotos import Orthophoto
     from pointcover.models.load import NamedModel
+    from pointcover.runtime.devices import Fabric
 
 
-class Device(StrEnum):
-    """Where a network runs."""
+def setting(
+    section: type[Section], name: str, *flags: str, text: str | None = None, **options: Any
+) -> Any:
+    """Return an option of the command line for a setting, with its help, bounds and choices.
 
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+    Args:
+        section: the settings class.
+        name: of the field.
+        flags: of the option, where they are not made of the parameter's name.
+        text: help in place of the field's description.
+        options: further arguments of `typer.Option`.
+    """
+    field = section.model_fields[name]
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    for rule in field.metadata:
+        if isinstance(rule, OneOf):
+            choices = tuple(rule.names())
+        for bound, argument in (("ge", "min"), ("le", "max")):
+            if getattr(rule, bound, None) is not None:
+                options[argument] = getattr(rule, bound)
+    if choices:
+        options |= {"metavar": "|".join(choices), "callback": _one_of(choices)}
+    return typer.Option(*flags, help=text or field.description, **options)
 
 
-class Precision(StrEnum):
-    """What a network computes in."""
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    """Return a callback of an option, which refuses other values."""
 
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
+    def check(value: str) -> str:
+        if value not in choices:
+            raise typer.BadParameter(f"got {value!r}, wanted one of {', '.join(choices)}")
+        return value
+
+    return check
+
+
+def default(section: type[Section], name: str) -> Any:
+    """Return the default of a setting."""
+    return section.model_fields[name].default
 
 
 # What several commands take
@@ -40,54 +71,33 @@ ModelReference = Annotated[
     ),
 ]
 Images = Annotated[list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")]
-Resample = Annotated[
-    bool,
-    typer.Option(
-        "--resample",
-        help="Bring images of another GSD to that of training, and their maps.",
-    ),
-]
 
 
 def check_finite(value: float | None) -> float | None:
-    """Refuse numbers that are none, which typer's own bounds let pass."""
+    """Refuse infinity and NaN, which typer's own bounds allow."""
     if value is not None and not math.isfinite(value):
-        raise typer.BadParameter(f"got {value}, wanted a number")
+        raise typer.BadParameter(f"got {value}, wanted a finite number")
     return value
 
 
+Resample = Annotated[bool, setting(ReadingSettings, "resample", "--resample")]
 GsdM = Annotated[
     float | None,
-    typer.Option(
-        min=0.0001,
-        max=100_000,
-        callback=check_finite,
-        help="GSD of images that do not tell it, in metres.",
-    ),
+    setting(ReadingSettings, "gsd_m", min=0.0001, max=100_000, callback=check_finite),
 ]
-Bands = Annotated[
-    str | None,
-    typer.Option(
-        help="Which bands of the images the model's are, such as 3,2,1. By default as in training."
-    ),
+Bands = Annotated[str | None, setting(ReadingSettings, "bands")]
+ValueRange = Annotated[str | None, setting(ReadingSettings, "value_range")]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(help="A further model; the probabilities of all are averaged. May be repeated."),
 ]
-ValueRange = Annotated[
-    str | None,
-    typer.Option(
-        help="Which values of the images are black and white, such as 0,2047. By "
-        "default as in training."
-    ),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Windows at a time.")]
-DeviceChoice = Annotated[Device, typer.Option(help="Where the network runs.")]
-PrecisionChoice = Annotated[
-    Precision, typer.Option(help="What it computes in; auto is bf16 where that is fast.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Device = Annotated[str, setting(DeviceSettings, "device")]
+Precision = Annotated[str, setting(DeviceSettings, "precision")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 def without_maps(images: list[Path]) -> list[Path]:
-    """Return images without the maps among them, and say which these are.
+    """Return images without the maps among them, and print which these are.
 
     Raises:
         ValueError: all are maps.
@@ -100,29 +110,48 @@ def without_maps(images: list[Path]) -> list[Path]:
     return given
 
 
-def tell_remarks(orthophotos: "list[Orthophoto]") -> None:
-    """Return what a user should know of the images."""
+def print_remarks(orthophotos: "Sequence[Orthophoto]") -> None:
+    """Print what could not be checked of the images, and what was changed."""
     for remark in (remark for orthophoto in orthophotos for remark in orthophoto.remarks):
         typer.echo(f"note: {remark}", err=True)
 
 
-def tell_engines(models: "list[NamedModel]") -> None:
-    """Return which models something else than torch runs."""
+def load_on_device(
+    references: Sequence[str], device: str, precision: str
+) -> "tuple[Fabric, list[NamedModel]]":
+    """Return a device, and the models that fit each other; print which engine runs them.
+
+    Args:
+        references: of the models.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `fp32` or `bf16`.
+
+    Raises:
+        ValueError: there is no such device, or a model is missing or does not fit the first.
+    """
+    from pointcover.models.load import load_models
+    from pointcover.runtime.devices import be_deterministic, make_fabric
+    from pointcover.tracking.store import project_root
+
+    fabric = make_fabric(device, precision)
+    be_deterministic()
+    models = load_models(references, project_root())
     for each in models:
         if each.engine != "torch":
             typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
+    return fabric, models
 
 
 def check_outputs(out: Path, *beside: str, force: bool) -> None:
-    """Check before any work that a file can be written, and may be; its folder is made.
+    """Check that a file can be written, and replace nothing without `force`; make its folder.
 
     Args:
         out: the file.
-        beside: the endings of what lies beside it under its name.
-        force: what is there may be replaced.
+        beside: endings of further files with its name.
+        force: existing files may be replaced.
 
     Raises:
-        OSError: one of them cannot be written, or is there.
+        OSError: one of them cannot be written, or exists.
     """
     if not out.name or out.is_dir():
         raise IsADirectoryError(f"{out} is a folder, wanted the name of a file to write")
@@ -131,7 +160,7 @@ def check_outputs(out: Path, *beside: str, force: bool) -> None:
     if there and not force:
         raise FileExistsError(
             f"{' and '.join(str(path) for path in there)} {'exist' if there[1:] else 'exists'}: "
-            f"choose another name, or say --force to replace"
+            f"choose another name, or add --force to replace"
         )
     for path in there:
         if path.is_dir():

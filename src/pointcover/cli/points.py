@@ -12,11 +12,15 @@ def points(
     out: Annotated[
         Path, typer.Argument(help="The GeoPackage to write; its style lies beside it as .qml.")
     ],
-    sparse: Annotated[Path, typer.Option(help="What the annotate stage wrote.")] = Path(
+    sparse: Annotated[Path, typer.Option(help="The folder that the annotate stage wrote.")] = Path(
         "data/sparse"
     ),
-    tiles: Annotated[Path, typer.Option(help="What the tile stage wrote.")] = Path("data/tiles"),
-    limit: Annotated[int, typer.Option(min=1, help="Most points to write.")] = 1_000_000,
+    tiles: Annotated[Path, typer.Option(help="The folder that the tile stage wrote.")] = Path(
+        "data/tiles"
+    ),
+    limit: Annotated[
+        int, typer.Option(min=1, help="Largest number of points to write.")
+    ] = 1_000_000,
     force: Force = False,
 ) -> None:
     """Write the clicks of this run as points for QGIS: class, split, orthophoto and tile."""

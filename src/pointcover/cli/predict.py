@@ -9,108 +9,79 @@ if TYPE_CHECKING:
     from pointcover.maps.map_files import ClassArea
     from pointcover.prediction.sliding_window import SeamCount
 from pointcover.cli.options import (
+    Also,
     Bands,
-    BatchSize,
     Device,
-    DeviceChoice,
     Force,
     GsdM,
     Images,
     ModelReference,
     Precision,
-    PrecisionChoice,
     Resample,
     ValueRange,
     check_finite,
-    tell_engines,
-    tell_remarks,
+    default,
+    load_on_device,
+    print_remarks,
+    setting,
     without_maps,
+)
+from pointcover.maps.settings import MapSettings
+from pointcover.prediction.settings import (
+    DeviceSettings,
+    LayerSettings,
+    MeanFieldSettings,
+    PriorSettings,
 )
 
 SEAMS_SHOW = 0.01
-"""Share of the pixels near seams from which on a user is told."""
+"""Fraction of the pixels near seams that differ from which on a note is printed."""
 
 
 def predict(
     model: ModelReference,
     images: Images,
     out: Annotated[Path, typer.Option(help="The folder for the maps.")],
-    also: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A further model; the probabilities of all are averaged. May be said "
-            "more than once."
-        ),
-    ] = None,
-    tta: Annotated[
-        bool, typer.Option("--tta", help="Average eight turned and flipped views of each window.")
-    ] = False,
-    crf: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=50,
-            help="Iterations of a conditional random field, in which "
-            "neighbours of like colour agree on a class; 5 are usual.",
-        ),
-    ] = 0,
+    also: Also = None,
+    tta: Annotated[bool, setting(MapSettings, "average_views", "--tta")] = False,
+    crf: Annotated[int, setting(MeanFieldSettings, "iterations")] = default(
+        MeanFieldSettings, "iterations"
+    ),
     priors: Annotated[
         str | None,
         typer.Option(
-            help="The share of the land that each class has, such as "
-            "field=0.6,forest=0.4: models are corrected that saw others in training."
+            help="Fraction of the area that each class covers, such as field=0.6,forest=0.4, "
+            "where it differs from that of the training labels."
         ),
     ] = None,
-    prior_strength: Annotated[
-        float,
-        typer.Option(min=0, max=10, help="How far predictions follow --priors; 1 is Bayes' rule."),
-    ] = 1,
+    prior_strength: Annotated[float, setting(PriorSettings, "strength")] = default(
+        PriorSettings, "strength"
+    ),
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probability of each class, too.")
+        bool, setting(LayerSettings, "probabilities", "--probabilities")
     ] = False,
-    entropy: Annotated[bool, typer.Option("--entropy", help="Write the entropy, too.")] = False,
-    polygons: Annotated[
-        bool, typer.Option("--polygons", help="Write the areas as polygons, too.")
-    ] = False,
+    entropy: Annotated[bool, setting(LayerSettings, "entropy", "--entropy")] = False,
+    polygons: Annotated[bool, setting(MapSettings, "polygons", "--polygons")] = False,
     min_area_m2: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1e12,
-            callback=check_finite,
-            help="The smallest polygon; what is "
-            "smaller goes to its largest neighbour. By default 50 pixels.",
-        ),
+        float | None, setting(MapSettings, "least_m2", min=0, max=1e12, callback=check_finite)
     ] = None,
     resample: Resample = False,
     gsd_m: GsdM = None,
     bands: Bands = None,
     value_range: ValueRange = None,
-    window_px: Annotated[
-        int | None,
-        typer.Option(
-            help="Height and width of what the network sees at a time. By default that "
-            "of a tile in training, but 512 at least."
-        ),
-    ] = None,
-    overlap: Annotated[
-        float, typer.Option(help="Share of a window that it has in common with the next.")
-    ] = 0.25,
-    blend: Annotated[
-        bool,
-        typer.Option(
-            "--blend",
-            help="Average probabilities where windows overlap, instead of keeping their centres.",
-        ),
-    ] = False,
-    batch_size: BatchSize = 4,
-    device: DeviceChoice = Device.AUTO,
-    precision: PrecisionChoice = Precision.AUTO,
+    window_px: Annotated[int | None, setting(MapSettings, "window_px")] = None,
+    overlap: Annotated[float, setting(MapSettings, "overlap")] = default(MapSettings, "overlap"),
+    blend: Annotated[bool, setting(MapSettings, "blend", "--blend")] = False,
+    batch_size: Annotated[int, setting(MapSettings, "batch_size")] = default(
+        MapSettings, "batch_size"
+    ),
+    device: Device = default(DeviceSettings, "device"),
+    precision: Precision = default(DeviceSettings, "precision"),
     force: Force = False,
 ) -> None:
-    """Map whole orthophotos: classes, confidence, areas, and a picture, for each into OUT.
+    """Map whole orthophotos: classes, confidence, areas and a preview, for each into OUT.
 
-    A run that is cut off goes on where it was when it is started again.
+    An interrupted run resumes when it is started again.
     """
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
@@ -118,51 +89,45 @@ def predict(
     with one_message("pointcover predict"):
         from tqdm import tqdm
 
-        from pointcover.maps.mapper import Mapper, MapSettings
+        from pointcover.maps.mapper import Mapper
         from pointcover.maps.orthophotos import parse_reading
-        from pointcover.models.load import load_models
-        from pointcover.prediction.mean_field import MeanField
-        from pointcover.prediction.priors import Priors, parse_shares
-        from pointcover.prediction.sliding_window import LayerChoice
+        from pointcover.prediction.priors import parse_priors
         from pointcover.prediction.windows import usual_window_px
-        from pointcover.runtime.devices import be_deterministic, make_fabric
-        from pointcover.tracking.store import project_root
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         if min_area_m2 is not None and not polygons:
             raise ValueError(
-                f"--min-area-m2: got {min_area_m2:g} without --polygons, whose smallest it says: "
-                f"say --polygons, too, or leave it out"
+                f"--min-area-m2: got {min_area_m2:g} without --polygons, whose smallest it sets: "
+                f"add --polygons, or leave it out"
             )
         if priors is None and prior_strength != 1:
             raise ValueError(
-                f"--prior-strength: got {prior_strength:g} without --priors: say which, or leave "
+                f"--prior-strength: got {prior_strength:g} without --priors: add these, or leave "
                 f"it out"
             )
-        ground = Priors(parse_shares(priors), prior_strength) if priors is not None else None
-        fabric = make_fabric(device, precision)
-        be_deterministic()
-        models = load_models([model, *(also or [])], project_root())
-        tell_engines(models)
+        ground = None
+        if priors is not None:
+            ground = PriorSettings(fractions=parse_priors(priors), strength=prior_strength)
+        fabric, models = load_on_device([model, *(also or [])], device, precision)
         settings = MapSettings(
             window_px=window_px or usual_window_px(models[0].tile_set.size_px),
             overlap=overlap,
             blend=blend,
             average_views=tta,
-            crf=MeanField(crf) if crf else None,
+            crf=MeanFieldSettings(iterations=crf) if crf else None,
             priors=ground,
-            layers=LayerChoice(entropy, probabilities),
+            layers=LayerSettings(entropy=entropy, probabilities=probabilities),
             polygons=polygons,
             least_m2=min_area_m2,
             batch_size=batch_size,
         )
         mapper = Mapper(fabric, models, settings, reading)
         tasks = mapper.prepare(without_maps(images), out, replace=force)
-        tell_remarks([task.orthophoto for task in tasks])
+        print_remarks([task.orthophoto for task in tasks])
         todo = [task for task in tasks if not task.is_done]
         for task in tasks:
             if task.is_done:
-                typer.echo(f"{task.path('_classes.tif')} is there already", err=True)
+                typer.echo(f"{task.path('_classes.tif')} exists already", err=True)
         with tqdm(
             desc="mapping",
             total=sum(task.megapixels for task in todo),
@@ -174,7 +139,7 @@ def predict(
         ) as bar:
 
             def progress(megapixels: float, was_done: bool) -> None:
-                """Move the bar; what an earlier attempt did says nothing of this one's speed."""
+                """Move the bar; what an earlier attempt did does not count for the speed."""
                 if was_done and not bar.disable:
                     bar.initial += megapixels
                 bar.update(megapixels)
@@ -182,24 +147,26 @@ def predict(
             for task in todo:
                 result = mapper.make(task, progress)
                 bar.clear()
-                typer.echo(f"{task.path('_classes.tif')}: {_show_shares(result.areas)}", err=True)
-                _tell_seams(result.seams, settings.window_px)
+                typer.echo(
+                    f"{task.path('_classes.tif')}: {_show_fractions(result.areas)}", err=True
+                )
+                _print_seams(result.seams, settings.window_px)
 
 
-def _tell_seams(seams: "SeamCount", window_px: int) -> None:
-    """Say that windows can be seen in a map, where they can."""
+def _print_seams(seams: "SeamCount", window_px: int) -> None:
+    """Print a note where the seams between windows are visible in a map."""
     if seams.unlike > SEAMS_SHOW * seams.pixels:
         typer.echo(
             f"note: left and right of a seam between windows, {seams.unlike / seams.pixels:.1%} of "
-            f"the pixels are of another class in the one window than in the other, so windows can "
-            f"be seen in the map: say --blend, or --window-px {2 * window_px}; encoders without "
-            f"squeeze and excitation feel it less",
+            f"the pixels are of another class in the one window than in the other, so windows are "
+            f"visible in the map: use --blend, or --window-px {2 * window_px}; encoders without "
+            f"squeeze and excitation are less affected",
             err=True,
         )
 
 
-def _show_shares(areas: "list[ClassArea]") -> str:
-    """Say in a line what share of a map each class has."""
+def _show_fractions(areas: "list[ClassArea]") -> str:
+    """Return the fraction of a map that each class has, in one line."""
     from pointcover.maps.map_files import NO_DATA, are_of_nothing
 
     if are_of_nothing(areas):

@@ -1,4 +1,4 @@
-"""The report that ends `make run`: the numbers, and where figures, model and MLflow runs are.
+"""The summary printed by `make run`: scores, and where figures, model and MLflow runs are.
 
 Run it by itself with `python -m pointcover.cli.report` from the project's root.
 """
@@ -13,8 +13,8 @@ METRICS = Path("metrics")
 COLUMNS = ("iou", "precision", "recall", "f1")
 
 
-def report(metrics: Path) -> str:
-    """Tell what the last pipeline run came to.
+def format_scores(metrics: Path) -> str:
+    """Return the scores of the last pipeline run as text.
 
     Args:
         metrics: the folder that stages write their JSON files to.
@@ -31,7 +31,7 @@ def report(metrics: Path) -> str:
     lines = [
         "",
         f"Labels    {labels['clicks']} clicks in {labels['tiles']} train tiles, "
-        f"{labels['propagated_pixels']} pixels grown from them: "
+        f"{labels['propagated_pixels']} pixels propagated from them: "
         f"{_percent(labels['labelled_fraction'])} of the pixels",
         f"Training  kept epoch {training['kept_epoch']}: mIoU {_shown(training['val_miou'])} on "
         f"sparse validation labels",
@@ -57,8 +57,8 @@ def report(metrics: Path) -> str:
     return "\n".join(lines)
 
 
-def _percent(share: float | None) -> str:
-    return "an unknown share" if share is None else f"{share:.2%}"
+def _percent(fraction: float | None) -> str:
+    return "an unknown fraction" if fraction is None else f"{fraction:.2%}"
 
 
 def _interval(test: dict[str, Any], units: str) -> str:
@@ -73,6 +73,6 @@ def _shown(value: float | None) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(report(METRICS))
+        sys.stdout.write(format_scores(METRICS))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f"report: {error}")

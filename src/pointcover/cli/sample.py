@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pointcover.cli.options import Force, check_finite, check_outputs
+from pointcover.assessment.settings import SampleSettings
+from pointcover.cli.options import Force, check_finite, check_outputs, default, setting
+
+Settings = SampleSettings
 
 Maps = Annotated[
     list[Path],
@@ -49,32 +52,13 @@ def sample(
             "column `stratum`."
         ),
     ] = None,
-    allocation: Annotated[
-        str | None,
-        typer.Option(
-            help="How points are allocated to strata: proportional (by area, the default), equal, "
-            "neyman (for the shortest interval); simple has no strata."
-        ),
-    ] = None,
-    minimum: Annotated[
-        int | None,
-        typer.Option(help="Fewest points of a stratum, for rare classes. By default 10."),
-    ] = None,
-    block_px: Annotated[
-        int | None,
-        typer.Option(help="Side of a sampled unit in pixels of the map. By default 1: pixels."),
-    ] = None,
+    allocation: Annotated[str, setting(Settings, "allocation")] = default(Settings, "allocation"),
+    minimum: Annotated[int, setting(Settings, "minimum")] = default(Settings, "minimum"),
+    block_px: Annotated[int, setting(Settings, "block_px")] = default(Settings, "block_px"),
     expected_accuracy: Annotated[
-        float | None,
-        typer.Option(
-            callback=check_finite,
-            help="User's accuracy that is expected of classes, for neyman and half-widths. By "
-            "default 0.8.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the generators that draw. By default 1.")
-    ] = None,
+        float, setting(Settings, "expected_accuracy", callback=check_finite)
+    ] = default(Settings, "expected_accuracy"),
+    seed: Annotated[int, setting(Settings, "seed")] = default(Settings, "seed"),
     names: Names = None,
     force: Force = False,
 ) -> None:
@@ -86,19 +70,15 @@ def sample(
         from pointcover.assessment.class_maps import open_class_maps
         from pointcover.assessment.sample import Size, draw_sample
         from pointcover.assessment.sample_file import write_sample
-        from pointcover.assessment.settings import SampleSettings
-        from pointcover.validation import validate
 
         check_outputs(out, ".qml", force=force)
-        said = {
-            "allocation": allocation,
-            "minimum": minimum,
-            "block_px": block_px,
-            "expected_accuracy": expected_accuracy,
-            "seed": seed,
-        }
-        given = {name: value for name, value in said.items() if value is not None}
-        settings = validate(SampleSettings, given, Path("pointcover sample"))
+        settings = Settings(
+            allocation=allocation,
+            minimum=minimum,
+            block_px=block_px,
+            expected_accuracy=expected_accuracy,
+            seed=seed,
+        )
         size = Size(points, half_width, area_half_width)
         opened = open_class_maps(maps, names.split(",") if names else None, settings.block_px)
         design = draw_sample(opened, settings, size, strata)

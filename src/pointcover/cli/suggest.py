@@ -1,37 +1,33 @@
-"""`pointcover suggest`: write the points that are worth most to label next."""
+"""`pointcover suggest`: write the points that are most useful to label next."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pointcover.active.settings import ImageQuerySettings
 from pointcover.cli.options import (
+    Also,
     Bands,
-    BatchSize,
     Device,
-    DeviceChoice,
     Force,
     GsdM,
     Images,
     ModelReference,
     Precision,
-    PrecisionChoice,
     Resample,
     ValueRange,
+    check_finite,
     check_outputs,
-    tell_engines,
-    tell_remarks,
+    default,
+    load_on_device,
+    print_remarks,
+    setting,
     without_maps,
 )
+from pointcover.prediction.settings import DeviceSettings
 
-
-class Uncertainty(StrEnum):
-    """By what a pixel is uncertain."""
-
-    MARGIN = "margin"
-    ENTROPY = "entropy"
-    DISAGREEMENT = "disagreement"
+Settings = ImageQuerySettings
 
 
 def suggest(
@@ -40,101 +36,82 @@ def suggest(
     out: Annotated[
         Path, typer.Option(help="The GeoPackage to write; its style lies beside it as .qml.")
     ],
-    points: Annotated[int, typer.Option(min=1, help="How many clicks, over all images.")] = 100,
-    acquisition: Annotated[
-        Uncertainty,
-        typer.Option(
-            help="What is uncertain: a small margin between the two likeliest classes, a "
-            "high entropy, or the disagreement of several models (or views, with --tta)."
-        ),
-    ] = Uncertainty.MARGIN,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="A further model, for disagreement. May be said more than once."),
-    ] = None,
+    points: Annotated[int, setting(Settings, "points")] = default(Settings, "points"),
+    acquisition: Annotated[str, setting(Settings, "acquisition")] = default(
+        Settings, "acquisition"
+    ),
+    also: Also = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Take eight turned and flipped views of each window.")
     ] = False,
-    by_class: Annotated[
-        bool, typer.Option("--by-class", help="As many of each class that the model sees.")
-    ] = False,
+    by_class: Annotated[bool, setting(Settings, "by_class", "--by-class")] = default(
+        Settings, "by_class"
+    ),
     distance_px: Annotated[
-        float, typer.Option(min=1, help="No two clicks are nearer to each other.")
-    ] = 32,
-    edge_px: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=32,
-            help="No click is so near to where the model sees another "
-            "class, where it is hard to tell for you, too.",
-        ),
-    ] = 0,
-    top_fraction: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Draw at random among so large a fraction of what may be "
-            "clicked at, the most uncertain one (with --by-class of "
-            "each class); 0: the most uncertain points themselves.",
-        ),
-    ] = 0,
+        float, setting(Settings, "distance_px", callback=check_finite)
+    ] = default(Settings, "distance_px"),
+    edge_px: Annotated[int, setting(Settings, "edge_px")] = default(Settings, "edge_px"),
+    top_fraction: Annotated[float, setting(Settings, "top_fraction")] = default(
+        Settings, "top_fraction"
+    ),
     clicks: Annotated[
         Path | None,
         typer.Option(
-            help="A GeoPackage, GeoJSON or Shapefile of what is annotated already: no "
-            "click is nearer to it than to another one."
+            help="A GeoPackage, GeoJSON or Shapefile of existing annotations: points keep the "
+            "same distance from these as from each other."
         ),
     ] = None,
     clicks_column: Annotated[
-        str, typer.Option(help="Its column of classes; where that is empty, nothing is annotated.")
+        str,
+        typer.Option(help="Its column of classes; a feature without a class is no annotation."),
     ] = "class",
-    seed: Annotated[
-        int, typer.Option(min=0, help="Draws, and decides between equal uncertainties.")
-    ] = 1,
+    seed: Annotated[int, setting(Settings, "seed")] = default(Settings, "seed"),
     resample: Resample = False,
     gsd_m: GsdM = None,
     bands: Bands = None,
     value_range: ValueRange = None,
-    batch_size: BatchSize = 4,
-    device: DeviceChoice = Device.AUTO,
-    precision: PrecisionChoice = Precision.AUTO,
+    batch_size: Annotated[int, setting(Settings, "batch_size")] = default(Settings, "batch_size"),
+    device: Device = default(DeviceSettings, "device"),
+    precision: Precision = default(DeviceSettings, "precision"),
     force: Force = False,
 ) -> None:
-    """Suggest where the next clicks are worth most: points for QGIS, to be given a class there."""
+    """Suggest which points to label next: points for QGIS, where an annotator adds the class."""
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
     # isort: split
     with one_message("pointcover suggest"):
         from tqdm import tqdm
 
-        from pointcover.active.suggest import Suggester, SuggestSettings
+        from pointcover.active.suggest import Suggester
         from pointcover.active.suggestion_file import write_suggestions
         from pointcover.maps.orthophotos import parse_reading
-        from pointcover.models.load import load_models
-        from pointcover.runtime.devices import be_deterministic, make_fabric
-        from pointcover.tracking.store import project_root
         from pointcover.vectors.read import read_annotations
+        from pointcover.vectors.settings import VectorSettings
 
         check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
-        settings = SuggestSettings(
-            acquisition.value, tta, by_class, distance_px, edge_px, top_fraction, batch_size, seed
+        settings = ImageQuerySettings(
+            acquisition=acquisition,
+            points=points,
+            views="d4" if tta else "one",
+            by_class=by_class,
+            distance_px=distance_px,
+            edge_px=edge_px,
+            top_fraction=top_fraction,
+            batch_size=batch_size,
+            seed=seed,
         )
-        fabric = make_fabric(device, precision)
-        be_deterministic()
-        models = load_models([model, *(also or [])], project_root())
-        tell_engines(models)
-        suggester = Suggester(fabric, models, settings, reading)
+        fabric, models = load_on_device([model, *(also or [])], device, precision)
+        suggester = Suggester(fabric, models, settings)
         given = without_maps(images)
-        orthophotos = suggester.prepare(given, out)
-        tell_remarks(orthophotos)
+        orthophotos = suggester.prepare(given, out, reading)
+        print_remarks(orthophotos)
         classes = models[0].tile_set.classes
-        before = read_annotations(clicks, classes, clicks_column, ignore=[""]) if clicks else None
+        columns = VectorSettings(column=clicks_column)
+        before = read_annotations(clicks, classes, columns) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
-        with tqdm(desc="looking", total=total, unit="row", leave=False, disable=None) as bar:
-            found = suggester.suggest(orthophotos, points, bar.update, before)
+        with tqdm(desc="predicting", total=total, unit="row", leave=False, disable=None) as bar:
+            found = suggester.suggest(orthophotos, bar.update, before)
         grids = [orthophoto.grid for orthophoto in orthophotos]
         stems = [path.stem for path in given]
         layers = write_suggestions(out, found, grids, stems, classes)

@@ -6,7 +6,7 @@ import typer
 
 
 def sync() -> None:
-    """Return MLflow the DVC experiments that came wholly from the cache: they ran no stage."""
+    """Record in MLflow the DVC experiments whose stages all came from the cache."""
     from pointcover.runtime.errors import one_message  # first: says which package is missing
 
     # isort: split

@@ -12,7 +12,7 @@ from pointcover.evaluation.settings import EvaluateSettings
 from pointcover.runtime.settings import MachineSettings
 from pointcover.tiling.settings import TileSettings
 from pointcover.training.settings import TrainSettings
-from pointcover.validation import Count, Section, Seed, read_yaml, validate
+from pointcover.validation import Count, Section, Seed, missing_keys, read_yaml, validate
 
 
 class Params(Section):
@@ -81,4 +81,10 @@ def load_params(path: Path) -> Params:
         FileNotFoundError: there is no such file.
     """
     values = read_yaml(path)
-    return validate(Params, values, path)
+    params = validate(Params, values, path)
+    if missing := missing_keys(Params, values):  # of settings that have a default in the code
+        raise ValueError(
+            f"{path} lacks {', '.join(missing)}: add what is missing, or restore the file with "
+            f"`git checkout {path.name}`"
+        )
+    return params

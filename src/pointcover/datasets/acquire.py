@@ -1,6 +1,6 @@
-"""Acquiring: a dataset's files, drawn, found in `source`, or downloaded."""
+"""Acquiring a dataset's files: synthesised, found in `source`, or downloaded."""
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,12 @@ from tqdm import tqdm
 from pointcover.datasets.archives import extract_archive
 from pointcover.datasets.card import DatasetCard, Download
 from pointcover.datasets.downloads import archive_cache, fetch_archive, parse_checksum
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
+from pointcover.datasets.synthetic.settings import SyntheticSettings
 from pointcover.datasets.synthetic.sheet import GSD_M
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime.atomic_files import digest
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
@@ -21,32 +22,29 @@ _SYNTHETIC_CRS = "EPSG:2180"
 _SYNTHETIC_ORIGIN = (500_000.0, 500_000.0)
 
 
-def draw_dataset(
-    card: DatasetCard, folder: Path, orthophotos: int, size_px: int, seed: int
-) -> None:
-    """Draw the synthetic dataset: GeoTIFFs in folder/images and folder/masks, side by side."""
+def draw_dataset(card: DatasetCard, folder: Path, settings: SyntheticSettings) -> None:
+    """Write the synthetic dataset: GeoTIFFs in folder/images and folder/masks, side by side."""
     palette = dict(enumerate(card.class_table().colours))
+    size_px = settings.size_px
+    whole = Window(0, 0, size_px, size_px)
     for number in tqdm(
-        range(orthophotos), desc="drawing", unit="orthophoto", leave=False, disable=None
+        range(settings.orthophotos), desc="drawing", unit="orthophoto", leave=False, disable=None
     ):
-        image, mask = draw_orthophoto(size_px, np.random.default_rng([seed, number]))
+        image, mask = draw_orthophoto(size_px, np.random.default_rng([settings.seed, number]))
         x, y = _SYNTHETIC_ORIGIN
-        place = north_up(x + number * size_px * GSD_M, y, GSD_M)
-        whole = Window(0, 0, size_px, size_px)
-        write = partial(
-            write_geotiff,
+        profile = GeoTiffProfile(
             height=size_px,
             width=size_px,
+            bands=3,
             block_px=256,
             crs=_SYNTHETIC_CRS,
-            transform=place,
+            transform=north_up(x + number * size_px * GSD_M, y, GSD_M),
         )
+        of_mask = replace(profile, bands=1, nodata=IGNORE_INDEX, palette=palette)
         name = f"drawn_{number:02d}.tif"
-        with write(folder / "images" / name, bands=3) as writer:
+        with write_geotiff(folder / "images" / name, profile) as writer:
             writer.write(image, whole)
-        with write(
-            folder / "masks" / name, bands=1, nodata=IGNORE_INDEX, palette=palette
-        ) as writer:
+        with write_geotiff(folder / "masks" / name, of_mask) as writer:
             writer.write(mask[np.newaxis], whole)
 
 
@@ -56,11 +54,11 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
     Args:
         card: the dataset's card.
         name: what the dataset is called.
-        source: an archive; or a folder that holds the images, or a folder of the dataset's name
-            that does.
+        source: an archive; or a folder with the images, or with a folder of the dataset's name
+            that has them.
 
     Returns:
-        A folder with images, the archive, or None where the folder `source` holds no images.
+        A folder with images, the archive, or None where the folder `source` has no images.
 
     Raises:
         ValueError: `source` is a file but no archive.
@@ -84,16 +82,16 @@ def find_source(card: DatasetCard, name: str, source: Path) -> Path | None:
 def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
     """Find a dataset's files, or fetch and unpack them into `folder`.
 
-    Archives that lie in `source` under the names in the card's `download` are taken from there,
-    and verified; the others come from the cache of all projects, or from their servers.
+    Archives in `source` with the names in the card's `download` are used and verified; the others
+    are taken from the cache of all projects, or downloaded.
 
     Returns:
-        The folder that the card's globs begin at: one in `source`, which is only referred to, or
+        The folder that the card's globs are relative to: one in `source`, which is not copied, or
         `folder`.
 
     Raises:
-        ValueError: an archive is damaged; or there is nothing to be found, nor a way to fetch it,
-            and the message says how to get it by hand.
+        ValueError: an archive is damaged; or nothing was found and the card has no download: the
+            message says how to get the files by hand.
         ConnectionError: an archive cannot be fetched.
     """
     found = find_source(card, name, source)
@@ -105,7 +103,7 @@ def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
             f"{card.instructions or 'Point `source` at the folder that holds them'}"
         )
     if found is not None:
-        # The published archive under its own name must be whole; another is the user's to judge.
+        # An archive under its published name must have the checksum; others are not checked.
         for download in card.download:
             if download.file_name == found.name:
                 require_checksum(found, download.checksum)
@@ -122,7 +120,7 @@ def acquire(card: DatasetCard, name: str, source: Path, folder: Path) -> Path:
         for path in sorted(aside.iterdir()):
             if (folder / path.name).exists():
                 raise ValueError(
-                    f"{archive} holds {path.name}, as an archive before it does: unpack them by "
+                    f"{archive} holds {path.name}, as does an archive before it: unpack them by "
                     f"hand, and point `source` at the folder"
                 )
             path.rename(folder / path.name)
@@ -150,5 +148,5 @@ def require_checksum(archive: Path, checksum: str) -> None:
     if got != wanted:
         raise ValueError(
             f"{archive} has {algorithm} {got}, wanted {wanted}: it is damaged, cut short or "
-            f"another version. Download it again, or remove it and pointcover does"
+            f"another version. Download it again, or remove it for pointcover to download"
         )

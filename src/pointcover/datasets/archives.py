@@ -1,4 +1,4 @@
-"""Archives: a zip or tar unpacked whole or not at all, and never outside its folder."""
+"""Archives: a zip or tar unpacked completely or not at all, and never outside its folder."""
 
 import errno
 import gzip
@@ -18,19 +18,19 @@ from typing import IO, Final, NamedTuple
 from tqdm import tqdm
 
 MAX_UNPACKED_BYTES: Final = 100 * 2**30
-"""What one archive may unpack to where the caller does not allow more."""
+"""The greatest size of an unpacked archive, unless the caller allows more."""
 
 MAX_RATIO: Final = 500
-"""How many times its own size an archive may grow; a bomb of one layer grows 1000-fold.
+"""The greatest ratio of unpacked to packed size; that of a zip bomb of one layer is about 1000.
 
-All members together count, as the mask of one sheet that is all forest packs as well as a bomb.
+It is that of all members together, since a single mask of one class has the ratio of a bomb.
 """
 
 HARMLESS_BYTES: Final = 2**30
-"""Below this no propagation is absurd: an archive of masks alone may exceed MAX_RATIO."""
+"""Up to this size any ratio is accepted: an archive of masks alone may exceed MAX_RATIO."""
 
 MAX_MEMBERS: Final = 1_000_000
-"""Empty files use up a disk as well: it runs out of inodes."""
+"""Empty files can fill a disk too, which has a limited number of inodes."""
 
 CHUNK_BYTES: Final = 2**20
 NOT_PLAIN: Final = "is a link or device: wanted plain files and folders"
@@ -41,15 +41,15 @@ BROKEN: Final = (
 
 
 def extract_archive(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_BYTES) -> None:
-    """Unpack a zip or tar (plain, gz, xz, bz2) into a new folder: all of it or nothing.
+    """Unpack a zip or tar (plain, gz, xz, bz2) into a new folder, completely or not at all.
 
     Only folders and plain files are made, with the rights and times of new files. A crash leaves
-    ``<folder>.partial``, which the next call removes; two calls for one folder must not meet.
+    ``<folder>.partial``, which the next call removes; two calls for one folder must not overlap.
 
     Args:
         archive: recognised by its content, whatever its name.
         folder: must not exist yet; its parents are made.
-        max_bytes: more unpacked bytes than this are refused, as is propagation beyond MAX_RATIO.
+        max_bytes: more unpacked bytes than this are refused, as is a ratio beyond MAX_RATIO.
 
     Raises:
         FileNotFoundError: no such archive.
@@ -68,7 +68,7 @@ def extract_archive(archive: Path, folder: Path, max_bytes: int = MAX_UNPACKED_B
         aside.mkdir(parents=True)
         _unpack(archive, aside, max_bytes)
         if hasattr(os, "sync"):  # not on Windows
-            os.sync()  # after a power cut the final name must not stand for empty files
+            os.sync()  # or after a power cut the final folder may have empty files
         aside.rename(folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -79,14 +79,14 @@ class _Member(NamedTuple):
     name: str
     is_folder: bool
     size: int
-    wrong: str  # what is wrong with its kind, "" where nothing is
+    wrong: str  # why its kind is refused, "" where it is accepted
     open: Callable[[], IO[bytes]]
 
 
 def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
     packed = archive.stat().st_size
     limit = min(max_bytes, max(HARMLESS_BYTES, MAX_RATIO * packed))
-    too_big = f"unpacks beyond {limit} bytes (the archive has {packed}): wanted no bomb"
+    too_big = f"unpacks beyond {limit} bytes (the archive has {packed}): wanted fewer"
     name, written = "", 0
     seen: dict[str, tuple[str, bool]] = {}
     with (
@@ -116,7 +116,7 @@ def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
                     target.mkdir(parents=True, exist_ok=True)
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
-                # "x": where the disk takes two names for one, the second must fail
+                # "x": where two names are the same file on this disk, the second must fail
                 with target.open("xb") as file, member.open() as source:
                     while chunk := source.read(CHUNK_BYTES):
                         written += len(chunk)
@@ -151,7 +151,7 @@ def _refusal(archive: Path, name: str, wrong: str) -> ValueError:
 
 
 def _wrong_name(name: str, is_folder: bool, seen: dict[str, tuple[str, bool]]) -> str:
-    """Return what is wrong with a member's name, "" for nothing, and remember it in ``seen``."""
+    """Return why a member's name is refused, "" if it is not, and add it to ``seen``."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or name[1:2] == ":":
         return "would be written elsewhere: wanted a relative path without '..', '\\' or a drive"
@@ -160,7 +160,7 @@ def _wrong_name(name: str, is_folder: bool, seen: dict[str, tuple[str, bool]]) -
     for depth in range(1, len(path.parts) + 1):
         prefix = "/".join(path.parts[:depth])
         entry = (prefix, is_folder or depth < len(path.parts))
-        # macOS and Windows take names for one that differ in case or in how é is composed.
+        # On macOS and Windows names that differ in case or in the composition of é are the same.
         key = unicodedata.normalize("NFC", prefix).casefold()
         twin = seen.get(key)
         if twin and (twin != entry or not entry[1]):
@@ -185,14 +185,14 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
 
 
 def _tar_members(raw: IO[bytes]) -> Iterator[_Member]:
-    # Members are read, never `extract`ed, whose filters differ from Python to Python.
+    # Members are read and not `extract`ed, since its filters differ between Python versions.
     with tarfile.open(fileobj=raw, mode="r:*") as archive:
         for info in archive:
             wrong = "" if info.isreg() or info.isdir() else NOT_PLAIN
             data = partial(tarfile.ExFileObject, archive, info)
             yield _Member(info.name, info.isdir(), info.size, wrong, data)
-        # tarfile takes a damaged header, or none, for the end: look for the mark that ends a tar,
-        # then read on to the checksum at the end of the compressed stream.
+        # tarfile treats a damaged or missing header as the end: look for the end mark of a tar, and
+        # read the rest up to the checksum at the end of the compressed stream.
         stream = archive.fileobj
         assert stream is not None
         stream.seek(archive.offset)

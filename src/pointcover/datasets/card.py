@@ -1,4 +1,4 @@
-"""Dataset cards: one YAML file that says all that a dataset is, and how its files pair up."""
+"""Dataset cards: one YAML file that describes a dataset, and how its files are paired."""
 
 import re
 from collections import Counter
@@ -15,11 +15,11 @@ from pointcover.validation import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent / "cards"
 FOLDER: Final = "folder"
-"""What `dataset` may be where there is no card and `source` is laid out as `folders` says."""
+"""The value of `dataset` for a folder without a card: `source` itself; see `infer_card`."""
 
 
 SplitRule = float | tuple[str, ...] | str
-"""A share of the regions, a list of regions, or the file of a list of regions or tiles."""
+"""A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
 
 
 def _default_split() -> dict[Split, SplitRule]:
@@ -41,24 +41,24 @@ class ClassEntry(Section):
 
 
 class Download(Section):
-    """Where the archive comes from, and the checksum without which it is not unpacked."""
+    """The URL of an archive, and its checksum, which is required."""
 
     url: Annotated[str, Field(pattern=r"^https?://")]
     checksum: Annotated[str, Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")]
 
     @property
     def file_name(self) -> str:
-        """What the archive is called when it is downloaded by hand."""
+        """The name of the archive when it is downloaded by hand."""
         return unquote(Path(urlsplit(self.url).path).name)
 
 
 class DatasetCard(Section):
-    """All that a dataset is.
+    """A dataset: its classes, files, splits and source.
 
     `images` and `masks` are globs, relative to the dataset's folder. An image and a mask are a
     pair where the stars of both globs stand for the same text. Without `masks` there are no dense
     masks: labels come from a vector file (`annotations` in params.yaml). A card file may begin
-    from another one (`extends`, see `load_card`).
+    with another one (`extends`, see `load_card`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class DatasetCard(Section):
     title: Annotated[str, Field(min_length=1)]
     licence: str = "not stated"
     citation: str = ""
-    # The classes, and how masks say them
+    # The classes, and their values in masks
     classes: Annotated[tuple[ClassEntry, ...], Field(min_length=2, max_length=255)]
     mask_values: Literal["ids", "colours"] = "ids"
     ignore: tuple[int | str, ...] = ()
@@ -77,13 +77,13 @@ class DatasetCard(Section):
     bands: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 3)
     value_range: tuple[float, float] | None = None
     gsd_m: Annotated[float, Field(gt=0)] | None = None
-    # What stays together, and on which side
+    # Regions and splits
     region: str = "file"
     split: dict[Split, SplitRule] = Field(default_factory=_default_split)
     tile_px: Annotated[int, Field(ge=1)] | None = None
     leave_out: tuple[str, ...] = ()
     orthophotos: Annotated[int, Field(ge=3)] | None = None
-    # Where it comes from
+    # Its source
     drawn: bool = False
     download: tuple[Download, ...] = ()
     instructions: str = ""
@@ -107,11 +107,11 @@ class DatasetCard(Section):
                     f"only wildcards"
                 )
         if "*" not in self.images:
-            raise ValueError(f"images {self.images!r} must hold stars, at least one")
+            raise ValueError(f"images {self.images!r} must have at least one star")
         if self.masks is not None and self.images.count("*") != self.masks.count("*"):
             raise ValueError(
-                f"images {self.images!r} and masks {self.masks!r} must hold the same number of "
-                f"stars, at least one: what the stars stand for pairs a mask with its image"
+                f"images {self.images!r} and masks {self.masks!r} must have the same number of "
+                f"stars, at least one: the text in their place pairs a mask with its image"
             )
         if self.region not in ("file", "folder"):
             try:
@@ -134,24 +134,24 @@ class DatasetCard(Section):
         kinds = {type(rule) for rule in self.split.values()}
         if len(kinds) != 1:
             raise ValueError(
-                "split must give shares (train: 0.6), lists of regions (test: [Tile 3]) or tile "
+                "split must give fractions (train: 0.6), lists of regions (test: [Tile 3]) or tile "
                 "lists (train: train.txt), not a mixture"
             )
         if kinds == {tuple} and not {"val", "test"} <= set(self.split):
             raise ValueError("split must name the regions of val and of test; the rest is train")
         if self.tile_px is not None and kinds != {str}:
-            raise ValueError("tile_px says how lists of tiles were made, but split names no files")
+            raise ValueError("tile_px is the size of tiles on lists, but split names no files")
         if kinds != {tuple} and set(self.split) != set(SPLITS):
             raise ValueError("split must name train, val and test")
-        total = sum(self.shares().values())
+        total = sum(self.fractions().values())
         if kinds == {float} and abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of split add up to {total:.6g}, not 1")
-        if kinds == {float} and min(self.shares().values()) <= 0:
-            raise ValueError("every share of split must be more than 0")
+            raise ValueError(f"the fractions of split add up to {total:.6g}, not 1")
+        if kinds == {float} and min(self.fractions().values()) <= 0:
+            raise ValueError("every fraction of split must be more than 0")
         return self
 
     def _check_binary(self) -> None:
-        """Check that no class can hide where `binarise_at` leaves 0 and 255 alone."""
+        """Check that no class has a value other than 0 and 255, which `binarise_at` leaves."""
         if self.mask_values == "colours":
             levels = {level for colour in self.colour_ids() for level in colour}
         else:
@@ -159,7 +159,7 @@ class DatasetCard(Section):
         if not levels <= {0, 255}:
             raise ValueError(
                 f"binarise_at {self.binarise_at} leaves 0 and 255 in the masks, but classes and "
-                f"ignore speak of {', '.join(map(str, sorted(levels - {0, 255})))}"
+                f"ignore have the values {', '.join(map(str, sorted(levels - {0, 255})))}"
             )
 
     def class_table(self) -> ClassTable:
@@ -170,7 +170,7 @@ class DatasetCard(Section):
         )
 
     def colour_ids(self) -> dict[Colour, int]:
-        """What each colour of a mask means, IGNORE_INDEX for those that mean unlabelled."""
+        """Class ids by colour of a mask, IGNORE_INDEX for colours that mean unlabelled."""
         ids = {parse_colour(entry.colour): i for i, entry in enumerate(self.classes)}
         for colour in self.ignore:
             if parse_colour(str(colour)) in ids:
@@ -178,11 +178,11 @@ class DatasetCard(Section):
         return ids | {parse_colour(str(colour)): IGNORE_INDEX for colour in self.ignore}
 
     def value_ids(self) -> dict[int, int]:
-        """What each number of a mask means; `value` is the place in the list where not given."""
+        """Class ids by number of a mask; `value` is the index in the list where not given."""
         values = [i if entry.value is None else entry.value for i, entry in enumerate(self.classes)]
         twice = sorted(value for value, count in Counter(values).items() if count > 1)
         if twice:
-            raise ValueError(f"value {twice} is given to two classes: make them differ")
+            raise ValueError(f"value {twice} belongs to two classes: make them differ")
         ids = {value: class_id for class_id, value in enumerate(values)}
         for value in self.ignore:
             if not isinstance(value, int) or value in ids:
@@ -191,12 +191,12 @@ class DatasetCard(Section):
                 )
         return ids | {int(value): IGNORE_INDEX for value in self.ignore}
 
-    def shares(self) -> dict[Split, float]:
-        """Shares of the regions by split, empty where the card gives lists."""
+    def fractions(self) -> dict[Split, float]:
+        """Fractions of the regions by split, empty where the card gives lists."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, float)}
 
     def region_lists(self) -> dict[Split, tuple[str, ...]]:
-        """Lists of regions by split, empty where the card gives shares or files."""
+        """Lists of regions by split, empty where the card gives fractions or files."""
         return {name: rule for name, rule in self.split.items() if isinstance(rule, tuple)}
 
 
@@ -223,7 +223,7 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
 
     Args:
         dataset: the name of an embedded card, or the path of a user's own card (.yaml).
-        own_cards: the folder that DVC watches; a user's own card must lie below it.
+        own_cards: the folder that DVC tracks; a user's own card must lie below it.
 
     Raises:
         ValueError: there is no such card, or it lies where DVC would not see it change, or keys
@@ -252,7 +252,7 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
 def _card_values(
     path: Path, known: dict[str, Path], own_cards: Path, below: tuple[Path, ...] = ()
 ) -> dict[str, Any]:
-    """Read a card's keys, with those of the card that it extends under them."""
+    """Read a card's keys, which take precedence over those of the card that it extends."""
     values = read_yaml(path)
     if "extends" not in values:
         return values
@@ -270,7 +270,7 @@ def _card_values(
         )
     chain = (*below, path.resolve())
     if parent.resolve() in chain:
-        raise ValueError(f"{path} extends {name!r}, which extends it in turn: break the circle")
+        raise ValueError(f"{path} extends {name!r}, which extends it too: remove one `extends`")
     return _card_values(parent, known, own_cards, chain) | values
 
 
@@ -282,12 +282,12 @@ def matches(region: str, entry: str) -> bool:
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     """Find the orthophotos and masks of a dataset, sorted by image path.
 
-    Regions and files that the card says to leave out are not among them.
+    Regions and files in the card's `leave_out` are not among them.
 
     Raises:
-        ValueError: nothing matches, or an image or mask is alone, or there are not as many as the
-            card says; the message names them.
-        FileNotFoundError: a link among them leads nowhere.
+        ValueError: nothing matches, or an image or mask is unpaired, or there are not as many as
+            the card says; the message names them.
+        FileNotFoundError: a link among them is broken.
     """
     images, masks = (
         {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
@@ -300,7 +300,7 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
             f"no file in {folder} matches images {card.images!r}: check the card's globs and "
             f"`source` in params.yaml. {card.instructions}".rstrip()
         )
-    alone = (
+    unpaired = (
         []
         if card.masks is None
         else [
@@ -309,14 +309,14 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
             for key in sorted(files.keys() - others.keys())
         ]
     )
-    if alone:
+    if unpaired:
         raise ValueError(
             "\n  - ".join(
                 [
-                    f"{len(alone)} files are unpaired (images {card.images!r}, masks "
+                    f"{len(unpaired)} files are unpaired (images {card.images!r}, masks "
                     f"{card.masks!r}): add what is missing or move them away",
-                    *alone[:20],
-                    *([f"and {len(alone) - 20} more"] if len(alone) > 20 else []),
+                    *unpaired[:20],
+                    *([f"and {len(unpaired) - 20} more"] if len(unpaired) > 20 else []),
                 ]
             )
         )
@@ -333,8 +333,8 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} orthophotos would share a name ({', '.join(twice[:5])}): rename files "
-            f"so that they differ in more than special characters"
+            f"{len(twice)} orthophotos would have the same name ({', '.join(twice[:5])}): rename "
+            f"files so that they differ in more than special characters"
         )
     _check_complete(card, pairs, folder)
     return sorted(pairs, key=lambda pair: pair.image)
@@ -358,7 +358,7 @@ def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
 
 
 def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
-    """Paths below a folder that match a glob, by what its stars stand for."""
+    """Return the paths below a folder that match a glob, by the text that its stars stand for."""
     pattern = re.compile(
         "".join(
             {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
@@ -369,12 +369,12 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
     for path in sorted(folder.glob(glob)):
         relative = path.relative_to(folder).as_posix()
         match = pattern.fullmatch(relative)
-        # A glob may be looser than its pattern about case or hidden files: those are no data.
+        # A glob may match more than the pattern, in other case or hidden: those are no data.
         if not match or path.name.startswith("."):
             continue
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError(
-                f"{path} is a link to {path.readlink()}, which does not exist: mend or remove it"
+                f"{path} is a link to {path.readlink()}, which does not exist: correct or remove it"
             )
         if path.is_file():
             found[match.groups("")] = relative
@@ -389,7 +389,7 @@ def _region_of(card: DatasetCard, image: str) -> str:
     match = re.search(card.region, image)
     if not match or match.group(1) is None:
         raise ValueError(
-            f"the region rule {card.region!r} does not match the image {image}: mend `region` in "
-            f"the card"
+            f"the region rule {card.region!r} does not match the image {image}: correct `region` "
+            f"in the card"
         )
     return match.group(1)

@@ -1,6 +1,6 @@
 """Downloads: an archive fetched once into a cache for all projects, resumed and verified.
 
-HTTP is spoken through requests, not through pooch: pooch starts again after every cut connection
+HTTP requests are made with requests, not with pooch: pooch starts again after every cut connection
 and lets requests undo ``Content-Encoding: gzip``, which some servers set for ``.tar.gz`` files and
 which then breaks the checksum.
 """
@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -30,6 +31,18 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 2**20
 DIGITS: Final = {"md5": 32, "sha256": 64}
 BY_HAND: Final = "download it by hand and point `source:` in params.yaml at the copy"
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often and how long a download is tried."""
+
+    attempts: int = 5
+    """How many in a row may fail without a new byte before giving up."""
+    pause_s: float = 2.0
+    """Seconds before the second attempt; doubled before each further one."""
+    timeout_s: float = 60.0
+    """Seconds without an answer or a byte after which an attempt has failed."""
 
 
 def archive_cache() -> Path:
@@ -65,25 +78,20 @@ def fetch_archive(
     url: str,
     checksum: str,
     folder: Path,
-    *,
-    attempts: int = 5,
-    pause_s: float = 2.0,
-    timeout_s: float = 60.0,
+    retries: Retries = Retries(),
 ) -> Path:
     """Download a file once into a shared cache; what is returned always has the checksum.
 
     A file that is there already is read and verified on every call (a few seconds per GB): a
     remembered verification would not see a disk that went bad. A cut download stays as ``.part``
-    and goes on at the next attempt or call, where the server says that the file is still the same.
+    and is resumed at the next attempt or call, if the server says that the file is the same.
 
     Args:
         url: http or https.
         checksum: ``"md5:…"``, ``"sha256:…"`` or the bare hexadecimal digest of either.
         folder: the cache. The file's name there starts with its digest: servers call many
             different files ``content`` or ``images.zip``.
-        attempts: how many in a row may fail without a new byte before giving up.
-        pause_s: seconds before the second attempt; doubled before each further one.
-        timeout_s: seconds without an answer or a byte after which an attempt has failed.
+        retries: how often and how long to try.
 
     Returns:
         The file in ``folder``.
@@ -101,7 +109,7 @@ def fetch_archive(
     target = folder / f"{wanted[:8]}-{name[-100:]}"
     part = target.with_name(f"{target.name}.part")
     try:
-        # Before the lock, so that a cache which can only be read serves what it holds.
+        # Before the lock, so that a read-only cache can be used.
         if _digest(target, algorithm) == wanted:
             return target
         folder.mkdir(parents=True, exist_ok=True)
@@ -115,11 +123,11 @@ def fetch_archive(
                 )
                 target.unlink()
             inherited = part.exists()
-            _download(url, part, attempts, pause_s, timeout_s)
+            _download(url, part, retries)
             if inherited and _digest(part, algorithm) != wanted:
-                logger.warning("%s: what an earlier run left was bad; starting again", part)
+                logger.warning("%s: the part of an earlier run was damaged; starting again", part)
                 part.unlink()
-                _download(url, part, attempts, pause_s, timeout_s)
+                _download(url, part, retries)
             _require_checksum(url, part, algorithm, wanted)
             part.replace(target)
             _note(part).unlink(missing_ok=True)
@@ -129,8 +137,8 @@ def fetch_archive(
         raise OSError(
             error.errno or errno.EIO,
             f"{error.strerror or error}: cannot keep {url} in {folder}; free some space or set "
-            f"POINTCOVER_CACHE to a folder with room that can be written (what has arrived is kept "
-            f"and goes on), or {BY_HAND}",
+            f"POINTCOVER_CACHE to a folder with room that can be written (the part that has "
+            f"arrived is kept and resumed), or {BY_HAND}",
         ) from error
     return target
 
@@ -163,7 +171,7 @@ def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None
         head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     part.unlink()
     _note(part).unlink(missing_ok=True)
-    # Judged by the bytes: login pages come as octet-stream, and some archives as text/html.
+    # By content, not by type: login pages come as octet-stream, and some archives as text/html.
     if head.startswith((b"<!doctype html", b"<html")):
         raise ValueError(
             f"{url}: got text/html of {size} bytes where an archive was expected (a login or error "
@@ -190,27 +198,27 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 class _PassingError(Exception):
-    """A failure that may be gone at the next attempt."""
+    """A failure that may not occur at the next attempt."""
 
 
-def _download(url: str, part: Path, attempts: int, pause_s: float, timeout_s: float) -> None:
+def _download(url: str, part: Path, retries: Retries) -> None:
     failures, furthest = 0, _size(part)
     while True:
         try:
-            _transfer(url, part, timeout_s)
+            _transfer(url, part, retries.timeout_s)
             return
         except _PassingError as error:
             reason = str(error)
-        # Only attempts without a new byte count: a line that drops every GB gets there in the end.
+        # Only attempts without a new byte count: a connection that is cut every GB finishes too.
         failures = failures + 1 if _size(part) <= furthest else 1
         furthest = max(furthest, _size(part))
-        if failures >= attempts:
+        if failures >= retries.attempts:
             raise ConnectionError(
                 f"{url}: {reason}, {failures} times in a row ({_size(part)} bytes have arrived): "
                 f"try again later, or {BY_HAND}"
             )
         logger.warning("%s: %s; trying again", url, reason)
-        time.sleep(pause_s * 2 ** (failures - 1))
+        time.sleep(retries.pause_s * 2 ** (failures - 1))
 
 
 def _transfer(url: str, part: Path, timeout_s: float) -> None:
@@ -234,7 +242,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             if status == 200:
                 have, declared = 0, answer.get("Content-Length", "")
                 length = int(declared) if declared.isdigit() else None
-                # In this order: no crash can leave old bytes beside the note of a new file.
+                # In this order, so that no crash leaves old bytes beside the note of a new file.
                 part.unlink(missing_ok=True)
                 note = {"validator": _validator(answer), "length": length}
                 _note(part).write_text(json.dumps(note), encoding="utf-8")
@@ -269,7 +277,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
             cause = cause.__context__
         raise _PassingError(f"no connection, or a cut one ({cause})") from error
     if length is not None and _size(part) != length:
-        raise _PassingError(f"{_size(part)} of {length} bytes came")
+        raise _PassingError(f"{_size(part)} of {length} bytes arrived")
 
 
 def _size(path: Path) -> int:
@@ -281,7 +289,7 @@ def _note(part: Path) -> Path:
 
 
 def _read_note(part: Path) -> tuple[str, int | None]:
-    """Read what the server said of the file that ``part`` begins: ("", None) where unknown."""
+    """Read the server's validator and length of the file of ``part``: ("", None) if unknown."""
     try:
         note = json.loads(_note(part).read_text(encoding="utf-8"))
         return note["validator"], note["length"]
@@ -291,5 +299,5 @@ def _read_note(part: Path) -> tuple[str, int | None]:
 
 def _validator(headers: Mapping[str, str]) -> str:
     etag = headers.get("ETag", "")
-    # A weak ETag promises equal meaning, not equal bytes (RFC 9110, 8.8.1).
+    # Weak ETags are equal for equal contents, not only for equal bytes (RFC 9110, 8.8.1).
     return etag if etag.startswith('"') else headers.get("Last-Modified", "")

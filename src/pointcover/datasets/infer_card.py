@@ -1,4 +1,4 @@
-"""Folders: the card of a dataset that has none, told from its files.
+"""The card of a dataset without one, inferred from its files.
 
 The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, where there is one,
 `test/images` and `test/masks`; an image and its mask differ in folder and ending alone.
@@ -6,6 +6,7 @@ The layout is `train/images`, `train/masks`, `val/images`, `val/masks` and, wher
 
 import colorsys
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,13 @@ from pointcover.labels import IGNORE_INDEX, Colour, format_colour
 from pointcover.raster.raster_io import RasterReader, Window
 from pointcover.text import shorten
 
+logger = logging.getLogger(__name__)
+
 ENDINGS: Final = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2")
 MAX_VALUES: Final = 64
-"""More numbers or colours than these are no classes, but masks that were saved with loss."""
+"""More numbers or colours are taken for masks that were saved with lossy compression."""
 
-VAL_SHARE: Final = 0.2
+VAL_FRACTION: Final = 0.2
 STRIP_PX: Final = 1024
 GOLDEN_RATIO: Final = 0.618034
 LAYOUT: Final = (
@@ -35,7 +38,7 @@ LAYOUT: Final = (
 
 @dataclass
 class _Levels:
-    """What numbers and colours the masks hold."""
+    """The numbers and colours that occur in the masks."""
 
     values: set[int] = field(default_factory=set)
     """Numbers of masks whose bands agree; indexes, where they have a palette."""
@@ -44,34 +47,34 @@ class _Levels:
     palettes: list[dict[int, Colour]] = field(default_factory=list)
     """Colours of the numbers that occur, for each mask that has a palette."""
     plain: list[Path] = field(default_factory=list)
-    """Masks of one band without a palette: they show no colours."""
+    """Masks of one band without a palette."""
     coloured: list[Path] = field(default_factory=list)
-    """Masks whose bands differ: they hold no numbers."""
+    """Masks whose bands differ."""
 
 
 def find_folder(dataset: str, source: Path) -> Path | None:
-    """Find the folder that `dataset` means where it means no card.
+    """Find the folder that `dataset` names, if it names no card.
 
     Args:
         dataset: FOLDER, which is `source` itself, or the path of a folder in it.
-        source: what params.yaml calls so, and DVC watches.
+        source: the folder `source` of params.yaml, which DVC tracks.
 
     Returns:
-        The folder, by way of `source`; None where `dataset` is none.
+        The folder, as a path below `source`; None where `dataset` is no folder.
 
     Raises:
-        ValueError: the folder lies elsewhere, where DVC would not see it change.
+        ValueError: the folder lies outside of `source`, where DVC would not notice changes.
     """
     if dataset == FOLDER:
         return source
     folder = Path(dataset)
     if dataset in embedded_cards() or not folder.is_dir():
         return None
-    # Resolved, since DVC does not look behind a link to a folder that lies in one it watches.
+    # Resolved, since DVC does not follow links to folders below one that it tracks.
     if not folder.resolve().is_relative_to(source.resolve()):
         raise ValueError(
-            f"dataset: {dataset} is a folder outside of source ({source}), and DVC watches that "
-            f"alone: set source to it too (-S dataset={dataset} -S source={dataset})"
+            f"dataset: {dataset} is a folder outside of source ({source}), and DVC tracks only "
+            f"source: set source to it too (-S dataset={dataset} -S source={dataset})"
         )
     return source / folder.resolve().relative_to(source.resolve())
 
@@ -79,15 +82,15 @@ def find_folder(dataset: str, source: Path) -> Path | None:
 def infer_card(folder: Path) -> DatasetCard:
     """Make the card of a folder without one: its files, the classes in its masks, its splits.
 
-    The published val is what results are reported on: without a test folder it becomes the test
-    split, and the last fifth of the train images, by name, becomes val. (The last and not every
-    fifth: neighbours in number are often neighbours on the ground.)
+    Results are usually reported on a published val split: without a test folder it becomes the test
+    split, and the last fifth of the train images, by name, becomes val. (The last fifth, not every
+    fifth image: images with consecutive numbers are often neighbours on the ground.)
 
     Args:
-        folder: laid out as this module says.
+        folder: of the layout that this module describes.
 
     Raises:
-        ValueError: it is laid out otherwise, or its masks hold no classes.
+        ValueError: it has another layout, or its masks hold no classes.
         FileNotFoundError: there is no such folder.
     """
     if not folder.exists():
@@ -120,7 +123,7 @@ def infer_card(folder: Path) -> DatasetCard:
 
 
 def format_card(card: DatasetCard) -> str:
-    """Write an inferred card as YAML, for its user to name the classes in."""
+    """Format an inferred card as YAML, in which a user can name the classes."""
 
     def quote(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)  # which is YAML too
@@ -144,8 +147,35 @@ def format_card(card: DatasetCard) -> str:
     return "\n".join(lines) + "\n"
 
 
+def log_inferred(card: DatasetCard, path: Path, own_cards: Path) -> None:
+    """Log the classes and splits of an inferred card, and how to name the classes.
+
+    Args:
+        card: the inferred one.
+        path: where it was written to.
+        own_cards: the folder of users' own cards.
+    """
+    logger.info(
+        "no card: the masks hold %d classes (%s: %s)%s. To name them, copy %s to %s/NAME.yaml, "
+        "edit it, and set dataset=%s/NAME.yaml",
+        len(card.classes),
+        card.mask_values,
+        shorten(entry.name for entry in card.classes),
+        f" and {shorten(map(str, card.ignore))} as unlabelled" if card.ignore else "",
+        path,
+        own_cards,
+        own_cards,
+    )
+    if card.split["test"] == ("val/*",):
+        logger.info(
+            "no test folder: val is scored as the test split, and the last %d images of train are "
+            "the validation split",
+            len(card.region_lists()["val"]),
+        )
+
+
 def _files(folder: Path, kind: str) -> list[Path]:
-    """Images or masks of all splits, sorted; they must share one ending."""
+    """Return images or masks of all splits, sorted; they must have one ending."""
     paths = [
         path
         for path in sorted(folder.glob(f"*/{kind}/*"))
@@ -173,7 +203,7 @@ def _split(folder: Path, images: Sequence[Path]) -> dict[str, list[str]]:
             f"{folder}/train/images holds {len(train)} image(s), wanted at least two: without a "
             f"test folder val is for testing, and a part of train for validation"
         )
-    return {"val": train[-max(1, round(VAL_SHARE * len(train))) :], "test": ["val/*"]}
+    return {"val": train[-max(1, round(VAL_FRACTION * len(train))) :], "test": ["val/*"]}
 
 
 def _read_levels(masks: Sequence[Path]) -> _Levels:
@@ -209,13 +239,14 @@ def _read_levels(masks: Sequence[Path]) -> _Levels:
         if max(len(levels.values), len(levels.colours)) > MAX_VALUES:
             raise ValueError(
                 f"the masks up to {path} hold more than {MAX_VALUES} values: they are no classes, "
-                f"or were saved with loss (as JPEG). Mend them, or write a card with `binarise_at`"
+                f"or were saved with loss (as JPEG). Correct them, or write a card with "
+                f"`binarise_at`"
             )
     return levels
 
 
 def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
-    """Numbers of one mask (None where its bands differ), and its colours where it has bands."""
+    """Return a mask's numbers (None where its bands differ), and its colours if it has bands."""
     info = reader.info()
     values: set[int] | None = set()
     colours: set[Colour] = set()
@@ -224,7 +255,7 @@ def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
         if info.bands == 3:
             key = (strip[0].astype(np.uint32) << 16) | (strip[1].astype(np.uint32) << 8) | strip[2]
             flat = key.ravel()
-            # Masks are long runs of one colour: sorting where they begin is sorting far less.
+            # Masks are long runs of one colour: sorting the first pixel of each run is faster.
             found = np.unique(flat[np.flatnonzero(np.diff(flat, prepend=flat[0] ^ 1))])
             colours |= {(int(k) >> 16, int(k) >> 8 & 255, int(k) & 255) for k in found}
             if values is not None and (strip == strip[0]).all():
@@ -237,7 +268,7 @@ def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
 
 
 def _classes(levels: _Levels) -> tuple[list[dict[str, Any]], list[int | str], str]:
-    """Return classes, what means unlabelled, and how the masks say them, as a card does."""
+    """Return the classes, unlabelled values and `mask_values` of a card."""
     if levels.coloured or _palettes_differ(levels.palettes):
         if levels.plain:
             other = levels.coloured[0] if levels.coloured else "another with a palette"
@@ -253,8 +284,7 @@ def _classes(levels: _Levels) -> tuple[list[dict[str, Any]], list[int | str], st
         return _at_least_two(classes), [], "colours"
     values = sorted(levels.values - levels.nodata)
     ignore: list[int | str] = [*sorted(levels.values & levels.nodata)]
-    # Black and white masks use 255 for a class; where there are more numbers it is the custom
-    # for "unlabelled".
+    # In black and white masks 255 is a class; with more numbers it usually means "unlabelled".
     if IGNORE_INDEX in values and len(values) > 2:
         values.remove(IGNORE_INDEX)
         ignore.append(IGNORE_INDEX)
@@ -289,13 +319,13 @@ def _palettes_differ(palettes: Iterable[Mapping[int, Colour]]) -> bool:
 
 
 def _shown(values: Sequence[int], palettes: Iterable[Mapping[int, Colour]]) -> dict[int, Colour]:
-    """Choose a colour for each number: the palettes', where they tell all apart."""
+    """Choose a colour for each number: the palettes', where these are all different."""
     known = {value: colour for palette in palettes for value, colour in palette.items()}
     if set(values) <= known.keys() and len({known[value] for value in values}) == len(values):
         return {value: known[value] for value in values}
     colours = {}
     for place, value in enumerate(values):
-        # The golden ratio sets hues far apart, however many there are.
+        # Steps of the golden ratio give distinct hues, however many there are.
         hue, brightness = place * GOLDEN_RATIO % 1, 0.9 - 0.3 * (place % 2)
         rgb = colorsys.hsv_to_rgb(hue, 0.65, brightness)
         colours[value] = (round(255 * rgb[0]), round(255 * rgb[1]), round(255 * rgb[2]))

@@ -1,4 +1,4 @@
-"""What the download stage found: the card, every orthophoto with its mask, and their checksums."""
+"""The inventory of a dataset: the card, every orthophoto with its mask, and their checksums."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -24,28 +24,28 @@ class Inventory:
 def write_inventory(
     path: Path, card: DatasetCard, folder: Path, *, here: Path, source: Path
 ) -> list[Pair]:
-    """Pair the files of a dataset, hash them, and write them down with the card.
+    """Pair the files of a dataset, hash them, and write the inventory with the card.
 
     Args:
         path: the dataset.json to write.
         card: the dataset's card.
-        folder: the dataset's folder, in `here` or in `source`. Only the way from there is
-            written: what DVC hashes holds no path of a machine.
+        folder: the dataset's folder, in `here` or in `source`. Only the relative path is written,
+            so that dataset.json does not depend on the machine.
         here: the folder that dataset.json is published in.
-        source: the folder that params.yaml calls so.
+        source: the folder `source` of params.yaml.
 
     Raises:
         ValueError: files or tile lists are missing, or files unpaired, or files lie behind a link
-            to a folder, where DVC would not see them change.
+            to a folder, where DVC would not notice changes.
     """
     pairs = find_pairs(card, folder)
-    # A tile list that changes must change dataset.json, or DVC takes the old splits for new.
+    # A changed tile list must change dataset.json, or DVC keeps the old splits.
     lists = {split: folder / rule for split, rule in card.split.items() if isinstance(rule, str)}
     missing = [str(path) for path in lists.values() if not path.is_file()]
     if missing:
         raise ValueError(
             f"the card's `split` names tile lists that do not exist: {', '.join(missing)}. Copy "
-            f"them there, or mend `split`"
+            f"them there, or correct `split`"
         )
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
     _check_links(folder, pairs, base)
@@ -69,9 +69,9 @@ def write_inventory(
 
 
 def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
-    """Check that no folder on the way from `base` to the files is a link.
+    """Check that no folder between `base` and the files is a link.
 
-    (Seen with DVC 3.67: it follows links to files, and one that is a dependency itself.)
+    (DVC 3.67 follows links to files, and a dependency that is a link itself, but no others.)
     """
     files = [path for pair in pairs for path in (pair.image, pair.mask) if path]
     folders = {parent for path in files for parent in (folder / path).parents}
@@ -82,14 +82,14 @@ def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
     )
     if links:
         raise ValueError(
-            f"{links[0]} is a link to a folder, and DVC would not see the files behind it change: "
+            f"{links[0]} is a link to a folder, and DVC would not notice changes of its files: "
             f"make links of the files instead (`cp -rs {links[0].resolve()}/. FOLDER`), or point "
             f"`source` at a folder that holds them"
         )
 
 
 def read_inventory(path: Path, source: Path) -> Inventory:
-    """Read dataset.json; `source` is the folder that params.yaml calls so."""
+    """Read dataset.json; `source` is the folder of params.yaml."""
     values = read_json(path)
     base = source if values["base"] == _SOURCE else path.parent
     keys = ("name", "region", "image", "mask")

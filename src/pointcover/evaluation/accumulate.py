@@ -1,4 +1,4 @@
-"""Tallies: all that is counted in one pass over a split, from which every score is computed."""
+"""Counts of one pass over a split, from which every score is computed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,21 +24,25 @@ from pointcover.tileset.dataset import Batch, TileDataset
 from pointcover.tileset.tiles import Tile, TileReader
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """Which pixels of a mask are scored."""
+
+    erode_px: int = 0
+    """Pixels within this distance of another class are not; see `erode_classes`."""
+    left_out: Sequence[int] = ()
+    """Ids of classes whose pixels are not."""
+
+
 class ScoredTiles(TileDataset):
-    """Tiles with masks as they are scored: near boundaries and in some classes unlabelled.
+    """Tiles whose masks hold the pixels that are scored; all others are unlabelled.
 
     Boundaries beyond the tile's edge count too, so the result does not depend on how orthophotos
     were cut.
     """
 
     def __init__(
-        self,
-        tiles: Sequence[Tile],
-        images: Path,
-        masks: Path,
-        size_px: int,
-        erode_px: int = 0,
-        left_out: Sequence[int] = (),
+        self, tiles: Sequence[Tile], images: Path, masks: Path, size_px: int, scoring: Scoring
     ) -> None:
         """Take the tiles and how they are scored.
 
@@ -47,14 +51,13 @@ class ScoredTiles(TileDataset):
             images: folder of the images' rasters.
             masks: folder of the masks' rasters.
             size_px: height and width of a tile.
-            erode_px: pixels so near to another class are not scored; see `erode_classes`.
-            left_out: ids of classes whose pixels are not scored.
+            scoring: which pixels of the masks are scored.
         """
         super().__init__(tiles, images, masks, size_px)
-        self._erode_px = erode_px
+        self._erode_px = scoring.erode_px
         self._scored_masks = TileReader(masks, size_px, fill=IGNORE_INDEX)
         self._ignored = np.arange(256, dtype=np.uint8)
-        self._ignored[list(left_out)] = IGNORE_INDEX
+        self._ignored[list(scoring.left_out)] = IGNORE_INDEX
 
     def __getitem__(self, place: int) -> Batch:
         """Read one tile, as TileDataset does."""
@@ -78,8 +81,8 @@ class ScoredTiles(TileDataset):
 
 
 @dataclass(frozen=True)
-class Tally:
-    """What was counted of the tiles of a split, in their order."""
+class SplitCounts:
+    """Counts of the tiles of a split, in their order."""
 
     tiles: Sequence[Tile]
     confusions: Confusion
@@ -90,18 +93,18 @@ class Tally:
     """Of all tiles together."""
 
     def regions(self) -> dict[str, list[int]]:
-        """Return the places of each region's tiles, in the order in which regions occur."""
+        """Return the indices of each region's tiles, in the order in which regions occur."""
         places: dict[str, list[int]] = {}
         for place, tile in enumerate(self.tiles):
             places.setdefault(tile.region, []).append(place)
         return places
 
     def worst(self, count: int) -> list[int]:
-        """Choose the tiles with the lowest accuracy: their places, the worst first.
+        """Return the indices of the tiles with the lowest accuracy, the worst first.
 
-        By accuracy and not by mIoU, which a few pixels of a class that is else absent can bring
-        down by half. Tiles with less than a tenth of the pixels of the one that has most, such as
-        strips at an edge, are passed over, and so are those without an error.
+        Not with the lowest mIoU, which a few pixels of an otherwise absent class can halve. Tiles
+        with less than a tenth of the largest number of pixels, such as strips at an edge, are left
+        out, and so are those without an error.
         """
         pixels = self.confusions.sum(axis=(1, 2))
         errors = pixels - np.trace(self.confusions, axis1=1, axis2=2)
@@ -110,20 +113,20 @@ class Tally:
         return [int(place) for place in fit[order][:count]]
 
 
-def tally_tiles(
+def count_tiles(
     predicted: Iterable[Predicted],
     tiles: Sequence[Tile],
     classes: int,
     *,
     with_boundaries: bool = True,
-) -> Tally:
-    """Count what `predict` gives of tiles, on its device; no pixel is kept.
+) -> SplitCounts:
+    """Count over the batches of `predict`, on its device; no pixel is kept.
 
     Args:
         predicted: batches of the tiles in their order.
         tiles: all of them.
         classes: how many there are.
-        with_boundaries: count boundaries too; without, there are none.
+        with_boundaries: count boundaries too; else these counts are 0.
     """
     confusions = np.zeros((len(tiles), classes, classes), np.int64)
     boundaries = np.zeros((len(tiles), len(DISTANCES_PX), classes, 4), np.int64)
@@ -145,4 +148,4 @@ def tally_tiles(
             confidences += count_confidences(confidence, predictions, masks).cpu().numpy()
             done = own.stop
             progress.update(len(masks))
-    return Tally(tiles, confusions, boundaries, confidences)
+    return SplitCounts(tiles, confusions, boundaries, confidences)

@@ -1,38 +1,66 @@
 """Settings of evaluation."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pointcover.prediction.settings import MeanFieldSettings
-from pointcover.validation import Count, Section
+from pointcover.prediction.settings import DeviceSettings, MeanFieldSettings, PriorSettings, Views
+from pointcover.validation import Count
 
 Panels = Annotated[int, Field(strict=True, ge=0, le=64)]
 
 
-class EvaluateSettings(Section):
+class EvaluateSettings(DeviceSettings):
     """How the test split is scored and shown."""
 
-    batch_size: Count
-    views: Literal["one", "d4"]
-    priors: dict[str, Annotated[float, Field(gt=0, le=1)]]
-    prior_strength: Annotated[float, Field(gt=0, le=10)]
-    ensemble: Annotated[str, Field(min_length=1)]
-    crf: MeanFieldSettings
-    erode_px: Annotated[int, Field(strict=True, ge=0, le=64)]
-    leave_out: tuple[str, ...]
-    oracle: bool
-    panels: Panels
-    worst: Panels
-    train_panels: Panels
-    precision: Literal["auto", "fp32", "bf16"]
-    device: Literal["auto", "cpu", "cuda"]
+    batch_size: Count = Field(description="Tiles that are predicted at a time.")
+    views: Views = Field(
+        description="d4 averages eight turned and flipped views of each tile, at eight times the "
+        "cost; one takes the tile as it is."
+    )
+    priors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        description="Fraction of the area that each class covers, {field: 0.6, forest: 0.4}, "
+        "where training had others; {} corrects nothing."
+    )
+    prior_strength: Annotated[float, Field(gt=0, le=10)] = Field(
+        description="How strongly priors correct the predictions; 1 is Bayes' rule."
+    )
+    ensemble: Annotated[str, Field(min_length=1)] = Field(
+        description="A folder of further models, whose probabilities are averaged with this "
+        "one's; the folder `sources` stands for none."
+    )
+    crf: MeanFieldSettings = Field(
+        description="A conditional random field on the predictions: neighbours of similar colour "
+        "agree on a class."
+    )
+    erode_px: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(
+        description="Pixels within this distance of another class are not scored (ISPRS: 3)."
+    )
+    leave_out: tuple[str, ...] = Field(
+        description="Names of classes that are not scored; their true pixels count as unlabelled."
+    )
+    oracle: bool = Field(
+        description="Score dense masks of the validation split, too. They do not take part in "
+        "choosing the model."
+    )
+    panels: Panels = Field(
+        description="Test tiles drawn in metrics/panels; the same ones each time."
+    )
+    worst: Panels = Field(description="Further test tiles drawn, those of lowest accuracy.")
+    train_panels: Panels = Field(description="Train tiles drawn, with their sparse labels.")
+
+    @property
+    def known_priors(self) -> PriorSettings | None:
+        """Return the priors with their strength, where there are any."""
+        if not self.priors:
+            return None
+        return PriorSettings(fractions=self.priors, strength=self.prior_strength)
 
     @model_validator(mode="after")
     def _strength_is_of_priors(self) -> "EvaluateSettings":
         if not self.priors and self.prior_strength != 1:
             raise ValueError(
                 f"prior_strength is {self.prior_strength:g}, but there are no priors: set it to 1, "
-                f"or give priors"
+                f"or add priors"
             )
         return self

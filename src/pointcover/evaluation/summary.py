@@ -1,4 +1,4 @@
-"""What a tally comes to: the summary of a split, and tables by region, class and confidence.
+"""Scores of a split as a summary, and as tables by region, class and confidence.
 
 Rows of a table have the columns of its header; None is an empty cell.
 """
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pointcover.evaluation.accumulate import Tally
+from pointcover.evaluation.accumulate import SplitCounts
 from pointcover.evaluation.tile_confusions import write_tile_confusions
 from pointcover.metrics.boundaries import DISTANCES_PX, BoundaryCounts, boundary_f1
 from pointcover.metrics.calibration import Bin, expected_calibration_error, reliability
@@ -26,28 +26,31 @@ _BY_CLASS: Final = ("pixels", "iou", "precision", "recall", "f1")
 
 
 def summarise(
-    tally: Tally, names: Sequence[str], left_out: Sequence[str], generator: np.random.Generator
+    counts: SplitCounts,
+    names: Sequence[str],
+    left_out: Sequence[str],
+    generator: np.random.Generator,
 ) -> dict[str, Any]:
     """Compute the scores of a split as metrics/evaluate.json holds them.
 
     Args:
-        tally: of the split.
+        counts: of the split.
         names: of all classes.
         left_out: names of those that are not scored.
         generator: draws tiles and regions for the intervals of mIoU.
     """
-    by_region = np.array([tally.confusions[p].sum(axis=0) for p in tally.regions().values()])
-    scores = split_scores(tally.confusions.sum(axis=0), names, left_out)
+    by_region = np.array([counts.confusions[p].sum(axis=0) for p in counts.regions().values()])
+    scores = split_scores(counts.confusions.sum(axis=0), names, left_out)
     by_class = scores.pop("by_class")
     scored = are_scored(names, left_out)
-    boundary = mean_boundary_f1(tally.boundaries.sum(axis=0), names, left_out)
+    boundary = mean_boundary_f1(counts.boundaries.sum(axis=0), names, left_out)
     mious = [split_scores(confusion, names, left_out)["miou"] for confusion in by_region]
     return {
         **scores,
         "boundary_f1": {f"{px}px": value for px, value in zip(DISTANCES_PX, boundary, strict=True)},
-        "ece": expected_calibration_error(reliability(tally.confidences)),
+        "ece": expected_calibration_error(reliability(counts.confidences)),
         "miou_interval": {
-            "tiles": interval_of(tally.confusions, scored, "tile", generator),
+            "tiles": interval_of(counts.confusions, scored, "tile", generator),
             "regions": interval_of(by_region, scored, "region", generator),
         },
         "regions": spread_of(mious),
@@ -55,50 +58,52 @@ def summarise(
     }
 
 
-def describe_protocol(is_dense: bool, erode_px: int, left_out: Sequence[str]) -> dict[str, Any]:
-    """Return what is scored on, and how that departs from all pixels of all classes."""
-    said: dict[str, Any] = {"scored_on": DENSE if is_dense else HELD_OUT}
+def protocol_of(is_dense: bool, erode_px: int, left_out: Sequence[str]) -> dict[str, Any]:
+    """Return which labels are scored on, and which pixels and classes are left out."""
+    protocol: dict[str, Any] = {"scored_on": DENSE if is_dense else HELD_OUT}
     if erode_px:
-        said["erode_px"] = erode_px
+        protocol["erode_px"] = erode_px
     if left_out:
-        said["left_out"] = list(left_out)
+        protocol["left_out"] = list(left_out)
     if erode_px or not is_dense:
         what = "eroded masks" if erode_px else HELD_OUT
-        said["no_boundary_f1"] = f"{what} do not show where boundaries are"
-    return said
+        protocol["no_boundary_f1"] = f"{what} do not show where boundaries are"
+    return protocol
 
 
-def describe_oracle(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> dict[str, Any]:
-    """Return the scores on dense validation masks, after a note on what they are not."""
-    scores = split_scores(tally.confusions.sum(axis=0), names, left_out)
+def oracle_scores(
+    counts: SplitCounts, names: Sequence[str], left_out: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores on dense validation masks, with a note on how they were not used."""
+    scores = split_scores(counts.confusions.sum(axis=0), names, left_out)
     return {"note": ORACLE} | {key: scores[key] for key in _SCORES}
 
 
 def write_tables(
-    folder: Path, tallies: Sequence[Tally], names: Sequence[str], left_out: Sequence[str]
+    folder: Path, splits: Sequence[SplitCounts], names: Sequence[str], left_out: Sequence[str]
 ) -> None:
-    """Write what is too much for evaluate.json: regions, classes, reliability and tiles.
+    """Write the tables of regions, classes, reliability and tiles.
 
     Args:
         folder: where to.
-        tallies: the first is of the test split; of others there are regions and tiles alone.
+        splits: the first is the test split; of others regions and tiles are written alone.
         names: of all classes.
         left_out: names of those that are not scored.
     """
-    test = tallies[0]
+    test = splits[0]
     by_class = split_scores(test.confusions.sum(axis=0), names, left_out)["by_class"]
     publish_csv(
         folder / "regions.csv",
         region_header(list(by_class)),
-        [row for tally in tallies for row in region_rows(tally, names, left_out)],
+        [row for split in splits for row in region_rows(split, names, left_out)],
     )
-    counts = test.boundaries.sum(axis=0)
-    publish_csv(folder / "classes.csv", class_header(), class_rows(by_class, counts, names))
+    boundaries = test.boundaries.sum(axis=0)
+    publish_csv(folder / "classes.csv", class_header(), class_rows(by_class, boundaries, names))
     publish_csv(folder / "reliability.csv", Bin._fields, reliability(test.confidences))
     write_tile_confusions(
         folder / "tiles.csv",
-        [tile for tally in tallies for tile in tally.tiles],
-        np.concatenate([tally.confusions for tally in tallies]),
+        [tile for split in splits for tile in split.tiles],
+        np.concatenate([split.confusions for split in splits]),
         names,
     )
 
@@ -115,16 +120,18 @@ def region_header(scored: Sequence[str]) -> list[str]:
     ]
 
 
-def region_rows(tally: Tally, names: Sequence[str], left_out: Sequence[str]) -> Iterator[Row]:
+def region_rows(
+    counts: SplitCounts, names: Sequence[str], left_out: Sequence[str]
+) -> Iterator[Row]:
     """Return each region's scores, from its own confusion matrix and boundary counts."""
-    for region, places in tally.regions().items():
-        scores = split_scores(tally.confusions[places].sum(axis=0), names, left_out)
+    for region, places in counts.regions().items():
+        scores = split_scores(counts.confusions[places].sum(axis=0), names, left_out)
         yield (
-            tally.tiles[places[0]].split,
+            counts.tiles[places[0]].split,
             region,
             len(places),
             *(scores[key] for key in _SCORES),
-            *mean_boundary_f1(tally.boundaries[places].sum(axis=0), names, left_out),
+            *mean_boundary_f1(counts.boundaries[places].sum(axis=0), names, left_out),
             *(entry["iou"] for entry in scores["by_class"].values()),
         )
 
@@ -162,7 +169,7 @@ def class_rows(
 def confusion_rows(
     confusion: Confusion, names: Sequence[str]
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Return a confusion matrix as rows of CONFUSION_HEADER; share is of the true class."""
+    """Return a confusion matrix as rows of CONFUSION_HEADER; share is a fraction of the row."""
     totals = np.asarray(confusion).sum(axis=1).tolist()
     for i, true in enumerate(names):
         for j, predicted in enumerate(names):

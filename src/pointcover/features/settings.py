@@ -1,8 +1,10 @@
-"""Settings of the pixel features: declared here once, read by params and by the modules."""
+"""Settings of the pixel features."""
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from pointcover.validation import Section
 
 FilterName = Literal[
     "gaussian",
@@ -17,13 +19,7 @@ Sigma = Annotated[float, Field(ge=0.3, le=64)]
 Scale = Annotated[float, Field(ge=0.25, le=8)]
 
 
-class _Settings(BaseModel):
-    """What the settings share: they are frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FilterBankSettings(_Settings):
+class FilterBankSettings(Section):
     """Which filters are computed, and at which sizes."""
 
     bands: bool = Field(default=True, description="Include the bands themselves.")
@@ -55,7 +51,7 @@ class FilterBankSettings(_Settings):
         return values
 
 
-class EncoderFeatureSettings(_Settings):
+class EncoderFeatureSettings(Section):
     """Which levels of a frozen encoder become features, and at which scales of the image."""
 
     scales: tuple[Scale, ...] = Field(

@@ -1,6 +1,7 @@
-"""Cloud-optimised GeoTIFFs, put together from strips."""
+"""Cloud-optimised GeoTIFFs, made of strips."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 from xml.etree import ElementTree
@@ -16,34 +17,37 @@ from pointcover.runtime.atomic_files import publish_file
 COG_BLOCK_PX: Final = 512
 
 
+@dataclass(frozen=True)
+class CogLayer:
+    """Bands of strips that become one file, and how it shows them."""
+
+    bands: Sequence[int]
+    """Which bands of the strips become bands 1, 2, … of the file."""
+    band_names: Sequence[str]
+    """One each."""
+    overviews: Literal["mode", "average"]
+    """How four pixels become one: by their most frequent value, or their mean."""
+    palette: Mapping[int, tuple[int, int, int]] | None = None
+    """Colours by value, of one band."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Metadata of the file."""
+
+
 def write_cog(
-    path: Path,
-    strips: Sequence[Path],
-    grid: RasterInfo,
-    *,
-    bands: Sequence[int],
-    band_names: Sequence[str],
-    nodata: int,
-    overviews: Literal["mode", "average"],
-    palette: Mapping[int, tuple[int, int, int]] | None = None,
-    tags: Mapping[str, str] | None = None,
+    path: Path, strips: Sequence[Path], grid: RasterInfo, layer: CogLayer, nodata: int
 ) -> None:
     """Write a cloud-optimised uint8 GeoTIFF from strips that lie below each other.
 
-    GDAL makes such a file only from one that is whole: a virtual one, which stands beside the
-    first strip meanwhile. Every strip is compared with what reads back.
+    GDAL makes such a file only from a complete one: a virtual one, which lies beside the first
+    strip meanwhile. Every strip is compared with what reads back.
 
     Args:
-        path: where to; whole or not at all.
+        path: where to; written atomically.
         strips: GeoTIFFs of uint8 as wide as the grid, from top to bottom, which together are as
             high.
         grid: whose CRS and transform the file gets.
-        bands: which bands of the strips become bands 1, 2, … of the file.
-        band_names: one each.
+        layer: which bands, and how they are shown.
         nodata: value of pixels without data.
-        overviews: how four pixels become one: their commonest value, or their mean.
-        palette: colours by value, of one band.
-        tags: what the file says of itself.
 
     Raises:
         OSError: the disk is full, or the file does not read back as written.
@@ -51,10 +55,8 @@ def write_cog(
     heights = [RasterReader(strip).info().height for strip in strips]
     tops = [sum(heights[:number]) for number in range(len(strips))]
     virtual = strips[0].with_name(f"{path.name}.vrt.partial")
-    virtual.write_text(
-        _virtual(strips, tops, heights, grid, bands, band_names, nodata, palette, tags or {}),
-        encoding="utf-8",
-    )
+    stack = list(zip(strips, tops, heights, strict=True))
+    virtual.write_text(_virtual(stack, grid, layer, nodata), encoding="utf-8")
     with publish_file(path) as aside:
         try:
             rasterio.shutil.copy(
@@ -63,14 +65,14 @@ def write_cog(
                 driver="COG",
                 compress="deflate",
                 blocksize=COG_BLOCK_PX,
-                overview_resampling=overviews,
+                overview_resampling=layer.overviews,
                 bigtiff="if_safer",
                 num_threads="all_cpus",
             )
             with rasterio.open(aside) as written:
-                for strip, top, height in zip(strips, tops, heights, strict=True):
+                for strip, top, height in stack:
                     window = Window(0, top, grid.width, height)
-                    wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), bands)
+                    wanted = RasterReader(strip).read(Window(0, 0, grid.width, height), layer.bands)
                     if not np.array_equal(written.read(window=window), wanted):
                         raise RasterioError(f"row {top} and those below read back changed")
         except RasterioError as error:
@@ -83,30 +85,21 @@ def write_cog(
 
 
 def _virtual(
-    strips: Sequence[Path],
-    tops: Sequence[int],
-    heights: Sequence[int],
-    grid: RasterInfo,
-    bands: Sequence[int],
-    band_names: Sequence[str],
-    nodata: int,
-    palette: Mapping[int, tuple[int, int, int]] | None,
-    tags: Mapping[str, str],
+    stack: Sequence[tuple[Path, int, int]], grid: RasterInfo, layer: CogLayer, nodata: int
 ) -> str:
-    """Return the XML of GDAL's virtual format for strips below each other."""
-    width = str(grid.width)
-    root = ElementTree.Element(
-        "VRTDataset", rasterXSize=width, rasterYSize=str(tops[-1] + heights[-1])
-    )
+    """Return the XML of GDAL's virtual format for strips with their first rows and heights."""
+    width, palette = str(grid.width), layer.palette
+    _, last, height = stack[-1]
+    root = ElementTree.Element("VRTDataset", rasterXSize=width, rasterYSize=str(last + height))
     if grid.crs is not None:
         ElementTree.SubElement(root, "SRS").text = grid.crs.to_wkt()
     if grid.is_georeferenced:
         numbers = (repr(float(number)) for number in grid.transform.to_gdal())
         ElementTree.SubElement(root, "GeoTransform").text = ", ".join(numbers)
     kept = ElementTree.SubElement(root, "Metadata")
-    for name, text in tags.items():
+    for name, text in layer.tags.items():
         ElementTree.SubElement(kept, "MDI", key=name).text = text
-    for number, (band, name) in enumerate(zip(bands, band_names, strict=True), start=1):
+    for number, (band, name) in enumerate(zip(layer.bands, layer.band_names, strict=True), start=1):
         element = ElementTree.SubElement(
             root,
             "VRTRasterBand",
@@ -130,7 +123,7 @@ def _virtual(
                     c3=str(blue),
                     c4="0" if value == nodata else "255",
                 )
-        for strip, top, height in zip(strips, tops, heights, strict=True):
+        for strip, top, height in stack:
             source = ElementTree.SubElement(element, "SimpleSource")
             ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1").text = strip.name
             ElementTree.SubElement(source, "SourceBand").text = str(band)

@@ -1,7 +1,7 @@
-"""The strips of a map that is being made: what a killed attempt leaves, for the next to go on from.
+"""The strips of a map that is being made, from which a later attempt resumes.
 
-Each strip is a file of its own, whole or not there. They lie in a folder beside the map, which is
-named by the image and goes when the map is whole; what they are of stands in a file with them.
+Each strip is a file of its own, written atomically. They lie in a folder beside the map, which is
+named by the image and removed when the map is complete; a file in it holds the map's key.
 """
 
 import shutil
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from pointcover.raster.grids import north_up
-from pointcover.raster.raster_io import Window, write_geotiff
+from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime.atomic_files import PARTIAL, publish_json, publish_text, read_json
 
-BLOCK_PX: Final = 512
+STRIP_BLOCK_PX: Final = 512
 _KEY: Final = "key.txt"
 _LOCK: Final = "lock"
 
@@ -28,11 +28,11 @@ class MapJournal:
     """The strips of one map; held by one process at a time."""
 
     def __init__(self, folder: Path, key: str, cuts: Sequence[int]) -> None:
-        """Return what is being made.
+        """Take the folder and the key of the map.
 
         Args:
             folder: where the strips lie; made when the journal is entered.
-            key: of all that shapes the map; strips of another key are removed.
+            key: of all that decides the map; strips of another key are removed.
             cuts: rows at which strips begin, and the last one ends.
         """
         self.folder = folder
@@ -46,7 +46,7 @@ class MapJournal:
         return path.is_file() and path.read_text(encoding="utf-8") == self._key
 
     def __enter__(self) -> Self:
-        """Hold the folder, without strips of another map.
+        """Lock the folder, and remove strips of another map.
 
         Raises:
             OSError: the folder cannot be made or written.
@@ -74,7 +74,7 @@ class MapJournal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of the folder."""
+        """Release the folder."""
         self._lock.release()
 
     def paths(self) -> list[Path]:
@@ -84,7 +84,7 @@ class MapJournal:
     def done(self) -> int:
         """Count the strips that are there, from the top without a gap.
 
-        Those without counts are an older version's.
+        Those without counts are of an older version.
         """
         pairs = zip(self.paths(), self._notes(), strict=True)
         there = [strip.is_file() and note.is_file() for strip, note in pairs]
@@ -96,16 +96,18 @@ class MapJournal:
         Raises:
             OSError: the disk is full.
         """
-        publish_json(self._notes()[number], counts)  # first: a strip that is there has them
+        publish_json(self._notes()[number], counts)  # first: each strip has counts
         layers, height, width = strip.shape
         with write_geotiff(
             self.paths()[number],
-            height=height,
-            width=width,
-            bands=layers,
-            block_px=BLOCK_PX,
-            crs=None,
-            transform=north_up(0, 0, 1),
+            GeoTiffProfile(
+                height=height,
+                width=width,
+                bands=layers,
+                block_px=STRIP_BLOCK_PX,
+                crs=None,
+                transform=north_up(0, 0, 1),
+            ),
         ) as out:
             out.write(strip, Window(0, 0, width, height))
 
@@ -120,10 +122,10 @@ class MapJournal:
         return [path.with_suffix(".json") for path in self.paths()]
 
     def remove_strips(self) -> None:
-        """Remove the strips: what they were for is in its place."""
+        """Remove the strips, after the map was made of them."""
         for path in self.paths():
             path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder: the map is whole."""
+        """Remove the folder, after the map is complete."""
         shutil.rmtree(self.folder)

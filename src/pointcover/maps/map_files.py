@@ -1,7 +1,7 @@
-"""Map files: what is left of a map for its users, made from its strips.
+"""Map files, made of the strips of a map.
 
-GeoTIFFs of classes, confidence and what else was wished, with styles; areas by class; polygons;
-a picture to look at first.
+GeoTIFFs of classes, confidence and further layers, with styles; areas by class; polygons; a
+preview.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.figures import draw_panel, view_image, view_mask
+from pointcover.figures import Frame, draw_panel, view_image, view_mask
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
-from pointcover.maps.cog import write_cog
+from pointcover.maps.cog import CogLayer, write_cog
 from pointcover.maps.orthophotos import Orthophoto
-from pointcover.prediction.sliding_window import LayerChoice
+from pointcover.prediction.settings import LayerSettings
 from pointcover.raster.grids import ground_m2
 from pointcover.raster.raster_io import RasterInfo, RasterReader, ResampledReader, Window
 from pointcover.runtime.atomic_files import publish_csv, publish_text
@@ -37,11 +37,11 @@ SUFFIXES: Final = (
     "_preview.png",
     ".json",
 )
-"""What the files of a map are called after the image's stem. The last says that all are there (of
-polygons, which come after it, once they are)."""
+"""Endings of a map's files after the image's stem. The last is written when all others are there;
+it names polygons, which come later, once they are."""
 
 IMAGE_TAG: Final = "POINTCOVER_IMAGE"
-"""In every picture and raster of a map: the name of its image."""
+"""Tag of every picture and raster of a map: the name of its image."""
 
 PIXEL_COUNTS: Final = "pixel counts; for areas to report use sample and assess"
 """What tables of areas say of themselves: they are biased by every confusion of the map."""
@@ -50,27 +50,27 @@ AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_h
 M2_PER_HA: Final = 10_000
 PREVIEW_PX: Final = 900
 PREVIEW_INCHES: Final = 6.0
-WHITE: Final[Colour] = (255, 255, 255)
+NO_COLOUR: Final[Colour] = (255, 255, 255)
 BLUE: Final[Colour] = (8, 48, 107)
 RED: Final[Colour] = (165, 15, 21)
 
 NO_DATA: Final = (
     "no pixel has data, so no class has any: look at the image's nodata value, alpha band or mask"
 )
-"""What is said of a map without any class."""
+"""Message for a map without any class."""
 
 
 @dataclass(frozen=True)
 class ClassArea:
-    """How much of a map one class has."""
+    """The area of one class in a map."""
 
     class_id: int
     name: str
     pixels: int
     share: float | None
-    """Of the pixels that have data; None where none has."""
+    """Fraction of the pixels that have data; None where none has."""
     area_m2: float | None
-    """None where nobody knows how large a pixel is."""
+    """None where the size of a pixel is not known."""
 
     def row(self) -> list[object]:
         """Return it as a row of AREA_HEADER."""
@@ -79,42 +79,40 @@ class ClassArea:
         return [self.class_id, self.name, *sizes, PIXEL_COUNTS]
 
 
+@dataclass(frozen=True)
+class MapLegend:
+    """What the rasters of a map hold."""
+
+    classes: ClassTable
+    layers: LayerSettings
+    tags: Mapping[str, str]
+    """Of the model and how it was used, for every file."""
+
+
 def write_rasters(
-    folder: Path,
-    stem: str,
+    base: Path,
     strips: Sequence[Path],
     grid: RasterInfo,
-    classes: ClassTable,
-    layers: LayerChoice,
-    tags: Mapping[str, str],
+    legend: MapLegend,
 ) -> None:
     """Write strips as GeoTIFFs of classes, confidence, and the layers that were chosen.
 
     Args:
-        folder: where to.
-        stem: what their names begin with.
+        base: folder and begin of the files' names.
         strips: from top to bottom.
         grid: of the map.
-        classes: names and colours.
-        layers: what strips hold.
-        tags: of the model and how it was used, for every file.
+        legend: classes and layers.
 
     Raises:
         OSError: the disk is full.
     """
+    classes, layers = legend.classes, legend.layers
     names = {f"CLASS_{class_id}": name for class_id, name in enumerate(classes.names)}
-    write_cog(
-        folder / f"{stem}_classes.tif",
-        strips,
-        grid,
-        bands=[1],
-        band_names=["class"],
-        nodata=IGNORE_INDEX,
-        overviews="mode",
-        palette=dict(enumerate(classes.colours)),
-        tags={**tags, **names},
+    shown = CogLayer(
+        [1], ["class"], "mode", dict(enumerate(classes.colours)), {**legend.tags, **names}
     )
-    publish_text(folder / f"{stem}_classes.qml", style_classes(classes))
+    write_cog(_beside(base, "_classes.tif"), strips, grid, shown, IGNORE_INDEX)
+    publish_text(_beside(base, "_classes.qml"), style_classes(classes))
     of_percent: list[tuple[str, list[int], Sequence[str], Colour]] = [
         ("confidence", [2], ["confidence, percent"], BLUE)
     ]
@@ -125,24 +123,20 @@ def write_rasters(
         each = [f"{name}, percent" for name in classes.names]
         of_percent.append(("probabilities", list(range(first, first + len(each))), each, BLUE))
     for what, bands, band_names, colour in of_percent:
-        write_cog(
-            folder / f"{stem}_{what}.tif",
-            strips,
-            grid,
-            bands=bands,
-            band_names=band_names,
-            nodata=IGNORE_INDEX,
-            overviews="average",
-            tags=tags,
-        )
+        shown = CogLayer(bands, band_names, "average", tags=legend.tags)
+        write_cog(_beside(base, f"_{what}.tif"), strips, grid, shown, IGNORE_INDEX)
         if len(bands) == 1:
-            publish_text(folder / f"{stem}_{what}.qml", style_percent(WHITE, colour))
+            publish_text(_beside(base, f"_{what}.qml"), style_percent(NO_COLOUR, colour))
+
+
+def _beside(base: Path, suffix: str) -> Path:
+    return base.with_name(f"{base.name}{suffix}")
 
 
 def measure_areas(
     strips: Sequence[Path], grid: RasterInfo, classes: ClassTable, gsd_m: float | None
 ) -> list[ClassArea]:
-    """Measure how much of a map each class has.
+    """Measure the area of each class in a map.
 
     Args:
         strips: of the map, from top to bottom; the first band holds classes.
@@ -161,7 +155,7 @@ def measure_areas(
         height = reader.info().height
         mask = reader.read(Window(0, 0, grid.width, height), [1])[0]
         reader.close()
-        # Pixels of one row are of one size; where all rows are, one count does for all.
+        # Pixels of one row have one size; if all rows have the same, one count is enough.
         alike = each_row_m2 is None or np.ptp(each_row_m2) == 0
         parts = [mask] if alike else np.split(mask, height)
         for number, part in enumerate(parts):
@@ -191,7 +185,7 @@ def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
 
 
 def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:
-    """Write areas as a table of AREA_HEADER; a cell is empty where nobody knows."""
+    """Write areas as a table of AREA_HEADER; a cell is empty where a value is not known."""
     publish_csv(path, AREA_HEADER, (area.row() for area in areas))
 
 
@@ -202,7 +196,7 @@ def draw_preview(
 
     Args:
         path: where to.
-        title: stands above.
+        title: of the picture.
         orthophoto: what was mapped.
         mask: GeoTIFF of class ids, whose overviews are used.
         classes: names and colours.
@@ -222,14 +216,16 @@ def draw_preview(
         title,
         [("image", picture), ("map", view_mask(found, classes))],
         classes,
-        view_inches=(max(height * inch, 1), max(width * inch, 2)),
-        without="no data",
-        tags={IMAGE_TAG: orthophoto.reader.path.name},
+        Frame(
+            view_inches=(max(height * inch, 1), max(width * inch, 2)),
+            without="no data",
+            tags={IMAGE_TAG: orthophoto.reader.path.name},
+        ),
     )
 
 
 def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Brighten a (H, W, 3) picture for the eye: 2 % of its values become black, 2 % white."""
+    """Stretch the contrast of a (H, W, 3) picture: 2 % of its values become black, 2 % white."""
     if not valid.any():
         return picture
     low, high = np.percentile(picture[valid], [2, 98])
@@ -242,13 +238,13 @@ def _stretch(picture: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> np
 
 
 def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Tell images from maps, which lie among them where they were written into their folder.
+    """Separate images from maps that were written into the same folder.
 
     Args:
-        images: as a user gives them, such as all of a folder.
+        images: such as all files of a folder.
 
     Returns:
-        images, and those that say of themselves that they are maps.
+        images, and those that are tagged as maps.
 
     Raises:
         ValueError: all are maps.
@@ -257,13 +253,13 @@ def leave_out_maps(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     if maps and len(maps) == len(images):
         raise ValueError(
             f"{', '.join(map(str, maps[:3]))}{' …' if len(maps) > 3 else ''}: maps of pointcover, "
-            f"wanted images: give those that they are of"
+            f"wanted images: name the images that they were made of"
         )
     return [path for path in images if path not in maps], maps
 
 
 def _is_map(path: Path) -> bool:
-    """Return whether a file is a map's; one that cannot be read is said to be so later."""
+    """Return whether a file is a map's; one that cannot be read is reported later."""
     with closing(RasterReader(path)) as reader:
         try:
             return IMAGE_TAG in reader.dataset.tags()

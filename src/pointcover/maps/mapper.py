@@ -1,4 +1,4 @@
-"""Mapping: from orthophotos and models to map files, whole or to be gone on with."""
+"""Map orthophotos with models; an interrupted map is resumed."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,20 +15,24 @@ from pointcover.maps.map_files import (
     IMAGE_TAG,
     SUFFIXES,
     ClassArea,
+    MapLegend,
     draw_preview,
     measure_areas,
     write_areas,
     write_rasters,
 )
-from pointcover.maps.orthophotos import Orthophoto, ReadingSettings, open_orthophoto
+from pointcover.maps.orthophotos import Orthophoto, open_orthophoto
+from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.prediction.mean_field import MeanField
-from pointcover.prediction.predict import Correct, correct_each, make_score
-from pointcover.prediction.priors import Priors
+from pointcover.prediction.predict import Correct, Predictor
+from pointcover.prediction.priors import make_correction
+from pointcover.prediction.settings import PriorSettings
 from pointcover.prediction.sliding_window import (
-    LayerChoice,
+    MapLayers,
     Plan,
     SeamCount,
+    WindowInference,
     plan_windows,
     stream_strips,
 )
@@ -38,41 +42,22 @@ from pointcover.runtime.devices import Fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
 
 FORMAT: Final = 1
-"""Of the strips: raised when code changes what they hold, so that none of older code is used."""
+"""Of the strips: increased when code changes what they hold, so that older ones are not used."""
 
 SMALL_PX: Final = 50
-"""Areas of fewer pixels are no polygons of their own, unless a user says how many m²."""
+"""Smaller areas are no polygons of their own, unless `least_m2` is set."""
 
 POLYGONS: Final = ("_polygons.gpkg", "_polygons.qml")
 """Those of SUFFIXES that come last."""
 
 FREE: Final = ("batch_size", "polygons", "least_m2")
-"""Settings that make no other rasters."""
+"""Settings that do not change the rasters."""
 
 FOLDER_SUFFIX: Final = ".map.partial"
 """Ending of the folder beside the maps that holds the strips of one that is being made."""
 
 Progress = Callable[[float, bool], None]
-"""Is told of megapixels as they are done, and whether an earlier attempt did them."""
-
-
-@dataclass(frozen=True)
-class MapSettings:
-    """How images become maps."""
-
-    window_px: int
-    overlap: float = 0.25
-    blend: bool = False
-    average_views: bool = False
-    crf: MeanField | None = None
-    """Brings neighbours of like colour together."""
-    priors: Priors | None = None
-    """Correct the logits of each model, where its training had classes in other shares."""
-    layers: LayerChoice = field(default_factory=LayerChoice)
-    polygons: bool = False
-    least_m2: float | None = None
-    """The smallest area that is a polygon of its own; SMALL_PX by default."""
-    batch_size: int = 4
+"""Is called with megapixels as they are done, and whether an earlier attempt did them."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +68,12 @@ class MapTask:
     folder: Path
     stem: str
     key: str
-    """Of all that shapes the map."""
+    """Of all that decides the map."""
     image_sha256: str
     is_done: bool = False
-    """The map is there already."""
+    """The map exists already."""
     has_rasters: bool = False
-    """All of it is there but polygons."""
+    """All of it but polygons is there."""
 
     @property
     def megapixels(self) -> float:
@@ -102,11 +87,11 @@ class MapTask:
 
 @dataclass(frozen=True)
 class MapResult:
-    """What a map came to."""
+    """The areas of a map, and how often windows disagree."""
 
     areas: list[ClassArea]
     seams: SeamCount
-    """Of no pixels where windows are blended, do not overlap, or one is as wide as the image."""
+    """Empty where windows are blended, do not overlap, or one is as wide as the image."""
 
 
 class Mapper:
@@ -125,7 +110,7 @@ class Mapper:
             fabric: device and precision.
             models: whose probabilities are averaged; they fit each other.
             settings: how images become maps.
-            reading: what a user says of the images.
+            reading: how images are read.
 
         Raises:
             ValueError: priors do not fit a model.
@@ -134,10 +119,13 @@ class Mapper:
         self._device = fabric.device
         self._precision = str(fabric.strategy.precision.precision)
         self.classes = models[0].tile_set.classes
-        corrections = _corrections_of(models, settings.priors)
-        modules = [fabric.setup_module(model.segmenter).eval() for model in models]
-        networks = correct_each(modules, corrections)
-        self.score = make_score(networks, average_views=settings.average_views, refine=settings.crf)
+        predictor = Predictor(
+            [model.segmenter for model in models],
+            average_views=settings.average_views,
+            corrections=_corrections_of(models, settings.priors),
+            refine=MeanField(settings.crf) if settings.crf else None,
+        )
+        self.score = predictor.score_on(fabric)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
         """Check everything that can be checked before any work.
@@ -169,20 +157,20 @@ class Mapper:
             image_sha256 = sha256(path)
             key = self._key(orthophoto, image_sha256)
             task = MapTask(orthophoto, folder, path.stem, key, image_sha256)
-            tasks.append(_compare_with_present(task, self._shown(), replace=replace))
+            tasks.append(_compare_with_present(task, self._recorded(), replace=replace))
         return tasks
 
     def make(self, task: MapTask, progress: Progress, *, rasters_only: bool = False) -> MapResult:
-        """Make the map of an image, or go on with it.
+        """Make the map of an image, or resume it.
 
         Args:
             task: of `prepare`.
-            progress: is told how far it is.
-            rasters_only: for whoever needs no picture, tables and polygons; a map without them
-                counts as not done.
+            progress: is called with what is done.
+            rasters_only: leave out preview, tables and polygons; a map without them counts as not
+                done.
 
         Raises:
-            ValueError: the image is damaged, or another process makes this map.
+            ValueError: the image is damaged, or another process is making this map.
             OSError: the disk is full.
         """
         grid, settings = task.orthophoto.grid, self._settings
@@ -198,7 +186,7 @@ class Mapper:
                 areas = self._write_rasters(task, journal)
                 result = MapResult(areas, SeamCount(**journal.totals()))
                 if not rasters_only:
-                    self._describe(task, journal.folder, result)
+                    self._add_summary(task, journal.folder, result)
                 _publish(task, journal.folder)
             if settings.polygons and not rasters_only:
                 journal.remove_strips()
@@ -215,17 +203,14 @@ class Mapper:
         if done == len(plan.cuts) - 1:
             return
         seams = SeamCount()
-        strips = stream_strips(
-            task.orthophoto,
-            plan,
+        inference = WindowInference(
             self.score,
             len(self.classes),
-            settings.layers,
-            batch_size=settings.batch_size,
-            device=self._device,
-            first=done,
-            seams=seams,
+            MapLayers(settings.layers),
+            settings.batch_size,
+            self._device,
         )
+        strips = stream_strips(task.orthophoto, plan, inference, first=done, seams=seams)
         with closing(strips), ThreadPoolExecutor(1) as writer:
             saving: Future[None] | None = None
             for number, strip in strips:
@@ -244,19 +229,12 @@ class Mapper:
             "POINTCOVER_MODELS": " ".join(model.sha256 for model in self._models),
             IMAGE_TAG: orthophoto.reader.path.name,
         }
-        write_rasters(
-            journal.folder,
-            task.stem,
-            strips,
-            orthophoto.grid,
-            self.classes,
-            self._settings.layers,
-            tags,
-        )
+        legend = MapLegend(self.classes, self._settings.layers, tags)
+        write_rasters(journal.folder / task.stem, strips, orthophoto.grid, legend)
         return measure_areas(strips, orthophoto.grid, self.classes, orthophoto.gsd_m)
 
-    def _describe(self, task: MapTask, folder: Path, result: MapResult) -> None:
-        """Add to a map's rasters in a folder all its other files but polygons."""
+    def _add_summary(self, task: MapTask, folder: Path, result: MapResult) -> None:
+        """Add a map's table of areas, preview and JSON to its rasters in a folder."""
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", result.areas)
         mask = folder / f"{stem}_classes.tif"
@@ -272,16 +250,16 @@ class Mapper:
                 "gsd_m": orthophoto.gsd_m,
                 "crs": grid.crs.to_string() if grid.crs else None,
                 "remarks": list(orthophoto.remarks),
-                **self._shown(),
+                **self._recorded(),
                 "areas": [asdict(area) for area in result.areas],
                 "seams": asdict(result.seams),
             },
         )
 
     def _add_polygons(self, task: MapTask, folder: Path) -> None:
-        """Add polygons to a map that is in its place, and say so in its JSON.
+        """Add polygons to a finished map, and record them in its JSON.
 
-        They take long and much of the disk, and hours of mapping should not hang on them.
+        They take long and much of the disk: should that fail, the map itself is kept.
         """
         from pointcover.maps.polygons import write_polygons  # a second of imports
 
@@ -292,13 +270,13 @@ class Mapper:
             (folder / f"{task.stem}{suffix}").replace(task.path(suffix))
         summary = task.path(SUFFIXES[-1])
         values = json.loads(summary.read_text(encoding="utf-8"))
-        publish_json(summary, values | self._shown() | {"polygons": count})
+        publish_json(summary, values | self._recorded() | {"polygons": count})
 
     def _least_px(self, orthophoto: Orthophoto) -> int:
         """Return how many pixels an area must have to be a polygon.
 
         Raises:
-            ValueError: it is said in m², and the size of a pixel is not known.
+            ValueError: it is set in m², and the size of a pixel is not known.
         """
         least_m2 = self._settings.least_m2
         if least_m2 is None:
@@ -311,11 +289,11 @@ class Mapper:
             )
         return max(1, math.ceil(least_m2 / pixel_m2))
 
-    def _shown(self) -> dict[str, Any]:
-        """Return what the map's own JSON says of how it was made."""
-        settings = asdict(self._settings) | {"reading": asdict(self._reading)}
+    def _recorded(self) -> dict[str, Any]:
+        """Return what the map's own JSON holds of models and settings."""
+        settings = self._settings.model_dump() | {"reading": self._reading.model_dump()}
         if not self._settings.priors:
-            del settings["priors"]  # so that a map of before there were any is still this one
+            del settings["priors"]  # JSONs of older versions have none
         return {
             "models": [
                 {"reference": model.reference, "sha256": model.sha256, "engine": model.engine}
@@ -327,42 +305,42 @@ class Mapper:
         }
 
     def _key(self, orthophoto: Orthophoto, image_sha256: str) -> str:
-        """Name all that shapes the strips of an image; those of others are not gone on with."""
+        """Return a digest of all that decides an image's strips; others are not resumed from."""
         settings = self._settings
-        shaping = {
+        decisive = {
             "format": FORMAT,
             "models": [[model.sha256, model.engine] for model in self._models],
-            "reading": asdict(self._reading),
+            "reading": self._reading.model_dump(),
             "windows": [settings.window_px, settings.overlap, settings.blend, settings.batch_size],
             "average_views": settings.average_views,
-            **({"crf": asdict(settings.crf)} if settings.crf else {}),
+            **({"crf": settings.crf.model_dump()} if settings.crf else {}),
             **(
-                {"priors": asdict(settings.priors), "label_shares": self._label_shares()}
+                {"priors": settings.priors.model_dump(), "label_shares": self._label_shares()}
                 if settings.priors
                 else {}
             ),
-            "layers": asdict(settings.layers),
+            "layers": settings.layers.model_dump(),
             "precision": self._precision,
             **environment_of(self._device.type),
         }
         path = orthophoto.reader.path
-        return fingerprint(shaping, {"image": path}, {path: image_sha256})
+        return fingerprint(decisive, {"image": path}, {path: image_sha256})
 
     def _label_shares(self) -> list[list[float] | None]:
-        """Return what priors correct in each model, as it reads back from JSON.
+        """Return the label fractions of each model, as they read back from JSON.
 
-        It is no part of a model's weights.
+        They are not part of a model's weights.
         """
         shares = [model.checkpoint.label_shares for model in self._models]
         return [None if each is None else list(each) for each in shares]
 
 
-def _corrections_of(models: Sequence[NamedModel], priors: Priors | None) -> list[Correct]:
+def _corrections_of(models: Sequence[NamedModel], priors: PriorSettings | None) -> list[Correct]:
     if priors is None:
         return []
     return [
-        priors.correction(
-            model.reference, model.tile_set.classes.names, model.checkpoint.label_shares
+        make_correction(
+            priors, model.reference, model.tile_set.classes.names, model.checkpoint.label_shares
         )
         for model in models
     ]
@@ -391,10 +369,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_names(images: Sequence[Path], folder: Path) -> None:
-    """Check that no map is called like another one, or like an image.
+    """Check that no map has the name of another one, or of an image.
 
     Raises:
-        ValueError: one is.
+        ValueError: one has.
     """
     by_stem: dict[str, Path] = {}
     for path in images:
@@ -419,12 +397,12 @@ def _journal_folder(task: MapTask) -> Path:
     return task.path(FOLDER_SUFFIX)
 
 
-def _compare_with_present(task: MapTask, shown: dict[str, Any], *, replace: bool) -> MapTask:
-    """Say of a task how much of its map is there already.
+def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: bool) -> MapTask:
+    """Find out how much of a task's map exists already.
 
     Args:
-        task: of which nothing is known.
-        shown: what the map's JSON will say of how it was made.
+        task: of which this is not known.
+        recorded: what the map's JSON will hold of models and settings.
         replace: whether what is there may be replaced.
 
     Raises:
@@ -433,13 +411,13 @@ def _compare_with_present(task: MapTask, shown: dict[str, Any], *, replace: bool
     present = [task.path(suffix) for suffix in SUFFIXES if task.path(suffix).exists()]
     has_begun = MapJournal(_journal_folder(task), task.key, ()).has_begun()
     values = _read_summary(task)
-    wants_polygons = shown["settings"]["polygons"]
-    if _identity(values, task) == _identity(shown | {"image_sha256": task.image_sha256}, task):
+    wants_polygons = recorded["settings"]["polygons"]
+    if _identity(values, task) == _identity(recorded | {"image_sha256": task.image_sha256}, task):
         free = has_begun or not any(task.path(suffix).exists() for suffix in POLYGONS)
         if wants_polygons and "polygons" not in values and free:
-            # Told to replace a map, a second attempt still goes on with its first.
+            # A second attempt to replace a map still resumes from the first.
             return dataclasses.replace(task, has_rasters=has_begun or not replace)
-        same = values["settings"]["least_m2"] == shown["settings"]["least_m2"]
+        same = values["settings"]["least_m2"] == recorded["settings"]["least_m2"]
         if not replace and (not wants_polygons or ("polygons" in values and same)):
             return dataclasses.replace(task, is_done=True)
     # Of a map that was killed at the very end some files are in place.
@@ -447,12 +425,12 @@ def _compare_with_present(task: MapTask, shown: dict[str, Any], *, replace: bool
         return task
     raise FileExistsError(
         f"{present[0]} exists, and is no map of this image by these models and settings: choose "
-        f"another folder with --out, or say --force to replace it"
+        f"another folder with --out, or add --force to replace it"
     )
 
 
 def _read_summary(task: MapTask) -> dict[str, Any]:
-    """Read the JSON of a map that is there; give nothing where it is none of ours."""
+    """Read the JSON of a map that is there; return {} where it is none of pointcover."""
     try:
         values = json.loads(task.path(SUFFIXES[-1]).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -461,15 +439,15 @@ def _read_summary(task: MapTask) -> dict[str, Any]:
 
 
 def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
-    """Return by what a map that is there is told from others; None for what is no map.
+    """Return what identifies a map that is there; None for what is no map.
 
-    Threads, instructions and versions of libraries are left out, which the key of half a map holds:
-    they move the last bit of a probability, and nobody maps anew for that.
+    Threads, instructions and versions of libraries, which are part of the key of an unfinished map,
+    are left out: they change the last bit of a probability, which is no reason to map again.
     """
     try:
-        settings = {name: said for name, said in values["settings"].items() if name not in FREE}
+        settings = {name: value for name, value in values["settings"].items() if name not in FREE}
         image = values.get("image_sha256")
-        if image is None and values["key"] == task.key:  # of before JSONs said it
+        if image is None and values["key"] == task.key:  # JSONs of older versions have none
             image = task.image_sha256
         models = [[model["sha256"], model["engine"]] for model in values["models"]]
         return [image, models, settings, values["precision"], values.get("label_shares")]
@@ -478,14 +456,14 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
 
 
 def _read_result(task: MapTask) -> MapResult:
-    """Read what the JSON of a map that is there says of areas and seams."""
+    """Read areas and seams from the JSON of a map that is there."""
     summary = _read_summary(task)
     areas = [ClassArea(**area) for area in summary["areas"]]
-    return MapResult(areas, SeamCount(**summary.get("seams", {})))  # older JSONs say nothing
+    return MapResult(areas, SeamCount(**summary.get("seams", {})))  # not in older JSONs
 
 
 def _publish(task: MapTask, made: Path) -> None:
-    """Put a map's files in their place, the one that says that all are there last."""
+    """Move a map's files to their place, the JSON last, which shows that all are there."""
     for suffix in reversed(SUFFIXES):
         if not (made / f"{task.stem}{suffix}").exists():
             task.path(suffix).unlink(missing_ok=True)  # of an older map with other layers

@@ -1,7 +1,7 @@
-"""Orthophotos that a model has not seen: checked against what it was trained on, read as tiles are.
+"""Orthophotos to be mapped: checked against the model's training images, read as tiles are.
 
-A band order, a scaling or a GSD other than in training makes another land without an error, so
-what can be told is checked before any work, and what cannot be told is said.
+Another band order, scaling or GSD than in training gives wrong maps without an error. So whatever
+a file tells is checked before any work, and a remark is made where it tells nothing.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.prediction.windows import LEAST_PX, STRIDE_PX
+from pointcover.maps.settings import ReadingSettings
+from pointcover.prediction.windows import ALIGNMENT_PX, LEAST_PX
 from pointcover.raster.grids import gsd_of, pixel_sides_m
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, ResampledReader, Window
 from pointcover.tileset.tiles import GSD_TOLERANCE, TileSet
 
 SAME_GSD: Final = 0.01
-"""By what share what a user says of a GSD may differ from what the file says."""
-
+"""Largest relative difference of a given GSD from that of the file."""
 
 MOST_EXTREME: Final = 0.99
-"""Share of an image's values that may not all become black or white."""
+"""Largest fraction of an image's values that may become black or white."""
 
 SAMPLES: Final = 4
-"""Windows down and across by which an image's values are judged."""
+"""Windows down and across in which an image's values are checked."""
 
 SAMPLE_PX: Final = 128
 """Their side."""
@@ -33,29 +33,15 @@ SAMPLE_PX: Final = 128
 RGB: Final = ("red", "green", "blue")
 
 
-@dataclass(frozen=True)
-class ReadingSettings:
-    """What a user says of images where the files do not, or otherwise than in training."""
-
-    bands: tuple[int, ...] | None = None
-    """Band numbers from 1 in the order of the model; by default those of its training images."""
-    value_range: tuple[float, float] | None = None
-    """Which values become 0 and 255; by default as in training."""
-    gsd_m: float | None = None
-    """Of images that do not tell it."""
-    resample: bool = False
-    """Bring an image to the nearest GSD of training, where its own is another."""
-
-
 def parse_reading(
     bands: str | None, value_range: str | None, gsd_m: float | None, resample: bool
 ) -> ReadingSettings:
-    """Read what a user types of images; see `parse_bands` and `parse_range`."""
+    """Make settings of options of the command line; see `parse_bands` and `parse_range`."""
     return ReadingSettings(
-        parse_bands(bands) if bands else None,
-        parse_range(value_range) if value_range else None,
-        gsd_m,
-        resample,
+        bands=parse_bands(bands) if bands else None,
+        value_range=parse_range(value_range) if value_range else None,
+        gsd_m=gsd_m,
+        resample=resample,
     )
 
 
@@ -90,7 +76,7 @@ def parse_range(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class MissingBlocks:
-    """Blocks of a file that were never written: they read as black, and are no land."""
+    """Blocks of a file that were never written: they read as 0, and hold no data."""
 
     flags: npt.NDArray[np.bool_]
     """(rows of blocks, columns of blocks)."""
@@ -103,19 +89,19 @@ class MissingBlocks:
         rows = self._rows(window.row_off + np.arange(window.height))
         return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
 
-    def share(self, height: int, width: int) -> float:
-        """Return the share of a map's pixels that lie in such blocks."""
+    def fraction(self, height: int, width: int) -> float:
+        """Return the fraction of a map's pixels that lie in such blocks."""
         down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
         across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
         return float(down @ self.flags @ across / (height * width))
 
     def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Say in which row of blocks rows lie."""
+        """Return in which row of blocks rows lie."""
         found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
         return np.asarray(found, np.int64)
 
     def _columns(self, columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Say in which column of blocks columns lie."""
+        """Return in which column of blocks columns lie."""
         found = np.minimum((columns + 0.5) / self.width, self.flags.shape[1] - 1)
         return np.asarray(found, np.int64)
 
@@ -131,7 +117,7 @@ class Orthophoto:
     gsd_m: float | None
     """Of the grid, where it is known."""
     remarks: tuple[str, ...]
-    """What a user should know of it: what could not be checked, what was changed."""
+    """For the user: what could not be checked, and what was changed."""
     missing: MissingBlocks | None = None
 
     def read_rows(
@@ -165,11 +151,11 @@ def open_orthophoto(
     Args:
         path: of the image.
         trained: the tile sets of the models; bands and value range of all are those of the first.
-        settings: what a user says.
+        settings: how the image is read.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no whole raster, or does not fit; the message says what to do.
+        ValueError: it is no complete raster, or does not fit; the message says what to do.
     """
     reader = source = RasterReader(path)
     info = reader.info()
@@ -181,8 +167,8 @@ def open_orthophoto(
     if info.crs is None:
         remarks.append(f"{path} has no CRS, so its map has none either")
     _remark_on_colours(reader, bands, trained[0], settings, remarks)
-    gsd_m, sides_m = _measure_gsd(info, settings)
-    wanted_m = _check_gsd(path, gsd_m, sides_m, trained, settings, remarks)
+    gsd_m, sides_m = pixel = _measure_gsd(info, settings)
+    wanted_m = _check_gsd(path, pixel, trained, settings, remarks)
     height, width = info.height, info.width
     if wanted_m is not None and sides_m is not None:
         height, width = (
@@ -201,10 +187,10 @@ def open_orthophoto(
         missing = MissingBlocks(
             unwritten, block[0] * height / info.height, block[1] * width / info.width
         )
-        share = missing.share(height, width)
+        fraction = missing.fraction(height, width)
         remarks.append(
-            f"{path}: blocks with {share:.1%} of its pixels were never written, so there is no "
-            f"data in them: if they are no hole, copy the image again"
+            f"{path}: blocks with {fraction:.1%} of its pixels were never written, and hold no "
+            f"data: if there should be data, copy the image again"
         )
     return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks), missing)
 
@@ -212,11 +198,11 @@ def open_orthophoto(
 def spread_windows(
     orthophotos: Sequence[Orthophoto], size_px: int, count: int = 32
 ) -> list[npt.NDArray[np.uint8]]:
-    """Read windows that lie side by side, spread over all images: a sample of what they show.
+    """Read windows that do not overlap, spread over all images, as a sample of them.
 
     Args:
         orthophotos: to read from.
-        size_px: height and width of a window, cut to the image and to multiples of STRIDE_PX.
+        size_px: height and width of a window, cut to the image and to multiples of ALIGNMENT_PX.
         count: how many at most; each holds some data.
 
     Returns:
@@ -228,7 +214,7 @@ def spread_windows(
     places = []
     for orthophoto in orthophotos:
         sides = [orthophoto.grid.height, orthophoto.grid.width]
-        height, width = (min(size_px, side) // STRIDE_PX * STRIDE_PX for side in sides)
+        height, width = (min(size_px, side) // ALIGNMENT_PX * ALIGNMENT_PX for side in sides)
         if min(height, width) >= LEAST_PX:
             places += [
                 (orthophoto, Window(left, top, width, height))
@@ -310,9 +296,9 @@ def _check_scaling(
     value_range: tuple[float, float],
     settings: ReadingSettings,
 ) -> None:
-    """Check that an image has shades of grey in a value range, by windows spread over it.
+    """Check that an image has values within a value range, by windows spread over it.
 
-    Zeros are left out: they may be what lies around the land.
+    Zeros are left out: they may be a border without data.
 
     Raises:
         ValueError: nearly all of its values become black or white.
@@ -322,10 +308,10 @@ def _check_scaling(
     found = _sample_values(reader, info, bands)
     low, high = value_range
     scaled = np.rint((found - low) * (255 / (high - low)))
-    share = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
-    if share >= MOST_EXTREME:
+    extreme = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
+    if extreme >= MOST_EXTREME:
         raise ValueError(
-            f"{info.path} has values of {found.min():g} to {found.max():g}, of which {share:.0%} "
+            f"{info.path} has values of {found.min():g} to {found.max():g}, of which {extreme:.0%} "
             f"become black or white, since {low:g} is black and {high:g} is white "
             f"{'as --value-range says' if settings.value_range else 'as in training'}: say with "
             f"--value-range LOW,HIGH which of its values are as dark and as bright as in training"
@@ -357,10 +343,10 @@ def _remark_on_colours(
     settings: ReadingSettings,
     remarks: list[str],
 ) -> None:
-    """Remark where a file calls bands red, green and blue in another order than usual.
+    """Add a remark where a file names its bands red, green and blue in another order than usual.
 
-    What those of training were called no model knows, but bands 1,2,3 are red, green, blue nearly
-    always.
+    Models do not hold the names of training bands, but bands 1,2,3 are nearly always red, green,
+    blue.
     """
     kinds = reader.colours()
     called = [kinds[band - 1] for band in bands[:3]]
@@ -381,13 +367,15 @@ def _remark_on_colours(
     )
 
 
-def _measure_gsd(
-    info: RasterInfo, settings: ReadingSettings
-) -> tuple[float | None, tuple[float, float] | None]:
+_PixelSize = tuple[float | None, tuple[float, float] | None]
+"""The GSD in metres, and a pixel's sides along a column and a row, where they are known."""
+
+
+def _measure_gsd(info: RasterInfo, settings: ReadingSettings) -> _PixelSize:
     """Return the GSD in metres, and a pixel's sides along a column and a row where it is known.
 
     Raises:
-        ValueError: a user says another than the file.
+        ValueError: the given GSD is not that of the file.
     """
     gsd_m, sides_m = gsd_of(info), pixel_sides_m(info)
     said_m = settings.gsd_m
@@ -406,19 +394,19 @@ def _measure_gsd(
 
 def _check_gsd(
     path: Path,
-    gsd_m: float | None,
-    sides_m: tuple[float, float] | None,
+    pixel: _PixelSize,
     trained: Sequence[TileSet],
     settings: ReadingSettings,
     remarks: list[str],
 ) -> float | None:
-    """Compare a GSD with those of training; give the one to resample to, if any.
+    """Compare a GSD with those of training; return the one to resample to, if any.
 
     Raises:
-        ValueError: it is another, or pixels are no squares, and resampling is not asked for, or
-            would not serve all models.
+        ValueError: it is another, or pixels are no squares, and resampling is not wanted, or no
+            GSD fits all models.
     """
     known = [tile_set for tile_set in trained if tile_set.gsds_m]
+    gsd_m, sides_m = pixel
     if gsd_m is None or sides_m is None:
         if known:
             remarks.append(
@@ -446,8 +434,8 @@ def _check_gsd(
     if not settings.resample:
         raise ValueError(
             f"{path} has a GSD of {_show_sides(gsd_m, sides_m)}, but the model was trained on "
-            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: say --resample to have the "
-            f"image brought to that, or take a model of its GSD"
+            f"{unfit.show_gsds()}{'' if is_square else ' each way'}: use --resample to bring the "
+            f"image to that, or use a model of its GSD"
         )
     wanted_m = float(np.clip(gsd_m, min(unfit.gsds_m), max(unfit.gsds_m)))
     if not all(one.knows_gsd(wanted_m) for one in known):

@@ -22,7 +22,7 @@ from pointcover.models.onnx_model import (
     need_extra,
 )
 from pointcover.models.quantize import quantise
-from pointcover.networks import STRIDE_PX, Segmenter
+from pointcover.networks.segmenter import STRIDE_PX, Segmenter
 from pointcover.runtime.atomic_files import publish_file
 from pointcover.tileset.tiles import WHITE, TileSet
 

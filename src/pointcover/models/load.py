@@ -9,8 +9,8 @@ from typing import Final
 
 from pointcover.models.fetch import fetch_model
 from pointcover.models.onnx_model import OnnxSegmenter, read_onnx
-from pointcover.networks import Segmenter
 from pointcover.networks.checkpoint import Checkpoint, check_alike, load_checkpoint
+from pointcover.networks.segmenter import Segmenter
 from pointcover.tileset.tiles import TileSet
 
 RUN_ID: Final = re.compile(r"[0-9a-f]{32}")

@@ -28,8 +28,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pointcover.networks import STRIDE_PX
 from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.segmenter import STRIDE_PX
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"

@@ -1,4 +1,4 @@
-"""A model on disk: weights alone in model.pt, everything else readable in model.json beside it."""
+"""Checkpoints: the weights in model.pt, all that describes the model in model.json beside it."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from pointcover.networks import Segmenter, build_model
+from pointcover.networks.build import BandStatistics, build_model
+from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.settings import NetworkSettings
 from pointcover.runtime.atomic_files import publish_file, publish_json, sha256
 from pointcover.tileset.tiles import TileSet
 
@@ -18,25 +20,20 @@ RESTORE: Final = "Restore both with `dvc checkout -f`, or train again with `dvc 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a model is, without its weights."""
+    """What describes a model beside its weights."""
 
-    model: str
-    encoder: str
+    network: NetworkSettings
     tile_set: TileSet
     training: dict[str, Any]
-    """Which epoch, and how well it did on sparse validation masks."""
-    width: float = 1.0
-    """Share of the usual channels; model.json of before there was a choice does not have it."""
+    """The epoch that was kept, and its scores on sparse validation masks."""
     label_shares: tuple[float, ...] | None = None
-    """Each class's share of the training loss, see `label_shares.py`; None where model.json is
-    older than that."""
+    """Each class's fraction of the training loss, see `loss_fractions.py`; None where model.json
+    is older than that. Named as in the model.json of registered models."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, from which `from_json` makes the same."""
         return {
-            "model": self.model,
-            "encoder": self.encoder,
-            "width": self.width,
+            **self.network.model_dump(include=set(NetworkSettings.model_fields)),
             "training": self.training,
             "label_shares": self._shares_by_name(),
             **self.tile_set.to_json(),
@@ -50,12 +47,14 @@ class Checkpoint:
             ValueError, KeyError, TypeError: the values do not describe a model.
         """
         tile_set, shares = TileSet.from_json(values), values.get("label_shares")
+        # model.json of before there was a choice of width has none.
+        network = {"width": 1.0} | {
+            key: values[key] for key in NetworkSettings.model_fields if key in values
+        }
         return cls(
-            values["model"],
-            values["encoder"],
+            NetworkSettings.model_validate(network),
             tile_set,
             values["training"],
-            float(values.get("width", cls.width)),
             tuple(float(shares[name]) for name in tile_set.classes.names) if shares else None,
         )
 
@@ -67,7 +66,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Member:
-    """A model of an ensemble, and where it lies."""
+    """A model of an ensemble, and its folder."""
 
     folder: Path
     segmenter: Segmenter
@@ -105,9 +104,9 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         described = values["weights_sha256"]
         checkpoint = Checkpoint.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{folder / 'model.json'} does not describe a model ({type(error).__name__}: {error}): "
-            f"{RESTORE}"
+            f"{folder / 'model.json'} does not describe a model ({reason}): {RESTORE}"
         ) from None
     tile_set = checkpoint.tile_set
     digest = sha256(folder / "model.pt")
@@ -116,34 +115,26 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{folder / 'model.pt'} has SHA-256 {digest[:12]}…, but model.json describes "
             f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
         )
-    segmenter = build_model(
-        checkpoint.model,
-        checkpoint.encoder,
-        weights="none",
-        bands=len(tile_set.mean),
-        classes=len(tile_set.classes),
-        mean=tile_set.mean,
-        std=tile_set.std,
-        seed=0,
-        width=checkpoint.width,
-    )
+    network = checkpoint.network
+    statistics = BandStatistics(tile_set.mean, tile_set.std)
+    segmenter = build_model(network, statistics, len(tile_set.classes))
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)
     except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        if isinstance(error, UnpicklingError):  # torch's own words say how to run its code
+        if isinstance(error, UnpicklingError):  # torch's message says how to run its code
             reason = "it holds more than tensors, or is damaged, and was not loaded"
         raise ValueError(
-            f"{folder / 'model.pt'} does not hold weights of the {checkpoint.model} with encoder "
-            f"{checkpoint.encoder} and {len(tile_set.classes)} classes that model.json describes "
+            f"{folder / 'model.pt'} does not hold weights of the {network.model} with encoder "
+            f"{network.encoder} and {len(tile_set.classes)} classes that model.json describes "
             f"({reason}). {RESTORE}"
         ) from None
     return segmenter, checkpoint, digest
 
 
 def check_alike(name: str, got: TileSet, other: str, wanted: TileSet, remedy: str) -> None:
-    """Check that the probabilities of two models may be averaged.
+    """Check that the probabilities of two models can be averaged.
 
     Args:
         name: of the one model, for the message.
@@ -169,11 +160,11 @@ def check_alike(name: str, got: TileSet, other: str, wanted: TileSet, remedy: st
 
 
 def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
-    """Read the models that lie below a folder, in the order of their paths.
+    """Read the models below a folder, in the order of their paths.
 
     Args:
-        folder: folders of model.pt and model.json, however deep; there may be none.
-        own: what the model whose softmax theirs joins was trained on.
+        folder: has folders of model.pt and model.json at any depth, or none.
+        own: what the model was trained on whose probabilities are averaged with theirs.
 
     Raises:
         FileNotFoundError: there is no such folder.

@@ -1,4 +1,4 @@
-"""Pairs of neighbouring pixels, and how alike they are: what CRFs are made of."""
+"""Pairs of neighbouring pixels and their weights, for conditional random fields (CRFs)."""
 
 import math
 from collections.abc import Iterator
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 class Neighbours(NamedTuple):
-    """All pairs of pixels that lie some offset apart."""
+    """All pairs of pixels at one offset."""
 
     here: tuple[Any, ...]
-    """An index that takes from (B, C, H, W) the first pixel of each pair,"""
+    """An index into (B, C, H, W) that takes the first pixel of each pair."""
     there: tuple[Any, ...]
-    """and one that takes the second."""
+    """An index that takes the second."""
     closeness: float
-    """exp(-d²/2s²), the pixels of each pair being d px apart."""
+    """exp(-d²/2s²), where d is the distance of the pair, pixels."""
     likeness: Tensor
-    """Closeness times exp(-c²/2t²), (B, 1, ...) of 0 to 1, the pixels being c in colour apart."""
+    """Closeness times exp(-c²/2t²), (B, 1, ...) of 0 to 1, where c is the colour difference."""
 
 
 def each_offset(
     images: Tensor, *, radius_px: int, sigma_px: float, sigma_colour: float
 ) -> Iterator[Neighbours]:
-    """Visit each pair of pixels that lie at most a radius apart along each axis, once.
+    """Yield each pair of pixels at most a radius apart along each axis, once, offset by offset.
 
-    It is done by shifting, half of the offsets, as pairs have no direction.
+    Pairs have no direction, so half of the offsets are enough.
 
     Args:
         images: (B, bands, H, W) float32.

@@ -1,8 +1,8 @@
-"""U-Net and U-Net++ as their papers draw them: no encoder made elsewhere, no weights but their own.
+"""U-Net and U-Net++ as in their papers, without a pretrained encoder.
 
-Both have five levels. A level halves height and width of the one above it and has twice its
-channels. Unlike Ronneberger's, convolutions are padded, so that logits are as large as the image,
-and batch-normalised.
+Both have five levels. A level has half the height and width of the one above it and twice its
+channels. Unlike in Ronneberger's paper, convolutions are padded, so that logits have the size of
+the image, and batch-normalised.
 """
 
 from itertools import pairwise
@@ -17,7 +17,7 @@ LEVELS: Final = 5
 class UNet(nn.Module):
     """U-Net (Ronneberger, Fischer, Brox 2015, https://arxiv.org/abs/1505.04597).
 
-    Down the levels and up again; on the way up each level sees what it was on the way down.
+    A contracting path and an expanding path; skip connections join them at each level.
     """
 
     def __init__(self, *, in_channels: int, classes: int, base_width: int) -> None:
@@ -50,9 +50,9 @@ class UNet(nn.Module):
 class UNetPlusPlus(nn.Module):
     """U-Net++ (Zhou, Siddiquee, Tajbakhsh, Liang 2018, https://arxiv.org/abs/1807.10165).
 
-    A triangle of nodes X(i, j): level i, the j-th of its level. X(i, 0) come from above as in
-    U-Net; each further node sees all that precede it on its level, and the one below and before
-    it, upsampled. Logits are those of X(0, 4) alone: the paper's deep supervision is left out.
+    Nodes X(i, j) at level i, position j. X(i, 0) is the contracting path, as in U-Net. Each other
+    node takes all earlier nodes of its level and, upsampled, X(i + 1, j - 1). Logits are those of
+    X(0, 4): the paper's deep supervision is left out.
     """
 
     def __init__(self, *, in_channels: int, classes: int, base_width: int) -> None:
@@ -92,7 +92,7 @@ def _level_widths(base_width: int) -> list[int]:
 
 
 def _convolve_twice(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two convolutions of 3 × 3, each normalised and rectified; normalising has its own bias."""
+    """Make two 3 × 3 convolutions, each with batch normalisation (which has the bias) and ReLU."""
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         layers += [
@@ -108,7 +108,7 @@ def _upsample(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 
 
 def _draw_weights(network: nn.Module) -> None:
-    """Draw kernels as Ronneberger does (He et al. 2015): the variance of features stays."""
+    """Initialise kernels as Ronneberger does (He et al. 2015), which keeps the variance."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

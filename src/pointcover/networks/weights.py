@@ -1,4 +1,4 @@
-"""Weights of an encoder: fetched, or read from a file; always strictly, never unpickled."""
+"""Pretrained weights of an encoder: downloaded or read from a file, and never unpickled."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 REMEDY = (
     "set train.weights to `none` (random first weights), or to the path of a file with the "
-    "encoder's weights that you fetched elsewhere"
+    "encoder's weights that you downloaded elsewhere"
 )
 HUB_TIMEOUT_S: Final = 10
 
 
 def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
-    """Load weights into an encoder; those of three bands are adapted to as many as it has.
+    """Load weights into an encoder; kernels of three bands are adapted to its number of bands.
 
     Args:
         encoder: an encoder of segmentation-models-pytorch.
@@ -52,8 +52,8 @@ def adapt_kernels(kernels: Tensor, bands: int) -> Tensor:
 
     Args:
         kernels: (channels, 3, height, width).
-        bands: one gets the sum of the three kernels; of more, each gets one of them in turn,
-            scaled by 3 / bands, so that features stay about as strong.
+        bands: one band gets the sum of the three kernels. Of several, band b gets kernel b modulo
+            3, scaled by 3 / bands, so that features keep about their scale.
 
     Returns:
         (channels, bands, height, width).
@@ -64,9 +64,9 @@ def adapt_kernels(kernels: Tensor, bands: int) -> Tensor:
 
 
 def _adapt(state: Any, encoder: nn.Module) -> dict[str, Any]:
-    """Adapt all kernels that differ from the encoder's in the number of bands alone.
+    """Adapt all kernels that differ from the encoder's only in the number of bands.
 
-    Found by their shapes, not by their place: encoders with branches have several.
+    They are found by shape, not by position: encoders with branches have several.
     """
     adapted = dict(state)
     for name, wanted in encoder.state_dict().items():
@@ -79,11 +79,11 @@ def _adapt(state: Any, encoder: nn.Module) -> dict[str, Any]:
 
 
 def _rename_timm(state: Any, encoder: TimmUniversalEncoder) -> Any:
-    """Rename the weights of timm's whole network, as its pages offer them, to the encoder's.
+    """Rename the weights of timm's whole network, as timm publishes them, to the encoder's names.
 
     The encoder is a part of that network under other names (`layer1.0` may be `model.layer1_0`).
-    What only the rest has, such as the classifier, is left out; a weight that neither has means
-    another network, and nothing is renamed.
+    Weights outside the encoder, such as the classifier's, are left out. A weight that the network
+    does not have means another network: then nothing is renamed.
     """
     wanted = encoder.state_dict()
     if wanted.keys() == state.keys():
@@ -105,12 +105,12 @@ def _fetch_imagenet(name: str) -> Any:
     is_timm = name.startswith("tu-")
     try:
         if is_timm and not timm.models.is_model_pretrained(name.removeprefix("tu-")):
-            # timm itself would only log it, and go on with random weights.
+            # timm itself would only log it, and continue with random weights.
             raise ValueError("timm has none for this name")
         with _offline_unless_hub_answers():
             pretrained = smp.encoders.get_encoder(name, weights=True if is_timm else "imagenet")
-    except Exception as error:  # every downloader behind it raises its own kind
-        # Some are a ValueError as well as an OSError.
+    except Exception as error:  # each downloader raises exceptions of its own
+        # Some exceptions are both a ValueError and an OSError.
         if isinstance(error, KeyError | ValueError) and not isinstance(error, OSError):
             raise ValueError(
                 f"train.weights: encoder {name!r} has no `imagenet` weights "
@@ -125,15 +125,15 @@ def _fetch_imagenet(name: str) -> Any:
 
 @contextmanager
 def _offline_unless_hub_answers() -> Iterator[None]:
-    """Ask the Hub once; where it is silent, let only what was fetched before be used.
+    """Send one request to the Hub; if it does not answer, use only files in the local cache.
 
-    Without a network huggingface_hub tries each file again for 25 s, or minutes where packets are
+    Without a network huggingface_hub retries each file for 25 s, or minutes where packets are
     dropped, and has no setting for it.
     """
     before = constants.HF_HUB_OFFLINE
     try:
         get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception:  # whatever it is, its downloads would meet it as well
+    except Exception:  # a download would fail in the same way
         constants.HF_HUB_OFFLINE = True
     try:
         yield

@@ -1,14 +1,14 @@
 """Inference: predictions of one network or several, tile by tile, from one view or from eight."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pointcover.networks import Segmenter
 from pointcover.tileset.dataset import Batch
 
 Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -22,34 +22,40 @@ Refine = Callable[[Tensor, Tensor], Tensor]
 """Images (B, bands, H, W) and class probabilities (B, C, H, W) → better probabilities."""
 
 
+@dataclass(frozen=True)
+class Predictor:
+    """Networks, and how class probabilities are made of their logits."""
+
+    models: Sequence[nn.Module]
+    """Several are an ensemble, whose prediction is the mean of their softmax."""
+    average_views: bool = False
+    """Test-time augmentation: the mean of the softmax over the eight symmetries of the square (D4),
+    at eight times the cost."""
+    corrections: Sequence[Correct] = ()
+    """Of the logits of each model, such as for other class priors; none leaves them."""
+    refine: Refine | None = None
+    """Applied to the mean probabilities, such as a conditional random field."""
+
+    def score_on(self, fabric: Fabric) -> Callable[[Tensor], Tensor]:
+        """Return what computes class probabilities of images on the device of a Fabric."""
+        modules = [fabric.setup_module(model).eval() for model in self.models]
+        networks = correct_each(modules, self.corrections)
+        return make_score(networks, average_views=self.average_views, refine=self.refine)
+
+
 @torch.inference_mode()
-def predict(
-    fabric: Fabric,
-    models: Sequence[Segmenter],
-    tiles: DataLoader[Batch],
-    *,
-    average_views: bool = False,
-    corrections: Sequence[Correct] = (),
-    refine: Refine | None = None,
-) -> Iterator[Predicted]:
+def predict(fabric: Fabric, predictor: Predictor, tiles: DataLoader[Batch]) -> Iterator[Predicted]:
     """Predict whole tiles.
 
     Args:
         fabric: device and precision.
-        models: predict; several are an ensemble, whose prediction is the mean of their softmax.
+        predictor: the networks.
         tiles: images and masks.
-        average_views: test-time augmentation: the mean of the softmax over the eight symmetries of
-            the square (D4), at eight times the cost.
-        corrections: of the logits of each model, such as for the ground's shares of classes; none
-            leaves them.
-        refine: is applied to the probabilities of all, such as a conditional random field.
 
     Yields:
         Predicted, on the device of `fabric`.
     """
-    modules = [fabric.setup_module(model).eval() for model in models]
-    networks = correct_each(modules, corrections)
-    score = make_score(networks, average_views=average_views, refine=refine)
+    score = predictor.score_on(fabric)
     for images, masks in fabric.setup_dataloaders(tiles, use_distributed_sampler=False):
         # `max` names the first of equal classes, as `argmax` does, in an eighth of its time.
         most, predictions = score(images).max(dim=1)
@@ -80,9 +86,9 @@ def make_score(
     average_views: bool,
     refine: Refine | None = None,
 ) -> Callable[[Tensor], Tensor]:
-    """Average the class probabilities of networks, each from one view or from eight.
+    """Return what averages the class probabilities of networks, each from one view or eight.
 
-    What `refine` then makes of them, with the images beside them, is what is given.
+    `refine` is applied to the mean.
     """
     once = score_views if average_views else score_once
 

@@ -1,22 +1,72 @@
 """Settings of prediction."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pointcover.validation import Length, Section, Weight
 
 
-class NeighbourSettings(Section):
-    """How much neighbours count, which they are, and how alike in colour."""
+class DeviceSettings(Section):
+    """Where a network runs, and in which precision."""
 
-    weight: Weight
-    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)]
-    sigma_px: Length
-    sigma_colour: Annotated[float, Field(gt=0, le=2)]
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto",
+        description="Precision of the network: fp32, bf16, or auto: bf16 where the processor "
+        "computes in it.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="Where the network runs: cpu, cuda, or auto: a GPU where there is one.",
+    )
 
 
-class MeanFieldSettings(NeighbourSettings):
-    """Neighbours of like colour agree on a class, after prediction."""
+Views = Literal["one", "d4"]
+"""How a network looks at an image: once, or from the eight symmetries of the square."""
 
-    iterations: Annotated[int, Field(strict=True, ge=0, le=50)]
+
+class MeanFieldSettings(Section):
+    """A conditional random field on predictions: similar neighbours get the same class."""
+
+    iterations: Annotated[int, Field(strict=True, ge=0, le=50)] = Field(
+        default=0,
+        description="Iterations of a conditional random field (mean field) on the predictions, "
+        "in which neighbours of similar colour agree on a class: 5 are usual, 0 is off.",
+    )
+    weight: Weight = Field(
+        default=10.0,
+        description="Added to a class's log-probability where all neighbours have that class and "
+        "the same colour.",
+    )
+    radius_px: Annotated[int, Field(strict=True, ge=1, le=32)] = Field(
+        default=3, description="Largest distance of neighbours along each axis."
+    )
+    sigma_px: Length = Field(
+        default=3.0, description="Standard deviation of the spatial kernel, in pixels."
+    )
+    sigma_colour: Annotated[float, Field(gt=0, le=2)] = Field(
+        default=0.1, description="Standard deviation of the colour kernel; white is 1."
+    )
+
+
+class PriorSettings(Section):
+    """How frequent the classes are in the area that is mapped."""
+
+    fractions: dict[str, float] = Field(
+        description="Fraction of the area that each class covers, such as "
+        "{field: 0.6, forest: 0.4}, where it differs from that of the training labels.",
+    )
+    strength: Annotated[float, Field(ge=0, le=10)] = Field(
+        default=1.0,
+        description="How strongly the priors correct the predictions: 1 is Bayes' rule, "
+        "0 changes nothing.",
+    )
+
+
+class LayerSettings(Section):
+    """Which layers a map has, after the class and its confidence."""
+
+    entropy: bool = Field(default=False, description="Write the entropy, too.")
+    probabilities: bool = Field(
+        default=False, description="Write the probability of each class, too."
+    )

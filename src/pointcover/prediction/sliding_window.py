@@ -1,8 +1,8 @@
-"""Streaming: a network's scores over a raster of any size, in the memory of a few rows of windows.
+"""Sliding windows: a network's scores over a raster of any size, in the memory of a few rows.
 
-One thread reads and decodes the next rows while the network looks at these; whoever takes the
-strips writes them in another. Where windows lie and what a batch holds depends on the raster
-alone, so a map that was begun at any strip has the same bytes.
+One thread reads and decodes the next rows of windows while the network computes; the caller may
+write strips in another. The places of windows and the contents of batches depend on the raster
+alone, so a map that is resumed at any strip has the same bytes.
 """
 
 import math
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pointcover.labels import IGNORE_INDEX
+from pointcover.prediction.settings import LayerSettings
 from pointcover.prediction.windows import Axis, lay_axis
 from pointcover.raster.raster_io import mirror, pad
 from pointcover.runtime.parallel import one_ahead
@@ -36,7 +37,7 @@ Strip = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 NEAR_PX: Final = 16
 """Pixels left and right of a seam at which two windows are compared."""
 
-BLOCK_PX: Final = 2048
+AVERAGED_COLUMNS: Final = 2048
 """Columns of a strip that are averaged at a time."""
 
 PERCENT: Final = 100
@@ -53,27 +54,27 @@ class Source(Protocol):
 
 
 class Layers(Protocol):
-    """What of a network's scores a strip holds."""
+    """The layers that a strip holds, as bytes made of a network's scores."""
 
     def count(self, classes: int) -> int:
         """Count the layers."""
 
-    def describe(self, scores: Tensor) -> Tensor:
+    def encode(self, scores: Tensor) -> Tensor:
         """Turn scores (B, C, H, W) into layers (B, layers, H, W) uint8, 254 at most."""
 
 
-@dataclass(frozen=True)
-class LayerChoice:
-    """Which layers a map has, after the class and the confidence in it."""
+class MapLayers:
+    """The layers of a map: class, confidence, and those of the settings."""
 
-    entropy: bool = False
-    probabilities: bool = False
+    def __init__(self, settings: LayerSettings) -> None:
+        """Take the further layers."""
+        self.settings = settings
 
     def count(self, classes: int) -> int:
         """Count the layers."""
-        return 2 + self.entropy + classes * self.probabilities
+        return 2 + self.settings.entropy + classes * self.settings.probabilities
 
-    def describe(self, scores: Tensor) -> Tensor:
+    def encode(self, scores: Tensor) -> Tensor:
         """Turn class probabilities into the layers of a map.
 
         Args:
@@ -81,28 +82,28 @@ class LayerChoice:
 
         Returns:
             (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities where
-            wanted; percents are rounded, an entropy of 100 % is that of classes all alike.
+            wanted; percents are rounded, an entropy of 100 % is that of equal probabilities.
         """
         confidence, class_ids = scores.max(dim=1, keepdim=True)
         found = [class_ids.to(torch.uint8), _percent(confidence)]
-        if self.entropy:
+        if self.settings.entropy:
             found.append(_percent(entropy_of(scores)))
-        if self.probabilities:
+        if self.settings.probabilities:
             found.append(_percent(scores))
         return torch.cat(found, dim=1)
 
 
 @dataclass
 class SeamCount:
-    """How often two windows say the same of the pixels near the seam between them.
+    """How often two windows predict different classes near the seam between them.
 
-    Where it is not the same, the map depends on where windows fall.
+    There the map depends on where windows lie.
     """
 
     pixels: int = 0
     """With data, at most NEAR_PX from a seam between a window and the one to its right."""
     unlike: int = 0
-    """Of these, how many have another class in the one than in the other."""
+    """Of these, those with different classes in the two windows."""
 
     def add(
         self,
@@ -117,7 +118,7 @@ class SeamCount:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which windows a raster is looked at through, and how they become one map."""
+    """The windows over a raster, and how they become one map."""
 
     rows: Axis
     columns: Axis
@@ -128,7 +129,7 @@ class Plan:
     def cuts(self) -> tuple[int, ...]:
         """Where strips begin, and the last one ends.
 
-        A strip is complete after its row of windows: with blending the next row has a say from
+        A strip is complete after its row of windows: with blending the next row contributes from
         where it begins.
         """
         return (*self.rows.starts, self.rows.length) if self.blend else self.rows.cuts
@@ -146,16 +147,28 @@ def plan_windows(height: int, width: int, window_px: int, overlap: float, blend:
     return Plan(lay_axis(height, window_px, overlap), lay_axis(width, window_px, overlap), blend)
 
 
+@dataclass(frozen=True)
+class WindowInference:
+    """A network's scores of windows, and how they are computed and kept."""
+
+    score: Score
+    """Of a network, or the mean of several."""
+    channels: int
+    """Of the scores: the classes, and what else the score returns."""
+    layers: Layers
+    """What is kept of the scores."""
+    batch_size: int
+    """Windows at a time."""
+    device: torch.device
+    """Where `score` computes."""
+
+
 @torch.inference_mode()
 def stream_strips(
     source: Source,
     plan: Plan,
-    score: Score,
-    classes: int,
-    layers: Layers,
+    inference: WindowInference,
     *,
-    batch_size: int,
-    device: torch.device,
     first: int = 0,
     seams: SeamCount | None = None,
 ) -> Generator[tuple[int, npt.NDArray[np.uint8]], None, None]:
@@ -164,29 +177,25 @@ def stream_strips(
     Args:
         source: what to map.
         plan: the windows over it.
-        score: the network, or several.
-        classes: how many classes it knows.
-        layers: what a strip holds.
-        batch_size: windows at a time.
-        device: where `score` computes.
+        inference: the network, and the layers of a strip.
         first: number of the strip to begin with.
-        seams: gets what windows say of each other's pixels, where the first layer is the class and
-            windows are not blended.
+        seams: counts where windows disagree, if the first layer is the class and windows are not
+            blended.
 
     Yields:
-        the strip's number and its layers, (layers, rows, W) uint8: class ids, confidence in
-        percent, then those of `layers` in percent; all IGNORE_INDEX where there is no data.
+        the strip's number and its layers, (layers, rows, W) uint8; all IGNORE_INDEX where there
+        is no data.
     """
     make = _blended if plan.blend else partial(_centred, seams=seams)
     with closing(one_ahead(_rows_of_windows(source, plan, plan.first_row(first)))) as rows:
-        for number, strip, valid in make(rows, plan, score, classes, layers, batch_size, device):
+        for number, strip, valid in make(rows, plan, inference):
             if number >= first:
                 strip[:, ~valid] = IGNORE_INDEX
                 yield number, strip
 
 
 def _rows_of_windows(source: Source, plan: Plan, first: int) -> Iterator[Rows]:
-    """Read rows of windows; what one shares with the next is read once.
+    """Read rows of windows; what two of them have in common is read once.
 
     What is read at a time does not depend on `first`: resampling could give other bytes.
     """
@@ -215,7 +224,7 @@ def _extend(
 
 
 def _scores(
-    rows: Rows, plan: Plan, score: Score, batch_size: int, device: torch.device
+    rows: Rows, plan: Plan, inference: WindowInference
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Score a row's windows that have data: the windows' numbers and their (B, C, H, W)."""
     _, image, valid = rows
@@ -226,36 +235,33 @@ def _scores(
         for number, left in enumerate(plan.columns.starts)
         if has_data[left : left + size].any()
     ]
-    for at in range(0, len(seen), batch_size):
-        numbers = seen[at : at + batch_size]
+    for at in range(0, len(seen), inference.batch_size):
+        numbers = seen[at : at + inference.batch_size]
         lefts = [plan.columns.starts[number] for number in numbers]
         windows = np.stack([image[:, :, left : left + size] for left in lefts])
-        yield numbers, score(torch.from_numpy(windows).to(device, non_blocking=True))
+        images = torch.from_numpy(windows).to(inference.device, non_blocking=True)
+        yield numbers, inference.score(images)
 
 
 def _centred(
     rows_of_windows: Iterator[Rows],
     plan: Plan,
-    score: Score,
-    classes: int,
-    layers: Layers,
-    batch_size: int,
-    device: torch.device,
+    inference: WindowInference,
     seams: SeamCount | None,
 ) -> Iterator[Strip]:
     """Keep each window's centre."""
     cuts, across = plan.cuts, plan.columns
-
+    layers = inference.layers.count(inference.channels)
     last: dict[int, npt.NDArray[np.uint8]] = {}  # classes of the window to the left, by its number
 
     def put(
         strip: npt.NDArray[np.uint8],
         valid: npt.NDArray[np.bool_],
         columns: list[int],
-        described: Tensor,
+        encoded: Tensor,
     ) -> None:
         """Lay the centres of a batch of windows into a strip."""
-        for column, part in zip(columns, described.cpu().numpy(), strict=True):
+        for column, part in zip(columns, encoded.cpu().numpy(), strict=True):
             start, left, right = across.starts[column], across.cuts[column], across.cuts[column + 1]
             strip[:, :, left:right] = part[:, :, left - start : right - start]
             if seams is not None and column - 1 in last:
@@ -274,48 +280,43 @@ def _centred(
         top, bottom = (cut - plan.rows.starts[number] for cut in cuts[number : number + 2])
         valid = valid[top:bottom, : across.length]
         last.clear()
-        strip = np.zeros((layers.count(classes), bottom - top, across.length), np.uint8)
-        # A batch is waited for when the next one is on its way: a GPU does not stand still.
+        strip = np.zeros((layers, bottom - top, across.length), np.uint8)
+        # A batch is copied back only after the next one was started: a GPU is never idle.
         waiting: tuple[list[int], Tensor] | None = None
-        for columns, scores in _scores(rows, plan, score, batch_size, device):
-            described = layers.describe(scores[:, :, top:bottom])
+        for columns, scores in _scores(rows, plan, inference):
+            encoded = inference.layers.encode(scores[:, :, top:bottom])
             if waiting:
                 put(strip, valid, *waiting)
-            waiting = columns, described
+            waiting = columns, encoded
         if waiting:
             put(strip, valid, *waiting)
         yield number, strip, valid
 
 
 def _blended(
-    rows_of_windows: Iterator[Rows],
-    plan: Plan,
-    score: Score,
-    classes: int,
-    layers: Layers,
-    batch_size: int,
-    device: torch.device,
+    rows_of_windows: Iterator[Rows], plan: Plan, inference: WindowInference
 ) -> Iterator[Strip]:
-    """Average the probabilities of windows, each weighing less towards its edge."""
+    """Average the probabilities of windows, with weights that fall towards their edges."""
     down, across = plan.rows, plan.columns
     weights = torch.from_numpy(np.outer(down.weights, across.weights))
     total_down, total_across = (torch.from_numpy(axis.total_weights()) for axis in (down, across))
     # Weighted sums from the first row of these windows down to their last.
-    sums = torch.zeros(classes, down.size, across.reach)
+    layers = inference.layers.count(inference.channels)
+    sums = torch.zeros(inference.channels, down.size, across.reach)
     for rows in rows_of_windows:
         number, _, valid = rows
         start = down.starts[number]
-        for columns, scores in _scores(rows, plan, score, batch_size, device):
+        for columns, scores in _scores(rows, plan, inference):
             for column, part in zip(columns, scores.cpu() * weights, strict=True):
                 left = across.starts[column]
                 sums[:, :, left : left + across.size] += part
         height = plan.cuts[number + 1] - start
-        strip = np.empty((layers.count(classes), height, across.length), np.uint8)
-        for left in range(0, across.length, BLOCK_PX):
-            columns_now = slice(left, min(left + BLOCK_PX, across.length))
+        strip = np.empty((layers, height, across.length), np.uint8)
+        for left in range(0, across.length, AVERAGED_COLUMNS):
+            columns_now = slice(left, min(left + AVERAGED_COLUMNS, across.length))
             weight = total_down[start : start + height, None] * total_across[columns_now]
             mean = sums[None, :, :height, columns_now] / weight
-            strip[:, :, columns_now] = layers.describe(mean)[0].numpy()
+            strip[:, :, columns_now] = inference.layers.encode(mean)[0].numpy()
         yield number, strip, valid[:height, : across.length]
         sums[:, : down.size - height] = sums[:, height:].clone()
         sums[:, down.size - height :] = 0
@@ -327,5 +328,5 @@ def entropy_of(scores: Tensor) -> Tensor:
     return entropy / math.log(scores.shape[1])
 
 
-def _percent(shares: Tensor) -> Tensor:
-    return (shares * PERCENT).round().clamp(0, PERCENT).to(torch.uint8)
+def _percent(fractions: Tensor) -> Tensor:
+    return (fractions * PERCENT).round().clamp(0, PERCENT).to(torch.uint8)

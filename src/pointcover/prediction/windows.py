@@ -1,9 +1,9 @@
-"""Windows: where a network looks at a raster of any size, and which part of each look counts.
+"""Windows over a raster of any size: where they lie, and which part of each is kept.
 
-Rows and columns are laid alike, each as an `Axis`. Windows begin at multiples of STRIDE_PX: a
-network that halves its image five times sees the same pixels as the same cells in each of them.
-Windows that begin anywhere differ from each other all over, not at their edges alone (on Dubai in
-0.6 % of the pixels).
+Rows and columns are treated alike, each as an `Axis`. Windows begin at multiples of ALIGNMENT_PX:
+a network that halves its image five times then sees the same pixels as the same cells in each of
+them. Windows that begin elsewhere differ from each other everywhere, not at their edges alone (on
+Dubai in 0.6 % of the pixels).
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-STRIDE_PX: Final = 32
+ALIGNMENT_PX: Final = 32
 """Height, width and place of a window are multiples of this."""
 
 LEAST_PX: Final = 64
@@ -22,7 +22,7 @@ USUAL_PX: Final = 512
 """Side of a window, where tiles in training are not larger."""
 
 MAX_OVERLAP: Final = 0.75
-"""Of a window: beyond, each pixel would be looked at sixteen times and more."""
+"""Fraction of a window: beyond it each pixel would be predicted sixteen times and more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Axis:
     """Where windows begin; the last may end up to 31 px beyond the raster, unless that is smaller
     than a window."""
     overlap: int
-    """Pixels that neighbours share at least."""
+    """Least number of pixels that neighbours have in common."""
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -74,44 +74,45 @@ class Axis:
 def usual_window_px(tile_px: int) -> int:
     """Return the default side of a window: of a tile in training, but USUAL_PX at least.
 
-    An eighth of a window is cut off at each side: in smaller ones that is less than a U-Net sees.
+    An eighth of a window is cut off at each side: in smaller ones that is less than the receptive
+    field of a U-Net.
     """
     return max(USUAL_PX, round_up(tile_px))
 
 
 def round_up(size_px: int) -> int:
     """Return the next size that a window may have."""
-    return -(-size_px // STRIDE_PX) * STRIDE_PX
+    return -(-size_px // ALIGNMENT_PX) * ALIGNMENT_PX
 
 
 def lay_axis(length: int, window_px: int, overlap: float) -> Axis:
-    """Cover a raster's rows or columns with as few windows as share `overlap` with each other.
+    """Cover a raster's rows or columns with as few windows as `overlap` allows.
 
-    They are spread evenly: what the last would reach beyond the raster becomes overlap of all.
+    They are spread evenly: what the last would extend beyond the raster becomes overlap of all.
 
     Args:
         length: pixels of the raster.
-        window_px: of a window, a multiple of STRIDE_PX.
-        overlap: share of a window that it has in common with the next, 0 to MAX_OVERLAP.
+        window_px: of a window, a multiple of ALIGNMENT_PX.
+        overlap: fraction of a window that it has in common with the next, 0 to MAX_OVERLAP.
 
     Raises:
         ValueError: a value is none of those.
     """
-    if window_px < STRIDE_PX or window_px % STRIDE_PX:
+    if window_px < ALIGNMENT_PX or window_px % ALIGNMENT_PX:
         raise ValueError(
-            f"window_px: got {window_px}, wanted a multiple of {STRIDE_PX}, such as 512"
+            f"window_px: got {window_px}, wanted a multiple of {ALIGNMENT_PX}, such as 512"
         )
     if not 0 <= overlap <= MAX_OVERLAP:
-        raise ValueError(f"overlap: got {overlap}, wanted a share from 0 to {MAX_OVERLAP}")
-    shared = round(overlap * window_px)
-    step = (window_px - shared) // STRIDE_PX
+        raise ValueError(f"overlap: got {overlap}, wanted a fraction from 0 to {MAX_OVERLAP}")
+    common = round(overlap * window_px)
+    step = (window_px - common) // ALIGNMENT_PX
     if not step:
         raise ValueError(
             f"overlap: got {overlap} of windows of {window_px} px, which leaves less than "
-            f"{STRIDE_PX} px to the next one: choose larger windows, or less overlap"
+            f"{ALIGNMENT_PX} px to the next one: choose larger windows, or less overlap"
         )
     size = min(window_px, round_up(length))
-    room = (round_up(length) - size) // STRIDE_PX
+    room = (round_up(length) - size) // ALIGNMENT_PX
     steps = -(-room // step)
-    starts = (STRIDE_PX * (room * n // steps) for n in range(1, steps + 1))
-    return Axis(length, size, (0, *starts), shared)
+    starts = (ALIGNMENT_PX * (room * n // steps) for n in range(1, steps + 1))
+    return Axis(length, size, (0, *starts), common)

@@ -1,4 +1,4 @@
-"""Grids: where the pixels of a raster lie, and how much ground one covers."""
+"""Grids: alignment of rasters, and the area on the ground of a pixel."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from rasterio.warp import transform as project
 from pointcover.raster.raster_io import RasterInfo
 
 GRID_TOLERANCE_PX: Final = 0.01
-"""How far apart the corners of an image and its mask may lie."""
+"""The greatest distance of the corners of an image and its mask."""
 
 WGS84_M: Final = (6_378_137.0, 6_356_752.314245)
 """Half axes of the Earth's ellipsoid."""
 
 PLANE_TOLERANCE: Final = 0.01
-"""By what share the plane of a CRS may stretch areas and still stand for the ground: UTM stays
-below 0.2 % in its zone, web maps (EPSG:3857) show fields at 52° north 2.6 times as large."""
+"""The relative distortion of areas up to which the plane of a CRS is used as the ground: in UTM it
+is below 0.2 % within a zone; in web maps (EPSG:3857) areas at 52° north are 2.6 times as large."""
 
 Place = tuple[float, float]
 """x and y in a CRS."""
@@ -34,8 +34,8 @@ def north_up(x: float, y: float, gsd_m: float) -> Affine:
 def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     """Check that an image and its mask cover the same pixels.
 
-    A CRS is judged by where it puts the raster's corners, not by its text: the masks of
-    LandCover.ai carry PL-1992 written out as a "custom" projection, their images EPSG:2180.
+    CRSs are compared by the positions of the raster's corners, not by their texts: the masks of
+    LandCover.ai have PL-1992 written out as a "custom" projection, their images EPSG:2180.
 
     Raises:
         ValueError: size, CRS or transform differ; the message shows both.
@@ -70,16 +70,16 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
 
 
 def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
-    """Carry places from one CRS to another; NaN where that cannot be done."""
+    """Transform places from one CRS to another; NaN where there is no transformation."""
     try:
         xs, ys = project(source, target, *zip(*places, strict=True))
-    except Exception:  # PROJ's refusals have no public class in rasterio
+    except Exception:  # PROJ's errors have no public class in rasterio
         return [(math.nan, math.nan)] * len(places)
     return list(zip(xs, ys, strict=True))
 
 
 def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) -> float:
-    """Return how far places lie apart at most, along one side of the grid's pixels."""
+    """Return the greatest distance of places, along one side of the grid's pixels."""
     pixels = [(~grid * place, ~grid * other) for place, other in zip(places, others, strict=True)]
     return float(np.max(np.abs(np.subtract(*np.moveaxis(np.asarray(pixels), 1, 0)))))
 
@@ -87,8 +87,8 @@ def _apart_px(grid: Affine, places: Sequence[Place], others: Sequence[Place]) ->
 def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
     """Return the area on the ground of a pixel in each of some rows.
 
-    In the plane of the CRS where that stands for the ground, else on the ellipsoid at the middle
-    of each row (exact for geographic CRSs and web maps, whose scale hangs on the row alone).
+    In the plane of the CRS where its distortion is small, else on the ellipsoid at the middle of
+    each row (exact for geographic CRSs and web maps, whose scale depends on the row alone).
 
     Args:
         grid: of the raster.
@@ -115,10 +115,11 @@ def middle_pixel_m2(grid: RasterInfo) -> float | None:
 def gsd_of(grid: RasterInfo) -> float | None:
     """Return the ground sample distance, the side of a square as large as the pixel in the middle.
 
-    On the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
+    Measured on the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
 
     Returns:
-        metres, or None where there is no CRS, it is not on the Earth, or degrees have no place.
+        metres, or None where there is no CRS, it is not on the Earth, or it is in degrees and the
+        raster is not georeferenced.
     """
     if not grid.is_georeferenced and grid.pixel_m2 is None:
         return None
@@ -129,8 +130,8 @@ def gsd_of(grid: RasterInfo) -> float | None:
 def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
     """Return the two sides of the pixel in the middle of a raster, along a column and along a row.
 
-    Their product is what `ground_m2` gives, unless the grid is skewed; degrees along a parallel are
-    shorter than along a meridian, and some planes keep areas but not shapes.
+    Their product is the area of `ground_m2`, unless the grid is skewed; degrees along a parallel
+    are shorter than along a meridian, and equal-area projections distort shapes.
 
     Returns:
         metres, or None where there is no CRS or it is not on the Earth.
@@ -154,18 +155,18 @@ def _on_ellipsoid_m2(
     if steps is None:
         return None
     along_row, along_col, metres = steps
-    turned = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
-    return np.asarray(np.abs(turned) * metres[:, 1] * metres[:, 0], np.float64)
+    cross = along_row[:, 0] * along_col[:, 1] - along_row[:, 1] * along_col[:, 0]
+    return np.asarray(np.abs(cross) * metres[:, 1] * metres[:, 0], np.float64)
 
 
 def _steps(
     grid: RasterInfo, rows: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Return how far it is over pixels in the middle of rows.
+    """Return the steps over pixels in the middle of rows.
 
     Returns:
-        along the row and along the column, twice (n, 2) radians east and north, and how many metres
-        a radian is, (n, 2) east and north; None where the CRS is not on the Earth.
+        along the row and along the column, twice (n, 2) radians east and north, and the metres per
+        radian, (n, 2) east and north; None where the CRS is not on the Earth.
     """
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
@@ -177,6 +178,6 @@ def _steps(
     latitude = degrees[..., 1].mean(axis=0)
     a, b = WGS84_M
     squared = 1 - b**2 / a**2
-    bent = 1 - squared * np.sin(latitude) ** 2
-    north_m, east_m = a * (1 - squared) / bent**1.5, a * np.cos(latitude) / np.sqrt(bent)
+    curvature = 1 - squared * np.sin(latitude) ** 2
+    north_m, east_m = a * (1 - squared) / curvature**1.5, a * np.cos(latitude) / np.sqrt(curvature)
     return along_row, along_col, np.stack([east_m, north_m], axis=1)

@@ -1,4 +1,4 @@
-"""Rasters: read a window, write a GeoTIFF of blocks. The one place that opens them.
+"""Rasters: read a window, write a GeoTIFF of blocks. Only this module opens images and masks.
 
 Row before column everywhere; x and y are CRS coordinates only.
 """
@@ -37,18 +37,8 @@ SIGNATURES: Final = {
     b"\0\0\0\x0cjP": "JP2OpenJPEG",
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }
-"""Formats that are opened, by a file's first bytes. A VRT is none: it may read other files, or the
-network. (rasterio 1.4 documents a list of drivers, but refuses it.)"""
-
-# Photographs without a place are welcome here: no reason to warn at each of them.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-# What GDAL says of an error goes into the one message here, not beside it.
-logging.getLogger("rasterio").setLevel(logging.CRITICAL)
-
-# GDAL would keep decoded blocks in up to a twentieth of the memory, in each process. Tiling reads
-# and writes each block once and needs none of them again; fresh memory for them cost a quarter of
-# its time. This much still holds a row of tiles of a striped orthophoto 40 000 px wide.
-os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it when it first keeps a block
+"""Formats that are opened, by a file's first bytes. VRTs are not: they may read other files, or the
+network. (rasterio 1.4 documents a list of drivers, but does not accept one.)"""
 
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
@@ -56,9 +46,23 @@ EIGHT_BIT: Final = (0.0, 255.0)
 ZSTD_LEVEL: Final = 1
 
 
+def configure_gdal() -> None:
+    """Set up GDAL and rasterio for this process; to be called before a raster is opened.
+
+    By default GDAL caches decoded blocks in up to a twentieth of the memory, in each process.
+    Tiling reads and writes each block once; allocating memory for the cache took a quarter of its
+    time. 64 MB are enough for a row of tiles of a striped orthophoto 40 000 px wide.
+    """
+    os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
+    # Images that are not georeferenced are accepted.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    # GDAL's errors are a part of the messages here, and need not be logged too.
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+
+
 @dataclass(frozen=True)
 class RasterInfo:
-    """What a raster file says of itself, without its pixels."""
+    """The metadata of a raster file."""
 
     path: Path
     height: int
@@ -79,25 +83,25 @@ class RasterInfo:
 
     @property
     def is_georeferenced(self) -> bool:
-        """Return whether the transform is more than "one unit a pixel"."""
+        """Whether the transform is not the identity."""
         return bool(self.transform != Affine.identity())
 
 
 class RasterReader:
     """Reads windows of one raster file; opened at first use, once in every process.
 
-    A handle that is carried into a forked process gives wrong pixels without an error, so a
-    reader keeps its handle per process and pickles as its path alone.
+    A handle that is used in a forked process returns wrong pixels without an error, so a reader
+    opens the file anew in every process, and only its path is pickled.
     """
 
     def __init__(self, path: Path) -> None:
-        """Remember the path; nothing is opened yet."""
+        """Take the path; nothing is opened yet."""
         self.path = path
         self._dataset: Any = None
         self._opened_by = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the handle behind."""
+        """Return the state without the handle."""
         return self.__dict__ | {"_dataset": None, "_opened_by": -1}
 
     def close(self) -> None:
@@ -127,7 +131,7 @@ class RasterReader:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no raster, or what it says of its place is damaged.
+            ValueError: it is no raster, or its metadata are damaged.
         """
         dataset = self.dataset
         try:
@@ -143,12 +147,12 @@ class RasterReader:
             )
         except Exception as error:  # GDAL's own, which have no public class in rasterio
             raise ValueError(
-                f"{self.path} is damaged: what it says of itself and its place cannot be read "
-                f"({gdal_reason(error)}). Copy it again"
+                f"{self.path} is damaged: its metadata cannot be read ({gdal_reason(error)}). Copy "
+                f"it again"
             ) from None
 
     def alpha_bands(self) -> tuple[int, ...]:
-        """Return the numbers of the bands that the file calls alpha."""
+        """Return the numbers of the alpha bands."""
         kinds = zip(self.dataset.indexes, self.dataset.colorinterp, strict=True)
         return tuple(band for band, kind in kinds if kind == ColorInterp.alpha)
 
@@ -158,7 +162,7 @@ class RasterReader:
         """Read a window.
 
         Args:
-            window: may reach over the lower and right edge; what lies outside is `fill`.
+            window: may extend beyond the lower and right edge, where pixels are `fill`.
             bands: band numbers from 1 in the order wanted, all by default.
             fill: value of pixels outside the raster.
 
@@ -184,7 +188,7 @@ class RasterReader:
     def read_scaled(
         self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Read a window as tiles hold it, and where it has data.
+        """Read a window scaled to 8 bits, and where it has data.
 
         Args:
             window: inside the raster.
@@ -214,17 +218,17 @@ class RasterReader:
         return image, valid
 
     def colours(self) -> tuple[str, ...]:
-        """Return what the file calls each band, such as red, nir or undefined."""
+        """Return the colour interpretation of each band, such as red, nir or undefined."""
         return tuple(kind.name for kind in self.dataset.colorinterp)
 
     def check_whole(self) -> npt.NDArray[np.bool_]:
         """Check that a file was not cut short, before hours of work on it.
 
-        A TIFF is asked where its blocks lie, which takes no time; other formats are read.
+        Of a TIFF only the offsets of its blocks are read, which is fast; of other formats all.
 
         Returns:
-            (rows of blocks, columns of blocks): was never written in any band. GDAL reads such
-            blocks as 0, or as nodata.
+            (rows of blocks, columns of blocks): whether a block was never written in any band. GDAL
+            reads such blocks as 0, or as nodata.
 
         Raises:
             ValueError: it is cut short, or cannot be read.
@@ -275,11 +279,11 @@ class RasterReader:
         return self.read(window, [1, 2, 3])
 
     def is_all_valid(self) -> bool:
-        """Return whether a file has neither nodata nor alpha nor a mask."""
+        """Return whether the file has no nodata value, alpha band or mask."""
         return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
 
     def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Return which pixels hold data: (H, W) bool, from nodata, alpha or the file's own mask."""
+        """Return which pixels have data: (H, W) bool, from nodata, alpha or the file's mask."""
         if self.is_all_valid():
             return np.ones((int(window.height), int(window.width)), bool)
         try:
@@ -289,17 +293,17 @@ class RasterReader:
 
 
 class ResampledReader(RasterReader):
-    """Reads a raster as if it had another size, over the same extent."""
+    """Reads a raster resampled to another size, over the same extent."""
 
     def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
-        """Return what size the raster is to have.
+        """Take the size to resample to.
 
         Args:
             path: of the raster; nothing is opened yet.
             height: in pixels.
             width: in pixels.
-            averaged: what becomes smaller is averaged and what becomes larger is interpolated;
-                otherwise each pixel is the nearest one.
+            averaged: whether to average when downsampling, and to interpolate bilinearly when
+                upsampling; otherwise each pixel is the nearest one.
         """
         super().__init__(path)
         self._height, self._width, self._averaged = height, width, averaged
@@ -315,7 +319,7 @@ class ResampledReader(RasterReader):
             how = Resampling.average if shrinks else Resampling.bilinear
         flags = source.mask_flag_enums[0]
         has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
-        plane = source.crs or CRS.from_epsg(3857)  # GDAL wants one; nothing is reprojected
+        plane = source.crs or CRS.from_epsg(3857)  # GDAL needs one; nothing is reprojected
         return WarpedVRT(
             source,
             src_crs=plane,
@@ -329,7 +333,7 @@ class ResampledReader(RasterReader):
         )
 
     def info(self) -> RasterInfo:
-        """Describe the raster as it is read."""
+        """Describe the raster after resampling."""
         return replace(super().info(), crs=self._crs)
 
 
@@ -352,6 +356,7 @@ def _open(path: Path) -> Any:
         )
     if driver == "PNG":
         _check_png(path)
+    configure_gdal()
     try:
         return rasterio.open(path, driver=driver)
     except RasterioError as error:
@@ -376,8 +381,8 @@ def _check_png(path: Path) -> None:
                 len(kind) < 4
             ):
                 raise ValueError(
-                    f"{path} is damaged or cut short: its chunk at byte {place} has not the "
-                    f"length or checksum it should have. Copy it again"
+                    f"{path} is damaged or cut short: its chunk at byte {place} has a "
+                    f"wrong length or checksum. Copy it again"
                 )
 
 
@@ -390,7 +395,7 @@ def _damaged(path: Path, window: Window, error: Exception) -> str:
 
 
 def gdal_reason(error: BaseException) -> str:
-    """Return GDAL's own words, where rasterio says no more than "see previous exception"."""
+    """Return GDAL's own message, where rasterio's is only "see previous exception"."""
     return " ".join(str(error.__cause__ or error).split())
 
 
@@ -406,7 +411,7 @@ def pad(values: npt.NDArray[Any], height: int, width: int, fill: int) -> npt.NDA
 def mirror(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Extend (bands, h, w) to at least (bands, height, width) below and to the right, mirrored.
 
-    A network judges land beside a black area badly: it has seen little of the kind.
+    Predictions beside a black area are bad, since training images have few of them.
     """
     missing = max(0, height - image.shape[1]), max(0, width - image.shape[2])
     if missing == (0, 0):
@@ -415,7 +420,7 @@ def mirror(image: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray
 
 
 class BlockWriter:
-    """Writes windows of a GeoTIFF and remembers a checksum of each, to be read back."""
+    """Writes windows of a GeoTIFF, and keeps a checksum of each to verify the file."""
 
     def __init__(self, dataset: Any) -> None:
         """Wrap an open rasterio dataset in writing mode."""
@@ -429,29 +434,33 @@ class BlockWriter:
         self.checksums[key] = zlib.crc32(np.ascontiguousarray(values).data)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GeoTiffProfile:
+    """The size, grid and kind of a uint8 GeoTIFF to write, as rasterio's profile."""
+
+    height: int
+    width: int
+    bands: int
+    block_px: int
+    """Height and width of a block."""
+    crs: CRS | str | None
+    transform: Affine
+    nodata: int | None = None
+    palette: Mapping[int, tuple[int, int, int]] | None = None
+    band_names: Sequence[str] = ()
+
+
 @contextmanager
-def write_geotiff(
-    path: Path,
-    *,
-    height: int,
-    width: int,
-    bands: int,
-    block_px: int,
-    crs: CRS | str | None,
-    transform: Affine,
-    nodata: int | None = None,
-    palette: Mapping[int, tuple[int, int, int]] | None = None,
-    band_names: Sequence[str] = (),
-) -> Iterator[BlockWriter]:
-    """Write a uint8 GeoTIFF of ZSTD blocks of block_px × block_px; whole or not at all.
+def write_geotiff(path: Path, profile: GeoTiffProfile) -> Iterator[BlockWriter]:
+    """Write a uint8 GeoTIFF of square ZSTD blocks, atomically.
 
     Blocks that are never written take no space and read as nodata, or 0 where there is none.
 
-    Band by band ZSTD takes half of the time that it takes pixel by pixel, for 5 % more bytes, and
-    is read as fast. GDAL's own threads are left alone: they cost a sixth more of the processor,
-    which other orthophotos use better.
+    Interleaved by band, ZSTD takes half the time that it takes by pixel, for 5 % more bytes, and is
+    read as fast. GDAL's own threads are not used: they cost a sixth more processor time, which
+    other orthophotos use better.
 
-    A full disk often raises nothing in GDAL and leaves zeros: every window is read back and
+    With a full disk GDAL often raises nothing and leaves zeros: every window is read back and
     compared before the file gets its name.
 
     Raises:
@@ -460,28 +469,29 @@ def write_geotiff(
     options = {
         "driver": "GTiff",
         "dtype": "uint8",
-        "height": height,
-        "width": width,
-        "count": bands,
-        "crs": crs,
-        "transform": transform,
-        "nodata": nodata,
+        "height": profile.height,
+        "width": profile.width,
+        "count": profile.bands,
+        "crs": profile.crs,
+        "transform": profile.transform,
+        "nodata": profile.nodata,
         "tiled": True,
-        "blockxsize": block_px,
-        "blockysize": block_px,
+        "blockxsize": profile.block_px,
+        "blockysize": profile.block_px,
         "compress": "zstd",
         "zstd_level": ZSTD_LEVEL,
-        "predictor": 1 if palette else 2,
+        "predictor": 1 if profile.palette else 2,
         "interleave": "band",
         "bigtiff": "if_safer",
         "sparse_ok": True,
     }
+    configure_gdal()
     with publish_file(path) as aside:
         try:
             with rasterio.open(aside, "w", **options) as dataset:
-                if palette:
-                    dataset.write_colormap(1, dict(palette))
-                for number, name in enumerate(band_names, start=1):
+                if profile.palette:
+                    dataset.write_colormap(1, dict(profile.palette))
+                for number, name in enumerate(profile.band_names, start=1):
                     dataset.set_band_description(number, name)
                 writer = BlockWriter(dataset)
                 yield writer
@@ -498,7 +508,7 @@ def _compare(written: Any, writer: BlockWriter) -> None:
     for (col_off, row_off, width, height), checksum in writer.checksums.items():
         values = written.read(window=Window(col_off, row_off, width, height))
         if zlib.crc32(values.data) != checksum:
-            raise RasterioError(f"the block at row {row_off}, column {col_off} reads back changed")
+            raise RasterioError(f"the block at row {row_off}, column {col_off} was written wrongly")
 
 
 def write_mask(
@@ -512,8 +522,7 @@ def write_mask(
         block_px: height and width of a block.
         classes: whose colours the file carries.
     """
-    return write_geotiff(
-        path,
+    profile = GeoTiffProfile(
         height=like.height,
         width=like.width,
         bands=1,
@@ -524,3 +533,4 @@ def write_mask(
         palette=dict(enumerate(classes.colours)),
         band_names=("class",),
     )
+    return write_geotiff(path, profile)

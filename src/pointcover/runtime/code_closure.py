@@ -13,6 +13,7 @@ PACKAGE: Final = Path(__file__).parents[1]
 NO_RESULT: Final = (
     "pointcover.cli",
     "pointcover.config",
+    "pointcover.evaluation.record",
     "pointcover.figures",
     "pointcover.runtime.code_closure",
     "pointcover.runtime.errors",

@@ -1,4 +1,4 @@
-"""Where a network runs and in which precision; the one door to making a Fabric."""
+"""Where a network runs and in which precision; the only place that makes a Fabric."""
 
 import logging
 import platform
@@ -27,13 +27,14 @@ def make_fabric(device: str, precision: str, devices: int = 1) -> Fabric:
         devices: GPUs, or processes on a CPU.
 
     Raises:
-        ValueError: `cuda` is asked for and there is none, or there are fewer GPUs than `devices`.
+        ValueError: `cuda` is wanted and there is none, or there are fewer GPUs than `devices`.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device: got cuda, but torch sees no GPU here: set device to auto or cpu, or install "
             "a driver that fits this torch"
         )
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # no advertisements
     chosen = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(chosen))
     if chosen == "cuda" and devices > torch.cuda.device_count():
@@ -53,26 +54,26 @@ def computes_in_bf16(device: str) -> bool:
     """Return whether a device has bf16 arithmetic, rather than emulating it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # torch offers no public question for a CPU; both names stand in torch 2.10 to 2.15.
-    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # torch has no public function for a CPU; both names exist in torch 2.10 to 2.15.
+    features = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     if platform.machine() == "arm64":
         return False  # Apple: autocast in bf16 was not measured
-    return any(bool(getattr(torch.cpu, name, bool)()) for name in questions)
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in features)
 
 
-def count_readers(asked: int | Literal["auto"], fabric: Fabric) -> int:
+def count_readers(wanted: int | Literal["auto"], fabric: Fabric) -> int:
     """Return how many processes read tiles beside each process that trains.
 
-    On a CPU `auto` is none: they would take the cores that compute. A GPU waits for them: a crop
-    took 20 ms of one core where 416 crops a second were trained on.
+    On a CPU `auto` is none: they would take cores from the network. On a GPU it is many: reading a
+    crop took 20 ms of one core where the network trained on 416 crops a second.
     """
-    if asked != "auto":
-        return asked
+    if wanted != "auto":
+        return wanted
     return share_of_cores(fabric.world_size) if fabric.device.type == "cuda" else 0
 
 
 def share_of_cores(programs: int) -> int:
-    """Return how many processes each of some programs may have beside itself: one a core in all."""
+    """Return how many further processes each of some programs may start: in all one per core."""
     return max(0, int(cpu_count()) // programs - 1)
 
 
@@ -90,11 +91,11 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 def be_deterministic() -> None:
-    """Ask torch for the same result each time, with a warning where an operation has none.
+    """Make torch deterministic, with a warning where an operation is not.
 
     On a CPU the same number of threads gives the same bits; another number may not.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Else every new tensor is filled first: 900 fills a step of a ResNet34 U-Net, a fourth of the
-    # host's time on a GPU. Nothing here reads what was not written.
+    # Otherwise every new tensor is filled first: 900 fills a step of a ResNet34 U-Net, a fourth of
+    # the host's time on a GPU. No code here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined, unused-ignore]

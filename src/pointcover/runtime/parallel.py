@@ -1,7 +1,7 @@
-"""Work side by side: one function over many items, in order, on whatever the machine is.
+"""Parallel work: one function over many items, in order, in processes, threads or a cluster.
 
-What runs where never decides what comes out: results come in the order of the items, and every
-task counts on one thread, as numerical libraries add up in another order on two.
+The backend never changes a result: results come in the order of the items, and every task computes
+on one thread, as numerical libraries add up in another order on two.
 """
 
 import hashlib
@@ -14,13 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
-
-from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pointcover.runtime.signals import end_with_parent
 
@@ -31,36 +25,48 @@ CONNECT_S: Final = 10
 """How long a dask scheduler may take to answer."""
 
 
+class Machine(Protocol):
+    """How much is done at a time, and where: `MachineSettings`."""
+
+    @property
+    def workers(self) -> int:
+        """Tasks at a time, -1 for one per core; a dask cluster has its own number."""
+
+    @property
+    def backend(self) -> str:
+        """A key of BACKENDS."""
+
+
 def map_in_order(
     function: Callable[[Item], Result],
     items: Sequence[Item],
+    machine: Machine,
     *,
-    workers: int,
-    backend: str,
     label: str,
     unit: str,
 ) -> Iterator[Result]:
-    """Apply a function to items side by side; give results in the items' order, as they come.
+    """Apply a function to items in parallel; return results in the items' order, as they come.
 
     Args:
-        function: of a module, or a `partial` of one: it must travel to another process, as items
-            and results must. Paths in them are absolute, or they mean nothing elsewhere.
+        function: of a module, or a `partial` of one: it is pickled for another process, as items
+            and results are. Paths in them are absolute.
         items: one task each.
-        workers: tasks at a time, -1 for one a core. A dask cluster has as many as it has.
-        backend: a key of BACKENDS.
-        label: what the progress bar says.
-        unit: what it counts.
+        machine: how much is done at a time, and where.
+        label: of the progress bar.
+        unit: of the progress bar.
 
     Raises:
-        ValueError: `backend` is unknown, or no dask cluster can be had.
+        ValueError: there is no usable dask cluster.
         OSError: a worker was killed.
-        Exception: what the function raised; where it does so for several items, any of that.
+        Exception: what the function raised; if it does so for several items, any of these.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"got backend={backend!r}, wanted one of {', '.join(BACKENDS)}")
-    workers = min(cpu_count() if workers == -1 else workers, max(len(items), 1))
-    # Closed whatever happens here, so that no worker goes on behind an error.
-    with closing(BACKENDS[backend](function, items, workers)) as results:
+    from joblib import cpu_count
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from tqdm import tqdm
+
+    workers = min(cpu_count() if machine.workers == -1 else machine.workers, max(len(items), 1))
+    # Closed in any case, so that no worker continues after an error.
+    with closing(BACKENDS[machine.backend](function, items, workers)) as results:
         try:
             yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
         except TerminatedWorkerError as error:
@@ -73,7 +79,7 @@ def map_in_order(
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Return items in their order, while a thread makes the next one."""
+    """Return items in their order, while a thread computes the next one."""
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(next, items, None)
         while (item := pending.result()) is not None:
@@ -85,6 +91,9 @@ def _by_processes(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
     """Work in processes of this machine, which end with this one."""
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
     if workers == 1:
         yield from _alone(function, items)
         return
@@ -102,7 +111,10 @@ def _by_processes(
 def _by_threads(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
-    """Work in threads of this process: they start at once, but share Python's lock."""
+    """Work in threads of this process: they start quickly, but have one interpreter lock."""
+    from joblib import Parallel, delayed, parallel_config
+    from threadpoolctl import threadpool_limits
+
     if workers == 1:
         yield from _alone(function, items)
         return
@@ -120,6 +132,9 @@ def _by_cluster(
     Raises:
         ValueError: dask or a scheduler is missing, or its workers run other code than this.
     """
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     try:
         from dask import config
         from dask.distributed import Client, KilledWorker
@@ -140,7 +155,7 @@ def _by_cluster(
     except OSError as error:
         raise ValueError(
             f"machine.backend is 'dask', but no scheduler answers at {address} "
-            f"({' '.join(str(error).split())}): start it (`dask scheduler`), mend "
+            f"({' '.join(str(error).split())}): start it (`dask scheduler`), correct "
             f"DASK_SCHEDULER_ADDRESS, or set machine.backend to loky"
         ) from None
     with client:
@@ -157,43 +172,47 @@ def _by_cluster(
 BACKENDS: Final[
     dict[str, Callable[[Callable[[Any], Any], Sequence[Any], int], Generator[Any, None, None]]]
 ] = {"loky": _by_processes, "threading": _by_threads, "dask": _by_cluster}
-"""Ways to work side by side: each takes the function, the items and the number of workers."""
+"""Backends of parallel work: each takes the function, the items and the number of workers."""
 
 
 def _alone(function: Callable[[Any], Any], items: Sequence[Any]) -> Generator[Any, None, None]:
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1):
         yield from map(function, items)
 
 
 def _begin_worker(parent: int) -> None:
-    """Let a worker process live as long as its parent, and leave Ctrl-C to that."""
+    """End a worker process with its parent, and let the parent handle Ctrl-C."""
     end_with_parent(signal.SIGKILL, parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @dataclass(frozen=True)
 class _OnOneThread(Generic[Item, Result]):
-    """A function that counts on one thread, in processes that others started."""
+    """A function that computes on one thread, in processes that others started."""
 
     function: Callable[[Item], Result]
 
     def __call__(self, item: Item) -> Result:
+        from threadpoolctl import threadpool_limits
+
         threadpool_limits(1)
         return self.function(item)
 
 
 @cache
 def _code() -> str:
-    """Return a digest of this package's code, as it was when this process first asked."""
+    """Return a digest of this package's code, as it was at this process's first call."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
 
 def _check_cluster(client: Any, address: str) -> None:
-    """Check that a cluster has workers, and that they run the code that runs here.
+    """Check that a cluster has workers, and that they run the same code as this process.
 
     Raises:
-        ValueError: it has none, or they would give stale results that look fresh.
+        ValueError: it has none, or they would return results of other code.
     """
     remedy = (
         "start workers with `PYTHONPATH=src dask worker ADDRESS` in this folder and environment"

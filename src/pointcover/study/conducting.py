@@ -13,7 +13,7 @@ from pointcover.runtime.atomic_files import sha256
 from pointcover.study.plan import Scale, check_members, members_of, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
-from pointcover.study.running import Ended, Job, make_jobs, run_jobs
+from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
 from pointcover.study.summary import Summary, outdone_references, score, summarise
 from pointcover.study.sync import sync
 from pointcover.tracking import runs as tracking
@@ -64,34 +64,34 @@ class Conducted:
         return found + outdone_references(summary)
 
 
-def conduct(
-    path: Path,
-    root: Path,
-    out: Path,
-    *,
-    scale: Scale = "full",
-    settings: Mapping[str, Any] | None = None,
-    at_once: int = 1,
-    gpus: int = 0,
-) -> Conducted:
+@dataclass(frozen=True)
+class StudyChoice:
+    """A study file, and how it is run."""
+
+    path: Path
+    scale: Scale = "full"
+    """Or small: the settings of the file's `small`."""
+    settings: Mapping[str, Any] | None = None
+    """For all experiments, in place of the file's."""
+
+
+def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conducted:
     """Run what is not known yet of a study, and write its report.
 
     The report is written also where experiments fail, and where a signal stops the study.
 
     Args:
-        path: the study file.
+        choice: the study file, its scale and settings.
         root: the project's folder.
         out: gets results.csv, report.html, report.md, tables, records and logs.
-        scale: full, or what the file says of small.
-        settings: for all experiments, in place of the file's.
-        at_once: how many experiments to run side by side.
-        gpus: how many there are to share among them.
+        pool: how many experiments are run in parallel.
 
     Raises:
         ValueError: the file or its settings cannot be.
         FileNotFoundError: there is no such file, or no project here.
     """
-    study = read_study(path, scale, settings)
+    path, scale = choice.path, choice.scale
+    study = read_study(path, scale, choice.settings)
     members = members_of(study)
     params = check_members(members, read_yaml(root / "params.yaml"), path)
     prefix = f"{path.stem}-small" if scale == "small" else path.stem
@@ -108,9 +108,7 @@ def conduct(
     progress = tqdm(total=len(jobs), desc=prefix, unit="exp", disable=None, smoothing=0)
     try:
         with (
-            contextlib.closing(
-                run_jobs(jobs, root, out, belonging, at_once=at_once, gpus=gpus)
-            ) as ended_jobs,
+            contextlib.closing(run_jobs(jobs, root, out, belonging, pool)) as ended_jobs,
             progress,
         ):
             for ended in ended_jobs:

@@ -287,9 +287,8 @@ def members_of(study: Study) -> list[Member]:
     for axes in combinations:
         if study.dense is not None:
             for seed in study.seeds:
-                # The dense sampler clicks on every pixel whatever the budget: the same one each
-                # time, so that nothing is computed twice.
-                found.append(_member(DENSE, axes, study.points[0], seed, study, study.dense))
+                # The dense sampler clicks on every pixel for any budget: one budget is enough.
+                found.append(_member(study, DENSE, axes, (study.points[0], seed), study.dense))
         for name, method in study.methods.items():
             if any(value not in method.only.get(key, (value,)) for key, value in axes):
                 continue
@@ -302,26 +301,31 @@ def members_of(study: Study) -> list[Member]:
                 seeds = trained.seeds or study.seeds
                 if method.ensemble_of:
                     first, *others = (
-                        _member(method.ensemble_of, axes, points, seed, study, trained.settings)
+                        _member(study, method.ensemble_of, axes, (points, seed), trained.settings)
                         for seed in seeds
                     )
                     settings = tuple({**dict(first.settings), **method.settings}.items())
                     found.append(Member(name, axes, points, seeds[0], settings, tuple(others)))
                 else:
                     found += [
-                        _member(name, axes, points, seed, study, method.settings) for seed in seeds
+                        _member(study, name, axes, (points, seed), method.settings)
+                        for seed in seeds
                     ]
     return found
 
 
+Draw = tuple[int, int]
+"""Label budget and seed of an experiment."""
+
+
 def _member(
+    study: Study,
     name: str,
     axes: tuple[tuple[str, Any], ...],
-    points: int,
-    seed: int,
-    study: Study,
+    draw: Draw,
     settings: Mapping[str, Any],
 ) -> Member:
+    points, seed = draw
     chosen: Settings = {}
     for key, value in axes:
         values = study.axes[key]
@@ -341,7 +345,7 @@ def _rounds(
         if following:
             asks = {"suggest.points": following - budget}
         settings = {"suggest.acquisitions": ["margin"], **study.settings, **method.settings, **asks}
-        member = _member(name, axes, budgets[0], seed, study, settings)
+        member = _member(study, name, axes, (budgets[0], seed), settings)
         before = rounds[-1] if rounds else None
         rounds.append(replace(member, points=budget, after=before))
     return rounds

@@ -107,14 +107,21 @@ def make_jobs(
     return jobs
 
 
+@dataclass(frozen=True)
+class JobPool:
+    """How many experiments are run in parallel."""
+
+    at_once: int = 1
+    gpus: int = 0
+    """How many there are; with several, each place in the pool has one."""
+
+
 def run_jobs(
     jobs: Sequence[Job],
     root: Path,
     out: Path,
     extra: Callable[[Job], Mapping[str, str]],
-    *,
-    at_once: int = 1,
-    gpus: int = 0,
+    pool: JobPool = JobPool(),
 ) -> Generator[Ended]:
     """Return the record of each job as it ends, running those that have none yet.
 
@@ -127,9 +134,9 @@ def run_jobs(
         root: the project's folder.
         out: keeps records and logs.
         extra: variables of the environment of a job's stages.
-        at_once: how many to run side by side.
-        gpus: how many there are; with several, each place in the pool has one.
+        pool: how many are run in parallel.
     """
+    gpus = pool.gpus
     known = list_experiments(root)
     todo: list[Job] = []
     for job in jobs:
@@ -171,11 +178,11 @@ def run_jobs(
         seconds = time.monotonic() - began
         return Ended(job, _read_record(job, root, kept.commit, out, seconds), log)
 
-    places = list(range(at_once))
+    places = list(range(pool.at_once))
     cut: set[str] = set()  # data whose tiles are in DVC's cache
     settled = {job.name for job in jobs} - {job.name for job in todo}
     under_way: dict[Future[Ended], tuple[Job, int]] = {}
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(pool.at_once) as threads:
         try:
             while todo or under_way:
                 cut |= {
@@ -191,7 +198,7 @@ def run_jobs(
                     if places and can_begin:
                         todo.remove(job)
                         place = places.pop(0)
-                        under_way[pool.submit(work, job, place)] = (job, place)
+                        under_way[threads.submit(work, job, place)] = (job, place)
                 look_s = LOOK_S if todo and places else None
                 for future in wait(under_way, look_s, FIRST_COMPLETED).done:
                     job, place = under_way.pop(future)

@@ -18,8 +18,8 @@ Batch = tuple[Tensor, Tensor]
 class TileDataset(Dataset[Batch]):
     """Tiles with their surroundings: image (bands, size_px, size_px) uint8, mask (…) uint8.
 
-    Each labelled pixel of the split occurs once: what surrounds an edge tile is seen, but its
-    labels are IGNORE_INDEX, as it has its own turn.
+    Each labelled pixel of the split occurs once: in the surroundings of an edge tile labels are
+    IGNORE_INDEX, since they are a part of another tile.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class TileDataset(Dataset[Batch]):
         size_px: int,
         clicks: Path | None = None,
     ) -> None:
-        """Take the tiles and the folders of their rasters; `clicks` only where crops need them."""
+        """Take the tiles and the folders of their rasters; `clicks` only if crops need them."""
         self.tiles = tiles
         self.size_px = size_px
         self._images = TileReader(images, size_px, fill=0)
@@ -55,7 +55,7 @@ class TileDataset(Dataset[Batch]):
         )
 
     def read_around(self, place: int, side_px: int | None = None) -> tuple[Image, Mask, int, int]:
-        """Read a tile and what surrounds it, unpadded, with all labels; see TileReader."""
+        """Read a tile and its surroundings, unpadded, with all labels; see TileReader."""
         tile = self.tiles[place]
         image, row, column = self._images.read_around(tile, side_px)
         return image, self._masks.read_around(tile, side_px)[0][0], row, column
@@ -68,7 +68,7 @@ class TileDataset(Dataset[Batch]):
 
 
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
-    """Make the loader of whole tiles in their order, for validation and test."""
+    """Make a loader of tiles in their order, for validation and test."""
     return DataLoader(
         tiles,
         batch_size=batch_size,

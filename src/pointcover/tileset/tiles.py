@@ -1,4 +1,4 @@
-"""The tile set on disk: its tiles and their index, and what all tiles share."""
+"""The tile set on disk: its tiles, their index, and their common metadata."""
 
 import csv
 from collections import OrderedDict
@@ -18,7 +18,7 @@ WHITE: Final = 255
 """The largest value of a band."""
 
 GSD_TOLERANCE: Final = 1.1
-"""By what factor a GSD may lie outside of those in training."""
+"""The factor by which a GSD may lie outside the range of those in training."""
 
 _COLUMNS = ("tile", "orthophoto", "region", "split", "row_off", "col_off", "height", "width")
 _PIXELS = "pixels_"
@@ -26,7 +26,7 @@ _PIXELS = "pixels_"
 
 @dataclass(frozen=True)
 class Tile:
-    """One cut of an orthophoto; `height` and `width` are smaller than a tile at its edge."""
+    """One tile of an orthophoto; at its edge `height` and `width` may be smaller than the size."""
 
     id: str
     orthophoto: str
@@ -41,32 +41,32 @@ class Tile:
 
     @property
     def extent(self) -> Window:
-        """Where the tile lies in its orthophoto, no larger than it is."""
+        """The tile's window in its orthophoto, cropped at the edge."""
         return Window(self.col_off, self.row_off, self.width, self.height)
 
     def window(self, size_px: int) -> Window:
-        """Return the whole tile, beyond the orthophoto's edge where it lies there."""
+        """Return the tile's window at full size, which may extend beyond the orthophoto's edge."""
         return Window(self.col_off, self.row_off, size_px, size_px)
 
 
 @dataclass(frozen=True)
 class TileSet:
-    """What all tiles share: class table, size, GSD, and the train images' mean and std by band."""
+    """Common metadata of tiles: classes, size, GSD, mean and std of train images by band."""
 
     classes: ClassTable
     size_px: int
     gsds_m: tuple[float, ...]
-    """Every GSD that occurs, metres; empty where neither files nor card tell."""
+    """Every GSD that occurs, metres; empty where neither files nor card give one."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     value_range: tuple[float, float]
     bands: tuple[int, ...]
-    """Band numbers of the source files, in the order in which the tiles hold them."""
+    """Band numbers of the source files, in the order of the tiles' bands."""
 
     def knows_gsd(self, gsd_m: float) -> bool:
         """Return whether a GSD is one of those that occur or lies between them, within 10 %.
 
-        Where none is known, nothing speaks against it.
+        True where none is known.
         """
         if not self.gsds_m:
             return True
@@ -78,7 +78,7 @@ class TileSet:
         return f"{greatest:.4g} m" if len(self.gsds_m) == 1 else f"{least:.4g} to {greatest:.4g} m"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what tiles.json and a model's JSON hold."""
+        """Return the contents of tiles.json, which are also a part of a model's JSON."""
         return {
             "classes": [
                 {"name": name, "colour": format_colour(colour)}
@@ -94,7 +94,7 @@ class TileSet:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TileSet":
-        """Read what `to_json` gave."""
+        """Make a tile set of the result of `to_json`."""
         return cls(
             classes=ClassTable(
                 names=tuple(entry["name"] for entry in values["classes"]),
@@ -169,28 +169,28 @@ def read_index(path: Path) -> list[Tile]:
 
 
 def raster_path(folder: Path, split: str, orthophoto: str) -> Path:
-    """Return where an orthophoto's part in a split lies, below images, masks or clicks."""
+    """Return the path of an orthophoto's raster of a split, below images, masks or clicks."""
     return folder / split / f"{orthophoto}.tif"
 
 
 class TileReader:
     """Reads tiles out of the rasters of one folder: images, masks or clicks of a tile set.
 
-    Files are opened at first use, in every process anew, and the least used are closed when many
-    are open.
+    Files are opened at first use, in every process anew, and the least recently used ones are
+    closed when many are open.
     """
 
     MAX_OPEN = 128
 
     def __init__(self, folder: Path, size_px: int, fill: int) -> None:
-        """Take the folder that holds a folder a split; `fill` is the value beyond an edge."""
+        """Take the folder with a folder for each split; `fill` is the value beyond an edge."""
         self.folder = folder
         self.size_px = size_px
         self.fill = fill
         self._readers: OrderedDict[Path, RasterReader] = OrderedDict()
 
     def read(self, tile: Tile) -> npt.NDArray[np.uint8]:
-        """Read a whole tile: (bands, size_px, size_px) uint8, padded where it reaches over.
+        """Read a tile at full size: (bands, size_px, size_px) uint8, padded beyond an edge.
 
         Raises:
             FileNotFoundError: the raster is missing.
@@ -204,8 +204,9 @@ class TileReader:
     ) -> tuple[npt.NDArray[np.uint8], int, int]:
         """Read a square with the tile at its centre, moved inward from the orthophoto's edge.
 
-        An edge tile thus comes with its surroundings instead of padding: a network judges a strip
-        of 20 px badly, and learns the padding. The square is smaller where the orthophoto is.
+        An edge tile is thus read with its surroundings instead of padding: predictions for a strip
+        of 20 px are bad, and a network learns the padding. The square is smaller where the
+        orthophoto is.
 
         Args:
             tile: what to read around.

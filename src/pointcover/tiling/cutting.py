@@ -1,11 +1,11 @@
-"""Cutting: orthophotos and their masks rewritten as GeoTIFFs of blocks, one block a tile."""
+"""Cutting an orthophoto and its mask into tiles: GeoTIFFs of blocks, one block a tile."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from pointcover.raster.grids import check_same_grid, gsd_of
 from pointcover.raster.raster_io import (
     EIGHT_BIT,
     BlockWriter,
+    GeoTiffProfile,
     RasterInfo,
     RasterReader,
     Window,
@@ -34,14 +35,12 @@ from pointcover.raster.raster_io import (
 )
 from pointcover.runtime.parallel import one_ahead
 from pointcover.tileset.tiles import Tile, raster_path
-
-Block = tuple[Window, Image, Mask, npt.NDArray[np.bool_]]
-"""A tile as it is read: window on the tiles' grid, image, dense mask, where there is data."""
+from pointcover.tiling.settings import TileSettings
 
 
 @dataclass
 class Statistics:
-    """Values of pixels that hold data, counted by band, for mean and standard deviation.
+    """Histograms of the values of pixels with data, by band, for mean and standard deviation.
 
     Counts of the 256 values are exact in any order of tiles, and fast: sums of squares in float64
     took half of the time of tiling.
@@ -58,7 +57,7 @@ class Statistics:
         self.counts += np.stack([count_values(band) for band in values])
 
     def include(self, other: "Statistics") -> None:
-        """Count what was counted elsewhere, too."""
+        """Add the counts of other statistics."""
         if not len(self.counts):
             self.counts = np.zeros_like(other.counts)
         if len(other.counts):
@@ -72,8 +71,8 @@ class Statistics:
         """
         if not self.counts.any():
             raise ValueError(
-                "no pixel of the train split holds data: mend `split` in the card, or the images' "
-                "nodata"
+                "no pixel of the train split holds data: correct `split` in the card, or the "
+                "images' nodata"
             )
         totals = self.counts @ np.arange(256)
         return tuple(float(total) for total in totals / self.counts.sum(axis=1))
@@ -87,7 +86,7 @@ class Statistics:
 
 @dataclass
 class Cutting:
-    """What came of cutting orthophotos."""
+    """The tiles and statistics of orthophotos that were cut."""
 
     tiles: list[Tile] = field(default_factory=list)
     left_out: int = 0
@@ -103,121 +102,24 @@ class Cutting:
         """Every GSD that occurs."""
         return set(self.gsd_by_orthophoto_m.values())
 
-    def cut(
-        self,
-        pair: Pair,
-        card: DatasetCard,
-        source: Path,
-        out: Path,
-        sides: dict[str, Split],
-        size_px: int,
-        downsample: int,
-    ) -> None:
-        """Rewrite one orthophoto and its mask as blocks below out/images and out/masks.
-
-        Args:
-            pair: the orthophoto.
-            card: its dataset's card.
-            source: the folder that the pair's paths begin at.
-            out: folder of the tile set.
-            sides: split by region, or by tile id (`<orthophoto>_<k>`, k counted row by row over
-                cells of the source's pixels, of which those at an edge may be partial).
-            size_px: height and width of a tile, after downsampling.
-            downsample: how many source pixels become one, along each side.
-
-        Raises:
-            ValueError: the image or mask is damaged, they do not fit each other, a colour or id
-                is unknown, or no pixel is labelled.
-        """
-        image_reader = RasterReader(source / pair.image)
-        mask_reader = RasterReader(source / pair.mask) if pair.mask else None
-        mask_info = mask_reader.info() if mask_reader else image_reader.info()
-        grid = _common_grid(image_reader.info(), mask_info, card, downsample)
-        classes = card.class_table()
-        tiles = []
-        with ExitStack() as stack:
-            writers: dict[str, tuple[BlockWriter, BlockWriter]] = {}
-
-            def open_writers(split: str) -> tuple[BlockWriter, BlockWriter]:
-                """Open the image and the mask of a split, at its first tile."""
-                image = write_geotiff(
-                    raster_path(out / "images", split, pair.name),
-                    height=grid.height,
-                    width=grid.width,
-                    bands=len(card.bands),
-                    block_px=size_px,
-                    crs=grid.crs,
-                    transform=grid.transform,
-                )
-                mask = write_mask(
-                    raster_path(out / "masks", split, pair.name),
-                    like=grid,
-                    block_px=size_px,
-                    classes=classes,
-                )
-                return stack.enter_context(image), stack.enter_context(mask)
-
-            blocks = _blocks(image_reader, mask_reader, card, grid, size_px, downsample)
-            # A cell of a few source pixels that downsampling drops is counted all the same, or
-            # the tiles of a published list would be others at half the size.
-            columns = math.ceil(image_reader.info().width / (size_px * downsample))
-            for window, image, mask, valid in blocks:
-                row, col = window.row_off // size_px, window.col_off // size_px
-                tile_id = f"{pair.name}_{row * columns + col}"
-                split = sides.get(pair.region) or sides.get(tile_id)
-                if split is None:
-                    self.left_out += 1
-                    continue
-                if split not in writers:
-                    writers[split] = open_writers(split)
-                writers[split][0].write(image, window)
-                writers[split][1].write(mask[np.newaxis], window)
-                tiles.append(
-                    Tile(
-                        tile_id,
-                        pair.name,
-                        pair.region,
-                        split,
-                        int(window.row_off),
-                        int(window.col_off),
-                        int(window.height),
-                        int(window.width),
-                        count_pixels(mask, len(classes)),
-                    )
-                )
-                # The first row tells most tiles apart already.
-                if all((part == image[:, :1, :1]).all() for part in (image[:, :1], image)):
-                    self.constant.append(tile_id)
-                if split == "train":
-                    self.train.add(image, valid)
-            if mask_reader and tiles and not any(sum(tile.pixels) for tile in tiles):
-                raise ValueError(
-                    f"{mask_reader.path} labels no pixel: all are {_unlabelled(card)}, or outside "
-                    f"the image's data. Leave the pair out, or mend the card's `classes`"
-                )
-        self.tiles += tiles
-        gsd_m = gsd_of(grid) or (card.gsd_m * downsample if card.gsd_m else None)
-        if gsd_m:
-            self.gsd_by_orthophoto_m[pair.name] = round(gsd_m, 4)
-
     def include(self, other: "Cutting") -> None:
-        """Take in what came of cutting further orthophotos."""
+        """Add the tiles and statistics of further orthophotos."""
         self.tiles += other.tiles
         self.left_out += other.left_out
         self.constant += other.constant
         self.train.include(other.train)
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
 
-    def report(self, names: Sequence[str]) -> dict[str, Any]:
-        """Say by split how many tiles, megapixels, km² and which share of each class there are."""
-        report: dict[str, Any] = {}
+    def summary(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the number of tiles, their area and the fraction of each class, by split."""
+        summary: dict[str, Any] = {}
         for split in SPLITS:
             tiles = [tile for tile in self.tiles if tile.split == split]
             labelled = np.sum([tile.pixels for tile in tiles], axis=0, dtype=np.int64)
             labelled = np.broadcast_to(labelled, len(names))
             pixels = sum(tile.height * tile.width for tile in tiles)
             total = int(labelled.sum())
-            report[split] = {
+            summary[split] = {
                 "tiles": len(tiles),
                 "regions": len({tile.region for tile in tiles}),
                 "megapixels": round(pixels / 1e6, 3),
@@ -228,13 +130,13 @@ class Cutting:
                     for name, count in zip(names, labelled, strict=True)
                 },
             }
-        return report | {
+        return summary | {
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
         }
 
     def _area_km2(self, tiles: Sequence[Tile]) -> float | None:
-        """Add up what tiles cover on the ground; None where the GSD of one is not known."""
+        """Add up the area of tiles on the ground; None where the GSD of one is not known."""
         gsds_m = [self.gsd_by_orthophoto_m.get(tile.orthophoto) for tile in tiles]
         if None in gsds_m:
             return None
@@ -246,30 +148,111 @@ class Cutting:
         return round(sum(areas) / 1e6, 6)
 
 
-def cut_orthophoto(
-    pair: Pair,
-    card: DatasetCard,
-    source: Path,
-    out: Path,
-    sides: dict[str, Split],
-    size_px: int,
-    downsample: int,
-) -> Cutting | str:
-    """Cut one orthophoto, as `Cutting.cut` does.
+@dataclass(frozen=True)
+class CuttingPlan:
+    """How the orthophotos of a dataset are cut."""
 
-    Returns:
-        What came of it, or what is wrong with the orthophoto, so that all faulty ones can be told
-        of together.
+    card: DatasetCard
+    source: Path
+    """The folder that the paths of pairs begin at."""
+    out: Path
+    """The folder of the tile set."""
+    splits: Mapping[str, Split]
+    """By region, or by tile id: `<orthophoto>_<k>`, k counted row by row over cells of the
+    source's pixels, of which those at an edge may be partial."""
+    settings: TileSettings
+
+
+def try_to_cut(plan: CuttingPlan, pair: Pair) -> Cutting | str:
+    """Cut one orthophoto, or return its fault, so that all faulty ones are reported together.
 
     Raises:
         OSError: the disk is full.
     """
-    cutting = Cutting()
     try:
-        cutting.cut(pair, card, source, out, sides, size_px, downsample)
+        return cut_orthophoto(plan, pair)
     except (ValueError, FileNotFoundError) as fault:
         return str(fault)
+
+
+def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
+    """Rewrite one orthophoto and its mask as blocks below out/images and out/masks.
+
+    Raises:
+        ValueError: the image or mask is damaged, they do not fit each other, a colour or id
+            is unknown, or no pixel is labelled.
+    """
+    size_px, downsample = plan.settings.size_px, plan.settings.downsample
+    reader = PairReader(plan, pair)
+    classes, cutting = plan.card.class_table(), Cutting()
+    # Cells at the edge that downsampling leaves without a pixel are counted too: with half the
+    # size the tiles of a published list would otherwise be others.
+    columns = math.ceil(reader.source_width / (size_px * downsample))
+    with ExitStack() as stack:
+        writers: dict[str, tuple[BlockWriter, BlockWriter]] = {}
+        for block in reader.blocks():
+            window = block.window
+            row, col = window.row_off // size_px, window.col_off // size_px
+            tile_id = f"{pair.name}_{row * columns + col}"
+            split = plan.splits.get(pair.region) or plan.splits.get(tile_id)
+            if split is None:
+                cutting.left_out += 1
+                continue
+            if split not in writers:
+                image_writer, mask_writer = _open_writers(plan, reader.grid, split, pair.name)
+                writers[split] = (
+                    stack.enter_context(image_writer),
+                    stack.enter_context(mask_writer),
+                )
+            writers[split][0].write(block.image, window)
+            writers[split][1].write(block.mask[np.newaxis], window)
+            cutting.tiles.append(
+                Tile(
+                    tile_id,
+                    pair.name,
+                    pair.region,
+                    split,
+                    int(window.row_off),
+                    int(window.col_off),
+                    int(window.height),
+                    int(window.width),
+                    count_pixels(block.mask, len(classes)),
+                )
+            )
+            # The first row alone shows for most tiles that they are not constant.
+            first = block.image[:, :1, :1]
+            if all((part == first).all() for part in (block.image[:, :1], block.image)):
+                cutting.constant.append(tile_id)
+            if split == "train":
+                cutting.train.add(block.image, block.valid)
+        if pair.mask and cutting.tiles and not any(sum(tile.pixels) for tile in cutting.tiles):
+            raise ValueError(
+                f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
+                f"outside the image's data. Leave the pair out, or correct the card's `classes`"
+            )
+    card_gsd_m = plan.card.gsd_m
+    gsd_m = gsd_of(reader.grid) or (card_gsd_m * downsample if card_gsd_m else None)
+    if gsd_m:
+        cutting.gsd_by_orthophoto_m[pair.name] = round(gsd_m, 4)
     return cutting
+
+
+def _open_writers(
+    plan: CuttingPlan, grid: RasterInfo, split: str, orthophoto: str
+) -> tuple[AbstractContextManager[BlockWriter], AbstractContextManager[BlockWriter]]:
+    """Make the writers of the image and the mask of an orthophoto in one split."""
+    size_px = plan.settings.size_px
+    profile = GeoTiffProfile(
+        height=grid.height,
+        width=grid.width,
+        bands=len(plan.card.bands),
+        block_px=size_px,
+        crs=grid.crs,
+        transform=grid.transform,
+    )
+    image = write_geotiff(raster_path(plan.out / "images", split, orthophoto), profile)
+    path = raster_path(plan.out / "masks", split, orthophoto)
+    return image, write_mask(path, like=grid, block_px=size_px, classes=plan.card.class_table())
 
 
 def _unlabelled(card: DatasetCard) -> str:
@@ -279,12 +262,12 @@ def _unlabelled(card: DatasetCard) -> str:
 def _common_grid(
     image: RasterInfo, mask: RasterInfo, card: DatasetCard, downsample: int
 ) -> RasterInfo:
-    """Check that a pair fits together and the card, and give the grid of its tiles."""
+    """Check that a pair fits together and to the card, and return the grid of its tiles."""
     check_same_grid(image, mask)
     if max(card.bands) > image.bands:
         raise ValueError(
-            f"{image.path} has {image.bands} band(s), but the card asks for bands "
-            f"{list(card.bands)}: mend `bands` in the card"
+            f"{image.path} has {image.bands} band(s), but the card names bands "
+            f"{list(card.bands)}: correct `bands` in the card"
         )
     if image.dtype != "uint8" and card.value_range is None:
         raise ValueError(
@@ -306,60 +289,85 @@ def _common_grid(
     )
 
 
-def _blocks(
-    image_reader: RasterReader,
-    mask_reader: RasterReader | None,
-    card: DatasetCard,
-    grid: RasterInfo,
-    size_px: int,
-    downsample: int,
-) -> Iterator[Block]:
-    """Read a pair tile by tile.
+class Block(NamedTuple):
+    """A tile as it is cut.
 
-    While the tiles of one row are written, a thread reads, decodes and cuts the next row.
+    Attributes:
+        window: on the tiles' grid.
+        image: (bands, H, W) uint8.
+        mask: dense mask, (H, W) uint8.
+        valid: where the image has data, (H, W) bool.
     """
-    rows = _rows(image_reader, mask_reader, card, grid, size_px, downsample)
-    with closing(one_ahead(rows)) as read:
-        for row in read:
-            yield from row
+
+    window: Window
+    image: Image
+    mask: Mask
+    valid: npt.NDArray[np.bool_]
 
 
-def _rows(
-    image_reader: RasterReader,
-    mask_reader: RasterReader | None,
-    card: DatasetCard,
-    grid: RasterInfo,
-    size_px: int,
-    downsample: int,
-) -> Iterator[list[Block]]:
-    """Read a pair by whole rows of tiles, and cut each row."""
-    for top in range(0, grid.height, size_px):
-        height = min(size_px, grid.height - top)
-        strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
-        image, valid = image_reader.read_scaled(strip, card.bands, card.value_range or EIGHT_BIT)
-        mask = (
-            _read_mask(mask_reader, strip, card)
-            if mask_reader
-            else np.full(valid.shape, IGNORE_INDEX, np.uint8)
-        )
-        if not valid.all():
-            mask[~valid] = IGNORE_INDEX
-        if downsample > 1:
-            image, mask = shrink_image(image, downsample), shrink_mask(mask, downsample)
-            valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
-            # Half of a block without data: the image counts it as none, so its mask must not tell.
-            image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
-        row = []
-        for left in range(0, grid.width, size_px):
-            columns = slice(left, left + size_px)
-            window = Window(left, top, min(size_px, grid.width - left), height)
-            tile = np.ascontiguousarray(image[:, :, columns])
-            row.append((window, tile, np.ascontiguousarray(mask[:, columns]), valid[:, columns]))
-        yield row
+class PairReader:
+    """Reads an orthophoto and its dense mask tile by tile."""
+
+    def __init__(self, plan: CuttingPlan, pair: Pair) -> None:
+        """Check that the image and the mask fit together and to the card.
+
+        Raises:
+            ValueError: they do not, or one of them is damaged.
+        """
+        self._card, self._settings = plan.card, plan.settings
+        self._images = RasterReader(plan.source / pair.image)
+        self._masks = RasterReader(plan.source / pair.mask) if pair.mask else None
+        info = self._images.info()
+        mask_info = self._masks.info() if self._masks else info
+        self.source_width = info.width
+        """Of the orthophoto, before downsampling."""
+        self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
+        """Of the tiles, after downsampling."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Read the pair tile by tile.
+
+        While the tiles of one row are written, a thread reads, decodes and cuts the next row.
+        """
+        with closing(one_ahead(self._rows())) as rows:
+            for row in rows:
+                yield from row
+
+    def _rows(self) -> Iterator[list[Block]]:
+        """Read the pair by whole rows of tiles, and cut each row."""
+        card, grid = self._card, self.grid
+        size_px, downsample = self._settings.size_px, self._settings.downsample
+        for top in range(0, grid.height, size_px):
+            height = min(size_px, grid.height - top)
+            strip = Window(0, top * downsample, grid.width * downsample, height * downsample)
+            image, valid = self._images.read_scaled(
+                strip, card.bands, card.value_range or EIGHT_BIT
+            )
+            mask = (
+                _read_mask(self._masks, strip, card)
+                if self._masks
+                else np.full(valid.shape, IGNORE_INDEX, np.uint8)
+            )
+            if not valid.all():
+                mask[~valid] = IGNORE_INDEX
+            if downsample > 1:
+                image, mask = shrink_image(image, downsample), shrink_mask(mask, downsample)
+                valid = shrink_mask(valid.astype(np.uint8), downsample).astype(bool)
+                # At most half of a block has data: it counts as without, in image and mask.
+                image[:, ~valid], mask[~valid] = 0, IGNORE_INDEX
+            row = []
+            for left in range(0, grid.width, size_px):
+                columns = slice(left, left + size_px)
+                window = Window(left, top, min(size_px, grid.width - left), height)
+                tile = np.ascontiguousarray(image[:, :, columns])
+                row.append(
+                    Block(window, tile, np.ascontiguousarray(mask[:, columns]), valid[:, columns])
+                )
+            yield row
 
 
 def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
-    """Read a dense mask as class ids, whatever it is coded in.
+    """Read a dense mask as class ids, from colours or numbers.
 
     Raises:
         ValueError: a colour or number is not in the card; the message names the file and rows.
@@ -385,7 +393,7 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
 
 
 def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:
-    """Return a mask's numbers as the card means them: 0 and 255 where they were saved with loss."""
+    """Return a mask's numbers, thresholded to 0 and 255 where the card says `binarise_at`."""
     if card.binarise_at is None:
         return values
     return np.where(values >= card.binarise_at, 255, 0).astype(np.uint8)
@@ -401,7 +409,7 @@ def shrink_image(image: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.ui
 
 
 def shrink_mask(mask: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """Take the commonest value of blocks of factor × factor px, the smallest of equals.
+    """Take the most frequent value of blocks of factor × factor px, the smallest of equals.
 
     (H, W) uint8 → (H // factor, W // factor). IGNORE_INDEX counts as a value like any other.
     """

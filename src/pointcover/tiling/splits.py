@@ -1,18 +1,35 @@
 """Splits: which regions, or which listed tiles, are for training, validation and test."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pointcover.datasets.card import DatasetCard, matches
+from pointcover.datasets.inventory import Inventory
 from pointcover.labels import SPLITS, Split
 from pointcover.text import shorten
+from pointcover.tileset.tiles import Tile
+from pointcover.tiling.settings import TileSettings
+
+
+def choose_splits(dataset: Inventory, settings: TileSettings) -> dict[str, Split]:
+    """Choose the split of every region, or of every tile on a published list.
+
+    Raises:
+        ValueError: the card's split does not fit the dataset, or tiles the published lists.
+    """
+    regions = [pair.region for pair in dataset.pairs]
+    splits = read_tile_lists(dataset.card, dataset.folder)
+    if splits is None:
+        splits = split_regions(dataset.card, regions, settings.split_seed)
+    check_tile_size(dataset.card, splits, regions, settings)
+    return splits
 
 
 def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[str, Split]:
-    """Return every region one split, by the card's shares or lists of regions.
+    """Return the split of every region, by the card's fractions or lists of regions.
 
     Raises:
         ValueError: there are fewer than three regions, or a listed one does not exist.
@@ -24,18 +41,18 @@ def split_regions(card: DatasetCard, regions: Sequence[str], seed: int) -> dict[
             f"one each for train, val and test. Add orthophotos, or make regions smaller with "
             f"`region` in the card"
         )
-    shares = card.shares()
-    if shares:
+    fractions = card.fractions()
+    if fractions:
         order = np.random.default_rng(seed).permutation(len(names))
-        counts = _whole_counts([shares[split] for split in SPLITS], len(names))
-        sides = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
-        return {names[place]: side for place, side in zip(order, sides, strict=True)}
-    return _listed_sides(card, names)
+        counts = _whole_counts([fractions[split] for split in SPLITS], len(names))
+        drawn = [split for split, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
+        return {names[place]: split for place, split in zip(order, drawn, strict=True)}
+    return _listed_splits(card, names)
 
 
-def _listed_sides(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
-    """Return every region the split whose list names it, or train where none does."""
-    sides: dict[str, Split] = {}
+def _listed_splits(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
+    """Return the split of every region: the one whose list names it, or else train."""
+    splits: dict[str, Split] = {}
     for split, entries in card.region_lists().items():
         for entry in entries:
             meant = [name for name in names if matches(name, entry)]
@@ -44,26 +61,26 @@ def _listed_sides(card: DatasetCard, names: Sequence[str]) -> dict[str, Split]:
                     f"the card's split lists {entry}, but the regions are {shorten(names)}"
                 )
             for name in meant:
-                if name in sides:
+                if name in splits:
                     raise ValueError(
                         f"the card's split lists {name} twice: each region belongs to one split"
                     )
-                sides[name] = split
-    rest = [name for name in names if name not in sides]
+                splits[name] = split
+    rest = [name for name in names if name not in splits]
     if "train" in card.split and rest:
         raise ValueError(
-            f"the card's split lists no side for {shorten(rest)}: list them, or leave out train"
+            f"the card's split lists no split for {shorten(rest)}: list them, or leave out train"
         )
-    sides |= dict.fromkeys(rest, "train")
-    empty = sorted(set(SPLITS) - set(sides.values()))
+    splits |= dict.fromkeys(rest, "train")
+    empty = sorted(set(SPLITS) - set(splits.values()))
     if empty:
         raise ValueError(f"the card's split leaves {', '.join(empty)} without a region")
-    return sides
+    return splits
 
 
-def _whole_counts(shares: Sequence[float], total: int) -> list[int]:
-    """Divide a total by shares: at least one each, the rest by largest remainder."""
-    wanted = [share * total for share in shares]
+def _whole_counts(fractions: Sequence[float], total: int) -> list[int]:
+    """Divide a total by fractions: at least one each, the rest by largest remainder."""
+    wanted = [fraction * total for fraction in fractions]
     counts = [max(1, math.floor(value)) for value in wanted]
     while sum(counts) < total:
         lacking = [value - count for value, count in zip(wanted, counts, strict=True)]
@@ -82,7 +99,7 @@ def read_tile_lists(card: DatasetCard, folder: Path) -> dict[str, Split] | None:
     Raises:
         ValueError: a list is missing or empty, or an entry is on two of them.
     """
-    sides: dict[str, Split] = {}
+    splits: dict[str, Split] = {}
     for split in SPLITS:
         rule = card.split.get(split)
         if not isinstance(rule, str):
@@ -93,29 +110,29 @@ def read_tile_lists(card: DatasetCard, folder: Path) -> dict[str, Split] | None:
         if not tile_ids:
             raise ValueError(f"{folder / rule} is empty, wanted the ids of the {split} tiles")
         for tile_id in tile_ids:
-            if sides.setdefault(tile_id, split) != split:
-                raise ValueError(f"tile {tile_id} is listed for {sides[tile_id]} and for {split}")
-    return sides
+            if splits.setdefault(tile_id, split) != split:
+                raise ValueError(f"tile {tile_id} is listed for {splits[tile_id]} and for {split}")
+    return splits
 
 
 def check_tile_size(
-    card: DatasetCard, listed: Iterable[str], regions: Iterable[str], size_px: int, downsample: int
+    card: DatasetCard, listed: Iterable[str], regions: Iterable[str], settings: TileSettings
 ) -> None:
-    """Check that tiles are those that published lists mean.
+    """Check that tiles have the size that published lists of tiles are made for.
 
-    A tile's number counts cells of the source's pixels, so lists hold for a `tile.size_px` and
-    `tile.downsample` whose product is the card's `tile_px`, and mean other places for any other.
+    A tile's number counts cells of the source's pixels, so lists are valid for a `tile.size_px` and
+    `tile.downsample` whose product is the card's `tile_px`, and name other places for any other.
 
     Args:
         card: the dataset's card.
-        listed: what the lists name.
-        regions: the dataset's regions; what of `listed` is none of them must be a tile.
-        size_px: height and width of a tile, after downsampling.
-        downsample: how many source pixels become one, along each side.
+        listed: regions and tile ids on the lists.
+        regions: the dataset's regions; entries of `listed` that are none of them are tile ids.
+        settings: of tiling.
 
     Raises:
-        ValueError: tiles of another size are to be cut, or the card does not say of which.
+        ValueError: tiles of another size are to be cut, or the card does not give their size.
     """
+    size_px, downsample = settings.size_px, settings.downsample
     tiles = sorted(set(listed) - set(regions))
     if not tiles:
         return
@@ -131,3 +148,21 @@ def check_tile_size(
             f"tile.downsample {downsample}, which makes {size_px * downsample} px of the source: "
             f"set tile.size_px={card.tile_px} and tile.downsample=1 (or others of this product)"
         )
+
+
+def check_splits(tiles: Sequence[Tile], splits: Mapping[str, str]) -> None:
+    """Check that every split has tiles, and that each region or tile on a list was found.
+
+    Raises:
+        ValueError: a split is empty, or an entry of a list does not exist.
+    """
+    absent = sorted(splits.keys() - {tile.id for tile in tiles} - {tile.region for tile in tiles})
+    if absent:
+        raise ValueError(
+            f"the card's `split` lists tiles that were not cut: {shorten(absent, 5)}. A "
+            f"tile is called <orthophoto>_<k>, counted row by row: add the orthophotos, or correct "
+            f"the lists or the card's `tile_px`"
+        )
+    empty = [split for split in SPLITS if all(tile.split != split for tile in tiles)]
+    if empty:
+        raise ValueError(f"{', '.join(empty)} got no tile: correct `split` in the card")

@@ -64,6 +64,7 @@ CHAMPION: Final = "champion"
 """Alias of the registered model with the best test mIoU on its split."""
 SCORE_TAG: Final = "pointcover.test_miou"
 SPLIT_TAG: Final = "pointcover.split"
+ENSEMBLE_TAG: Final = "ensemble"
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
@@ -345,9 +346,8 @@ def resume_training_run(
     model_sha256: str,
     name: str,
     experiment: str = EXPERIMENT,
-    tags: _Tags = None,
     *,
-    apart: bool = False,
+    models: int = 1,
 ) -> Run:
     """Open the run that trained a model, for its evaluation to be recorded there.
 
@@ -362,9 +362,8 @@ def resume_training_run(
         model_sha256: of the checkpoint file.
         name: for a new run, as in `start_run`.
         experiment: the MLflow experiment.
-        tags: said of the run that is opened.
-        apart: the scores are not this model's alone (an ensemble's): they get a child run, and
-            the model counts as not evaluated.
+        models: more than 1 in an ensemble: its scores get a child run, tagged with the number,
+            and the model counts as not evaluated.
 
     Raises:
         ValueError: as `start_run`.
@@ -372,6 +371,7 @@ def resume_training_run(
     """
     evaluated = {EVALUATED_TAG: "true"}
     exp_name = os.environ.get("DVC_EXP_NAME")
+    tags = {ENSEMBLE_TAG: f"{models} models"} if models > 1 else {}
     with _opened_store(root, experiment) as store:
         found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
         if not found:
@@ -379,14 +379,14 @@ def resume_training_run(
                 "no run trained this model (%s…): a new run is started", model_sha256[:8]
             )
             origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
-            return store.create(exp_name or name, {**origin, **(tags or {})}, evaluated)
+            return store.create(exp_name or name, {**origin, **tags}, evaluated)
         own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
         trained = (own or found)[0]
-        if apart or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
+        if models > 1 or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
             parent = {"mlflow.parentRunId": trained.info.run_id}
             child = exp_name or f"{trained.info.run_name}-evaluate"
             keeper = trained.info.run_id
-            return store.create(child, {**parent, **(tags or {})}, model_run_id=keeper)
+            return store.create(child, {**parent, **tags}, model_run_id=keeper)
         return store.reopen(trained, tags, evaluated)
 
 

@@ -1,100 +1,69 @@
-"""Augmentation: crops, scale, the square's symmetries, colours, holes. Labels move as points.
+"""Augmentation: crops, scale, symmetries, colours, holes. Labels are moved as points.
 
-No transform here resamples a mask: a rotation or an affine that fills with 0 turned 500 labelled
-pixels into 45 122, and halving the size by nearest neighbour loses two clicks of three. The one
-door to albumentations.
+No transform resamples a mask: rotations or affine transforms that fill with 0 turned 500 labelled
+pixels into 45 122, and halving the size by nearest neighbour loses two point labels of three.
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Final
 
+import cv2
 import numpy as np
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
-import albumentations as albu
-import cv2
-
 from pointcover.labels import IGNORE_INDEX, Image, Mask
+from pointcover.training.augmentation_levels import AugmentationLevel
 
-HUE_SHARE = 0.15
-"""Hue moves by this share of what saturation does: a meadow must not become a lake."""
+HUE_FACTOR: Final = 0.15
+"""Change of hue relative to that of saturation: small, so that no class looks like another."""
 
-
-CUTOUT_SHARE = 0.5
-BLUR_SHARE = 0.5
-NOISE_SHARE = 0.5
-"""Shares of the samples that get a hole, are blurred, get noise."""
-
-
-@dataclass(frozen=True)
-class Strength:
-    """How far a sample is moved from what was photographed."""
-
-    turns: bool = True
-    """One of the square's eight symmetries (D4)."""
-    colour_jitter: float = 0
-    """How far brightness, contrast and saturation may move, as a share."""
-    zoom: float = 1
-    """A crop shows 1/zoom to zoom times its size of ground. Loading draws the scale: it is what
-    decides how much is read."""
-    blur_px: float = 0
-    """Largest standard deviation of a Gaussian blur."""
-    noise: float = 0
-    """Largest standard deviation of Gaussian noise, as a share of 255."""
-    cutout: float = 0
-    """Largest height and width of a hole, as a share of the crop's (DeVries and Taylor, 2017): it
-    has the crop's mean colour and no label."""
-
-
-STRENGTHS: Final[dict[str, Strength]] = {
-    "none": Strength(turns=False),
-    "weak": Strength(),
-    "medium": Strength(colour_jitter=0.1),
-    "strong": Strength(colour_jitter=0.3, zoom=1.5, blur_px=1.5, noise=0.05, cutout=0.4),
-}
+CUTOUT_PROBABILITY: Final = 0.5
+BLUR_PROBABILITY: Final = 0.5
+NOISE_PROBABILITY: Final = 0.5
 
 
 class Augmentation:
-    """A random crop at some scale, turned, in other colours, degraded."""
+    """A random crop that is scaled, flipped or rotated, and changed in colours and sharpness."""
 
-    def __init__(self, crop_px: int, strength: Strength, bands: int) -> None:
+    def __init__(self, crop_px: int, level: AugmentationLevel, bands: int) -> None:
         """Build the transforms.
 
         Args:
             crop_px: height and width of the crop.
-            strength: what is done to a crop, and how much.
-            bands: bands of the images; hue and saturation exist with three only.
+            level: how much a crop is changed.
+            bands: bands of the images; hue and saturation are changed with three bands only.
         """
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no request for newer versions
+        import albumentations as albu
+
         self.crop_px = crop_px
-        self._strength = strength
-        colour_jitter = strength.colour_jitter
-        steps: list[Any] = [albu.D4(p=1)] if strength.turns else []
+        self._level = level
+        colour_jitter = level.colour_jitter
+        steps: list[Any] = [albu.D4(p=1)] if level.symmetries else []
         if colour_jitter > 0:
             steps.append(albu.RandomBrightnessContrast(colour_jitter, colour_jitter, p=0.8))
             if bands == 3:
-                hue, saturation = 180 * HUE_SHARE * colour_jitter, 255 * colour_jitter / 2
+                hue, saturation = 180 * HUE_FACTOR * colour_jitter, 255 * colour_jitter / 2
                 steps.append(albu.HueSaturationValue(hue, saturation, 0, p=0.5))
         self._compose = albu.Compose(steps)
-        # Area averages as a coarser sensor would; it cannot enlarge.
+        # Area interpolation averages, as a sensor of coarser GSD does; it cannot enlarge.
         self._shrink = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_AREA)
         self._enlarge = albu.Resize(crop_px, crop_px, interpolation=cv2.INTER_LINEAR)
 
     def __call__(
         self, image: Image, mask: Mask, side_px: int, seed: int, *others: Mask
     ) -> tuple[Image, Mask, *tuple[Mask, ...]]:
-        """Augment one sample, the same way for the same seed, in whatever process.
+        """Augment one sample; the same seed gives the same result in every process.
 
-        The library's own seeding repeats itself over workers and epochs, so each sample is seeded.
+        albumentations' own seeds repeat over workers and epochs, so each sample is seeded here.
 
         Args:
             image: (bands, H, W) uint8.
             mask: (H, W) uint8.
-            side_px: height and width of what is cut out and then scaled to crop_px; at most H, W.
+            side_px: height and width of the square that is cut and scaled to crop_px; at most H, W.
             seed: 0 to 2³² - 1, of this epoch and sample.
-            others: further masks of the same pixels, (H, W) uint8 each, moved as the first.
+            others: further masks of the same pixels, (H, W) uint8 each, transformed as the first.
 
         Returns:
             image (bands, crop_px, crop_px) uint8 and the masks, (crop_px, crop_px) uint8 each.
@@ -104,7 +73,7 @@ class Augmentation:
             slice(start, start + side_px)
             for start in (generator.integers(size - side_px + 1) for size in mask.shape)
         )
-        # A thirtieth of the time of numpy's transposed copy
+        # Thirty times as fast as numpy's transposed copy
         crop = cv2.merge(list(image[:, rows, columns])).reshape(side_px, side_px, len(image))
         masks = [labels[rows, columns] for labels in (mask, *others)]
         if side_px != self.crop_px:
@@ -112,39 +81,39 @@ class Augmentation:
             crop = resize(image=crop)["image"]
             masks = [scale_labels(labels, self.crop_px) for labels in masks]
         self._compose.set_random_seed(seed)
-        # By band, for numpy reduces a short last axis twenty times as slowly
+        # By band: numpy is twenty times slower in reducing a short last axis
         bands = (crop[:, :, band] for band in range(crop.shape[2]))
         is_empty = (reduce(np.bitwise_or, bands) == 0).astype(np.uint8)
         out = self._compose(image=crop, masks=[*masks, is_empty])
-        *turned_masks, turned_empty = out["masks"]
-        turned, turned_masks = self._degrade(out["image"], turned_masks, generator)
-        if is_empty.any():  # no data stays 0 in every band, as the network will see it in maps
-            turned = np.where(turned_empty[:, :, np.newaxis], np.uint8(0), turned)
-        first, *further = map(np.ascontiguousarray, turned_masks)
-        return np.ascontiguousarray(turned.transpose(2, 0, 1)), first, *further
+        *new_masks, new_empty = out["masks"]
+        new, new_masks = self._degrade(out["image"], new_masks, generator)
+        if is_empty.any():  # no data stays 0 in every band, as in maps
+            new = np.where(new_empty[:, :, np.newaxis], np.uint8(0), new)
+        first, *further = map(np.ascontiguousarray, new_masks)
+        return np.ascontiguousarray(new.transpose(2, 0, 1)), first, *further
 
     def _degrade(
         self, image: Image, masks: Sequence[Mask], generator: np.random.Generator
     ) -> tuple[Image, Sequence[Mask]]:
-        """Blur, add noise, cut a hole, as far as the strength has them.
+        """Blur, add noise and cut a hole, as far as the level does so.
 
         Args:
             image: (H, W, bands) uint8.
             masks: (H, W) uint8 each.
             generator: of this sample.
         """
-        strength, shape = self._strength, image.shape
-        if strength.blur_px and generator.random() < BLUR_SHARE:
-            sigma_px = generator.uniform(0.3, strength.blur_px)  # less is no blur
+        level, shape = self._level, image.shape
+        if level.blur_px and generator.random() < BLUR_PROBABILITY:
+            sigma_px = generator.uniform(0.3, level.blur_px)  # less is no blur
             blurred = cv2.GaussianBlur(image, (0, 0), sigma_px)
             image = np.asarray(blurred, np.uint8).reshape(shape)
-        if strength.noise and generator.random() < NOISE_SHARE:
+        if level.noise and generator.random() < NOISE_PROBABILITY:
             noise = generator.standard_normal(shape, np.float32)
-            noisy = image + noise * np.float32(255 * generator.uniform(0, strength.noise))
+            noisy = image + noise * np.float32(255 * generator.uniform(0, level.noise))
             image = noisy.round().clip(0, 255).astype(np.uint8)
-        if strength.cutout and generator.random() < CUTOUT_SHARE:
+        if level.cutout and generator.random() < CUTOUT_PROBABILITY:
             image, masks = image.copy(), [labels.copy() for labels in masks]
-            largest = max(1, round(strength.cutout * self.crop_px))
+            largest = max(1, round(level.cutout * self.crop_px))
             height, width = generator.integers(max(1, largest // 4), largest + 1, size=2)
             row, column = generator.integers(0, self.crop_px + 1 - np.array([height, width]))
             hole = slice(row, row + height), slice(column, column + width)
@@ -157,8 +126,8 @@ class Augmentation:
 def scale_labels(mask: Mask, side_px: int) -> Mask:
     """Scale a sparse mask as points: each labelled pixel moves to the one that holds its centre.
 
-    So a click stays one click when the image is enlarged, and is not lost when it shrinks, unless
-    pixels of two classes meet in one: that one has no label.
+    So a point label stays one pixel when the image is enlarged, and is kept when it shrinks. Where
+    labels of two classes meet in one pixel, it has no label.
 
     Args:
         mask: (S, S) uint8, IGNORE_INDEX where unlabelled.

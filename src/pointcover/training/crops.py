@@ -1,10 +1,10 @@
-"""What a batch is: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and how it is drawn."""
+"""Training crops: images (B, bands, H, W) uint8 and masks (B, H, W) uint8, and their order."""
 
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,28 +16,29 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.raster_io import mirror, pad
 from pointcover.tileset.dataset import TileDataset
 from pointcover.tileset.tiles import Tile
-from pointcover.training.augmentation import Augmentation, Strength
+from pointcover.training.augmentation import Augmentation
+from pointcover.training.augmentation_levels import AUGMENTATIONS
+from pointcover.training.settings import Balance, TrainSettings
 
 CropBatch = tuple[Tensor, Tensor, *tuple[Tensor, ...]]
-"""Of training: images, masks and, where clicks count more than what grew from them, the masks of
-the clicks alone."""
-Balance = Literal["none", "region", "class"]
+"""Images, masks and, where point labels and other labels have their own fractions of the loss, the
+masks of the point labels."""
 Draw = tuple[int, int]
-"""A sample of an epoch: (epoch, number). Augmentation is seeded by it, so workers play no part."""
+"""A sample of an epoch: (epoch, number). It seeds augmentation, whichever worker reads it."""
 
 
-SCALE = 1
-"""Sets the draw of a crop's scale apart from the draws of its augmentation."""
+SCALE: Final = 1
+"""Makes the generator of a crop's scale differ from that of its augmentation."""
 
-PLACE = 2
-"""Sets the draw of a crop's tile apart from both."""
+TILE: Final = 2
+"""Makes the generator of a crop's tile differ from both."""
 
 
 class CropDataset(Dataset[CropBatch]):
     """Augmented crops around tiles: as many in an epoch as cover each orthophoto's tiles once.
 
-    A crop lies in the orthophoto, with all the labels there; only an orthophoto that is smaller
-    than what a crop shows is mirrored at its edges, without labels there.
+    A crop is cut from the orthophoto, with all labels there. Only an orthophoto smaller than the
+    crop's ground is mirrored at its edges, without labels in the mirrored part.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class CropDataset(Dataset[CropBatch]):
         """Take tiles and the augmentation that crops them.
 
         Args:
-            tiles: what crops are cut from and around.
-            augmentation: cuts, turns and colours a crop.
+            tiles: that crops are cut from and around.
+            augmentation: cuts and changes a crop.
             seed: of the experiment.
-            zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground,
-                all scales alike (log-uniform); 1 leaves the scale alone.
-            balance: see `tile_weights`; `none` goes through an orthophoto's tiles in even steps of
-                area, from another place in each epoch: one of four crops' area is taken four times,
-                one of a quarter in one epoch of four.
+            zoom: a crop shows between 1 / zoom and zoom times its own height and width of ground
+                (log-uniform); 1 keeps the scale.
+            balance: see `tile_weights`. `none` takes an orthophoto's tiles at equal steps of area,
+                from a different start in each epoch: a tile of the area of four crops is taken
+                four times, one of a quarter of a crop in one epoch of four.
         """
         self._tiles = tiles
         self._augmentation = augmentation
@@ -67,7 +68,7 @@ class CropDataset(Dataset[CropBatch]):
         crops = crops_of(tiles.tiles, augmentation.crop_px)
         self._count = round(float(crops.sum()))
         self._ends = np.cumsum(crops)[:-1]
-        self._shares = None if balance == "none" else tile_weights(tiles.tiles, balance)
+        self._weights = None if balance == "none" else tile_weights(tiles.tiles, balance)
 
     def __len__(self) -> int:
         """Count the crops of an epoch."""
@@ -79,11 +80,11 @@ class CropDataset(Dataset[CropBatch]):
         seed = sample_seed(self._seed, epoch, number)
         scale = self._zoom ** np.random.default_rng([seed, SCALE]).uniform(-1, 1)
         side_px = round(self._augmentation.crop_px * scale)
-        if self._shares is None:
-            place = self._turn(epoch, number)
+        if self._weights is None:
+            place = self._tile_at(epoch, number)
         else:
-            draw_place = np.random.default_rng([seed, PLACE])
-            place = int(draw_place.choice(len(self._shares), p=self._shares))
+            draw_place = np.random.default_rng([seed, TILE])
+            place = int(draw_place.choice(len(self._weights), p=self._weights))
         around_px = max(side_px, self._tiles.size_px)
         image, mask, _, _ = self._tiles.read_around(place, around_px)
         clicks = self._tiles.read_clicks_around(place, around_px)
@@ -101,16 +102,16 @@ class CropDataset(Dataset[CropBatch]):
             *map(torch.from_numpy, crop_clicks),
         )
 
-    def _turn(self, epoch: int, number: int) -> int:
-        begin = np.random.default_rng([self._seed, epoch, PLACE]).uniform()
+    def _tile_at(self, epoch: int, number: int) -> int:
+        begin = np.random.default_rng([self._seed, epoch, TILE]).uniform()
         return int(np.searchsorted(self._ends, number + begin, side="right"))
 
 
 def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
-    """Return how many crops of an epoch each tile gets: (tiles,), parts of one where it is smaller.
+    """Return how many crops of an epoch each tile gets: (tiles,), below 1 for smaller tiles.
 
-    The tiles of an orthophoto get as many together as cover them, but one at least: what lies in
-    two orthophotos is in no crop together.
+    The tiles of an orthophoto get as many together as cover them, and at least one: no crop is of
+    two orthophotos.
     """
     areas = np.array([tile.height * tile.width for tile in tiles], np.float64)
     _, owners = np.unique([tile.orthophoto for tile in tiles], return_inverse=True)
@@ -120,14 +121,14 @@ def crops_of(tiles: Sequence[Tile], crop_px: int) -> npt.NDArray[np.float64]:
 
 
 def tile_weights(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.float64]:
-    """Return the share of the crops that each tile gets.
+    """Return the fraction of the crops that each tile gets.
 
     Args:
         tiles: with their regions, sizes and labelled pixels by class.
-        balance: `region` gives each region as many crops, its tiles by their area: regions whose
-            GSD is fine would have most of them otherwise. `class` draws a class, each alike, then
-            a tile by the labelled pixels of that class that it holds (rare class sampling, Hoyer
-            et al., DAFormer, CVPR 2022, at temperature 0). `none` goes by area.
+        balance: `none` is proportional to area. `region` gives each region the same number of
+            crops, and its tiles by area: otherwise regions of fine GSD would have most of them.
+            `class` draws a class uniformly, then a tile in proportion to its labelled pixels of
+            that class (rare class sampling, Hoyer et al., DAFormer, CVPR 2022, at temperature 0).
 
     Returns:
         (tiles,), which sums to 1.
@@ -136,17 +137,17 @@ def tile_weights(tiles: Sequence[Tile], balance: Balance) -> npt.NDArray[np.floa
     if balance == "class":
         labelled = np.array([tile.pixels for tile in tiles], np.float64)
         totals = labelled.sum(axis=0)
-        shares = (labelled[:, totals > 0] / totals[totals > 0]).sum(axis=1)
+        weights = (labelled[:, totals > 0] / totals[totals > 0]).sum(axis=1)
     elif balance == "region":
         _, region = np.unique([tile.region for tile in tiles], return_inverse=True)
-        shares = areas / np.bincount(region, areas)[region]
+        weights = areas / np.bincount(region, areas)[region]
     else:
-        shares = areas
-    return np.asarray(shares / shares.sum())
+        weights = areas
+    return np.asarray(weights / weights.sum())
 
 
 def crop_weights(tiles: Sequence[Tile], crop_px: int, balance: Balance) -> npt.NDArray[np.float64]:
-    """Return the share of a training's crops that each tile gets: (tiles,), which sums to 1."""
+    """Return the fraction of a training's crops that each tile gets: (tiles,), which sums to 1."""
     if balance != "none":
         return tile_weights(tiles, balance)
     crops = crops_of(tiles, crop_px)
@@ -154,24 +155,24 @@ def crop_weights(tiles: Sequence[Tile], crop_px: int, balance: Balance) -> npt.N
 
 
 def sample_seed(seed: int, epoch: int, number: int) -> int:
-    """Return a sample of an epoch its own seed, 0 to 2³² - 1."""
+    """Return the seed of a sample of an epoch, 0 to 2³² - 1."""
     digest = hashlib.blake2b(f"{seed}:{epoch}:{number}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """Batches of (epoch, number) in an order that the seed and the epoch alone decide.
+    """Batches of (epoch, number) in an order that depends on the seed and the epoch only.
 
-    A pass gives those of `epochs`, one epoch after the other. An epoch's last batch of one sample
-    is left out: batch normalisation has nothing to normalise with there.
+    A pass yields those of `epochs`, one epoch after the other. A last batch of one sample is left
+    out, as batch normalisation needs two.
 
-    Where several processes train together each takes its part of every batch: set `rank` (from 0)
-    and `ranks`. A last batch that gives none two samples is left out.
+    Of several processes that train together, each takes its part of every batch: set `rank` (from
+    0) and `ranks`. A last batch without two samples for each process is left out.
     """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
         """Take the number of samples in an epoch."""
-        self.epochs: Sequence[int]  # said before a pass, as by `read_epochs`
+        self.epochs: Sequence[int]  # set before a pass, as by `read_epochs`
         self.rank, self.ranks = 0, 1
         self.seed = seed
         self._length = length
@@ -214,23 +215,23 @@ class Clocked:
 
 
 def train_loader(
-    tiles: TileDataset,
-    *,
-    crop_px: int,
-    zoom: float,
-    strength: Strength,
-    bands: int,
-    batch_size: int,
-    workers: int,
-    seed: int,
-    balance: Balance = "none",
+    tiles: TileDataset, settings: TrainSettings, *, bands: int, workers: int, seed: int
 ) -> DataLoader[CropBatch]:
     """Make the loader of augmented training crops; its `batch_sampler` is an EpochBatches.
+
+    Args:
+        tiles: that crops are cut from and around.
+        settings: crop_px, zoom, augmentation, balance and batch_size.
+        bands: bands of the images.
+        workers: processes that read; 0 reads in this one.
+        seed: of the experiment.
 
     Raises:
         ValueError: there are fewer than two crops in an epoch.
     """
-    crops = CropDataset(tiles, Augmentation(crop_px, strength, bands), seed, zoom, balance)
+    level = AUGMENTATIONS[settings.augmentation]
+    augmentation = Augmentation(settings.crop_px, level, bands)
+    crops = CropDataset(tiles, augmentation, seed, settings.zoom or level.zoom, settings.balance)
     if len(crops) < 2:
         raise ValueError(
             f"training has {len(crops)} crop(s) an epoch, wanted two or more for batch "
@@ -238,9 +239,9 @@ def train_loader(
         )
     return DataLoader(
         crops,
-        batch_sampler=EpochBatches(len(crops), batch_size, seed),
+        batch_sampler=EpochBatches(len(crops), settings.batch_size, seed),
         num_workers=workers,
-        prefetch_factor=4 if workers else None,  # a GPU's step is short, crops take unlike times
+        prefetch_factor=4 if workers else None,  # GPUs' steps are short, crops' times vary
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -248,16 +249,16 @@ def train_loader(
 def read_epochs(
     loader: DataLoader[CropBatch], epochs: Sequence[int]
 ) -> Iterator[tuple[int, Iterator[CropBatch]]]:
-    """Return epochs and their batches, all in one pass over a loader.
+    """Yield epochs and their batches, all in one pass over a loader.
 
-    Its processes read on from one epoch to the next, also while an epoch is validated.
+    Its workers continue with the next epoch while an epoch is validated.
 
     Args:
         loader: from `train_loader`.
         epochs: their numbers, from 1.
 
     Yields:
-        an epoch's number and its batches; all of these are to be taken.
+        an epoch's number and its batches, all of which must be consumed.
     """
     batches = loader.batch_sampler
     assert isinstance(batches, EpochBatches)

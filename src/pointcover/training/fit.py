@@ -1,9 +1,9 @@
-"""Training: one loop over epochs, each validated on sparse masks, and the one that is kept."""
+"""Fit a network: one loop over epochs, each validated on sparse masks, one of which is kept."""
 
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -13,23 +13,18 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from pointcover.metrics.confusion import confusion_matrix, scores
-from pointcover.networks import Segmenter
+from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import peak_memory_mib
 from pointcover.tileset.dataset import Batch
 from pointcover.training.crops import CropBatch, EpochBatches, read_epochs
-from pointcover.training.losses import PartialLoss
-from pointcover.training.schedules import epochs_without_better
-from pointcover.training.step import FitSettings, Learner
+from pointcover.training.losses.partial import Loss
+from pointcover.training.results import Callbacks, EpochResult, Fitted, State, Watch
+from pointcover.training.schedules import epochs_without_better, learning_rate
+from pointcover.training.settings import TrainSettings
+from pointcover.training.step import Learner
+from pointcover.training.totals import EpochTotals
 
 logger = logging.getLogger(__name__)
-
-State = dict[str, Any]
-"""A training after some epoch, of tensors and plain values: what `torch.load(weights_only=True)`
-reads."""
-
-Watch = Callable[[int, Tensor], None]
-"""Sees what validation predicts: the place of a batch's first tile among the val tiles, and the
-batch's classes, (N, H, W), on the device."""
 
 NO_VAL_LABELS: Final = (
     "no val tile has a label, so no epoch can be chosen: raise `points`, or give val more regions"
@@ -37,118 +32,59 @@ NO_VAL_LABELS: Final = (
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """What one epoch came to. Validation is on sparse masks: dense ones are not seen here."""
+class Problem:
+    """What is fitted, and on which data."""
 
-    epoch: int
-    train_loss: float
-    """On labelled pixels, without what the unlabelled ones add."""
-    val_loss: float
-    val_miou: float | None
-    val_iou: dict[str, float | None]
-    lr: float
-    batches_without_labels: int
-    grad_norm: float | None
-    """The largest before clipping; None where nothing clips."""
-    images_per_s: float
-    seconds: float
-    """Of the training part, as `images_per_s`."""
-    waited_fraction: float
-    """Of these seconds, spent waiting for the loader."""
-    peak_memory_mib: float
-    terms: dict[str, float]
-    """What the unlabelled pixels came to, in the mean over the batches that looked at them:
-    consistency_loss, consistency_fraction (of them that the teacher was sure of), crf_loss."""
-    is_kept: bool
-
-    def metrics(self) -> dict[str, float | None]:
-        """Name the numbers as MLflow shows them."""
-        return {
-            "val/miou": self.val_miou,
-            "train/loss": self.train_loss,
-            "val/loss": self.val_loss,
-            "train/lr": self.lr,
-            "train/images_per_s": self.images_per_s,
-            "train/batches_without_labels": self.batches_without_labels,
-            "train/grad_norm": self.grad_norm,
-            "train/seconds": self.seconds,
-            "train/waited_fraction": self.waited_fraction,
-            "train/peak_memory_mib": self.peak_memory_mib,
-            **{f"train/{name}": value for name, value in self.terms.items()},
-            **{f"val/iou/{name}": iou for name, iou in self.val_iou.items()},
-        }
-
-    def row(self) -> dict[str, Any]:
-        """Return a row of curves.csv: what the same params bring again, so no times."""
-        return {
-            "epoch": self.epoch,
-            "train_loss": self.train_loss,
-            "val_loss": self.val_loss,
-            "val_miou": self.val_miou,
-            **{f"val_iou_{name}": iou for name, iou in self.val_iou.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The epoch that is kept, and the weights it left."""
-
-    kept: EpochResult
-    weights: dict[str, Tensor]
+    model: Segmenter
+    """Fitted in place."""
+    train: DataLoader[CropBatch]
+    """Augmented crops, with the masks of point labels where the settings need them; its batch
+    sampler is an EpochBatches."""
+    val: DataLoader[Batch]
+    """Whole tiles with sparse masks, by which the best epoch is chosen."""
+    loss: Loss
+    names: tuple[str, ...]
+    """Of the classes."""
 
 
 def fit(
     fabric: Fabric,
-    model: Segmenter,
-    train: DataLoader[CropBatch],
-    val: DataLoader[Batch],
-    loss: PartialLoss,
-    names: tuple[str, ...],
-    settings: FitSettings,
-    report: Callable[[EpochResult], None],
+    problem: Problem,
+    settings: TrainSettings,
+    callbacks: Callbacks,
     saved: State | None = None,
-    save: Callable[[int, State], None] | None = None,
-    watch: Watch | None = None,
 ) -> Fitted:
     """Fit a segmenter on sparse masks and keep the weights of one epoch.
 
-    All that happens in an epoch depends on the weights before it, the seed and its number alone:
-    so a training that goes on from a state ends as one that was never interrupted.
+    An epoch depends only on the weights before it, the seed and its number: so a training that is
+    resumed from a state ends with the same bits as one that was never interrupted.
 
-    What is validated and kept is an exponential moving average of the weights (Polyak averaging,
-    with the decay rising as in tf.train.ExponentialMovingAverage): with few labels single epochs
-    are so noisy that a lucky early one would be taken for the best.
+    The EMA weights are validated and kept (an exponential moving average, Polyak averaging): with
+    few labels single epochs are so noisy that a lucky early one would be taken for the best.
 
     Args:
         fabric: device and precision. Where it has several processes, each calls this with the same
             values, and each gets the same result.
-        model: is fitted in place.
-        train: augmented crops, with the clicks where the settings need them; its batch sampler is
-            an EpochBatches.
-        val: whole tiles with sparse masks, by which the best epoch is chosen.
-        loss: of logits and masks.
-        names: class names.
-        settings: how long and how fast.
-        report: is called after each epoch, and first for each that `saved` holds.
-        saved: the state to go on from, which `save` was given; model and settings are the same.
-        save: is called with each epoch's number and the state after it, before `report`.
-        watch: sees what each new epoch's validation predicts, before its `report`.
+        problem: model, data and loss.
+        settings: of training.
+        callbacks: what is called after each epoch.
+        saved: the state to resume from, which `save` was given; model and settings are the same.
 
     Raises:
-        ValueError: loss, gradients or weights stopped being finite, no val tile has a label, or an
-            epoch is too short for `accumulate`; the message says what to try.
+        ValueError: loss, gradients or weights are not finite, no val tile has a label, or an epoch
+            is too short for `accumulate`; the message says what to try.
     """
-    if not len(val):
-        raise ValueError(NO_VAL_LABELS)  # before an epoch is spent
-    batches = train.batch_sampler
+    if not len(problem.val):
+        raise ValueError(NO_VAL_LABELS)  # before an epoch is trained
+    batches = problem.train.batch_sampler
     assert isinstance(batches, EpochBatches)
     batches.rank, batches.ranks = fabric.global_rank, fabric.world_size
-    learner = Learner.prepare(fabric, model, loss, settings, batches)
-    # Batches of `train` come as they were read: the learner counts their labels first.
-    val_on_device: Any = fabric.setup_dataloaders(val, use_distributed_sampler=False)
-    results, fitted = _go_back(learner, saved) if saved else ([], None)
+    learner = Learner.prepare(fabric, problem.model, problem.loss, settings, batches)
+    # Batches of `train` stay on the CPU: the learner counts their labels first.
+    val: Any = fabric.setup_dataloaders(problem.val, use_distributed_sampler=False)
+    results, fitted = _restore(learner, saved) if saved else ([], None)
     for result in results:
-        report(result)
+        callbacks.report(result)
     progress = tqdm(
         total=settings.epochs * batches.samples,
         initial=len(results) * batches.samples,
@@ -157,51 +93,68 @@ def fit(
         leave=False,
         disable=None if fabric.is_global_zero else True,
     )
-    to_come = range(len(results) + 1, settings.epochs + 1)
-    for epoch, crops in read_epochs(train, to_come):
+    epochs = range(len(results) + 1, settings.epochs + 1)
+    for epoch, crops in read_epochs(problem.train, epochs):
         mious = [result.val_miou or 0.0 for result in results]
         if settings.patience and epochs_without_better(mious) >= settings.patience:
             logger.info(
                 "%d epochs without a better sparse val mIoU: training stops", settings.patience
             )
             break
-        passed = learner.learn(crops, epoch, mious, progress)
-        _check_finite(passed.numbers, model, epoch)
+        totals = learner.learn(crops, epoch, mious, progress)
+        _check_finite(totals.numbers, problem.model, epoch)
         validated: Any = None
-        if fabric.is_global_zero:  # the others wait for the result, on which they decide alike
-            validated = validate(learner.averaged_network, val_on_device, loss, names, watch)
+        if fabric.is_global_zero:  # the other processes wait for the result
+            validated = validate(
+                learner.ema_network, val, problem.loss, problem.names, callbacks.watch
+            )
         val_loss, val_scores = fabric.broadcast(validated)
-        _check_finite({"validation loss": val_loss}, model, epoch)
-        miou = val_scores["miou"]
-        result = EpochResult(
-            epoch=epoch,
-            train_loss=passed.loss,
-            val_loss=val_loss,
-            val_miou=miou,
-            val_iou={name: entry["iou"] for name, entry in val_scores["by_class"].items()},
-            lr=learner.rate(epoch * learner.course.epoch_steps, [*mious, miou or 0.0]),
-            batches_without_labels=passed.batches_without_labels,
-            grad_norm=passed.largest_norm if settings.clip_norm else None,
-            images_per_s=batches.samples / passed.seconds,
-            seconds=passed.seconds,
-            waited_fraction=passed.waited_s / passed.seconds,
-            peak_memory_mib=peak_memory_mib(fabric.device),
-            terms=passed.terms,
-            is_kept=fitted is None
+        _check_finite({"validation loss": val_loss}, problem.model, epoch)
+        result = _result_of(learner, epoch, mious, totals, (val_loss, val_scores))
+        if (
+            fitted is None
             or settings.keep == "last"
-            or (miou or 0) > (fitted.kept.val_miou or 0),
-        )
+            or (result.val_miou or 0) > (fitted.kept.val_miou or 0)
+        ):
+            result = replace(result, is_kept=True)
+            fitted = Fitted(result, weights_of(learner.ema.network))
         results.append(result)
-        if result.is_kept:
-            fitted = Fitted(result, weights_of(learner.average.network))
-        assert fitted is not None
-        if save is not None:
-            save(epoch, _state(learner, results, fitted))
-        progress.set_postfix(loss=f"{passed.loss:.3f}", val_miou=f"{miou or 0:.3f}")
-        report(result)
+        if callbacks.save is not None:
+            callbacks.save(epoch, _state(learner, results, fitted))
+        progress.set_postfix(loss=f"{totals.loss:.3f}", val_miou=f"{result.val_miou or 0:.3f}")
+        callbacks.report(result)
     progress.close()
     assert fitted is not None
     return fitted
+
+
+def _result_of(
+    learner: Learner,
+    epoch: int,
+    mious: Sequence[float],
+    totals: EpochTotals,
+    validated: tuple[float, dict[str, Any]],
+) -> EpochResult:
+    """Return the result of an epoch after epochs with such sparse val mIoU; not yet kept."""
+    val_loss, val_scores = validated
+    miou = val_scores["miou"]
+    next_step = learner.step_at(epoch * learner.epoch_steps, [*mious, miou or 0.0])
+    return EpochResult(
+        epoch=epoch,
+        train_loss=totals.loss,
+        val_loss=val_loss,
+        val_miou=miou,
+        val_iou={name: entry["iou"] for name, entry in val_scores["by_class"].items()},
+        lr=learning_rate(learner.settings, next_step),
+        batches_without_labels=totals.batches_without_labels,
+        grad_norm=totals.largest_norm if learner.settings.clip_norm else None,
+        images_per_s=learner.batches.samples / totals.seconds,
+        seconds=totals.seconds,
+        waited_fraction=totals.waited_s / totals.seconds,
+        peak_memory_mib=peak_memory_mib(learner.fabric.device),
+        terms=totals.terms,
+        is_kept=False,
+    )
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -213,7 +166,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 def validate(
     network: Any,
     val: DataLoader[Batch],
-    loss: PartialLoss,
+    loss: Loss,
     names: tuple[str, ...],
     watch: Watch | None = None,
 ) -> tuple[float, dict[str, Any]]:
@@ -240,26 +193,26 @@ def validate(
 
 
 def _state(learner: Learner, results: Sequence[EpochResult], fitted: Fitted) -> State:
-    """Return the state after the last of the results; its tensors go on changing."""
+    """Return the state after the last of the results; later steps change its tensors."""
     return {
         **learner.state(),
         "results": [asdict(result) for result in results],
-        # The average itself, where the last epoch is the one that is kept.
+        # None where the last epoch is kept: then they are the EMA weights.
         "kept_weights": None if fitted.kept is results[-1] else fitted.weights,
     }
 
 
-def _go_back(learner: Learner, state: State) -> tuple[list[EpochResult], Fitted]:
-    """Go back to a state; give the epochs until then and the one that is kept."""
+def _restore(learner: Learner, state: State) -> tuple[list[EpochResult], Fitted]:
+    """Restore a state; return the results until then and the kept epoch."""
     learner.restore(state)
     results = [EpochResult(**values) for values in state["results"]]
     kept = next(result for result in reversed(results) if result.is_kept)
-    weights = state["kept_weights"] or weights_of(learner.average.network)
+    weights = state["kept_weights"] or weights_of(learner.ema.network)
     return results, Fitted(kept, weights)
 
 
 def _check_finite(numbers: dict[str, float], model: Segmenter, epoch: int) -> None:
-    """Stop where numbers broke: these, or buffers, where batch norm would keep them."""
+    """Raise where a number is not finite: one of these, or a weight or buffer of the model."""
     broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
     broken += [
         f"weights of {key}"

@@ -1,8 +1,8 @@
-"""What a killed training left, for the next attempt at the same training to go on from.
+"""Resume a killed training: the state that it saved, found by the next attempt.
 
-DVC removes a stage's outputs before it runs, so this lies outside of them, below the project's
-root: experiments in copies of the tree (``--temp``, ``--queue``) find it too. Each training has a
-folder of its own, named by a fingerprint of all that shapes it, and one process at a time holds it.
+DVC removes a stage's outputs before it runs, so states are saved elsewhere, below the project's
+root: experiments in copies of the tree (``--temp``, ``--queue``) find them too. Each training has a
+folder of its own, named by its fingerprint, which one process at a time locks.
 """
 
 import logging
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 
 FOLDER: Final = Path(".pointcover/resume")
 KEPT_DAYS: Final = 14
-"""What nobody went on with for so long is removed: a state is some hundred megabytes."""
+"""Folders that were not used for so long are removed: a state takes some hundred megabytes."""
 
 
-SAVING_SHARE: Final = 0.1
-"""At most this share of the time goes into states: of epochs that take less than some ten seconds,
-as on a GPU, only some are kept."""
+MAX_SAVING_FRACTION: Final = 0.1
+"""Saving takes at most this fraction of the time: where epochs take less than some ten seconds, as
+on a GPU, only some are saved."""
 
 _WAIT_S: Final = 10
 _GLOBAL_WAIT_S: Final = 120
@@ -37,10 +37,10 @@ _RUN: Final = "run.txt"
 
 
 class Resumption:
-    """The folder of one training, held until the ``with`` block ends.
+    """The folder of one training, locked until the ``with`` block ends.
 
-    Where another process holds it (the same training in two experiments at once) this one finds
-    nothing there and leaves nothing.
+    Where another process has locked it (the same training in two experiments at once), this one
+    neither loads nor saves.
     """
 
     def __init__(self, root: Path, name: str) -> None:
@@ -51,9 +51,10 @@ class Resumption:
         self._save_again_s = -math.inf  # of the monotonic clock
 
     def __enter__(self) -> Self:
-        """Hold the folder, and remove those that were given up."""
+        """Lock the folder, and remove those of abandoned trainings."""
         self._folders.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + _WAIT_S  # for the end of a process that is being killed
+        # A process that is being killed may still hold the lock.
+        deadline = time.monotonic() + _WAIT_S
         while self._lock is None:
             with self._all_folders():
                 self._lock = _hold(self._folder)
@@ -74,13 +75,13 @@ class Resumption:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let go of the folder; what is in it stays."""
+        """Unlock the folder; its files stay."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def load(self) -> dict[str, Any] | None:
-        """Read the newest state; None where there is none, or none that is whole."""
+        """Read the newest state; None where there is none or it is damaged."""
         states = self._states()
         if not states:
             return None
@@ -91,7 +92,7 @@ class Resumption:
             state = torch.load(newest, map_location="cpu", weights_only=True)
             assert isinstance(state, dict)
             return state
-        except Exception as error:  # a damaged file fails in as many ways as torch has readers
+        except Exception as error:  # damaged files raise many kinds
             reason = " ".join(str(error).split())[:200]
             logger.warning("%s is damaged (%s): training begins anew", newest, reason)
             # Its MLflow run holds epochs that are now computed again.
@@ -100,9 +101,9 @@ class Resumption:
             return None
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
-        """Write the state after an epoch; the last one stays until this one is whole.
+        """Write the state after an epoch; the last one is removed after this one is complete.
 
-        An epoch that follows too soon (SAVING_SHARE) is passed over.
+        An epoch that follows too soon (MAX_SAVING_FRACTION) is not saved.
 
         Raises:
             OSError: the disk is full.
@@ -114,12 +115,12 @@ class Resumption:
         fresh = self._folder / "state.pt"
         with publish_file(fresh) as aside:
             torch.save(dict(state), aside)
-        # torch reads a flipped byte without a word, so the name says what the bytes are.
+        # torch does not notice a flipped byte, so the name holds the SHA-256.
         fresh.replace(self._folder / f"{epoch:06}-{sha256(fresh)}.pt")
         for path in before:
             path.unlink()
         ended_s = time.monotonic()
-        self._save_again_s = ended_s + (ended_s - began_s) * (1 / SAVING_SHARE - 1)
+        self._save_again_s = ended_s + (ended_s - began_s) * (1 / MAX_SAVING_FRACTION - 1)
 
     @property
     def run_id(self) -> str | None:
@@ -147,7 +148,7 @@ class Resumption:
 
     @contextmanager
     def _all_folders(self) -> Iterator[None]:
-        """Lock making and removing folders: else one could be removed between the two for another.
+        """Lock creating and removing folders, so that none is removed while it is created.
 
         Raises:
             TimeoutError: a process that holds this lock hangs.
@@ -167,11 +168,11 @@ class Resumption:
             lock.release()
 
     def _clean(self) -> None:
-        """Remove what nobody went on with for KEPT_DAYS, unless a process holds it."""
+        """Remove folders that were not used for KEPT_DAYS, unless a process has locked them."""
         for folder in self._folders.iterdir():
             if not folder.is_dir() or folder == self._folder:
                 continue
-            if folder.name.endswith(PARTIAL):  # a removal that was cut short
+            if folder.name.endswith(PARTIAL):  # an interrupted removal
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
             touched_s = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
@@ -181,7 +182,7 @@ class Resumption:
 
 
 def _hold(folder: Path) -> FileLock | None:
-    """Lock a folder, making it where it is missing; None where another process holds it."""
+    """Lock a folder, which is created if missing; None where another process has locked it."""
     folder.mkdir(exist_ok=True)
     lock = FileLock(folder / "owner.lock")
     try:
@@ -192,7 +193,7 @@ def _hold(folder: Path) -> FileLock | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder; cut short, it is half a folder under a name that nobody looks at."""
+    """Remove a folder under another name, so that an interrupted removal leaves no half state."""
     aside = folder.with_name(folder.name + PARTIAL)
     shutil.rmtree(aside, ignore_errors=True)
     folder.replace(aside)

@@ -1,89 +1,201 @@
 """Settings of training."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from pointcover.prediction.settings import NeighbourSettings
-from pointcover.validation import Count, Section, Share, Weight
+from pointcover.networks.architectures import MODELS
+from pointcover.networks.settings import NetworkSettings
+from pointcover.training.augmentation_levels import AUGMENTATIONS
+from pointcover.training.choice import Choice
+from pointcover.training.losses import LOSSES
+from pointcover.training.optimisers import OPTIMISERS
+from pointcover.training.schedules import SCHEDULES
+from pointcover.training.semi_supervised.settings import (
+    ConsistencySettings,
+    GatedCrfSettings,
+    SelfTrainingSettings,
+)
+from pointcover.validation import Count, OneOf, Share
+
+Balance = Literal["none", "region", "class"]
 
 
-class ConsistencySettings(Section):
-    """Learning from unlabelled pixels: as in other colours, so in these."""
+class TrainSettings(NetworkSettings):
+    """The model and how it is fitted."""
 
-    weight: Weight
-    threshold: Annotated[float, Field(gt=0, le=1)]
-    colour_jitter: Share
-    blur_px: Annotated[float, Field(ge=0, le=10)]
-    cutout: Share
-
-
-class CrfSettings(NeighbourSettings):
-    """Learning from unlabelled pixels: neighbours of like colour are of one class."""
-
-    scale: Literal[1, 2, 4, 8]
-
-
-class SelfTrainingSettings(Section):
-    """Learning from unlabelled pixels: rounds that label for the next one."""
-
-    rounds: Annotated[int, Field(strict=True, ge=0, le=10)]
-    threshold: Share
-    top_fraction: Annotated[float, Field(gt=0, le=1)] | None
-
-
-class TrainSettings(Section):
-    """The network and how it is fitted."""
-
-    model: Literal[
-        "unet",
-        "unetplusplus",
-        "fpn",
-        "deeplabv3",
-        "deeplabv3plus",
-        "segformer",
-        "unet_scratch",
-        "unetplusplus_scratch",
+    weights: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="First weights of the encoder: imagenet (pretrained), none (random), or "
+            "the path of a weights file.",
+        ),
     ]
-    encoder: Annotated[str, Field(min_length=1)]
-    weights: Annotated[str, Field(min_length=1)]
-    width: Annotated[float, Field(ge=0.25, le=2, multiple_of=0.25)]
-    epochs: Count
-    batch_size: Annotated[int, Field(strict=True, ge=2)]
-    crop_px: Annotated[int, Field(strict=True, ge=64, le=4096, multiple_of=32)]
-    accumulate: Count
-    loss: Literal["cross_entropy", "focal"]
-    gamma: Annotated[float, Field(gt=0, le=10)] | None
-    class_weighting: Literal["none", "balanced"]
-    class_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    propagated_loss_fraction: Annotated[float, Field(gt=0, lt=1)] | None
+    epochs: Annotated[Count, Field(description="Number of epochs.")]
+    batch_size: Annotated[int, Field(strict=True, ge=2, description="Crops in a batch.")]
+    crop_px: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=64,
+            le=4096,
+            multiple_of=32,
+            description="Height and width of the random crops, pixels, a multiple of 32.",
+        ),
+    ]
+    accumulate: Annotated[
+        Count,
+        Field(
+            description="Batches whose gradients are accumulated for one step: the result of a "
+            "larger batch in the memory of one."
+        ),
+    ]
+    loss: Annotated[
+        str,
+        OneOf(LOSSES),
+        Field(
+            description="Loss on the labelled pixels: cross_entropy, or focal, which weights "
+            "pixels with a high probability of their class less."
+        ),
+    ]
+    gamma: Annotated[
+        Annotated[float, Field(gt=0, le=10)] | None,
+        Field(description="Exponent of the focal loss; null for 2."),
+    ]
+    class_weighting: Annotated[
+        Literal["none", "balanced"],
+        Field(
+            description="balanced gives the labels of each class the same total weight: better on "
+            "real images, worse on the synthetic dataset."
+        ),
+    ]
+    class_weights: Annotated[
+        dict[str, Annotated[float, Field(gt=0, le=1e6)]],
+        Field(description="Weights of classes in the loss, by name, {water: 3}; others have 1."),
+    ]
+    label_smoothing: Annotated[
+        float,
+        Field(
+            ge=0, lt=1, description="Fraction of each label that is spread over all the classes."
+        ),
+    ]
+    propagated_loss_fraction: Annotated[
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        Field(
+            description="Fraction of the loss for labels from propagation and self-training; "
+            "point labels have the rest. null gives all labelled pixels the same weight."
+        ),
+    ]
     consistency: ConsistencySettings
-    crf: CrfSettings
+    crf: GatedCrfSettings
     self_training: SelfTrainingSettings
-    optimiser: Literal["adamw", "adam", "sgd"]
-    lr: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, le=1)]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
-    nesterov: bool
-    clip_norm: Annotated[float, Field(gt=0)] | None
-    schedule: Literal["cosine", "one_cycle", "step", "plateau", "constant"]
-    warmup: Share
-    drop_factor: Annotated[float, Field(gt=0, lt=1)]
-    drop_epochs: Count
-    patience: Count | None
-    ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    keep: Literal["best", "last"]
-    augmentation: Literal["none", "weak", "medium", "strong"]
-    zoom: Annotated[float, Field(ge=1, le=4)] | None
-    balance: Literal["none", "region", "class"]
-    precision: Literal["auto", "fp32", "bf16"]
-    device: Literal["auto", "cpu", "cuda"]
-    devices: Annotated[int, Field(strict=True, ge=1, le=64)]
+    optimiser: Annotated[
+        str, OneOf(OPTIMISERS), Field(description="Optimiser: adamw, adam or sgd.")
+    ]
+    lr: Annotated[float, Field(gt=0, le=1, description="Learning rate after the warm-up.")]
+    weight_decay: Annotated[float, Field(ge=0, le=1, description="Weight decay.")]
+    momentum: Annotated[float, Field(ge=0, lt=1, description="Momentum of optimiser sgd.")]
+    nesterov: Annotated[
+        bool, Field(description="Whether optimiser sgd uses Nesterov's accelerated gradient.")
+    ]
+    clip_norm: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Field(description="Largest norm of the gradients, which are clipped to it; null for none."),
+    ]
+    schedule: Annotated[
+        str,
+        OneOf(SCHEDULES),
+        Field(
+            description="Learning-rate schedule: cosine (to 0), one_cycle, step, plateau (by the "
+            "sparse val mIoU), constant."
+        ),
+    ]
+    warmup: Annotated[
+        Share, Field(description="Fraction of all steps in which the learning rate rises.")
+    ]
+    drop_factor: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=1,
+            description="Schedules step and plateau: factor of the learning rate at a drop.",
+        ),
+    ]
+    drop_epochs: Annotated[
+        Count,
+        Field(
+            description="Schedule step: epochs between drops. Schedule plateau: epochs without a "
+            "better sparse val mIoU before a drop."
+        ),
+    ]
+    patience: Annotated[
+        Count | None,
+        Field(
+            description="Early stopping: epochs without a better sparse val mIoU after which "
+            "training stops; null for none."
+        ),
+    ]
+    ema_decay: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Decay of the EMA weights (exponential moving average), which are "
+            "validated and kept; 0 uses the last weights.",
+        ),
+    ]
+    keep: Annotated[
+        Literal["best", "last"],
+        Field(
+            description="Epoch whose weights are kept: best by the sparse val mIoU, or last, for "
+            "example where val is a single region."
+        ),
+    ]
+    augmentation: Annotated[
+        str,
+        OneOf(AUGMENTATIONS),
+        Field(
+            description="none (crops only), weak (flips and rotations), medium (colours too; worse "
+            "on dark images), strong (also scale, blur, noise and holes)."
+        ),
+    ]
+    zoom: Annotated[
+        Annotated[float, Field(ge=1, le=4)] | None,
+        Field(
+            description="Crops show 1/zoom to zoom times their size of ground: 2 where GSDs "
+            "differ. null for 1, or 1.5 with augmentation strong."
+        ),
+    ]
+    balance: Annotated[
+        Balance,
+        Field(
+            description="How tiles are drawn for crops: none (by area), region (all regions "
+            "equally often), class (all classes equally often)."
+        ),
+    ]
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Field(description="Floating-point precision; auto is bf16 where the processor has it."),
+    ]
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        Field(description="Device; auto is a GPU where there is one."),
+    ]
+    devices: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=64,
+            description="Number of GPUs (or processes on a CPU), each with a part of every batch.",
+        ),
+    ]
 
     @model_validator(mode="after")
-    def _encoder_is_there_where_it_must_be(self) -> "TrainSettings":
-        if self.model.endswith("_scratch"):
+    def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
+        if not MODELS[self.model].has_encoder:
             if self.encoder != "none" or self.weights != "none":
                 raise ValueError(
                     f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
@@ -97,13 +209,13 @@ class TrainSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _every_setting_acts(self) -> "TrainSettings":
-        if self.optimiser == "sgd" and self.nesterov and not self.momentum:
+    def _every_setting_has_an_effect(self) -> "TrainSettings":
+        if self._is_used("nesterov") and self.nesterov and not self.momentum:
             raise ValueError(
-                "nesterov looks ahead along the momentum, and momentum is 0: set nesterov to "
-                "false, or momentum to 0.9"
+                "nesterov needs momentum, and momentum is 0: set nesterov to false, or momentum "
+                "to 0.9"
             )
-        if self.loss != "focal" and self.gamma is not None:
+        if self.gamma is not None and not self._is_used("gamma"):
             raise ValueError(
                 f"gamma is {self.gamma}, but loss {self.loss!r} has none: set gamma to null, or "
                 f"loss to focal"
@@ -118,19 +230,30 @@ class TrainSettings(Section):
                 f"batch_size is {self.batch_size} with devices {self.devices}: wanted at least "
                 f"{2 * self.devices}, two for each device"
             )
-        if self.schedule == "one_cycle" and not self.warmup:
+        if SCHEDULES[self.schedule].needs_warmup and not self.warmup:
             raise ValueError(
-                "schedule 'one_cycle' rises first, and warmup is 0: set warmup to 0.3, or schedule "
-                "to cosine"
+                f"schedule {self.schedule!r} begins with a warm-up, and warmup is 0: set warmup to "
+                f"0.3, or schedule to cosine"
             )
-        for key, acts in (
-            ("patience", True),
-            ("drop_epochs", self.schedule in ("step", "plateau")),
-        ):
+        for key, is_used in (("patience", True), ("drop_epochs", self._is_used("drop_epochs"))):
             epochs = getattr(self, key)
-            if acts and epochs is not None and epochs >= self.epochs:
+            if is_used and epochs is not None and epochs >= self.epochs:
                 raise ValueError(
                     f"{key} is {epochs}, but training ends after {self.epochs} epochs: wanted "
                     f"fewer, or more epochs"
                 )
         return self
+
+    def _is_used(self, option: str) -> bool:
+        """Return whether one of the chosen functions takes an option."""
+        return any(
+            option in registry[getattr(self, key)].options for key, registry in CHOICES.items()
+        )
+
+
+CHOICES: Final[dict[str, Mapping[str, Choice[Any]]]] = {
+    "loss": LOSSES,
+    "optimiser": OPTIMISERS,
+    "schedule": SCHEDULES,
+}
+"""Settings that choose a function, with the registry of each."""

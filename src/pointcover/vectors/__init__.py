@@ -1,1 +1,1 @@
-"""Vector files: real annotations read and laid on orthophotos, clicks written for a GIS."""
+"""Vector files: annotations read and rasterised, clicks written for a GIS."""

@@ -16,11 +16,12 @@ from pyproj.transformer import TransformerGroup
 from pointcover.raster.raster_io import RasterInfo
 
 ORTHOPHOTO: Final = "orthophoto"
-"""A column of this name says which one orthophoto a feature is of; empty, any that it lies on. So
-clicks come back to the orthophoto that they were made on where another one overlaps it."""
+"""The column with the name of the one orthophoto that a feature is of; where it is empty, a feature
+is of any that it lies on. So clicks are placed on the orthophoto that they were made on, even where
+another one overlaps it."""
 
 SHOWN: Final = 10
-"""How many feature ids, values or names a message or summary gives before it only counts."""
+"""The greatest number of feature ids, values or names in a message or summary."""
 
 Numbers = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
@@ -40,17 +41,17 @@ class Annotations:
     class_ids: npt.NDArray[np.uint8]
     """(N,)."""
     orthophotos: npt.NDArray[np.object_]
-    """(N,) name of the one orthophoto that a feature is of, "" where it is of any it lies on."""
+    """(N,) name of the one orthophoto that a feature is of, "" for any that it lies on."""
     parts: npt.NDArray[np.object_]
     """(P,) points, lines and polygons; a multi-geometry is several parts."""
     owners: Numbers
-    """(P,) place of each part's feature in `fids`."""
+    """(P,) index of each part's feature in `fids`."""
     layers: Numbers
-    """(P,) place of each part's CRS in `crs`."""
+    """(P,) index of each part's CRS in `crs`."""
     read: int
-    """Features in the layers."""
+    """The number of features in the layers."""
     ignored: int
-    """Features left out because their value means nothing (`ignore`)."""
+    """The number of features left out because their value is one to ignore."""
     without_geometry: tuple[int | str, ...]
     """Ids of features left out because their geometry is missing, empty or not a number."""
     _in_crs: dict[str, tuple[npt.NDArray[np.object_], shapely.STRtree]] = field(
@@ -58,10 +59,10 @@ class Annotations:
     )
 
     def project(self, grid: RasterInfo) -> tuple[npt.NDArray[np.object_], shapely.STRtree]:
-        """Return all parts in the CRS of an orthophoto and an index of them; kept for the next.
+        """Return all parts in the CRS of an orthophoto and an index of them; both are cached.
 
         Raises:
-            ValueError: nothing leads to that CRS.
+            ValueError: there is no transformation to that CRS.
         """
         assert grid.crs is not None
         text = grid.crs.to_wkt()
@@ -77,29 +78,30 @@ class Annotations:
     def _reproject(
         self, parts: npt.NDArray[np.object_], own: pyproj.CRS, crs: pyproj.CRS, path: Path
     ) -> npt.NDArray[np.object_]:
-        """Return (n,) parts of one layer in another CRS, None for those that it cannot express."""
+        """Return (n,) parts of one layer in another CRS, None for those outside its domain."""
         if crs.equals(own, ignore_axis_order=True):
             return parts
         try:
             transformer = self._transformer(own, crs, path)
         except ProjError:
             raise ValueError(
-                f"nothing leads from the CRS of {self.path} ({name_crs(own)}) to that of {path} "
-                f"({name_crs(crs)}): give both a CRS that is on the Earth"
+                f"there is no transformation from the CRS of {self.path} ({name_crs(own)}) to that "
+                f"of {path} ({name_crs(crs)}): give both a CRS that is on the Earth"
             ) from None
         moved = np.asarray(shapely.transform(parts, transformer.transform, interleaved=False))
         moved[~are_finite(moved)] = None
         return moved
 
     def _transformer(self, own: pyproj.CRS, crs: pyproj.CRS, path: Path) -> pyproj.Transformer:
-        """Choose how to reproject (x is always east); warn where the best way lacks a file."""
+        """Choose a transformation (x is east); warn where the best one lacks a file."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # says the same, at length
+            warnings.simplefilter("ignore", UserWarning)  # the same as below
             group = TransformerGroup(own, crs, always_xy=True)
         if not group.best_available:
             logger.warning(
-                "%s (%s) is not laid on %s (%s) in the best way, for which PROJ lacks a grid: it "
-                "may lie metres off. Install it (`pyproj sync`), or export the file in that CRS",
+                "%s (%s) is not placed on %s (%s) by the best transformation, for which PROJ lacks "
+                "a grid: it may lie metres off. Install it (`pyproj sync`), or export the file in "
+                "that CRS",
                 self.path,
                 name_crs(own),
                 path,
@@ -109,7 +111,7 @@ class Annotations:
 
 
 def are_finite(shapes: npt.NDArray[np.object_]) -> Flags:
-    """Say of which geometries all coordinates are numbers."""
+    """Return of which geometries all coordinates are finite."""
     coordinates, owners = shapely.get_coordinates(shapes, return_index=True)
     finite = np.ones(len(shapes), bool)
     finite[owners[~np.isfinite(coordinates).all(axis=1)]] = False

@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 from pointcover.labels import ClassTable, Colour, format_colour
 
 QGIS_VERSION: Final = "3.40.0"
-"""Whose form the style has; QGIS updates styles of older versions and reads those of newer ones."""
+"""The version of the styles; QGIS updates older ones and reads newer ones."""
 
 POINT_MM: Final = 2.0
 
 UNNAMED: Final = tuple((255, 235, blue) for blue in range(59, 256))
-"""Yellows of a point whose class nobody has said yet: the first that no class has."""
+"""Yellows for points without a class: the first that no class has."""
 
 OUTLINE: Final = {
     "outline_color": "35,35,35,255",
@@ -33,9 +33,9 @@ def style_points(classes: ClassTable, column: str) -> str:
 
 
 def style_suggestions(classes: ClassTable, column: str) -> str:
-    """Return the QML of points to be named: as `style_points`, those without a class in yellow.
+    """Return the QML of points to be labelled: as `style_points`, those without a class in yellow.
 
-    A form offers the names of the classes for the column, so that one chooses instead of typing.
+    A form offers the names of the classes, to be chosen instead of typed.
     """
     free = next(colour for colour in UNNAMED if colour not in classes.colours)
     names, colours = (*classes.names, ""), (*classes.colours, free)
@@ -106,7 +106,7 @@ def style_percent(low: Colour, high: Colour) -> str:
 
 
 def _style_raster(kind: str) -> tuple[ElementTree.Element, ElementTree.Element]:
-    """Begin the style of a raster's first band; give it and its renderer."""
+    """Make the style of a raster's first band; return it and its renderer."""
     root = ElementTree.Element("qgis", version=QGIS_VERSION, styleCategories="Symbology")
     pipe = ElementTree.SubElement(root, "pipe")
     renderer = ElementTree.SubElement(

@@ -1,11 +1,11 @@
-"""Placing: annotations laid on orthophotos and burned window by window.
+"""Rasterising annotations: placed on an orthophoto's grid and burned window by window.
 
-Nothing is left out in silence: what finds no pixel is counted and named by feature id (FID).
+Nothing is left out silently: features without a pixel are counted and listed by feature id (FID).
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, name
 
 SNAP_DECIMALS: Final = 6
 """Coordinates are rounded to a millionth of a pixel: a corner that was drawn on a pixel's edge lies
-on it, whatever reprojection did to its last digits."""
+on it, despite rounding errors of reprojection."""
 
 MANY_VERTICES: Final = 1000
 MARGIN_PX: Final = 2
@@ -34,27 +34,27 @@ def place(
     orthophoto: str,
     all_touched: bool,
 ) -> "Placement":
-    """Lay annotations on an orthophoto.
+    """Place annotations on an orthophoto's grid.
 
     Vertices are reprojected, edges between them stay straight: as in any GIS, a long edge in
-    degrees needs vertices of its own. A part of which a vertex has no coordinates in the
+    degrees needs vertices in between. A part with a vertex that has no coordinates in the
     orthophoto's CRS counts as outside.
 
     Args:
-        annotations: what to lay.
+        annotations: to place.
         grid: the orthophoto, or a raster on its pixels.
-        report: counts what lies where.
-        orthophoto: its name; features that are said to be of another one are not laid on it.
-        all_touched: give a polygon every pixel that it touches; otherwise those whose centre
-            lies in it.
+        report: counts where features are placed.
+        orthophoto: its name; features that name another one are not placed on it.
+        all_touched: whether a polygon labels every pixel that it touches; otherwise those whose
+            centre lies in it.
 
     Raises:
-        ValueError: the orthophoto has no CRS or place, or nothing leads to its CRS.
+        ValueError: the orthophoto has no CRS or place, or there is no transformation to its CRS.
     """
     if grid.crs is None or not grid.is_georeferenced:
         raise ValueError(
             f"{grid.path} has no {'CRS' if grid.crs is None else 'transform'}, so the features "
-            f"of {annotations.path} cannot be laid on it: give it one (`gdal_edit.py -a_srs "
+            f"of {annotations.path} cannot be placed on it: give it one (`gdal_edit.py -a_srs "
             f"EPSG:<code>`, with a world file where the transform is missing), and run the "
             f"`tile` stage again"
         )
@@ -65,14 +65,20 @@ def place(
     named = annotations.orthophotos[annotations.owners[found]]
     found = found[(named == "") | (named == orthophoto)]
     report.see(parts, footprint, grid.path)
-    return Placement(
-        annotations,
-        to_pixels(parts[found], grid),
-        annotations.owners[found],
-        grid,
-        report,
-        all_touched,
-    )
+    shapes = _Shapes(to_pixels(parts[found], grid), annotations.owners[found])
+    return Placement(annotations.class_ids, shapes, grid, report, all_touched=all_touched)
+
+
+class _Shapes(NamedTuple):
+    """Points, lines and polygons in pixels of an orthophoto.
+
+    Attributes:
+        parts: (P,) geometries, x being columns and y rows; see `burn`.
+        owners: (P,) number of the feature that each is a part of.
+    """
+
+    parts: npt.NDArray[np.object_]
+    owners: Numbers
 
 
 class Placement:
@@ -80,15 +86,16 @@ class Placement:
 
     def __init__(
         self,
-        annotations: Annotations,
-        parts: npt.NDArray[np.object_],
-        owners: Numbers,
+        class_ids: npt.NDArray[np.uint8],
+        shapes: _Shapes,
         grid: RasterInfo,
         report: "PlacementReport",
+        *,
         all_touched: bool,
     ) -> None:
-        """Take (P,) parts in pixels (see outlines.burn) and their features; index them."""
-        self._class_ids = annotations.class_ids
+        """Take the class ids of all features, and the shapes to burn; index them."""
+        parts, owners = shapes
+        self._class_ids = class_ids
         self._all_touched = all_touched
         self._report = report
         is_point = shapely.get_type_id(parts) == shapely.GeometryType.POINT
@@ -110,11 +117,11 @@ class Placement:
 
         A point labels the pixel that holds it (on an edge: the one below or right), a line every
         pixel that it touches, a polygon what `all_touched` says. A pixel with two classes stays
-        unlabelled and is reported. Memory follows the window, and one in which there is no feature
-        costs next to nothing; a window that was burned before is counted again.
+        unlabelled and is reported. Memory is proportional to the window, and a window without
+        features takes almost no time; a window that was burned before is counted again.
 
-        A sloped line exactly through a corner of pixels may or may not touch those beside it, by
-        where the window begins; all else does not depend on how the orthophoto is cut.
+        Whether a sloped line exactly through a corner of pixels touches those beside it depends on
+        where the window begins; everything else does not depend on how the orthophoto is cut.
         """
         size = int(window.height), int(window.width)
         mask = np.full(size, IGNORE_INDEX, np.uint8)
@@ -153,9 +160,9 @@ class Placement:
         return np.asarray(first + np.flatnonzero((cols >= 0) & (cols < window.width)))
 
     def _shapes_in(self, window: Window) -> Numbers:
-        """Find the lines and polygons that share more than an edge with a window, in file order.
+        """Find the lines and polygons that overlap a window, in file order.
 
-        A line that runs along the upper or left edge shares it: it touches the pixels there.
+        A line along the upper or left edge does: it touches the pixels there.
         """
         left, top = window.col_off, window.row_off
         right, bottom = left + window.width, top + window.height
@@ -185,12 +192,12 @@ class Placement:
     def _count(
         self, shapes: Numbers, numbers: npt.NDArray[np.int32], conflict: Flags, window: Window
     ) -> None:
-        """Tell the report which shapes of one class kept a pixel, and which lost one."""
+        """Count which shapes of one class kept a pixel, and which lost one."""
         owners = self._shape_owners[shapes]
         kept = np.bincount(numbers[~conflict], minlength=len(shapes) + 1)[1:] > 0
         lost = np.bincount(numbers[conflict], minlength=len(shapes) + 1)[1:] > 0
         self._report.count(owners, kept=kept, lost=lost)
-        # A shape may lie under others of its class: what is not known of it is seen alone.
+        # A shape may lie under others of its class: then it is rasterised alone.
         unsure = ~self._report.placed[owners]
         if conflict.any():
             unsure |= ~self._report.conflicting[owners]
@@ -209,12 +216,12 @@ class Placement:
 
 
 def _without_far_vertices(shape: Any, window: Window) -> Any:
-    """Leave out vertices of a line or polygon that cannot change what it covers of a window.
+    """Leave out vertices of a line or polygon that do not affect its pixels in a window.
 
-    Of successive vertices beyond one side of the window the first and the last stay: the edge
-    between them lies beyond it, too, and crosses as many rows as they did, even or odd. Cut at the
-    window instead, an edge would be given other ends, and GDAL takes one that rises by less than a
-    hundredth of a pixel for level. What comes back may cross itself far from the window.
+    Of successive vertices beyond one side of the window the first and the last are kept: the edge
+    between them lies beyond it too, and crosses each row equally often modulo two. Clipping at the
+    window instead would give edges other ends, and GDAL treats an edge that rises by less than a
+    hundredth of a pixel as horizontal. The result may cross itself far from the window.
     """
     is_polygon = shapely.get_type_id(shape) == shapely.GeometryType.POLYGON
     lines = shapely.get_rings(shape) if is_polygon else np.array([shape])
@@ -255,7 +262,7 @@ def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[n
     inverse = np.linalg.inv([[place.a, place.b], [place.d, place.e]])
 
     def convert(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        # Subtracting first keeps the digits that large coordinates have to spare.
+        # Subtracting first loses no digits of large coordinates.
         pixels: npt.NDArray[np.float64] = (xy - (place.c, place.f)) @ inverse.T
         return pixels.round(SNAP_DECIMALS)
 
@@ -263,7 +270,7 @@ def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[n
 
 
 class PlacementReport:
-    """Counts over all orthophotos where annotations came to lie, by feature.
+    """Counts over all orthophotos where annotations were placed, by feature.
 
     A feature lies outside every orthophoto; or on one but on no tile that was burned; or it covers
     no pixel of those; or it is placed (labels a pixel), conflicting (lost one to another class), or
@@ -271,7 +278,7 @@ class PlacementReport:
     """
 
     def __init__(self, annotations: Annotations) -> None:
-        """Begin with every feature outside."""
+        """Start with every feature outside."""
         self._annotations = annotations
         count = len(annotations.fids)
         self.inside: Flags = np.zeros(count, bool)
@@ -279,10 +286,15 @@ class PlacementReport:
         self.placed: Flags = np.zeros(count, bool)
         self.conflicting: Flags = np.zeros(count, bool)
         self.conflict_pixels = 0
-        self._example = "no orthophoto was looked at"
+        self._example = "there was no orthophoto"
+
+    @property
+    def path(self) -> Path:
+        """The file of the annotations."""
+        return self._annotations.path
 
     def see(self, parts: npt.NDArray[np.object_], footprint: shapely.Polygon, path: Path) -> None:
-        """Remember where one orthophoto lies and where the features do, for the error message."""
+        """Keep the extents of one orthophoto and of the features, for the error message."""
         spans = " and ".join(
             f"{what} x {b[0]:.8g} to {b[2]:.8g}, y {b[1]:.8g} to {b[3]:.8g}"
             for what, b in (
@@ -306,7 +318,7 @@ class PlacementReport:
         self._example = other._example
 
     def check(self) -> None:
-        """Check that there is anything to learn from.
+        """Check that there are labels.
 
         Raises:
             ValueError: no feature labels a pixel.
@@ -340,7 +352,7 @@ class PlacementReport:
         return [(fid, name) for name, fids in self._without_label().items() for fid in fids]
 
     def describe(self) -> str:
-        """Say in one line how many features were placed, and which were not."""
+        """Describe in one line how many features were placed, and which were not."""
         said = {
             "without_geometry": "have no geometry",
             "outside": "lie outside every orthophoto",
@@ -380,16 +392,16 @@ def burn(
     all_touched: bool,
     onto: npt.NDArray[np.int32] | None = None,
 ) -> npt.NDArray[np.int32]:
-    """Rasterise shapes in a window; where shapes overlap, the last one stays.
+    """Rasterise shapes in a window; where shapes overlap, the last one is kept.
 
     Args:
         shapes: lines and polygons (GeoJSON-like, or shapely's) with their values from 1. Their
             coordinates are pixels of the whole raster: x is the column, y the row, whole numbers
             are the pixels' edges.
         window: what to rasterise.
-        all_touched: give a polygon every pixel that it touches; otherwise those whose centre lies
-            in it.
-        onto: what to draw over, (window height, window width); nothing by default.
+        all_touched: whether a polygon gets every pixel that it touches; otherwise those whose
+            centre lies in it.
+        onto: an array to draw over, (window height, window width); nothing by default.
 
     Returns:
         (window height, window width) int32, 0 where there is no shape.

@@ -1,6 +1,6 @@
-"""Reading: labelled points, lines and polygons of a GeoPackage, GeoJSON or Shapefile.
+"""Reading labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
-Nothing is repaired or left out in silence: what cannot be read is an error.
+Nothing is repaired or left out silently: what cannot be read is an error.
 """
 
 import difflib
@@ -9,6 +9,7 @@ import sqlite3
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,32 +32,43 @@ from pointcover.vectors.features import (
     are_finite,
     name_crs,
 )
+from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
-"""Formats that are read. A VRT is none: it may read other files, or the network."""
+"""Formats that are read. VRTs are not: they may read other files, or the network."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer of a file, and what its values mean."""
+
+    path: Path
+    name: str
+    column: str
+    known: Mapping[str, int]
+    """Class ids by value."""
+    ignored: Collection[str]
+    """Values that are no annotation."""
+
+    def __str__(self) -> str:
+        """Name the layer in a message."""
+        return f"{self.path}, layer {self.name!r}"
 
 
 def read_annotations(
     path: Path,
     classes: ClassTable,
-    column: str,
-    layer: str | Sequence[str] | None = None,
-    *,
-    ignore: Collection[str | int] = (),
-    codes: Mapping[str | int, str] | None = None,
+    settings: VectorSettings,
     orthophotos: Collection[str] | None = None,
 ) -> Annotations:
     """Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
 
     Args:
         path: the file.
-        classes: the classes that features may have.
-        column: the column that says a feature's class: its name in any case, or its id as a number
-            or text. A file from elsewhere counts otherwise: see `codes`.
-        layer: which layer, or layers; None for all that have geometries.
-        ignore: values of features that are no annotations; "" is an empty value.
-        codes: class name by value, where the file has its own: then these values alone are known,
-            so that a number is never taken for the id that it happens to equal.
+        classes: the classes that features may have. Without `settings.codes`, a value is the name
+            of a class in any case, or its id as a number or text. With codes, only their values are
+            known, so that a number is never taken for the id that it happens to equal.
+        settings: which layers and which column to read, and what values mean.
         orthophotos: the names that a column ORTHOPHOTO may hold, None for any.
 
     Returns:
@@ -64,62 +76,55 @@ def read_annotations(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no such file, damaged or empty; layer or column are not there; it has no
+        ValueError: it is no such file, damaged or empty; layer or column are missing; it has no
             CRS; a value is no class, or no orthophoto; a polygon is invalid.
     """
     _check_start(path)
-    names = _choose_layers(path, layer)
-    tables = {name: table for name in names if len(table := _read_table(path, name, column))}
+    column, known = settings.column, _known_values(classes, settings.codes)
+    ignored = {_text(value) for value in settings.ignore}
+    layers = [
+        _Layer(path, name, column, known, ignored) for name in _choose_layers(path, settings.layer)
+    ]
+    tables = [(layer, table) for layer in layers if len(table := _read_table(layer))]
     if not tables:
         raise ValueError(
-            f"{path}, layer {shorten(names)}, holds no feature: draw some, or name another layer"
+            f"{path}, layer {shorten(layer.name for layer in layers)}, holds no feature: draw "
+            f"some, or name another layer"
         )
-    known = _known_values(classes, codes)
-    left_out = {_text(value) for value in ignore}
-    layers = [
-        _read_layer(path, name, table, column, known, left_out, orthophotos)
-        for name, table in tables.items()
-    ]
-    found = _join(layers, list(tables)) if len(layers) > 1 else layers[0]
+    read = [_read_layer(layer, table, orthophotos) for layer, table in tables]
+    found = _join(read, [layer.name for layer, _ in tables]) if len(read) > 1 else read[0]
     if not len(found.fids):
         raise ValueError(
-            f"{path}, column {column!r}, leaves nothing to annotate with: of {found.read} features "
+            f"{path}, column {column!r}, holds no annotation: of {found.read} features "
             f"{found.ignored} have a value to ignore, {len(found.without_geometry)} no geometry"
         )
     return found
 
 
-def _read_table(path: Path, layer: str, column: str) -> geopandas.GeoDataFrame:
+def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
     """Read the features of a layer and the columns that matter, by feature id."""
     try:
-        info = pyogrio.read_info(path, layer=layer)
-        _check_info(path, layer, info, column)
-        columns = [column, *({ORTHOPHOTO} & {str(name) for name in info["fields"]} - {column})]
+        info = pyogrio.read_info(layer.path, layer=layer.name)
+        _check_info(layer, info)
+        others = {str(name) for name in info["fields"]} - {layer.column}
+        columns = [layer.column, *({ORTHOPHOTO} & others)]
         with warnings.catch_warnings():
-            # GeoJSON whose classes are now names, now numbers: what is not JSON stays text.
+            # GeoJSON whose classes are partly names, partly numbers: what is not JSON stays text.
             warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
             return pyogrio.read_dataframe(
-                path, layer=layer, columns=columns, fid_as_index=True, force_2d=True
+                layer.path, layer=layer.name, columns=columns, fid_as_index=True, force_2d=True
             )
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(layer.path, error) from None
 
 
 def _read_layer(
-    path: Path,
-    layer: str,
-    table: geopandas.GeoDataFrame,
-    column: str,
-    known: Mapping[str, int],
-    left_out: Collection[str],
-    orthophotos: Collection[str] | None,
+    layer: _Layer, table: geopandas.GeoDataFrame, orthophotos: Collection[str] | None
 ) -> Annotations:
     """Make annotations of the features of one layer; none where all have to be left out."""
-    where = f"{path}, layer {layer!r}"
+    where = str(layer)
     fids = table.index.to_numpy(np.int64)
-    class_ids, ignored = _read_classes(
-        table[column].to_numpy(object), fids, known, left_out, f"{where}, column {column!r},"
-    )
+    class_ids, ignored = _read_classes(layer, table[layer.column].to_numpy(object), fids)
     shapes = table.geometry.to_numpy()
     usable = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes)) & are_finite(shapes)
     kept = usable & ~ignored
@@ -128,7 +133,7 @@ def _read_layer(
     crs = pyproj.CRS.from_user_input(table.crs)
     _check_degrees(where, crs, parts)
     return Annotations(
-        path=path,
+        path=layer.path,
         crs=(crs,),
         fids=fids[kept].astype(object),
         class_ids=class_ids[kept],
@@ -143,7 +148,7 @@ def _read_layer(
 
 
 def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
-    """Put the annotations of several layers one after the other, and their layer before each id."""
+    """Concatenate the annotations of several layers, with the layer's name before each id."""
     counts = [len(layer.fids) for layer in layers]
     begins = np.cumsum(counts) - counts
     sizes = [len(layer.parts) for layer in layers]
@@ -172,7 +177,7 @@ def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
 def _read_orthophotos(
     table: geopandas.GeoDataFrame, known: Collection[str] | None, where: str
 ) -> npt.NDArray[np.object_]:
-    """Return the (N,) names of the orthophotos that features are of, "" where they are of any."""
+    """Return the (N,) names of the orthophotos that features are of, "" for any."""
     names = np.full(len(table), "", object)
     if ORTHOPHOTO not in table:
         return names
@@ -184,21 +189,21 @@ def _read_orthophotos(
     if unknown:
         some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
         raise ValueError(
-            f"{where}, column {ORTHOPHOTO!r}, names what is no orthophoto of the dataset: "
+            f"{where}, column {ORTHOPHOTO!r}, has names that are no orthophoto of the dataset: "
             f"{shorten(sorted(unknown))} (features {some}); known: {shorten(sorted(known or ()))}. "
-            f"Mend the values, leave them empty for any orthophoto, or give the column another name"
+            f"Correct the values, leave them empty for any orthophoto, or rename the column"
         )
     return names
 
 
 def _check_start(path: Path) -> None:
-    """Check by its first bytes that a file is of a known format, and whole where GDAL does not.
+    """Check that a file is of a known format, by its first bytes, and that it is complete.
 
-    (Seen with GDAL 3.12: half a Shapefile gives half its features without an error.)
+    (GDAL 3.12 reads half the features of half a Shapefile without an error.)
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist, wanted a file of annotations: mend the path"
+            f"{path} does not exist, wanted a file of annotations: correct the path"
         )
     with path.open("rb") as file:
         start = file.read(1 << 16)
@@ -219,7 +224,7 @@ def _check_start(path: Path) -> None:
                 f"{path} has {path.stat().st_size} bytes where its header says {wanted}: it is cut "
                 f"short. Copy it again"
             )
-    # A "GDALG" is JSON too, and runs what is written in it.
+    # A "GDALG" is JSON too, with commands that GDAL would run.
     elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
         raise ValueError(
             f"{path} is no file of annotations (it begins with {start[:8]!r}): wanted a "
@@ -227,7 +232,7 @@ def _check_start(path: Path) -> None:
         )
 
 
-def _choose_layers(path: Path, layer: str | Sequence[str] | None) -> list[str]:
+def _choose_layers(path: Path, layer: Sequence[str] | None) -> list[str]:
     try:
         listed = pyogrio.list_layers(path)
     except (DataSourceError, DataLayerError) as error:
@@ -235,7 +240,7 @@ def _choose_layers(path: Path, layer: str | Sequence[str] | None) -> list[str]:
     layers = [str(name) for name, kind in listed if kind is not None]
     if not layers:
         raise ValueError(f"{path} has no layer with geometries: export the annotations again")
-    wanted = layers if layer is None else [layer] if isinstance(layer, str) else list(layer)
+    wanted = layers if layer is None else list(layer)
     for name in wanted:
         if name not in layers:
             raise ValueError(
@@ -245,43 +250,40 @@ def _choose_layers(path: Path, layer: str | Sequence[str] | None) -> list[str]:
     return wanted
 
 
-def _check_info(path: Path, layer: str, info: Mapping[str, Any], column: str) -> None:
+def _check_info(layer: _Layer, info: Mapping[str, Any]) -> None:
     if info["driver"] not in DRIVERS:
         raise ValueError(
-            f"{path} is {info['driver']}, wanted {', '.join(DRIVERS)}: export it as a GeoPackage"
+            f"{layer.path} is {info['driver']}, wanted {', '.join(DRIVERS)}: export it as a "
+            f"GeoPackage"
         )
     columns = [str(name) for name in info["fields"]]
-    if column not in columns:
+    if layer.column not in columns:
         there = shorten(columns) if columns else "none (is the .dbf beside the .shp?)"
         raise ValueError(
-            f"{path}, layer {layer!r}, has no column {column!r}, it has {there}"
-            f"{_suggest(column, columns)}"
+            f"{layer}, has no column {layer.column!r}, it has {there}"
+            f"{_suggest(layer.column, columns)}"
         )
     # GeoPackage names a missing CRS so; GDAL makes a CRS of it.
     if info["crs"] is None or pyproj.CRS(info["crs"]).name.startswith("Undefined"):
         raise ValueError(
-            f"{path}, layer {layer!r}, has no CRS, so it lies nowhere: set it in QGIS (Layer > Set "
+            f"{layer}, has no CRS, so it lies nowhere: set it in QGIS (Layer > Set "
             f"Layer CRS, then export), or put the .prj beside the .shp"
         )
 
 
 def _read_classes(
-    values: npt.NDArray[np.object_],
-    fids: npt.NDArray[np.int64],
-    known: Mapping[str, int],
-    left_out: Collection[str],
-    where: str,
+    layer: _Layer, values: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], Flags]:
-    """Return what class each value means: (N,) ids, and (N,) whether it is one to ignore."""
+    """Return the class of each value: (N,) ids, and (N,) whether it is one to ignore."""
     class_ids = np.full(len(values), IGNORE_INDEX, np.uint8)
     ignored = np.zeros(len(values), bool)
     unknown: dict[str, list[int]] = {}
     for place, value in enumerate(values):
         text = _text(value)
-        if text in left_out:
+        if text in layer.ignored:
             ignored[place] = True
-        elif text in known:
-            class_ids[place] = known[text]
+        elif text in layer.known:
+            class_ids[place] = layer.known[text]
         else:
             unknown.setdefault(text, []).append(int(fids[place]))
     if unknown:
@@ -289,19 +291,20 @@ def _read_classes(
             f"{text!r} ({'feature' if len(ids) == 1 else 'features'} {shorten(ids)})"
             for text, ids in unknown.items()
         ]
-        suggestion = _suggest(next(iter(unknown)), known)
+        suggestion = _suggest(next(iter(unknown)), layer.known)
         raise ValueError(
-            f"{where} holds what is no class: {shorten(found, separator='; ')}; known: "
-            f"{shorten(known)}{suggestion}. Mend the values, say with `codes` what they mean, or "
-            f"name those that are no annotation in `ignore`"
+            f"{layer}, column {layer.column!r}, holds what is no class: "
+            f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion}. Correct "
+            f"the values, say with `codes` what they mean, or name those that are no annotation in "
+            f"`ignore`"
         )
     return class_ids, ignored
 
 
-def _known_values(classes: ClassTable, codes: Mapping[str | int, str] | None) -> dict[str, int]:
-    """Return the class id of every text that `_text` may make of a value."""
+def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[str, int]:
+    """Return class ids by normalised value."""
     pairs = [(name, class_id) for class_id, name in enumerate(classes.names)]
-    if codes is None:
+    if not codes:
         pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
     else:
         ids = {_text(name): class_id for name, class_id in pairs}
@@ -317,14 +320,14 @@ def _known_values(classes: ClassTable, codes: Mapping[str | int, str] | None) ->
         if known.setdefault(_text(value), class_id) != class_id:
             raise ValueError(
                 f"value {value!r} may mean class {known[_text(value)]} or {class_id}, since case "
-                f"makes no difference and numbers are ids: say with `codes` what each value means"
+                f"is ignored and numbers are ids: say with `codes` what each value means"
             )
     return known
 
 
 def _text(value: object) -> str:
-    """Return one text for all that means the same: 3, 3.0, "3" and " 03"; "Water" and "water"."""
-    if value is None or value != value:  # NaN is all that differs from itself
+    """Normalise a value: 3, 3.0, "3" and " 03" are the same, and so are "Water" and "water"."""
+    if value is None or value != value:  # only NaN differs from itself
         return ""
     text = str(value).strip().casefold()
     return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
@@ -336,8 +339,8 @@ def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[
         reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
         more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
         raise ValueError(
-            f"{where}, has invalid geometries, of which it is unclear what they cover: features "
-            f"{', '.join(reasons)}{more}. Mend them (QGIS: Processing > Fix geometries), look at "
+            f"{where}, has invalid geometries, whose area is ambiguous: features "
+            f"{', '.join(reasons)}{more}. Repair them (QGIS: Processing > Fix geometries), check "
             f"the result, and use that file"
         )
 
@@ -345,7 +348,7 @@ def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[
 def _explode(
     shapes: npt.NDArray[np.object_],
 ) -> tuple[npt.NDArray[np.object_], Numbers]:
-    """Take multi-geometries apart: (N,) → (P,) simple ones and (P,) which each is a part of."""
+    """Explode multi-geometries: (N,) → (P,) simple ones, and (P,) the index of each one's owner."""
     owners = np.arange(len(shapes))
     # A collection may hold multi-geometries, or collections.
     while (shapely.get_type_id(shapes) > shapely.GeometryType.POLYGON).any():
@@ -356,16 +359,15 @@ def _explode(
 
 
 def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) -> None:
-    """Refuse metres that are said to be degrees: a GeoJSON that names no CRS is lon/lat."""
+    """Refuse metres declared as degrees: a GeoJSON without a CRS is longitude, latitude."""
     if not parts.size:
         return
     west, south, east, north = shapely.total_bounds(parts)
     if crs.is_geographic and (max(-west, east) > 360 or max(-south, north) > 90):
         raise ValueError(
-            f"{where}, is said to be in degrees ({name_crs(crs)}), but its x goes from {west:.6g} "
-            f"to {east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its "
-            f"CRS (a GeoJSON without one is longitude, latitude), or with x and y the other way "
-            f"round"
+            f"{where}, is in degrees ({name_crs(crs)}), but its x goes from {west:.6g} to "
+            f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS "
+            f"(a GeoJSON without one is longitude, latitude), or swap x and y"
         )
 
 

@@ -1,4 +1,4 @@
-"""Writing: the clicks of a run as points for a GIS, in class colours."""
+"""Writing the clicks of a run as points for a GIS, in class colours."""
 
 import sqlite3
 import warnings
@@ -24,7 +24,7 @@ from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors.qgis_styles import style_points
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
-"""The date in every GeoPackage written here: the same clicks are the same bytes."""
+"""The date in every GeoPackage written here: the same clicks give the same bytes."""
 
 
 def write_points(
@@ -32,20 +32,20 @@ def write_points(
 ) -> dict[str, int]:
     """Write the clicks of a run as points in the middle of their pixels, styled for QGIS.
 
-    One GeoPackage, with one layer a CRS: reprojected points would come back into the right pixels
-    too, but not the same coordinates. `read_annotations` and `Placement.burn` give the same masks
-    again. A .qml of the same style lies beside it. The same clicks make the same bytes, as long as
-    GDAL and SQLite stay the same.
+    Writes one GeoPackage, with one layer per CRS (reprojected points would fall into the same
+    pixels, but have other coordinates), and a .qml with the same style. `read_annotations` and
+    `Placement.burn` make the same masks of it. The same clicks give the same bytes with the same
+    versions of GDAL and SQLite.
 
     Args:
-        path: the .gpkg to write; replaced if it is there.
+        path: the .gpkg to write or replace.
         tiles: whose clicks; those of one orthophoto in a row.
         clicks: the folder with the clicks of every split, data/sparse/clicks.
         classes: the classes of those clicks.
-        limit: most points to write.
+        limit: the greatest number of points to write.
 
     Returns:
-        How many points each layer has.
+        The number of points by layer.
 
     Raises:
         ValueError: an orthophoto has no CRS, there are more than `limit` points or none, or a
@@ -64,8 +64,8 @@ def write_points(
         grid = reader.info()
         if grid.crs is None or not grid.is_georeferenced:
             raise ValueError(
-                f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks are nowhere on "
-                f"the map: give the source image a CRS and run `dvc repro`"
+                f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks have no "
+                f"coordinates: give the source image a CRS and run `dvc repro`"
             )
         same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
         for tile in group:
@@ -74,7 +74,7 @@ def write_points(
             if total > limit:
                 raise ValueError(
                     f"there are more than {limit} clicks: a GIS is slow with so many, and the "
-                    f"rasters in {clicks} show the same. Raise --limit if you want them all"
+                    f"rasters in {clicks} hold the same. Raise --limit if you want them all"
                 )
             same.append(part)
         reader.close()
@@ -147,14 +147,14 @@ def write_geopackage(
     style: str,
     geometry_type: str,
 ) -> None:
-    """Write layers and their style, and read back that all is there.
+    """Write layers and their style, and check that they are complete.
 
     Args:
-        aside: where to.
-        path: what it will be called, for messages.
+        aside: the path to write to.
+        path: its final path, for messages.
         tables: features by layer.
         style: QML of all of them.
-        geometry_type: as GDAL calls it, of all of them.
+        geometry_type: of all of them, by GDAL's name.
 
     Raises:
         OSError: the disk is full, or something is missing.
@@ -170,17 +170,17 @@ def write_geopackage_in_parts(
     style: str,
     geometry_type: str,
 ) -> dict[str, int]:
-    """Write layers whose features come in parts, one of which is in memory; else as the above.
+    """Write layers whose features come in parts, of which one at a time is in memory.
 
     Args:
-        aside: where to.
-        path: what it will be called, for messages.
-        layers: features by layer, one part at least each.
+        aside: the path to write to.
+        path: its final path, for messages.
+        layers: features by layer, each with at least one part.
         style: QML of all of them.
-        geometry_type: as GDAL calls it, of all of them.
+        geometry_type: of all of them, by GDAL's name.
 
     Returns:
-        How many features each layer has.
+        The number of features by layer.
 
     Raises:
         OSError: the disk is full, or something is missing.
@@ -190,7 +190,7 @@ def write_geopackage_in_parts(
     counts = dict.fromkeys(layers, 0)
     try:
         with warnings.catch_warnings():
-            # They say that the name should end in .gpkg, and it will.
+            # That the name should end in .gpkg: the final one does.
             warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
             for name, parts in layers.items():
                 for number, table in enumerate(parts):
@@ -221,7 +221,7 @@ def write_geopackage_in_parts(
 def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) -> None:
     """Add the table `layer_styles`, in which QGIS keeps and looks up the styles of layers.
 
-    QGIS makes it through GDAL as an attribute table of the GeoPackage; so are its columns.
+    QGIS makes it through GDAL as an attribute table of the GeoPackage, with these columns.
     """
     database.execute(
         'CREATE TABLE "layer_styles" ("id" INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, '
@@ -249,10 +249,10 @@ def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) 
 
 
 def _check_written(database: sqlite3.Connection, counts: Mapping[str, int]) -> None:
-    """Check that every feature is there, in its table and in the index by which a GIS finds it.
+    """Check that every feature is in its table and in the spatial index.
 
-    (Seen with GDAL 3.12: on a full disk the index was missing without an error, since it is written
-    when the file is closed.)
+    (With GDAL 3.12 and a full disk the index was missing without an error, since it is written when
+    the file is closed.)
     """
     (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":

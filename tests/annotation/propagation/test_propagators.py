@@ -2,8 +2,8 @@
 
 import heapq
 import math
-from dataclasses import replace
 from itertools import product
+from typing import get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -13,34 +13,37 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.segmentation import random_walker
 
-from pointcover.annotation.propagation import (
-    PROPAGATORS,
-    GeodesicSettings,
-    LinkSettings,
-    NearestSettings,
-    NoSettings,
-    Propagator,
-    Proposal,
-    SuperpixelSettings,
-    WalkerSettings,
-    linking,
-    mark_sources,
-)
-from pointcover.labels import IGNORE_INDEX
+from pointcover.annotation.propagation import PROPAGATORS, linking, propagate, tell_sources
+from pointcover.annotation.propagation.base import ClickedTile, Proposal
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.config.params import load_params
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from tests.imagery import ROOT
 
 Mask = npt.NDArray[np.uint8]
 
-every_grower = pytest.mark.parametrize("name", PROPAGATORS)
+every_propagator = pytest.mark.parametrize("name", PROPAGATORS)
+
+CLASSES = ClassTable(tuple(map(str, range(255))), tuple((0, 0, i) for i in range(255)))
+"""The name of each class is its id."""
+
+OWN = load_params(ROOT / "params.yaml").annotate
+
+
+def of(name, **values):
+    """Return the settings of a propagator: those of params.yaml with values changed."""
+    return getattr(OWN, name).model_copy(update=values)
+
 
 SETTINGS = {
-    "none": NoSettings(),
-    "link": LinkSettings(distance_px=6),
-    "nearest": NearestSettings(radius_px=2.5, class_radius_px={1: 4}),
-    "superpixel": SuperpixelSettings(side_px=3, min_fraction=0.6),
-    "geodesic": GeodesicSettings(limit_px=8, contrast_px=10),
-    "random_walker": WalkerSettings(beta=1, range_px=20, min_probability=0.55),
+    "none": None,
+    "link": of("link", distance_px=6),
+    "nearest": of("nearest", radius_px=2.5, class_radius_px={"1": 4}),
+    "superpixel": of("superpixel", side_px=3, min_fraction=0.6),
+    "geodesic": of("geodesic", limit_px=8, contrast_px=10),
+    "random_walker": of("random_walker", beta=1, range_px=20, min_probability=0.55),
 }
-"""Of a size that makes much grow on tiles of a dozen pixels."""
+"""Such that much is propagated on tiles of a dozen pixels."""
 
 
 def masks(max_side: int = 12) -> st.SearchStrategy[Mask]:
@@ -67,16 +70,16 @@ def drawn(text: str) -> Mask:
     return np.array(values, np.uint8)
 
 
-def grow(name, clicks, image=None, valid=None, settings=None):
-    """Grow clicks; without an image on a black one, with data everywhere."""
+def propagated(name, clicks, image=None, valid=None, settings=None):
+    """Propagate clicks; without an image on a black one, with data everywhere."""
     image = np.zeros((3, *clicks.shape), np.uint8) if image is None else image
     valid = np.ones(clicks.shape, bool) if valid is None else valid
     settings = SETTINGS[name] if settings is None else settings
-    return PROPAGATORS[name](clicks, image, valid, settings)
+    return propagate(ClickedTile(clicks, image, valid, CLASSES), name, settings)
 
 
 def link(clicks: Mask, *, distance_px: float) -> Mask:
-    return grow("link", clicks, settings=LinkSettings(distance_px)).mask
+    return propagated("link", clicks, settings=of("link", distance_px=distance_px)).mask
 
 
 @st.composite
@@ -114,194 +117,169 @@ def linked_one_by_one(clicks: Mask, distance_px: float) -> Mask:
                 col, rest = divmod(t * right, n)
                 col += 2 * rest >= n
                 claims.setdefault((r + row, c + col), set()).add(class_id)
-    grown = clicks.copy()
+    found = clicks.copy()
     for place, classes in claims.items():
         if place not in at and len(classes) == 1:
-            grown[place] = classes.pop()
-    return grown
+            found[place] = classes.pop()
+    return found
 
 
-# What every propagator promises
+# What every propagator guarantees
 
 
-def check_promises(name, clicks, image, valid):
+def check_guarantees(name, clicks, image, valid):
     before = [array.copy() for array in (clicks, image, valid)]
-    grown = grow(name, clicks, image, valid)
+    found = propagated(name, clicks, image, valid)
     for array, copy in zip((clicks, image, valid), before, strict=True):
         assert np.array_equal(array, copy)
-        assert not np.shares_memory(grown.mask, array)
-    for array in (grown.mask, grown.confidence):
+        assert not np.shares_memory(found.mask, array)
+    for array in (found.mask, found.confidence):
         assert array.dtype == np.uint8
         assert array.shape == clicks.shape
     clicked = clicks != IGNORE_INDEX
-    labelled = grown.mask != IGNORE_INDEX
-    assert np.array_equal(grown.mask[clicked], clicks[clicked])
+    labelled = found.mask != IGNORE_INDEX
+    assert np.array_equal(found.mask[clicked], clicks[clicked])
     assert np.array_equal(labelled[~valid], clicked[~valid])
-    assert np.array_equal(grown.confidence > 0, labelled)
-    assert (grown.confidence[clicked] == 255).all()
-    assert set(np.unique(grown.mask[~clicked])) <= {*np.unique(clicks[valid]), IGNORE_INDEX}
-    again = grow(name, clicks, image, valid)
-    assert np.array_equal(grown.mask, again.mask)
-    assert np.array_equal(grown.confidence, again.confidence)
-    return grown
+    assert np.array_equal(found.confidence > 0, labelled)
+    assert (found.confidence[clicked] == 255).all()
+    assert set(np.unique(found.mask[~clicked])) <= {*np.unique(clicks[valid]), IGNORE_INDEX}
+    again = propagated(name, clicks, image, valid)
+    assert np.array_equal(found.mask, again.mask)
+    assert np.array_equal(found.confidence, again.confidence)
+    return found
 
 
-@every_grower
+@every_propagator
 @settings(max_examples=40, deadline=None)
 @given(tile=tiles())
-def test_every_promise_is_kept_on_tiny_tiles(name, tile):
-    check_promises(name, *tile)
+def test_every_guarantee_holds_on_tiny_tiles(name, tile):
+    check_guarantees(name, *tile)
 
 
-@every_grower
+@every_propagator
 @pytest.mark.parametrize("shape", [(61, 47), (1, 40), (40, 1), (2, 33)])
 @pytest.mark.parametrize("classes", [[3], [0, 7, 254]])
-def test_every_promise_is_kept_on_tiles_of_odd_shapes_and_of_one_class(name, shape, classes):
+def test_every_guarantee_holds_on_tiles_of_odd_shapes_and_of_one_class(name, shape, classes):
     generator = np.random.default_rng(1)
     clicks = np.full(shape, IGNORE_INDEX, np.uint8)
     places = generator.choice(clicks.size, max(12, clicks.size // 20), replace=False)
     clicks.ravel()[places] = generator.choice(classes, places.size)
     image = generator.integers(0, 60, (3, *shape), np.uint8)
     image[:, :, shape[1] // 2 :] += 150
-    check_promises(name, clicks, image, generator.random(shape) < 0.9)
+    check_guarantees(name, clicks, image, generator.random(shape) < 0.9)
 
 
-@every_grower
-def test_a_single_click_grows_around_itself_or_not_at_all(name):
+@every_propagator
+def test_a_single_click_is_propagated_around_itself_or_not_at_all(name):
     clicks = np.full((21, 21), IGNORE_INDEX, np.uint8)
     clicks[10, 10] = 4
-    grown = check_promises(name, clicks, np.full((3, 21, 21), 90, np.uint8), clicks != 9)
+    found = check_guarantees(name, clicks, np.full((3, 21, 21), 90, np.uint8), clicks != 9)
     alone = name in ("none", "link")
-    assert ((grown.mask == 4).sum() == 1) == alone
-    assert (grown.mask[10, 11] == 4) != alone
+    assert ((found.mask == 4).sum() == 1) == alone
+    assert (found.mask[10, 11] == 4) != alone
 
 
-@every_grower
+@every_propagator
 @pytest.mark.parametrize("shape", [(4, 5), (1, 1), (0, 3)])
-def test_nothing_grows_from_no_clicks(name, shape):
-    grown = grow(name, np.full(shape, IGNORE_INDEX, np.uint8))
-    assert np.array_equal(grown.mask, np.full(shape, IGNORE_INDEX, np.uint8))
-    assert not grown.confidence.any()
+def test_a_tile_without_clicks_gets_no_labels(name, shape):
+    found = propagated(name, np.full(shape, IGNORE_INDEX, np.uint8))
+    assert np.array_equal(found.mask, np.full(shape, IGNORE_INDEX, np.uint8))
+    assert not found.confidence.any()
 
 
-@every_grower
+@every_propagator
 def test_a_fully_labelled_tile_stays_as_it_is(name):
     clicks = np.random.default_rng(0).integers(0, 5, (512, 512), np.uint8)
-    grown = grow(name, clicks)
-    assert np.array_equal(grown.mask, clicks)
-    assert (grown.confidence == 255).all()
+    found = propagated(name, clicks)
+    assert np.array_equal(found.mask, clicks)
+    assert (found.confidence == 255).all()
 
 
-@every_grower
+@every_propagator
 @settings(max_examples=30, deadline=None)
 @given(tile=tiles())
 def test_a_click_without_data_below_it_changes_nothing_but_itself(name, tile):
     clicks, image, valid = tile
     without = np.where(valid, clicks, np.uint8(IGNORE_INDEX))
-    expected = np.where(valid, grow(name, without, image, valid).mask, clicks)
-    assert np.array_equal(grow(name, clicks, image, valid).mask, expected)
+    expected = np.where(valid, propagated(name, without, image, valid).mask, clicks)
+    assert np.array_equal(propagated(name, clicks, image, valid).mask, expected)
 
 
-@every_grower
-def test_arrays_that_are_not_contiguous_grow_the_same(name):
+@every_propagator
+def test_arrays_that_are_not_contiguous_give_the_same_labels(name):
     generator = np.random.default_rng(0)
     clicks = generator.choice(np.array([0, 1, 255, 255, 255], np.uint8), (20, 30))
     image = generator.integers(0, 256, (3, 20, 30), np.uint8)
     valid = generator.random((20, 30)) < 0.8
-    grown = grow(name, clicks, image, valid)
-    turned = grow(name, *(np.asfortranarray(array) for array in (clicks, image, valid)))
-    assert np.array_equal(grown.mask, turned.mask)
-    assert np.array_equal(grown.confidence, turned.confidence)
+    found = propagated(name, clicks, image, valid)
+    turned = propagated(name, *(np.asfortranarray(array) for array in (clicks, image, valid)))
+    assert np.array_equal(found.mask, turned.mask)
+    assert np.array_equal(found.confidence, turned.confidence)
 
 
-@every_grower
+@every_propagator
 def test_what_is_no_mask_no_image_of_it_or_no_validity_is_refused(name):
     clicks, image = np.zeros((3, 4), np.uint8), np.zeros((3, 3, 4), np.uint8)
     valid = np.ones((3, 4), bool)
     for wrong in (clicks.astype(np.int64), clicks[np.newaxis]):
         with pytest.raises(ValueError, match=r"wanted \(H, W\) uint8"):
-            grow(name, wrong, image, valid)
+            propagated(name, wrong, image, valid)
     for wrong in (image.astype(np.float32), image[0], image[:, :, :3]):
         with pytest.raises(ValueError, match=r"wanted \(bands, 3, 4\) uint8"):
-            grow(name, clicks, wrong, valid)
+            propagated(name, clicks, wrong, valid)
     for wrong in (valid.astype(np.uint8), valid[:2]):
         with pytest.raises(ValueError, match=r"wanted \(3, 4\) bool"):
-            grow(name, clicks, image, wrong)
+            propagated(name, clicks, image, wrong)
 
 
-@every_grower
-def test_the_settings_of_another_grower_are_refused(name):
-    other = SETTINGS["nearest" if name == "link" else "link"]
-    with pytest.raises(TypeError, match=f"wanted {PROPAGATORS[name].settings.__name__}"):
-        grow(name, np.zeros((3, 4), np.uint8), settings=other)
+@pytest.mark.parametrize("name", PROPAGATORS)
+def test_a_propagator_gets_the_settings_that_it_is_written_for(name):
+    wanted = get_type_hints(PROPAGATORS[name])["settings"]
+    chosen = OWN.model_copy(update={"propagator": name}).of_propagator
+    assert isinstance(chosen, wanted)
 
 
-def test_of_a_proposal_only_what_the_promises_allow_is_taken():
-    def flood(clicks, image, valid, settings):
-        return Proposal(np.full_like(clicks, 1), np.full(clicks.shape, 1e-6, np.float32))
+def test_every_setting_of_a_propagator_is_of_one_that_exists():
+    sections = {
+        key
+        for key, field in AnnotateSettings.model_fields.items()
+        if field.annotation.__module__ == "pointcover.annotation.propagation.settings"
+    }
+    assert sections <= set(PROPAGATORS)
 
+
+def test_of_a_proposal_only_what_the_guarantees_allow_is_accepted(monkeypatch):
+    def flood(tile, settings):
+        shape = tile.clicks.shape
+        return Proposal(np.full(shape, 1, np.uint8), np.full(shape, 1e-6, np.float32))
+
+    monkeypatch.setitem(PROPAGATORS, "flood", flood)
     valid = np.array([[True, True, False, True]])
     image = np.zeros((1, 1, 4), np.uint8)
-    grown = Propagator(flood, NoSettings)(drawn("2..."), image, valid, NoSettings())
-    assert grown.mask.tolist() == [[2, 1, IGNORE_INDEX, 1]]
-    # However little it is trusted, a label is not shown as none.
-    assert grown.confidence.tolist() == [[255, 1, 0, 1]]
+    found = propagate(ClickedTile(drawn("2..."), image, valid, CLASSES), "flood", None)
+    assert found.mask.tolist() == [[2, 1, IGNORE_INDEX, 1]]
+    # However low the confidence of a label is, it is not 0.
+    assert found.confidence.tolist() == [[255, 1, 0, 1]]
 
 
-@pytest.mark.parametrize(
-    ("kind", "field"),
-    [
-        (LinkSettings, "distance_px"),
-        (NearestSettings, "radius_px"),
-        (SuperpixelSettings, "side_px"),
-        (SuperpixelSettings, "compactness"),
-        (GeodesicSettings, "limit_px"),
-        (GeodesicSettings, "contrast_px"),
-        (WalkerSettings, "beta"),
-        (WalkerSettings, "range_px"),
-    ],
-)
-@pytest.mark.parametrize("value", [0, -1.5, math.inf, math.nan])
-def test_a_setting_that_is_not_above_zero_and_finite_is_refused(kind, field, value):
-    with pytest.raises(ValueError, match=f"got {field}={value}, wanted a finite number above 0"):
-        kind(**{field: value})
-
-
-@pytest.mark.parametrize(
-    ("kind", "values", "message"),
-    [
-        (NearestSettings, {"class_radius_px": {255: 3}}, "class id 255 in class_radius_px"),
-        (NearestSettings, {"class_radius_px": {1: -3}}, r"class_radius_px\[1\]=-3"),
-        (SuperpixelSettings, {"min_fraction": 1.1}, "min_fraction=1.1, wanted 0 to 1"),
-        (GeodesicSettings, {"cell_px": 0}, "cell_px=0, wanted a whole number"),
-        (WalkerSettings, {"cell_px": 1.5}, "cell_px=1.5, wanted a whole number"),
-        (WalkerSettings, {"min_probability": 0.5}, "min_probability=0.5, wanted above 0.5"),
-        (WalkerSettings, {"min_probability": math.nan}, "min_probability=nan"),
-    ],
-)
-def test_a_setting_that_makes_no_sense_is_refused_and_named(kind, values, message):
-    with pytest.raises(ValueError, match=message):
-        kind(**values)
-
-
-def test_none_grows_nothing():
+def test_none_propagates_nothing():
     clicks = drawn("1.1 .2. 1.1")
-    assert np.array_equal(grow("none", clicks).mask, clicks)
+    assert np.array_equal(propagated("none", clicks).mask, clicks)
 
 
-# Where labels are from
+# Sources of labels
 
 
-def test_sources_are_none_clicked_or_grown():
-    sources = mark_sources(drawn("1.. ..2"), drawn("11. .22"))
+def test_sources_are_none_clicked_or_propagated():
+    sources = tell_sources(drawn("1.. ..2"), drawn("11. .22"))
     assert sources.dtype == np.uint8
     assert sources.tolist() == [[1, 2, 0], [0, 2, 1]]
 
 
 @pytest.mark.parametrize("mask", ["1.. ...", "1.. ..3", "1... ...2"])
-def test_sources_of_a_mask_that_has_not_grown_from_the_clicks_are_refused(mask):
-    with pytest.raises(ValueError, match="has not grown from these clicks"):
-        mark_sources(drawn("1.. ..2"), drawn(mask))
+def test_sources_of_a_mask_that_was_not_propagated_from_the_clicks_are_refused(mask):
+    with pytest.raises(ValueError, match="was not propagated from these clicks"):
+        tell_sources(drawn("1.. ..2"), drawn(mask))
 
 
 # Nearest clicks
@@ -309,7 +287,7 @@ def test_sources_of_a_mask_that_has_not_grown_from_the_clicks_are_refused(mask):
 
 def nearest_one_by_one(clicks, radii):
     """Return each pixel its nearest click's class, in whole numbers; radii are squared."""
-    grown = clicks.copy()
+    found = clicks.copy()
     places = [(*place, int(clicks[tuple(place)])) for place in np.argwhere(clicks != IGNORE_INDEX)]
     for row, col in np.argwhere(clicks == IGNORE_INDEX):
         reaching = [
@@ -320,16 +298,16 @@ def nearest_one_by_one(clicks, radii):
         least = min(reaching, default=(0, IGNORE_INDEX))[0]
         classes = {class_id for square, class_id in reaching if square == least}
         if len(classes) == 1:
-            grown[row, col] = classes.pop()
-    return grown
+            found[row, col] = classes.pop()
+    return found
 
 
 @settings(max_examples=200, deadline=None)
 @given(clicks=masks(), common=st.integers(1, 90), of_class=st.integers(0, 90))
 def test_nearest_agrees_with_measuring_one_by_one(clicks, common, of_class):
-    chosen = NearestSettings(math.sqrt(common), {1: math.sqrt(of_class)})
+    chosen = of("nearest", radius_px=math.sqrt(common), class_radius_px={"1": math.sqrt(of_class)})
     expected = nearest_one_by_one(clicks, {0: common, 1: of_class, 254: common})
-    assert np.array_equal(grow("nearest", clicks, settings=chosen).mask, expected)
+    assert np.array_equal(propagated("nearest", clicks, settings=chosen).mask, expected)
 
 
 @pytest.mark.parametrize(
@@ -339,19 +317,21 @@ def test_nearest_agrees_with_measuring_one_by_one(clicks, common, of_class):
         pytest.param("1....", 1.999, {}, "11...", id="not beyond"),
         pytest.param("1...2", 9, {}, "11.22", id="a tie stays unlabelled"),
         pytest.param("1...1", 9, {}, "11111", id="no tie within one class"),
-        pytest.param("1....2", 1, {2: 4}, "112222", id="further, but it reaches"),
-        pytest.param("1....2", 9, {1: 0}, "122222", id="radius 0 does not grow"),
+        pytest.param("1....2", 1, {"2": 4}, "112222", id="further, but with a radius that reaches"),
+        pytest.param("1....2", 9, {"1": 0}, "122222", id="radius 0 labels nothing"),
         pytest.param("... .1. ...", 1, {}, ".1. 111 .1.", id="a disc"),
     ],
 )
 def test_discs_are_those_worked_out_by_hand(clicks, radius_px, radii, expected):
-    grown = grow("nearest", drawn(clicks), settings=NearestSettings(radius_px, radii))
-    assert np.array_equal(grown.mask, drawn(expected))
+    found = propagated(
+        "nearest", drawn(clicks), settings=of("nearest", radius_px=radius_px, class_radius_px=radii)
+    )
+    assert np.array_equal(found.mask, drawn(expected))
 
 
 def test_confidence_of_the_nearest_falls_from_the_click_to_half_at_the_radius():
-    grown = grow("nearest", drawn("1......"), settings=NearestSettings(4))
-    assert grown.confidence.tolist() == [[255, 223, 191, 159, 128, 0, 0]]
+    found = propagated("nearest", drawn("1......"), settings=of("nearest", radius_px=4))
+    assert found.confidence.tolist() == [[255, 223, 191, 159, 128, 0, 0]]
 
 
 # Superpixels
@@ -370,9 +350,9 @@ def test_superpixels_stop_at_the_edge(bands, edge):
     clicks = np.full((8, 18), IGNORE_INDEX, np.uint8)
     clicks[3, 2], clicks[3, 14] = 1, 2
     image = halves(8, 18, bands=bands, edge=edge)
-    grown = grow("superpixel", clicks, image, settings=SuperpixelSettings(9))
-    assert np.array_equal(grown.mask, np.where(np.arange(18) < edge, 1, 2) + np.zeros((8, 1)))
-    assert (grown.confidence == 255).all()
+    found = propagated("superpixel", clicks, image, settings=of("superpixel", side_px=9))
+    assert np.array_equal(found.mask, np.where(np.arange(18) < edge, 1, 2) + np.zeros((8, 1)))
+    assert (found.confidence == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -390,16 +370,16 @@ def test_clicks_in_a_superpixel_vote(right, min_fraction, expected, confidence):
     clicks = np.full((8, 16), IGNORE_INDEX, np.uint8)
     clicks[0, 0] = 3
     clicks[2, 10 : 10 + len(right)] = right
-    chosen = SuperpixelSettings(8, min_fraction=min_fraction)
-    grown = grow("superpixel", clicks, halves(8, 16), settings=chosen)
+    chosen = of("superpixel", side_px=8, min_fraction=min_fraction)
+    found = propagated("superpixel", clicks, halves(8, 16), settings=chosen)
     free = clicks == IGNORE_INDEX
     free[:, :8] = False
-    assert (grown.mask[free] == expected).all()
-    assert (grown.confidence[free] == confidence).all()
-    assert (grown.mask[:, :8] == 3).all()
+    assert (found.mask[free] == expected).all()
+    assert (found.confidence[free] == confidence).all()
+    assert (found.mask[:, :8] == 3).all()
 
 
-# Geodesic ways
+# Geodesic paths
 
 
 def ways_one_by_one(starts, image, valid, contrast_px):
@@ -424,11 +404,11 @@ def ways_one_by_one(starts, image, valid, contrast_px):
 
 @settings(max_examples=40, deadline=None)
 @given(tile=tiles())
-def test_geodesic_growth_agrees_with_going_every_way(tile):
+def test_geodesic_propagation_agrees_with_going_every_way(tile):
     clicks, image, valid = tile
     # No sum of roots comes near this limit.
-    chosen = GeodesicSettings(limit_px=6.12345, contrast_px=9, cell_px=1)
-    grown = grow("geodesic", clicks, image, valid, chosen)
+    chosen = of("geodesic", limit_px=6.12345, contrast_px=9, cell_px=1)
+    found = propagated("geodesic", clicks, image, valid, chosen)
     ways = {
         class_id: ways_one_by_one(
             map(tuple, np.argwhere((clicks == class_id) & valid)), image, valid, 9
@@ -439,29 +419,29 @@ def test_geodesic_growth_agrees_with_going_every_way(tile):
         lengths = {class_id: way[place] for class_id, way in ways.items() if place in way}
         least = min(lengths.values(), default=math.inf)
         if least > 6.12345:
-            assert grown.mask[place] == IGNORE_INDEX
+            assert found.mask[place] == IGNORE_INDEX
         else:
-            assert lengths[int(grown.mask[place])] == pytest.approx(least)
+            assert lengths[int(found.mask[place])] == pytest.approx(least)
             trust = 1 - least / (2 * 6.12345)
-            assert grown.confidence[place] == pytest.approx(255 * trust, abs=0.51)
+            assert found.confidence[place] == pytest.approx(255 * trust, abs=0.51)
 
 
 @pytest.mark.parametrize("cell_px", [1, 2])
-def test_geodesic_growth_stops_at_the_edge(cell_px):
+def test_geodesic_propagation_stops_at_the_edge(cell_px):
     clicks = np.full((20, 40), IGNORE_INDEX, np.uint8)
     clicks[10, 16] = 1
-    chosen = GeodesicSettings(limit_px=30, contrast_px=100, cell_px=cell_px)
-    grown = grow("geodesic", clicks, halves(20, 40), settings=chosen)
-    assert np.array_equal(grown.mask == 1, np.broadcast_to(np.arange(40) < 20, (20, 40)))
+    chosen = of("geodesic", limit_px=30, contrast_px=100, cell_px=cell_px)
+    found = propagated("geodesic", clicks, halves(20, 40), settings=chosen)
+    assert np.array_equal(found.mask == 1, np.broadcast_to(np.arange(40) < 20, (20, 40)))
 
 
-def test_geodesic_growth_goes_around_what_has_no_data():
+def test_geodesic_propagation_goes_around_what_has_no_data():
     clicks = drawn("1..... ...... ......")
     valid = np.array([[1, 1, 0, 1, 1, 1], [1, 1, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]], bool)
-    chosen = GeodesicSettings(limit_px=3 * math.sqrt(2) + 0.01, cell_px=1)
+    chosen = of("geodesic", limit_px=3 * math.sqrt(2) + 0.01, cell_px=1)
     # (0, 0) → (1, 1) → (2, 2) → (1, 3): three diagonals.
     assert np.array_equal(
-        grow("geodesic", clicks, valid=valid, settings=chosen).mask,
+        propagated("geodesic", clicks, valid=valid, settings=chosen).mask,
         drawn("11.... 11.1.. 1111.."),
     )
 
@@ -471,27 +451,27 @@ def test_geodesic_growth_goes_around_what_has_no_data():
 
 def even_walkers(**values):
     """Make settings for walkers who hardly tire and go from pixel to pixel."""
-    return replace(WalkerSettings(range_px=1e6, min_probability=0.51, cell_px=1), **values)
+    return of("random_walker", **{"range_px": 1e6, "min_probability": 0.51, "cell_px": 1} | values)
 
 
 def test_a_walker_between_two_clicks_is_a_gambler_who_is_ruined():
     # The chance of reaching one end of a line first is the distance from the other.
-    grown = grow("random_walker", drawn("1.........2"), settings=even_walkers())
-    assert np.array_equal(grown.mask, drawn("11111.22222"))
+    found = propagated("random_walker", drawn("1.........2"), settings=even_walkers())
+    assert np.array_equal(found.mask, drawn("11111.22222"))
     expected = 255 * np.abs(np.arange(11) - 5) / 10 + 127.5
     expected[5] = 0
-    assert grown.confidence[0] == pytest.approx(expected, abs=1)
+    assert found.confidence[0] == pytest.approx(expected, abs=1)
 
 
 def test_a_walker_who_tires_meets_the_only_click_less_often_the_further_away_he_is():
     # With 2 cosh k = 2 + leak, and the far end a mirror half a pixel behind the last one.
-    grown = grow("random_walker", drawn("3" + 19 * "."), settings=even_walkers(range_px=8))
+    found = propagated("random_walker", drawn("3" + 19 * "."), settings=even_walkers(range_px=8))
     k = math.acosh(1 + 8**-2 / 2)
     expected = np.cosh(k * (19.5 - np.arange(20))) / math.cosh(k * 19.5)
     labelled = expected >= 0.51
     assert 2 < labelled.sum() < 19
-    assert np.array_equal(grown.mask[0] == 3, labelled)
-    assert grown.confidence[0] == pytest.approx(255 * expected * labelled, abs=1)
+    assert np.array_equal(found.mask[0] == 3, labelled)
+    assert found.confidence[0] == pytest.approx(255 * expected * labelled, abs=1)
 
 
 @pytest.mark.parametrize("cell_px", [1, 2])
@@ -501,8 +481,8 @@ def test_walkers_stop_at_the_edge(cell_px):
     # Faint noise: two halves without any would have one change of colour, of the mean size.
     image = halves(20, 40, 50, 200) + np.random.default_rng(0).integers(0, 9, (20, 40), np.uint8)
     chosen = even_walkers(cell_px=cell_px, min_probability=0.9)
-    grown = grow("random_walker", clicks, image, settings=chosen)
-    assert np.array_equal(grown.mask, np.where(np.arange(40) < 20, 1, 2) + np.zeros((20, 1)))
+    found = propagated("random_walker", clicks, image, settings=chosen)
+    assert np.array_equal(found.mask, np.where(np.arange(40) < 20, 1, 2) + np.zeros((20, 1)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -520,35 +500,35 @@ def test_walkers_who_do_not_tire_agree_with_scikit_image(seed):
     theirs = random_walker(
         colour, labels, beta=beta, mode="bf", return_full_prob=True, channel_axis=-1
     )
-    grown = grow("random_walker", clicks, image, settings=even_walkers(beta=2))
+    found = propagated("random_walker", clicks, image, settings=even_walkers(beta=2))
     most = theirs.max(axis=0)
     clear = np.abs(most - 0.51) > 0.01
     expected = np.where(most > 0.51, np.array([0, 1, 254])[theirs.argmax(axis=0)], IGNORE_INDEX)
-    assert np.array_equal(grown.mask[clear], expected[clear])
+    assert np.array_equal(found.mask[clear], expected[clear])
     assert 0.1 < (most > 0.51).mean() < 0.99
-    labelled = grown.mask != IGNORE_INDEX
-    assert grown.confidence[labelled] == pytest.approx(255 * most[labelled], abs=3)
+    labelled = found.mask != IGNORE_INDEX
+    assert found.confidence[labelled] == pytest.approx(255 * most[labelled], abs=3)
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_an_even_image_lets_walkers_cross_everywhere(value):
     clicks = drawn("1..... ...... ...... .....2")
     image = np.full((1, 4, 6), value, np.uint8)
-    grown = grow("random_walker", clicks, image, settings=even_walkers())
+    found = propagated("random_walker", clicks, image, settings=even_walkers())
     # Turned by half a circle, the tile is its own mirror with the classes swapped.
-    assert np.array_equal(grown.mask == 1, grown.mask[::-1, ::-1] == 2)
-    assert (grown.mask != IGNORE_INDEX).sum() >= 20
+    assert np.array_equal(found.mask == 1, found.mask[::-1, ::-1] == 2)
+    assert (found.mask != IGNORE_INDEX).sum() >= 20
 
 
 def test_walkers_do_not_enter_a_part_that_no_click_can_reach():
     clicks = drawn("1.....2. ........")
     valid = np.ones((2, 8), bool)
     valid[:, 3] = False
-    grown = grow("random_walker", clicks, valid=valid, settings=even_walkers())
-    assert np.array_equal(grown.mask, drawn("111.2222 111.2222"))
+    found = propagated("random_walker", clicks, valid=valid, settings=even_walkers())
+    assert np.array_equal(found.mask, drawn("111.2222 111.2222"))
     clicks[0, 6] = IGNORE_INDEX
-    grown = grow("random_walker", clicks, valid=valid, settings=even_walkers())
-    assert np.array_equal(grown.mask, drawn("111..... 111....."))
+    found = propagated("random_walker", clicks, valid=valid, settings=even_walkers())
+    assert np.array_equal(found.mask, drawn("111..... 111....."))
 
 
 # Cells
@@ -557,11 +537,11 @@ def test_walkers_do_not_enter_a_part_that_no_click_can_reach():
 @pytest.mark.parametrize("name", ["geodesic", "random_walker"])
 def test_clicks_of_two_classes_in_one_cell_cancel_out_and_stay(name):
     clicks = drawn("12.......1 ..........")
-    expected = grow(name, drawn(".........1 ..........")).mask
+    expected = propagated(name, drawn(".........1 ..........")).mask
     expected[0, :2] = [1, 2]
-    assert np.array_equal(grow(name, clicks).mask, expected)
+    assert np.array_equal(propagated(name, clicks).mask, expected)
     both = drawn("12 ..")
-    assert np.array_equal(grow(name, both).mask, both)
+    assert np.array_equal(propagated(name, both).mask, both)
 
 
 @pytest.mark.parametrize("name", ["geodesic", "random_walker"])
@@ -577,28 +557,30 @@ def test_cells_are_pixels_of_the_reduced_tile(name, shape):
     clicks[0, 0], clicks[-1, -1] = 1, 2
     coarse, fine = (
         {
-            "geodesic": GeodesicSettings(limit_px=3.1 * px, contrast_px=2 * px, cell_px=px),
-            "random_walker": WalkerSettings(1, 40 * px, 0.51, px),
+            "geodesic": of("geodesic", limit_px=3.1 * px, contrast_px=2 * px, cell_px=px),
+            "random_walker": of(
+                "random_walker", beta=1, range_px=40 * px, min_probability=0.51, cell_px=px
+            ),
         }[name]
         for px in (2, 1)
     )
-    expected = grow(name, marks, cells, settings=fine)
-    grown = grow(name, clicks, image, settings=coarse)
-    for reduced, full in ((expected.mask, grown.mask), (expected.confidence, grown.confidence)):
+    expected = propagated(name, marks, cells, settings=fine)
+    found = propagated(name, clicks, image, settings=coarse)
+    for reduced, full in ((expected.mask, found.mask), (expected.confidence, found.confidence)):
         large = reduced.repeat(2, axis=0).repeat(2, axis=1)[: shape[0], : shape[1]]
         free = (clicks == IGNORE_INDEX) & (large != 255)
         assert full[free] == pytest.approx(large[free], abs=1)
-    assert (grown.mask != IGNORE_INDEX).sum() > 2
+    assert (found.mask != IGNORE_INDEX).sum() > 2
 
 
 @pytest.mark.parametrize("name", ["superpixel", "geodesic", "random_walker"])
-def test_what_lies_where_no_data_is_has_no_say(name):
+def test_values_where_there_is_no_data_change_nothing(name):
     clicks = drawn("1.......2. ..........")
     image = np.random.default_rng(0).integers(0, 99, (2, 2, 10), np.uint8)
     valid = np.ones((2, 10), bool)
     valid[1, ::2] = False
     other = np.where(valid, image, 255 - image).astype(np.uint8)
-    first, second = (grow(name, clicks, one, valid) for one in (image, other))
+    first, second = (propagated(name, clicks, one, valid) for one in (image, other))
     assert np.array_equal(first.mask, second.mask)
     assert np.array_equal(first.confidence, second.confidence)
 
@@ -678,8 +660,8 @@ def test_links_agree_with_linking_one_by_one(clicks, distance_px):
 def test_crowded_classes_agree_with_linking_one_by_one(limit, clicks, distance_px):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linking, "_MAX_PAIRS", limit)
-        grown = link(clicks, distance_px=distance_px)
-    assert np.array_equal(grown, linked_one_by_one(clicks, distance_px))
+        found = link(clicks, distance_px=distance_px)
+    assert np.array_equal(found, linked_one_by_one(clicks, distance_px))
 
 
 @pytest.mark.parametrize("distance_px", [9.5, 40])

@@ -14,29 +14,40 @@ from scipy.ndimage import label
 from scipy.spatial import cKDTree
 from scipy.stats import binom, chisquare
 
-from pointcover.annotation.samplers import (
-    SAMPLERS,
-    UNITS,
-    Annotator,
-    click,
-    tile_budgets,
-    tile_generator,
-)
-from pointcover.annotation.samplers.annotator import Clicks
+from pointcover.annotation import click as clicking
+from pointcover.annotation.click import tile_generator
+from pointcover.annotation.samplers import SAMPLERS, UNITS
+from pointcover.annotation.samplers.annotator import Annotator, Clicks
 from pointcover.annotation.samplers.drawing import draw_ranks
 from pointcover.annotation.samplers.noise import add_noise
-from pointcover.labels import IGNORE_INDEX
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.config.params import load_params
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from tests.imagery import ROOT
 
 Mask = npt.NDArray[np.uint8]
 
 N = IGNORE_INDEX
 
 
-def annotator(sampler: str = "uniform", unit: str = "per_tile", **changes: object) -> Annotator:
-    values: dict = {"points": 10, "classes": 255, "boundary_px": 2.0, "scribble_px": 5}
-    if sampler == "positive":
-        values["positive_class"] = 7
-    return Annotator(sampler=sampler, unit=unit, **{**values, **changes})
+OWN = load_params(ROOT / "params.yaml").annotate.model_dump()
+
+
+def annotator(
+    sampler: str = "uniform", unit: str = "per_tile", classes: int = 255, **changes: object
+) -> Annotator:
+    positive = "class 7" if sampler == "positive" else None
+    own = {"sampler": sampler, "unit": unit, "positive_class": positive}
+    values = {**OWN, "boundary_px": 2.0, "scribble_px": 5, **own, **changes}
+    table = ClassTable(
+        tuple(f"class {number}" for number in range(classes)),
+        tuple((0, 0, number) for number in range(classes)),
+    )
+    return Annotator(AnnotateSettings(**values), table)
+
+
+def click(mask: Mask, budget: int, who: Annotator, generator: np.random.Generator) -> Mask:
+    return clicking.click(mask, budget, who.settings, who.classes, generator)
 
 
 # Budgets of all units but per_class mean the same once a tile has its own.
@@ -89,7 +100,7 @@ def land(size: int = 48, seed: int = 0) -> Mask:
     return mask
 
 
-# What every sampler promises
+# What every sampler guarantees
 
 
 @every_way
@@ -316,14 +327,14 @@ def test_every_pair_of_pixels_is_as_likely_as_any_other(unit):
     assert chisquare(list(pairs.values())).pvalue > 0.01
 
 
-def test_uniform_clicks_follow_the_shares_of_the_land():
+def test_uniform_clicks_of_a_class_are_proportional_to_its_area():
     mask = np.zeros((100, 100), np.uint8)
     mask[:, :10] = 1
     clicks = click(mask, 2000, annotator(), generator())
     assert 160 < np.count_nonzero(clicks == 1) < 240  # 200 ± 3 standard deviations of 12
 
 
-# Equal and proportional shares of the classes
+# Budgets divided among the classes
 
 
 def stripes(*areas: int) -> Mask:
@@ -331,7 +342,7 @@ def stripes(*areas: int) -> Mask:
     return np.repeat(np.arange(len(areas)), areas).astype(np.uint8)[np.newaxis]
 
 
-def shares(mask: Mask, budget: int, name: str, seed: int = 0) -> list[int]:
+def divided(mask: Mask, budget: int, name: str, seed: int = 0) -> list[int]:
     clicks = click(mask, budget, annotator(name), generator(seed))
     return np.bincount(clicks[clicked(clicks)], minlength=mask.max() + 1).tolist()
 
@@ -345,12 +356,12 @@ def shares(mask: Mask, budget: int, name: str, seed: int = 0) -> list[int]:
         ((4, 4), 100, [4, 4]),
     ],
 )
-def test_equal_shares_are_as_by_hand(areas, budget, wanted):
-    assert shares(stripes(*areas), budget, "equal") == wanted
+def test_equal_budgets_are_as_by_hand(areas, budget, wanted):
+    assert divided(stripes(*areas), budget, "equal") == wanted
 
 
-def test_equal_draws_lots_for_what_cannot_be_shared():
-    odd = [tuple(shares(stripes(50, 50, 50), 2, "equal", seed)) for seed in range(300)]
+def test_equal_divides_a_remainder_at_random():
+    odd = [tuple(divided(stripes(50, 50, 50), 2, "equal", seed)) for seed in range(300)]
     counts = Counter(odd)
     assert set(counts) == {(1, 1, 0), (1, 0, 1), (0, 1, 1)}
     assert chisquare(list(counts.values())).pvalue > 0.01
@@ -370,15 +381,15 @@ def test_equal_draws_lots_for_what_cannot_be_shared():
         ((97, 1, 1, 1), 100, [97, 1, 1, 1]),
     ],
 )
-def test_proportional_shares_are_as_by_hand(areas, budget, wanted):
-    assert shares(stripes(*areas), budget, "proportional") == wanted
+def test_proportional_budgets_are_as_by_hand(areas, budget, wanted):
+    assert divided(stripes(*areas), budget, "proportional") == wanted
 
 
 @settings(max_examples=40)
 @given(areas=st.lists(st.integers(1, 40), min_size=1, max_size=5), data=st.data())
-def test_no_other_proportional_share_would_have_served_a_class_with_a_greater_claim(areas, data):
+def test_no_other_division_gives_a_click_to_a_class_with_a_greater_quotient(areas, data):
     budget = data.draw(st.integers(len(areas), sum(areas)))
-    given_out = shares(stripes(*areas), budget, "proportional")
+    given_out = divided(stripes(*areas), budget, "proportional")
     assert sum(given_out) == budget
     last, following = (
         [Fraction(area, 2 * n + 1 - back) for area, n in zip(areas, given_out, strict=True)]
@@ -392,9 +403,9 @@ def test_no_other_proportional_share_would_have_served_a_class_with_a_greater_cl
 def test_positive_clicks_on_its_class_alone():
     mask = stripes(30, 5, 30)
     for budget, wanted in ((3, 3), (50, 5)):
-        clicks = click(mask, budget, annotator("positive", positive_class=1), generator())
+        clicks = click(mask, budget, annotator("positive", positive_class="class 1"), generator())
         assert Counter(clicks[clicked(clicks)].tolist()) == {1: wanted}
-    nothing = click(mask, 9, annotator("positive", positive_class=3), generator())
+    nothing = click(mask, 9, annotator("positive", positive_class="class 3"), generator())
     assert not clicked(nothing).any()
 
 
@@ -651,7 +662,7 @@ def test_budgets_of_units_are_as_by_hand():
     }
     assert set(wanted) == set(UNITS)
     for unit, budget in wanted.items():
-        assert tile_budgets(annotator(unit=unit), tiles) == budget
+        assert UNITS[unit](10, tiles) == budget
 
 
 @given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=8), points=st.integers(1, 110))
@@ -664,7 +675,7 @@ def test_a_total_is_divided_as_by_giving_click_by_click_to_the_greatest_quotient
         wanted[tile] += 1
     backwards = dict(reversed(tiles.items()))
     for order in (tiles, backwards):
-        assert tile_budgets(annotator(unit="total", points=points), order) == wanted
+        assert UNITS["total"](points, order) == wanted
 
 
 def test_a_large_total_is_spent_to_the_last_click_and_nests_in_every_tile():
@@ -672,25 +683,25 @@ def test_a_large_total_is_spent_to_the_last_click_and_nests_in_every_tile():
     tiles = {str(number): int(size) for number, size in enumerate(sizes)}
     before = dict.fromkeys(tiles, 0)
     for points in (1, 499, 500, 20_000, 20_001, 1_000_003):
-        now = tile_budgets(annotator(unit="total", points=points), tiles)
+        now = UNITS["total"](points, tiles)
         assert sum(now.values()) == points
         assert all(before[tile] <= now[tile] <= tiles[tile] for tile in tiles)
         before = now
-    shares = np.array(list(now.values())) / points
-    assert np.abs(shares - sizes / sizes.sum()).max() < 1 / points  # within one click each
+    fractions = np.array(list(now.values())) / points
+    assert np.abs(fractions - sizes / sizes.sum()).max() < 1 / points  # within one click each
 
 
 def test_a_total_beyond_all_pixels_gives_every_tile_its_pixels():
     tiles = {"a": 3, "b": 0, "c": 8}
-    assert tile_budgets(annotator(unit="total", points=99), tiles) == tiles
+    assert UNITS["total"](99, tiles) == tiles
 
 
 @pytest.mark.parametrize("percent", [1, 10, 70, 100])
-def test_percent_labels_that_share_of_the_labelled_pixels(percent):
+def test_percent_labels_that_percentage_of_the_labelled_pixels(percent):
     mask = land(80)
-    who = annotator("uniform", "percent", points=percent)
+    who = annotator("uniform", "percent")
     known = np.count_nonzero(clicked(mask))
-    clicks = click(mask, tile_budgets(who, {"a": known})["a"], who, generator())
+    clicks = click(mask, UNITS["percent"](percent, {"a": known})["a"], who, generator())
     assert np.count_nonzero(clicked(clicks)) == known * percent // 100
 
 
@@ -749,14 +760,14 @@ def test_clicks_stay_in_the_tile_and_within_their_distance(mask, position_noise_
     assert (np.hypot(rows - was_row, cols - was_col) <= position_noise_px).all()
 
 
-def test_wrong_names_are_as_many_as_asked_and_any_other_class_alike():
+def test_wrong_labels_are_as_many_as_asked_and_any_other_class_alike():
     mask = land(160)
-    count, share = 8000, 0.3
+    count, rate = 8000, 0.3
     clicks = meant(count, mask)
-    _, ids = add_noise(clicks, mask, annotator(classes=6, label_noise_rate=share), generator())
+    _, ids = add_noise(clicks, mask, annotator(classes=6, label_noise_rate=rate), generator())
     right = mask.ravel()[clicks.pixels]
     wrong = ids != right
-    low, high = binom.interval(0.999, count, share)
+    low, high = binom.interval(0.999, count, rate)
     assert low <= wrong.sum() <= high
     for class_id in range(4):
         named = np.bincount(ids[wrong & (right == class_id)], minlength=6)
@@ -765,7 +776,7 @@ def test_wrong_names_are_as_many_as_asked_and_any_other_class_alike():
 
 
 @pytest.mark.parametrize("classes", [2, 255])
-def test_an_annotator_who_is_always_wrong_is_never_right(classes):
+def test_a_label_noise_rate_of_one_leaves_no_right_label(classes):
     mask = (np.arange(60 * 60).reshape(60, 60) % classes).astype(np.uint8)
     who = annotator(classes=classes, label_noise_rate=1)
     clicks = click(mask, 2000, who, generator())
@@ -777,8 +788,8 @@ def test_an_annotator_who_is_always_wrong_is_never_right(classes):
 def test_errors_move_no_click_that_is_meant_and_only_add_up():
     mask = land(64)
     plain, some, more = (
-        click(mask, 300, annotator(classes=4, label_noise_rate=share), generator(2))
-        for share in (0, 0.2, 0.6)
+        click(mask, 300, annotator(classes=4, label_noise_rate=rate), generator(2))
+        for rate in (0, 0.2, 0.6)
     )
     assert np.array_equal(clicked(plain), clicked(some))
     wrong = some != plain
@@ -815,43 +826,6 @@ def test_a_stroke_moves_and_errs_as_a_whole():
         moves.add(move)
         assert len(set(ids[own].tolist())) == 1
     assert len(moves) > 1
-
-
-# The settings
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"points": 0}, "got points=0, wanted 1 or more"),
-        ({"points": 101, "unit": "percent"}, "got points=101, wanted at most 100 with unit 'perc"),
-        ({"classes": 1}, "got classes=1, wanted 2 to 255"),
-        ({"boundary_px": 0.5}, "got boundary_px=0.5, wanted 1 or more"),
-        ({"boundary_px": math.nan}, "got boundary_px=nan, wanted 1 or more"),
-        ({"scribble_px": 0}, "got scribble_px=0, wanted 1 or more"),
-        (
-            {"position_noise_px": -1},
-            "got position_noise_px=-1, wanted a finite distance of 0 or more",
-        ),
-        ({"position_noise_px": math.inf}, "got position_noise_px=inf, wanted a finite distance"),
-        ({"label_noise_rate": 1.1}, "got label_noise_rate=1.1, wanted a share from 0 to 1"),
-        ({"positive_class": 5, "classes": 5}, "got positive_class=5, wanted a class id"),
-        ({"positive_class": None, "sampler": "positive"}, "got positive_class=None, wanted a"),
-        ({"sampler": "scribbles", "unit": "percent"}, "got unit='percent', wanted 'per_tile', 'pe"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        annotator(**changes)
-
-
-def test_an_unknown_sampler_or_unit_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="got sampler='random', wanted one of uniform, equal"):
-        click(land(), 1, annotator("random"), generator())
-    with pytest.raises(ValueError, match="got unit='each', wanted one of per_tile, per_class"):
-        click(land(), 1, annotator(unit="each"), generator())
-    with pytest.raises(ValueError, match="got unit='each', wanted one of per_tile, per_class"):
-        tile_budgets(annotator(unit="each"), {"a": 5})
 
 
 # The generator of a tile

@@ -7,7 +7,7 @@ from scipy import ndimage
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import confusion_matrix
 
-from pointcover.datasets.synthetic import draw_orthophoto
+from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.datasets.synthetic.sheet import BACKGROUND, BUILDING, GSD_M, ROAD, WATER, WOODLAND
 
 CLASSES = (BACKGROUND, BUILDING, WOODLAND, WATER, ROAD)

@@ -11,15 +11,17 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.training.losses import (
-    LOSSES,
-    PartialLoss,
-    balanced_weights,
-    make_loss,
-    partial_cross_entropy,
-)
+from pointcover.training.losses import LOSSES
+from pointcover.training.losses.make import balanced_weights, make_loss
+from pointcover.training.losses.partial import PartialLoss
+from tests.train_settings import train_settings
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
+partial_cross_entropy = PartialLoss()
+
+
+def make(name, names=("a", "b", "c", "d", "e"), labelled=(1, 1, 1, 1, 1), **options):
+    return make_loss(train_settings(loss=name, **options), names, labelled)
 
 
 def sparse_batch(seed, *, batch=2, classes=5, height=12, width=9, share=0.1):
@@ -113,7 +115,7 @@ def test_a_batch_without_labels_gives_zero_and_a_zero_gradient_still_attached(na
     network = torch.nn.Conv2d(3, 5, 1)
     mask = torch.full((2, 8, 8), IGNORE_INDEX, dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = LOSSES[name](network(torch.rand(2, 3, 8, 8)), mask)
+        loss = make(name)(network(torch.rand(2, 3, 8, 8)), mask)
     assert loss.item() == 0
     assert loss.requires_grad
     loss.backward()
@@ -127,7 +129,7 @@ def test_a_batch_without_labels_gives_zero_and_a_zero_gradient_still_attached(na
 def test_a_loss_is_one_finite_fp32_number_of_at_least_zero(name, autocast):
     logits, mask = sparse_batch(0)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = LOSSES[name](logits * 100, mask)
+        loss = make(name)(logits * 100, mask)
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     assert math.isfinite(loss.item())
@@ -137,13 +139,13 @@ def test_a_loss_is_one_finite_fp32_number_of_at_least_zero(name, autocast):
 @every_loss
 def test_an_unlabelled_pixel_has_no_say_whatever_its_logits(name):
     logits, mask = sparse_batch(2)
-    value, gradient = value_and_gradient(LOSSES[name], logits, mask)
+    value, gradient = value_and_gradient(make(name), logits, mask)
     unlabelled = (mask == IGNORE_INDEX)[:, None].expand_as(logits)
     assert torch.count_nonzero(gradient[unlabelled]) == 0
     assert torch.count_nonzero(gradient[~unlabelled]) > 0
     changed = logits.detach().clone()
     changed[unlabelled] = float("nan")
-    assert LOSSES[name](changed, mask) == value
+    assert make(name)(changed, mask) == value
 
 
 @every_loss
@@ -153,22 +155,22 @@ def test_right_and_sure_costs_less_than_wrong_and_sure(name):
     right[:, 0] = 8
     wrong = torch.zeros(1, 3, 2, 2)
     wrong[:, 1] = 8
-    unsure = LOSSES[name](torch.zeros(1, 3, 2, 2), mask)
-    assert LOSSES[name](right, mask) < unsure < LOSSES[name](wrong, mask)
+    unsure = make(name)(torch.zeros(1, 3, 2, 2), mask)
+    assert make(name)(right, mask) < unsure < make(name)(wrong, mask)
 
 
 @every_loss
 def test_a_step_down_its_gradient_lowers_a_loss(name):
     logits, mask = sparse_batch(4)
-    value, gradient = value_and_gradient(LOSSES[name], logits, mask)
-    assert LOSSES[name](logits.detach() - 0.1 * gradient, mask) < value
+    value, gradient = value_and_gradient(make(name), logits, mask)
+    assert make(name)(logits.detach() - 0.1 * gradient, mask) < value
 
 
 @every_loss
 def test_a_loss_leaves_logits_and_mask_as_they_were(name):
     logits, mask = sparse_batch(5)
     before = logits.detach().clone(), mask.clone()
-    LOSSES[name](logits, mask).backward()
+    make(name)(logits, mask).backward()
     assert torch.equal(logits.detach(), before[0])
     assert torch.equal(mask, before[1])
 
@@ -242,11 +244,11 @@ def test_class_weights_and_label_smoothing_are_torchs(seed, smoothing, weighted)
 @every_loss
 def test_neither_the_order_of_pixels_nor_that_of_classes_matters(name):
     logits, mask = sparse_batch(7)
-    value = LOSSES[name](logits, mask)
+    value = make(name)(logits, mask)
     places = torch.randperm(mask.shape[2], generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(LOSSES[name](logits[..., places], mask[..., places]), value)
+    torch.testing.assert_close(make(name)(logits[..., places], mask[..., places]), value)
     back = torch.where(mask == IGNORE_INDEX, mask, 4 - mask)
-    torch.testing.assert_close(LOSSES[name](logits.flip(1), back), value)
+    torch.testing.assert_close(make(name)(logits.flip(1), back), value)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1, 2])
@@ -276,30 +278,30 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 def test_a_loss_is_made_by_name_with_weights_by_class_name():
     names = ("land", "water", "road")
-    assert make_loss("cross_entropy", names, class_weights={}) == partial_cross_entropy
-    assert make_loss("focal", names) == LOSSES["focal"]
-    made = make_loss(
-        "focal", names, gamma=0.5, class_weights={"road": 3, "land": 0.5}, label_smoothing=0.1
-    )
+    assert make("cross_entropy", names) == partial_cross_entropy
+    assert make("focal", names) == PartialLoss(gamma=2.0)
+    by_name = {"road": 3, "land": 0.5}
+    made = make("focal", names, gamma=0.5, class_weights=by_name, label_smoothing=0.1)
     assert made == PartialLoss(0.5, (0.5, 1.0, 3), 0.1)
 
 
-def test_balanced_weights_are_scikit_learns_and_come_below_those_by_name():
+def test_balanced_weights_are_scikit_learns_and_are_multiplied_by_those_by_name():
     counts = (700, 0, 30, 4)
     labels = np.repeat(range(4), counts)
     wanted = compute_class_weight("balanced", classes=np.array([0, 2, 3]), y=labels)
     weights = balanced_weights(counts)
     assert [weights[0], *weights[2:]] == pytest.approx(wanted)
-    assert weights[1] == 1  # nothing of it is labelled: it is never asked for
+    assert weights[1] == 1  # it has no label, so the weight has no effect
     names = ("land", "water", "road", "house")
-    assert make_loss("cross_entropy", names, balance=counts).class_weights == weights
-    made = make_loss("cross_entropy", names, balance=counts, class_weights={"house": 2})
+    balanced = {"class_weighting": "balanced"}
+    assert make("cross_entropy", names, counts, **balanced).class_weights == weights
+    made = make("cross_entropy", names, counts, class_weights={"house": 2}, **balanced)
     assert made.class_weights == (*weights[:3], 2 * weights[3])
 
 
-def test_a_weight_of_a_class_that_there_is_not_is_refused_with_those_there_are():
+def test_a_weight_of_an_unknown_class_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="name lava, wanted names among land, water"):
-        make_loss("cross_entropy", ("land", "water"), class_weights={"lava": 2, "land": 1})
+        make("cross_entropy", ("land", "water"), class_weights={"lava": 2, "land": 1})
 
 
 def test_what_does_not_fit_the_logits_is_refused_with_both_sizes():

@@ -1,4 +1,4 @@
-"""A tile at a fraction of its resolution, for ways of growing that would take too long on it."""
+"""A tile at a fraction of its resolution, for propagators that are slow at full resolution."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.annotation.propagation.base import Flags
-from pointcover.labels import IGNORE_INDEX, Image, Mask
+from pointcover.annotation.propagation.base import ClickedTile, Flags
+from pointcover.labels import IGNORE_INDEX, Mask
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class CoarseTile:
 
     Attributes:
         image: mean of the pixels with data, (bands, h, w) float32, 0 to 1, 0 without data.
-        clicks: (h, w) uint8; IGNORE_INDEX where nothing was clicked, and where several classes
-            were: such a cell speaks for none.
+        clicks: (h, w) uint8; IGNORE_INDEX in cells without clicks or with clicks of several
+            classes.
         valid: where any pixel has data, (h, w) bool.
     """
 
@@ -26,28 +26,22 @@ class CoarseTile:
     valid: Flags
 
 
-def coarsen(clicks: Mask, image: Image, valid: Flags, cell_px: int) -> CoarseTile:
-    """Gather pixels in cells of `cell_px` × `cell_px`.
-
-    Args:
-        clicks: sparse mask, (H, W) uint8.
-        image: (bands, H, W) uint8.
-        valid: where the image has data, (H, W) bool.
-        cell_px: side of a cell in pixels, 1 or more.
-    """
+def coarsen(tile: ClickedTile, cell_px: int) -> CoarseTile:
+    """Aggregate pixels into cells of `cell_px` × `cell_px`."""
+    clicks = tile.clicks
     height, width = clicks.shape
     shape = (-(-height // cell_px), -(-width // cell_px))
-    colour = np.zeros((image.shape[0], *shape), np.float32)
+    colour = np.zeros((tile.image.shape[0], *shape), np.float32)
     pixels = np.zeros(shape, np.float32)
     lowest = np.full(shape, IGNORE_INDEX, np.uint8)
     highest = np.zeros(shape, np.uint8)
-    # Pixel by pixel of all cells at once, some ten times as fast as cell axes of their own.
+    # Pixel by pixel of all cells at once: some ten times as fast as separate axes for cells.
     for row in range(min(cell_px, height)):
         for col in range(min(cell_px, width)):
             place = (slice(row, None, cell_px), slice(col, None, cell_px))
             rows, cols = clicks[place].shape
-            known = valid[place]
-            colour[:, :rows, :cols] += image[(slice(None), *place)] * known
+            known = tile.valid[place]
+            colour[:, :rows, :cols] += tile.image[(slice(None), *place)] * known
             pixels[:rows, :cols] += known
             ids = clicks[place]
             np.minimum(lowest[:rows, :cols], ids, out=lowest[:rows, :cols])
@@ -60,15 +54,5 @@ def coarsen(clicks: Mask, image: Image, valid: Flags, cell_px: int) -> CoarseTil
 
 
 def refine(cells: npt.NDArray[Any], cell_px: int, shape: tuple[int, int]) -> npt.NDArray[Any]:
-    """Return every pixel what its cell has: (h, w) → (H, W), the way back from `coarsen`."""
+    """Repeat the value of each cell for its pixels: (h, w) → (H, W), the inverse of `coarsen`."""
     return cells.repeat(cell_px, axis=0)[: shape[0]].repeat(cell_px, axis=1)[:, : shape[1]]
-
-
-def require_cell(cell_px: int) -> None:
-    """Refuse a cell that is not a whole number of pixels.
-
-    Raises:
-        ValueError: it is none, or below 1.
-    """
-    if cell_px != int(cell_px) or cell_px < 1:
-        raise ValueError(f"got cell_px={cell_px}, wanted a whole number from 1 on: give 1 or 2")

@@ -1,66 +1,43 @@
-"""Geodesic propagation: the nearest click by a way on which every change of colour costs."""
+"""Geodesic propagation: the nearest click by a path on which differences of colour are costs."""
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import dijkstra
 
-from pointcover.annotation.propagation.base import Flags, Proposal, require_positive
-from pointcover.annotation.propagation.coarse import CoarseTile, coarsen, refine, require_cell
-from pointcover.labels import IGNORE_INDEX, Image, Mask
+from pointcover.annotation.propagation.base import ClickedTile, Proposal
+from pointcover.annotation.propagation.coarse import CoarseTile, coarsen, refine
+from pointcover.annotation.propagation.settings import GeodesicSettings
+from pointcover.labels import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
-"""Half of the eight, as (row, column): the way back is the same."""
+"""Half of the eight, as (row, column): the graph is undirected."""
 
 
-@dataclass(frozen=True)
-class GeodesicSettings:
-    """How far a way may go, and what a change of colour costs on it.
-
-    Attributes:
-        limit_px: longest way from a click, in pixels, above 0.
-        contrast_px: how far, in pixels, a step from black to white is, above 0.
-        cell_px: ways go from cell to cell of this side, in pixels: 2 is half resolution.
-    """
-
-    limit_px: float = 96.0
-    contrast_px: float = 1000.0
-    cell_px: int = 2
-
-    def __post_init__(self) -> None:
-        """Refuse what is not above 0 and finite, and a cell of no whole pixels."""
-        require_positive("limit_px", self.limit_px)
-        require_positive("contrast_px", self.contrast_px)
-        require_cell(self.cell_px)
-
-
-def geodesic(clicks: Mask, image: Image, valid: Flags, settings: GeodesicSettings) -> Proposal:
-    """Return each pixel the class of the click with the shortest way to it, by colour and distance.
+def geodesic(tile: ClickedTile, settings: GeodesicSettings) -> Proposal:
+    """Label each pixel with the class of the click at the least geodesic distance.
 
     The geodesic distance of Criminisi, Sharp and Blake (GeoS, ECCV 2008), exact on the graph of
     the eight neighbours: a step of length s in pixels, on which the colour changes by d (root of
     the mean square over the bands, 1 from black to white), is √(s² + (contrast_px · d)²) long.
 
-    - Ways lead over cells of `cell_px`, from the centre of the click's cell to that of the
-      pixel's, and around cells without data. Clicks of several classes in one cell cancel out.
-    - A way at most `limit_px` long counts.
-    - Where ways from two classes are equally long, one of them has it, always the same.
-    - The trust falls in a straight line from 1 at a click to ½ at the limit.
-
-    Args:
-        clicks: sparse mask, (H, W) uint8, IGNORE_INDEX where unlabelled.
-        image: (bands, H, W) uint8.
-        valid: where the image has data, (H, W) bool.
-        settings: of the ways.
+    - Paths lead over cells of `cell_px`, from the centre of the click's cell to that of the
+      pixel's, and around cells without data. Clicks of several classes in one cell are ignored.
+    - Paths of at most `limit_px` count.
+    - Where paths from two classes are equally long, one of them is chosen, always the same.
+    - The confidence falls linearly from 1 at a click to ½ at the limit.
     """
-    tile = coarsen(clicks, image, valid, settings.cell_px)
-    ids = np.full(tile.clicks.size, IGNORE_INDEX, np.uint8)
-    trust = np.zeros(ids.shape, np.float32)
-    seeds = np.flatnonzero(tile.clicks != IGNORE_INDEX)
+    from scipy.sparse.csgraph import dijkstra
+
+    cells = coarsen(tile, settings.cell_px)
+    ids = np.full(cells.clicks.size, IGNORE_INDEX, np.uint8)
+    confidence = np.zeros(ids.shape, np.float32)
+    seeds = np.flatnonzero(cells.clicks != IGNORE_INDEX)
     if seeds.size:
         distance, _, nearest = dijkstra(
-            _graph(tile, settings),
+            _graph(cells, settings),
             directed=False,
             indices=seeds,
             min_only=True,
@@ -68,22 +45,24 @@ def geodesic(clicks: Mask, image: Image, valid: Flags, settings: GeodesicSetting
             return_predecessors=True,
         )
         reached = np.isfinite(distance)
-        ids[reached] = tile.clicks.ravel()[nearest[reached]]
-        trust[reached] = 1 - distance[reached] / (2 * settings.limit_px)
+        ids[reached] = cells.clicks.ravel()[nearest[reached]]
+        confidence[reached] = 1 - distance[reached] / (2 * settings.limit_px)
     return Proposal(
         *(
-            refine(cells.reshape(tile.clicks.shape), settings.cell_px, clicks.shape)
-            for cells in (ids, trust)
+            refine(values.reshape(cells.clicks.shape), settings.cell_px, tile.clicks.shape)
+            for values in (ids, confidence)
         )
     )
 
 
-def _graph(tile: CoarseTile, settings: GeodesicSettings) -> csr_array:
-    """Tell how long the step between any two neighbouring cells with data is.
+def _graph(tile: CoarseTile, settings: GeodesicSettings) -> "csr_array":
+    """Compute the length of the step between any two neighbouring cells with data.
 
     Returns:
         (cells, cells), each step in one direction only.
     """
+    from scipy.sparse import coo_array
+
     height, width = tile.clicks.shape
     number = np.arange(height * width, dtype=np.int32).reshape(height, width)
     starts, ends, lengths = [], [], []

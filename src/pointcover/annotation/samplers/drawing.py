@@ -1,10 +1,11 @@
-"""Drawing pixels by chance: the samplers that ask how many of which class, not where."""
+"""Samplers that draw pixels at random: overall, or by class."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.annotation.classes import class_id
 from pointcover.annotation.samplers.annotator import Annotator, Clicks, Pixels
 from pointcover.labels import IGNORE_INDEX, Mask
 
@@ -16,12 +17,12 @@ def uniform(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on pixels drawn uniformly, wherever they fall.
+    """Click on pixels drawn uniformly from all candidates.
 
-    An annotator who names the pixels that the computer points at, like the random baseline of
-    PixelPick (Shin et al. 2021). It gives nothing about the tile away and label shares follow the
-    land, so rare classes go short: with 50 clicks, 53 % of the LandCover.ai tiles that hold
-    buildings get no click on one (measured).
+    The annotator labels pixels that the computer chooses, like the random baseline of PixelPick
+    (Shin et al. 2021). The expected number of labels of a class is proportional to its area, so
+    rare classes get few: with 50 clicks, 53 % of the LandCover.ai tiles with buildings get no
+    click on one (measured).
     """
     return Clicks.single(candidates[draw_ranks(candidates.size, budget, generator)])
 
@@ -37,7 +38,8 @@ def positive(
 
     The setting of positive-unlabelled learning. A tile without the class gets no click.
     """
-    of_class = candidates[mask.ravel()[candidates] == annotator.positive_class]
+    positive_id = class_id(annotator.settings.positive_class, annotator.classes, "positive_class")
+    of_class = candidates[mask.ravel()[candidates] == positive_id]
     return uniform(mask, of_class, budget, annotator, generator)
 
 
@@ -48,13 +50,13 @@ def equal(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on as many pixels of each class as of any other, drawn uniformly within the class.
+    """Click on the same number of pixels of each class, drawn uniformly within the class.
 
-    Classes take turns, in an order that is drawn; one that has no pixel left is passed over, so
-    that its share goes to those that have. With fewer clicks than classes, chance decides which
-    classes get one.
+    The classes get their clicks in rounds, in a random order; a class without pixels left is
+    skipped, so that the others get its clicks. With fewer clicks than classes, the random order
+    decides which classes get one.
     """
-    return _share_out(mask, candidates, budget, generator, by_area=False)
+    return _stratify(mask, candidates, budget, generator, by_area=False)
 
 
 def proportional(
@@ -66,12 +68,12 @@ def proportional(
 ) -> Clicks:
     """Click on each class by its area but at least once, drawn uniformly within the class.
 
-    Stratified sampling as it is done to assess maps: shares follow the land, and a rare class is
-    not missed. One click for each class, the largest first; the others by Sainte-Laguë's divisors
-    (a class of area a that has n clicks is served by the greatest a / (2n + 1)), which gives no
-    class fewer when the budget grows (Balinski and Young, Fair Representation, 1982).
+    Proportional stratified sampling, as in accuracy assessments of maps, without missing a rare
+    class. One click for each class, the largest first; each further click by Sainte-Laguë's method
+    (to the class with the greatest a / (2n + 1), of area a and with n clicks), in which no class
+    gets fewer clicks when the budget increases (Balinski and Young, Fair Representation, 1982).
     """
-    return _share_out(mask, candidates, budget, generator, by_area=True)
+    return _stratify(mask, candidates, budget, generator, by_area=True)
 
 
 def dense(
@@ -81,85 +83,71 @@ def dense(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on every pixel: the upper bound that sparse labels are measured against.
-
-    The budget has no say here.
-    """
+    """Click on every pixel, whatever the budget: the dense reference for sparse labels."""
     return Clicks.single(candidates)
 
 
 def make_generator(*entropy: int) -> np.random.Generator:
-    """Make a generator of whole numbers of any size."""
-    # PCG64 by name: what default_rng() is may change with NumPy, and the clicks with it.
+    """Make a generator from integers of any size."""
+    # PCG64 by name: what default_rng() returns may change with NumPy, and the clicks with it.
     return np.random.Generator(np.random.PCG64(entropy))
 
 
 def classes_in(pixels: Mask) -> Iterator[int]:
-    """Yield the class ids in (N,) uint8 pixels in rising order.
+    """Yield the class ids in (N,) uint8 pixels in ascending order.
 
-    Subtracting wraps around, so the least of `pixels - first` is the way to the next id at or
-    above `first`: two fast passes per class in the tile, an eighth of np.unique's time.
+    Subtraction wraps around, so the minimum of `pixels - first` is the distance to the next id at
+    or above `first`: two fast passes per class in the tile, an eighth of np.unique's time.
     """
     first = 0
     while pixels.size and first < IGNORE_INDEX:
-        class_id = first + int((pixels - np.uint8(first)).min())
-        if class_id >= IGNORE_INDEX:
+        found = first + int((pixels - np.uint8(first)).min())
+        if found >= IGNORE_INDEX:
             return
-        yield class_id
-        first = class_id + 1
+        yield found
+        first = found + 1
 
 
 def draw_ranks(size: int, count: int, generator: np.random.Generator) -> Pixels:
     """Draw `count` of `range(size)` uniformly without replacement, in order; at most all.
 
     These are the first steps of one Fisher-Yates shuffle (Durstenfeld, CACM 1964): step i swaps
-    entry i with the entry at a target drawn from i … size - 1. A larger count goes on where a
-    smaller one stopped: that is why budgets nest. No table of all entries is kept, so the cost
-    follows the count; and no step waits for another, so it is a sort, not a loop (a sixth of the
-    loop's time where the count is 70 % of a 512² tile).
+    entry i with an entry drawn from i … size - 1. A larger count continues where a smaller one
+    stopped, so budgets nest. Only entries that were moved are stored.
     """
     count = min(count, size)
     steps = np.arange(count)
     targets = steps + (generator.random(count) * (size - steps)).astype(np.intp)
-    swaps = np.concatenate(([-count], np.sort(targets * count + steps)))
-
-    def find_last_swap(places: Pixels) -> Pixels:
-        """For each step, the last step before it with that target, -1 if none."""
-        found = swaps[np.searchsorted(swaps, places * count + steps) - 1]
-        return np.where(found // count == places, found % count, -1)
-
-    # What step i finds at its own place i: i itself, or what an earlier step found at its place
-    # and moved there, and so on back; every round doubles how far back a step has looked.
-    earlier = find_last_swap(steps)
-    own = np.where(earlier < 0, steps, earlier)
-    while not np.array_equal(own, further := own[own]):
-        own = further
-    earlier = find_last_swap(targets)
-    return np.where(earlier < 0, targets, own[earlier])
+    ranks = np.empty(count, np.intp)
+    moved: dict[int, int] = {}
+    for step, target in enumerate(targets.tolist()):
+        ranks[step] = moved.get(target, target)
+        moved[target] = moved.pop(step, step)
+    return ranks
 
 
-def _share_out(
+def _stratify(
     mask: Mask, candidates: Pixels, budget: int, generator: np.random.Generator, *, by_area: bool
 ) -> Clicks:
-    """Share the budget out to the classes, click after click, and draw within each class.
+    """Divide the budget among the classes, click by click, and draw uniformly within each.
 
-    Every class has a generator of its own, so that its clicks are a matter of how many it gets.
+    Every class has a generator of its own, so that its clicks depend on their number alone.
     """
     ids = mask.ravel()[candidates]
     class_ids = list(classes_in(ids))
-    pixels = [candidates[ids == class_id] for class_id in class_ids]
+    pixels = [candidates[ids == one] for one in class_ids]
     sizes = np.array([len(of_class) for of_class in pixels], np.intp)
     root = int(generator.integers(2**63))
-    generators = [make_generator(root, class_id) for class_id in class_ids]
-    lots = np.array([one.random() for one in generators])
-    # All clicks that any class could get: the class, and how many the class has before.
+    generators = [make_generator(root, one) for one in class_ids]
+    ties = np.array([one.random() for one in generators])
+    # All clicks that any class could get: its class, and the number of the class's clicks before.
     kind = np.repeat(np.arange(sizes.size), np.minimum(sizes, budget))
     before = _count_up(np.minimum(sizes, budget))
-    turn: npt.NDArray[np.float64] = before.astype(np.float64)
+    rank: npt.NDArray[np.float64] = before.astype(np.float64)
     if by_area:
         # Equal fractions are equal as floats, others differ, up to areas of 2^25 pixels.
-        turn = np.where(before == 0, -sizes[kind], (2 * before + 1) / sizes[kind])
-    order = np.lexsort((lots[kind], turn))[:budget]
+        rank = np.where(before == 0, -sizes[kind], (2 * before + 1) / sizes[kind])
+    order = np.lexsort((ties[kind], rank))[:budget]
     counts = np.bincount(kind[order], minlength=sizes.size)
     drawn = [
         of_class[draw_ranks(of_class.size, count, one)]

@@ -1,16 +1,17 @@
-"""The sampler that draws strokes: curves along the middle of areas."""
+"""The sampler that draws strokes: curves along the skeletons of areas."""
 
 import heapq
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
-from skimage.morphology import skeletonize
 
 from pointcover.annotation.samplers.annotator import Annotator, Clicks, Pixels
 from pointcover.annotation.samplers.drawing import classes_in
 from pointcover.annotation.samplers.spacing import find_areas
 from pointcover.labels import Mask
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def scribbles(
@@ -23,16 +24,18 @@ def scribbles(
     """Draw strokes along the middle of areas; the budget counts strokes, not pixels.
 
     A stroke is one pixel wide and follows the longest path in the skeleton of an area (a connected
-    component of one class, over edges), as the scribbles that annotators draw do by and large
-    (ScribbleSup, Lin et al. 2016). It is at most `scribble_px` pixels long: of a longer path, a
-    piece that is drawn by chance. The area with the largest skeleton comes first for each class,
-    then the other areas, so that no class that the budget can hold goes without; then what is
-    left of all skeletons, the largest piece first. A tile whose skeletons are used up gets no
-    further strokes.
+    component of one class, over edges), similar to the scribbles of annotators (ScribbleSup, Lin
+    et al. 2016). It is at most `scribble_px` pixels long: of a longer path, a random piece. The
+    area with the largest skeleton comes first for each class, then the other areas, so that every
+    class gets a stroke where the budget suffices; then the rest of all skeletons, the largest
+    piece first. A tile whose skeletons are used up gets no further strokes.
     """
+    from scipy.sparse.csgraph import connected_components
+    from skimage.morphology import skeletonize
+
     region, areas = find_areas(mask, candidates)
     areas = areas.ravel()
-    # Thinning (Zhang and Suen 1984), which in scikit-image's form leaves a line of every area.
+    # Thinning (Zhang and Suen 1984), of which scikit-image's variant leaves a line of every area.
     skeletons = [
         np.flatnonzero(skeletonize(region == class_id))  # type: ignore[no-untyped-call]
         for class_id in classes_in(region.ravel())
@@ -40,7 +43,7 @@ def scribbles(
     nodes = np.concatenate([candidates[:0], *skeletons])
     graph = _join_neighbours(nodes, mask.shape)
 
-    # Pieces of skeleton wait as (turn, size, a node that tells equals apart, nodes of the graph).
+    # Pieces of skeleton are queued as (priority, -size, a node to break ties, nodes of the graph).
     by_area = np.argsort(areas[nodes], kind="stable")
     starts = np.flatnonzero(np.diff(areas[nodes][by_area], prepend=0))
     pieces = np.split(by_area, starts[1:]) if nodes.size else []
@@ -57,9 +60,9 @@ def scribbles(
     while queue and len(strokes) < budget:
         piece = heapq.heappop(queue)[-1]
         path = _find_long_path(graph[piece][:, piece])
-        spare = max(path.size - annotator.scribble_px, 0)
+        spare = max(path.size - annotator.settings.scribble_px, 0)
         start = int(generator.integers(spare + 1))
-        stroke = path[start : start + annotator.scribble_px]
+        stroke = path[start : start + annotator.settings.scribble_px]
         strokes.append(nodes[piece[stroke]])
         rest = np.delete(piece, stroke)
         _, part = connected_components(graph[rest][:, rest], directed=False)
@@ -71,8 +74,10 @@ def scribbles(
     return Clicks(np.concatenate([candidates[:0], *strokes]), numbers)
 
 
-def _join_neighbours(nodes: Pixels, shape: tuple[int, int]) -> csr_array:
+def _join_neighbours(nodes: Pixels, shape: tuple[int, int]) -> "csr_array":
     """Make the graph of pixels that touch over edge or corner."""
+    from scipy.sparse import csr_array
+
     # A frame of one pixel, so that the last column has no neighbour in the first.
     number = np.full((shape[0] + 2, shape[1] + 2), -1)
     rows, cols = np.divmod(nodes, shape[1])
@@ -87,12 +92,14 @@ def _join_neighbours(nodes: Pixels, shape: tuple[int, int]) -> csr_array:
     return csr_array((np.ones(pairs.shape[1], np.int8), pairs), (nodes.size, nodes.size))
 
 
-def _find_long_path(graph: csr_array) -> Pixels:
-    """Walk from a node to the farthest and from there to the farthest: the longest way in a tree.
+def _find_long_path(graph: "csr_array") -> Pixels:
+    """Find the longest path in a tree: from a node to the farthest, and from there again.
 
-    Where a skeleton runs round holes the result is long, not always the longest. Every way is the
-    shortest between its ends, so it never doubles back.
+    In a skeleton with loops the result is long, but not always the longest. It is the shortest path
+    between its ends, so it never visits a pixel twice.
     """
+    from scipy.sparse.csgraph import breadth_first_order
+
     far = breadth_first_order(graph, 0, return_predecessors=False)[-1]
     order, before = breadth_first_order(graph, far)
     path = [int(order[-1])]

@@ -1,10 +1,9 @@
-"""Samplers that look where pixels lie: apart from each other, at boundaries, deep inside areas."""
+"""Samplers by position: spread over the tile, at class boundaries, in the interior of areas."""
 
 import math
 
 import numpy as np
 import numpy.typing as npt
-from skimage.measure import label
 
 from pointcover.annotation.distances import squared_distances
 from pointcover.annotation.samplers.annotator import Annotator, Clicks, Pixels
@@ -12,13 +11,13 @@ from pointcover.annotation.samplers.drawing import uniform
 from pointcover.labels import IGNORE_INDEX, Mask
 
 _NEARNESS = 2**-0.25
-"""A click keeps at least this share of the greatest distance that it could keep."""
+"""A click keeps at least this fraction of the greatest distance that it could keep."""
 
 _CLOSE = 4.0
-"""Squared pixels: what lies nearer to a click or an edge than two pixels is no longer spaced."""
+"""Squared pixels: nearer to a click or an edge than two pixels, clicks are not spaced."""
 
 Room = npt.NDArray[np.float32]
-"""(H, W) squared distance to what a click should keep away from; 0 where none may be."""
+"""(H, W) squared distance to the nearest click or edge; 0 where no click may be."""
 
 
 def spread(
@@ -28,15 +27,14 @@ def spread(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click on pixels that lie apart from each other, at every budget.
+    """Click on pixels far apart from each other, at every budget, whatever their classes.
 
-    An annotator who goes over the whole tile. Each click is drawn from the pixels that are at
-    least 0.84 times as far from all former clicks as the farthest one is (farther than 0.35 times
-    the diagonal counts as that, lest first clicks be driven into the corners): the farthest-point
-    strategy (Eldar et al. 1997), with as much chance as Poisson discs of shrinking radius leave
-    (McCool and Fiume 1992). Gaps below two pixels are filled as they come. On a 512² tile, the
-    mean distance to the nearest other click is 1.7 times that of `uniform` with 50 to 500 clicks,
-    1.6 times with 10 (measured). Class has no say.
+    Each click is drawn from the pixels whose distance to all earlier clicks is at least 0.84 times
+    that of the farthest pixel (capped at 0.35 times the diagonal, so that the first clicks do not
+    all fall into the corners): farthest-point sampling (Eldar et al. 1997), randomised like Poisson
+    discs of decreasing radius (McCool and Fiume 1992). Gaps below two pixels are filled without
+    spacing. On a 512² tile, the mean distance to the nearest other click is 1.7 times that of
+    `uniform` with 50 to 500 clicks, 1.6 times with 10 (measured).
     """
     inside = np.zeros(mask.shape, bool)
     inside.ravel()[candidates] = True
@@ -54,11 +52,12 @@ def boundary(
 ) -> Clicks:
     """Click uniformly on pixels no more than `boundary_px` from a pixel of another class.
 
-    Unlabelled pixels are no class: between two classes they widen the distance, alone they make
-    no boundary. An annotator who is asked for boundaries clicks nowhere else, so a tile with
-    fewer such pixels than the budget gets fewer clicks, a tile of one class none at all.
+    Unlabelled pixels are no class: between two classes they add to the distance, and on their own
+    they make no boundary. A tile with fewer such pixels than the budget gets fewer clicks, a tile
+    of one class none.
     """
-    near = candidates[_near_other_class(mask, annotator.boundary_px).ravel()[candidates]]
+    is_near = _near_other_class(mask, annotator.settings.boundary_px).ravel()
+    near = candidates[is_near[candidates]]
     return uniform(mask, near, budget, annotator, generator)
 
 
@@ -69,20 +68,20 @@ def interior(
     annotator: Annotator,
     generator: np.random.Generator,
 ) -> Clicks:
-    """Click in the middle of areas, where nobody errs: one click for each, the deepest first.
+    """Click in the middle of areas, one click for each, the deepest first.
 
     An area is a connected component of one class (over edges, not corners). Depth is the distance
-    to the area's own rim, the tile's edge being rim too. The deepest area of each class comes
-    first, then the others, so that no class that the budget can hold goes without. Once every
-    area has its click, each further click is drawn from the pixels whose distance to rim and
-    former clicks is at least 0.84 times the greatest left.
+    to the area's own boundary, of which the tile's edge is a part. The deepest area of each class
+    comes first, then the others, so that every class gets a click where the budget suffices. Once
+    every area has a click, each further click is drawn from the pixels whose distance to the
+    boundary and to earlier clicks is at least 0.84 times the greatest left.
     """
     region, areas = find_areas(mask, candidates)
     depth = _depths(region).astype(np.float32)
     deepest = np.zeros(int(areas.max(initial=0)) + 1, np.float32)
     np.maximum.at(deepest, areas.ravel()[candidates], depth.ravel()[candidates])
 
-    # Of the pixels as deep as their area is, one by chance.
+    # Of the deepest pixels of each area, one at random.
     tops = generator.permutation(candidates[(depth == deepest[areas]).ravel()[candidates]])
     tops = generator.permutation(tops[np.unique(areas.ravel()[tops], return_index=True)[1]])
     tops = tops[np.argsort(-depth.ravel()[tops], kind="stable")]
@@ -103,12 +102,14 @@ def find_areas(mask: Mask, candidates: Pixels) -> tuple[Mask, npt.NDArray[np.int
 
     Args:
         mask: dense mask, (H, W) uint8.
-        candidates: the pixels that count; all others are as if unlabelled.
+        candidates: the pixels to use; all others are treated as unlabelled.
 
     Returns:
-        The mask with nothing but the candidates, (H, W) uint8, and areas numbered from 1 in
-        reading order, (H, W), 0 where there is no candidate.
+        The mask with all pixels but the candidates unlabelled, (H, W) uint8, and areas numbered
+        from 1 in row-major order, (H, W), 0 where there is no candidate.
     """
+    from skimage.measure import label
+
     region = np.full(mask.shape, IGNORE_INDEX, np.uint8)
     region.ravel()[candidates] = mask.ravel()[candidates]
     areas = label(region, background=IGNORE_INDEX, connectivity=1)  # type: ignore[no-untyped-call]
@@ -116,13 +117,13 @@ def find_areas(mask: Mask, candidates: Pixels) -> tuple[Mask, npt.NDArray[np.int
 
 
 def _place(room: Room, budget: int, generator: np.random.Generator) -> Pixels:
-    """Click where there is most room, up to chance, and take the room that each click needs.
+    """Place clicks one after the other, each at random among the pixels with the most room.
 
-    In rounds: pixels that have more than a share of the most room are drawn, and clicked unless a
-    click of the same round came too near, until none is left. The budget only says where to stop.
+    In rounds: pixels with more than a fraction of the greatest room are drawn, and clicked unless a
+    click of the same round is too near, until none is left. The budget only sets where to stop.
 
     Args:
-        room: changed in place: afterwards it knows the clicks.
+        room: updated in place by each click.
         budget: clicks to place, at most all pixels with room.
         generator: advanced by the draws.
     """
@@ -147,7 +148,7 @@ def _place(room: Room, budget: int, generator: np.random.Generator) -> Pixels:
                     down, right = top - row + reach, left - col + reach
                     part = disc[down : down + near.shape[0], right : right + near.shape[1]]
                     np.minimum(near, part, out=near)
-            # The more clicks, the fewer fall to each new one: looking anew pays ever later.
+            # Later clicks rule out fewer pixels each, so the list is filtered less and less often.
             waiting = waiting[flat[waiting] > enough]
             batch *= 2
     if len(clicks) == budget:
@@ -158,10 +159,10 @@ def _place(room: Room, budget: int, generator: np.random.Generator) -> Pixels:
 
 
 def _depths(region: Mask) -> npt.NDArray[np.float64]:
-    """Measure how deep each pixel lies in its area: 1 on the rim, and more by the distance to it.
+    """Measure how deep each pixel lies in its area: 1 plus the distance to the area's rim.
 
-    One distance transform serves all classes: whoever leaves an area crosses its own rim first,
-    so the nearest rim of any area is that of the own one.
+    One distance transform serves all classes: a path out of an area crosses the area's own rim
+    first, so the nearest rim pixel of any area belongs to the pixel's own.
     """
     padded = np.pad(region.astype(np.int16), 1, constant_values=-1)
     inner = padded[1:-1, 1:-1]
@@ -174,12 +175,12 @@ def _depths(region: Mask) -> npt.NDArray[np.float64]:
 def _near_other_class(mask: Mask, distance_px: float) -> npt.NDArray[np.bool_]:
     """Find the pixels with a labelled pixel of another class no farther than `distance_px`.
 
-    There is one within a disc if the least or the greatest id in it is not the pixel's own. The
-    disc is gone through row by row from its top and bottom to its middle, while the row's least
-    and greatest ids grow wider: some five passes over the tile for each pixel of distance.
+    There is one within a disc if the minimum or maximum id in it is not the pixel's own. The disc
+    is processed row by row from its top and bottom to its middle, while the window of the row's
+    minimum and maximum widens: some five passes over the tile for each pixel of distance.
     """
     height, width = mask.shape
-    # Nothing in a tile is farther than its sides.
+    # No two pixels of a tile are farther apart than its sides together.
     reach = math.floor(min(distance_px, height + width))
     least = np.pad(mask, reach, constant_values=IGNORE_INDEX)
     greatest = np.where(least == IGNORE_INDEX, np.uint8(0), least)
@@ -198,7 +199,7 @@ def _near_other_class(mask: Mask, distance_px: float) -> npt.NDArray[np.bool_]:
 
 
 def _widen(rows: Mask, pick: np.ufunc) -> None:
-    """Let every pixel take its pick of itself, its left and its right neighbour, in place."""
+    """Reduce every pixel and its left and right neighbours by a ufunc, in place."""
     before = rows.copy()
     pick(rows[:, 1:], before[:, :-1], out=rows[:, 1:])
     pick(rows[:, :-1], before[:, 1:], out=rows[:, :-1])

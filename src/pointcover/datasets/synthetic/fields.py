@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pointcover.datasets.synthetic.sheet import (
     GSD_M,
     PX_PER_M,
-    Colour,
     Floats,
+    Paint,
     column,
     smooth_noise,
 )
@@ -20,7 +20,7 @@ from pointcover.datasets.synthetic.sheet import (
 class Crop(NamedTuple):
     """What covers a field."""
 
-    colour: Colour
+    colour: Paint
     row_spacing_m: float
     row_contrast: float
     mottle: float
@@ -63,7 +63,7 @@ def _cut_axis(
 
 
 def _assign_districts(size: int, generator: Generator) -> tuple[NDArray[np.int32], Floats, int]:
-    """Share the sheet among random centres, borders bent: district numbers, px to a border."""
+    """Divide the sheet among random centres: district numbers, and px to a border."""
     count = max(3, round((size * GSD_M / DISTRICT_M) ** 2) + 2)
     centres = generator.uniform(-0.1 * size, 1.1 * size, (count, 2))
     bend_row, bend_col = (10 * PX_PER_M * smooth_noise(size, 90, generator) for _ in range(2))
@@ -104,7 +104,7 @@ def lay_fields(size: int, generator: Generator) -> Floats:
     field = (district * strips + strip) * blocks + block_at[along_px]
     to_edge = np.minimum(np.minimum(strip_end[across_px], block_end[along_px]), to_border)
 
-    # Every number a field could have gets its crop; the season makes some crops common.
+    # A crop for every possible number of a field; some crops are common in the season.
     numbers = districts * strips * blocks
     season = generator.dirichlet(np.full(len(CROPS), 1.6)) + 0.02
     season[:2] += 0.12

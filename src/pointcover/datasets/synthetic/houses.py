@@ -25,7 +25,7 @@ from pointcover.datasets.synthetic.sheet import (
 
 
 class Wing(NamedTuple):
-    """A rectangle of a house under one gable: centre, half length and half width in px."""
+    """A rectangle of a house with one gable roof: centre, half length and half width in px."""
 
     row: float
     col: float
@@ -68,7 +68,7 @@ YARD_COLOURS: Final = (
     (0.53, 0.52, 0.50),  # gravel, paving
     (0.60, 0.53, 0.44),  # beaten earth
 )
-BUILDING_SHARE: Final = (0.030, 0.052)
+BUILDING_FRACTION: Final = (0.030, 0.052)
 EAVES_M: Final = (3.0, 6.0)
 ROOF_PITCH: Final = 0.65
 """Metres that a roof rises a metre towards its ridge."""
@@ -78,7 +78,7 @@ PLOT_M: Final = 19.0
 
 
 def _design_house(row: float, col: float, angle: float, side: int, generator: Generator) -> House:
-    """Draw a house's size and shape: a plain rectangle, an L, or now and then a long barn."""
+    """Draw a house's size and shape: a rectangle, an L, or rarely a long barn."""
     barn = generator.random() < 0.12
     length = generator.uniform(18, 26) if barn else generator.uniform(9.5, 15)
     width = generator.uniform(9, 12) if barn else generator.uniform(7.5, 10)
@@ -124,11 +124,11 @@ def _find_plots(ways: list[Way], size: int, generator: Generator) -> list[House]
 
 
 def plan_houses(sheet: Sheet, ways: list[Way], generator: Generator) -> list[House]:
-    """Settle plot after plot until the buildings' share of the sheet is reached.
+    """Place houses on plots until buildings cover the wanted fraction of the sheet.
 
     A house keeps off roads, water and other houses by about 2 m.
     """
-    wanted = generator.uniform(*BUILDING_SHARE) * sheet.size**2
+    wanted = generator.uniform(*BUILDING_FRACTION) * sheet.size**2
     taken = (sheet.mask == WATER) | (sheet.road_distance < 1.5 * PX_PER_M)
     houses: list[House] = []
     built = 0
@@ -155,7 +155,7 @@ def _inside(wing: Wing, patch: Patch, house: House, spare: float) -> Flags:
 
 
 def draw_yards(sheet: Sheet, houses: list[House], generator: Generator) -> Flags:
-    """Lay a yard around each house and a drive to its road; return what trees must keep off."""
+    """Draw a yard around each house and a drive to its road; return where no trees may be."""
     clear = np.zeros((sheet.size, sheet.size), bool)
     grain = 0.04 * generator.standard_normal((sheet.size, sheet.size), np.float32)
     for house in houses:
@@ -185,7 +185,7 @@ def draw_yards(sheet: Sheet, houses: list[House], generator: Generator) -> Flags
 
 
 def draw_houses(sheet: Sheet, houses: list[House], sun: Sun, generator: Generator) -> None:
-    """Roof the houses: two facets a wing, the one that faces the sun brighter."""
+    """Draw the roofs: two sides per wing, the one that faces the sun brighter."""
     grain = 0.02 * generator.standard_normal((sheet.size, sheet.size), np.float32)
     for house in houses:
         roof = ROOF_COLOURS[generator.integers(len(ROOF_COLOURS))]

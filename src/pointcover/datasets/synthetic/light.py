@@ -1,4 +1,4 @@
-"""Light and camera: the sun, the shadows that it casts, and the exposure."""
+"""Light and camera: the sun, shadows and exposure."""
 
 import math
 from typing import Final
@@ -11,20 +11,20 @@ from scipy import ndimage
 from pointcover.datasets.synthetic.sheet import GSD_M, Floats, Sheet, Sun, column, smooth_noise
 
 SHADOW_TINT: Final = (0.40, 0.45, 0.55)
-"""What is left of red, green and blue in full shadow: the blue sky still shines."""
+"""The factors of red, green and blue in full shadow, which is lit by the blue sky."""
 
 SHADOW_REACH_PX: Final = 64
 
 
 def place_sun(generator: Generator) -> Sun:
-    """Put the sun somewhere between east and west by way of south: shadows fall upwards."""
+    """Draw the sun's direction, between east and west through south: shadows fall upwards."""
     turn = generator.uniform(-1.1, 1.1)
     elevation = math.radians(generator.uniform(38, 56))
     return Sun(-math.cos(turn), math.sin(turn), math.tan(elevation))
 
 
 def _moved(values: Floats, rows: int, cols: int) -> Floats:
-    """Move (size, size) values by whole pixels; what comes in from outside is 0."""
+    """Shift (size, size) values by whole pixels, filled with 0."""
     moved = np.zeros_like(values)
     size = values.shape[0]
     if max(abs(rows), abs(cols)) < size:
@@ -35,10 +35,10 @@ def _moved(values: Floats, rows: int, cols: int) -> Floats:
 
 
 def cast_shadows(sheet: Sheet, sun: Sun) -> None:
-    """Darken what lies in the shadow of houses and trees; labels stay.
+    """Darken the shadows of houses and trees; labels do not change.
 
-    The shadow's ceiling over a pixel is the greatest height up-sun, less the ray's fall on the way.
-    Moves of 1, 2, 4 … px, each upon the last, try every distance below twice the last.
+    The shadow's height over a pixel is the greatest height towards the sun, less the descent of
+    the ray on the way. Successive shifts by 1, 2, 4 … px cover every distance below twice the last.
     """
     ceiling_m = sheet.height_m
     reach = 1
@@ -52,7 +52,7 @@ def cast_shadows(sheet: Sheet, sun: Sun) -> None:
 
 
 def expose(colour: Floats, generator: Generator) -> NDArray[np.uint8]:
-    """Photograph (3, size, size) colours: light, white balance, haze, blur and noise → uint8."""
+    """Expose (3, size, size) colours: light, white balance, haze, blur and noise → uint8."""
     size = colour.shape[-1]
     light = 1 + 0.05 * smooth_noise(size, 220, generator)
     balance = generator.normal(1, 0.028, (3, 1, 1)) * generator.uniform(0.9, 1.13)

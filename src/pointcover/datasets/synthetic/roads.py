@@ -1,4 +1,4 @@
-"""Roads: a main road, the streets and tracks off it, and their surfaces."""
+"""Roads: a main road, side streets and tracks, and their surfaces."""
 
 import math
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ from pointcover.datasets.synthetic.sheet import (
 
 @dataclass(frozen=True)
 class Way:
-    """A long thin thing (road, track, river): a straight axis with two waves on it.
+    """A road, track or river: a straight axis with two waves on it.
 
     Positions on it are ``along`` the axis (px from the origin) and ``across`` it (px to the side).
     """
 
     row: float
     col: float
-    angle: float  # radians from the column axis towards growing rows
+    angle: float  # radians from the column axis towards increasing rows
     start: float
     end: float
     width: float
@@ -38,7 +38,7 @@ class Way:
     kind: str
 
     def sideways(self, along: Floats) -> tuple[Floats, Floats]:
-        """Return how far the waves carry the way to the side, and how steeply (px, px per px)."""
+        """Return the sideways offset by the waves, and its slope (px, px per px)."""
         offset = np.zeros_like(along)
         slope = np.zeros_like(along)
         for amplitude, wavelength in self.waves:
@@ -74,7 +74,7 @@ EARTH: Final = ((0.64, 0.55, 0.44), (0.57, 0.48, 0.38), (0.62, 0.58, 0.51))
 
 
 def plan_roads(size: int, generator: Generator) -> list[Way]:
-    """Lay a main road across the sheet, streets off it, and tracks into the fields."""
+    """Plan a main road across the sheet, side streets, and tracks into the fields."""
     ways = []
     for _ in range(max(1, round(size * GSD_M / MAIN_ROAD_EVERY_M))):
         angle = generator.uniform(0, math.pi)
@@ -100,7 +100,7 @@ def plan_roads(size: int, generator: Generator) -> list[Way]:
 
 
 def _branch_off(main: Way, kind: str, every: float, size: int, generator: Generator) -> list[Way]:
-    """Let ways of a kind leave a main road, about square to it, to one side or the other."""
+    """Plan ways of a kind that leave a main road at about a right angle, to either side."""
     count = max(1, round(size / every))
     branches = []
     for place in range(count):
@@ -132,7 +132,7 @@ def _branch_off(main: Way, kind: str, every: float, size: int, generator: Genera
 
 
 def measure_road_distance(ways: list[Way], size: int) -> Floats:
-    """Return how far every pixel is from the nearest road's edge, (size, size) px."""
+    """Measure the distance of every pixel to the nearest road's edge, (size, size) px."""
     distance = np.full((size, size), np.inf, np.float32)
     for way in ways:
         along, across = way.locate(size)
@@ -142,7 +142,7 @@ def measure_road_distance(ways: list[Way], size: int) -> Floats:
 
 
 def draw_roads(sheet: Sheet, ways: list[Way], generator: Generator) -> None:
-    """Pave the ways, the humblest first; only a main road bridges water."""
+    """Draw the ways, tracks first and main roads last; only main roads cross water."""
     worn = 0.05 * smooth_noise(sheet.size, 7, generator)
     worn += 0.035 * generator.standard_normal(worn.shape, np.float32)
     asphalt = ASPHALT[generator.integers(len(ASPHALT))]

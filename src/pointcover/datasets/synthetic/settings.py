@@ -8,8 +8,12 @@ from pointcover.validation import Section, Seed
 
 
 class SyntheticSettings(Section):
-    """The embedded dataset: how many orthophotos are drawn, how large, from which seed."""
+    """The synthetic dataset, for first runs and tests, not for results."""
 
-    orthophotos: Annotated[int, Field(strict=True, ge=3)]
-    size_px: Annotated[int, Field(strict=True, ge=128, le=20_000)]
-    seed: Seed
+    orthophotos: Annotated[int, Field(strict=True, ge=3)] = Field(
+        description="The number of orthophotos."
+    )
+    size_px: Annotated[int, Field(strict=True, ge=128, le=20_000)] = Field(
+        description="Height and width of an orthophoto, at 0.25 m a pixel."
+    )
+    seed: Seed = Field(description="The seed of the images and masks.")

@@ -1,4 +1,4 @@
-"""The sheet that a landscape is drawn on, and what every pen needs."""
+"""The image and mask that a landscape is drawn on, and tools to draw with."""
 
 import math
 from dataclasses import dataclass
@@ -21,12 +21,13 @@ PX_PER_M: Final = 1 / GSD_M
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
-Colour = tuple[float, float, float]
+Paint = tuple[float, float, float]
+"""Red, green and blue, each 0 to 1."""
 
 
 @dataclass
 class Sheet:
-    """The picture while it is drawn; later strokes cover earlier ones.
+    """The image while it is drawn; what is drawn later covers what is below.
 
     Attributes:
         colour: (3, size, size) red, green, blue, each 0 to 1.
@@ -46,12 +47,12 @@ class Sheet:
         return int(self.mask.shape[0])
 
     def paint(self, where: Flags, colour: Floats, class_id: int | None = None) -> None:
-        """Colour the pixels where (size, size) is true, and name them unless the ground stays.
+        """Colour the pixels where (size, size) is true, and set their class.
 
         Args:
             where: (size, size) which pixels.
             colour: (3, pixels) in the order of ``where``, or (3, 1).
-            class_id: what they are from now on; None keeps what they were.
+            class_id: of the pixels; None leaves their class as it is.
         """
         self.colour[:, where] = colour
         if class_id is not None:
@@ -87,7 +88,7 @@ def patch_around(row: float, col: float, radius: float, size: int) -> Patch:
     )
 
 
-def column(colour: Colour | Floats) -> Floats:
+def column(colour: Paint | Floats) -> Floats:
     """Return a colour as (3, 1), to be painted over (3, count) pixels."""
     return np.asarray(colour, np.float32).reshape(3, 1)
 
@@ -95,8 +96,9 @@ def column(colour: Colour | Floats) -> Floats:
 def smooth_noise(size: int, wavelength_m: float, generator: Generator) -> Floats:
     """Draw smooth random hills, (size, size), about zero mean and unit deviation.
 
-    A coarse grid of normal numbers under a cubic B-spline: the four weights of a position add to
-    1, the mean of their squares' sum is 151/315, hence the scale in the last line.
+    A coarse grid of normal numbers, interpolated by a cubic B-spline: the four weights of a
+    position add to 1, and the mean of the sum of their squares is 151/315, hence the scale in the
+    last line.
     """
     step = wavelength_m * PX_PER_M / 2
     position = np.arange(size, dtype=np.float32) / np.float32(step)

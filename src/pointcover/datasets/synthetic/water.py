@@ -32,10 +32,10 @@ WATER_COLOURS: Final = (
     (0.42, 0.38, 0.29),  # silt after rain: like soil
 )
 WATER_ODDS: Final = (0.26, 0.22, 0.16, 0.14, 0.12, 0.10)
-LAKE_SHARE: Final = (0.055, 0.11)
-"""Of the sheet; what a river covers already is taken off."""
+LAKE_FRACTION: Final = (0.055, 0.11)
+"""Of the sheet, less the fraction that a river covers."""
 
-POND_SHARE: Final = (0.006, 0.012)
+POND_FRACTION: Final = (0.006, 0.012)
 RIVER_ODDS: Final = 0.45
 RIVER_WIDTH_M: Final = (7.0, 13.0)
 SHORTEST_STREET_M: Final = 25.0
@@ -43,15 +43,15 @@ LAKE_TO_ROAD_M: Final = 6.0
 
 
 def _measure_distance(targets: Flags, points: NDArray[np.float64]) -> Floats:
-    """Return how far (count, 2) points are from the nearest target pixel, roughly; (count,) px."""
+    """Approximate the distance of (count, 2) points to the nearest target pixel, (count,) px."""
     coarse = 8
     row, col = np.nonzero(targets[::coarse, ::coarse])
     distance = np.hypot(points[:, :1] - coarse * row, points[:, 1:] - coarse * col)
     return np.asarray(distance.min(axis=1, initial=np.inf), np.float32)
 
 
-def _find_lake(sheet: Sheet, share: float, generator: Generator) -> Flags:
-    """Choose a basin away from roads and water that covers ``share`` of the sheet, (size, size)."""
+def _find_lake(sheet: Sheet, fraction: float, generator: Generator) -> Flags:
+    """Choose a basin of a ``fraction`` of the sheet, away from roads and water, (size, size)."""
     size = sheet.size
     tries = generator.uniform(0.12, 0.88, (24, 2)) * size
     at = tuple(tries.astype(np.intp).T)
@@ -62,17 +62,17 @@ def _find_lake(sheet: Sheet, share: float, generator: Generator) -> Flags:
     cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     u = (patch.col_offset * cos + patch.row_offset * sin) / np.float32(stretch)
     v = (patch.row_offset * cos - patch.col_offset * sin) * np.float32(stretch)
-    radius = math.sqrt(share / math.pi) * size
+    radius = math.sqrt(fraction / math.pi) * size
     level = np.hypot(u, v) / np.float32(radius)
     level += 0.25 * smooth_noise(size, 2.2 * radius * GSD_M, generator)
     level += 0.06 * smooth_noise(size, 0.6 * radius * GSD_M, generator)
     level[(sheet.road_distance < LAKE_TO_ROAD_M * PX_PER_M) | (sheet.mask == WATER)] = np.inf
-    shore = np.quantile(level[::4, ::4], share, method="lower")
+    shore = np.quantile(level[::4, ::4], fraction, method="lower")
     return np.asarray((level <= shore) & np.isfinite(level))
 
 
 def find_river(main: Way, size: int, generator: Generator) -> Flags:
-    """Lead a meandering river across the main road, (size, size)."""
+    """Plan a meandering river across the main road, (size, size)."""
     row, col, angle = main.point(generator.uniform(-0.3, 0.3) * size)
     river = Way(
         row=row,
@@ -93,7 +93,7 @@ def find_river(main: Way, size: int, generator: Generator) -> Flags:
 
 
 def stop_at_river(ways: list[Way], river: Flags) -> list[Way]:
-    """Let all but main roads end 4 m before a river (size, size); too short ones go."""
+    """End all but main roads 4 m before a river (size, size); short ones are removed."""
     size = river.shape[0]
     kept = []
     for way in ways:
@@ -119,10 +119,10 @@ def draw_water(sheet: Sheet, river: Flags, generator: Generator) -> None:
     drift = smooth_noise(sheet.size, 45, generator)
     ripple = 0.02 * smooth_noise(sheet.size, 1.6, generator)
     _fill(sheet, river, drift, ripple, generator)
-    wanted = generator.uniform(*LAKE_SHARE) - np.count_nonzero(river) / river.size
-    for share in (wanted, generator.uniform(*POND_SHARE)):
-        if share > POND_SHARE[0]:
-            _fill(sheet, _find_lake(sheet, share, generator), drift, ripple, generator)
+    wanted = generator.uniform(*LAKE_FRACTION) - np.count_nonzero(river) / river.size
+    for fraction in (wanted, generator.uniform(*POND_FRACTION)):
+        if fraction > POND_FRACTION[0]:
+            _fill(sheet, _find_lake(sheet, fraction, generator), drift, ripple, generator)
 
 
 def _fill(sheet: Sheet, body: Flags, drift: Floats, ripple: Floats, generator: Generator) -> None:

@@ -1,7 +1,8 @@
-"""Label shares: how much of the training loss each class had, which a network takes for its share.
+"""Fractions of the training loss: of point labels and other labels, and of each class.
 
-Where tiles are drawn by region or class, or classes and clicks count more than others, these are
-not the shares of the labelled pixels.
+Those of the classes are the class priors that a network learns. They differ from the fractions of
+labelled pixels where tiles are drawn by region or class, or where classes or point labels are
+weighted.
 """
 
 from collections.abc import Sequence
@@ -12,28 +13,38 @@ import numpy.typing as npt
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.tileset.tiles import Tile, TileReader
-from pointcover.training.crops import Balance, crop_weights
+from pointcover.training.settings import TrainSettings
+
+
+def needs_point_labels(settings: TrainSettings) -> bool:
+    """Return whether training must know which labels are point labels."""
+    return settings.propagated_loss_fraction is not None
+
+
+def loss_fractions(settings: TrainSettings) -> tuple[float, ...]:
+    """Return the fractions of the loss: of all labels, or of point labels and of the others."""
+    fraction = settings.propagated_loss_fraction
+    return (1.0,) if fraction is None else (1 - fraction, fraction)
 
 
 def expect_labels(
     tiles: Sequence[Tile], masks: Path, clicks: Path | None, *, size_px: int, crop_px: int
 ) -> npt.NDArray[np.float64]:
-    """Return how many labelled pixels of each class a crop of each tile holds in the mean.
+    """Return the expected number of labelled pixels of each class in a crop of each tile.
 
-    Counted is what crops see around a tile, too. An orthophoto's edge is in fewer of them than its
-    middle, and a narrow tile's crops hold mostly its neighbours: from the tiles' own labels alone,
-    a rare class of small orthophotos had six times its share.
+    Labels that crops see around a tile are counted too. An orthophoto's edge is in fewer crops than
+    its middle, and a narrow tile's crops show mostly its neighbours: computed from the tiles' own
+    labels only, the fraction of a rare class of small orthophotos was six times too large.
 
     Args:
         tiles: that crops are drawn from.
         masks: the folder of their masks.
-        clicks: the folder of their clicks, where they are counted apart; None where they are not.
+        clicks: the folder of their point labels, if those are counted separately; else None.
         size_px: of a tile.
-        crop_px: height and width of a crop, at most `size_px`. That `zoom` has some see more ground
-            and some less is not counted.
+        crop_px: height and width of a crop, at most `size_px`. `zoom` is not taken into account.
 
     Returns:
-        (1, tiles, classes); with `clicks` (2, tiles, classes): clicked ones, and the others.
+        (1, tiles, classes); with `clicks` (2, tiles, classes): point labels, and the others.
 
     Raises:
         FileNotFoundError, ValueError: a raster is missing or damaged.
@@ -55,39 +66,34 @@ def expect_labels(
 
 
 def _cover(side_px: int, crop_px: int) -> npt.NDArray[np.float64]:
-    """Return how likely a crop that begins anywhere holds each row of a square: (side_px,)."""
+    """Return the probability that a random crop of a square holds each of its rows: (side_px,)."""
     places = np.arange(side_px)
     starts = max(1, side_px - crop_px + 1)
     first, last = np.maximum(0, places - crop_px + 1), np.minimum(places, starts - 1)
     return np.asarray((last - first + 1) / starts)
 
 
-def loss_shares(
-    tiles: Sequence[Tile],
+def class_fractions(
+    crops: npt.NDArray[np.float64],
     labels: npt.NDArray[np.float64],
     class_weights: Sequence[float] | None,
-    *,
-    crop_px: int,
-    balance: Balance,
-    shares: Sequence[float] = (1.0,),
+    parts: Sequence[float] = (1.0,),
 ) -> tuple[float, ...]:
-    """Return each class's expected share of what the loss on labelled pixels divides by.
+    """Return each class's expected fraction of the divisor of the loss on labelled pixels.
 
     Args:
-        tiles: that crops are drawn from.
+        crops: (tiles,), the fraction of the crops that each tile gets, see `crop_weights`.
         labels: (parts, tiles, classes) in a crop, of `expect_labels`.
         class_weights: of the loss, one a class; None is 1 each.
-        crop_px: height and width of a crop.
-        balance: how tiles are drawn, see `tile_weights`.
-        shares: of each part in the loss; one without a label has none.
+        parts: the fraction of the loss of each part; one without a label has none.
 
     Returns:
-        One share a class, 0 where it has no label; they sum to 1.
+        One fraction a class, 0 where it has no label; they sum to 1.
     """
     weights = np.ones(labels.shape[2]) if class_weights is None else np.array(class_weights)
-    by_class = crop_weights(tiles, crop_px, balance) @ labels * weights  # (parts, classes)
+    by_class = crops @ labels * weights  # (parts, classes)
     sums = by_class.sum(axis=1)
     is_there = sums > 0
-    present = np.array(shares)[is_there]
+    present = np.array(parts)[is_there]
     means = by_class[is_there] / sums[is_there, np.newaxis]
     return tuple((present / present.sum() @ means).tolist())

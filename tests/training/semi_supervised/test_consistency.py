@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.training.losses.consistency import weak_to_strong
+from pointcover.training.semi_supervised.consistency import weak_to_strong
 
 
 def batch():

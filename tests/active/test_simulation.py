@@ -1,4 +1,4 @@
-"""A round: the model asks on train tiles, dense masks answer, the next round knows it all."""
+"""A simulated round: the model queries train tiles, dense masks answer, clicks accumulate."""
 
 import csv
 import shutil
@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from scipy.spatial.distance import pdist
 
-from pointcover.active.answer import count_questions
+from pointcover.active.simulation import SimulatedRound
 from pointcover.tileset.tiles import read_index, read_tile_set
 from tests.imagery import load_stage, read_tree
 from tests.map_models import save_model
@@ -108,9 +108,16 @@ def test_nobody_is_asked_where_the_dense_mask_knows_nothing_or_where_was_clicked
                 assert before[place] == N
 
 
-def test_a_total_counts_all_clicks():
-    assert count_questions(20, "per_tile", 7) == 140
-    assert count_questions(20, "total", 7) == 20
+def test_a_total_counts_all_queries(trained):
+    tiles, _ = train_rasters(trained)
+    simulated = SimulatedRound(
+        trained.root / "data/tiles",
+        trained.root / "data/sparse/clicks",
+        trained.params().suggest,
+        seed=1,
+    )
+    assert simulated.count_queries("per_tile") == 3 * len(tiles)
+    assert simulated.count_queries("total") == 3
 
 
 def test_without_dense_masks_an_annotator_must_be_asked(trained):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.training.pseudo_labels import label_confident
+from pointcover.training.semi_supervised.pseudo_labels import label_confident
 
 FIRST = np.array([[0.9, 0.8, 0.3, np.nan], [0.7, 0.95, 0.05, 0.5]])
 PROBABILITIES = np.stack([FIRST, 1 - FIRST])

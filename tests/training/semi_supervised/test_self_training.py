@@ -12,17 +12,18 @@ from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.tileset.tiles import TileReader, raster_path
-from pointcover.training.augmentation import Strength
 from pointcover.training.crops import train_loader
-from pointcover.training.fit import fit
-from pointcover.training.losses import partial_cross_entropy
-from pointcover.training.self_training import Labels, fit_in_rounds, label_tiles
-from pointcover.training.settings import TrainSettings
-from pointcover.training.step import FitSettings
-from pointcover.validation import read_yaml
-from tests.imagery import ROOT, load_stage
+from pointcover.training.data import SparseLabels, TrainingData
+from pointcover.training.fit import Problem, fit
+from pointcover.training.loss_fractions import loss_fractions, needs_point_labels
+from pointcover.training.losses.partial import PartialLoss
+from pointcover.training.results import Callbacks
+from pointcover.training.semi_supervised.self_training import PseudoLabeller, fit_in_rounds
+from pointcover.training.semi_supervised.settings import SelfTrainingSettings
+from pointcover.training.task import TrainingTask
 from tests.map_models import TILE_SET
 from tests.tile_sets import write_easy_tiles, write_orthophoto
+from tests.train_settings import train_settings
 from tests.training.test_fit import (
     CLASSES,
     MEAN,
@@ -61,19 +62,15 @@ def sees_brightness(images):
 def label(
     folder, tiles, *, network=sees_brightness, threshold=0.9, top_fraction=None, batch_size=3
 ):
-    return label_tiles(
-        network,
-        torch.device("cpu"),
-        tiles,
-        folder / "images",
-        folder / "masks",
-        folder / "more",
-        size_px=SIZE,
-        classes=CLASSES,
-        threshold=threshold,
-        top_fraction=top_fraction,
+    labeller = PseudoLabeller(
+        images=folder / "images",
+        masks=folder / "masks",
+        out=folder / "more",
+        tile_set=replace(TILE_SET, classes=CLASSES, size_px=SIZE),
+        settings=SelfTrainingSettings(rounds=1, threshold=threshold, top_fraction=top_fraction),
         batch_size=batch_size,
     )
+    return labeller.label(network, torch.device("cpu"), tiles)
 
 
 def read(folder, kind, tile):
@@ -160,53 +157,48 @@ def fit_rounds(
     val = TileDataset(
         write_easy_tiles(folder, 2, split="val"), folder / "images", folder / "masks", SIZE
     )
-    settings = FitSettings(
-        2, 0.02, 0.0, 0.1, 0.5, "last", propagated_loss_fraction=propagated_loss_fraction
+    settings = train_settings(
+        epochs=2,
+        lr=0.02,
+        weight_decay=0.0,
+        ema_decay=0.5,
+        keep="last",
+        schedule="cosine",
+        augmentation="weak",
+        crop_px=32,
+        batch_size=4,
+        propagated_loss_fraction=propagated_loss_fraction,
     )
 
-    def fit_round(labels, report, saved, save):
-        if seen is not None:
-            seen.append(labels)
-        train = TileDataset(
-            labels.tiles,
-            folder / "images",
-            labels.masks,
-            SIZE,
-            folder / "masks" if settings.needs_clicks else None,
-        )
-        crops = train_loader(
-            train,
-            crop_px=32,
-            zoom=1,
-            strength=Strength(),
-            bands=3,
-            batch_size=4,
-            workers=0,
-            seed=1,
-        )
-        return fit(
-            make_fabric("cpu", "fp32"),
-            pointwise(),
-            crops,
-            tile_loader(val, 2),
-            partial_cross_entropy,
-            CLASSES.names,
-            settings,
-            report,
-            saved,
-            save,
-        )
+    class Fitter:
+        def fit_round(self, labels, callbacks, saved):
+            if seen is not None:
+                seen.append(labels)
+            train = TileDataset(
+                labels.tiles,
+                folder / "images",
+                labels.masks,
+                SIZE,
+                folder / "masks" if needs_point_labels(settings) else None,
+            )
+            problem = Problem(
+                pointwise(),
+                train_loader(train, settings, bands=3, workers=0, seed=1),
+                tile_loader(val, 2),
+                PartialLoss(),
+                CLASSES.names,
+            )
+            return fit(make_fabric("cpu", "fp32"), problem, settings, callbacks, saved)
 
-    def relabel(weights):
-        network = pointwise(weights).eval()
-        labelled = label(folder, tiles, network=network, threshold=threshold)
-        return Labels(labelled, folder / "more", has_propagated=True)
+        def pseudo_label(self, weights):
+            network = pointwise(weights).eval()
+            labelled = label(folder, tiles, network=network, threshold=threshold)
+            return SparseLabels(labelled, folder / "more", has_propagated=True)
 
     results = []
-    clicked = Labels(tiles, folder / "masks", has_propagated=False)
-    fitted, learned = fit_in_rounds(
-        rounds, clicked, fit_round, relabel, results.append, saved, save
-    )
+    clicked = SparseLabels(tiles, folder / "masks", has_propagated=False)
+    callbacks = Callbacks(results.append, save)
+    fitted, learned = fit_in_rounds(Fitter(), rounds, clicked, callbacks, saved)
     assert seen is None or learned == seen[-1]
     return results, fitted
 
@@ -272,17 +264,33 @@ def test_it_is_said_how_much_was_labelled(tmp_path, train_tiles, caplog):
     with caplog.at_level(logging.INFO, logger="pointcover"):
         labelled = label(tmp_path, train_tiles)
     added = sum(sum(tile.pixels) for tile in labelled) - 80
-    assert f"labelled {added} pixels beside 80, of {4 * SIZE * SIZE}" in caplog.text
+    said = f"made {added} pseudo-labels beside 80 labels, of {4 * SIZE * SIZE} pixels"
+    assert said in caplog.text
 
 
-def test_classes_are_evened_out_by_what_a_round_learns_from(tmp_path):
-    stage, settings = load_stage("train"), TrainSettings(**read_yaml(ROOT / "params.yaml")["train"])
-    evened = settings.model_copy(update={"class_weighting": "balanced"})
-    tiles = write_easy_tiles(tmp_path, 2)
+def make_task(folder, **settings):
+    """Return the task of a stage on two tiles."""
+    tiles = write_easy_tiles(folder, 2)
+    labels = SparseLabels(tiles, folder / "masks", has_propagated=True)
     tile_set = replace(TILE_SET, classes=CLASSES)
-    for pixels in ((10, 90), (900, 100)):  # as a later round's are other than the clicks'
-        counted = [replace(tile, pixels=pixels) for tile in tiles]
-        labels = Labels(counted, tmp_path / "masks", has_propagated=True)
-        weights = stage.loss_of(evened, labels, tile_set).class_weights
+    data = TrainingData(tile_set, tiles, folder / "images", folder, folder / "more", labels)
+    return TrainingTask(make_fabric("cpu", "fp32"), train_settings(**settings), 0, data, 0)
+
+
+def test_balanced_class_weights_are_those_of_the_labels_of_a_round(tmp_path):
+    task, plain = make_task(tmp_path, class_weighting="balanced"), make_task(tmp_path)
+    for pixels in ((10, 90), (900, 100)):  # a later round's differ from the point labels'
+        counted = [replace(tile, pixels=pixels) for tile in task.data.tiles]
+        labels = SparseLabels(counted, tmp_path / "masks", has_propagated=True)
+        weights = task.loss(labels).class_weights
         assert weights[0] * pixels[0] == pytest.approx(weights[1] * pixels[1])
-        assert stage.loss_of(settings, labels, tile_set).class_weights is None
+        assert plain.loss(labels).class_weights is None
+
+
+def test_without_propagated_labels_a_round_has_one_fraction_of_the_loss(tmp_path):
+    task = make_task(tmp_path, propagated_loss_fraction=0.3)
+    propagated = task.data.labels
+    assert loss_fractions(task.settings_for(propagated)) == (0.7, 0.3)
+    clicked = replace(propagated, has_propagated=False)
+    assert loss_fractions(task.settings_for(clicked)) == (1.0,)
+    assert not needs_point_labels(task.settings_for(clicked))

@@ -1,4 +1,4 @@
-"""Pseudo-labels: what a network is sure of becomes labels of the next round of training."""
+"""Pseudo-labels: predictions of high probability become labels of the next round."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,18 @@ def label_confident(
     threshold: float,
     top_fraction: float | None = None,
 ) -> Mask:
-    """Add the predicted class where it is sure enough; labels that are there stay.
+    """Add the predicted class where its probability is high enough; labels stay.
 
     Args:
         probabilities: (C, H, W) of a prediction; NaN where there is none.
-        mask: (H, W) uint8, clicked and grown labels.
-        threshold: a pixel is labelled with a probability of at least this, 0 to 1.
-        top_fraction: of the unlabelled pixels predicted as a class at most this share, the surest
-            (above 0 and at most 1), so that easy classes do not crowd out the others; None is all.
+        mask: (H, W) uint8, point labels and propagated ones.
+        threshold: smallest probability of a pixel that is labelled, 0 to 1.
+        top_fraction: largest fraction of the unlabelled pixels predicted as a class that are
+            labelled, the most confident ones, above 0 and at most 1; None is all. It limits
+            classes that are easy to tell.
 
     Returns:
-        A new mask (H, W) uint8, IGNORE_INDEX where nothing is known.
+        A new mask (H, W) uint8, IGNORE_INDEX where unlabelled.
 
     Raises:
         ValueError: shapes do not fit, or a setting is out of bounds.
@@ -43,7 +44,7 @@ def label_confident(
     if top_fraction is not None and top_fraction < 1:
         for class_id in range(len(probabilities)):
             places = np.flatnonzero(free & (predicted == class_id) & ~np.isnan(confidence))
-            # Stable, so that among equals the same pixels are taken on every machine
+            # Stable, so that ties are broken in the same way on every machine
             order = np.argsort(-confidence[places], kind="stable")
             chosen[places[order[int(top_fraction * len(places)) :]]] = False
     return np.where(chosen, predicted, mask.ravel()).reshape(mask.shape)

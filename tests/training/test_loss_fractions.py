@@ -1,4 +1,4 @@
-"""Label shares are what the loss weighs: worked out by hand, and counted on drawn crops."""
+"""Class fractions of the loss: computed by hand, and counted on drawn crops."""
 
 from dataclasses import replace
 
@@ -10,10 +10,12 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.priors import correct_logits
 from pointcover.tileset.dataset import TileDataset
 from pointcover.tileset.tiles import Tile
-from pointcover.training.augmentation import Augmentation, Strength
-from pointcover.training.crops import CropDataset
-from pointcover.training.label_shares import expect_labels, loss_shares
-from pointcover.training.losses import PartialLoss, balanced_weights
+from pointcover.training.augmentation import Augmentation
+from pointcover.training.augmentation_levels import AugmentationLevel
+from pointcover.training.crops import CropDataset, crop_weights
+from pointcover.training.loss_fractions import class_fractions, expect_labels
+from pointcover.training.losses.make import balanced_weights
+from pointcover.training.losses.partial import PartialLoss
 from tests.tile_sets import write_orthophoto
 
 SIZE = 64
@@ -23,10 +25,10 @@ def tile(pixels, *, orthophoto="one", region="north", side=SIZE):
     return Tile("t", orthophoto, region, "train", 0, 0, side, side, tuple(pixels))
 
 
-def shares(tiles, class_weights=None, *, balance="none", crop_px=SIZE):
-    """Return label shares of tiles whose crops hold all their labels."""
+def fractions(tiles, class_weights=None, *, balance="none", crop_px=SIZE):
+    """Return class fractions of tiles whose crops hold all their labels."""
     labels = np.array([[one.pixels for one in tiles]], float)
-    return loss_shares(tiles, labels, class_weights, crop_px=crop_px, balance=balance)
+    return class_fractions(crop_weights(tiles, crop_px, balance), labels, class_weights)
 
 
 def write_mask(folder, name, mask):
@@ -41,36 +43,36 @@ def expect(folder, tiles, *, crop_px=SIZE):
     return labels
 
 
-# Shares, by hand
+# Fractions, by hand
 
 
 def test_without_any_weighing_they_are_the_shares_of_labelled_pixels():
-    assert shares([tile((30, 10)), tile((45, 15))]) == pytest.approx((0.75, 0.25))
-    assert shares([tile((5, 0))]) == (1, 0)
+    assert fractions([tile((30, 10)), tile((45, 15))]) == pytest.approx((0.75, 0.25))
+    assert fractions([tile((5, 0))]) == (1, 0)
 
 
 def test_weights_of_classes_count_and_balanced_ones_even_out_the_shares():
-    assert shares([tile((30, 10))], (1, 6)) == pytest.approx((30 / 90, 60 / 90))
+    assert fractions([tile((30, 10))], (1, 6)) == pytest.approx((30 / 90, 60 / 90))
     tiles = [tile((30, 10, 0)), tile((60, 0, 0))]
-    assert shares(tiles, balanced_weights((90, 10, 0))) == pytest.approx((0.5, 0.5, 0))
+    assert fractions(tiles, balanced_weights((90, 10, 0))) == pytest.approx((0.5, 0.5, 0))
 
 
 def test_regions_drawn_alike_count_alike_however_many_tiles_they_have():
     tiles = [tile((30, 10))] * 3 + [tile((10, 30), orthophoto="two", region="south")]
-    assert shares(tiles) == pytest.approx((100 / 160, 60 / 160))
-    assert shares(tiles, balance="region") == pytest.approx((0.5, 0.5))
+    assert fractions(tiles) == pytest.approx((100 / 160, 60 / 160))
+    assert fractions(tiles, balance="region") == pytest.approx((0.5, 0.5))
 
 
 def test_tiles_drawn_by_class_bring_the_other_classes_of_theirs_along():
     # Class 1 is in the second tile alone, which is drawn for it, and by 10 of 100 for class 0:
     # shares of crops 0.45 and 0.55, so 0.45 · 90 + 0.55 · 10 = 46 of class 0 and 5.5 of class 1.
     tiles = [tile((90, 0)), tile((10, 10))]
-    assert shares(tiles, balance="class") == pytest.approx((46 / 51.5, 5.5 / 51.5))
+    assert fractions(tiles, balance="class") == pytest.approx((46 / 51.5, 5.5 / 51.5))
 
 
 def test_an_orthophoto_smaller_than_a_crop_has_one_as_often_as_others_have_one_of_theirs():
     tiles = [tile((8, 0), orthophoto="small", side=16), tile((0, 4))]
-    assert shares(tiles, crop_px=32) == pytest.approx((8 / 24, 4 * 4 / 24))
+    assert fractions(tiles, crop_px=32) == pytest.approx((8 / 24, 4 * 4 / 24))
 
 
 # Labels in a crop, by hand
@@ -111,13 +113,13 @@ def test_what_was_not_clicked_has_a_share_of_its_own_however_far_it_grew(tmp_pat
         tiles, tmp_path / "masks", tmp_path / "clicked" / "masks", size_px=SIZE, crop_px=SIZE
     )
     np.testing.assert_allclose(labels, [[(1, 1)], [(9, 30)]])
-    way = {"crop_px": SIZE, "balance": "none", "shares": (0.8, 0.2)}
+    crops, parts = crop_weights(tiles, SIZE, "none"), (0.8, 0.2)
     wanted = (0.8 / 2 + 0.2 * 9 / 39, 0.8 / 2 + 0.2 * 30 / 39)
-    assert loss_shares(tiles, labels, None, **way) == pytest.approx(wanted)
+    assert class_fractions(crops, labels, None, parts) == pytest.approx(wanted)
     wanted = np.array((0.8 / 4 + 0.2 * 9 / 99, 0.8 * 3 / 4 + 0.2 * 90 / 99))
-    assert loss_shares(tiles, labels, (1, 3), **way) == pytest.approx(tuple(wanted))
+    assert class_fractions(crops, labels, (1, 3), parts) == pytest.approx(tuple(wanted))
     labels[1] = 0  # nothing grew: clicks are all
-    assert loss_shares(tiles, labels, None, **way) == pytest.approx((0.5, 0.5))
+    assert class_fractions(crops, labels, None, parts) == pytest.approx((0.5, 0.5))
 
 
 # Both, as drawn
@@ -145,16 +147,11 @@ def write_uneven_tiles(folder):
 def test_they_are_what_crops_hold_in_the_long_run(tmp_path, balance, crop_px):
     tiles, weights = write_uneven_tiles(tmp_path), (1.0, 3.0)
     dataset = TileDataset(tiles, tmp_path / "images", tmp_path / "masks", SIZE)
-    crops = CropDataset(dataset, Augmentation(crop_px, Strength(), 3), 1, balance=balance)
+    crops = CropDataset(dataset, Augmentation(crop_px, AugmentationLevel(), 3), 1, balance=balance)
     masks = [crops[epoch, n][1] for epoch in range(1500 // len(crops)) for n in range(len(crops))]
     counts = np.bincount(torch.stack(masks).ravel(), minlength=256)[:2] * weights
-    found = loss_shares(
-        tiles,
-        expect(tmp_path, tiles, crop_px=crop_px)[np.newaxis],
-        weights,
-        crop_px=crop_px,
-        balance=balance,
-    )
+    labels = expect(tmp_path, tiles, crop_px=crop_px)[np.newaxis]
+    found = class_fractions(crop_weights(tiles, crop_px, balance), labels, weights)
     assert found == pytest.approx(tuple(counts / counts.sum()), abs=0.02)
 
 
@@ -188,7 +185,7 @@ def test_a_network_at_its_optimum_is_corrected_to_bayes_rule_however_classes_wer
     """Ninety labels of class 0 and ten of class 1; a third colour says nothing of the class."""
     counts = np.array([[45, 1], [27, 7], [18, 2]])
     weights = balanced_weights((90, 10)) if is_balanced else None
-    label_shares = shares([tile((90, 10))], weights)
+    label_shares = fractions([tile((90, 10))], weights)
     assert label_shares == pytest.approx((0.5, 0.5) if is_balanced else (0.9, 0.1))
     logits = fit_by_colour(counts, weights)
     corrected = correct_logits(logits.T[None, :, None], priors, label_shares).softmax(dim=1)

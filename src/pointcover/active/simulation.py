@@ -1,0 +1,124 @@
+"""A simulated round of active learning: a model queries train tiles, and dense masks answer."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from pointcover.active.oracle import SPLIT, Oracle
+from pointcover.active.select import QuerySearch, Suggestion, make_score_of_queries
+from pointcover.active.settings import SuggestSettings
+from pointcover.labels import ClassTable
+from pointcover.networks.checkpoint import load_checkpoint
+from pointcover.runtime.atomic_files import publish_csv
+from pointcover.runtime.devices import be_deterministic, make_fabric
+from pointcover.tileset.tiles import Tile, read_index
+
+CLICKS: Final = "clicks"
+TABLE: Final = "suggestions.csv"
+HEADER: Final = ("orthophoto", "row", "col", "uncertainty", "predicted", "answer")
+BATCH_SIZE: Final = 4
+"""Windows that are predicted at a time."""
+
+logger = logging.getLogger(__name__)
+
+
+class SimulatedRound:
+    """The train tiles by orthophoto, and how queries are chosen there."""
+
+    def __init__(self, tiles: Path, clicks: Path, settings: SuggestSettings, seed: int) -> None:
+        """Read which tiles there are.
+
+        Args:
+            tiles: the folder of the tile set.
+            clicks: the folder of the clicks so far.
+            settings: how queries are chosen.
+            seed: decides between pixels of equal uncertainty, and draws.
+
+        Raises:
+            ValueError: the train tiles have no dense masks.
+        """
+        self._folder, self._clicks = tiles, clicks
+        self._settings, self._seed = settings, seed
+        self._tiles: dict[str, list[Tile]] = {}
+        for tile in read_index(tiles / "index.csv"):
+            if tile.split == SPLIT:
+                self._tiles.setdefault(tile.orthophoto, []).append(tile)
+        if not any(sum(tile.pixels) for part in self._tiles.values() for tile in part):
+            raise ValueError(
+                "the dataset has no dense masks that could answer: set suggest.acquisitions to [], "
+                "and use `pointcover suggest` to have an annotator answer"
+            )
+
+    def count_queries(self, unit: str) -> int:
+        """Return how many queries the round has, with annotate.unit `per_tile` or `total`."""
+        tiles = sum(len(part) for part in self._tiles.values())
+        return self._settings.points * tiles if unit == "per_tile" else self._settings.points
+
+    def run(self, acquisition: str, models: Path, count: int, out: Path) -> None:
+        """Write rasters of all clicks, and a table of the new ones.
+
+        Args:
+            acquisition: a key of ACQUISITIONS.
+            models: the folder of the model.
+            count: of queries.
+            out: the folder to write to.
+        """
+        settings = self._settings
+        model, checkpoint, _ = load_checkpoint(models)
+        fabric = make_fabric(settings.device, settings.precision)
+        be_deterministic()
+        networks = [fabric.setup_module(model).eval()]
+        score = make_score_of_queries(networks, acquisition, settings)
+        oracle = Oracle(self._folder, self._clicks, checkpoint.tile_set)
+        images = [oracle.open(name) for name in self._tiles]
+        search = QuerySearch(score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE)
+        queries = search.choose(search.find(images, count, fabric.device), count)
+        answers = np.empty(len(queries), np.uint8)
+        for number, part in enumerate(self._tiles.values()):
+            here = [place for place, query in enumerate(queries) if query.image == number]
+            answers[here] = oracle.answer(
+                out / CLICKS, part, [queries[place] for place in here], images[number].grid
+            )
+        rows = rows_of(queries, answers.tolist(), list(self._tiles), checkpoint.tile_set.classes)
+        publish_csv(out / TABLE, HEADER, rows)
+        wrong = sum(
+            query.class_id != answer for query, answer in zip(queries, answers, strict=True)
+        )
+        logger.info(
+            "%d queries by %s in %d orthophotos; the model was wrong at %d of them",
+            len(queries),
+            acquisition,
+            len(self._tiles),
+            wrong,
+        )
+        if len(queries) < count:
+            logger.warning(
+                "%d queries were wanted, but no more were found suggest.distance_px (%g) from each "
+                "other and suggest.edge_px (%d) from other classes: lower one",
+                count,
+                settings.distance_px,
+                settings.edge_px,
+            )
+
+
+def rows_of(
+    queries: Sequence[Suggestion],
+    answers: Sequence[int],
+    orthophotos: Sequence[str],
+    classes: ClassTable,
+) -> list[tuple[str | int | float, ...]]:
+    """Return the table of queries and answers, see HEADER; rows and columns count from 0."""
+    return [
+        (
+            orthophotos[query.image],
+            query.row,
+            query.col,
+            round(query.uncertainty, 3),
+            classes.names[query.class_id],
+            classes.names[answer],
+        )
+        for query, answer in zip(queries, answers, strict=True)
+    ]

@@ -1,0 +1,168 @@
+"""Where labels come from: a simulated annotator, a vector file, a folder of click rasters."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pointcover.annotation.rasters import CLICKS
+from pointcover.annotation.settings import AnnotateSettings
+from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, count_values
+from pointcover.raster.raster_io import RasterInfo, RasterReader
+from pointcover.text import shorten
+from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.read import read_annotations
+
+
+@dataclass(frozen=True)
+class LabelSources:
+    """Where labels come from."""
+
+    simulates: bool
+    """Whether a simulated annotator clicks."""
+    has_masks: bool
+    """Whether there are dense masks."""
+    vectors: Annotations | None
+    """Annotations of a vector file; they take precedence over all other clicks."""
+    clicks: Path | None
+    """A folder of click rasters; they take precedence over simulated clicks."""
+
+    def to_annotate(self, tiles: Iterable[Tile]) -> list[Tile]:
+        """Return the tiles to annotate.
+
+        The test split is annotated only where there are no dense masks to score on.
+        """
+        return [tile for tile in tiles if tile.split != "test" or not self.has_masks]
+
+
+def find_sources(
+    annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]
+) -> LabelSources:
+    """Find out where labels come from, and read the vector file.
+
+    Args:
+        annotations: a vector file, or a folder that may hold click rasters.
+        settings: of annotation.
+        tile_set: whose classes annotations may have.
+        tiles: of the tile set.
+
+    Raises:
+        ValueError: there are no labels: no sampler and no annotations, or no dense masks for the
+            simulated annotator; or the annotations are not of this dataset.
+    """
+    sources = LabelSources(
+        simulates=settings.sampler != "none",
+        has_masks=any(sum(tile.pixels) for tile in tiles),
+        vectors=_read_vectors(
+            annotations, settings, tile_set.classes, {tile.orthophoto for tile in tiles}
+        ),
+        clicks=_find_clicks(annotations, tiles),
+    )
+    if not sources.simulates and not (sources.vectors or sources.clicks):
+        raise ValueError(
+            f"annotate.sampler is 'none', and annotations ({annotations}) is no file: "
+            f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile, or to a "
+            f"folder with rasters below {CLICKS}/"
+        )
+    if sources.simulates and not sources.has_masks:
+        raise ValueError(
+            f"annotate.sampler is {settings.sampler!r}, but the dataset has no dense masks that a "
+            f"simulated annotator could look at: set annotate.sampler to none, and annotations to "
+            f"a GeoPackage, GeoJSON or Shapefile"
+        )
+    return sources
+
+
+def _read_vectors(
+    path: Path, settings: AnnotateSettings, classes: ClassTable, orthophotos: Collection[str]
+) -> Annotations | None:
+    if path.is_dir():
+        return None
+    return read_annotations(path, classes, settings.vectors, orthophotos)
+
+
+def _find_clicks(folder: Path, tiles: Iterable[Tile]) -> Path | None:
+    """Find the click rasters in the folder of annotations; None where it has none.
+
+    Raises:
+        ValueError: none of them is of an orthophoto of the dataset.
+    """
+    clicks = folder / CLICKS
+    if not clicks.is_dir():
+        return None
+    wanted = {raster_path(clicks, tile.split, tile.orthophoto) for tile in tiles}
+    if not any(path.exists() for path in wanted):
+        found = shorten(sorted(str(path.relative_to(clicks)) for path in clicks.rglob("*.tif")))
+        raise ValueError(
+            f"annotations: {clicks} has no raster of this dataset's orthophotos: got "
+            f"{found or 'none at all'}, wanted such as {min(wanted).relative_to(clicks)}"
+        )
+    return clicks.absolute()
+
+
+def check_labels(tiles: Iterable[Tile]) -> None:
+    """Check that there are labels to train on.
+
+    Raises:
+        ValueError: no pixel of the train split has a label.
+    """
+    train = [tile for tile in tiles if tile.split == "train"]
+    if not any(sum(tile.pixels) for tile in train):
+        regions = shorten(sorted({tile.region for tile in train}))
+        raise ValueError(
+            f"no label lies on the train split, which has the regions {regions}: annotate there, "
+            f"spend more `points`, or say with `split` in the card which regions are for training"
+        )
+
+
+class ClickRasters:
+    """Reads the click raster of one orthophoto and split; unlabelled where there is none."""
+
+    def __init__(
+        self, folder: Path | None, grid: RasterInfo, tile: Tile, tile_set: TileSet
+    ) -> None:
+        """Find the raster.
+
+        Args:
+            folder: of click rasters; None where there are none.
+            grid: of the orthophoto's image in the tile set.
+            tile: any of the orthophoto and split.
+            tile_set: whose classes clicks may have.
+
+        Raises:
+            ValueError: the raster lies on another grid.
+        """
+        self._classes = tile_set.classes
+        self._reader: TileReader | None = None
+        path = raster_path(folder, tile.split, tile.orthophoto) if folder else None
+        if folder is None or path is None or not path.exists():
+            return
+        found = RasterReader(path).info()
+        if (found.height, found.width, found.bands) != (grid.height, grid.width, 1):
+            raise ValueError(
+                f"{path} has {found.bands} band(s) of {found.height} × {found.width} px, wanted "
+                f"one of {grid.height} × {grid.width}: clicks lie on the pixels of the tile "
+                f"stage's images (see tile.downsample), so make them from data/tiles/images"
+            )
+        self._reader = TileReader(folder, tile_set.size_px, IGNORE_INDEX)
+
+    def add_to(self, clicks: Mask, tile: Tile) -> Mask:
+        """Return clicks of a tile, (H, W), with those of the raster in their place.
+
+        Raises:
+            ValueError: the raster holds what is no class id.
+        """
+        if self._reader is None:
+            return clicks
+        found = self._reader.read(tile)[0][: tile.height, : tile.width]
+        (ids,) = np.nonzero(count_values(found))
+        unknown = ids[(ids >= len(self._classes)) & (ids != IGNORE_INDEX)]
+        if len(unknown):
+            raise ValueError(
+                f"{self._reader.folder} holds the class id {unknown[0]}, wanted 0 to "
+                f"{len(self._classes) - 1}, or {IGNORE_INDEX} where nobody clicked: "
+                f"{', '.join(self._classes.names)} are the classes"
+            )
+        return np.where(found != IGNORE_INDEX, found, clicks)

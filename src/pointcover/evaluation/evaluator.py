@@ -1,0 +1,257 @@
+"""Evaluate a model, or an ensemble with it, on the tiles of a split."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from pointcover.evaluation.accumulate import ScoredTiles, Scoring, SplitCounts, count_tiles
+from pointcover.evaluation.panels import (
+    PanelStyle,
+    caption_scored,
+    draw_figures,
+    draw_panels,
+    name_panels,
+)
+from pointcover.evaluation.settings import EvaluateSettings
+from pointcover.evaluation.summary import (
+    CONFUSION_HEADER,
+    DENSE,
+    HELD_OUT,
+    confusion_rows,
+    oracle_scores,
+    protocol_of,
+    summarise,
+    write_tables,
+)
+from pointcover.figures import spread_evenly
+from pointcover.metrics.scores import check_left_out
+from pointcover.networks.checkpoint import Member, load_checkpoint, load_ensemble
+from pointcover.prediction.mean_field import MeanField
+from pointcover.prediction.predict import Correct, Predicted, Predictor, predict
+from pointcover.prediction.priors import make_correction
+from pointcover.runtime.atomic_files import digest_values, publish_csv, publish_folder
+from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
+from pointcover.tileset.dataset import TileDataset, tile_loader
+from pointcover.tileset.tiles import Tile, read_index
+
+BOOTSTRAP_SEED: Final = 0
+"""A seed of its own, so that all experiments draw the same tiles and regions."""
+
+
+@dataclass(frozen=True)
+class EvaluationFolders:
+    """What an evaluation reads."""
+
+    tiles: Path
+    """Of the tile set, with dense masks where the dataset has some."""
+    sparse: Path
+    """Of sparse masks and clicks."""
+    models: Path
+    """Of the model."""
+
+
+class Evaluator:
+    """A model on a device, and the tiles that it is scored on.
+
+    These are the dense masks of the test split; where the dataset has none, its real annotations,
+    which training has not used.
+    """
+
+    def __init__(
+        self, settings: EvaluateSettings, folders: EvaluationFolders, readers: int | Literal["auto"]
+    ) -> None:
+        """Read models and tiles, and check that they fit the settings.
+
+        Args:
+            settings: of the evaluation.
+            folders: of tiles, labels and models.
+            readers: `machine.readers`.
+
+        Raises:
+            ValueError: the test split has no labels, or settings do not fit the labels or models.
+        """
+        self._settings, self._folders = settings, folders
+        model, checkpoint, self.model_sha256 = load_checkpoint(folders.models)
+        others = load_ensemble(Path(settings.ensemble), checkpoint.tile_set)
+        self.checkpoint, self.other_models = checkpoint, len(others)
+        self.classes = checkpoint.tile_set.classes
+        check_left_out(settings.leave_out, self.classes.names)
+        self.tiles, self.is_dense = tiles_to_score(settings, folders)
+        self._oracle_tiles = tiles_of_oracle(folders) if settings.oracle else []
+        members = [Member(folders.models, model, checkpoint), *others]
+        self._predictor = Predictor(
+            [member.segmenter for member in members],
+            average_views=settings.views == "d4",
+            corrections=corrections_of(settings, members),
+            refine=MeanField(settings.crf) if settings.crf.iterations else None,
+        )
+        self._fabric = make_fabric(settings.device, settings.precision)
+        self._readers = count_readers(readers, self._fabric)
+        be_deterministic()
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Return which labels are scored on, and which pixels and classes are left out."""
+        return protocol_of(self.is_dense, self._settings.erode_px, self._settings.leave_out)
+
+    @property
+    def split_digest(self) -> str:
+        """Return a digest of the test tiles and of how they are scored."""
+        return digest_values([[asdict(tile) for tile in self.tiles], self.protocol])
+
+    def count_splits(self) -> list[SplitCounts]:
+        """Count over the test split, then over the validation split with `oracle`."""
+        parts = [self.tiles, *([self._oracle_tiles] if self._oracle_tiles else [])]
+        return [
+            count_tiles(
+                self._predict(self._scored(tiles)),
+                tiles,
+                len(self.classes),
+                with_boundaries=self.is_dense and not self._settings.erode_px,
+            )
+            for tiles in parts
+        ]
+
+    def summarise(self, splits: Sequence[SplitCounts]) -> dict[str, Any]:
+        """Return what metrics/evaluate.json holds."""
+        settings, names = self._settings, self.classes.names
+        generator = np.random.default_rng(BOOTSTRAP_SEED)
+        summary = summarise(splits[0], names, settings.leave_out, generator)
+        result = self.protocol | {"model_count": 1 + self.other_models} | summary
+        for counts in splits[1:]:
+            result |= {"oracle_val": oracle_scores(counts, names, settings.leave_out)}
+        if settings.priors:
+            result |= {"priors": settings.priors, "prior_strength": settings.prior_strength}
+        if settings.crf.iterations:
+            result |= {"crf": settings.crf.model_dump()}
+        return result
+
+    def write_tables(self, folder: Path, splits: Sequence[SplitCounts]) -> None:
+        """Write the tables of regions, classes, reliability and tiles."""
+        with publish_folder(folder) as out:
+            write_tables(out, splits, self.classes.names, self._settings.leave_out)
+
+    def write_confusion(self, path: Path, test: SplitCounts) -> None:
+        """Write the confusion matrix of the test split."""
+        rows = confusion_rows(test.confusions.sum(axis=0), self.classes.names)
+        publish_csv(path, CONFUSION_HEADER, rows)
+
+    def draw(self, folder: Path, test: SplitCounts) -> None:
+        """Draw figures of the test split, and panels of test and train tiles.
+
+        Tiles are predicted again, since the pass over the split keeps no pixel.
+        """
+        settings, names = self._settings, self.classes.names
+        style = PanelStyle(self.classes, DENSE if self.is_dense else HELD_OUT, self.is_dense)
+        with publish_folder(folder) as out:
+            draw_figures(out, test, names, settings.leave_out)
+            shown = spread_evenly(range(len(self.tiles)), settings.panels)
+            for kind, places in (("fixed", shown), ("worst", test.worst(settings.worst))):
+                captions = caption_scored(kind, test, places, names, settings.leave_out)
+                scored = self._scored([self.tiles[place] for place in places])
+                draw_panels(out, captions, self._predict(scored), style)
+            self._draw_train_tiles(out)
+
+    def _draw_train_tiles(self, out: Path) -> None:
+        """Draw tiles of the train split, evenly over those with labels, with their labels."""
+        tiles, sparse = self._folders.tiles, self._folders.sparse
+        labelled = [
+            tile
+            for tile in read_index(sparse / "index.csv")
+            if tile.split == "train" and any(tile.pixels)
+        ]
+        chosen = spread_evenly(labelled, self._settings.train_panels)
+        is_dense = any(sum(tile.pixels) for tile in read_index(tiles / "index.csv"))
+        size_px = self.checkpoint.tile_set.size_px
+        learned = TileDataset(chosen, tiles / "images", sparse / "masks", size_px)
+        dense = TileDataset(chosen, tiles / "images", tiles / "masks", size_px)
+        titles = [f"{tile.id} ({tile.region}), of the train split" for tile in chosen]
+        names = name_panels("train", [tile.id for tile in chosen])
+        draw_panels(
+            out,
+            list(zip(names, titles, strict=True)),
+            self._predict(dense if is_dense else learned),
+            PanelStyle(self.classes, DENSE, is_dense),
+            learned,
+        )
+
+    def _predict(self, dataset: TileDataset) -> Iterator[Predicted]:
+        loader = tile_loader(dataset, self._settings.batch_size, self._readers)
+        return predict(self._fabric, self._predictor, loader)
+
+    def _scored(self, tiles: Sequence[Tile]) -> ScoredTiles:
+        folders, names = self._folders, self.classes.names
+        return ScoredTiles(
+            tiles,
+            folders.tiles / "images",
+            folders.tiles / "masks" if self.is_dense else folders.sparse / "clicks",
+            self.checkpoint.tile_set.size_px,
+            Scoring(
+                self._settings.erode_px, [names.index(name) for name in self._settings.leave_out]
+            ),
+        )
+
+
+def tiles_to_score(
+    settings: EvaluateSettings, folders: EvaluationFolders
+) -> tuple[list[Tile], bool]:
+    """Return the tiles of the test split, and whether they are scored on dense masks.
+
+    Raises:
+        ValueError: the test split has no labels, or only annotations and those are to be eroded.
+    """
+    tiles = [tile for tile in read_index(folders.tiles / "index.csv") if tile.split == "test"]
+    if any(sum(tile.pixels) for tile in tiles):
+        return tiles, True
+    tiles = [tile for tile in read_index(folders.sparse / "index.csv") if tile.split == "test"]
+    if not any(sum(tile.pixels) for tile in tiles):
+        raise ValueError(
+            "the test split has neither dense masks nor real annotations to score on: annotate "
+            "test orthophotos too, or correct `split` in the card"
+        )
+    if settings.erode_px or settings.oracle:
+        key = "erode_px" if settings.erode_px else "oracle"
+        raise ValueError(
+            f"evaluate.{key} is {getattr(settings, key)}, which needs dense masks, and the test "
+            f"split has none: set it to {0 if settings.erode_px else 'false'}"
+        )
+    return tiles, False
+
+
+def tiles_of_oracle(folders: EvaluationFolders) -> list[Tile]:
+    """Return the tiles of the validation split.
+
+    Raises:
+        ValueError: they have no dense masks.
+    """
+    tiles = [tile for tile in read_index(folders.tiles / "index.csv") if tile.split == "val"]
+    if not any(sum(tile.pixels) for tile in tiles):
+        raise ValueError(
+            "evaluate.oracle is true, but dense masks of the validation split have no labelled "
+            "pixel: set it to false"
+        )
+    return tiles
+
+
+def corrections_of(settings: EvaluateSettings, members: Sequence[Member]) -> list[Correct]:
+    """Return what corrects the logits of each model from learned to given priors.
+
+    Raises:
+        ValueError: priors name other classes than there are, or the label fractions of a model are
+            not known.
+    """
+    priors = settings.known_priors
+    if priors is None:
+        return []
+    return [
+        make_correction(
+            priors,
+            str(member.folder),
+            member.checkpoint.tile_set.classes.names,
+            member.checkpoint.label_shares,
+        )
+        for member in members
+    ]

@@ -1,0 +1,69 @@
+"""Record an evaluation in the MLflow run that trained the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pointcover.evaluation.evaluator import Evaluator
+from pointcover.runtime.atomic_files import read_json
+from pointcover.runtime.signals import entered_whole
+from pointcover.tracking.metric_names import cost_of, test_metrics_of
+from pointcover.tracking.runs import Run, resume_training_run
+from pointcover.tracking.store import project_root
+
+MOST_PANELS: Final = 8
+"""Panels of each kind that MLflow gets."""
+
+
+@dataclass(frozen=True)
+class EvaluationFiles:
+    """Files and folders that MLflow gets, or that the run names."""
+
+    annotation: Path
+    """What the labels cost: metrics/annotate.json."""
+    panels: Path
+    tables: Path
+    tiles: Path
+    models: Path
+
+
+def record_evaluation(
+    evaluator: Evaluator, result: dict[str, Any], files: EvaluationFiles, name: str, dataset: str
+) -> None:
+    """Record scores, figures and tables; register the model if it is the best one.
+
+    Args:
+        evaluator: of the model.
+        result: what metrics/evaluate.json holds.
+        files: what else is recorded.
+        name: for a new run, where none trained this model.
+        dataset: name of the dataset.
+    """
+    others = evaluator.other_models
+
+    def open_run() -> Run:
+        """Resume the run that trained the model."""
+        return resume_training_run(
+            project_root(),
+            evaluator.model_sha256,
+            name,
+            models=1 + others,
+        )
+
+    split = evaluator.split_digest
+    with entered_whole(open_run) as run:
+        run.log_metrics(test_metrics_of(result) | cost_of(read_json(files.annotation)["train"]))
+        run.log_file(files.annotation)
+        run.log_dict(result, "test.json")
+        for figure in ("confusion", "classes", "reliability"):
+            run.log_file(files.panels / f"{figure}.png", "figures")
+        for kind in ("fixed", "worst", "train"):
+            for picture in sorted(files.panels.glob(f"{kind}_*.png"))[:MOST_PANELS]:
+                run.log_file(picture, "panels")
+        for table in sorted(files.tables.glob("*.csv")):
+            run.log_file(table, "evaluation")
+        run.log_dataset(dataset, split, files.tiles.as_posix(), "evaluation")
+        if not others:
+            run.log_model(files.models, evaluator.checkpoint.training["kept_epoch"])
+            if result["miou"] is not None:
+                run.register_champion(dataset, result["miou"], split)

@@ -1,0 +1,73 @@
+"""Making a tile set: all orthophotos of a dataset cut, with what their tiles have in common."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from pointcover.datasets.card import DatasetCard, Pair
+from pointcover.labels import SPLITS
+from pointcover.raster.raster_io import EIGHT_BIT
+from pointcover.runtime.parallel import map_in_order
+from pointcover.runtime.settings import MachineSettings
+from pointcover.tileset.tiles import TileSet, write_index, write_tile_set
+from pointcover.tiling.cutting import Cutting, CuttingPlan, try_to_cut
+from pointcover.tiling.settings import TileSettings
+
+logger = logging.getLogger(__name__)
+
+
+def cut_orthophotos(plan: CuttingPlan, pairs: Sequence[Pair], machine: MachineSettings) -> Cutting:
+    """Cut all orthophotos of a dataset, several side by side.
+
+    Raises:
+        ValueError: orthophotos cannot be used; one message lists all their faults.
+        OSError: the disk is full.
+    """
+    cutting, faults = Cutting(), []
+    for part in map_in_order(
+        partial(try_to_cut, plan),
+        pairs,
+        machine,
+        label="tiling",
+        unit="orthophoto",
+    ):
+        if isinstance(part, Cutting):
+            cutting.include(part)
+        else:
+            faults.append(part)
+    if faults:
+        raise ValueError("\n  - ".join([f"{len(faults)} orthophotos cannot be used:", *faults]))
+    return cutting
+
+
+def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSettings) -> None:
+    """Write index.csv and tiles.json.
+
+    Raises:
+        ValueError: no pixel of the train split holds data.
+    """
+    tile_set = TileSet(
+        classes=card.class_table(),
+        size_px=settings.size_px,
+        gsds_m=tuple(sorted(cutting.gsds_m)),
+        mean=cutting.train.mean(),
+        std=cutting.train.std(),
+        value_range=card.value_range or EIGHT_BIT,
+        bands=card.bands,
+    )
+    write_index(out / "index.csv", cutting.tiles, tile_set.classes.names)
+    write_tile_set(out / "tiles.json", tile_set)
+
+
+def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
+    """Log the number of tiles by split."""
+    for split in SPLITS:
+        count = sum(tile.split == split for tile in cutting.tiles)
+        logger.info("%s: %d tiles of %d px", split, count, settings.size_px)
+    if (by := settings.downsample) > 1:
+        logger.info(
+            "each of their pixels is %d × %d of an orthophoto: tile.downsample: 1 keeps them all",
+            by,
+            by,
+        )

@@ -1,0 +1,31 @@
+"""Settings of networks and of training, for tests."""
+
+from functools import cache
+
+from pointcover.networks.settings import NetworkSettings
+from pointcover.training.settings import TrainSettings
+from pointcover.validation import read_yaml
+from tests.imagery import ROOT
+
+
+def network_settings(
+    model: str = "unet", encoder: str = "mobilenet_v2", width: float = 1.0
+) -> NetworkSettings:
+    """Return a network's settings, unchecked: `model` may be a network of a test's own."""
+    return NetworkSettings.model_construct(model=model, encoder=encoder, width=width)
+
+
+@cache
+def project_settings() -> TrainSettings:
+    """Return the section `train` of the project's params.yaml."""
+    return TrainSettings(**read_yaml(ROOT / "params.yaml")["train"])
+
+
+def train_settings(**changes: object) -> TrainSettings:
+    """Return the project's settings with changes, unchecked; sections are changed by mappings."""
+    settings = project_settings()
+    for key, value in changes.items():
+        if isinstance(value, dict) and key in ("consistency", "crf", "self_training"):
+            value = getattr(settings, key).model_copy(update=value)
+        settings = settings.model_copy(update={key: value})
+    return settings
