@@ -4,9 +4,12 @@ from typing import Annotated
 
 import typer
 
+from pointcover.cli.assess import assess
+from pointcover.cli.change import change
 from pointcover.cli.export import export
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
+from pointcover.cli.sample import sample
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
 from pointcover.cli.sync import sync
@@ -35,5 +38,5 @@ def main(
     """Make land-cover maps from few labelled points."""
 
 
-for command in (points, study, sync, predict, export, suggest):
+for command in (points, study, sync, predict, export, suggest, sample, assess, change):
     app.command()(command)
