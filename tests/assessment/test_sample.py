@@ -94,7 +94,7 @@ def test_the_file_is_blind_and_has_the_inclusion_probabilities(maps, tmp_path):
 def test_points_lie_in_the_middle_of_their_pixels(maps, tmp_path):
     design = draw(maps)
     for point in design.points:
-        x, y = maps[point.map].info.transform * (point.col + 0.5, point.row + 0.5)
+        x, y = maps[point.map].info.transform @ (point.col + 0.5, point.row + 0.5)
         assert (point.x, point.y) == (x, y)
 
 

@@ -165,7 +165,7 @@ def _read_elsewhere(maps: Sequence[ClassMap], design: Design) -> Ids:
         for each in maps:
             crs = pyproj.CRS.from_wkt(each.crs)
             to_map = pyproj.Transformer.from_crs(drawn.crs, crs, always_xy=True)
-            cols, rows = ~each.info.transform * np.array(to_map.transform(xs, ys))
+            cols, rows = ~each.info.transform @ np.array(to_map.transform(xs, ys))
             inside = (rows >= 0) & (rows < each.info.height)
             inside &= (cols >= 0) & (cols < each.info.width)
             for at in np.flatnonzero(inside):

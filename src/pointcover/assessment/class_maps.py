@@ -325,5 +325,5 @@ def _may_touch(grid: RasterInfo, window: Window, other: RasterInfo) -> bool:
 def _bounds(grid: RasterInfo, window: Window) -> tuple[float, float, float, float]:
     cols = window.col_off, window.col_off + window.width
     rows = window.row_off, window.row_off + window.height
-    xs, ys = zip(*(grid.transform * (col, row) for col in cols for row in rows), strict=True)
+    xs, ys = zip(*(grid.transform @ (col, row) for col in cols for row in rows), strict=True)
     return min(xs), min(ys), max(xs), max(ys)

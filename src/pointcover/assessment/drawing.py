@@ -70,7 +70,7 @@ def _place(maps: Sequence[ClassMap], rank: int, *unit: int | float) -> DesignPoi
     number, row, col, stratum, area_m2 = unit
     each = maps[int(number)]
     pixel = each.unit_pixel(int(row), int(col))
-    x, y = each.info.transform * (pixel[1] + 0.5, pixel[0] + 0.5)
+    x, y = each.info.transform @ (pixel[1] + 0.5, pixel[0] + 0.5)
     return DesignPoint(
         id=rank,
         map=int(number),

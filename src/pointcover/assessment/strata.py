@@ -136,7 +136,7 @@ class FileStrata(Strata):
         if each.crs not in self._in_crs:
             self._in_crs[each.crs] = self._polygons.to_crs(each.crs)
         here = self._in_crs[each.crs]
-        place = each.info.transform * Affine.translation(window.col_off, window.row_off)
+        place = each.info.transform @ Affine.translation(window.col_off, window.row_off)
         shapes = [
             (shape, self.names.index(name))
             for shape, name in zip(here.geometry, here[COLUMN], strict=True)
