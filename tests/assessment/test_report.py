@@ -36,7 +36,8 @@ def test_a_report_has_all_its_parts(found, tmp_path):
         *("areas.csv", "accuracy.csv", "matrix_counts.csv", "matrix_proportions.csv", "strata.csv"),
     }
     for name in ("matrix.png", "areas.png"):
-        assert min(Image.open(folder / name).size) > 300
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 300
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(found, tmp_path):
