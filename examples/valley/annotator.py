@@ -1,11 +1,14 @@
-"""Simulate the annotator of docs/tutorials/clicks-to-map.md: draw images, click, label, plot.
+"""Simulate the annotator of docs/tutorials/clicks-to-map.md and areas-report.md.
 
     python examples/valley/annotator.py draw valley
     python examples/valley/annotator.py click valley clicks.gpkg
     python examples/valley/annotator.py answer valley next.gpkg clicks.gpkg
     python examples/valley/annotator.py picture valley
+    python examples/valley/annotator.py label valley sample.gpkg
+    python examples/valley/annotator.py truth valley sample.gpkg
 
-On your own images you do the first three yourself, the second and third in QGIS.
+They draw images, click, answer suggestions, draw pictures, label a sample, and tell the true areas.
+On your own images you do the clicks and labels yourself, in QGIS.
 """
 
 import sys
@@ -93,6 +96,32 @@ def pixels_of(folder: Path, name: str, points: geopandas.GeoDataFrame) -> np.nda
         return np.array(rowcol(file.transform, points.geometry.x, points.geometry.y), int)
 
 
+def label(folder: Path, sample: Path) -> None:
+    """Fill in the class of each point of a sample, looking at the ground and not at the map."""
+    table = geopandas.read_file(sample, layer="sample")
+    for name, part in table.groupby("map"):
+        image = name.removesuffix("_classes")
+        table.loc[part.index, "class"] = look(folder, image, *pixels_of(folder, image, part))
+    table.to_file(sample, layer="sample", driver="GPKG")
+
+
+def truth(folder: Path, sample: Path) -> None:
+    """Print the true area of each class, and draw the points of a sample on two of the maps."""
+    grounds = [read(folder / "ground" / f"{name}.tif")[0] for name in NAMES]
+    pixels = np.bincount(np.concatenate([ground.ravel() for ground in grounds]))
+    for name, count in zip(CLASSES, pixels, strict=False):
+        sys.stdout.write(f"{name} {count * GSD_M**2 / 10_000:.2f} ha\n")
+    table = geopandas.read_file(sample, layer="sample")
+    figure = Figure(figsize=(9, 4.9), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), NAMES[:2], strict=True):
+        image = read(folder / "images" / f"{name}.tif").transpose(1, 2, 0)
+        show(axes, image, name)
+        part = table[table["map"] == f"{name}_classes"]
+        rows, cols = pixels_of(folder, name, part)
+        axes.scatter(cols, rows, c="#ffe600", s=22, edgecolors="black", linewidths=0.6)
+    save(figure, folder / "5_sample.jpg")
+
+
 def read(path: Path) -> np.ndarray:
     """Read a raster: (bands, H, W)."""
     with rasterio.open(path) as file:
@@ -155,12 +184,19 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=90, pil_kwargs={"quality": 80, "optimize": True})
 
 
-ACTIONS = {"draw": (draw, 1), "click": (click, 2), "answer": (answer, 3), "picture": (picture, 1)}
+ACTIONS = {
+    "draw": (draw, 1),
+    "click": (click, 2),
+    "answer": (answer, 3),
+    "picture": (picture, 1),
+    "label": (label, 2),
+    "truth": (truth, 2),
+}
 """The commands, with the number of their paths."""
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:] or [""]
     action, count = ACTIONS.get(name, (None, 0))
     if action is None or len(paths) != count:
-        sys.exit(f"got {sys.argv[1:]}, wanted what docs/tutorials/clicks-to-map.md says")
+        sys.exit(f"got {sys.argv[1:]}, wanted what the tutorials say")
     action(*map(Path, paths))

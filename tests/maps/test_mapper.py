@@ -139,6 +139,7 @@ def test_areas_are_pixels_times_their_size(tmp_path):
         "share": "0.1",
         "area_m2": "50.0",
         "area_ha": "0.005",
+        "basis": "pixel counts; for areas to report use sample and assess",
     }
     assert rows["wood & heath"]["pixels"] == "0"
     summary = json.loads((tmp_path / "out" / "a.json").read_text())

@@ -304,10 +304,9 @@ def test_all_faulty_orthophotos_are_told_of_together_from_all_workers(project):
     assert message.index("a.tif") < message.index("c.tif")
 
 
-@pytest.mark.parametrize("name", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
-def test_a_disk_that_a_worker_finds_full_is_one_message(project, name):
+def test_a_disk_that_a_worker_finds_full_is_one_message(project):
     project.run("download")
-    project.set({"machine.workers": 2, "machine.backend": name})
+    project.set({"machine.workers": 2})
     done = project.process("tile", max_file_bytes=20_000)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

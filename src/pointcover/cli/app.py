@@ -4,10 +4,13 @@ from typing import Annotated
 
 import typer
 
+from pointcover.cli.assess import assess
+from pointcover.cli.change import change
 from pointcover.cli.export import export
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
 from pointcover.cli.recipe import recipe
+from pointcover.cli.sample import sample
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
 from pointcover.cli.sync import sync
@@ -36,5 +39,5 @@ def main(
     """Make land-cover maps from few labelled points."""
 
 
-for command in (points, recipe, study, sync, predict, export, suggest):
+for command in (recipe, points, study, sync, predict, export, suggest, sample, assess, change):
     app.command()(command)

@@ -43,7 +43,10 @@ exist. Polygons are added later, and then recorded in it."""
 IMAGE_TAG: Final = "POINTCOVER_IMAGE"
 """Metadata key in every PNG and GeoTIFF of a map; its value is the name of the mapped image."""
 
-AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha")
+PIXEL_COUNTS: Final = "pixel counts; for areas to report use sample and assess"
+"""What tables of areas say of themselves: they are biased by every confusion of the map."""
+
+AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha", "basis")
 M2_PER_HA: Final = 10_000
 PREVIEW_PX: Final = 900
 PREVIEW_INCHES: Final = 6.0
@@ -72,7 +75,8 @@ class ClassArea:
     def row(self) -> list[object]:
         """Return the values of a table row, in the order of AREA_HEADER."""
         area_ha = None if self.area_m2 is None else round(self.area_m2 / M2_PER_HA, 6)
-        return [self.class_id, self.name, self.pixels, self.share, self.area_m2, area_ha]
+        sizes = [self.pixels, self.share, self.area_m2, area_ha]
+        return [self.class_id, self.name, *sizes, PIXEL_COUNTS]
 
 
 @dataclass(frozen=True)

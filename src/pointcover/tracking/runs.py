@@ -29,6 +29,7 @@ from pointcover.tracking.store import (
     is_server,
     locked_file,
     quieten_mlflow,
+    sqlite_path,
     tracking_uri,
     whole_call,
 )
@@ -388,6 +389,32 @@ def resume_training_run(
             keeper = trained.info.run_id
             return store.create(child, {**parent, **tags}, model_run_id=keeper)
         return store.reopen(trained, tags, evaluated)
+
+
+def reopen_model_run(root: Path, model_sha256: str, experiment: str = EXPERIMENT) -> Run | None:
+    """Open the run that trained a model again, to add to what it says; its tags stay.
+
+    Args:
+        root: the project's root.
+        model_sha256: of the checkpoint file.
+        experiment: the MLflow experiment.
+
+    Returns:
+        the newest run tagged MODEL_TAG; None where the store has none, or has it open in another
+        process, or where there is no store.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+        return None
+    with _opened_store(root, experiment) as store:
+        found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+        if not found or found[0].info.status == "RUNNING":
+            return None
+        return store.reopen(found[0], None)
 
 
 def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:

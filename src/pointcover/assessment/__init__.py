@@ -1,0 +1,1 @@
+"""Accuracy and areas of maps, estimated from probability samples."""
