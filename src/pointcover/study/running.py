@@ -147,7 +147,7 @@ def run_jobs(
             todo.append(job)
         else:
             yield Ended(job, record, _log_path(job, out), was_known=True)
-    copied = ["sources"] if todo and untracked_in(root, "sources") else []
+    copied = untracked_in(root, "sources") if todo else []
     processes = Processes()
 
     def work(job: Job, place: int) -> Ended:

@@ -235,8 +235,13 @@ def has_finished(log: Path, stage: str) -> bool:
 
 
 def untracked_in(root: Path, folder: str) -> list[str]:
-    """Return the files in a folder that git does not track, including ignored ones."""
-    return _git(root, "ls-files", "--others", "--", folder).splitlines()
+    """Return the files in a folder that git does not track, including ignored ones.
+
+    A folder without any tracked file is returned itself: DVC copies folders that do not exist yet,
+    and single files.
+    """
+    listed = _git(root, "ls-files", "--others", "--directory", "--", folder).splitlines()
+    return [name.removesuffix("/") for name in listed]
 
 
 def _git(root: Path, *arguments: str) -> str:
