@@ -187,6 +187,7 @@ def check_export(module: torch.nn.Module, example: torch.Tensor, image: torch.Te
     assert (found.argmax(1) == wanted.argmax(1).numpy()).mean() > 0.9999
 
 
+@pytest.mark.slow
 def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
     small = {
         "random_forest.max_depth": 3,

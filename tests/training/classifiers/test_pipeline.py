@@ -20,6 +20,10 @@ from tests.classifiers import SMALL
 CLASSIFIERS = [name for name, one in MODELS.items() if one.fitted_by == PIXEL_CLASSIFIER]
 
 
+LESS = ("classes", "features", "missing", "encoder")
+"""Damages that are tried in the slow tests alone."""
+
+
 @pytest.fixture
 def prepared(project, blank_pictures):
     """A project with clicks, whose classifiers are small."""
@@ -50,7 +54,13 @@ def train(project, **changes):
     return described["weights_sha256"], described
 
 
-@pytest.mark.parametrize("model", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(name, marks=() if name == "random_forest" else pytest.mark.slow)
+        for name in CLASSIFIERS
+    ],
+)
 def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model):
     digest, described = train(prepared, model=model)
     assert described["model"] == model
@@ -82,7 +92,9 @@ def test_propagated_labels_have_a_fraction_of_the_loss(prepared):
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize("model", ["classifier_mean", "gradient_boosting"])
+@pytest.mark.parametrize(
+    "model", ["classifier_mean", pytest.param("gradient_boosting", marks=pytest.mark.slow)]
+)
 def test_self_training_adds_pseudo_labels(prepared, model):
     plain, _ = train(prepared, model=model)
     changes = {"self_training.rounds": 1, "self_training.threshold": 0.4}
@@ -92,6 +104,7 @@ def test_self_training_adds_pseudo_labels(prepared, model):
     assert taught == train(prepared)[0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_a_network_and_a_classifier(prepared):
     train(prepared)
     shutil.copytree(prepared.root / "models", prepared.root / "others/forest")
@@ -101,7 +114,9 @@ def test_an_ensemble_of_a_network_and_a_classifier(prepared):
     assert read(prepared.root / "metrics/evaluate.json")["miou"] is not None
 
 
-@pytest.mark.parametrize("damage", ["a value", "classes", "features", "missing", "encoder"])
+@pytest.mark.parametrize(
+    "damage", ["a value", *(pytest.param(one, marks=pytest.mark.slow) for one in LESS)]
+)
 def test_a_damaged_description_of_a_classifier_is_refused(prepared, damage):
     train(prepared)
     path = prepared.root / "models/model.json"
