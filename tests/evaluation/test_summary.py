@@ -137,6 +137,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_deterministic_thread):
     make_model(untrained)
     untrained.run("evaluate")

@@ -163,6 +163,7 @@ def test_batches_and_layouts_do_not_matter() -> None:
     assert torch.equal(together, other)
 
 
+@pytest.mark.slow
 def test_export_gives_the_same_values_at_another_size() -> None:
     bank = FilterBank(FilterBankSettings(sigmas_px=(0.7, 3.5)))
     sides = {2: torch.export.Dim("rows", min=2), 3: torch.export.Dim("cols", min=2)}

@@ -60,6 +60,7 @@ def test_windows_of_pooled_levels_agree_with_the_whole_image() -> None:
     assert difference.abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_the_error_of_encoder_windows_falls_with_the_margin() -> None:
     """A deep encoder sees farther than the margin: windows are near the whole image, not equal."""
     image = torch.rand(3, 64, 192)

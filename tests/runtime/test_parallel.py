@@ -304,6 +304,7 @@ def test_all_faulty_orthophotos_are_told_of_together_from_all_workers(project):
     assert message.index("a.tif") < message.index("c.tif")
 
 
+@pytest.mark.slow
 def test_a_disk_that_a_worker_finds_full_is_one_message(project):
     project.run("download")
     project.set({"machine.workers": 2})

@@ -51,6 +51,7 @@ def test_a_generator_moves_on_so_that_its_next_picture_is_another():
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_different_seeds_lay_out_different_landscapes():
     masks = [drawn(seed)[1] for seed in SEEDS]
     for i, a in enumerate(masks):

@@ -85,6 +85,7 @@ def test_options_of_labels_act_on_classifiers(prepared):
     prepared.run("evaluate")
 
 
+@pytest.mark.slow
 def test_propagated_labels_have_a_fraction_of_the_loss(prepared):
     prepared.set({"annotate.propagator": "nearest"})
     prepared.run("annotate")
