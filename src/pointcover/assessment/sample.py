@@ -181,7 +181,7 @@ def _aim_at(size: Size, names: Sequence[str], population: Population, accuracy: 
 
 
 def _assumed(aim: _Aim, points: Counts, settings: SampleSettings) -> list[str]:
-    """Say what was assumed of the map before a point was labelled."""
+    """Return what was assumed of the map before a point was labelled."""
     said = []
     if aim.half_width is not None:
         said.append(

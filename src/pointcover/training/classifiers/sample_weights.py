@@ -24,7 +24,7 @@ def weight_classes(
 
 
 def fix_fraction(weights: Weights, is_clicked: npt.NDArray[np.bool_], fraction: float) -> Weights:
-    """Give propagated labels together this fraction of the weight, clicks the rest.
+    """Scale the weights of propagated labels to this fraction of the total, those of clicks to the rest.
 
     Where there are clicks alone or none, the weights are returned as they are.
     """
