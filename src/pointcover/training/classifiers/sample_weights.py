@@ -24,7 +24,7 @@ def weight_classes(
 
 
 def fix_fraction(weights: Weights, is_clicked: npt.NDArray[np.bool_], fraction: float) -> Weights:
-    """Scale the weights of propagated labels to this fraction of the total, those of clicks to the rest.
+    """Scale weights so that propagated labels have this fraction of the total, clicks the rest.
 
     Where there are clicks alone or none, the weights are returned as they are.
     """
