@@ -228,7 +228,7 @@ def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
     ]
     assert models[0] == models[1]
     assert "model/MLmodel" in models[0]
-    assert "nothing was missing" in clone.run("pointcover", "sync")
+    assert "none was missing" in clone.run("pointcover", "sync")
 
 
 def test_other_evaluate_settings_evaluate_the_same_model_in_a_child_run(clone):
@@ -561,6 +561,7 @@ def draw_folder(folder: Path, seed: int) -> None:
                 dataset.write(values)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_folder_of_ones_own_runs_from_a_card_and_a_changed_file_is_noticed(tmp_path):
     (tmp_path / "clone").mkdir()
     clone, own = Clone(tmp_path / "clone"), tmp_path / "own images"
