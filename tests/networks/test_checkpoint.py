@@ -231,6 +231,7 @@ def test_a_score_that_is_no_number_is_refused_and_no_description_written(segment
 # Ensembles
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_every_model_below_a_folder_by_path_and_may_be_empty(tmp_path):
     assert load_ensemble(tmp_path, TILE_SET) == []
     built = {name: build(seed) for seed, name in enumerate(("b", "a/deep"))}

@@ -171,6 +171,7 @@ def count_threads(item):
         pytest.param("threading", 2, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_every_task_counts_on_one_thread(name, workers):
     done = run_python(
         """

@@ -285,6 +285,7 @@ def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[
     assert second != after_other
 
 
+@pytest.mark.slow
 def test_closing_the_generator_stops_running_jobs(root):
     for name in "ab":
         (root / "wishes" / name).write_text("0" if name == "a" else "600")

@@ -153,6 +153,7 @@ def test_file_stores_and_databases_in_memory_are_refused(given, monkeypatch):
         tracking_uri(Path("/p"))
 
 
+@pytest.mark.slow
 def test_a_run_in_a_copy_of_the_tree_is_recorded_in_the_original_root(root, monkeypatch):
     copy = root / ".dvc" / "tmp" / "exps" / "copy"
     copy.mkdir(parents=True)
