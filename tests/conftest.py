@@ -101,7 +101,7 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         Image.new("L", (1, 1)).save(path, pnginfo=said)
 
     monkeypatch.setattr("pointcover.figures.Figure", BlankFigure)
-    monkeypatch.setattr("pointcover.figures._save", save)
+    monkeypatch.setattr("pointcover.figures.save_figure", save)
 
 
 @pytest.fixture

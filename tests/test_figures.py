@@ -220,7 +220,7 @@ def test_the_legend_of_a_narrow_map_is_as_wide_as_the_map_and_whole(tmp_path, mo
     names = ("background", "building", "woodland", "water", "road", "greenhouse", "railway", "rock")
     classes = ClassTable(names, tuple((10 * n, 200, 9) for n in range(len(names))))
     figures = []
-    monkeypatch.setattr("pointcover.figures._save", lambda figure, *_: figures.append(figure))
+    monkeypatch.setattr("pointcover.figures.save_figure", lambda figure, *_: figures.append(figure))
     view = np.zeros((600, 190, 3), np.uint8)
     draw_panel(tmp_path / "a.png", "t", [("image", view), ("map", view)], classes, Frame((6, 2)))
     (figure,) = figures

@@ -121,7 +121,7 @@ def draw_panel(
     figure.legend(
         handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
     )
-    _save(figure, path, frame.tags)
+    save_figure(figure, path, frame.tags)
 
 
 def _columns(labels: Sequence[str], width_inches: float) -> int:
@@ -173,7 +173,7 @@ def draw_purity(path: Path, labels: dict[str, Any], classes: ClassTable) -> None
     axes.set_title("Sparse labels of the train split", fontsize=10)
     if axes.collections:
         axes.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence[str]) -> None:
@@ -183,24 +183,13 @@ def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], names: Sequence
     side = 2.2 + 0.75 * len(names)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*fractions.shape):
-        axes.text(
-            column,
-            row,
-            f"{fractions[row, column]:.0%}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if fractions[row, column] > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    texts = [f"{fraction:.0%}" for fraction in fractions.flat]
+    shown = draw_cells(axes, fractions, texts, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title("Fraction of each true class's pixels, test split", fontsize=10)
     figure.colorbar(shown, ax=axes, shrink=0.8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_classes(path: Path, by_class: Mapping[str, Mapping[str, float | None]]) -> None:
@@ -222,7 +211,7 @@ def draw_classes(path: Path, by_class: Mapping[str, Mapping[str, float | None]])
     axes.grid(alpha=0.3, axis="y", zorder=0)
     axes.set_title("Scores by class, test split", fontsize=10)
     figure.legend(loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | None) -> None:
@@ -264,7 +253,7 @@ def draw_reliability(path: Path, bins: Sequence[dict[str, Any]], error: float | 
     curve.legend(frameon=False, fontsize=8, loc="upper left")
     text = "no labelled pixel" if error is None else f"expected calibration error {error:.3f}"
     curve.set_title(f"Reliability, {text}", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -281,10 +270,43 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path, tags: Mapping[str, str] | None = None) -> None:
-    # The library's version is left out, so that equal figures have equal bytes.
-    with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": DPI}):
+def draw_cells(
+    axes: Any, fractions: npt.NDArray[np.floating[Any]], texts: Sequence[str], names: Sequence[str]
+) -> Any:
+    """Draw a square matrix of classes, shaded by fractions, with a text in each cell.
+
+    Args:
+        axes: to draw on.
+        fractions: (C, C) of 0 to 1.
+        texts: of the cells, row by row.
+        names: of the classes, for rows and columns.
+
+    Returns:
+        The image of the shades, for a colour bar.
+    """
+    shown = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), text in zip(np.ndindex(*fractions.shape), texts, strict=True):
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if fractions[row, column] > 0.5 else "black",
+        )
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    return shown
+
+
+def save_figure(
+    figure: Figure, path: Path, tags: Mapping[str, str] | None = None, dpi: int = DPI
+) -> None:
+    """Write a figure as PNG, with tags; equal figures have equal bytes."""
+    # The library's version is left out.
+    with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": dpi}):
         figure.savefig(aside, format="png", metadata={"Software": None, **(tags or {})})

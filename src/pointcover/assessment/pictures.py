@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
 from pointcover.assessment.assess import Assessment
 from pointcover.assessment.tables import M2_PER_HA
+from pointcover.figures import draw_cells, save_figure
 from pointcover.labels import format_colour
-from pointcover.runtime.atomic_files import publish_file
 
 DPI: Final = 110
 
@@ -24,23 +23,16 @@ def draw_matrix(path: Path, found: Assessment) -> None:
     # Colours by the proportion of the map's class, so that rare classes are seen.
     rows = values.sum(axis=1, keepdims=True)
     shown = np.divide(values, rows, out=np.zeros(values.shape), where=rows > 0)
-    axes.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-    for row, col in np.ndindex(*values.shape):
-        axes.text(
-            col,
-            row,
-            f"{100 * values[row, col]:.2f} %\n{found.estimates.counts[row, col]}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if shown[row, col] > 0.5 else "black",
-        )
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    counts = found.estimates.counts
+    texts = [
+        f"{100 * value:.2f} %\n{count}"
+        for value, count in zip(values.flat, counts.flat, strict=True)
+    ]
+    draw_cells(axes, shown, texts, names)
     axes.set_xlabel("reference class (labelled)")
     axes.set_ylabel("class of the map")
     axes.set_title("Percent of the area, and points", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path, dpi=DPI)
 
 
 def draw_areas(path: Path, found: Assessment) -> None:
@@ -74,10 +66,4 @@ def draw_areas(path: Path, found: Assessment) -> None:
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     axes.set_title("Area: by counting pixels (grey) and estimated (in class colours)", fontsize=10)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # Without the library's version in the file, the same picture is the same bytes.
-    with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": DPI}):
-        figure.savefig(aside, format="png", metadata={"Software": None})
+    save_figure(figure, path, dpi=DPI)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointcover.features.gaussian import filter_axis, radius_px, smooth
+from pointcover.features.gaussian import check_images, filter_axis, radius_px, smooth
 from pointcover.features.settings import FilterBankSettings
 
 _DOG_RATIO = 0.66
@@ -79,11 +79,7 @@ class FilterBank(nn.Module):
         Returns:
             (N, features, H, W) float32, or autocast's type within autocast.
         """
-        if images.ndim != 4 or not images.is_floating_point():
-            raise ValueError(
-                f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
-                "(N, bands, H, W) in 0..1: divide integers by their largest value first"
-            )
+        check_images(images)
         kind = images.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
         with torch.autocast(kind, enabled=False):

@@ -19,6 +19,19 @@ TRUNCATE: Final = 4.0
 """Kernels end at this many sigmas: scipy's default."""
 
 
+def check_images(images: Tensor) -> None:
+    """Check that images are (N, bands, H, W) floating point.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
+            "(N, bands, H, W) in 0..1: divide integers by their largest value first"
+        )
+
+
 def radius_px(sigma_px: float) -> int:
     """Return the radius of a kernel in pixels."""
     return int(TRUNCATE * sigma_px + 0.5)

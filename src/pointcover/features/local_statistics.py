@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from pointcover.features.gaussian import filter_axis, radius_px, smooth
+from pointcover.features.gaussian import check_images, filter_axis, radius_px, smooth
 from pointcover.features.settings import LocalStatisticsSettings
 
 _DARK = 1e-3
@@ -62,11 +62,7 @@ class LocalStatistics(nn.Module):
         Returns:
             (N, features, H, W) float32.
         """
-        if images.ndim != 4 or not images.is_floating_point():
-            raise ValueError(
-                f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
-                "(N, bands, H, W) in 0..1: divide integers by their largest value first"
-            )
+        check_images(images)
         with torch.autocast(images.device.type, enabled=False):
             images = images.float().contiguous()
             if torch.compiler.is_compiling():

@@ -33,7 +33,7 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         FileNotFoundError: there is no such file.
         ValueError: the file holds no weights, or those of another encoder.
     """
-    state = _fetch_imagenet(name) if weights == "imagenet" else _read(Path(weights))
+    state = _fetch_imagenet(name) if weights == "imagenet" else read_weights(Path(weights))
     try:
         if isinstance(encoder, TimmUniversalEncoder):
             state = _rename_timm(state, encoder)
@@ -152,7 +152,13 @@ def _offline_unless_hub_answers() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _read(path: Path) -> Any:
+def read_weights(path: Path) -> Any:
+    """Read a state dict saved by torch or as safetensors; nothing is unpickled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read as weights.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"train.weights: {path} does not exist, wanted `imagenet`, `none` or a weights file"

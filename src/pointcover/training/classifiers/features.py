@@ -51,12 +51,7 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
     if has_encoder and settings.weights == "imagenet":
         load_imagenet_weights(features)
     elif has_encoder:
-        path = Path(settings.weights)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"train.weights: {path} does not exist, wanted `imagenet` or a weights file"
-            )
-        load_encoder(features, path)
+        load_encoder(features, Path(settings.weights))
     return features
 
 

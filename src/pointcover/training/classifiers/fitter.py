@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from pointcover.labels import IGNORE_INDEX, Image
+from pointcover.labels import Image
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.devices import peak_memory_mib
-from pointcover.tileset.dataset import TileDataset
+from pointcover.tileset.dataset import TileDataset, keep_own
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import (
@@ -111,9 +111,7 @@ def read_tiles(tiles: TileDataset, margin_px: int) -> Iterator[LabelledWindow]:
         if last is not None and last[0] == square:
             image = last[1]
         last = square, image
-        own = (slice(row, row + tile.height), slice(column, column + tile.width))
-        mask = np.full_like(around, IGNORE_INDEX)
-        mask[own] = around[own]
+        mask = keep_own(tile, around, row, column)
         clicks = tiles.read_clicks_around(place, side_px)
         yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None)
 
