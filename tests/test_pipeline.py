@@ -423,7 +423,7 @@ def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(t
         if (clone.folder / "mlflow.db").exists() and (number, target) != (signal.SIGKILL, "stage"):
             assert "RUNNING" not in {run.info.status for run in clone.runs().values()}
     output = clone.run("dvc", "repro", "train")
-    assert re.search(r"going on after epoch ([789]|[12]\d) of 30", output)
+    assert re.search(r"resuming after epoch ([789]|[12]\d) of 30", output)
     whole = copy.copy(clone)
     whole.folder = tmp_path / "whole"
     whole.run("dvc", "repro", "train")
@@ -452,7 +452,7 @@ def test_training_in_two_processes_is_killed_as_one_and_goes_on_in_one_run(tmp_p
     (run,) = clone.runs().values()
     assert run.info.status == "KILLED"
     output = clone.run("dvc", "repro", "train")
-    assert output.count("going on after epoch") == output.count("kept epoch") == 1
+    assert output.count("resuming after epoch") == output.count("kept epoch") == 1
     (run,) = clone.runs().values()
     assert run.info.status == "FINISHED"
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
@@ -469,7 +469,7 @@ def test_other_params_do_not_go_on_from_what_was_killed(tmp_path):
     assert killed >= 2
     clone.set({"train": {"epochs": 1}})
     output = clone.run("dvc", "repro", "train")
-    assert "going on after" not in output
+    assert "resuming after" not in output
     assert saved_epoch(clone.folder) == killed  # it stays for the params that it belongs to
     assert sorted(run.info.status for run in clone.runs().values()) == ["FINISHED", "KILLED"]
 

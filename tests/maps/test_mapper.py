@@ -569,6 +569,7 @@ def test_a_full_disk_is_one_error_and_no_map(tmp_path, monkeypatch):
 
 
 def start(*arguments, cwd):
+    """Start `pointcover predict`; leaving the `with` block waits for it and closes its pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", "from pointcover.cli import app; app()", "predict", *arguments],
         cwd=cwd,
@@ -586,9 +587,9 @@ def test_a_killed_run_resumes_and_has_the_bytes_of_an_uninterrupted_one(tmp_path
     write_raster(tmp_path / "a.tif", draw_image(600, 300))
     options = ["model", "a.tif", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
     options += ["--window-px", "64"]  # so that there are strips to be killed between
-    undisturbed = start(*options, "--out", "wanted", cwd=tmp_path)
-    assert undisturbed.wait(300) == 0
-    said = undisturbed.stderr.read()
+    with start(*options, "--out", "wanted", cwd=tmp_path) as undisturbed:
+        _, said = undisturbed.communicate(timeout=300)
+    assert undisturbed.returncode == 0, said
     assert said.startswith("wanted/a_classes.tif: land ")
     # The network is random, and its windows are small.
     note = said.splitlines()[1]
@@ -596,18 +597,17 @@ def test_a_killed_run_resumes_and_has_the_bytes_of_an_uninterrupted_one(tmp_path
     assert note.endswith(
         "use --blend, or --window-px 128; encoders without squeeze-and-excitation are less affected"
     )
-    killed = start(*options, "--out", "out", cwd=tmp_path)
     strips = tmp_path / "out" / "a.map.partial"
-    while len(list(strips.glob("strip_*.tif"))) < 3 and killed.poll() is None:
-        time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    with start(*options, "--out", "out", cwd=tmp_path) as killed:
+        while len(list(strips.glob("strip_*.tif"))) < 3 and killed.poll() is None:
+            time.sleep(0.002)
+        killed.send_signal(signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.map.partial"]
-    again = start(*options, "--out", "out", cwd=tmp_path)
-    assert again.wait(300) == 0
-    assert (strips.exists(), again.stdout.read()) == (False, "")
-    assert again.stderr.read() == said.replace("wanted/", "out/")
+    with start(*options, "--out", "out", cwd=tmp_path) as again:
+        output, errors = again.communicate(timeout=300)
+    assert (again.returncode, strips.exists(), output) == (0, False, "")
+    assert errors == said.replace("wanted/", "out/")
     seams = json.loads((tmp_path / "out" / "a.json").read_text())["seams"]
     assert f"{seams['unlike'] / seams['pixels']:.1%}" in note
     for path in (tmp_path / "wanted").iterdir():
