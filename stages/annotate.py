@@ -49,7 +49,8 @@ def annotate(params: "Params") -> None:
         if not sources.has_masks:
             del views["dense mask"]
         draw_examples(out, views, tile_set, annotated.tiles)
-        draw_purity(out / "purity.png", annotated.summary()["train"], tile_set.classes)
+        if sources.has_masks:  # to which labels can be compared
+            draw_purity(out / "purity.png", annotated.summary()["train"], tile_set.classes)
     annotated.log(params.annotate)
 
 

@@ -163,6 +163,8 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
         "train",
         "worst",
     ]
+    drawn = [name.split("_", 2)[2] for name in panels if name.startswith(("fixed", "worst"))]
+    assert len(set(drawn)) == 3, "a tile is drawn twice"
     before = untrained.outputs()
     untrained.run("evaluate")
     assert untrained.outputs() == before
