@@ -194,8 +194,7 @@ def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> Annota
             image = np.ascontiguousarray(images.read(tile)[:, *inside])
             clicks = given.add_to(_simulate(annotation, tile, dense), tile)
             if placement:
-                real = placement.burn(tile.extent)
-                clicks = np.where(real != IGNORE_INDEX, real, clicks)
+                clicks = placement.burn(tile.extent, clicks)
             # The tile stage writes 0 in every band where an orthophoto has no data.
             valid = np.asarray(image.any(axis=0))
             clicked = ClickedTile(clicks, image, valid, tile_set.classes)

@@ -122,8 +122,11 @@ class Placement:
         whole = self._shapes_in(Window(0, 0, grid.width, grid.height))
         report.inside[self._shape_owners[whole]] = True
 
-    def burn(self, window: Window) -> Mask:
+    def burn(self, window: Window, onto: Mask | None = None) -> Mask:
         """Return the sparse mask of a window: (H, W) uint8, IGNORE_INDEX where there is no label.
+
+        Annotations replace the labels of `onto`, (H, W) uint8, which is not changed. A pixel with
+        two classes is unlabelled there, too.
 
         A point labels the pixel that contains it (on an edge: the one below, or to the right), a
         line every pixel that it touches, a polygon pixels by `all_touched`. A pixel with two
@@ -136,9 +139,10 @@ class Placement:
         """
         size = int(window.height), int(window.width)
         mask = np.full(size, IGNORE_INDEX, np.uint8)
+        labels = mask if onto is None else onto
         points, shapes = self._points_in(window), self._shapes_in(window)
         if not points.size + shapes.size:
-            return mask
+            return labels
         rows = self._rows[points] - int(window.row_off)
         cols = self._cols[points] - int(window.col_off)
         point_classes = self._class_ids[self._point_owners[points]]
@@ -155,6 +159,7 @@ class Placement:
             covered[rows[point_classes == class_id], cols[point_classes == class_id]] = True
             conflict |= covered & (mask != IGNORE_INDEX)
             mask[covered] = class_id
+        mask = np.where(mask == IGNORE_INDEX, labels, mask)
         mask[conflict] = IGNORE_INDEX
         self._report.conflict_pixels += int(np.count_nonzero(conflict))
         lost = conflict[rows, cols]
