@@ -16,6 +16,8 @@ from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime import devices
 from pointcover.study import conducting
 from pointcover.study.conducting import Conducted
+from pointcover.study.plan import Member
+from pointcover.study.running import Ended, Job
 from pointcover.tileset.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
 from tests.imagery import ROOT
 from tests.processes import run_python
@@ -177,3 +179,15 @@ def test_parallel_experiments_divide_the_cores_for_reading(monkeypatch, gpus, sa
     monkeypatch.setattr(devices, "cpu_count", lambda: 16)
     assert run("study", "studies/mine.yaml", "--jobs", "4", *said).exit_code == 0
     assert seen == ({"machine.readers": 9 if said else 3} if gpus else {})
+
+
+def test_a_study_without_a_result_names_no_report(monkeypatch, tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("ERROR: failed\n")
+    failed = [Ended(Job(Member("links", (), 10, 1, ()), "a", "d"), None, log)]
+    monkeypatch.setattr(conducting, "conduct", lambda *_: Conducted(1, failed=failed))
+    done = run("study", "studies/mine.yaml")
+    assert done.exit_code == 1
+    assert "1 of 1 experiments failed; no report was written." in done.stderr
+    assert "report.html" not in done.stderr
+    assert "in the report" not in done.stderr

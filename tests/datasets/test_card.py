@@ -79,8 +79,10 @@ def test_a_card_that_dvc_would_not_see_change_is_refused_with_where_to_move_it(s
 
 
 def test_a_missing_card_is_named(sources):
-    with pytest.raises(FileNotFoundError, match=r"mine\.yaml does not exist"):
-        load_card(str(sources / "mine.yaml"), sources)
+    path = sources / "mine.yaml"
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml does not exist: write it") as caught:
+        load_card(str(path), sources)
+    assert f"files that git tracks: `git add {path}`" in str(caught.value)
 
 
 def test_one_message_tells_every_fault_of_a_card(refusal):

@@ -372,6 +372,35 @@ def test_a_setting_is_written_in_the_grammar_of_dvc(value, said):
     assert parsed.value() == value
 
 
+def test_relative_inputs_that_the_copy_lacks_are_made_absolute(
+    root, make_params: Callable[..., Params], monkeypatch
+):
+    seen = []
+    command = running.experiment_command
+
+    def record(name: str, settings: dict, copied: list) -> list[str]:
+        seen.append(settings)
+        return command(name, settings, copied)
+
+    monkeypatch.setattr(running, "experiment_command", record)
+    for name in ("untracked", "tracked"):
+        (root / name).mkdir()
+        (root / name / "a.txt").touch()
+    subprocess.run(["git", "add", "tracked"], cwd=root, check=True)
+    member = make_job("a").member
+    for source, annotations in (("../data", "untracked"), ("tracked", "sources")):
+        params = make_params({"source": source, "annotations": annotations})
+        run(root, *make_jobs("study", [member], [params], root))
+    assert seen == [
+        {
+            "points": 10,
+            "source": str(root.parent / "data"),
+            "annotations": str(root / "untracked"),
+        },
+        {"points": 10},
+    ]
+
+
 def test_a_folder_without_git_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="not a git repository"):
         experiments.list_experiments(tmp_path)

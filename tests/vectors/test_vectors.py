@@ -172,7 +172,10 @@ def test_a_value_that_is_not_a_class_is_refused_with_feature_ids(tmp_path, value
 
 def test_a_misspelt_class_gets_a_suggestion(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [POINT], ["watr"])
-    assert "did you mean 'water'?" in refusal(path)
+    assert "did you mean 'water'? Correct the values" in refusal(path)
+    path = write_features(tmp_path / "b.gpkg", [POINT], ["xyz"])
+    assert "; known: " in refusal(path)
+    assert re.search(r"[^?.]\. Correct the values", refusal(path))
 
 
 def test_values_to_ignore_are_left_out_and_counted_whatever_their_geometry(tmp_path):

@@ -54,8 +54,9 @@ def study(
                 given.setdefault("machine.readers", readers_per_program(jobs))
         choice = StudyChoice(plan, scale, given)
         done = conduct(choice, Path.cwd(), folder, JobPool(jobs, gpus))
-        typer.echo(
-            f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
-        )
+        if done.records:
+            typer.echo(
+                f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
+            )
         if done.failed:
             raise ValueError(done.complaint())

@@ -42,7 +42,7 @@ def suggest(
     ),
     also: Also = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Predict eight turned and flipped views of each window.")
+        bool, typer.Option("--tta", help="Predict eight rotated and flipped views of each window.")
     ] = False,
     by_class: Annotated[bool, setting(Settings, "by_class", "--by-class")] = default(
         Settings, "by_class"

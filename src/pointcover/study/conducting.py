@@ -44,9 +44,10 @@ class Conducted:
             f"{ended.job.member.label} ({ended.log}):\n{_last_lines(ended.log)}"
             for ended in self.failed
         ]
+        others = "the finished ones are in the report" if self.records else "no report was written"
         head = (
-            f"{len(self.failed)} of {self.count} experiments failed; the others are in the report. "
-            f"Correct the errors in their logs and run the same command, which runs only these:"
+            f"{len(self.failed)} of {self.count} experiments failed; {others}. Correct the errors "
+            f"in their logs and run the same command, which runs only those without a result:"
         )
         return "\n\n".join([head, *logs])
 

@@ -26,6 +26,7 @@ from pointcover.tracking.dvc_experiments import (
     experiment_command,
     fetch_folder,
     has_finished,
+    is_in_copy,
     list_experiments,
     read_outputs,
     untracked_in,
@@ -55,6 +56,8 @@ class Job:
     """Names of the jobs of an ensemble's other models."""
     after: str | None = None
     """Name of the job of the previous round."""
+    inputs: tuple[tuple[str, str], ...] = ()
+    """The settings that are paths of inputs, by their names."""
 
     @property
     def waits_for(self) -> set[str]:
@@ -103,7 +106,8 @@ def make_jobs(
         before = [names[other.place] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
         names[member.place] = name
-        jobs.append(Job(member, name, digest_values(tiles), needs, after))
+        inputs = (("source", settings.source), ("annotations", settings.annotations))
+        jobs.append(Job(member, name, digest_values(tiles), needs, after, inputs))
     return jobs
 
 
@@ -164,6 +168,9 @@ def run_jobs(
         began = time.monotonic()
         log = _log_path(job, out)
         settings = dict(job.member.settings)
+        for key, path in job.inputs:
+            if not is_in_copy(root, path):
+                settings[key] = str((root / path).resolve())
         if job.needs:
             settings["evaluate.ensemble"] = str(_gather_models(job, root))
         if job.after:

@@ -248,6 +248,17 @@ def untracked_in(root: Path, folder: str) -> list[str]:
     return [name.removesuffix("/") for name in listed]
 
 
+def is_in_copy(root: Path, path: str) -> bool:
+    """Return whether a path means the same in the copy of the tree in which DVC runs experiments.
+
+    An absolute path does; a relative one if git tracks it, or it is `sources`, which is copied.
+    """
+    if Path(path).is_absolute() or Path(path).parts[:1] == ("sources",):
+        return True
+    inside = (root / path).resolve().is_relative_to(root.resolve())
+    return inside and bool(_git(root, "ls-files", "--", path))
+
+
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
         ["git", *arguments], cwd=root, check=False, capture_output=True, text=True
