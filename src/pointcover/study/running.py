@@ -92,7 +92,7 @@ def make_jobs(
     """
     code = _state_of_code(root)
     states: dict[str, str] = {}
-    names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' places
+    names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' identities
     jobs = []
     # In the order of depth, so that the names of the jobs that a job needs are known.
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
@@ -101,11 +101,11 @@ def make_jobs(
             states.setdefault(path, _state_of_files(root / path))
             values[f"files of {path}"] = states[path]
         tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
-        needs = tuple(names[other.place] for other in member.needs)
-        after = names[member.after.place] if member.after else None
-        before = [names[other.place] for other in member.before]
+        needs = tuple(names[other.identity] for other in member.needs)
+        after = names[member.after.identity] if member.after else None
+        before = [names[other.identity] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
-        names[member.place] = name
+        names[member.identity] = name
         inputs = (("source", settings.source), ("annotations", settings.annotations))
         jobs.append(Job(member, name, digest_values(tiles), needs, after, inputs))
     return jobs

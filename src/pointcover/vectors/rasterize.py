@@ -28,7 +28,7 @@ MARGIN_PX: Final = 2
 """Margin around the window within which they are not simplified."""
 
 
-def place(
+def place_annotations(
     annotations: Annotations,
     grid: RasterInfo,
     report: "PlacementReport",
@@ -75,7 +75,7 @@ class _Shapes(NamedTuple):
     """Points, lines and polygons in pixels of an orthophoto.
 
     Attributes:
-        parts: (P,) geometries; x is the column, y the row, see `burn`.
+        parts: (P,) geometries; x is the column, y the row, see `rasterize_shapes`.
         owners: (P,) index of each part's feature.
     """
 
@@ -102,7 +102,7 @@ class Placement:
             shapes: in pixels of the orthophoto.
             grid: of the orthophoto.
             report: counts the burned features.
-            all_touched: see `place`.
+            all_touched: see `place_annotations`.
         """
         parts, owners = shapes
         self._class_ids = class_ids
@@ -202,9 +202,11 @@ class Placement:
             (part, number, line)
             for number, (part, line) in enumerate(zip(parts, is_line, strict=True), start=1)
         ]
-        drawn = burn(((p, n) for p, n, line in numbered if line), window, all_touched=True)
+        drawn = rasterize_shapes(
+            ((p, n) for p, n, line in numbered if line), window, all_touched=True
+        )
         polygons = ((p, n) for p, n, line in numbered if not line)
-        return burn(polygons, window, all_touched=self._all_touched, onto=drawn)
+        return rasterize_shapes(polygons, window, all_touched=self._all_touched, onto=drawn)
 
     def _count(
         self, shapes: Numbers, numbers: npt.NDArray[np.int32], conflict: Flags, window: Window
@@ -402,7 +404,7 @@ class PlacementReport:
         }
 
 
-def burn(
+def rasterize_shapes(
     shapes: Iterable[tuple[Any, int]],
     window: Window,
     *,
