@@ -376,6 +376,14 @@ def test_the_inventory_changes_with_a_files_bytes(source):
     assert inventory_of(source, make_card()).read_text() != before
 
 
+def test_files_that_dvc_hashes_are_not_hashed_again(source, monkeypatch):
+    monkeypatch.setattr("pointcover.datasets.inventory.sha256", lambda path: pytest.fail(str(path)))
+    here = source / "mine"
+    path = here / "dataset.json"
+    pairs = write_inventory(path, make_card(), here, here=here, source=source.parent)
+    assert read_inventory(path, source).pairs == tuple(pairs)
+
+
 @pytest.mark.parametrize("name", ["mine", "mine/masks"])
 def test_files_behind_a_link_to_a_folder_are_refused_and_linked_files_are_not(source, name):
     # DVC does not look behind such a link, but behind these two:
