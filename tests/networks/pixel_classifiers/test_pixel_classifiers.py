@@ -277,6 +277,20 @@ def test_windows_with_the_margin_give_the_map_of_the_whole_image() -> None:
         assert (difference > 1e-4).mean() < 1e-3
 
 
+def test_parts_of_images_are_as_the_whole_image() -> None:
+    inputs = {"logistic_regression.inputs": ALL_BLOCKS, "random_forest.inputs": ALL_BLOCKS}
+    classifier = fit("logistic_regression", "random_forest", **inputs)
+    images = torch.from_numpy(np.stack([draw_image(7, size=96), draw_image(8, size=96)]))
+    parts = [(slice(0, 41), slice(30, 96)), (slice(17, 70), slice(3, 60))]
+    whole = classifier(images).softmax(1)
+    found = classifier(images, parts)
+    for number, (rows, cols) in enumerate(parts):
+        part = found[number, :, rows, cols].softmax(0)
+        difference = (part - whole[number, :, rows, cols]).abs().amax(0)
+        assert (difference > 1e-4).float().mean() < 1e-3  # a feature at a threshold of a tree
+        assert (found[number, :, rows.stop :] == 0).all()
+
+
 def test_more_bands_than_three() -> None:
     inputs = {"logistic_regression.inputs": ("filter_bank", "encoder")}
     classifier = fit("logistic_regression", "random_forest", bands=5, **inputs)
