@@ -195,7 +195,10 @@ def main() -> None:
         megapixels = options.side**2 / 1e6
         for name, cpu_s in best.items():
             ratio = best[UNET] / cpu_s
-            print(f"{name:28}{cpu_s / megapixels:8.2f}{megapixels / cpu_s:8.3f}{ratio:10.2f}")
+            print(
+                f"{name:28}{cpu_s / megapixels:8.2f}{megapixels / cpu_s:8.3f}{ratio:10.2f}",
+                flush=True,
+            )
         raster = folder / "raster.tif"
         write_image(raster, *options.raster)
         for name in options.memory_of:
