@@ -32,11 +32,19 @@ from typer.testing import CliRunner
 
 from pointcover.cli.app import app
 from pointcover.maps.mapper import Mapper
+from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
+from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.atomic_files import sha256
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.mlmodel import FILES, write_mlmodel
+from pointcover.training.classifiers.fit import MEAN
+from tests.classifiers import fit
 from tests.imagery import CRS, ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, save_model
+from tests.train_settings import network_settings
+
+CLASSIFIERS = [name for name, each in MODELS.items() if each.fitted_by == PIXEL_CLASSIFIER]
 
 LIMIT = {"megapixels": 0.02, "device": "cpu", "precision": "fp32"}
 
@@ -261,8 +269,13 @@ def test_an_invalid_setting_is_refused_when_a_model_is_loaded(folder):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory, folder):
+    with serve(tmp_path_factory.mktemp("project"), folder) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serve(root, folder):
     """Register a model as the evaluate stage does, and serve it as the README says."""
-    root = tmp_path_factory.mktemp("project")
     (root / "dvc.yaml").touch()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
@@ -345,6 +358,30 @@ def test_mlflow_serves_the_champion_over_http(address, folder, image, tmp_path):
         assert set(answer["shares"]) == set(CLASSES.names)
         if "params" in body:
             assert base64.b64decode(answer["confidence"]) == confidence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_mlflow_serves_pixel_classifiers_over_http(name, image, tmp_path):
+    heads = ("logistic_regression", "extra_trees") if name == MEAN else (name,)
+    classifier = fit(*heads)
+    network = network_settings(name, "none")
+    checkpoint = Checkpoint(network, TILE_SET, {"kept_epoch": 1}, classifier=classifier.settings)
+    segmenter = PixelSegmenter(classifier, TILE_SET.mean, TILE_SET.std)
+    folder = tmp_path / "registered"
+    folder.mkdir()
+    save_checkpoint(folder, checkpoint, segmenter.state_dict())
+    write_mlmodel(folder, "0" * 32, "model")
+    classes, confidence = predicted(folder, image, tmp_path / "out")
+    root = tmp_path / "project"
+    root.mkdir()
+    with serve(root, folder) as address:
+        body = {"instances": [{"image": encoded(image)}], "params": {"confidence": True}}
+        code, said = post(address, body)
+    assert code == 200, said
+    (answer,) = said["predictions"]
+    assert base64.b64decode(answer["classes"]) == classes
+    assert base64.b64decode(answer["confidence"]) == confidence
 
 
 @pytest.mark.slow

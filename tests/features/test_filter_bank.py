@@ -192,3 +192,11 @@ def test_many_planes_are_filtered_as_one_is() -> None:
         together = filter_axis(planes, 2.0, 1, axis)
         alone = torch.cat([filter_axis(plane[None], 2.0, 1, axis) for plane in planes])
         torch.testing.assert_close(together, alone, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("part", [(slice(0, 33), slice(20, 90)), (slice(40, 57), slice(31, 64))])
+def test_a_part_is_cut_out_of_the_whole(part) -> None:
+    images = torch.rand(2, 3, 80, 90, generator=torch.Generator().manual_seed(0))
+    module = FilterBank()
+    found = module(images, part)
+    torch.testing.assert_close(found, module(images)[:, :, part[0], part[1]], atol=1e-5, rtol=1e-4)

@@ -1,6 +1,7 @@
 """Local statistics agree with scipy, and windows with the whole image."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
@@ -48,3 +49,11 @@ def test_two_bands_and_black_pixels() -> None:
     module = LocalStatistics(SETTINGS)
     assert module(draw(2)[None]).shape[1] == len(module.names(2))
     assert torch.isfinite(module(torch.zeros(1, 3, 16, 16))).all()
+
+
+@pytest.mark.parametrize("part", [(slice(0, 33), slice(20, 90)), (slice(40, 57), slice(31, 64))])
+def test_a_part_is_cut_out_of_the_whole(part) -> None:
+    images = torch.rand(2, 3, 80, 90, generator=torch.Generator().manual_seed(0))
+    module = LocalStatistics(SETTINGS)
+    found = module(images, part)
+    torch.testing.assert_close(found, module(images)[:, :, part[0], part[1]], atol=1e-5, rtol=1e-4)

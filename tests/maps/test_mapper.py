@@ -20,10 +20,15 @@ from pointcover.maps import mapper as mapping
 from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
 from pointcover.maps.settings import ReadingSettings
+from pointcover.models.load import NamedModel
+from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from pointcover.raster.raster_io import open_dataset
+from tests.classifiers import fit
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.map_models import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
+from tests.train_settings import network_settings
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -762,3 +767,27 @@ def test_a_value_that_an_option_does_not_know_is_a_wrong_use(folder, option):
     done = run("model", "a.tif", "--out", "out", *option)
     assert done.exit_code == 2
     assert option[0] in done.stderr
+
+
+def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
+    classifier = fit("logistic_regression", "random_forest")
+    segmenter = PixelSegmenter(classifier, TILE_SET.mean, TILE_SET.std)
+    network = network_settings("classifier_mean", "none")
+    checkpoint = Checkpoint(network, TILE_SET, {}, classifier=classifier.settings)
+    model = NamedModel("classifier", segmenter, checkpoint, "0" * 64)
+    path = write_raster(tmp_path / "a.tif", draw_image(150, 210))
+    results = []
+    for name in ("parts", "whole"):
+        mapper = make_mapper([model], window_px=96)
+        assert mapper.score_parts is not None
+        if name == "whole":
+            mapper.score_parts = None
+        (task,) = mapper.prepare([path], tmp_path / name, replace=False)
+        results.append(mapper.make(task, lambda megapixels, was_done: None))
+    assert results[0].seams.pixels == results[1].seams.pixels > 0
+    assert results[0].seams.unlike == pytest.approx(results[1].seams.unlike, abs=20)
+    parts, whole = (read_map(tmp_path / name) for name in ("parts", "whole"))
+    assert (parts == whole).mean() > 0.999
+    assert len(np.unique(parts)) > 1
+    assert make_mapper([model], window_px=96, average_views=True).score_parts is None
+    assert make_mapper().score_parts is None

@@ -15,16 +15,20 @@ from torch import nn
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
+from pointcover.features.settings import EncoderFeatureSettings
 from pointcover.models import export as exporting
 from pointcover.models import load as references
 from pointcover.models import onnx_model as onnx_files
 from pointcover.models.export import export_model
 from pointcover.models.load import NamedModel, load_model
 from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
-from pointcover.networks.architectures import MODELS
+from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
 from pointcover.networks.segmenter import PixelSegmenter, Segmenter
+from pointcover.training.classifiers.fit import MEAN as AVERAGE
+from tests import classifiers
 from tests.classifiers import fit
 from tests.imagery import ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, make_mapper
@@ -331,10 +335,13 @@ def test_every_model_is_exported(tmp_path, name):
     assert [engine.split()[0] for engine in found.engines] == list(ENGINES)
 
 
-@pytest.mark.slow
-def test_a_pixel_classifier_is_exported_with_equal_classes(tmp_path):
-    small = {"random_forest.trees": 5, "random_forest.max_depth": 4}
-    classifier = fit("logistic_regression", "random_forest", **small)
+CLASSIFIERS = [name for name, each in MODELS.items() if each.fitted_by == PIXEL_CLASSIFIER]
+
+
+def check_classifier(heads, tmp_path, **changes):
+    """Export a classifier of filters, and compare classes with those of the file as it is read."""
+    inputs = {f"{head}.inputs": ("filter_bank",) for head in heads}
+    classifier = fit(*heads, **{**SMALL_TREES, **inputs, **changes})
     network = network_settings("classifier_mean", "none")
     segmenter = PixelSegmenter(classifier, MEAN, STD).eval()
     checkpoint = Checkpoint(network, TILE_SET, {}, classifier=classifier.settings)
@@ -344,3 +351,33 @@ def test_a_pixel_classifier_is_exported_with_equal_classes(tmp_path):
     again = load_model(str(tmp_path / "a.onnx"), tmp_path)
     assert again.window_needs == model.window_needs
     assert again.window_needs.margin_px > 0
+    images = torch.from_numpy(classifiers.draw_image(9, size=128)[None, :, :96])
+    with torch.inference_mode():
+        wanted, got = (each(images).softmax(1) for each in (segmenter, again.segmenter))
+    assert (got.argmax(1) == wanted.argmax(1)).float().mean() > 0.9999
+    assert len(wanted.argmax(1).unique()) > 1
+
+
+SMALL_TREES = {
+    "random_forest.trees": 5,
+    "random_forest.max_depth": 4,
+    "extra_trees.trees": 5,
+    "extra_trees.max_depth": 4,
+    "gradient_boosting.rounds": 3,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_every_pixel_classifier_is_exported_with_equal_classes(tmp_path, name):
+    check_classifier(
+        ("logistic_regression", "random_forest") if name == AVERAGE else (name,), tmp_path
+    )
+
+
+@pytest.mark.slow
+def test_a_classifier_on_an_encoder_at_twice_the_size_is_exported(tmp_path, monkeypatch):
+    encoder = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(2,)))
+    monkeypatch.setattr(classifiers, "ENCODER", encoder)
+    inputs = {"logistic_regression.inputs": ("filter_bank", "encoder")}
+    check_classifier(("logistic_regression", "random_forest"), tmp_path, **inputs)

@@ -4,14 +4,23 @@ These are the features of interactive pixel classifiers such as ilastik. The val
 scipy.ndimage and with the eigenvalues of scikit-image up to rounding.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pointcover.features.gaussian import check_images, filter_axis, radius_px, smooth
+from pointcover.features.gaussian import (
+    Kernel,
+    Part,
+    check_images,
+    filter_span,
+    radius_px,
+    smooth,
+    whole_of,
+)
 from pointcover.features.settings import FilterBankSettings
 
 _DOG_RATIO = 0.66
@@ -70,11 +79,12 @@ class FilterBank(nn.Module):
         return tuple(names)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, part: Part | None = None) -> Tensor:
         """Compute the features of images.
 
         Args:
             images: (N, bands, H, W) floating point, in 0..1.
+            part: the rows and columns whose features are returned; all by default.
 
         Returns:
             (N, features, H, W) float32, or autocast's type within autocast.
@@ -86,25 +96,28 @@ class FilterBank(nn.Module):
             images = images.float().contiguous()
             if torch.compiler.is_compiling():
                 return self._join(images).to(dtype)
-            return self._fill(images, dtype)
+            return self._fill(images, dtype, part or whole_of(images))
 
-    def _fill(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+    def _fill(self, images: Tensor, dtype: torch.dtype, part: Part) -> Tensor:
         """Write the features into one tensor; on a CPU plane by plane, for its cache."""
-        count, bands, height, width = images.shape
+        rows, cols = part
+        count, bands = images.shape[:2]
+        height, width = rows.stop - rows.start, cols.stop - cols.start
         features = _allocate((count, len(self.names(bands)), height, width), dtype, images.device)
         first = bands if self.settings.bands else 0
         values = self._values_a_band()
-        features[:, :first] = images[:, :first]
+        features[:, :first] = images[:, :first, rows, cols]
         of_filters = features[:, first : first + values * bands]
         of_filters = of_filters.view(count, values, bands, height, width)
-        workspace: dict[str, Tensor] = {}
+        workspace = _Workspace(images)
         for chosen in _chunks(images):
             planes = images[chosen]
-            filtered = self._filter(planes.flatten(0, 1), workspace)
+            shape = (*planes.shape[:2], height, width)
+            filtered = self._filter(planes.flatten(0, 1), part, workspace)
             for place, value in enumerate(filtered):
-                of_filters[chosen[0], place, chosen[1]] = value.view(planes.shape)
+                of_filters[chosen[0], place, chosen[1]] = value.view(shape)
         place = first + values * bands
-        for colour in self._colours(images):
+        for colour in self._colours(images, part):
             features[:, place : place + colour.shape[1]] = colour
             place += colour.shape[1]
         return features
@@ -112,31 +125,34 @@ class FilterBank(nn.Module):
     def _join(self, images: Tensor) -> Tensor:
         """Compute the features without assignments, as an exported graph needs it."""
         parts = [images] if self.settings.bands else []
-        filtered = self._filter(images.flatten(0, 1), None)
+        whole = whole_of(images)
+        filtered = self._filter(images.flatten(0, 1), whole, None)
         parts += [value.view(images.shape) for value in filtered]
-        return torch.cat([*parts, *self._colours(images)], dim=1)
+        return torch.cat([*parts, *self._colours(images, whole)], dim=1)
 
     def _values_a_band(self) -> int:
         """Count the filters' values of one band."""
         filters = self.settings.filters
         return len(self.settings.sigmas_px) * sum(1 + _has_two(name) for name in filters)
 
-    def _filter(self, planes: Tensor, workspace: dict[str, Tensor] | None) -> Iterator[Tensor]:
+    def _filter(
+        self, planes: Tensor, part: Part, workspace: "_Workspace | None"
+    ) -> Iterator[Tensor]:
         """Compute the filters of (P, H, W) planes one by one; later ones overwrite earlier ones."""
         for sigma in self.settings.sigmas_px:
-            derivatives = _Derivatives(planes, sigma, workspace)
+            derivatives = _Derivatives((planes, part), sigma, workspace)
             for name in self.settings.filters:
                 yield from getattr(derivatives, name)()
 
-    def _colours(self, images: Tensor) -> Iterator[Tensor]:
-        """Compute the colour features of (N, bands, H, W), (N, some, H, W) each."""
+    def _colours(self, images: Tensor, part: Part) -> Iterator[Tensor]:
+        """Compute the colour features of (N, bands, H, W), (N, some, rows, columns) each."""
         if images.shape[1] < 3:
             return
         colours = images[:, :3].contiguous()
         for sigma in self.settings.hsv_sigmas_px:
-            yield _hsv(_smooth_bands(colours, sigma))
+            yield _hsv(_smooth_bands(colours, sigma, part))
         for sigma in self.settings.excess_green_sigmas_px:
-            yield _excess_green(_smooth_bands(colours, sigma))
+            yield _excess_green(_smooth_bands(colours, sigma, part))
 
 
 def _has_two(name: str) -> bool:
@@ -165,38 +181,76 @@ def _chunks(images: Tensor) -> Iterator[tuple[slice, slice]]:
             yield slice(number, number + 1), slice(band, band + 1)
 
 
-class _Derivatives:
-    """Gaussian derivatives of (P, H, W) planes at one sigma, each computed when first needed.
+class _Workspace:
+    """Tensors that results are written to.
 
-    Methods are named as the filters of the settings and return tuples of (P, H, W).
+    Allocating memory for every result takes as long as computing it. So the same few tensors are
+    used for all sigmas and planes of a call.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        """Make one for planes of these images."""
+        self._like = images
+        self._rooms: dict[str, Tensor] = {}
+
+    def room(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Return a tensor to write to."""
+        size = math.prod(shape)
+        if name not in self._rooms or len(self._rooms[name]) < size:
+            self._rooms[name] = self._like.new_empty(size)
+        return self._rooms[name][:size].view(shape)
+
+
+class _Derivatives:
+    """Gaussian derivatives of a part of (P, H, W) planes at one sigma, each when first needed.
+
+    Methods are named as the filters of the settings and return tuples of (P, rows, columns).
+    Gradients are computed of a larger part, as the integration of the structure tensor needs it.
     """
 
     def __init__(
-        self, planes: Tensor, sigma_px: float, workspace: dict[str, Tensor] | None
+        self, planes: tuple[Tensor, Part], sigma_px: float, workspace: _Workspace | None
     ) -> None:
-        """Store the planes, and the workspace where results are written, if there is one.
-
-        Allocating memory for every result takes as long as computing it. So the same few tensors
-        are used for all sigmas and planes of a call.
-        """
-        self._planes = planes
+        """Store the planes with their part; in an exported graph it is all, without workspace."""
+        self._planes, self._part = planes
         self._sigma_px = sigma_px
         self._workspace = workspace
+        self._integration_px = _INTEGRATION_RATIO * sigma_px
+        self._outer = self._inner = self._part
+        if workspace:
+            margin = radius_px(self._integration_px)
+            sizes = self._planes.shape[1:]
+            pairs = [
+                _widen(span, margin, size) for span, size in zip(self._part, sizes, strict=True)
+            ]
+            (rows, inner_rows), (cols, inner_cols) = pairs
+            self._outer, self._inner = (rows, cols), (inner_rows, inner_cols)
 
-    def _room(self, name: str) -> Tensor | None:
+    def _room(self, name: str, shape: Sequence[int]) -> Tensor | None:
         """Return the tensor of the workspace to write a result to; None without a workspace."""
-        if self._workspace is None:
-            return None
-        if name not in self._workspace:
-            self._workspace[name] = torch.empty_like(self._planes)
-        return self._workspace[name]
+        return self._workspace.room(name, tuple(shape)) if self._workspace else None
 
     def _derive(self, planes: Tensor, order: int, axis: int, name: str) -> Tensor:
-        return filter_axis(planes, self._sigma_px, order, axis, out=self._room(name))
+        """Filter along rows or columns, for the larger part."""
+        return self._filter(planes, Kernel(self._sigma_px, order, axis), self._outer, name)
 
-    def _smooth(self, planes: Tensor, sigma_px: float, name: str) -> Tensor:
-        down = filter_axis(planes, sigma_px, 0, 1, out=self._room("down"))
-        return filter_axis(down, sigma_px, 0, 2, out=self._room(name))
+    def _filter(self, planes: Tensor, kernel: Kernel, part: Part, name: str) -> Tensor:
+        span = part[kernel.axis - 1]
+        if self._workspace is None:
+            return filter_span(planes, kernel, span)
+        shape = list(planes.shape)
+        shape[kernel.axis] = span.stop - span.start
+        return filter_span(planes, kernel, span, out=self._room(name, shape))
+
+    def _smooth(self, planes: Tensor, sigma_px: float, part: Part, name: str) -> Tensor:
+        down = self._filter(planes, Kernel(sigma_px, 0, 1), part, "down")
+        return self._filter(down, Kernel(sigma_px, 0, 2), part, name)
+
+    def _cut(self, *planes: Tensor) -> tuple[Tensor, ...]:
+        """Cut the part out of the larger one."""
+        if self._workspace is None:
+            return planes
+        return tuple(one[:, self._inner[0], self._inner[1]] for one in planes)
 
     @cached_property
     def _smoothed_down(self) -> Tensor:
@@ -229,21 +283,23 @@ class _Derivatives:
 
     def gaussian(self) -> tuple[Tensor, ...]:
         """Return the smoothed planes."""
-        return (self._smoothed,)
+        return self._cut(self._smoothed)
 
     def laplacian_of_gaussian(self) -> tuple[Tensor, ...]:
         """Return the sum of the second derivatives."""
-        rows, cols = self._curvature
-        return (torch.add(rows, cols, out=self._room("result")),)
+        rows, cols = self._cut(*self._curvature)
+        return (torch.add(rows, cols, out=self._room("result", rows.shape)),)
 
     def gradient_magnitude(self) -> tuple[Tensor, ...]:
         """Return the length of the gradient."""
-        return (self._length(*self._gradient, name="result"),)
+        rows, cols = self._cut(*self._gradient)
+        return (self._length(rows, cols, name="result"),)
 
     def difference_of_gaussians(self) -> tuple[Tensor, ...]:
         """Return the smoothed planes minus less smoothed ones."""
-        less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, "result")
-        return (torch.sub(self._smoothed, less, out=self._room("result")),)
+        less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, self._part, "result")
+        (more,) = self._cut(self._smoothed)
+        return (torch.sub(more, less, out=self._room("result", less.shape)),)
 
     def structure_tensor_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the integrated structure tensor, the larger first."""
@@ -251,37 +307,48 @@ class _Derivatives:
         pairs = (rows, rows), (rows, cols), (cols, cols)
         tensor = []
         for number, pair in enumerate(pairs):
-            product = torch.mul(*pair, out=self._room("product"))
-            sigma_px = _INTEGRATION_RATIO * self._sigma_px
-            tensor.append(self._smooth(product, sigma_px, f"structure {number}"))
+            product = torch.mul(*pair, out=self._room("product", rows.shape))
+            name = f"structure {number}"
+            tensor.append(self._smooth(product, self._integration_px, self._inner, name))
         return self._eigenvalues(*tensor)
 
     def hessian_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the Hessian, the larger first."""
         rows, cols = self._curvature
-        return self._eigenvalues(rows, self._derive(self._derived_down, 1, 2, "mixed"), cols)
+        mixed = self._derive(self._derived_down, 1, 2, "mixed")
+        return self._eigenvalues(*self._cut(rows, mixed, cols))
 
     def _eigenvalues(self, first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, ...]:
         """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
-        difference = torch.sub(first, second, out=self._room("product"))
-        difference = torch.mul(difference, 0.5, out=self._room("product"))
-        middle = torch.sub(first, difference, out=self._room("down"))
+        shape = first.shape
+        difference = torch.sub(first, second, out=self._room("product", shape))
+        difference = torch.mul(difference, 0.5, out=self._room("product", shape))
+        middle = torch.sub(first, difference, out=self._room("down", shape))
         distance = self._length(difference, mixed, name="product")
         return (
-            torch.add(middle, distance, out=self._room("result")),
-            torch.sub(middle, distance, out=self._room("second result")),
+            torch.add(middle, distance, out=self._room("result", shape)),
+            torch.sub(middle, distance, out=self._room("second result", shape)),
         )
 
     def _length(self, rows: Tensor, cols: Tensor, name: str) -> Tensor:
         """Return the length of vectors."""
-        squares = torch.mul(rows, rows, out=self._room(name))
-        squares = torch.addcmul(squares, cols, cols, out=self._room(name))
-        return torch.sqrt(squares, out=self._room(name))
+        squares = torch.mul(rows, rows, out=self._room(name, rows.shape))
+        squares = torch.addcmul(squares, cols, cols, out=self._room(name, rows.shape))
+        return torch.sqrt(squares, out=self._room(name, rows.shape))
 
 
-def _smooth_bands(images: Tensor, sigma_px: float) -> Tensor:
-    """Smooth (N, bands, H, W)."""
-    return smooth(images.flatten(0, 1), sigma_px).view(images.shape) if sigma_px else images
+def _widen(span: slice, margin: int, size: int) -> tuple[slice, slice]:
+    """Return a span with a margin, within [0, size), and the span's place in it."""
+    wide = slice(max(span.start - margin, 0), min(span.stop + margin, size))
+    return wide, slice(span.start - wide.start, span.stop - wide.start)
+
+
+def _smooth_bands(images: Tensor, sigma_px: float, part: Part) -> Tensor:
+    """Smooth (N, bands, H, W), and return a part."""
+    if not sigma_px:
+        return images[:, :, part[0], part[1]]
+    smoothed = smooth(images.flatten(0, 1), sigma_px, part)
+    return smoothed.view(*images.shape[:2], *smoothed.shape[1:])
 
 
 def _hsv(images: Tensor) -> Tensor:

@@ -19,6 +19,10 @@ TRUNCATE: Final = 4.0
 """Kernels end at this many sigmas: scipy's default."""
 
 
+Part = tuple[slice, slice]
+"""Rows and columns of an image."""
+
+
 def check_images(images: Tensor) -> None:
     """Check that images are (N, bands, H, W) floating point.
 
@@ -74,25 +78,64 @@ def filter_axis(
     Returns:
         (P, H, W) float32.
     """
+    whole = slice(0, planes.shape[axis])
+    return filter_span(planes, Kernel(sigma_px, order, axis), whole, out=out)
+
+
+class Kernel(NamedTuple):
+    """A filter along one axis; see `filter_axis`."""
+
+    sigma_px: float
+    order: int
+    axis: int
+
+
+def filter_span(
+    planes: Tensor, kernel: Kernel, span: slice, *, out: Tensor | None = None
+) -> Tensor:
+    """Filter like `filter_axis`, and return only a span of the rows or columns.
+
+    Args:
+        planes: (P, H, W) float32, contiguous.
+        kernel: the filter.
+        span: rows, or columns, to compute.
+        out: tensor to write to; a new tensor by default.
+    """
+    sigma_px, order, axis = kernel
     if torch.compiler.is_compiling():  # torch.export: any height and width
         return _convolve(planes, sigma_px, order, axis)
-    filtered = torch.empty_like(planes) if out is None else out
-    width = planes.shape[2]
+    count, height, width = planes.shape
+    shape = (count, span.stop - span.start, width)
+    if axis == 2:
+        shape = (count, height, span.stop - span.start)
+    filtered = planes.new_empty(shape) if out is None else out
     for block in _blocks(sigma_px, order, planes.shape[axis], planes.device):
-        source, target = slice(block.first, block.last), slice(block.begin, block.end)
+        begin, end = max(block.begin, span.start), min(block.end, span.stop)
+        if begin >= end:
+            continue
+        matrix = block.matrix[:, begin - block.begin : end - block.begin]
+        source = slice(block.first, block.last)
+        target = slice(begin - span.start, end - span.start)
         if axis == 2:
             lines = planes.view(-1, width)[:, source]
-            torch.mm(lines, block.matrix, out=filtered.view(-1, width)[:, target])
+            torch.mm(lines, matrix, out=filtered.view(-1, shape[2])[:, target])
         elif len(planes) == 1:
-            torch.mm(block.matrix.T, planes[0, source], out=filtered[0, target])
+            torch.mm(matrix.T, planes[0, source], out=filtered[0, target])
         else:
-            filtered[:, target] = torch.matmul(block.matrix.T, planes[:, source])
+            filtered[:, target] = torch.matmul(matrix.T, planes[:, source])
     return filtered
 
 
-def smooth(planes: Tensor, sigma_px: float) -> Tensor:
-    """Smooth (P, H, W) planes with a Gaussian."""
-    return filter_axis(filter_axis(planes, sigma_px, 0, axis=1), sigma_px, 0, axis=2)
+def smooth(planes: Tensor, sigma_px: float, part: Part | None = None) -> Tensor:
+    """Smooth (P, H, W) planes with a Gaussian; of a part, only its rows and columns."""
+    rows, cols = part or whole_of(planes)
+    down = filter_span(planes, Kernel(sigma_px, 0, 1), rows)
+    return filter_span(down, Kernel(sigma_px, 0, 2), cols)
+
+
+def whole_of(planes: Tensor) -> Part:
+    """Return all rows and columns."""
+    return slice(0, planes.shape[-2]), slice(0, planes.shape[-1])
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from pointcover.features.gaussian import check_images, filter_axis, radius_px, smooth
+from pointcover.features.gaussian import (
+    Part,
+    check_images,
+    filter_axis,
+    radius_px,
+    smooth,
+    whole_of,
+)
 from pointcover.features.settings import LocalStatisticsSettings
 
 _DARK = 1e-3
@@ -53,11 +60,12 @@ class LocalStatistics(nn.Module):
         return tuple(names)
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, part: Part | None = None) -> Tensor:
         """Compute the features of images.
 
         Args:
             images: (N, bands, H, W) floating point, in 0..1.
+            part: the rows and columns whose features are returned; all by default.
 
         Returns:
             (N, features, H, W) float32.
@@ -66,25 +74,28 @@ class LocalStatistics(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             images = images.float().contiguous()
             if torch.compiler.is_compiling():
-                return torch.cat(list(self._features(images)), dim=1)
-            count, bands, height, width = images.shape
-            features = images.new_empty(count, len(self.names(bands)), height, width)
+                return torch.cat(list(self._features(images, whole_of(images))), dim=1)
+            rows, cols = part or whole_of(images)
+            count, bands = images.shape[:2]
+            size = rows.stop - rows.start, cols.stop - cols.start
+            features = images.new_empty(count, len(self.names(bands)), *size)
             place = 0
-            for part in self._features(images):  # not joined at the end: that takes twice as much
-                features[:, place : place + part.shape[1]] = part
-                place += part.shape[1]
+            # Not joined at the end: that takes twice as much.
+            for values in self._features(images, (rows, cols)):
+                features[:, place : place + values.shape[1]] = values
+                place += values.shape[1]
             return features
 
-    def _features(self, images: Tensor) -> Iterator[Tensor]:
+    def _features(self, images: Tensor, part: Part) -> Iterator[Tensor]:
         """Compute the features, (N, some, H, W) each."""
         averaged = list(self._averaged(images))
         for sigma in self.settings.sigmas_px:
             first, *others = averaged
-            means = _smooth(first, sigma)
+            means = _smooth(first, sigma, part)
             yield means
-            for part in others:
-                yield _smooth(part, sigma)
-            squares = _smooth(images * images, sigma)
+            for values in others:
+                yield _smooth(values, sigma, part)
+            squares = _smooth(images * images, sigma, part)
             yield (squares - means * means).clamp(min=0).sqrt()
 
     def _averaged(self, images: Tensor) -> Iterator[Tensor]:
@@ -105,6 +116,7 @@ class LocalStatistics(nn.Module):
             yield torch.cat([saturation, green, green.clamp(min=0)], dim=1)
 
 
-def _smooth(images: Tensor, sigma_px: float) -> Tensor:
-    """Smooth (N, bands, H, W)."""
-    return smooth(images.flatten(0, 1).contiguous(), sigma_px).view(images.shape)
+def _smooth(images: Tensor, sigma_px: float, part: Part) -> Tensor:
+    """Smooth (N, bands, H, W), and return a part."""
+    smoothed = smooth(images.flatten(0, 1).contiguous(), sigma_px, part)
+    return smoothed.view(*images.shape[:2], *smoothed.shape[1:])

@@ -128,6 +128,7 @@ class Mapper:
             refine=MeanField(settings.crf) if settings.crf else None,
         )
         self.score = predictor.score_on(fabric)
+        self.score_parts = predictor.score_parts_on(fabric)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
         """Check images, settings and the output folder before the first image is mapped.
@@ -220,6 +221,7 @@ class Mapper:
             MapLayers(settings.layers),
             settings.batch_size,
             self._device,
+            self.score_parts,
         )
         strips = stream_strips(task.orthophoto, plan, inference, first=done, seams=seams)
         with closing(strips), ThreadPoolExecutor(1) as writer:

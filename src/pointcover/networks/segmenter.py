@@ -6,6 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from pointcover.features.gaussian import Part
+
 STRIDE_PX: Final = 32
 """Height and width of images are multiples of this: the stride of the deepest features."""
 
@@ -70,10 +72,16 @@ class PixelSegmenter(Segmenter):
         super().__init__(network, mean, std)
         self.layout = torch.contiguous_format
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Score images: (B, bands, H, W) uint8 → logits (B, C, H, W); errors as of a Segmenter."""
+    def forward(self, images: Tensor, parts: Sequence[Part] = ()) -> Tensor:
+        """Score images: (B, bands, H, W) uint8 → logits (B, C, H, W); errors as of a Segmenter.
+
+        Args:
+            images: raw.
+            parts: of each image, the rows and columns that are wanted; all by default. Elsewhere
+                logits may be 0.
+        """
         self._check(images)
-        logits: Tensor = self.network(images)
+        logits: Tensor = self.network(images, parts)
         return logits
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from pointcover.features.gaussian import Part
+from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.tileset.dataset import Batch
 
 Predicted = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -20,6 +23,10 @@ Correct = Callable[[Tensor], Tensor]
 
 Refine = Callable[[Tensor, Tensor], Tensor]
 """Images (B, bands, H, W) and class probabilities (B, C, H, W) → refined probabilities."""
+
+ScoreParts = Callable[[Tensor, Sequence[Part]], Tensor]
+"""Images, and of each the rows and columns that are wanted → class probabilities; those of other
+pixels mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,24 @@ class Predictor:
         modules = [fabric.setup_module(model).eval() for model in self.models]
         networks = correct_each(modules, self.corrections)
         return make_score(networks, average_views=self.average_views, refine=self.refine)
+
+    def score_parts_on(self, fabric: Fabric) -> ScoreParts | None:
+        """Return `score_on` of parts of images, if this takes less time than of whole images.
+
+        That is so for pixel classifiers, unless views or neighbours are needed.
+        """
+        are_pixel = all(isinstance(model, PixelSegmenter) for model in self.models)
+        if not are_pixel or self.average_views or self.refine:
+            return None
+        modules = [fabric.setup_module(model).eval() for model in self.models]
+
+        @torch.inference_mode()
+        def score(images: Tensor, parts: Sequence[Part]) -> Tensor:
+            of_parts = [partial(module, parts=parts) for module in modules]
+            networks = correct_each(of_parts, self.corrections)
+            return make_score(networks, average_views=False)(images)
+
+        return score
 
 
 @torch.inference_mode()

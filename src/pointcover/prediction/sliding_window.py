@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pointcover.labels import IGNORE_INDEX
+from pointcover.prediction.predict import ScoreParts
 from pointcover.prediction.settings import LayerSettings
 from pointcover.prediction.windows import Axis, lay_axis
 from pointcover.raster.raster_io import mirror, pad
@@ -158,6 +159,8 @@ class WindowInference:
     """Windows that are scored at a time."""
     device: torch.device
     """Device of `score`."""
+    score_parts: ScoreParts | None = None
+    """Used instead of `score` where only a part of each window is kept."""
 
 
 @torch.inference_mode()
@@ -225,7 +228,7 @@ def _scores(
     rows: Rows, plan: Plan, inference: WindowInference
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield batches of a row's windows that have data: their numbers and (B, C, H, W) scores."""
-    _, image, valid = rows
+    row, image, valid = rows
     size = plan.columns.size
     has_data = np.asarray(valid.any(axis=0))
     seen = [
@@ -238,7 +241,19 @@ def _scores(
         lefts = [plan.columns.starts[number] for number in numbers]
         windows = np.stack([image[:, :, left : left + size] for left in lefts])
         images = torch.from_numpy(windows).to(inference.device, non_blocking=True)
-        yield numbers, inference.score(images)
+        if inference.score_parts and not plan.blend:
+            down = _kept(plan.rows, row, 0)
+            parts = [(down, _kept(plan.columns, number, NEAR_PX)) for number in numbers]
+            yield numbers, inference.score_parts(images, parts)
+        else:
+            yield numbers, inference.score(images)
+
+
+def _kept(axis: Axis, number: int, near_px: int) -> slice:
+    """Return which rows or columns of a window are kept, or compared with its neighbours'."""
+    start, end = axis.starts[number], axis.ends[number]
+    first, last = axis.cuts[number] - near_px, axis.cuts[number + 1] + near_px
+    return slice(max(first, start) - start, min(last, end) - start)
 
 
 def _centred(

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from pointcover.features.settings import (
     EncoderFeatureSettings,
 )
+from pointcover.networks.pixel_classifiers import tree_walk
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
@@ -79,6 +80,22 @@ def test_trees_give_the_probabilities_of_scikit_learn(kind: str, known: tuple[in
     first, second = np.sort(wanted, 1)[:, :-3:-1].T
     is_clear = first - second > 1e-5
     assert (found.argmax(1) == wanted.argmax(1))[is_clear].all()
+
+
+@pytest.mark.parametrize("word", [32, 8])
+@pytest.mark.parametrize("kind", ["random_forest", "gradient_boosting"])
+def test_compiled_trees_agree_with_those_of_gpus_and_exports(kind, word, monkeypatch) -> None:
+    monkeypatch.setattr(tree_walk, "_WORD", word)  # 8 bits do not suffice for these nodes
+    head = fit(kind).head
+    pixels = torch.from_numpy(table_of(fit(kind), draw_image(9), head.settings.inputs))
+    votes = head._walk([pixels.T[None]])
+    torch.testing.assert_close(votes[0].T, head._score(pixels), atol=1e-6, rtol=1e-6)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(head._walk([pixels.T[None]]), votes)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("inputs", [("filter_bank",), ("filter_bank", "encoder")])
@@ -258,6 +275,20 @@ def test_windows_with_the_margin_give_the_map_of_the_whole_image() -> None:
         found = probabilities(classifier, part).reshape(96, 192, CLASSES)
         difference = np.abs(found[first - start : last - start] - whole[first:last]).max(2)
         assert (difference > 1e-4).mean() < 1e-3
+
+
+def test_parts_of_images_are_as_the_whole_image() -> None:
+    inputs = {"logistic_regression.inputs": ALL_BLOCKS, "random_forest.inputs": ALL_BLOCKS}
+    classifier = fit("logistic_regression", "random_forest", **inputs)
+    images = torch.from_numpy(np.stack([draw_image(7, size=96), draw_image(8, size=96)]))
+    parts = [(slice(0, 41), slice(30, 96)), (slice(17, 70), slice(3, 60))]
+    whole = classifier(images).softmax(1)
+    found = classifier(images, parts)
+    for number, (rows, cols) in enumerate(parts):
+        part = found[number, :, rows, cols].softmax(0)
+        difference = (part - whole[number, :, rows, cols]).abs().amax(0)
+        assert (difference > 1e-4).float().mean() < 1e-3  # a feature at a threshold of a tree
+        assert (found[number, :, rows.stop :] == 0).all()
 
 
 def test_more_bands_than_three() -> None:

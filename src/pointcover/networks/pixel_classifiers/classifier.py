@@ -1,8 +1,11 @@
 """A pixel classifier: raw images to logits, from pixel features and a head."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from pointcover.features.gaussian import Part, whole_of
 from pointcover.networks.pixel_classifiers.linear_head import LinearHead
 from pointcover.networks.pixel_classifiers.mean_head import MeanHead
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
@@ -26,8 +29,13 @@ class PixelClassifier(nn.Module):
         self.features = PixelFeatures(settings.features, settings.bands)
         self.head = build_head(settings.head, self.features, settings.classes)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, parts: Sequence[Part] = ()) -> Tensor:
         """Score images: (N, bands, H, W) of 0 to 255, any type → logits (N, classes, H, W).
+
+        Args:
+            images: raw.
+            parts: of each image, the rows and columns that are wanted; all by default. On a CPU
+                logits are 0 elsewhere, which takes no time.
 
         Raises:
             ValueError: the bands are not as many as in the settings.
@@ -41,10 +49,11 @@ class PixelClassifier(nn.Module):
             logits: Tensor = self.head(self.features.view(images))
             return logits
         count, _, height, width = images.shape
-        logits = torch.empty(count, self.settings.classes, height, width)
+        logits = torch.zeros(count, self.settings.classes, height, width)
         for number in range(count):
-            for band in RowBands(self.features, images[number : number + 1]):
-                logits[number, :, band.rows] = self.head(band)[0]
+            part = parts[number] if parts else whole_of(images)
+            for band in RowBands(self.features, images[number : number + 1], part):
+                logits[number, :, band.rows, part[1]] = self.head(band)[0]
         return logits
 
 

@@ -1,4 +1,4 @@
-"""Feature views of one image, some rows at a time: dense features of all its pixels are large."""
+"""Feature views of a part of an image, some rows at a time: features of all pixels are large."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pointcover.features.encoder_pyramid import sample_rows
+from pointcover.features.gaussian import Part, whole_of
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
 
@@ -14,49 +15,58 @@ BAND_PX: Final = 16
 """Rows of a band."""
 
 SLAB: Final = 1 << 17
-"""Pixels, about, for which a filter bank is computed at once, with its margin around them."""
+"""Pixels, about, for which a filter bank is computed at once."""
 
 
 class RowBands:
-    """The bands of an image from top to bottom, each as the heads of classifiers read features.
+    """The bands of a part of an image from top to bottom, each as heads of classifiers read them.
 
-    Values are those of a view of the whole image, to rounding.
+    Values are those of a view of the whole image, to rounding. Only those of the part are computed,
+    but for levels of an encoder.
     """
 
-    def __init__(self, features: PixelFeatures, images: Tensor) -> None:
+    def __init__(self, features: PixelFeatures, images: Tensor, part: Part | None = None) -> None:
         """Keep one image, (1, bands, H, W) raw; nothing is computed yet."""
         self.features = features
         self.images = features.scale(images)
         self.height, self.width = images.shape[2:]
+        self.rows, self.cols = part or whole_of(images)
         self._levels: list[Tensor] | None = None
         self._statistics: Tensor | None = None
-        self._slab_px = max(BAND_PX, SLAB // self.width // BAND_PX * BAND_PX)
+        columns = self.cols.stop - self.cols.start
+        self._slab_px = max(BAND_PX, SLAB // columns // BAND_PX * BAND_PX)
         self._slab: tuple[int, Tensor] | None = None
 
     def __iter__(self) -> Iterator["RowBand"]:
         """Iterate over the bands."""
-        for top in range(0, self.height, BAND_PX):
-            yield RowBand(self, top, min(top + BAND_PX, self.height))
+        for top in range(self.rows.start, self.rows.stop, BAND_PX):
+            yield RowBand(self, top, min(top + BAND_PX, self.rows.stop))
 
     def filters(self, top: int, bottom: int) -> Tensor:
         """Return the filter bank of rows of one slab, computed for all of it."""
         bank = self.features.filter_bank
         assert bank is not None
-        first = top // self._slab_px * self._slab_px
+        first = top - (top - self.rows.start) % self._slab_px
         if self._slab is None or self._slab[0] != first:
             self._slab = None  # before the next one is computed
-            last = min(first + self._slab_px, self.height)
+            last = min(first + self._slab_px, self.rows.stop)
             begin, end = max(0, first - bank.margin_px), min(last + bank.margin_px, self.height)
-            found = bank(self.images[:, :, begin:end])
-            self._slab = first, found[:, :, first - begin : last - begin]
+            left = max(0, self.cols.start - bank.margin_px)
+            right = min(self.cols.stop + bank.margin_px, self.width)
+            part = (
+                slice(first - begin, last - begin),
+                slice(self.cols.start - left, self.cols.stop - left),
+            )
+            self._slab = first, bank(self.images[:, :, begin:end, left:right], part)
         return self._slab[1][:, :, top - first : bottom - first]
 
     def statistics(self, top: int, bottom: int) -> Tensor:
-        """Return the local statistics of rows, computed for the whole image."""
+        """Return the local statistics of rows, computed for the whole part."""
         assert self.features.local_statistics is not None
         if self._statistics is None:
-            self._statistics = self.features.local_statistics(self.images)
-        return self._statistics[:, :, top:bottom]
+            part = self.rows, self.cols
+            self._statistics = self.features.local_statistics(self.images, part)
+        return self._statistics[:, :, top - self.rows.start : bottom - self.rows.start]
 
     def levels(self) -> list[Tensor]:
         """Return the levels of the encoder at all scales, computed for the whole image."""
@@ -77,7 +87,7 @@ class RowBand:
         self._dense: dict[BlockName, Tensor] = {}
 
     def dense(self, block: BlockName) -> Tensor:
-        """Compute a block for all pixels: (1, features, rows, W)."""
+        """Compute a block for all pixels: (1, features, rows, columns)."""
         if block not in self._dense:
             bands, rows = self._bands, (self.rows.start, self.rows.stop)
             if block == "filter_bank":
@@ -92,7 +102,7 @@ class RowBand:
         return self._dense[block]
 
     def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
-        """Apply a linear layer to a block: weight (K, features), bias (K,) → (1, K, rows, W)."""
+        """Apply a linear layer to a block: weight (K, features), bias (K,) → (1, K, rows, cols)."""
         if block != "encoder" or block in self._dense:
             features = self.dense(block).float()
             return torch.einsum("kf,nfhw->nkhw", weight, features) + bias.view(1, -1, 1, 1)
@@ -109,4 +119,4 @@ class RowBand:
         assert encoder is not None
         padded = encoder.padded(self._bands.height), encoder.padded(self._bands.width)
         with torch.autocast(level.device.type, enabled=False):
-            return sample_rows(level, self.rows, padded, weight)[..., : self._bands.width]
+            return sample_rows(level, self.rows, padded, weight)[..., self._bands.cols]

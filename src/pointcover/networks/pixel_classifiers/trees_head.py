@@ -13,9 +13,6 @@ from pointcover.networks.pixel_classifiers.settings import TreesHeadSettings
 LEAST_PROBABILITY: Final = 1e-7
 """Probabilities are at least this before their logarithm is taken."""
 
-_CHUNK: Final = 1024
-"""Pixels that are classified at once, so that they stay in a processor's cache."""
-
 
 class TreesHead(nn.Module):
     """Let trees vote.
@@ -52,17 +49,24 @@ class TreesHead(nn.Module):
             pixels = torch.cat(blocks, dim=1).float().permute(0, 2, 3, 1).flatten(0, 2)
             scores = self._score(pixels).view(count, height, width, -1).permute(0, 3, 1, 2)
         else:
-            scores = torch.empty(count, self.classes, height * width)
-            flat = [block.flatten(2) for block in blocks]
-            for number in range(count):
-                for start in range(0, height * width, _CHUNK):
-                    chosen = (number, slice(None), slice(start, start + _CHUNK))
-                    pixels = torch.cat([block[chosen] for block in flat]).float().T.contiguous()
-                    scores[chosen] = self._score(pixels).T
+            scores = self._walk([block.flatten(2) for block in blocks])
             scores = scores.view(count, -1, height, width)
         if self.settings.output == "score":
             return scores
         return scores.clamp(min=LEAST_PROBABILITY).log()
+
+    def _walk(self, blocks: list[Tensor]) -> Tensor:
+        """Do as `_score` on a CPU, several times as fast: (N, features, P) each → (N, classes, P).
+
+        Sums are in the same order, and differ by rounding.
+        """
+        from pointcover.networks.pixel_classifiers.tree_walk import TreeArrays
+
+        trees = TreeArrays.of(dict(self.named_buffers()), self.features, self.settings.active)
+        scores = self.base[:, None].repeat(len(blocks[0]), 1, blocks[0].shape[2])
+        for number, votes in enumerate(scores):
+            trees.vote([block[number] for block in blocks], votes)
+        return scores
 
     def _score(self, pixels: Tensor) -> Tensor:
         """Add up the leaves that pixels (P, features) come to: (P, classes)."""
