@@ -47,7 +47,7 @@ def train_rasters(project):
     return train, sorted({tile.orthophoto for tile in train})
 
 
-@pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement"])
+@pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement", "confidence"])
 def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, acquisition):
     trained.set({"suggest.views": "d4" if acquisition == "disagreement" else "one"})
     out = ask(trained, acquisition)
@@ -68,6 +68,16 @@ def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, a
         assert pdist(places).min() >= 8
         assert [row["answer"] for row in rows] == [classes[dense[place]] for place in places]
     assert not (out / "clicks" / "val").exists()
+
+
+def test_with_only_errors_the_model_is_wrong_at_each_query(trained):
+    trained.set({"suggest.points": 5})
+    rows = read_table(ask(trained, "confidence"))
+    assert any(row["predicted"] == row["answer"] for row in rows)
+    trained.set({"suggest.only_errors": True})
+    rows = read_table(ask(trained, "confidence"))
+    assert rows
+    assert all(row["predicted"] != row["answer"] for row in rows)
 
 
 def test_the_next_round_begins_with_all_clicks_and_val_keeps_its_own(trained):

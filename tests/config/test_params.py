@@ -247,6 +247,12 @@ def test_a_crop_larger_than_a_tile_is_refused(refusal):
     assert "train.crop_px is 256, larger than tile.size_px 128" in message
 
 
+def test_a_classifier_has_no_crops(make_params):
+    forest = {"train.model": "random_forest", "train.encoder": "none", "train.weights": "none"}
+    params = make_params(forest | {"tile.size_px": 64, "train.crop_px": 128})
+    assert params.train.crop_px > params.tile.size_px
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -33,6 +33,13 @@ def entropy(networks: Networks, average_views: bool) -> Score:
     return score_uncertainty(networks, entropy_of, average_views=average_views)
 
 
+def confidence(networks: Networks, average_views: bool) -> Score:
+    """Return a score that is high where the margin is large: where errors are confident ones."""
+    from pointcover.active.uncertainty import confidence_of, score_uncertainty
+
+    return score_uncertainty(networks, confidence_of, average_views=average_views)
+
+
 def disagreement(networks: Networks, average_views: bool) -> Score:
     """Return a score by the disagreement of several models, or of eight views.
 
@@ -54,4 +61,5 @@ ACQUISITIONS: Final[dict[str, AcquisitionFunction]] = {
     "margin": margin,
     "entropy": entropy,
     "disagreement": disagreement,
+    "confidence": confidence,
 }

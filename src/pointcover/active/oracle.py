@@ -46,6 +46,19 @@ class QueryRaster:
         is_labelled = self.dense.read(window)[0] != IGNORE_INDEX
         return image, is_labelled & (self.clicks.read(window)[0] == IGNORE_INDEX)
 
+    def is_wrong(self, top: int, class_ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Return where predicted classes differ from the dense mask.
+
+        Args:
+            top: the first row.
+            class_ids: (h, W) of whole rows.
+
+        Raises:
+            ValueError: the mask is damaged there.
+        """
+        height, width = class_ids.shape
+        return np.asarray(self.dense.read(Window(0, top, width, height))[0] != class_ids)
+
 
 @dataclass(frozen=True)
 class Oracle:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,9 @@ context: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels.""
 
 Progress = Callable[[int], object]
 """Called with the number of finished rows."""
+Permits = Callable[[int, int, npt.NDArray[np.uint8]], npt.NDArray[np.bool_]]
+"""From the index of an image, the first row of a strip and the strip's predicted classes (h, W):
+whether each pixel may be queried, (h, W)."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,8 @@ class QuerySearch:
     """Windows at a time."""
     needs: WindowNeeds = field(default_factory=WindowNeeds)
     """Of the networks."""
+    permits: Permits | None = None
+    """Which pixels of an image may be queried; by default all."""
 
     def find(
         self,
@@ -145,7 +151,10 @@ class QuerySearch:
         for number, image in enumerate(images):
             grid, generator = image.grid, np.random.default_rng([self.seed, number])
             squares = Squares(
-                side_of_squares(settings.distance_px, grid), settings.by_class, generator
+                side_of_squares(settings.distance_px, grid),
+                settings.by_class,
+                generator,
+                partial(self.permits, number) if self.permits else None,
             )
             rows, columns = (
                 lay_axis(length, window_px, OVERLAP, self.needs)
@@ -180,6 +189,9 @@ class Squares:
     predictions have candidates, too."""
     generator: np.random.Generator
     """Breaks ties."""
+    permits: Callable[[int, npt.NDArray[np.uint8]], npt.NDArray[np.bool_]] | None = None
+    """From the first row of a strip and its predicted classes (h, W): whether each pixel may be
+    queried."""
 
 
 def find_candidates(
@@ -203,7 +215,10 @@ def find_candidates(
     with closing(stream_strips(source, plan, inference)) as strips:
         for number, strip in strips:
             top = plan.cuts[number]
-            found.append(_of_strip(_without_border(strip, top, height), top, squares))
+            strip = _without_border(strip, top, height)
+            if squares.permits:
+                strip[1][~squares.permits(top, strip[0])] = IGNORE_INDEX
+            found.append(_of_strip(strip, top, squares))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)

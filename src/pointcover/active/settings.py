@@ -47,7 +47,7 @@ class ImageQuerySettings(QuerySettings):
     acquisition: Acquisition = Field(
         default="margin",
         description="Acquisition function: a small margin between the two most probable classes, "
-        "a high entropy, or the disagreement of several models (or views).",
+        "a high entropy, the disagreement of several models (or views), or a high confidence.",
     )
     points: Count = Field(default=100, description="Number of queries, over all images.")
     seed: Seed = Field(
@@ -60,11 +60,17 @@ class SuggestSettings(QuerySettings, DeviceSettings):
     """A simulated round of active learning on train tiles; dense masks answer the queries."""
 
     acquisitions: tuple[Acquisition, ...] = Field(
-        description="margin, entropy, disagreement. Each adds a stage that writes "
+        description="margin, entropy, disagreement, confidence. Each adds a stage that writes "
         "data/next/ACQUISITION, a folder for `annotations` with all old and new point labels."
     )
     points: Count = Field(
         description="Number of queries, in annotate.unit: per_tile (on average) or total."
+    )
+
+    only_errors: bool = Field(
+        description="Query only pixels where the model is wrong. An annotator sees them in the "
+        "map, the simulated one in the dense masks. With acquisition confidence: the confident "
+        "errors."
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from pointcover.active.oracle import SPLIT, Oracle
 from pointcover.active.select import QuerySearch, Suggestion, make_score_of_queries
@@ -76,7 +77,16 @@ class SimulatedRound:
         oracle = Oracle(self._folder, self._clicks, checkpoint.tile_set)
         images = [oracle.open(name) for name in self._tiles]
         needs = needs_of([checkpoint.classifier])
-        search = QuerySearch(score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE, needs)
+
+        def is_wrong(
+            number: int, top: int, class_ids: npt.NDArray[np.uint8]
+        ) -> npt.NDArray[np.bool_]:
+            return images[number].is_wrong(top, class_ids)
+
+        permits = is_wrong if settings.only_errors else None
+        search = QuerySearch(
+            score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE, needs, permits
+        )
         queries = search.choose(search.find(images, count, fabric.device), count)
         answers = np.empty(len(queries), np.uint8)
         for number, part in enumerate(self._tiles.values()):
@@ -99,10 +109,11 @@ class SimulatedRound:
         if len(queries) < count:
             logger.warning(
                 "wanted %d queries, but found no more at suggest.distance_px (%g) from each other "
-                "and suggest.edge_px (%d) from other classes: lower one of these",
+                "and suggest.edge_px (%d) from other classes%s: lower one of these",
                 count,
                 settings.distance_px,
                 settings.edge_px,
+                " where the model is wrong" if settings.only_errors else "",
             )
 
 

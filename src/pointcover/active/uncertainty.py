@@ -48,6 +48,11 @@ def margin_of(probabilities: Tensor) -> Tensor:
     return 1 - (greatest[:, :1] - greatest[:, 1:])
 
 
+def confidence_of(probabilities: Tensor) -> Tensor:
+    """Return first - second probability: (B, C, H, W) → (B, 1, H, W)."""
+    return 1 - margin_of(probabilities)
+
+
 def near_edges(class_ids: Tensor, distance_px: int) -> Tensor:
     """Return (B, 1, H, W) bool: whether another class lies within a distance along the axes.
 

@@ -9,6 +9,7 @@ from pointcover.active.settings import SuggestSettings
 from pointcover.annotation.settings import AnnotateSettings
 from pointcover.datasets.synthetic.settings import SyntheticSettings
 from pointcover.evaluation.settings import EvaluateSettings
+from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.runtime.settings import MachineSettings
 from pointcover.tiling.settings import TileSettings
 from pointcover.training.settings import TrainSettings
@@ -63,7 +64,8 @@ class Params(Section):
                 f"annotate.unit is {self.annotate.unit!r}, but suggest.points counts clicks "
                 f"per_tile or in total: choose one of these, or set suggest.acquisitions to []"
             )
-        if self.train.crop_px > self.tile.size_px:
+        has_crops = MODELS[self.train.model].fitted_by == GRADIENT_DESCENT
+        if has_crops and self.train.crop_px > self.tile.size_px:
             raise ValueError(
                 f"train.crop_px is {self.train.crop_px}, larger than tile.size_px "
                 f"{self.tile.size_px}: a crop is at most as large as a tile"
