@@ -230,6 +230,24 @@ class TrainSettings(NetworkSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_classifier_has_no_loss_terms(self) -> "TrainSettings":
+        if MODELS[self.model].fitted_by == PIXEL_CLASSIFIER:
+            wanted = {
+                "loss": "cross_entropy",
+                "label_smoothing": 0,
+                "consistency": self.consistency.model_copy(update={"weight": 0}),
+                "crf": self.crf.model_copy(update={"weight": 0}),
+            }
+            wrong = [key for key, value in wanted.items() if getattr(self, key) != value]
+            if wrong:
+                raise ValueError(
+                    f"{', '.join(wrong)}: no effect on model {self.model!r}, a classifier of pixel "
+                    f"features. Choose a network, such as model unet, or leave loss at "
+                    f"cross_entropy and the others at 0"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _every_setting_has_an_effect(self) -> "TrainSettings":
         if self._is_used("nesterov") and self.nesterov and not self.momentum:
             raise ValueError(
