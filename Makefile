@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 
 run: setup
 	dvc repro
-	@PYTHONPATH=src python -m pointcover.cli.report
+	@PYTHONPATH=src python -m pointcover report
 
 WANTED := $(if $(SLOW),not alone,not slow)
 

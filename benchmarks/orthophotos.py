@@ -37,7 +37,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pointcover.annotation.annotate import Annotation, annotate_orthophoto, budgets_of
-from pointcover.annotation.source import LabelSources
+from pointcover.annotation.inputs import LabelInputs
 from pointcover.config.params import load_params
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.runtime.parallel import map_in_order
@@ -182,7 +182,7 @@ def annotate(folder: Path, out: Path, propagator: str) -> None:
         out=out,
         tile_set=read_tile_set(folder / "tiles.json"),
         settings=settings,
-        sources=LabelSources(simulates=True, has_masks=True, vectors=None, clicks=None),
+        inputs=LabelInputs(simulates=True, has_masks=True, vectors=None, clicks=None),
         budgets=budgets_of(settings, 500 if propagator == "link" else 40, tiles),
         seed=1,
     )

@@ -21,22 +21,22 @@ def annotate(params: "Params") -> None:
     """
     from pointcover.annotation.annotate import Annotation, annotate_tiles, budgets_of
     from pointcover.annotation.examples import draw_examples
-    from pointcover.annotation.source import find_sources
+    from pointcover.annotation.inputs import find_inputs
     from pointcover.figures import draw_purity
     from pointcover.runtime.atomic_files import publish_folder, publish_json
     from pointcover.tileset.tiles import read_index, read_tile_set
 
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
-    sources = find_sources(Path(params.annotations), params.annotate, tile_set, tiles)
-    tiles = sources.to_annotate(tiles)
+    inputs = find_inputs(Path(params.annotations), params.annotate, tile_set, tiles)
+    tiles = inputs.to_annotate(tiles)
     with publish_folder(SPARSE) as out:
         annotation = Annotation(
             tiles=TILES.absolute(),
             out=out.absolute(),
             tile_set=tile_set,
             settings=params.annotate,
-            sources=sources,
+            inputs=inputs,
             budgets=budgets_of(params.annotate, params.points, tiles),
             seed=params.seed,
         )
@@ -46,10 +46,11 @@ def annotate(params: "Params") -> None:
     with publish_folder(FIGURES) as out:
         views = {"image": TILES / "images", "dense mask": TILES / "masks"}
         views |= {"clicks": SPARSE / "clicks", "sparse mask": SPARSE / "masks"}
-        if not sources.has_masks:
+        if not inputs.has_masks:
             del views["dense mask"]
         draw_examples(out, views, tile_set, annotated.tiles)
-        draw_purity(out / "purity.png", annotated.summary()["train"], tile_set.classes)
+        if inputs.has_masks:  # to which labels can be compared
+            draw_purity(out / "purity.png", annotated.summary()["train"], tile_set.classes)
     annotated.log(params.annotate)
 
 

@@ -130,6 +130,18 @@ def run_dvc(folder, *arguments):
 
 
 @pytest.mark.slow
+def test_a_failed_download_keeps_the_dataset_before_it(pipeline, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(pipeline, folder, ignore=shutil.ignore_patterns(".dvc"))
+    Repo.init(str(folder), no_scm=True).close()
+    params = folder / "params.yaml"
+    text = params.read_text("utf-8")
+    params.write_text(text.replace("\ndataset: synthetic", "\ndataset: landcoverai99"), "utf-8")
+    assert "landcoverai99" in run_dvc(folder, "repro", "download")
+    assert (folder / "data/dataset/a.txt").read_text() == "x"
+
+
+@pytest.mark.slow
 def test_a_misspelt_key_is_refused_by_dvc_and_with_a_plus_by_the_stage(pipeline, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(pipeline, folder, ignore=shutil.ignore_patterns(".dvc"))  # not its cache

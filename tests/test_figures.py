@@ -13,6 +13,7 @@ from pointcover.figures import (
     draw_purity,
     draw_reliability,
     spread_evenly,
+    view_click_errors,
     view_clicks,
     view_errors,
     view_image,
@@ -68,6 +69,16 @@ def test_a_click_at_the_corner_is_shown_as_far_as_the_tile_goes():
     wanted = np.full((6, 6, 3), GREY)
     wanted[:3, 3:] = BLUE
     assert np.array_equal(view_clicks(clicks, CLASSES), wanted)
+
+
+def test_errors_at_clicks_are_as_large_as_clicks_and_the_wrong_ones_are_on_top():
+    prediction = np.zeros((9, 20), np.uint8)
+    clicks = np.full((9, 20), IGNORE_INDEX, np.uint8)
+    clicks[4, 5], clicks[4, 8], clicks[4, 16] = 0, 1, 0
+    wanted = np.full((9, 20, 3), GREY)
+    wanted[2:7, 3:8] = wanted[2:7, 14:19] = (31, 119, 180)
+    wanted[2:7, 6:11] = WRONG
+    assert np.array_equal(view_click_errors(prediction, clicks), wanted)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +268,18 @@ def test_a_confusion_matrix_is_drawn_as_fractions_of_the_true_class(tmp_path):
 def test_a_confusion_matrix_without_a_pixel_is_drawn(tmp_path):
     draw_confusion(tmp_path / "empty.png", np.zeros((3, 3), np.int64), CLASSES.names)
     assert (tmp_path / "empty.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_the_axis_of_epochs_has_whole_numbers(count, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("pointcover.figures.save_figure", lambda figure, *_: figures.append(figure))
+    row = {"train_loss": 1, "val_loss": 1, "val_miou": 0.5}
+    draw_curves(tmp_path / "a.png", [{"epoch": 1 + k, **row} for k in range(count)])
+    for axes in figures[0].axes:
+        ticks = axes.get_xticks()
+        assert len(ticks)
+        assert all(tick == round(tick) for tick in ticks)
 
 
 @pytest.mark.filterwarnings("error")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.ndimage import grey_erosion
 
 from pointcover.labels import IGNORE_INDEX, ClassTable, Image, Mask, format_colour
@@ -30,6 +30,7 @@ MOST_COLUMNS = 8
 LEGEND_ROW_INCHES = 0.17
 UNLABELLED_GREY = 235
 ERROR_RED = (214, 40, 40)
+CORRECT_BLUE = (31, 119, 180)
 
 
 def spread_evenly(items: Sequence[ItemT], count: int) -> list[ItemT]:
@@ -53,7 +54,12 @@ def view_mask(mask: Mask, classes: ClassTable) -> Rgb:
 
 def view_clicks(clicks: Mask, classes: ClassTable) -> Rgb:
     """Return (H, W, 3) of a sparse mask, with each label enlarged to 5 × 5 px to be visible."""
-    return view_mask(grey_erosion(clicks, size=(5, 5), mode="nearest"), classes)
+    return view_mask(_enlarge(clicks), classes)
+
+
+def _enlarge(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Enlarge each pixel below 255 to 5 × 5 px; of two that overlap, the smaller value stays."""
+    return np.asarray(grey_erosion(values, size=(5, 5), mode="nearest"))
 
 
 def view_errors(prediction: Mask, mask: Mask) -> Rgb:
@@ -61,6 +67,18 @@ def view_errors(prediction: Mask, mask: Mask) -> Rgb:
     shown = np.full((*mask.shape, 3), 255, np.uint8)
     shown[prediction != mask] = ERROR_RED
     shown[mask == IGNORE_INDEX] = UNLABELLED_GREY
+    return shown
+
+
+def view_click_errors(prediction: Mask, clicks: Mask) -> Rgb:
+    """Return (H, W, 3) of the errors at single labels, each label enlarged to 5 × 5 px.
+
+    Wrong ones are red, correct ones blue, unlabelled pixels light grey.
+    """
+    is_correct = (prediction == clicks).astype(np.uint8)
+    kinds = _enlarge(np.where(clicks == IGNORE_INDEX, np.uint8(IGNORE_INDEX), is_correct))
+    shown = np.full((*clicks.shape, 3), UNLABELLED_GREY, np.uint8)
+    shown[kinds == 0], shown[kinds == 1] = ERROR_RED, CORRECT_BLUE
     return shown
 
 
@@ -268,6 +286,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     scores.set_ylim(0, 1)
     for axes in (losses, scores):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     save_figure(figure, path)

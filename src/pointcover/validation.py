@@ -93,8 +93,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), SAFE_LOADER)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{path} does not exist: run the command from the project's root, or restore the file "
-            f"with `git checkout {path.name}`"
+            f"{path} does not exist: correct the path, run the command from the project's root, or "
+            f"restore the file with `git checkout {path}`"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = " ".join(str(error).split())

@@ -43,7 +43,7 @@ from pointcover.maps.settings import ReadingSettings
 from pointcover.networks.segmenter import Segmenter
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.runtime.devices import make_fabric
-from pointcover.vectors.rasterize import PlacementReport, place
+from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
 from tests.imagery import make_card, write_raster
@@ -485,7 +485,9 @@ def test_suggestions_are_placed_for_any_orthophoto_names(tmp_path, glob, files, 
     read = read_annotations(out, CLASSES, VectorSettings(), names)
     report = PlacementReport(read)
     masks = [
-        place(read, grid, report, orthophoto=name, all_touched=False).burn(Window(0, 0, 100, 100))
+        place_annotations(read, grid, report, orthophoto=name, all_touched=False).burn(
+            Window(0, 0, 100, 100)
+        )
         for name, grid in zip(names, grids, strict=True)
     ]
     for fid, one in enumerate(found, 1):

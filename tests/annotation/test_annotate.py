@@ -191,7 +191,8 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     assert propagated[1] == 0  # what is scored on is not propagated
     report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
     assert (report["annotations"]["features"], report["annotations"]["placed"]) == (90, 90)
-    assert report["train"]["purity"] is None  # nobody knows
+    assert report["train"]["purity"] is None  # nobody knows, so there is nothing to draw
+    assert not (surveyed.root / "metrics/annotate/purity.png").exists()
     surveyed.run("train", "evaluate")
     scores = json.loads((surveyed.root / "metrics/evaluate.json").read_text())
     assert scores["scored_on"] == "held-out annotations"
@@ -229,6 +230,23 @@ def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed):
     assert not (surveyed.root / "data/sparse/clicks/test").exists()
     report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
     assert report["train"]["wrong_clicks"] == ((real != N) & (real != 2)).sum()
+
+
+def test_no_simulated_click_lands_where_real_annotations_conflict(surveyed):
+    """With the sampler dense, every other pixel is clicked."""
+    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    other = table.iloc[[0]].assign(kind="water")  # the first is of the class land
+    geopandas.pd.concat([table, other]).to_file(surveyed.root / "survey.gpkg")
+    surveyed.set({"annotate.sampler": "dense"})
+    for number, name in enumerate("abc"):
+        place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+        dense = np.full((100, 130), 2, np.uint8)
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.run("download", "tile", "annotate")
+    rows, cols = np.nonzero(read(surveyed, "clicks") == N)
+    assert (rows.tolist(), cols.tolist()) == ([10], [10])
+    report = json.loads((surveyed.root / "metrics/annotate.json").read_text())
+    assert report["annotations"]["conflict_pixels"] == 1
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -295,6 +313,7 @@ def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     surveyed.write_card(masks=None)
     surveyed.set({"annotate.sampler": "none"})
     surveyed.run("download", "tile", "annotate")
+    assert not (surveyed.root / "metrics/annotate/purity.png").exists()  # without masks
     lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()
     assert lines == [
         "feature,reason",

@@ -16,6 +16,8 @@ from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime import devices
 from pointcover.study import conducting
 from pointcover.study.conducting import Conducted
+from pointcover.study.plan import Member
+from pointcover.study.running import Ended, Job
 from pointcover.tileset.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
 from tests.imagery import ROOT
 from tests.processes import run_python
@@ -177,3 +179,50 @@ def test_parallel_experiments_divide_the_cores_for_reading(monkeypatch, gpus, sa
     monkeypatch.setattr(devices, "cpu_count", lambda: 16)
     assert run("study", "studies/mine.yaml", "--jobs", "4", *said).exit_code == 0
     assert seen == ({"machine.readers": 9 if said else 3} if gpus else {})
+
+
+def test_a_study_without_a_result_names_no_report(monkeypatch, tmp_path):
+    log = tmp_path / "a.log"
+    log.write_text("ERROR: failed\n")
+    failed = [Ended(Job(Member("links", (), 10, 1, ()), "a", "d"), None, log)]
+    monkeypatch.setattr(conducting, "conduct", lambda *_: Conducted(1, failed=failed))
+    done = run("study", "studies/mine.yaml")
+    assert done.exit_code == 1
+    assert "1 of 1 experiments failed; no report was written." in done.stderr
+    assert "report.html" not in done.stderr
+    assert "in the report" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "nowhere", "a.tif", "--out", "new/maps"], "nowhere is not a model"),
+        (["predict", "empty", "a.tif", "--out", "new/maps"], "empty/model.pt does not exist"),
+        (["predict", "model", "b.tif", "--out", "new/maps"], "b.tif does not exist"),
+        (["predict", "model", "a.txt", "--out", "new/maps"], "a.txt is no raster"),
+        (["predict", f"runs:/{'0' * 32}", "a.tif", "--out", "new"], "there is no MLflow store"),
+        (["suggest", "model", "b.tif", "--out", "new/next.gpkg"], "b.tif does not exist"),
+        (["export", "nowhere", "--out", "new/a.onnx"], "nowhere is not a model"),
+    ],
+)
+def test_a_missing_input_is_told_at_once_and_leaves_nothing(tmp_path, arguments, said):
+    for name in ("model", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("model/model.pt", "model/model.json", "a.txt"):
+        (tmp_path / name).write_text("x" * 99)
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + bytes(99))
+    code = f"""
+        import sys, os
+        from pointcover.cli.app import app
+        os.chdir({str(tmp_path)!r})
+        try:
+            app({arguments})
+        finally:
+            heavy = {{"torch", "timm", "mlflow", "geopandas", "scipy", "skimage"}}
+            print(*(heavy & set(sys.modules)))
+    """
+    done = run_python(code)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stdout == "\n", "imported before the check"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a.txt", "empty", "model"]

@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from pointcover.cli.app import app
 from pointcover.cli.report import format_scores
 
 BY_CLASS = {
@@ -50,3 +52,14 @@ def test_an_unfinished_pipeline_is_an_error_with_the_command(tmp_path):
     write(tmp_path, {"annotate": FILES["annotate"]})
     with pytest.raises(FileNotFoundError, match=r"train\.json does not exist: run `dvc repro`"):
         format_scores(tmp_path)
+
+
+def test_the_command_prints_the_report_or_what_to_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["report"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("\npointcover report: metrics/annotate.json does not exist: run")
+    (tmp_path / "metrics").mkdir()
+    write(tmp_path / "metrics", FILES)
+    done = CliRunner().invoke(app, ["report"])
+    assert (done.exit_code, done.stdout) == (0, format_scores(tmp_path / "metrics"))

@@ -1,7 +1,11 @@
 """Recipes are valid settings, and writing one keeps the rest of params.yaml."""
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -30,7 +34,9 @@ def test_options_are_read_by_dvc_as_the_settings(name):
     from dvc.utils.hydra import apply_overrides  # what `dvc exp run -S` calls
 
     assert apply_overrides is not None
-    options = RECIPES[name].options().split(" ")
+    options = RECIPES[name].options()
+    assert " ".join(options).split() == options, "`$(pointcover recipe …)` splits at blanks"
+    assert not set("'\"\\$`*?;&|<>(){}~#!") & set("".join(options))
     assert options[::2] == ["-S"] * len(RECIPES[name].settings)
     for option, (key, value) in zip(options[1::2], RECIPES[name].settings.items(), strict=True):
         said, _, text = option.partition("=")
@@ -42,7 +48,7 @@ def test_the_command_lists_shows_and_writes(tmp_path, monkeypatch):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     run = CliRunner().invoke
     assert all(f"{name}: " in run(app, ["recipe"]).output for name in RECIPES)
-    assert run(app, ["recipe", "fast"]).output == RECIPES["fast"].options() + "\n"
+    assert run(app, ["recipe", "fast"]).output == " ".join(RECIPES["fast"].options()) + "\n"
     assert run(app, ["recipe", "fast", "--write"]).exit_code == 0
     assert load_params(tmp_path / "params.yaml").train.model == "classifier_mean"
     assert "wanted one of fast, best" in run(app, ["recipe", "fats"]).output
@@ -56,3 +62,21 @@ def test_a_file_without_a_setting_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"has no line for annotate\.propagator"):
         write_recipe(RECIPES["fast"], path)
     assert path.read_bytes() == before
+
+
+def test_in_a_terminal_options_are_quoted_for_the_shell():
+    """Zsh takes `[2]` without quotes for a pattern, and refuses the command."""
+    pty = pytest.importorskip("pty")
+    leader, terminal = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "pointcover", "recipe", "fast"],
+        stdout=terminal,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert done.returncode == 0
+    os.close(terminal)
+    with os.fdopen(leader, encoding="utf-8", errors="replace") as shown:
+        text = shown.readline()
+    assert "'train.classifier.scales=[2]'" in text
+    assert shlex.split(text) == RECIPES["fast"].options()

@@ -116,6 +116,22 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
     assert message.count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("No module", name="torch.nn"), "lacks 'torch.nn'. Run `make setup`"),
+        (ModuleNotFoundError("No module", name="pointcover.x"), "This is a defect of pointcover"),
+    ],
+)
+def test_a_command_that_lacks_a_package_names_it(capsys, error, said):
+    with pytest.raises(SystemExit) as caught, one_message("pointcover export"):
+        raise error
+    assert caught.value.code == 1
+    message = capsys.readouterr().err
+    assert message.startswith("\npointcover export: ")
+    assert said in message
+
+
 @pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.slow)])
 def test_the_debug_switch_shows_the_traceback(folder, error):
     code, _, errors = run(folder, f'raise {error}("x")', POINTCOVER_DEBUG="1")
@@ -310,7 +326,7 @@ def test_a_stage_does_not_outlive_the_dvc_that_started_it(folder):
 
 def assert_names_the_missing_package(done, package):
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
     assert f"lacks '{package}'. Run `make setup`, then `source .venv/bin/activate`" in done.stderr
 
 

@@ -79,8 +79,10 @@ def test_a_card_that_dvc_would_not_see_change_is_refused_with_where_to_move_it(s
 
 
 def test_a_missing_card_is_named(sources):
-    with pytest.raises(FileNotFoundError, match=r"mine\.yaml does not exist"):
-        load_card(str(sources / "mine.yaml"), sources)
+    path = sources / "mine.yaml"
+    with pytest.raises(FileNotFoundError, match=r"mine\.yaml does not exist: write it") as caught:
+        load_card(str(path), sources)
+    assert f"files that git tracks: `git add {path}`" in str(caught.value)
 
 
 def test_one_message_tells_every_fault_of_a_card(refusal):
@@ -372,6 +374,14 @@ def test_the_inventory_changes_with_a_files_bytes(source):
     assert inventory_of(source, make_card()).read_text() == before
     (source / "mine" / "masks" / "a.tif").write_text("changed")
     assert inventory_of(source, make_card()).read_text() != before
+
+
+def test_files_that_dvc_hashes_are_not_hashed_again(source, monkeypatch):
+    monkeypatch.setattr("pointcover.datasets.inventory.sha256", lambda path: pytest.fail(str(path)))
+    here = source / "mine"
+    path = here / "dataset.json"
+    pairs = write_inventory(path, make_card(), here, here=here, source=source.parent)
+    assert read_inventory(path, source).pairs == tuple(pairs)
 
 
 @pytest.mark.parametrize("name", ["mine", "mine/masks"])

@@ -120,6 +120,7 @@ def test_the_worst_tiles_are_those_of_lowest_accuracy_worst_first():
     assert counts.worst(2) == [1, 3]  # of equal ones the first
     assert counts.worst(9) == [1, 3, 2, 0]  # the last has no error
     assert counts.worst(0) == []
+    assert counts.worst(2, without=[1]) == [3, 2]  # drawn already
 
 
 def test_tiles_with_hardly_a_label_are_not_among_the_worst():

@@ -107,3 +107,4 @@ def test_single_annotations_are_drawn_large_enough_to_be_seen(tmp_path):
     with Image.open(tmp_path / "a.png") as picture:
         values = np.asarray(picture.convert("RGB"))[:330]
     assert 100 < (values == BRIGHT).all(axis=-1).sum() < 400  # 5 × 5 px at twice the size
+    assert 100 < (values == RED).all(axis=-1).sum() < 400  # as is its error

@@ -16,13 +16,13 @@ from pointcover.evaluation.summary import (
     region_rows,
     summarise,
 )
-from pointcover.evaluation.tile_confusions import read_tile_confusions
 from pointcover.metrics.confusion import scores
 from pointcover.metrics.scores import split_scores
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
 from pointcover.tileset.tiles import read_tile_set
 from tests.evaluation.test_accumulate import predicted_of, tile_of
+from tests.evaluation.test_tile_confusions import read_confusions
 from tests.imagery import write_raster
 from tests.train_settings import network_settings
 
@@ -142,9 +142,9 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
     make_model(untrained)
     untrained.run("evaluate")
     result, tables = read_result(untrained), untrained.root / "metrics/evaluation"
-    table = read_tile_confusions(tables / "tiles.csv")
-    assert set(table.splits) == {"test"}
-    again = scores(table.confusions.sum(axis=0), table.names)
+    assert {row["split"] for row in rows_of(tables / "tiles.csv")} == {"test"}
+    names = list(result["by_class"])
+    again = scores(read_confusions(tables / "tiles.csv", "test", names).sum(axis=0), names)
     assert {key: result[key] for key in again} == again
     assert result["miou_interval"]["regions"]["low"] is None
     assert "1 region with labels" in result["miou_interval"]["regions"]["reason"]
@@ -163,6 +163,8 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
         "train",
         "worst",
     ]
+    drawn = [name.split("_", 2)[2] for name in panels if name.startswith(("fixed", "worst"))]
+    assert len(set(drawn)) == 3, "a tile is drawn twice"
     before = untrained.outputs()
     untrained.run("evaluate")
     assert untrained.outputs() == before
@@ -180,10 +182,10 @@ def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
     oracle = result.pop("oracle_val")
     assert result == alone
     assert "no part in choosing the model" in oracle["note"]
-    table = read_tile_confusions(untrained.root / "metrics/evaluation/tiles.csv")
-    val = table.of_split("val")
-    assert oracle["miou"] == scores(val.confusions.sum(axis=0), table.names)["miou"]
-    assert oracle["pixels"] == val.confusions.sum()
+    names = list(result["by_class"])
+    val = read_confusions(untrained.root / "metrics/evaluation/tiles.csv", "val", names)
+    assert oracle["miou"] == scores(val.sum(axis=0), names)["miou"]
+    assert oracle["pixels"] == val.sum()
 
 
 def test_protocols_record_what_is_left_out(untrained, one_deterministic_thread, blank_pictures):

@@ -10,7 +10,7 @@ import pytest
 
 from pointcover.maps.trace import trace_areas
 from pointcover.raster.raster_io import Window
-from pointcover.vectors.rasterize import burn
+from pointcover.vectors.rasterize import rasterize_shapes
 from tests.imagery import ROOT, write_raster
 
 
@@ -20,13 +20,15 @@ def test_shapes_are_burned_in_pixels_of_the_whole_raster_and_the_last_one_stays(
         return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
 
     window = Window(10, 20, 4, 3)
-    drawn = burn([(square(9, 19, 3), 7), (square(11, 21, 1), 8)], window, all_touched=False)
+    drawn = rasterize_shapes(
+        [(square(9, 19, 3), 7), (square(11, 21, 1), 8)], window, all_touched=False
+    )
     assert drawn.dtype == np.int32
     assert drawn.tolist() == [[7, 7, 0, 0], [7, 8, 0, 0], [0, 0, 0, 0]]
-    burn([(square(13.1, 22.1, 0.2), 9)], window, all_touched=True, onto=drawn)
+    rasterize_shapes([(square(13.1, 22.1, 0.2), 9)], window, all_touched=True, onto=drawn)
     assert drawn.tolist() == [[7, 7, 0, 0], [7, 8, 0, 0], [0, 0, 0, 9]]
-    assert not burn([(square(13.1, 22.1, 0.2), 9)], window, all_touched=False).any()
-    assert not burn([], window, all_touched=True).any()
+    assert not rasterize_shapes([(square(13.1, 22.1, 0.2), 9)], window, all_touched=False).any()
+    assert not rasterize_shapes([], window, all_touched=True).any()
 
 
 @pytest.mark.parametrize("reserves", [True, False])

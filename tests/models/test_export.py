@@ -270,6 +270,9 @@ def test_a_damaged_network_is_refused_by_its_engine(folder, engine):
 def run(model, folder, tmp_path, monkeypatch):
     """Call `pointcover export` where the model is known by any name."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("model.pt", "model.json"):
+        (tmp_path / "models" / name).touch()
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.setattr(references, "load_model", lambda reference, root: model)
     traced = onnx.load(folder / "any.onnx")
@@ -310,7 +313,7 @@ def test_export_errors_are_one_message(run, tmp_path, args, said):
     assert done.exit_code == 1
     assert done.stderr.startswith("\npointcover export: ")
     assert said in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "there.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dvc.yaml", "models", "there.onnx"]
 
 
 # Every model

@@ -1,6 +1,7 @@
 """Work side by side comes out as work done alone, and nobody works on for nobody."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -369,3 +370,20 @@ def test_a_killed_stage_leaves_no_worker_behind(project, state, number):
         time.sleep(0.02)
     assert not [pid for pid in helpers if is_alive(pid)]
     assert "Traceback" not in errors
+
+
+def test_after_an_error_no_thread_works_on(tmp_path):
+    """One that still writes would make a folder again that the stage has removed."""
+    folder = tmp_path / "tiles.partial"
+
+    def work(item):
+        if item == 0:
+            raise OSError("the disk is full")
+        time.sleep(0.3)
+        folder.mkdir(exist_ok=True)
+
+    with pytest.raises(OSError, match="full"):
+        run(work, [0, 1, 2, 3], "threading")
+    shutil.rmtree(folder, ignore_errors=True)
+    time.sleep(0.5)
+    assert not folder.exists()

@@ -354,10 +354,13 @@ def test_jobs_with_other_tiles_have_another_digest(root, make_params: Callable[.
         (None, "k=null"),
         (True, "k=true"),
         ("link", "k=link"),
-        ("tu-hrnet_w18", "k='tu-hrnet_w18'"),
+        ("tu-hrnet_w18", "k=tu-hrnet_w18"),
+        ("/data/a.tif", "k='/data/a.tif'"),
+        ("null", "k='null'"),
+        ("True", "k='True'"),
         ("it's", "k='it\\'s'"),
         ("", "k=''"),
-        ([1, "a b"], "k=[1, 'a b']"),
+        ([1, "a b"], "k=[1,'a b']"),
         ({"low veg": 0.5}, "++k={low veg: 0.5}"),
         ({"a (b)": 1}, "++k={a \\(b\\): 1}"),
     ],
@@ -367,6 +370,35 @@ def test_a_setting_is_written_in_the_grammar_of_dvc(value, said):
     overrides = pytest.importorskip("hydra.core.override_parser.overrides_parser")
     (parsed,) = overrides.OverridesParser.create().parse_overrides([said])
     assert parsed.value() == value
+
+
+def test_relative_inputs_that_the_copy_lacks_are_made_absolute(
+    root, make_params: Callable[..., Params], monkeypatch
+):
+    seen = []
+    command = running.experiment_command
+
+    def record(name: str, settings: dict, copied: list) -> list[str]:
+        seen.append(settings)
+        return command(name, settings, copied)
+
+    monkeypatch.setattr(running, "experiment_command", record)
+    for name in ("untracked", "tracked"):
+        (root / name).mkdir()
+        (root / name / "a.txt").touch()
+    subprocess.run(["git", "add", "tracked"], cwd=root, check=True)
+    member = make_job("a").member
+    for source, annotations in (("../data", "untracked"), ("tracked", "sources")):
+        params = make_params({"source": source, "annotations": annotations})
+        run(root, *make_jobs("study", [member], [params], root))
+    assert seen == [
+        {
+            "points": 10,
+            "source": str(root.parent / "data"),
+            "annotations": str(root / "untracked"),
+        },
+        {"points": 10},
+    ]
 
 
 def test_a_folder_without_git_is_an_error(tmp_path):

@@ -24,7 +24,7 @@ from pointcover.training.ema import EmaWeights
 from pointcover.training.fit import Problem, fit, validate
 from pointcover.training.losses.partial import PartialLoss
 from pointcover.training.results import Callbacks
-from pointcover.training.schedules import Step, cosine
+from pointcover.training.schedules import ScheduleStep, cosine
 from pointcover.training.semi_supervised import consistency
 from pointcover.training.semi_supervised.consistency import frozen_statistics
 from tests.tile_sets import CLASSES, write_easy_tiles
@@ -887,7 +887,7 @@ def test_the_rate_of_each_step_is_that_of_the_schedule(monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", noted)
     _, results = fitted_weights(batch_size=2, epochs=2, lr=0.05)
-    rates = [0.05 * cosine(Step(number, 8, 4), warmup=0.1) for number in range(9)]
+    rates = [0.05 * cosine(ScheduleStep(number, 8, 4), warmup=0.1) for number in range(9)]
     assert used == pytest.approx(rates[:8])
     assert [result.lr for result in results] == pytest.approx([rates[4], rates[8]])
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from pointcover.training.optimisers import OPTIMISERS, make_optimiser
 from pointcover.training.schedules import (
     SCHEDULES,
-    Step,
+    ScheduleStep,
     epochs_without_better,
     learning_rate,
 )
@@ -26,7 +26,9 @@ class Course:
         self.steps, self.epoch_steps = steps, epoch_steps
 
     def __call__(self, number, mious=()):
-        return learning_rate(self.settings, Step(number, self.steps, self.epoch_steps, mious))
+        return learning_rate(
+            self.settings, ScheduleStep(number, self.steps, self.epoch_steps, mious)
+        )
 
 
 def torch_rates(make, steps):

@@ -28,7 +28,7 @@ from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors import features
 from pointcover.vectors import rasterize as placing
 from pointcover.vectors.features import Annotations
-from pointcover.vectors.rasterize import PlacementReport, place
+from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
 from pointcover.vectors.write import write_points
@@ -99,7 +99,9 @@ def make(shapes, class_ids, crs=POLAND):
 def burn(annotations, grid, tile_px=None, all_touched=False, orthophoto="a"):
     """Burn a whole orthophoto, tile by tile if a size is given."""
     report = PlacementReport(annotations)
-    placement = place(annotations, grid, report, orthophoto=orthophoto, all_touched=all_touched)
+    placement = place_annotations(
+        annotations, grid, report, orthophoto=orthophoto, all_touched=all_touched
+    )
     mask = np.zeros((grid.height, grid.width), np.uint8)
     for window in lay_grid(grid.height, grid.width, tile_px or max(mask.shape)):
         mask[window.toslices()] = placement.burn(window)
@@ -172,7 +174,10 @@ def test_a_value_that_is_not_a_class_is_refused_with_feature_ids(tmp_path, value
 
 def test_a_misspelt_class_gets_a_suggestion(tmp_path):
     path = write_features(tmp_path / "a.gpkg", [POINT], ["watr"])
-    assert "did you mean 'water'?" in refusal(path)
+    assert "did you mean 'water'? Correct the values" in refusal(path)
+    path = write_features(tmp_path / "b.gpkg", [POINT], ["xyz"])
+    assert "; known: " in refusal(path)
+    assert re.search(r"[^?.]\. Correct the values", refusal(path))
 
 
 def test_values_to_ignore_are_left_out_and_counted_whatever_their_geometry(tmp_path):
@@ -525,14 +530,14 @@ def test_a_nearly_horizontal_road_is_drawn_alike_in_any_window():
 
 def test_a_window_without_features_is_unlabelled_and_rasterises_nothing(monkeypatch):
     annotations = make([in_pixels(shapely.box(2, 2, 5, 5))], [1])
-    placement = place(
+    placement = place_annotations(
         annotations,
         lay_orthophoto(),
         PlacementReport(annotations),
         orthophoto="a",
         all_touched=True,
     )
-    monkeypatch.setattr(placing, "burn", None)
+    monkeypatch.setattr(placing, "rasterize_shapes", None)
     assert (placement.burn(Window(20, 0, 20, 20)) == IGNORE_INDEX).all()
     with pytest.raises(TypeError):
         placement.burn(Window(0, 0, 20, 20))
@@ -594,9 +599,9 @@ def test_reasons_for_features_without_labels_are_distinguished():
         [0] * 7,
     )
     report = PlacementReport(annotations)
-    place(annotations, lay_orthophoto(), report, orthophoto="a", all_touched=False).burn(
-        Window(0, 0, 20, 20)
-    )
+    place_annotations(
+        annotations, lay_orthophoto(), report, orthophoto="a", all_touched=False
+    ).burn(Window(0, 0, 20, 20))
     summary = report.summary()
     assert summary["without_pixel"]["fids"] == [10]
     assert summary["not_on_tiles"]["fids"] == [11, 14]
@@ -616,7 +621,7 @@ def test_a_feature_on_two_orthophotos_is_inside_and_counted_once():
     report = PlacementReport(annotations)
     west, east = lay_orthophoto(), lay_orthophoto(place=from_origin(LEFT + 12, TOP, 0.25, 0.25))
     for grid in (west, east):
-        place(annotations, grid, report, orthophoto="a", all_touched=False).burn(
+        place_annotations(annotations, grid, report, orthophoto="a", all_touched=False).burn(
             Window(0, 0, 50, 40)
         )
     assert report.placed.tolist() == [True, True]

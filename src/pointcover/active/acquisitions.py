@@ -15,7 +15,7 @@ Score = Callable[[Any], Any]
 the uncertainty from 0 to 1."""
 
 AcquisitionFunction = Callable[[Networks, bool], Score]
-"""Networks, and whether eight turned and flipped views of each image are predicted → a score."""
+"""Networks, and whether eight rotated and flipped views of each image are predicted → a score."""
 
 
 def margin(networks: Networks, average_views: bool) -> Score:

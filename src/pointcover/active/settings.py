@@ -35,7 +35,7 @@ class QuerySettings(Section):
     )
     views: Views = Field(
         default="one",
-        description="d4 predicts eight turned and flipped views of each window, and uses the "
+        description="d4 predicts eight rotated and flipped views of each window, and uses the "
         "uncertainty of their mean, or their disagreement; one predicts the window once.",
     )
 
@@ -71,7 +71,7 @@ class SuggestSettings(QuerySettings, DeviceSettings):
     def _disagreement_has_views(self) -> "SuggestSettings":
         if "disagreement" in self.acquisitions and self.views == "one":
             raise ValueError(
-                "acquisition 'disagreement' compares turned and flipped views, and views is "
+                "acquisition 'disagreement' compares rotated and flipped views, and views is "
                 "'one': set views to d4"
             )
         return self

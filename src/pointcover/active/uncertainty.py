@@ -75,7 +75,7 @@ def score_disagreement(networks: Networks, *, by_views: bool) -> Score:
 
     Args:
         networks: at least two, or one with `by_views`.
-        by_views: predict eight turned and flipped views with each network.
+        by_views: predict eight rotated and flipped views with each network.
 
     Returns:
         images (B, bands, H, W) → (B, C + 1, H, W) float32.
@@ -110,7 +110,7 @@ def score_uncertainty(
     Args:
         networks: one network or an ensemble.
         uncertainty_of: probabilities (B, C, H, W) → (B, 1, H, W).
-        average_views: average over eight turned and flipped views of each image, too.
+        average_views: average over eight rotated and flipped views of each image, too.
 
     Returns:
         images (B, bands, H, W) → (B, C + 1, H, W) float32.

@@ -10,20 +10,20 @@ from typing import Any, Final
 import numpy as np
 
 from pointcover.annotation.click import click, tile_generator
+from pointcover.annotation.inputs import ClickRasters, LabelInputs, check_labels
 from pointcover.annotation.propagation import propagate, tell_sources
 from pointcover.annotation.propagation.base import ClickedTile
 from pointcover.annotation.rasters import CLICKS, CONFIDENCE, MASKS, SOURCES, open_writers
 from pointcover.annotation.report import AnnotationReport
 from pointcover.annotation.samplers import UNITS
 from pointcover.annotation.settings import AnnotateSettings
-from pointcover.annotation.source import ClickRasters, LabelSources, check_labels
 from pointcover.labels import IGNORE_INDEX, SPLITS, Mask, count_pixels
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.runtime.atomic_files import publish_csv
 from pointcover.runtime.parallel import map_in_order
 from pointcover.runtime.settings import MachineSettings
 from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path, write_index
-from pointcover.vectors.rasterize import Placement, PlacementReport, place
+from pointcover.vectors.rasterize import Placement, PlacementReport, place_annotations
 
 LEFT_OUT: Final = "left_out.csv"
 """File that lists every real annotation that was left out, wholly or in part."""
@@ -41,7 +41,7 @@ class Annotation:
     """The folder to write rasters below, absolute."""
     tile_set: TileSet
     settings: AnnotateSettings
-    sources: LabelSources
+    inputs: LabelInputs
     budgets: Mapping[str, int]
     """Label budgets of the simulated annotator, by tile id."""
     seed: int
@@ -137,7 +137,7 @@ def annotate_tiles(
     groups: dict[tuple[str, str], list[Tile]] = {}
     for tile in tiles:
         groups.setdefault((tile.split, tile.orthophoto), []).append(tile)
-    names, vectors = annotation.tile_set.classes.names, annotation.sources.vectors
+    names, vectors = annotation.tile_set.classes.names, annotation.inputs.vectors
     present = {tile.split for tile in tiles}
     annotated = AnnotatedTiles(
         tiles=[],
@@ -178,7 +178,7 @@ def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> Annota
     dense_masks = TileReader(annotation.tiles / "masks", tile_set.size_px, fill=IGNORE_INDEX)
     grid = RasterReader(raster_path(annotation.tiles / "images", split, orthophoto)).info()
     placement, placed = _place(annotation, grid, orthophoto)
-    given = ClickRasters(annotation.sources.clicks, grid, tiles[0], tile_set)
+    given = ClickRasters(annotation.inputs.clicks, grid, tiles[0], tile_set)
     propagator, settings = annotation.settings.propagator, annotation.settings.of_propagator
     if split == "test":
         propagator, settings = "none", None
@@ -194,8 +194,7 @@ def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> Annota
             image = np.ascontiguousarray(images.read(tile)[:, *inside])
             clicks = given.add_to(_simulate(annotation, tile, dense), tile)
             if placement:
-                real = placement.burn(tile.extent)
-                clicks = np.where(real != IGNORE_INDEX, real, clicks)
+                clicks = placement.burn(tile.extent, clicks)
             # The tile stage writes 0 in every band where an orthophoto has no data.
             valid = np.asarray(image.any(axis=0))
             clicked = ClickedTile(clicks, image, valid, tile_set.classes)
@@ -215,7 +214,7 @@ def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> Annota
 
 def _simulate(annotation: Annotation, tile: Tile, dense: Mask) -> Mask:
     """Return the simulated clicks of a tile; none in the test split, or without an annotator."""
-    if not annotation.sources.simulates or tile.split == "test":
+    if not annotation.inputs.simulates or tile.split == "test":
         return np.full(dense.shape, IGNORE_INDEX, np.uint8)
     return click(
         dense,
@@ -230,9 +229,11 @@ def _place(
     annotation: Annotation, grid: RasterInfo, orthophoto: str
 ) -> tuple[Placement | None, PlacementReport | None]:
     """Place the vector file's annotations on an orthophoto; None where there is no such file."""
-    vectors, all_touched = annotation.sources.vectors, annotation.settings.vectors.all_touched
+    vectors, all_touched = annotation.inputs.vectors, annotation.settings.vectors.all_touched
     if vectors is None:
         return None, None
     report = PlacementReport(vectors)
-    placement = place(vectors, grid, report, orthophoto=orthophoto, all_touched=all_touched)
+    placement = place_annotations(
+        vectors, grid, report, orthophoto=orthophoto, all_touched=all_touched
+    )
     return placement, report

@@ -96,7 +96,7 @@ class FileStrata(Strata):
         if self._raster is not None:
             ids = read_onto(self._raster, each.info, window)
         else:
-            ids = self._burn(each, window)
+            ids = self._rasterize(each, window)
         if each.block_px > 1:
             ids = commonest(ids, each.block_px)
         ids = np.where(units.ids == IGNORE_INDEX, IGNORE_INDEX, ids).astype(np.uint8)
@@ -132,7 +132,7 @@ class FileStrata(Strata):
         table[COLUMN] = table[COLUMN].astype(str)
         return table
 
-    def _burn(self, each: ClassMap, window: Window) -> Mask:
+    def _rasterize(self, each: ClassMap, window: Window) -> Mask:
         if each.crs not in self._in_crs:
             self._in_crs[each.crs] = self._polygons.to_crs(each.crs)
         here = self._in_crs[each.crs]

@@ -10,6 +10,7 @@ from pointcover.cli.export import export
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
 from pointcover.cli.recipe import recipe
+from pointcover.cli.report import report
 from pointcover.cli.sample import sample
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
@@ -39,5 +40,9 @@ def main(
     """Make land-cover maps from few labelled points."""
 
 
-for command in (recipe, points, study, sync, predict, export, suggest, sample, assess, change):
+COMMANDS = (
+    *(recipe, report, points, study, sync, predict, export, suggest),
+    *(sample, assess, change),
+)
+for command in COMMANDS:
     app.command()(command)

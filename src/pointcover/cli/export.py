@@ -12,6 +12,7 @@ from pointcover.cli.options import (
     ModelReference,
     Resample,
     ValueRange,
+    check_inputs,
     check_outputs,
     print_remarks,
     without_maps,
@@ -48,18 +49,21 @@ def export(
     The file is compared with PyTorch on noise of several sizes (with --int8, on the images), and
     not written if the predictions differ.
     """
+    from pointcover.runtime.atomic_files import removing_empty_folder
     from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
-    with one_message("pointcover export"):
+    with one_message("pointcover export"), removing_empty_folder(out.parent):
+        if out.suffix != ".onnx":
+            raise ValueError(f"--out: got {out}, wanted a name that ends in .onnx")
+        check_outputs(out, force=force)
+        check_inputs([model], int8 or [])
+
         from pointcover.maps.orthophotos import open_orthophoto, parse_reading, spread_windows
         from pointcover.models.export import export_model, remarks_for_deepness
         from pointcover.models.load import load_model
         from pointcover.tracking.store import project_root
 
-        if out.suffix != ".onnx":
-            raise ValueError(f"--out: got {out}, wanted a name that ends in .onnx")
-        check_outputs(out, force=force)
         named = load_model(model, project_root())
         reading = parse_reading(bands, value_range, gsd_m, resample)
         given = without_maps(int8 or [])

@@ -116,6 +116,25 @@ def print_remarks(orthophotos: "Sequence[Orthophoto]") -> None:
         typer.echo(f"note: {remark}", err=True)
 
 
+def check_inputs(references: Sequence[str], images: Sequence[Path]) -> None:
+    """Check that models and images exist. Torch is not imported, which would take seconds.
+
+    Raises:
+        FileNotFoundError: a model, the MLflow store or an image is missing.
+        ValueError: a file is no raster.
+    """
+    from pointcover.models.references import check_reference
+    from pointcover.tracking.store import project_root
+
+    for reference in references:
+        check_reference(reference, project_root())
+    if images:
+        from pointcover.raster.raster_io import check_raster_file
+
+        for path in images:
+            check_raster_file(path)
+
+
 def load_on_device(
     references: Sequence[str], device: str, precision: str
 ) -> "tuple[Fabric, list[NamedModel]]":

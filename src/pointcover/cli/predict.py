@@ -20,6 +20,7 @@ from pointcover.cli.options import (
     Resample,
     ValueRange,
     check_finite,
+    check_inputs,
     default,
     load_on_device,
     print_remarks,
@@ -83,10 +84,13 @@ def predict(
 
     An interrupted run resumes when it is started again.
     """
+    from pointcover.runtime.atomic_files import removing_empty_folder
     from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
-    with one_message("pointcover predict"):
+    with one_message("pointcover predict"), removing_empty_folder(out):
+        check_inputs([model, *(also or [])], images)
+
         from tqdm import tqdm
 
         from pointcover.maps.mapper import Mapper

@@ -1,5 +1,7 @@
 """`pointcover recipe`: settings that go together, by name."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,8 +17,9 @@ def recipe(
     ] = False,
 ) -> None:
     """Show settings that go together: for `dvc exp run $(pointcover recipe best)`."""
-    from pointcover.runtime.errors import one_message
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
 
+    # isort: split
     with one_message("pointcover recipe"):
         from pointcover.config.recipes import RECIPES, write_recipe
 
@@ -32,4 +35,6 @@ def recipe(
             write_recipe(RECIPES[name], Path("params.yaml"))
             typer.echo(f"params.yaml has the settings of {name}: run `dvc repro`", err=True)
         else:
-            typer.echo(RECIPES[name].options())
+            # `$(…)` splits its output at blanks but reads no quotes; a person's shell needs them.
+            join = shlex.join if sys.stdout.isatty() else " ".join
+            typer.echo(join(RECIPES[name].options()))

@@ -1,16 +1,26 @@
-"""The summary that `make run` prints: scores, and the paths of figures, model and MLflow runs.
+"""`pointcover report`: print the scores of the last run, and the paths of its files."""
 
-Print it again with `python -m pointcover.cli.report` in the project's root.
-"""
-
-import sys
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from pointcover.runtime.atomic_files import read_json
 
 METRICS = Path("metrics")
 COLUMNS = ("iou", "precision", "recall", "f1")
+
+
+def report() -> None:
+    """Print the scores of the last run, and the paths of figures, model and MLflow runs.
+
+    It is what `make run` prints at its end; run it in the project's root.
+    """
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
+
+    # isort: split
+    with one_message("pointcover report"):
+        typer.echo(format_scores(METRICS), nl=False)
 
 
 def format_scores(metrics: Path) -> str:
@@ -69,10 +79,3 @@ def _interval(test: dict[str, Any], units: str) -> str:
 
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-if __name__ == "__main__":
-    try:
-        sys.stdout.write(format_scores(METRICS))
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f"report: {error}")

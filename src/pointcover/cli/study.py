@@ -34,7 +34,7 @@ def study(
     # isort: split
     with one_message("pointcover study"):
         from pointcover.runtime.signals import end_on_signals
-        from pointcover.study.conducting import StudyChoice, conduct, rewrite_report
+        from pointcover.study.conducting import StudyRun, conduct, rewrite_report
         from pointcover.study.plan import parse_setting
         from pointcover.study.running import JobPool
 
@@ -52,10 +52,11 @@ def study(
             gpus = count_gpus()
             if gpus:
                 given.setdefault("machine.readers", readers_per_program(jobs))
-        choice = StudyChoice(plan, scale, given)
-        done = conduct(choice, Path.cwd(), folder, JobPool(jobs, gpus))
-        typer.echo(
-            f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
-        )
+        run = StudyRun(plan, scale, given)
+        done = conduct(run, Path.cwd(), folder, JobPool(jobs, gpus))
+        if done.records:
+            typer.echo(
+                f"{folder}/report.html: {len(done.records)} of {done.count} experiments", err=True
+            )
         if done.failed:
             raise ValueError(done.complaint())

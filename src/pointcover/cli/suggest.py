@@ -18,6 +18,7 @@ from pointcover.cli.options import (
     Resample,
     ValueRange,
     check_finite,
+    check_inputs,
     check_outputs,
     default,
     load_on_device,
@@ -42,7 +43,7 @@ def suggest(
     ),
     also: Also = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Predict eight turned and flipped views of each window.")
+        bool, typer.Option("--tta", help="Predict eight rotated and flipped views of each window.")
     ] = False,
     by_class: Annotated[bool, setting(Settings, "by_class", "--by-class")] = default(
         Settings, "by_class"
@@ -76,10 +77,14 @@ def suggest(
     force: Force = False,
 ) -> None:
     """Suggest which points to label next: points for QGIS, where an annotator adds the class."""
+    from pointcover.runtime.atomic_files import removing_empty_folder
     from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
-    with one_message("pointcover suggest"):
+    with one_message("pointcover suggest"), removing_empty_folder(out.parent):
+        check_outputs(out, ".qml", force=force)
+        check_inputs([model, *(also or [])], images)
+
         from tqdm import tqdm
 
         from pointcover.active.suggest import Suggester
@@ -88,7 +93,6 @@ def suggest(
         from pointcover.vectors.read import read_annotations
         from pointcover.vectors.settings import VectorSettings
 
-        check_outputs(out, ".qml", force=force)
         reading = parse_reading(bands, value_range, gsd_m, resample)
         settings = ImageQuerySettings(
             acquisition=acquisition,

@@ -1,6 +1,6 @@
 """Recipes: settings that go together, by name. A recipe is one entry of RECIPES."""
 
-import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import yaml
 
 from pointcover.config.params import Params
 from pointcover.runtime.atomic_files import publish_text
+from pointcover.tracking.dvc_experiments import override
 from pointcover.validation import validate
 
 KEY: Final = re.compile(r"^( *)(\w+):(?: (.*?))?( *#.*)?$")
@@ -24,9 +25,11 @@ class Recipe:
     about: str
     settings: Mapping[str, Any]
 
-    def options(self) -> str:
-        """Return the options of `dvc exp run` that choose this recipe."""
-        return " ".join(f"-S {key}={_plain(value)}" for key, value in self.settings.items())
+    def options(self) -> list[str]:
+        """Return the options of `dvc exp run` that choose this recipe, as words of a command."""
+        return [
+            word for key, value in self.settings.items() for word in ("-S", override(key, value))
+        ]
 
 
 _ENCODER: Final = {"train.encoder": "tu-tf_efficientnet_lite0", "train.weights": "imagenet"}
@@ -131,13 +134,11 @@ def _keyed(lines: list[str]) -> Iterator[tuple[str, str]]:
 def _with_value(line: str, value: Any) -> str:
     found = KEY.match(line)
     assert found is not None
-    start = f"{found[1]}{found[2]}: {_plain(value)}"
+    start = f"{found[1]}{found[2]}: {_yaml(value)}"
     comment = (found[4] or "").strip()
     return f"{start:<27} {comment}".rstrip()
 
 
-def _plain(value: Any) -> str:
-    """Return a value as YAML and Hydra both read it, without quotes and blanks."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_plain, value))}]"
-    return value if isinstance(value, str) else json.dumps(value)
+def _yaml(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]

@@ -5,16 +5,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointcover.runtime.errors import DEBUG_SWITCH, one_message
+from pointcover.runtime.errors import one_message
 from pointcover.runtime.signals import end_on_signals, end_with_parent
 
 if TYPE_CHECKING:  # these need packages that may be missing, which `run_stage` reports
-    from collections.abc import Iterator
-
     from filelock import FileLock
 
     from pointcover.config.params import Params
@@ -49,27 +47,12 @@ def run_stage(work: "Callable[[Params], None]") -> None:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     name = Path(sys.argv[0]).stem
     label = f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name
-    with one_message(label), _missing_packages():
+    with one_message(label):
         from pointcover.config.params import load_params
 
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):
             work(params)
-
-
-@contextmanager
-def _missing_packages() -> "Iterator[None]":
-    """Report a package that is not installed as an error that a user can correct."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if os.environ.get(DEBUG_SWITCH):
-            raise
-        sys.stderr.write(
-            f"pointcover: the python that runs this stage ({sys.executable}) lacks "
-            f"{error.name!r}. Run `make setup`, then `source .venv/bin/activate`, and try again\n"
-        )
-        sys.exit(1)
 
 
 def _only_writer(name: str) -> "AbstractContextManager[FileLock]":

@@ -240,6 +240,12 @@ def load_card(dataset: str, own_cards: Path) -> DatasetCard:
                 f"dataset: the card {dataset} lies outside {own_cards}/, so DVC would not see it "
                 f"change: move it to {own_cards}/{path.name}"
             )
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"dataset: the card {dataset} does not exist: write it, or correct the path. "
+                f"Experiments with --queue or --temp see only files that git tracks: `git add "
+                f"{dataset}` first"
+            )
     else:
         raise ValueError(
             f"dataset: got {dataset!r}, wanted one of {', '.join(known)}, or the path of your own "

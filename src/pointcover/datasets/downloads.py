@@ -6,13 +6,12 @@ such a file would then differ.
 """
 
 import errno
-import json
 import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -83,8 +82,9 @@ def fetch_archive(
     """Download a file once into a shared cache, and verify its checksum.
 
     A cached file is verified on every call (a few seconds per GB), so that a damaged disk is
-    noticed. An interrupted download is kept as ``.part`` and resumed at the next attempt or call,
-    if the server says that the file is the same.
+    noticed. An interrupted download is kept as ``.part`` and resumed at the next attempt or call.
+    Whether the server still has the same file is left to the checksum: if it differs after a
+    resumption, the file is downloaded once more from its start.
 
     Args:
         url: http or https.
@@ -122,15 +122,15 @@ def fetch_archive(
                     "%s: %s is %s, wanted %s; downloading it again", target, algorithm, got, wanted
                 )
                 target.unlink()
-            inherited = part.exists()
-            _download(url, part, retries)
-            if inherited and _digest(part, algorithm) != wanted:
-                logger.warning("%s: the part of an earlier run was damaged; starting again", part)
-                part.unlink()
-                _download(url, part, retries)
-            _require_checksum(url, part, algorithm, wanted)
+            # The part is whole if an earlier call was killed before the renaming.
+            if _digest(part, algorithm) != wanted:
+                is_resumed = _download(url, part, retries)
+                if is_resumed and _digest(part, algorithm) != wanted:
+                    logger.warning("%s: the resumed file is damaged; starting again", part)
+                    part.unlink()
+                    _download(url, part, retries)
+                _require_checksum(url, part, algorithm, wanted)
             part.replace(target)
-            _note(part).unlink(missing_ok=True)
     except ConnectionError:
         raise
     except OSError as error:
@@ -170,7 +170,6 @@ def _require_checksum(url: str, part: Path, algorithm: str, wanted: str) -> None
     with part.open("rb") as file:
         head = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     part.unlink()
-    _note(part).unlink(missing_ok=True)
     # By content, not by MIME type: login pages may be octet-stream, and archives text/html.
     if head.startswith((b"<!doctype html", b"<html")):
         raise ValueError(
@@ -201,12 +200,12 @@ class _TransientError(Exception):
     """A failure that may not occur at the next attempt."""
 
 
-def _download(url: str, part: Path, retries: Retries) -> None:
+def _download(url: str, part: Path, retries: Retries) -> bool:
+    """Download the bytes that `part` lacks; return whether it holds those of several answers."""
     failures, furthest = 0, _size(part)
     while True:
         try:
-            _transfer(url, part, retries.timeout_s)
-            return
+            return _transfer(url, part, retries.timeout_s)
         except _TransientError as error:
             reason = str(error)
         # Only attempts without a new byte count: so a connection interrupted every GB succeeds.
@@ -221,38 +220,32 @@ def _download(url: str, part: Path, retries: Retries) -> None:
         time.sleep(retries.pause_s * 2 ** (failures - 1))
 
 
-def _transfer(url: str, part: Path, timeout_s: float) -> None:
-    """Request the bytes that ``part`` lacks, or all of them; return after the last one."""
-    validator, length = _read_note(part)
-    have = _size(part) if validator else 0
-    if have and have == length:
-        return  # killed between the last byte and the renaming
+def _transfer(url: str, part: Path, timeout_s: float) -> bool:
+    """Request the bytes that `part` lacks, or all of them; return after the last one.
+
+    Returns:
+        whether the bytes were appended to those of an earlier answer.
+    """
+    have = _size(part)
     headers = {"Accept-Encoding": "identity"}
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+        headers["Range"] = f"bytes={have}-"
     try:
         with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
-            status, answer = response.status_code, response.headers
+            status = response.status_code
             if status in (408, 429) or status >= 500:
                 raise _TransientError(f"the server answered {status} {response.reason}")
-            if status not in (200, 206, 416):
+            if have and status == 416:  # nothing follows: the checksum tells whether it is whole
+                return True
+            if status not in (200, 206):
                 raise ConnectionError(
                     f"{url}: the server answered {status} {response.reason}; {BY_HAND}"
                 )
             if status == 200:
-                have, declared = 0, answer.get("Content-Length", "")
-                length = int(declared) if declared.isdigit() else None
-                # In this order, so that a crash never leaves old bytes with the note of a new file.
+                have = 0
                 part.unlink(missing_ok=True)
-                note = {"validator": _validator(answer), "length": length}
-                _note(part).write_text(json.dumps(note), encoding="utf-8")
-            elif (  # a 416 (nothing beyond what we have) never names this range
-                not have
-                or _validator(answer) != validator
-                or not answer.get("Content-Range", "").startswith(f"bytes {have}-")
-            ):
-                part.unlink(missing_ok=True)
-                raise _TransientError("the file on the server has changed")
+            declared = response.headers.get("Content-Length", "")
+            length = have + int(declared) if declared.isdigit() else None
             if (length or 0) - have > shutil.disk_usage(part.parent).free:
                 raise OSError(errno.ENOSPC, f"no room for {(length or 0) - have} bytes")
             with (
@@ -278,26 +271,8 @@ def _transfer(url: str, part: Path, timeout_s: float) -> None:
         raise _TransientError(f"no connection, or a cut one ({cause})") from error
     if length is not None and _size(part) != length:
         raise _TransientError(f"{_size(part)} of {length} bytes arrived")
+    return have > 0
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _note(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _read_note(part: Path) -> tuple[str, int | None]:
-    """Read the server's validator and length of the file of ``part``: ("", None) if unknown."""
-    try:
-        note = json.loads(_note(part).read_text(encoding="utf-8"))
-        return note["validator"], note["length"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        return "", None
-
-
-def _validator(headers: Mapping[str, str]) -> str:
-    etag = headers.get("ETag", "")
-    # Weak ETags are equal for equal contents, not only for equal bytes (RFC 9110, 8.8.1).
-    return etag if etag.startswith('"') else headers.get("Last-Modified", "")

@@ -1,4 +1,4 @@
-"""The inventory of a dataset: its card, its orthophotos and masks, and their checksums."""
+"""The inventory of a dataset: its card, its orthophotos and masks, and checksums of `source`."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -24,7 +24,10 @@ class Inventory:
 def write_inventory(
     path: Path, card: DatasetCard, folder: Path, *, here: Path, source: Path
 ) -> list[Pair]:
-    """Pair the files of a dataset, hash them, and write the inventory with the card.
+    """Pair the files of a dataset, and write the inventory with the card.
+
+    Files in `source` are hashed, so that dataset.json changes with them. Those in `here` are not:
+    they lie beside it, where DVC hashes them.
 
     Args:
         path: the dataset.json to write.
@@ -49,12 +52,12 @@ def write_inventory(
         )
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
     _check_links(folder, pairs, base)
-    entries = [
-        asdict(pair)
-        | {"image_sha256": sha256(folder / pair.image)}
-        | ({"mask_sha256": sha256(folder / pair.mask)} if pair.mask else {})
-        for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
-    ]
+    entries = [asdict(pair) for pair in pairs]
+    if name == _SOURCE:
+        for entry in tqdm(entries, desc="hashing", unit="pair", leave=False, disable=None):
+            for kind in ("image", "mask"):
+                if entry[kind]:
+                    entry[f"{kind}_sha256"] = sha256(folder / entry[kind])
     publish_json(
         path,
         {

@@ -1,6 +1,6 @@
 """Count the predictions of a split in one pass; every score is computed from these counts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,18 +99,22 @@ class SplitCounts:
             places.setdefault(tile.region, []).append(place)
         return places
 
-    def worst(self, count: int) -> list[int]:
+    def worst(self, count: int, without: Collection[int] = ()) -> list[int]:
         """Return the indices of the tiles with the lowest accuracy, the worst first.
 
         Accuracy is used since a few pixels of an otherwise absent class can halve the mIoU. Tiles
         with less than a tenth of the largest number of pixels, such as strips at an edge, and tiles
         without errors are left out.
+
+        Args:
+            count: number of tiles at most.
+            without: indices of tiles that are left out, since they are drawn already.
         """
         pixels = self.confusions.sum(axis=(1, 2))
         errors = pixels - np.trace(self.confusions, axis1=1, axis2=2)
         fit = np.flatnonzero((pixels * 10 >= pixels.max(initial=0)) & (errors > 0))
         order = np.argsort(-errors[fit] / pixels[fit], kind="stable")
-        return [int(place) for place in fit[order][:count]]
+        return [int(place) for place in fit[order] if place not in without][:count]
 
 
 def count_tiles(

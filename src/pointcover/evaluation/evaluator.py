@@ -149,8 +149,9 @@ class Evaluator:
         style = PanelStyle(self.classes, DENSE if self.is_dense else HELD_OUT, self.is_dense)
         with publish_folder(folder) as out:
             draw_figures(out, test, names, settings.leave_out)
-            shown = spread_evenly(range(len(self.tiles)), settings.panels)
-            for kind, places in (("fixed", shown), ("worst", test.worst(settings.worst))):
+            fixed = spread_evenly(range(len(self.tiles)), settings.panels)
+            worst = test.worst(settings.worst, without=fixed)
+            for kind, places in (("fixed", fixed), ("worst", worst)):
                 captions = caption_scored(kind, test, places, names, settings.leave_out)
                 scored = self._scored([self.tiles[place] for place in places])
                 draw_panels(out, captions, self._predict(scored), style)

@@ -15,6 +15,7 @@ from pointcover.figures import (
     draw_confusion,
     draw_panel,
     draw_reliability,
+    view_click_errors,
     view_clicks,
     view_errors,
     view_image,
@@ -132,8 +133,10 @@ def draw_panels(
             learned = sparse[number][1].numpy()
             views.append(("sparse masks (training labels)", view_clicks(learned, classes)))
         views.append(("prediction", view_mask(guessed, classes)))
-        if is_dense or sparse is None:
+        if is_dense:
             views.append(("errors (red)", view_errors(guessed, labels)))
+        elif sparse is None:
+            views.append(("wrong (red), correct (blue)", view_click_errors(guessed, labels)))
         views.append(("confidence", confidence.float().cpu().numpy()))
         draw_panel(folder / f"{name}.png", title, views, classes)
 

@@ -15,7 +15,7 @@ class EvaluateSettings(DeviceSettings):
 
     batch_size: Count = Field(description="Tiles that are predicted at a time.")
     views: Views = Field(
-        description="d4 averages eight turned and flipped views of each tile, at eight times the "
+        description="d4 averages eight rotated and flipped views of each tile, at eight times the "
         "cost; one predicts the tile once."
     )
     priors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(

@@ -23,7 +23,7 @@ class MapSettings(Section):
     )
     average_views: bool = Field(
         default=False,
-        description="Average eight turned and flipped views of each window, at eight times the "
+        description="Average eight rotated and flipped views of each window, at eight times the "
         "cost.",
     )
     crf: MeanFieldSettings | None = None
@@ -57,5 +57,5 @@ class ReadingSettings(Section):
     )
     resample: bool = Field(
         default=False,
-        description="Resample images of another GSD to that of training. Maps have that GSD, too.",
+        description="Resample images of another GSD to that of training, which the maps have, too.",
     )

@@ -37,12 +37,7 @@ def fetch_model(root: Path, reference: str, folder: Path) -> Path:
         ConnectionError: the tracking server does not answer.
         OSError: the store cannot be read.
     """
-    uri = tracking_uri(root)
-    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
-        raise FileNotFoundError(
-            f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
-            f"the project's folder, or set MLFLOW_TRACKING_URI"
-        )
+    uri = check_store(root, reference)
     quieten_mlflow()
     with whole_call(uri), locked_file(uri):
         _download(_source_of(connect(uri), reference), reference, folder, uri)
@@ -53,6 +48,21 @@ def fetch_model(root: Path, reference: str, folder: Path) -> Path:
             f"its model.pt): name a run with finished training, or a model registered from one"
         )
     return found[0]
+
+
+def check_store(root: Path, reference: str) -> str:
+    """Return the URI of the MLflow store, after a check that a local one exists.
+
+    Raises:
+        FileNotFoundError: there is no local store.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+        raise FileNotFoundError(
+            f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
+            f"the project's folder, or set MLFLOW_TRACKING_URI"
+        )
+    return uri
 
 
 def _download(source: str, reference: str, folder: Path, uri: str) -> None:

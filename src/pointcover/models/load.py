@@ -1,20 +1,17 @@
 """Load models from a file, a folder, an MLflow run or the MLflow model registry."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from pointcover.models.fetch import fetch_model
 from pointcover.models.onnx_model import OnnxSegmenter, read_onnx
+from pointcover.models.references import is_in_mlflow, path_of
 from pointcover.networks.checkpoint import Checkpoint, check_alike, load_checkpoint
 from pointcover.networks.segmenter import Segmenter
 from pointcover.prediction.windows import WindowNeeds, needs_of
 from pointcover.tileset.tiles import TileSet
-
-RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -58,25 +55,16 @@ def load_model(reference: str, root: Path) -> NamedModel:
         ValueError: the model is missing or damaged, or a package for ONNX files is missing.
         ConnectionError: the tracking server does not answer.
     """
-    in_mlflow = reference.startswith(("runs:/", "models:/"))
-    path = Path(reference)
-    if in_mlflow or (RUN_ID.fullmatch(reference) and not path.exists()):
+    if is_in_mlflow(reference):
         with TemporaryDirectory() as folder:
             found = fetch_model(root, reference, Path(folder))
             try:
                 return NamedModel(reference, *load_checkpoint(found))
             except ValueError as error:
                 raise ValueError(f"{reference}: {error}") from None
-    if path.suffix == ".onnx" and path.is_file():
+    path = path_of(reference)
+    if path.is_file():
         return NamedModel(reference, *read_onnx(path))
-    if path.name in ("model.pt", "model.json") and not path.is_dir():
-        path = path.parent
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"{reference} is not a model: wanted a folder with model.pt and model.json (`dvc "
-            f"repro` writes models/), an ONNX file of `pointcover export`, an MLflow run "
-            f"(runs:/ID) or a registered model (models:/NAME@champion)"
-        )
     return NamedModel(reference, *load_checkpoint(path))
 
 

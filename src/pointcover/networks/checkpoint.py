@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pointcover.networks.build import BandStatistics, build_fitted
+from pointcover.networks.model_files import check_model_files
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
@@ -110,12 +111,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         FileNotFoundError: model.pt or model.json is missing.
         ValueError: model.json is damaged, or the weights are not those that it describes.
     """
-    for name in ("model.pt", "model.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} does not exist: run `dvc repro train`, or restore the last model "
-                f"with `dvc checkout -f`"
-            )
+    check_model_files(folder)
     try:
         values = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         described = values["weights_sha256"]

@@ -345,7 +345,13 @@ class ResampledReader(RasterReader):
         return replace(super().info(), crs=self._crs)
 
 
-def _open(path: Path) -> Any:
+def check_raster_file(path: Path) -> str:
+    """Return the GDAL driver of a raster file, told by its first bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, empty, or no raster.
+    """
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder, wanted a raster file: give those in it, such as {path}/*.tif"
@@ -362,6 +368,11 @@ def _open(path: Path) -> Any:
             f"{path} is no raster (it begins with {start!r}): wanted GeoTIFF, PNG, JPEG or JPEG "
             f"2000. Leave it out of the images"
         )
+    return driver
+
+
+def _open(path: Path) -> Any:
+    driver = check_raster_file(path)
     if driver == "PNG":
         _check_png(path)
     try:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,18 @@ def probe_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe.touch()
     probe.unlink(missing_ok=True)  # another process may probe, too
+
+
+@contextmanager
+def removing_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder and its parents, if they are new and empty, when the block ends."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in new:
+            with suppress(OSError):  # it is not empty, or was never made
+                path.rmdir()
 
 
 def flush_to_disk(path: Path) -> None:

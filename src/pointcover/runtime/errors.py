@@ -34,16 +34,12 @@ def one_message(name: str) -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         _fail(name, _message_of(error))
-    except ModuleNotFoundError:
-        raise
+    except ModuleNotFoundError as error:
+        _fail(name, _message_of_missing(error))
     except Exception as error:
         if is_out_of_memory(error):
             _fail(name, _message_of_memory(name, error))
-        _fail(
-            name,
-            f"unexpected {type(error).__name__}: {error}. This is a defect of pointcover: run "
-            f"again with {DEBUG_SWITCH}=1 to see where, and report it",
-        )
+        _fail(name, _message_of_defect(error))
 
 
 def _fail(name: str, message: str) -> NoReturn:
@@ -60,6 +56,23 @@ def _message_of(error: Exception) -> str:
             f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
         )
     return str(error)
+
+
+def _message_of_defect(error: Exception) -> str:
+    return (
+        f"unexpected {type(error).__name__}: {error}. This is a defect of pointcover: run "
+        f"again with {DEBUG_SWITCH}=1 to see where, and report it"
+    )
+
+
+def _message_of_missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "pointcover"):
+        return _message_of_defect(error)
+    return (
+        f"this python ({sys.executable}) lacks {error.name!r}. Run `make setup`, then "
+        f"`source .venv/bin/activate`, and try again"
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -111,17 +111,18 @@ def _by_processes(
 def _by_threads(
     function: Callable[[Any], Any], items: Sequence[Any], workers: int
 ) -> Generator[Any, None, None]:
-    """Run tasks in threads of this process, which start fast but share the interpreter lock."""
-    from joblib import Parallel, delayed, parallel_config
+    """Run tasks in threads of this process, which start fast but share the interpreter lock.
+
+    After an error, the running tasks are waited for (joblib does not): one that still writes would
+    make a folder again that cleanup has removed.
+    """
     from threadpoolctl import threadpool_limits
 
     if workers == 1:
         yield from _serially(function, items)
         return
-    with parallel_config("threading"):
-        parallel = Parallel(n_jobs=workers, return_as="generator")
-    with threadpool_limits(1):
-        yield from parallel(delayed(function)(item) for item in items)
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as threads:
+        yield from threads.map(function, items)
 
 
 def _by_cluster(

@@ -44,9 +44,10 @@ class Conducted:
             f"{ended.job.member.label} ({ended.log}):\n{_last_lines(ended.log)}"
             for ended in self.failed
         ]
+        others = "the finished ones are in the report" if self.records else "no report was written"
         head = (
-            f"{len(self.failed)} of {self.count} experiments failed; the others are in the report. "
-            f"Correct the errors in their logs and run the same command, which runs only these:"
+            f"{len(self.failed)} of {self.count} experiments failed; {others}. Correct the errors "
+            f"in their logs and run the same command, which runs only those without a result:"
         )
         return "\n\n".join([head, *logs])
 
@@ -67,7 +68,7 @@ class Conducted:
 
 
 @dataclass(frozen=True)
-class StudyChoice:
+class StudyRun:
     """A study file, and how it is run."""
 
     path: Path
@@ -77,13 +78,13 @@ class StudyChoice:
     """Override the file's settings of all experiments, by dotted names."""
 
 
-def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conducted:
+def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
     """Run the experiments of a study that have no results yet, and write its report.
 
     The report is also written if experiments fail, or a signal stops the study.
 
     Args:
-        choice: the study file, its scale and settings.
+        run: the study file, its scale and settings.
         root: the project's folder.
         out: folder of results.csv, report.html, report.md, tables, records and logs.
         pool: number of experiments that run in parallel.
@@ -92,8 +93,8 @@ def conduct(choice: StudyChoice, root: Path, out: Path, pool: JobPool) -> Conduc
         ValueError: the file or its settings are invalid.
         FileNotFoundError: there is no such file, or `root` is not a project.
     """
-    path, scale = choice.path, choice.scale
-    study = read_study(path, scale, choice.settings)
+    path, scale = run.path, run.scale
+    study = read_study(path, scale, run.settings)
     members = members_of(study)
     params = check_members(members, read_yaml(root / "params.yaml"), path)
     prefix = f"{path.stem}-small" if scale == "small" else path.stem

@@ -173,7 +173,7 @@ class Member:
     """The previous round, with whose point labels and answered queries this one begins."""
 
     @property
-    def place(self) -> tuple[str, str, int, int]:
+    def identity(self) -> tuple[str, str, int, int]:
         """Method, axes, points and seed, which identify a member in its study."""
         return self.method, json.dumps(self.axes), self.points, self.seed
 

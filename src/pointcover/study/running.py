@@ -26,6 +26,7 @@ from pointcover.tracking.dvc_experiments import (
     experiment_command,
     fetch_folder,
     has_finished,
+    is_in_copy,
     list_experiments,
     read_outputs,
     untracked_in,
@@ -55,6 +56,8 @@ class Job:
     """Names of the jobs of an ensemble's other models."""
     after: str | None = None
     """Name of the job of the previous round."""
+    inputs: tuple[tuple[str, str], ...] = ()
+    """The settings that are paths of inputs, by their names."""
 
     @property
     def waits_for(self) -> set[str]:
@@ -89,7 +92,7 @@ def make_jobs(
     """
     code = _state_of_code(root)
     states: dict[str, str] = {}
-    names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' places
+    names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' identities
     jobs = []
     # In the order of depth, so that the names of the jobs that a job needs are known.
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
@@ -98,12 +101,13 @@ def make_jobs(
             states.setdefault(path, _state_of_files(root / path))
             values[f"files of {path}"] = states[path]
         tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
-        needs = tuple(names[other.place] for other in member.needs)
-        after = names[member.after.place] if member.after else None
-        before = [names[other.place] for other in member.before]
+        needs = tuple(names[other.identity] for other in member.needs)
+        after = names[member.after.identity] if member.after else None
+        before = [names[other.identity] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
-        names[member.place] = name
-        jobs.append(Job(member, name, digest_values(tiles), needs, after))
+        names[member.identity] = name
+        inputs = (("source", settings.source), ("annotations", settings.annotations))
+        jobs.append(Job(member, name, digest_values(tiles), needs, after, inputs))
     return jobs
 
 
@@ -164,6 +168,9 @@ def run_jobs(
         began = time.monotonic()
         log = _log_path(job, out)
         settings = dict(job.member.settings)
+        for key, path in job.inputs:
+            if not is_in_copy(root, path):
+                settings[key] = str((root / path).resolve())
         if job.needs:
             settings["evaluate.ensemble"] = str(_gather_models(job, root))
         if job.after:

@@ -29,6 +29,9 @@ LOCK_MESSAGES: Final = ("Unable to acquire lock", "is busy, it is being blocked 
 
 LOCK_TRIES: Final = 20
 
+BARE: Final = re.compile(r"(?!(?:null|true|false|inf|nan)$)[a-z_][\w./-]*", re.ASCII | re.I)
+"""Texts that Hydra's grammar and shells read as they are, without quotes."""
+
 
 class Experiment(NamedTuple):
     """A finished experiment: its git commit, and the commit of its baseline."""
@@ -129,6 +132,7 @@ def override(key: str, value: object) -> str:
     """Return a setting in the grammar of `dvc exp run -S` (Hydra's).
 
     A table's keys are added to those in params.yaml (`++`), since most tables are empty there.
+    Quotes are written only where the grammar needs them. For a shell, quote the whole setting.
     """
     sign = "++" if isinstance(value, dict) else ""
     return f"{sign}{key}={_literal(value)}"
@@ -138,10 +142,10 @@ def _literal(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(k)}: {_literal(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
+        return "[" + ",".join(_literal(item) for item in value) + "]"
     if isinstance(value, str):
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return value if value.isidentifier() else f"'{quoted}'"
+        return value if BARE.fullmatch(value) else f"'{quoted}'"
     return json.dumps(value)
 
 
@@ -242,6 +246,17 @@ def untracked_in(root: Path, folder: str) -> list[str]:
     """
     listed = _git(root, "ls-files", "--others", "--directory", "--", folder).splitlines()
     return [name.removesuffix("/") for name in listed]
+
+
+def is_in_copy(root: Path, path: str) -> bool:
+    """Return whether a path means the same in the copy of the tree in which DVC runs experiments.
+
+    An absolute path does; a relative one if git tracks it, or it is `sources`, which is copied.
+    """
+    if Path(path).is_absolute() or Path(path).parts[:1] == ("sources",):
+        return True
+    inside = (root / path).resolve().is_relative_to(root.resolve())
+    return inside and bool(_git(root, "ls-files", "--", path))
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -13,7 +13,7 @@ ONE_CYCLE_END: Final = 1 / 25e4
 
 
 @dataclass(frozen=True)
-class Step:
+class ScheduleStep:
     """A step of a training, the only input of schedules: they have no state to be resumed."""
 
     number: int
@@ -26,13 +26,13 @@ class Step:
     """Sparse val mIoU of each epoch before."""
 
 
-def constant(step: Step, *, warmup: float) -> float:
+def constant(step: ScheduleStep, *, warmup: float) -> float:
     """Increase linearly during the warm-up, then stay constant."""
     rising = warmup * step.steps
     return (step.number + 1) / (rising + 1) if step.number < rising else 1.0
 
 
-def cosine(step: Step, *, warmup: float) -> float:
+def cosine(step: ScheduleStep, *, warmup: float) -> float:
     """Increase linearly, then decay by a cosine to 0 (Loshchilov and Hutter, SGDR, ICLR 2017)."""
     rising = warmup * step.steps
     if step.number < rising:
@@ -41,7 +41,7 @@ def cosine(step: Step, *, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def one_cycle(step: Step, *, warmup: float) -> float:
+def one_cycle(step: ScheduleStep, *, warmup: float) -> float:
     """Increase by a cosine from 1/25, then decay by a cosine to almost 0 (Smith and Topin, 2018).
 
     Like torch's OneCycleLR, without its cycle of the momentum.
@@ -53,13 +53,13 @@ def one_cycle(step: Step, *, warmup: float) -> float:
     return _interpolate(1, ONE_CYCLE_END, min(1.0, done))
 
 
-def stepwise(step: Step, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
+def stepwise(step: ScheduleStep, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
     """Increase linearly, then drop after each `drop_epochs` epochs."""
     drops = step.number // step.epoch_steps // drop_epochs
     return float(constant(step, warmup=warmup) * drop_factor**drops)
 
 
-def plateau(step: Step, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
+def plateau(step: ScheduleStep, *, warmup: float, drop_factor: float, drop_epochs: int) -> float:
     """Increase linearly, then drop when the sparse val mIoU has not improved in `drop_epochs`."""
     best, waited, drops = -math.inf, 0, 0
     for miou in step.mious:
@@ -89,7 +89,7 @@ SCHEDULES: Final[dict[str, Schedule]] = {
 """All schedules."""
 
 
-def learning_rate(settings: Any, step: Step) -> float:
+def learning_rate(settings: Any, step: ScheduleStep) -> float:
     """Return the learning rate at a step by the schedule that `train` chooses."""
     return float(settings.lr * SCHEDULES[settings.schedule].call(settings, step))
 

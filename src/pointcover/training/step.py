@@ -19,7 +19,7 @@ from pointcover.training.ema import EmaWeights
 from pointcover.training.loss_fractions import loss_fractions, needs_point_labels
 from pointcover.training.losses.partial import Loss, as_divisor
 from pointcover.training.optimisers import make_optimiser
-from pointcover.training.schedules import Step, learning_rate
+from pointcover.training.schedules import ScheduleStep, learning_rate
 from pointcover.training.semi_supervised.term import Term, TermInput
 from pointcover.training.semi_supervised.terms import active_terms
 from pointcover.training.settings import TrainSettings
@@ -101,11 +101,13 @@ class Learner:
             epoch_steps=math.ceil(len(batches) / settings.accumulate),
         )
 
-    def step_at(self, number: int, mious: Sequence[float]) -> Step:
+    def step_at(self, number: int, mious: Sequence[float]) -> ScheduleStep:
         """Return the step of a number, from 0, given the sparse val mIoU of the epochs before."""
-        return Step(number, self.settings.epochs * self.epoch_steps, self.epoch_steps, mious)
+        return ScheduleStep(
+            number, self.settings.epochs * self.epoch_steps, self.epoch_steps, mious
+        )
 
-    def set_rate(self, step: Step) -> None:
+    def set_rate(self, step: ScheduleStep) -> None:
         """Set the learning rate for a step."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings, step)

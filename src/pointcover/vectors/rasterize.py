@@ -28,7 +28,7 @@ MARGIN_PX: Final = 2
 """Margin around the window within which they are not simplified."""
 
 
-def place(
+def place_annotations(
     annotations: Annotations,
     grid: RasterInfo,
     report: "PlacementReport",
@@ -75,7 +75,7 @@ class _Shapes(NamedTuple):
     """Points, lines and polygons in pixels of an orthophoto.
 
     Attributes:
-        parts: (P,) geometries; x is the column, y the row, see `burn`.
+        parts: (P,) geometries; x is the column, y the row, see `rasterize_shapes`.
         owners: (P,) index of each part's feature.
     """
 
@@ -102,7 +102,7 @@ class Placement:
             shapes: in pixels of the orthophoto.
             grid: of the orthophoto.
             report: counts the burned features.
-            all_touched: see `place`.
+            all_touched: see `place_annotations`.
         """
         parts, owners = shapes
         self._class_ids = class_ids
@@ -122,8 +122,11 @@ class Placement:
         whole = self._shapes_in(Window(0, 0, grid.width, grid.height))
         report.inside[self._shape_owners[whole]] = True
 
-    def burn(self, window: Window) -> Mask:
+    def burn(self, window: Window, onto: Mask | None = None) -> Mask:
         """Return the sparse mask of a window: (H, W) uint8, IGNORE_INDEX where there is no label.
+
+        Annotations replace the labels of `onto`, (H, W) uint8, which is not changed. A pixel with
+        two classes is unlabelled there, too.
 
         A point labels the pixel that contains it (on an edge: the one below, or to the right), a
         line every pixel that it touches, a polygon pixels by `all_touched`. A pixel with two
@@ -136,9 +139,10 @@ class Placement:
         """
         size = int(window.height), int(window.width)
         mask = np.full(size, IGNORE_INDEX, np.uint8)
+        labels = mask if onto is None else onto
         points, shapes = self._points_in(window), self._shapes_in(window)
         if not points.size + shapes.size:
-            return mask
+            return labels
         rows = self._rows[points] - int(window.row_off)
         cols = self._cols[points] - int(window.col_off)
         point_classes = self._class_ids[self._point_owners[points]]
@@ -155,6 +159,7 @@ class Placement:
             covered[rows[point_classes == class_id], cols[point_classes == class_id]] = True
             conflict |= covered & (mask != IGNORE_INDEX)
             mask[covered] = class_id
+        mask = np.where(mask == IGNORE_INDEX, labels, mask)
         mask[conflict] = IGNORE_INDEX
         self._report.conflict_pixels += int(np.count_nonzero(conflict))
         lost = conflict[rows, cols]
@@ -197,9 +202,11 @@ class Placement:
             (part, number, line)
             for number, (part, line) in enumerate(zip(parts, is_line, strict=True), start=1)
         ]
-        drawn = burn(((p, n) for p, n, line in numbered if line), window, all_touched=True)
+        drawn = rasterize_shapes(
+            ((p, n) for p, n, line in numbered if line), window, all_touched=True
+        )
         polygons = ((p, n) for p, n, line in numbered if not line)
-        return burn(polygons, window, all_touched=self._all_touched, onto=drawn)
+        return rasterize_shapes(polygons, window, all_touched=self._all_touched, onto=drawn)
 
     def _count(
         self, shapes: Numbers, numbers: npt.NDArray[np.int32], conflict: Flags, window: Window
@@ -397,7 +404,7 @@ class PlacementReport:
         }
 
 
-def burn(
+def rasterize_shapes(
     shapes: Iterable[tuple[Any, int]],
     window: Window,
     *,

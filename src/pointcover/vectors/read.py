@@ -293,10 +293,10 @@ def _read_classes(
             f"{text!r} ({'feature' if len(ids) == 1 else 'features'} {shorten(ids)})"
             for text, ids in unknown.items()
         ]
-        suggestion = _suggest(next(iter(unknown)), layer.known)
+        suggestion = _suggest(next(iter(unknown)), layer.known) or "."
         raise ValueError(
             f"{layer}, column {layer.column!r}, has values that are not classes: "
-            f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion}. Correct "
+            f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion} Correct "
             f"the values, map them to classes with `codes`, or add them to `ignore` to skip these "
             f"features"
         )

@@ -15,9 +15,9 @@ from pointcover.training.classifiers.labelled_pixels import (
     collect,
 )
 from pointcover.training.classifiers.sample_weights import (
-    class_fractions,
     fix_fraction,
     weight_classes,
+    weight_fractions,
 )
 
 FEATURES = PixelFeatures(
@@ -99,7 +99,7 @@ def test_class_weights_multiply_and_the_mean_weight_is_one() -> None:
     assert weights[classes == 0].sum() == pytest.approx(weights[classes == 3].sum())
     assert weights.mean() == pytest.approx(1)
     np.testing.assert_array_equal(weight_classes(classes, np.ones(100), None), np.ones(100))
-    assert class_fractions(classes, weights, 4) == pytest.approx((0.5, 0, 0, 0.5))
+    assert weight_fractions(classes, weights, 4) == pytest.approx((0.5, 0, 0, 0.5))
 
 
 def test_propagated_labels_have_their_fraction_of_the_weight() -> None:

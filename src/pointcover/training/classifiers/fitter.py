@@ -27,9 +27,9 @@ from pointcover.training.classifiers.labelled_pixels import (
     collect,
 )
 from pointcover.training.classifiers.sample_weights import (
-    class_fractions,
     fix_fraction,
     weight_classes,
+    weight_fractions,
 )
 from pointcover.training.data import SparseLabels
 from pointcover.training.fit import NO_VAL_LABELS, weights_of
@@ -76,7 +76,7 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
     segmenter = PixelSegmenter(classifier, data.tile_set.mean, data.tile_set.std)
     preview(task, segmenter, callbacks)
     callbacks.report(result)
-    fractions = class_fractions(pixels.classes, weights, len(names))
+    fractions = weight_fractions(pixels.classes, weights, len(names))
     return Fitted(result, weights_of(segmenter), classifier.settings, fractions)
 
 

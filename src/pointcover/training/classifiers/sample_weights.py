@@ -35,7 +35,7 @@ def fix_fraction(weights: Weights, is_clicked: npt.NDArray[np.bool_], fraction: 
     return np.asarray(weights * factors * len(weights))
 
 
-def class_fractions(
+def weight_fractions(
     classes: npt.NDArray[np.int64], weights: Weights, count: int
 ) -> tuple[float, ...]:
     """Return each class's fraction of the weight: the class priors that a classifier learns.

@@ -1,4 +1,4 @@
-"""Sources of labels: a simulated annotator, a vector file, a folder of click rasters."""
+"""Inputs of labels: a simulated annotator, a vector file, a folder of click rasters."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from pointcover.vectors.read import read_annotations
 
 
 @dataclass(frozen=True)
-class LabelSources:
-    """The sources of labels of a tile set."""
+class LabelInputs:
+    """From where the labels of a tile set come."""
 
     simulates: bool
     """Whether a simulated annotator clicks."""
@@ -37,10 +37,10 @@ class LabelSources:
         return [tile for tile in tiles if tile.split != "test" or not self.has_masks]
 
 
-def find_sources(
+def find_inputs(
     annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]
-) -> LabelSources:
-    """Find the sources of labels, and read the vector file.
+) -> LabelInputs:
+    """Find from where labels come, and read the vector file.
 
     Args:
         annotations: a vector file, or a folder that may hold click rasters.
@@ -52,7 +52,7 @@ def find_sources(
         ValueError: there are no labels: no sampler and no annotations, or no dense masks for the
             simulated annotator; or the annotations are not of this dataset.
     """
-    sources = LabelSources(
+    inputs = LabelInputs(
         simulates=settings.sampler != "none",
         has_masks=any(sum(tile.pixels) for tile in tiles),
         vectors=_read_vectors(
@@ -60,19 +60,19 @@ def find_sources(
         ),
         clicks=_find_clicks(annotations, tiles),
     )
-    if not sources.simulates and not (sources.vectors or sources.clicks):
+    if not inputs.simulates and not (inputs.vectors or inputs.clicks):
         raise ValueError(
             f"annotate.sampler is 'none', and annotations ({annotations}) is no file: "
             f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile, or to a "
             f"folder with rasters below {CLICKS}/"
         )
-    if sources.simulates and not sources.has_masks:
+    if inputs.simulates and not inputs.has_masks:
         raise ValueError(
             f"annotate.sampler is {settings.sampler!r}, but the dataset has no dense masks that a "
             f"simulated annotator needs: set annotate.sampler to none, and annotations to a "
             f"GeoPackage, GeoJSON or Shapefile"
         )
-    return sources
+    return inputs
 
 
 def _read_vectors(
