@@ -35,7 +35,7 @@ class TrainSettings(NetworkSettings):
         ),
     ]
     classifier: ClassifierSettings
-    epochs: Annotated[Count, Field(description="Number of epochs.")]
+    epochs: Annotated[Count, Field(description="Number of epochs of a network.")]
     batch_size: Annotated[int, Field(strict=True, ge=2, description="Crops in a batch.")]
     crop_px: Annotated[
         int,
@@ -70,7 +70,7 @@ class TrainSettings(NetworkSettings):
         Literal["none", "balanced"],
         Field(
             description="Class weights: none, or balanced, which gives the labels of each class "
-            "the same total weight: better on real images, worse on the synthetic dataset."
+            "the same total weight: better on real images."
         ),
     ]
     class_weights: Annotated[
