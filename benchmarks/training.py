@@ -62,12 +62,14 @@ def write_tiles(folder: Path, side: int, size_px: int) -> list[Tile]:
 
 
 def read_settings(**changes: object) -> TrainSettings:
-    """Return the settings of params.yaml with changes."""
-    return load_params(ROOT / "params.yaml").train.model_copy(update=changes)
+    """Return the settings of params.yaml with a small U-Net from scratch and other changes."""
+    network = {"model": "unet", "encoder": "tu-regnetx_002", "weights": "none"}
+    settings = load_params(ROOT / "params.yaml").train
+    return settings.model_copy(update=network | changes)
 
 
 def prepare(fabric: Fabric, settings: TrainSettings, batches: EpochBatches) -> Learner:
-    """Prepare a U-Net for training with the default settings."""
+    """Prepare a U-Net for training."""
     model = build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
     return Learner.prepare(fabric, model, PartialLoss(), settings, batches)
 

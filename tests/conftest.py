@@ -17,7 +17,7 @@ from pytest_socket import socket_allow_hosts
 
 from pointcover.config.params import Params
 from pointcover.validation import read_yaml
-from tests.imagery import ROOT, Project, change, write_dataset
+from tests.imagery import NETWORK, ROOT, Project, change, write_dataset
 
 # Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,11 +106,11 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_params() -> Callable[..., Params]:
-    """params.yaml with some values changed: make_params({"tile.size_px": 64})."""
+    """params.yaml with a network and some values changed: make_params({"tile.size_px": 64})."""
 
     def make(changes: dict[str, Any] | None = None) -> Params:
         values = read_yaml(ROOT / "params.yaml")
-        return Params.model_validate(change(values, changes or {}))
+        return Params.model_validate(change(values, NETWORK | (changes or {})))
 
     return make
 

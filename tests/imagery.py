@@ -123,6 +123,16 @@ def _load_stage(name: str) -> ModuleType:
     return module
 
 
+NETWORK = {
+    "annotate.propagator": "link",
+    "train.model": "unet",
+    "train.encoder": "tu-regnetx_002",
+    "train.weights": "none",
+    "train.class_weighting": "none",
+}
+"""Changes of params.yaml with which a small network is trained on linked clicks."""
+
+
 class Project:
     """A folder with params.yaml, sources/ and a tiny dataset, and the stages that run in it."""
 
@@ -133,7 +143,8 @@ class Project:
         (root / "sources").mkdir()
         # Tests change modules in this process, and three tiny orthophotos need no second one.
         self.set(
-            {
+            NETWORK
+            | {
                 "dataset": "sources/mine.yaml",
                 "tile.size_px": 64,
                 "tile.downsample": 1,

@@ -41,10 +41,18 @@ ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]
 SMALL = {
     "points": 10,
-    "annotate": {"unit": "per_class"},
+    "annotate": {"unit": "per_class", "propagator": "link"},
     "synthetic": {"orthophotos": 5, "size_px": 160, "seed": 3},
     "tile": {"size_px": 64, "downsample": 1},
-    "train": {"epochs": 2, "crop_px": 64, "batch_size": 4},
+    "train": {
+        "model": "unet",
+        "encoder": "tu-regnetx_002",
+        "weights": "none",
+        "class_weighting": "none",
+        "epochs": 2,
+        "crop_px": 64,
+        "batch_size": 4,
+    },
     "evaluate": {"panels": 2},
 }
 OWN_CARD = """\

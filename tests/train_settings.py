@@ -6,7 +6,7 @@ from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.networks.settings import NetworkSettings
 from pointcover.training.settings import TrainSettings
 from pointcover.validation import read_yaml
-from tests.imagery import ROOT
+from tests.imagery import NETWORK, ROOT, change
 
 NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DESCENT]
 """Architectures that have first weights and are fitted by gradient descent."""
@@ -21,8 +21,8 @@ def network_settings(
 
 @cache
 def project_settings() -> TrainSettings:
-    """Return the section `train` of the project's params.yaml."""
-    return TrainSettings(**read_yaml(ROOT / "params.yaml")["train"])
+    """Return the section `train` of the project's params.yaml, with a network."""
+    return TrainSettings(**change(read_yaml(ROOT / "params.yaml"), NETWORK)["train"])
 
 
 def train_settings(**changes: object) -> TrainSettings:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from datetime import datetime
+from functools import reduce
 from importlib import import_module
 from typing import get_args
 
@@ -11,20 +12,24 @@ import pytest
 import yaml
 
 from pointcover.config.params import Params, load_params
+from pointcover.config.recipes import RECIPES
 from pointcover.config.run_summary import describe, run_name
+from pointcover.networks.pixel_classifiers.encoder_weights import find_packaged_weights
 from pointcover.validation import read_yaml, section_in
-from tests.imagery import ROOT, change
+from tests.imagery import NETWORK, ROOT, change
 
 PARAMS = ROOT / "params.yaml"
 
 
 @pytest.fixture
 def refusal(tmp_path):
-    """The message for params.yaml with values changed."""
+    """The message for params.yaml with a network and values changed."""
 
     def refuse(changes):
         path = tmp_path / "params.yaml"
-        path.write_text(yaml.safe_dump(change(yaml.safe_load(PARAMS.read_text()), changes)))
+        path.write_text(
+            yaml.safe_dump(change(yaml.safe_load(PARAMS.read_text()), NETWORK | changes))
+        )
         with pytest.raises(ValueError, match=re.escape(str(path))) as caught:
             load_params(path)
         return str(caught.value)
@@ -39,7 +44,31 @@ def allowed(section, key):
 def test_the_projects_own_params_are_valid_and_their_defaults_are_offline():
     params = load_params(PARAMS)
     assert params.dataset == "synthetic"
-    assert params.train.weights == "none"
+    assert params.train.weights == "imagenet"
+    assert find_packaged_weights(params.train.encoder.removeprefix("tu-")) is not None
+
+
+def test_the_defaults_are_those_of_the_recipe_fast():
+    values = read_yaml(PARAMS)
+    for key, value in RECIPES["fast"].settings.items():
+        *sections, last = key.split(".")
+        assert reduce(lambda place, name: place[name], sections, values)[last] == value, key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train.loss": "focal"},
+        {"train.label_smoothing": 0.1},
+        {"train.consistency.weight": 1},
+        {"train.crf.weight": 0.1},
+    ],
+)
+def test_a_classifier_is_refused_settings_without_effect(refusal, changes):
+    classifier = {"train.model": "random_forest", "train.class_weighting": "balanced"}
+    (key,) = changes
+    said = refusal(classifier | {"train.encoder": "none"} | changes)
+    assert f"{key.split('.')[1]}: no effect on model 'random_forest'" in said
 
 
 @pytest.mark.parametrize(

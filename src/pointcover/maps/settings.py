@@ -10,7 +10,7 @@ class MapSettings(Section):
     """How images are mapped."""
 
     window_px: int = Field(
-        description="Height and width of the windows that the network sees. By default that of a "
+        description="Height and width of the windows that the model sees. By default that of a "
         "training tile, but at least 512."
     )
     overlap: float = Field(

@@ -12,12 +12,12 @@ class DeviceSettings(Section):
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
-        description="Precision of the network: fp32, bf16, or auto: bf16 if the processor "
+        description="Precision of the model: fp32, bf16, or auto: bf16 if the processor "
         "supports it.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="Device of the network: cpu, cuda, or auto: a GPU if there is one.",
+        description="Device of the model: cpu, cuda, or auto: a GPU if there is one.",
     )
 
 

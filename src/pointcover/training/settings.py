@@ -35,7 +35,7 @@ class TrainSettings(NetworkSettings):
         ),
     ]
     classifier: ClassifierSettings
-    epochs: Annotated[Count, Field(description="Number of epochs.")]
+    epochs: Annotated[Count, Field(description="Number of epochs of a network.")]
     batch_size: Annotated[int, Field(strict=True, ge=2, description="Crops in a batch.")]
     crop_px: Annotated[
         int,
@@ -70,7 +70,7 @@ class TrainSettings(NetworkSettings):
         Literal["none", "balanced"],
         Field(
             description="Class weights: none, or balanced, which gives the labels of each class "
-            "the same total weight: better on real images, worse on the synthetic dataset."
+            "the same total weight: better on real images."
         ),
     ]
     class_weights: Annotated[
@@ -227,6 +227,24 @@ class TrainSettings(NetworkSettings):
                 f"model {self.model!r} is fitted by one process: set devices to 1, not "
                 f"{self.devices}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_classifier_has_no_loss_terms(self) -> "TrainSettings":
+        if MODELS[self.model].fitted_by == PIXEL_CLASSIFIER:
+            wanted = {
+                "loss": "cross_entropy",
+                "label_smoothing": 0,
+                "consistency": self.consistency.model_copy(update={"weight": 0}),
+                "crf": self.crf.model_copy(update={"weight": 0}),
+            }
+            wrong = [key for key, value in wanted.items() if getattr(self, key) != value]
+            if wrong:
+                raise ValueError(
+                    f"{', '.join(wrong)}: no effect on model {self.model!r}, a classifier of pixel "
+                    f"features. Choose a network, such as model unet, or leave loss at "
+                    f"cross_entropy and the others at 0"
+                )
         return self
 
     @model_validator(mode="after")
