@@ -1,13 +1,16 @@
 """The inventory of a dataset: its card, its orthophotos and masks, and their checksums."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
+from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.atomic_files import publish_json, read_json, sha256
+from pointcover.text import shorten
 
 _HERE, _SOURCE = "dataset", "source"
 
@@ -53,6 +56,7 @@ def write_inventory(
         asdict(pair)
         | {"image_sha256": sha256(folder / pair.image)}
         | ({"mask_sha256": sha256(folder / pair.mask)} if pair.mask else {})
+        | _digest_beside(folder, pair)
         for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
     ]
     publish_json(
@@ -66,6 +70,22 @@ def write_inventory(
         },
     )
     return pairs
+
+
+def _digest_beside(folder: Path, pair: Pair) -> dict[str, str]:
+    """Return digests of what files beside the image and the mask add to them, such as masks."""
+    found = {}
+    for key, name in (("image", pair.image), ("mask", pair.mask)):
+        if name is None:
+            continue
+        with closing(RasterReader(folder / name)) as reader:
+            try:
+                digest = reader.digest_beside()
+            except ValueError:  # the stage that reads pixels reports all of these together
+                digest = None
+        if digest:
+            found[f"{key}_beside_sha256"] = digest
+    return found
 
 
 def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
@@ -89,12 +109,31 @@ def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
 
 
 def read_inventory(path: Path, source: Path) -> Inventory:
-    """Read dataset.json; `source` is the folder of params.yaml."""
+    """Read dataset.json; `source` is the folder of params.yaml.
+
+    Raises:
+        ValueError: files beside images or masks, such as world files, are not those of the
+            inventory.
+    """
     values = read_json(path)
     base = source if values["base"] == _SOURCE else path.parent
     keys = ("name", "region", "image", "mask")
-    return Inventory(
+    entries = values["orthophotos"]
+    inventory = Inventory(
         card=DatasetCard.model_validate(values["card"]),
         folder=base / values["folder"],
-        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in values["orthophotos"]),
+        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in entries),
     )
+    changed = [
+        str(inventory.folder / pair.image)
+        for pair, entry in zip(inventory.pairs, entries, strict=True)
+        if (inventory.folder / pair.image).is_file()
+        and _digest_beside(inventory.folder, pair)
+        != {key: entry[key] for key in entry if key.endswith("_beside_sha256")}
+    ]
+    if changed:
+        raise ValueError(
+            f"the files beside {shorten(changed, 5)} or its mask (world file, .aux.xml, .msk) are "
+            f"not those that {path} lists: put them back, or run `dvc repro --force download`"
+        )
+    return inventory

@@ -25,7 +25,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.runtime.atomic_files import publish_file
+from pointcover.runtime.atomic_files import digest_values, publish_file, sha256
 
 SIGNATURES: Final = {
     b"II*\0": "GTiff",
@@ -158,6 +158,28 @@ class RasterReader:
                 f"{self.path} is damaged: its metadata cannot be read ({gdal_reason(error)}). Copy "
                 f"it again"
             ) from None
+
+    def digest_beside(self) -> str | None:
+        """Return a digest of what files beside the raster add to it, such as a world file.
+
+        These are its place, CRS, nodata, colours and mask, not the statistics that QGIS leaves.
+
+        Returns:
+            64 hexadecimal digits; None where no file beside it adds anything.
+
+        Raises:
+            ValueError: the file is no raster.
+        """
+        beside = [Path(name) for name in self.dataset.files if Path(name) != self.path]
+        if not beside:
+            return None
+        whole: list[Any] = [_read_meaning(self.dataset)]
+        whole += [sha256(path) for path in beside if path.suffix.lower() == ".msk"]
+        # Read again as if the folder held no other file.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(self.path) as alone:
+            if whole == [_read_meaning(alone)]:
+                return None
+        return digest_values(whole)
 
     def alpha_bands(self) -> tuple[int, ...]:
         """Return the numbers of the alpha bands."""
@@ -371,6 +393,22 @@ def _open(path: Path) -> Any:
             f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
             f"short. Copy it again"
         ) from None
+
+
+def _read_meaning(dataset: Any) -> list[Any]:
+    """Return what decides where the pixels of a dataset lie, and what their values mean."""
+    points, points_crs = dataset.gcps
+    palette = dataset.colorinterp[0] == ColorInterp.palette
+    return [
+        dataset.crs.to_wkt() if dataset.crs else None,
+        list(dataset.transform)[:6],
+        [[point.row, point.col, point.x, point.y] for point in points],
+        points_crs.to_wkt() if points_crs else None,
+        [repr(value) for value in dataset.nodatavals],
+        [kind.name for kind in dataset.colorinterp],
+        [sorted(flag.name for flag in flags) for flags in dataset.mask_flag_enums],
+        sorted(dataset.colormap(1).items()) if palette else [],
+    ]
 
 
 def _check_png(path: Path) -> None:

@@ -37,6 +37,9 @@ from pointcover.vectors.settings import VectorSettings
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 """Supported formats. VRT is not supported, since it may read other files, or the network."""
 
+SQLITE: Final = b"SQLite format 3\0"
+SHAPEFILE: Final = b"\0\0\x27\x0a"
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -198,6 +201,12 @@ def _read_orthophotos(
     return names
 
 
+def has_companions(path: Path) -> bool:
+    """Return whether a file is of a format of which other files may hold a part of the features."""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)).startswith((SQLITE, SHAPEFILE))
+
+
 def _check_start(path: Path) -> None:
     """Check by its first bytes that a file has a supported format, and that it is complete.
 
@@ -211,7 +220,7 @@ def _check_start(path: Path) -> None:
         start = file.read(1 << 16)
     if not start:
         raise ValueError(f"{path} is empty (0 bytes), wanted annotations: copy it again")
-    if start.startswith(b"SQLite format 3\0"):
+    if start.startswith(SQLITE):
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
             try:
                 found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -219,7 +228,7 @@ def _check_start(path: Path) -> None:
                 found = str(error)
         if found != "ok":
             raise ValueError(f"{path} is damaged or truncated ({found}): copy it again")
-    elif start.startswith(b"\0\0\x27\x0a"):
+    elif start.startswith(SHAPEFILE):
         wanted = 2 * int.from_bytes(start[24:28], "big")
         if path.stat().st_size != wanted:
             raise ValueError(
