@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
+from rasterio.errors import NodataShadowWarning
 from rasterio.transform import from_origin
 
 from pointcover.datasets.card import Pair
@@ -284,6 +286,88 @@ def test_masks_saved_with_loss_are_read_as_black_and_white_about_a_threshold(tmp
     write_raster(tmp_path / "mask.tif", rgb[:, None])
     cut(tmp_path, classes=classes, mask_values="colours", ignore=["#000000"], binarise_at=128)
     assert read_cut(tmp_path, "masks").tolist() == [[[0, 0, 1, 1, 255]]]
+
+
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+HOLE = (slice(10, 20), slice(30, 40))
+
+
+def declare(path, colours):
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = colours
+
+
+@settings(max_examples=20)
+@given(
+    order=st.permutations([1, 2, 3, 4, 5]),
+    count=st.integers(1, 4),
+    source=st.sampled_from(["none", "nodata", "alpha", "mask"]),
+    downsample=st.sampled_from([1, 2]),
+)
+def test_validity_is_of_the_bands_that_are_read_in_any_order(order, count, source, downsample):
+    """A further band has data in the hole, and is declared alpha unless it says where data is."""
+    bands, mask, wanted = order[:count], np.ones((40, 50), np.uint8), np.ones((40, 50), np.uint8)
+    if source != "none":
+        wanted[HOLE] = 255
+    image = draw_image(40, 50, bands=5)
+    for band in bands:
+        image[band - 1][HOLE] = 0
+    colours = [ColorInterp.gray, *[ColorInterp.undefined] * 4]
+    kind = order[-1] if source == "alpha" else bands[-1]
+    colours[kind - 1] = ColorInterp.alpha
+    if source == "alpha":
+        image[kind - 1] = (wanted == 1) * 255
+    options = {"nodata": 0} if source == "nodata" else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_image_and_mask(folder, image, mask, **options)
+        if source != "nodata":  # GDAL would take its alpha for the other's nodata
+            declare(folder / "image.tif", colours)
+        if source == "mask":
+            with rasterio.open(folder / "image.tif", "r+") as file:
+                file.write_mask(wanted == 1)
+        cutting = cut(folder, bands=bands, downsample=downsample)
+        assert np.array_equal(read_cut(folder, "masks")[0], wanted[::downsample, ::downsample])
+        if downsample == 1:
+            assert np.array_equal(read_cut(folder, "images"), image[[band - 1 for band in bands]])
+    assert cutting.no_data == ({} if source == "none" else {"a": 0.05})
+
+
+def test_a_fourth_band_that_the_card_names_is_data_and_one_that_it_does_not_name_is_doubted(
+    tmp_path,
+):
+    image, mask = draw_image(40, 50, bands=4), np.ones((40, 50), np.uint8)
+    image[3][HOLE] = 0  # water in near infrared; GDAL calls the fourth of four bands alpha
+    mask[HOLE] = 2
+    write_image_and_mask(tmp_path, image, mask)
+    cutting = cut(tmp_path, bands=[1, 2, 3, 4])
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
+    assert np.array_equal(read_cut(tmp_path, "images"), image)
+    assert (cutting.no_data, cutting.doubts) == ({}, [])
+    cutting = cut(tmp_path)
+    assert cutting.no_data == {"a": 0.05}
+    (doubt,) = cutting.doubts
+    assert "band 4 is declared alpha, so pixels where it is 0 have no data, but" in doubt
+    assert "name it in `bands` in the card if it is a band of the image, such as near" in doubt
+    image[3] = np.where(image[3] > 0, 255, 0)
+    write_image_and_mask(tmp_path, image, mask)
+    assert cut(tmp_path).doubts == []
+    (doubt,) = cut(tmp_path, bands=[1, 2, 3, 4]).doubts
+    assert "holds 0 and 255 alone, but is read as data: leave it out of `bands`" in doubt
+
+
+def test_nodata_does_not_hide_an_alpha_band(tmp_path):
+    image, mask = draw_image(40, 50, bands=4), np.ones((40, 50), np.uint8)
+    image[3] = 255
+    image[3][HOLE] = 0
+    image[:3, 0] = 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        write_image_and_mask(tmp_path, image, mask, nodata=7)
+    cut(tmp_path)
+    wanted = mask.copy()
+    wanted[HOLE] = wanted[0] = 255
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
 
 
 def test_pixels_without_data_are_black_and_unlabelled_whatever_says_so(tmp_path):

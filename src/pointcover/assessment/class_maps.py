@@ -71,7 +71,7 @@ class ClassMap:
             ValueError: the file is damaged there, or an id is of no class.
         """
         ids = np.asarray(self.reader.read(window, [1])[0], np.uint8)
-        ids[~self.reader.read_valid(window)] = IGNORE_INDEX
+        ids[~self.reader.read_valid(window, [1])] = IGNORE_INDEX
         return self._checked(ids)
 
     def read_onto(self, grid: RasterInfo, window: Window) -> Mask:

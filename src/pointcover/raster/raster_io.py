@@ -6,6 +6,7 @@ Rows come before columns everywhere; x and y are CRS coordinates only.
 import logging
 import math
 import os
+import uuid
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +14,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+from rasterio.shutil import copy, delete
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
@@ -45,6 +48,12 @@ EIGHT_BIT: Final = (0.0, 255.0)
 
 ZSTD_LEVEL: Final = 1
 
+SAMPLES: Final = 4
+"""Rows and columns of the grid of windows in which a raster's values are checked."""
+
+SAMPLE_PX: Final = 128
+"""Height and width of such a window."""
+
 
 def configure_gdal() -> None:
     """Configure GDAL and rasterio for this process. Call it before a raster is opened.
@@ -60,7 +69,7 @@ def configure_gdal() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
+def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
     configure_gdal()
     with warnings.catch_warnings():
@@ -232,7 +241,7 @@ class RasterReader:
             ValueError: the file is damaged there.
         """
         values = self.read(window, bands)
-        valid = self.read_valid(window)
+        valid = self.read_valid(window, bands)
         if np.issubdtype(values.dtype, np.floating):
             valid = valid & np.isfinite(values).all(axis=0)
         low, high = value_range
@@ -308,35 +317,121 @@ class RasterReader:
             )
         return self.read(window, [1, 2, 3])
 
-    def is_all_valid(self) -> bool:
-        """Return whether the file has no nodata value, alpha band or mask."""
-        return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
+    def is_all_valid(self, bands: Sequence[int] | None = None) -> bool:
+        """Return whether no nodata value, alpha band or mask concerns bands, all by default."""
+        indexes = self._indexes(bands)
+        return not self._alpha_beside(indexes) and all(
+            flags in ([MaskFlags.all_valid], [MaskFlags.per_dataset, MaskFlags.alpha])
+            for flags in self._flags(indexes)
+        )
 
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Return which pixels have data: (H, W) bool, from nodata, alpha or the file's mask."""
-        if self.is_all_valid():
-            return np.ones((int(window.height), int(window.width)), bool)
+    def read_valid(
+        self, window: Window, bands: Sequence[int] | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Return which pixels have data: (H, W) bool, from nodata, alpha and the file's mask.
+
+        A pixel has none where its nodata value is in all of the bands that are read. An alpha band
+        among these is data: the fourth of four bands of 8 bits is often near infrared, which many
+        programs declare as alpha.
+
+        Args:
+            window: inside the raster.
+            bands: band numbers from 1 that are read, all by default.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        indexes = self._indexes(bands)
+        valid = np.ones((int(window.height), int(window.width)), bool)
+        flags = self._flags(indexes)
         try:
-            return np.asarray(self.dataset.dataset_mask(window=window)) > 0
+            for band in self._alpha_beside(indexes):
+                valid &= self.dataset.read(band, window=window) > 0
+            if flags[0] == [MaskFlags.per_dataset]:
+                valid &= self.dataset.read_masks(indexes[0], window=window) > 0
+            elif any(MaskFlags.nodata in of_band for of_band in flags):
+                with warnings.catch_warnings():  # rasterio says that it leaves out alpha
+                    warnings.simplefilter("ignore", NodataShadowWarning)
+                    masks = self.dataset.read_masks(indexes, window=window)
+                valid &= (masks > 0).any(axis=0)
         except RasterioError as error:
             raise ValueError(_damaged(self.path, window, error)) from None
+        return valid
+
+    def doubt_alpha(self, bands: Sequence[int], how: str) -> list[str]:
+        """Return doubts about a band that is declared alpha, from windows spread over the raster.
+
+        Args:
+            bands: that are read.
+            how: how to name the bands to read, for the message.
+        """
+        doubts = []
+        for band in self.alpha_bands():
+            is_mask = self.is_mask(band)
+            if band in bands and is_mask:
+                doubts.append(
+                    f"{self.path}: band {band} is declared alpha and holds 0 and 255 alone, but is "
+                    f"read as data: leave it out of {how} if it says where the image has data"
+                )
+            elif band not in bands and not is_mask:
+                doubts.append(
+                    f"{self.path}: band {band} is declared alpha, so pixels where it is 0 have no "
+                    f"data, but it has other values than 0 and 255: name it in {how} if it is a "
+                    f"band of the image, such as near infrared"
+                )
+        return doubts
+
+    def is_mask(self, band: int) -> bool:
+        """Return whether a band has the values of a mask, in windows spread over the raster."""
+        full = np.iinfo(self.dataset.dtypes[band - 1]).max if self._is_integer(band) else 1
+        return all(
+            np.isin(self.read(window, [band]), (0, 255, full)).all()
+            for window in spread_over(self.dataset.height, self.dataset.width)
+        )
+
+    def _is_integer(self, band: int) -> bool:
+        return np.issubdtype(np.dtype(self.dataset.dtypes[band - 1]), np.integer)
+
+    def _indexes(self, bands: Sequence[int] | None) -> list[int]:
+        """Return band numbers; by default those of all bands but alpha, if there are others."""
+        if bands is not None:
+            return list(bands)
+        alpha = self.alpha_bands()
+        return [band for band in self.dataset.indexes if band not in alpha] or list(alpha)
+
+    def _alpha_beside(self, indexes: Sequence[int]) -> list[int]:
+        """Return the alpha bands that are not read, which say where there is data."""
+        return [band for band in self.alpha_bands() if band not in indexes]
+
+    def _flags(self, indexes: Sequence[int]) -> list[list[MaskFlags]]:
+        return [self.dataset.mask_flag_enums[band - 1] for band in indexes]
 
 
 class ResampledReader(RasterReader):
     """Reads a raster resampled to another size, over the same extent."""
 
-    def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        height: int,
+        width: int,
+        *,
+        bands: Sequence[int] = (),
+        averaged: bool = True,
+    ) -> None:
         """Take the size to resample to.
 
         Args:
             path: of the raster, which is opened at first use.
             height: in pixels.
             width: in pixels.
+            bands: that are read: one of them that is declared alpha is resampled as data.
             averaged: whether to average when downsampling, and to interpolate bilinearly when
                 upsampling; otherwise each pixel is the nearest one.
         """
         super().__init__(path)
         self._height, self._width, self._averaged = height, width, averaged
+        self._bands = tuple(bands)
         self._crs: CRS | None = None
 
     def _open(self) -> Any:
@@ -349,6 +444,8 @@ class ResampledReader(RasterReader):
             how = Resampling.average if shrinks else Resampling.bilinear
         flags = source.mask_flag_enums[0]
         has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        if self._bands:
+            source = _without_others(source, self._bands)
         plane = source.crs or CRS.from_epsg(3857)  # GDAL needs one; nothing is reprojected
         return WarpedVRT(
             source,
@@ -365,6 +462,45 @@ class ResampledReader(RasterReader):
     def info(self) -> RasterInfo:
         """Describe the raster after resampling."""
         return replace(super().info(), crs=self._crs)
+
+
+def spread_over(height: int, width: int) -> list[Window]:
+    """Return windows of SAMPLE_PX spread over a raster, SAMPLES down and across, or all of it."""
+    sides = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
+    tops, lefts = (
+        np.unique(np.linspace(0, size - part, SAMPLES).astype(int)).tolist()
+        for size, part in zip((height, width), sides, strict=True)
+    )
+    return [Window(left, top, sides[1], sides[0]) for top in tops for left in lefts]
+
+
+def _without_others(source: Any, bands: Sequence[int]) -> Any:
+    """Return a dataset in which bands that are not read do not decide what has data.
+
+    GDAL resamples all bands together: it leaves out pixels where alpha is 0, also if that band is
+    read as data, and pixels where all bands are nodata, also those that are not read.
+    """
+    kinds = source.colorinterp
+    alpha = {
+        band for band, kind in zip(source.indexes, kinds, strict=True) if kind == ColorInterp.alpha
+    }
+    others = set(source.indexes) - alpha - set(bands)
+    if not alpha & set(bands) and (not others or source.nodata is None):
+        return source
+    path = Path(f"/vsimem/{uuid.uuid4()}.vrt")
+    copy(source, path, driver="VRT")
+    with open_dataset(path) as file:
+        tree = ElementTree.fromstring(file.tags(ns="xml:VRT")["xml:VRT"])
+    delete(path, driver="VRT")
+    for element in tree.iter("VRTRasterBand"):
+        band = int(element.attrib.get("band", 0))  # the band of a mask has no number
+        if band in alpha & set(bands):
+            for kind in element.findall("ColorInterp"):
+                element.remove(kind)
+        if band in others:  # unread, so it may be any; GDAL counts it with those that are read
+            for number in element.iter("SourceBand"):
+                number.text = str(bands[0])
+    return open_dataset(ElementTree.tostring(tree, encoding="unicode"))
 
 
 def _open(path: Path) -> Any:

@@ -96,6 +96,10 @@ class Cutting:
     train: Statistics = field(default_factory=Statistics)
     gsd_by_orthophoto_m: dict[str, float] = field(default_factory=dict)
     """GSD of the orthophotos for which it is known."""
+    no_data: dict[str, float] = field(default_factory=dict)
+    """Fraction of the pixels without data, of the orthophotos that have some."""
+    doubts: list[str] = field(default_factory=list)
+    """Messages to the user about bands that are declared alpha."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -109,6 +113,8 @@ class Cutting:
         self.constant += other.constant
         self.train.include(other.train)
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
+        self.no_data |= other.no_data
+        self.doubts += other.doubts
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -133,6 +139,7 @@ class Cutting:
         return summary | {
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
+            "no_data_fraction": self.no_data,
         }
 
     def _area_km2(self, tiles: Sequence[Tile]) -> float | None:
@@ -184,7 +191,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     """
     size_px, downsample = plan.settings.size_px, plan.settings.downsample
     reader = PairReader(plan, pair)
-    classes, cutting = plan.card.class_table(), Cutting()
+    classes, cutting = plan.card.class_table(), Cutting(doubts=reader.doubts)
+    pixels = empty = 0
     # Cells at the edge that have no pixel after downsampling are counted too: so the tiles of a
     # published list have the same numbers at any resolution.
     columns = math.ceil(reader.source_width / (size_px * downsample))
@@ -219,6 +227,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                     count_pixels(block.mask, len(classes)),
                 )
             )
+            pixels += block.valid.size
+            empty += block.valid.size - int(np.count_nonzero(block.valid))
             # Most tiles are not constant in their first row, which is tested first.
             first = block.image[:, :1, :1]
             if all((part == first).all() for part in (block.image[:, :1], block.image)):
@@ -230,6 +240,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                 f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
                 f"outside the image's data. Leave the pair out, or correct the card's `classes`"
             )
+    if empty:
+        cutting.no_data[pair.name] = round(empty / pixels, 6)
     card_gsd_m = plan.card.gsd_m
     gsd_m = gsd_of(reader.grid) or (card_gsd_m * downsample if card_gsd_m else None)
     if gsd_m:
@@ -323,6 +335,8 @@ class PairReader:
         """Of the orthophoto, before downsampling."""
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
+        self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
+        """About bands that are declared alpha."""
 
     def blocks(self) -> Iterator[Block]:
         """Read the pair tile by tile.
