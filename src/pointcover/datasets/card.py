@@ -80,6 +80,7 @@ class DatasetCard(Section):
     # Regions and splits
     region: str = "file"
     split: dict[Split, SplitRule] = Field(default_factory=_default_split)
+    may_overlap: bool = False
     tile_px: Annotated[int, Field(ge=1)] | None = None
     leave_out: tuple[str, ...] = ()
     orthophotos: Annotated[int, Field(ge=3)] | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
 from rasterio.transform import Affine
-from rasterio.warp import transform as project
+from rasterio.warp import transform as transform_places
 
 from pointcover.raster.raster_io import RasterInfo
 
@@ -49,7 +49,7 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
     if image.crs and mask.crs and image.crs != mask.crs:
         places = [mask.transform @ corner for corner in corners]
-        if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
+        if not _apart_px(image.transform, places, project(places, mask.crs, image.crs)) <= (
             GRID_TOLERANCE_PX
         ):
             raise ValueError(
@@ -69,10 +69,10 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
             )
 
 
-def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
+def project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
     """Transform places from one CRS to another; NaN where there is no transformation."""
     try:
-        xs, ys = project(source, target, *zip(*places, strict=True))
+        xs, ys = transform_places(source, target, *zip(*places, strict=True))
     except Exception:  # PROJ's errors have no public class in rasterio
         return [(math.nan, math.nan)] * len(places)
     return list(zip(xs, ys, strict=True))
@@ -172,7 +172,7 @@ def _steps(
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
     places = [place for corner in corners for place in zip(*(grid.transform @ corner), strict=True)]
-    degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
+    degrees = np.radians(project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
     if not np.isfinite(degrees).all():
         return None
     along_row, along_col = degrees[1] - degrees[0], degrees[3] - degrees[2]
