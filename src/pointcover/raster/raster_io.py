@@ -28,6 +28,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster.orientation import TURNS, UPRIGHT, read_orientation
 from pointcover.runtime.atomic_files import digest_values, publish_file, sha256
 
 SIGNATURES: Final = {
@@ -523,12 +524,23 @@ def _open(path: Path) -> Any:
     if driver == "PNG":
         _check_png(path)
     try:
-        return open_dataset(path, driver=driver)
+        dataset = open_dataset(path, driver=driver)
     except RasterioError as error:
         raise ValueError(
             f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
             f"short. Copy it again"
         ) from None
+    # Where a raster lies on the ground is said of the pixels as they are stored.
+    turn = read_orientation(path)
+    if turn != UPRIGHT and dataset.transform == Affine.identity():
+        dataset.close()
+        raise ValueError(
+            f"{path} is {TURNS[turn]} by its tag Orientation ({turn}), which viewers and labelling "
+            f"programs apply and GDAL does not, so masks and points may not fit: turn its pixels "
+            f"(`exiftran -a -i FILE`, or `magick mogrify -auto-orient FILE`), or remove the tag "
+            f"(`exiftool -Orientation= FILE`) if they fit the pixels as stored"
+        )
+    return dataset
 
 
 def _read_meaning(dataset: Any) -> list[Any]:
