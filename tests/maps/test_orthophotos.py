@@ -25,7 +25,7 @@ from pointcover.maps.settings import ReadingSettings
 from pointcover.raster.grids import ground_m2, pixel_sides_m
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
 from pointcover.tileset.tiles import TileSet
-from tests.imagery import draw_image, write_raster
+from tests.imagery import draw_image, place_by_points, write_raster
 
 CLASSES = ClassTable(("land", "water"), ((1, 2, 3), (4, 5, 6)))
 RGB = TileSet(CLASSES, 64, (0.25,), (0.0,) * 3, (1.0,) * 3, (0.0, 255.0), (1, 2, 3))
@@ -189,6 +189,13 @@ def test_what_is_no_data_in_the_bands_that_are_read_has_none(tmp_path, resampled
     step = 2 if resampled else 1
     assert np.array_equal(valid, image[:3, ::step, ::step].any(axis=0))
     assert np.array_equal(values, image[:3, ::step, ::step])
+
+
+def test_ground_control_points_are_remarked_with_what_to_do(tmp_path):
+    path = place_by_points(tmp_path / "a.tif", draw_image(9, 9))
+    (first, *_) = open_orthophoto(path, [RGB], ASKED).remarks
+    assert "is placed by ground control points alone" in first
+    assert first.endswith("its map would have no place")
 
 
 def test_a_palette_image_is_refused(tmp_path):

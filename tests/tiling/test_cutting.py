@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.crs import CRS as Crs
 from rasterio.enums import ColorInterp
 from rasterio.errors import NodataShadowWarning
 from rasterio.transform import from_origin
@@ -33,6 +34,7 @@ from tests.imagery import (
     draw_image,
     draw_mask,
     make_card,
+    place_by_points,
     read_tree,
     tile_settings,
     write_raster,
@@ -354,6 +356,26 @@ def test_a_fourth_band_that_the_card_names_is_data_and_one_that_it_does_not_name
     assert cut(tmp_path).doubts == []
     (doubt,) = cut(tmp_path, bands=[1, 2, 3, 4]).doubts
     assert "holds 0 and 255 alone, but is read as data: leave it out of `bands`" in doubt
+
+
+@pytest.mark.parametrize("local", ["image", "mask"])
+def test_a_crs_that_is_not_on_the_earth_is_said_and_the_other_is_kept(tmp_path, local):
+    flair = Crs.from_wkt('LOCAL_CS["RGF93 / Lambert-93",UNIT["metre",1]]')
+    for name, values in (("image", draw_image(40, 50)), ("mask", np.ones((40, 50), np.uint8))):
+        options = {"crs": flair} if name == local else {}
+        write_raster(tmp_path / f"{name}.tif", values, **options)
+    (doubt,) = cut(tmp_path).doubts
+    assert "have the CRS 'RGF93 / Lambert-93', which has no place on the Earth, and counts" in doubt
+    with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
+        assert (file.crs, file.transform) == (CRS, PLACE)
+
+
+def test_ground_control_points_are_named_with_gdalwarp(tmp_path):
+    write_image_and_mask(tmp_path, draw_image(40, 50), np.ones((40, 50), np.uint8))
+    place_by_points(tmp_path / "image.tif", draw_image(40, 50))
+    (doubt,) = cut(tmp_path).doubts
+    assert "image.tif is placed by ground control points alone, and has no transform" in doubt
+    assert "warp it with `gdalwarp -t_srs EPSG:<code> IN OUT`" in doubt
 
 
 def test_nodata_does_not_hide_an_alpha_band(tmp_path):

@@ -403,6 +403,38 @@ def test_longitude_and_latitude_map_to_the_same_pixel_as_in_gdal(crs, left, top)
     assert mask[7, 30] == 2
 
 
+@pytest.mark.parametrize("turns", [-1, 0, 1])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_longitudes_count_modulo_360(crs, side, turns):
+    """An orthophoto across 180°, and points with longitudes of any convention."""
+    step = 0.001 if crs == "EPSG:4326" else 100.0
+    turn = 360.0 if crs == "EPSG:4326" else 2 * np.pi * 6_378_137
+    grid = lay_orthophoto(crs=crs, place=from_origin(side * turn / 2 - 25 * step, 0, step, step))
+    cols, rows = np.arange(2, 50, 3), np.arange(2, 34, 2)
+    x, y = grid.transform @ (cols + 0.5, rows + 0.5)
+    x = (x + turn / 2) % turn - turn / 2 + turns * turn
+    found, _ = burn(make(shapely.points(x, y), [1] * len(x), crs=crs), grid)
+    wanted = np.full((40, 50), 255, np.uint8)
+    wanted[rows, cols] = 1
+    assert np.array_equal(found, wanted)
+    # A polygon across 180° has both ends of the range of longitudes.
+    corners = np.array([(5, 3), (45, 3), (45, 30), (5, 30)])
+    x, y = grid.transform @ corners.T
+    torn = shapely.Polygon(np.stack([(x + turn / 2) % turn - turn / 2, y], axis=1))
+    wanted = np.full((40, 50), 255, np.uint8)
+    wanted[3:30, 5:45] = 2
+    found, _ = burn(make([torn], [2], crs=crs), grid)
+    assert np.array_equal(found, wanted)
+
+
+def test_far_from_180_degrees_a_wide_polygon_stays_as_it_is():
+    grid = lay_orthophoto(crs="EPSG:4326", place=from_origin(20, 50, 0.001, 0.001))
+    wide = shapely.box(-175, -80, 175, 80)
+    found, _ = burn(make([wide], [2], crs="EPSG:4326"), grid)
+    assert (found == 2).all()
+
+
 def test_a_turned_orthophoto_gets_its_points_where_its_transform_says():
     place = Affine.translation(LEFT, TOP) @ Affine.rotation(30) @ Affine.scale(0.5, -0.25)
     points = [in_pixels(shapely.Point(c + 0.5, r + 0.5), place) for r, c in [(3, 4), (39, 49)]]

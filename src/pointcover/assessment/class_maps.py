@@ -191,6 +191,8 @@ def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int
             f"{path} has {info.bands} band(s) of {info.dtype}, wanted one band of uint8 class ids: "
             f"give the _classes.tif of a map"
         )
+    if info.warp_advice:
+        raise ValueError(info.warp_advice)
     if info.crs is None or not info.is_georeferenced:
         raise ValueError(
             f"{path} has no CRS or no transform, so a point of it is nowhere on the ground: give "

@@ -177,7 +177,9 @@ def open_orthophoto(
     unwritten = reader.check_whole()
     _check_scaling(reader, info, bands, value_range, settings)
     remarks: list[str] = []
-    if info.crs is None:
+    if info.warp_advice:
+        remarks.append(f"{info.warp_advice}; its map would have no place")
+    elif info.crs is None:
         remarks.append(f"{path} has no CRS, so its map has none either")
     remarks += reader.doubt_alpha(bands, "--bands")
     _remark_on_colours(reader, bands, trained[0], settings, remarks)

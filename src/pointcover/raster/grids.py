@@ -35,7 +35,8 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     """Check that an image and its mask cover the same pixels.
 
     CRSs are compared by the positions of the raster's corners, not by their texts: the masks of
-    LandCover.ai have PL-1992 written out as a "custom" projection, their images EPSG:2180.
+    LandCover.ai have PL-1992 written out as a "custom" projection, their images EPSG:2180. A CRS
+    that is not on the Earth (`is_local`), as the masks of FLAIR have, counts as none.
 
     Raises:
         ValueError: size, CRS or transform differ; the message shows both.
@@ -47,7 +48,10 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
             f"{mask.height}×{mask.width} px. Pair the right files, or cut both to the same pixels"
         )
     corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
-    if image.crs and mask.crs and image.crs != mask.crs:
+    is_known = not any(info.crs is None or is_local(info.crs) for info in (image, mask))
+    if is_known and image.crs != mask.crs:
+        assert image.crs is not None
+        assert mask.crs is not None
         places = [mask.transform @ corner for corner in corners]
         if not _apart_px(image.transform, places, project(places, mask.crs, image.crs)) <= (
             GRID_TOLERANCE_PX
@@ -67,6 +71,16 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
                 f"{pair} lie {apart:.2f} px apart: transform {tuple(image.transform)[:6]} against "
                 f"{tuple(mask.transform)[:6]}. Warp one onto the grid of the other"
             )
+
+
+def is_local(crs: CRS) -> bool:
+    """Return whether a CRS has no place on the Earth, as one that is known by its name alone."""
+    return str(crs.to_wkt()).startswith(("LOCAL_CS[", "ENGCRS[", "ENGINEERINGCRS["))
+
+
+def name_local(crs: CRS) -> str:
+    """Return the name of a CRS, from its WKT."""
+    return str(crs.to_wkt()).split('"')[1]
 
 
 def project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:

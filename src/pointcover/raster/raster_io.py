@@ -90,6 +90,8 @@ class RasterInfo:
     crs: CRS | None
     transform: Affine
     has_palette: bool
+    placed_by: str | None = None
+    """What places the raster, where it has no transform: ground control points or RPCs."""
 
     @property
     def pixel_m2(self) -> float | None:
@@ -103,6 +105,17 @@ class RasterInfo:
     def is_georeferenced(self) -> bool:
         """Whether the transform is not the identity."""
         return bool(self.transform != Affine.identity())
+
+    @property
+    def warp_advice(self) -> str | None:
+        """What to do where ground control points or RPCs alone place the raster."""
+        if self.placed_by is None:
+            return None
+        option = "-rpc " if self.placed_by == "RPCs" else ""
+        return (
+            f"{self.path} is placed by {self.placed_by} alone, and has no transform: warp it with "
+            f"`gdalwarp {option}-t_srs EPSG:<code> IN OUT`, and its mask likewise"
+        )
 
 
 class RasterReader:
@@ -162,6 +175,7 @@ class RasterReader:
                 crs=dataset.crs or None,
                 transform=dataset.transform,
                 has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+                placed_by=_placed_by(dataset),
             )
         except Exception as error:  # GDAL's own, which have no public class in rasterio
             raise ValueError(
@@ -541,6 +555,14 @@ def _open(path: Path) -> Any:
             f"(`exiftool -Orientation= FILE`) if they fit the pixels as stored"
         )
     return dataset
+
+
+def _placed_by(dataset: Any) -> str | None:
+    if dataset.transform != Affine.identity():
+        return None
+    if dataset.gcps[0]:
+        return "ground control points"
+    return "RPCs" if dataset.rpcs else None
 
 
 def _read_meaning(dataset: Any) -> list[Any]:

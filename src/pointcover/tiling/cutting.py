@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from rasterio.crs import CRS
 
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.labels import (
@@ -22,7 +23,7 @@ from pointcover.labels import (
     ids_from_colours,
     ids_from_values,
 )
-from pointcover.raster.grids import check_same_grid, gsd_of
+from pointcover.raster.grids import check_same_grid, gsd_of, is_local, name_local
 from pointcover.raster.raster_io import (
     EIGHT_BIT,
     BlockWriter,
@@ -99,7 +100,7 @@ class Cutting:
     no_data: dict[str, float] = field(default_factory=dict)
     """Fraction of the pixels without data, of the orthophotos that have some."""
     doubts: list[str] = field(default_factory=list)
-    """Messages to the user about bands that are declared alpha."""
+    """Messages to the user about bands that are declared alpha, and places."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -294,11 +295,28 @@ def _common_grid(
         width=image.width // downsample,
         bands=image.bands,
         dtype="uint8",
-        crs=image.crs or mask.crs,
+        crs=_common_crs(image, mask),
         transform=(image if image.is_georeferenced else mask).transform
         @ type(image.transform).scale(downsample),
         has_palette=False,
     )
+
+
+def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
+    """Return the CRS of a pair, rather one of the Earth."""
+    found = [info.crs for info in (image, mask) if info.crs]
+    return next((crs for crs in found if not is_local(crs)), found[0] if found else None)
+
+
+def _doubt_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
+    """Return messages about what places a pair; the same one for many pairs is logged once."""
+    names = {name_local(info.crs) for info in (image, mask) if info.crs and is_local(info.crs)}
+    doubts = [
+        f"images or masks have the CRS {name!r}, which has no place on the Earth, and counts as "
+        f"none: assign theirs (`gdal_edit.py -a_srs EPSG:<code>`) if they are to be placed"
+        for name in sorted(names)
+    ]
+    return doubts + ([image.warp_advice] if image.warp_advice else [])
 
 
 class Block(NamedTuple):
@@ -336,7 +354,8 @@ class PairReader:
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
         self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
-        """About bands that are declared alpha."""
+        """About bands that are declared alpha, and the place of the pair."""
+        self.doubts += _doubt_place(info, mask_info)
 
     def blocks(self) -> Iterator[Block]:
         """Read the pair tile by tile.

@@ -63,7 +63,7 @@ def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSe
 
 def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
     """Log the number of tiles by split, the orthophotos without data, and doubts about alpha."""
-    for doubt in cutting.doubts:
+    for doubt in dict.fromkeys(cutting.doubts):
         logger.warning("%s", doubt)
     if cutting.no_data:
         parts = (f"{name} {100 * part:.1f} %" for name, part in cutting.no_data.items())

@@ -64,7 +64,8 @@ def write_points(
         if grid.crs is None or not grid.is_georeferenced:
             raise ValueError(
                 f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks have no "
-                f"coordinates: assign a CRS to the source image and run `dvc repro`"
+                f"coordinates: assign a CRS to the source image (`gdalwarp` if it has ground "
+                f"control points or RPCs) and run `dvc repro`"
             )
         same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
         for tile in group:
