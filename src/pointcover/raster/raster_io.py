@@ -73,9 +73,11 @@ def configure_gdal() -> None:
 def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
     configure_gdal()
+    # A relative path may look like a URL or the name of a driver.
+    name = path.absolute() if isinstance(path, Path) else path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **options)
+        return rasterio.open(name, mode, **options)
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class RasterReader:
         Raises:
             ValueError: the file is no raster.
         """
-        beside = [Path(name) for name in self.dataset.files if Path(name) != self.path]
+        beside = [Path(name) for name in self.dataset.files if Path(name) != self.path.absolute()]
         if not beside:
             return None
         whole: list[Any] = [_read_meaning(self.dataset)]

@@ -32,6 +32,7 @@ from pointcover.vectors.features import (
     are_finite,
     name_crs,
 )
+from pointcover.vectors.paths import vector_path
 from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
@@ -108,7 +109,7 @@ def read_annotations(
 def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
     """Return the features of a layer with the needed columns, by feature id."""
     try:
-        info = pyogrio.read_info(layer.path, layer=layer.name)
+        info = pyogrio.read_info(vector_path(layer.path), layer=layer.name)
         _check_info(layer, info)
         others = {str(name) for name in info["fields"]} - {layer.column}
         columns = [layer.column, *({ORTHOPHOTO} & others)]
@@ -117,7 +118,11 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
             # In GeoJSON with names and numbers as classes, names are not JSON, and stay text.
             warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
             return pyogrio.read_dataframe(
-                layer.path, layer=layer.name, columns=columns, fid_as_index=True, force_2d=True
+                vector_path(layer.path),
+                layer=layer.name,
+                columns=columns,
+                fid_as_index=True,
+                force_2d=True,
             )
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
         raise _unreadable(layer.path, error) from None
@@ -245,7 +250,7 @@ def _check_start(path: Path) -> None:
 
 def _choose_layers(path: Path, layer: Sequence[str] | None) -> list[str]:
     try:
-        listed = pyogrio.list_layers(path)
+        listed = pyogrio.list_layers(vector_path(path))
     except (DataSourceError, DataLayerError) as error:
         raise _unreadable(path, error) from None
     layers = [str(name) for name, kind in listed if kind is not None]

@@ -21,6 +21,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.tileset.tiles import Tile, raster_path
+from pointcover.vectors.paths import vector_path
 from pointcover.vectors.qgis_styles import style_points
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
@@ -186,6 +187,7 @@ def write_geopackage_in_parts(
         OSError: the disk is full, or features are missing in the file.
     """
     journal = aside.with_name(aside.name + "-journal")
+    target = vector_path(aside)
     aside.unlink(missing_ok=True)
     counts = dict.fromkeys(layers, 0)
     try:
@@ -196,7 +198,7 @@ def write_geopackage_in_parts(
                 for number, table in enumerate(parts):
                     pyogrio.write_dataframe(
                         table,
-                        aside,
+                        target,
                         layer=name,
                         driver="GPKG",
                         geometry_type=geometry_type,
