@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -21,7 +22,12 @@ import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import (
+    CRSError,
+    NodataShadowWarning,
+    NotGeoreferencedWarning,
+    RasterioError,
+)
 from rasterio.shutil import copy, delete
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
@@ -46,6 +52,12 @@ the network. (rasterio 1.4 documents a list of drivers, but does not accept one.
 
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
+
+PROJ_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA")
+"""Environment variables by which another installation replaces the data of PROJ and GDAL."""
+
+MISSING_CODEC: Final = "due to missing codec"
+"""Part of GDAL's message, before the name of the codec."""
 
 ZSTD_LEVEL: Final = 1
 
@@ -73,11 +85,35 @@ def configure_gdal() -> None:
 def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
     configure_gdal()
+    check_crs_database()
     # A relative path may look like a URL or the name of a driver.
     name = path.absolute() if isinstance(path, Path) else path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(name, mode, **options)
+
+
+@cache
+def check_crs_database() -> None:
+    """Check that PROJ finds its database of CRSs; without it, GDAL makes a CRS a local one.
+
+    Raises:
+        ValueError: it does not; the message names the environment variables that may be the cause.
+    """
+    try:
+        CRS.from_epsg(4326)
+    except CRSError as error:
+        found = [f"{name}={os.environ[name]}" for name in PROJ_VARIABLES if os.environ.get(name)]
+        names = " ".join(one.partition("=")[0] for one in found)
+        advice = (
+            f"the environment has {' and '.join(found)}, which another installation of PROJ or "
+            f"GDAL set: `unset {names}`, and try again"
+            if found
+            else "install the packages again (`make setup`), which bring it"
+        )
+        raise ValueError(
+            f"the database of CRSs cannot be read ({gdal_reason(error)}): {advice}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -542,9 +578,17 @@ def _open(path: Path) -> Any:
     try:
         dataset = open_dataset(path, driver=driver)
     except RasterioError as error:
+        reason = gdal_reason(error)
+        if MISSING_CODEC in reason:
+            codec = reason.partition(MISSING_CODEC)[2].strip(" .")
+            raise ValueError(
+                f"{path} is compressed with {codec}, which the GDAL {rasterio.__gdal_version__} of "
+                f"rasterio lacks: where a GDAL has it (QGIS does), write it anew with "
+                f"`gdal_translate -co COMPRESS=DEFLATE IN OUT`"
+            ) from None
         raise ValueError(
-            f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
-            f"short. Copy it again"
+            f"{path} cannot be read as {driver} ({reason}): it is damaged or cut short. Copy it "
+            f"again"
         ) from None
     # Where a raster lies on the ground is said of the pixels as they are stored.
     turn = read_orientation(path)
