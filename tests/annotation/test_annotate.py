@@ -306,6 +306,25 @@ def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     ]
 
 
+def test_features_on_a_test_split_with_dense_masks_are_said_to_be_there(surveyed, caplog):
+    for number, name in enumerate("abc"):
+        place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+        dense = np.ones((100, 130), np.uint8)
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.set({"annotate.sampler": "none"})
+    with caplog.at_level(logging.INFO):
+        surveyed.run("download", "tile", "annotate")
+    assert "30 lie on the test split alone, which is scored on its dense masks" in caplog.text
+    assert "outside" not in caplog.text
+    lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()[1:]
+    assert lines == [f"{fid},scored_on_masks" for fid in range(61, 91)]
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
+    table[table.geometry.x >= 500_200].to_file(surveyed.root / "survey" / "survey.gpkg")
+    said = surveyed.refusal("annotate")
+    assert "is of use: 0 of 30 features label pixels; 30 lie on the test split alone" in said
+    assert "Annotate regions of train and val, or change `split` in the card" in said
+
+
 def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):
     table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
     table[table.geometry.x >= 500_100].to_file(surveyed.root / "survey" / "survey.gpkg")

@@ -42,6 +42,10 @@ class LabelSources:
         """
         return [tile for tile in tiles if tile.split != "test" or not self.has_masks]
 
+    def scored(self, tiles: Iterable[Tile]) -> list[Tile]:
+        """Return the tiles that are not annotated, since dense masks score them."""
+        return [tile for tile in tiles if tile.split == "test" and self.has_masks]
+
 
 def find_sources(
     annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]

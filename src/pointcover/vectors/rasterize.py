@@ -349,9 +349,10 @@ def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[n
 class PlacementReport:
     """Counts of placed features over all orthophotos.
 
-    A feature is outside every orthophoto; or on an orthophoto, but not on a burned tile; or it
-    covers no pixel there; or it is placed (labels a pixel), conflicting (lost a pixel to another
-    class), or both. A feature on two orthophotos is counted once.
+    A feature is outside every orthophoto; or on one that is scored on its dense masks alone; or on
+    an orthophoto, but not on a burned tile; or it covers no pixel there; or it is placed (labels a
+    pixel), conflicting (lost a pixel to another class), or both. A feature on two orthophotos is
+    counted once.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -359,6 +360,8 @@ class PlacementReport:
         self._annotations = annotations
         count = len(annotations.fids)
         self.inside: Flags = np.zeros(count, bool)
+        self.scored: Flags = np.zeros(count, bool)
+        """On an orthophoto that is scored on its dense masks, and not annotated."""
         self.burned: Flags = np.zeros(count, bool)
         self.placed: Flags = np.zeros(count, bool)
         self.conflicting: Flags = np.zeros(count, bool)
@@ -389,7 +392,7 @@ class PlacementReport:
 
     def include(self, other: "PlacementReport") -> None:
         """Add the counts of a report on other orthophotos."""
-        for name in ("inside", "burned", "placed", "conflicting"):
+        for name in ("inside", "scored", "burned", "placed", "conflicting"):
             setattr(self, name, getattr(self, name) | getattr(other, name))
         self.conflict_pixels += other.conflict_pixels
         self._example = other._example
@@ -400,6 +403,11 @@ class PlacementReport:
         Raises:
             ValueError: no feature labels a pixel.
         """
+        if self.scored.any() and not self.inside.any():
+            raise ValueError(
+                f"no feature of {self._annotations.path} is of use: {self.describe()}. Annotate "
+                f"regions of train and val, or change `split` in the card"
+            )
         if not self.inside.any():
             crs = ", ".join(map(name_crs, self._annotations.crs))
             raise ValueError(
@@ -433,6 +441,7 @@ class PlacementReport:
         texts = {
             "without_geometry": "have no geometry",
             "outside": "lie outside every orthophoto",
+            "scored_on_masks": "lie on the test split alone, which is scored on its dense masks",
             "not_on_tiles": "lie on no tile that is annotated",
             "without_pixel": "cover no pixel there",
             "conflicting": f"meet another class ({self.conflict_pixels} pixels left unlabelled)",
@@ -451,7 +460,8 @@ class PlacementReport:
         """Return the ids of features that were left out in whole or part, by reason."""
         without_pixel = self.burned & ~self.placed & ~self.conflicting
         reasons = {
-            "outside": ~self.inside,
+            "outside": ~self.inside & ~self.scored,
+            "scored_on_masks": ~self.inside & self.scored,
             "not_on_tiles": self.inside & ~self.burned,
             "without_pixel": without_pixel,
             "conflicting": self.conflicting,
