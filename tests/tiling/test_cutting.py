@@ -378,6 +378,28 @@ def test_ground_control_points_are_named_with_gdalwarp(tmp_path):
     assert "warp it with `gdalwarp -t_srs EPSG:<code> IN OUT`" in doubt
 
 
+@pytest.mark.parametrize("binarised", [False, True])
+@pytest.mark.parametrize("how", ["ignore", "text", "nodata"])
+def test_nan_in_a_mask_means_unlabelled_where_the_card_or_the_file_says_so(
+    tmp_path, how, binarised
+):
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    mask = np.full((3, 4), 255 if binarised else 1, np.float32)
+    mask[1] = np.nan
+    options = {"nodata": np.nan} if how == "nodata" else {}
+    write_raster(tmp_path / "mask.tif", mask, **options)
+    card = {"ignore": {"ignore": [float("nan")], "text": [".nan"], "nodata": []}[how]}
+    if binarised:
+        values = [{"name": "a", "colour": "#000000"}]
+        card["classes"] = [*values, {"name": "b", "colour": "#FFFFFF", "value": 255}]
+        card["binarise_at"] = 128
+    cut(tmp_path, **card)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [1] * 4]
+    write_raster(tmp_path / "mask.tif", mask)
+    with pytest.raises(ValueError, match=r"4 px are NaN, which is no class: .* add `\.nan` to the"):
+        cut(tmp_path, **(card | {"ignore": []}))
+
+
 def test_nodata_does_not_hide_an_alpha_band(tmp_path):
     image, mask = draw_image(40, 50, bands=4), np.ones((40, 50), np.uint8)
     image[3] = 255

@@ -18,6 +18,8 @@ FOLDER: Final = "folder"
 """The value of `dataset` for a folder without a card: `source` itself; see `infer_card`."""
 
 
+NAN: Final = "nan"
+
 SplitRule = float | tuple[str, ...] | str
 """A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
 
@@ -93,6 +95,14 @@ class DatasetCard(Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value or ()
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _name_nan(cls, values: Any) -> Any:
+        """Return values with NaN by its name, which JSON can hold."""
+        if not isinstance(values, list | tuple):
+            return values
+        return [NAN if isinstance(value, float) and value != value else value for value in values]
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "DatasetCard":
@@ -185,12 +195,22 @@ class DatasetCard(Section):
         if twice:
             raise ValueError(f"value {twice} belongs to two classes: make them differ")
         ids = {value: class_id for class_id, value in enumerate(values)}
-        for value in self.ignore:
+        numbers = [value for value in self.ignore if not self._is_nan(value)]
+        for value in numbers:
             if not isinstance(value, int) or value in ids:
                 raise ValueError(
                     f"ignore holds {value!r}, wanted numbers of the masks that are no class"
                 )
-        return ids | {int(value): IGNORE_INDEX for value in self.ignore}
+        return ids | {int(value): IGNORE_INDEX for value in numbers}
+
+    @property
+    def ignores_nan(self) -> bool:
+        """Whether NaN in a mask means unlabelled."""
+        return any(map(self._is_nan, self.ignore))
+
+    @staticmethod
+    def _is_nan(value: int | str) -> bool:
+        return str(value).lower().lstrip(".") == NAN
 
     def fractions(self) -> dict[Split, float]:
         """Return the fractions of the regions by split, empty where the card gives lists."""

@@ -408,21 +408,49 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     try:
         if card.mask_values == "colours":
             return ids_from_colours(_levels(reader.read_rgb(window), card), card.colour_ids())
-        values = _levels(reader.read(window), card)
+        values, ids = reader.read(window), card.value_ids()
+        empty = _find_nan(reader, values, card)
+        if empty is not None:
+            values = np.where(empty, next(iter(ids)), values)
+        values = _levels(values, card)
         if len(values) > 1 and (values != values[0]).any():
             raise ValueError(
                 "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
             )
-        ids = card.value_ids()
         nodata = reader.dataset.nodata
         if nodata is not None and float(nodata).is_integer():
             ids.setdefault(int(nodata), IGNORE_INDEX)
-        return ids_from_values(values[0], ids)
+        mask = ids_from_values(values[0], ids)
+        if empty is not None:
+            mask[empty[0]] = IGNORE_INDEX
+        return mask
     except ValueError as error:
         if str(reader.path) in str(error):
             raise
         rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
         raise ValueError(f"{reader.path} ({rows}): {error}") from None
+
+
+def _find_nan(
+    reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard
+) -> npt.NDArray[np.bool_] | None:
+    """Return (bands, H, W) bool: where a mask is NaN; None where it is nowhere.
+
+    Raises:
+        ValueError: NaN is neither in the card's `ignore` nor the mask's nodata value.
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        return None
+    empty: npt.NDArray[np.bool_] = np.isnan(values)
+    if not empty.any():
+        return None
+    nodata = reader.dataset.nodata
+    if not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
+        raise ValueError(
+            f"{np.count_nonzero(empty[0])} px are NaN, which is no class: where it means "
+            f"unlabelled, add `.nan` to the card's `ignore`"
+        )
+    return empty
 
 
 def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:
