@@ -5,6 +5,7 @@ import logging
 import re
 import sqlite3
 import sys
+import unicodedata
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -168,6 +169,36 @@ def test_a_value_that_is_not_a_class_is_refused_with_feature_ids(tmp_path, value
     message = refusal(write_features(tmp_path / "a.gpkg", [POINT] * 3, values))
     shown = "" if value is None or value != value else str(value)
     assert f"{shown!r} (features 2, 3)" in message.replace(".0'", "'")
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_equal_however_their_letters_are_composed(tmp_path, forms):
+    own, other = (unicodedata.normalize(form, "Gewässer") for form in forms)
+    assert own != other
+    classes = ClassTable((own, "road"), ((0, 0, 0), (255, 255, 255)))
+    path = tmp_path / "a.gpkg"
+    table = geopandas.GeoDataFrame(
+        {other: [other, other.upper()], "orthophoto": [other, None]},
+        geometry=[POINT] * 2,
+        crs=CRS.from_epsg(2180),
+    )
+    pyogrio.write_dataframe(table, path, layer=other)
+    found = read(path, classes, column=own, orthophotos=[own], layer=own)
+    assert found.class_ids.tolist() == [0, 0]
+    assert found.orthophotos.tolist() == [own, ""]
+    coded = read(path, classes, column=own, codes={own: own}, ignore=())
+    assert coded.class_ids.tolist() == [0, 0]
+
+
+def test_a_layer_without_the_column_is_told_from_those_to_read(tmp_path):
+    path = tmp_path / "a.gpkg"
+    for layer, column in (("clicks", "kind"), ("roads", "name")):
+        table = geopandas.GeoDataFrame({column: ["Water"]}, geometry=[POINT], crs=POLAND)
+        pyogrio.write_dataframe(table, path, layer=layer)
+    said = refusal(path)
+    assert "layer 'roads', has no column 'kind', it has name" in said
+    assert said.endswith("name those that do, of clicks: annotate.vectors.layer")
+    assert read(path, layer="clicks").class_ids.tolist() == [0]
 
 
 def test_a_misspelt_class_gets_a_suggestion(tmp_path):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
-from pointcover.text import shorten
+from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent / "cards"
@@ -31,7 +31,7 @@ def _default_split() -> dict[Split, SplitRule]:
 class ClassEntry(Section):
     """One class; its id is its index in the list."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$"), AfterValidator(compose)]
     colour: str
     value: Annotated[int, Field(ge=0, le=65_535)] | None = None
 
@@ -297,7 +297,8 @@ def _card_values(
 
 def matches(region: str, entry: str) -> bool:
     """Return whether an entry of a list of regions, with stars as wildcards, matches a region."""
-    return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
+    pattern = ".*".join(map(re.escape, compose(entry).split("*")))
+    return bool(re.fullmatch(pattern, compose(region), re.DOTALL))
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
@@ -398,7 +399,13 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
                 f"{path} is a link to {path.readlink()}, which does not exist: correct or remove it"
             )
         if path.is_file():
-            found[match.groups("")] = relative
+            key = tuple(map(compose, match.groups("")))
+            if key in found:
+                raise ValueError(
+                    f"{path} and {folder / found[key]} have the same name but for how its letters "
+                    f"are composed in Unicode: rename or remove one"
+                )
+            found[key] = relative
     return found
 
 
