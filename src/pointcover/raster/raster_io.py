@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.crs import CRS
+from rasterio.crs import CRS as CRS  # re-exported for the rest of the project
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import (
     CRSError,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.crs import CRS
 
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.labels import (
@@ -25,6 +24,7 @@ from pointcover.labels import (
 )
 from pointcover.raster.grids import check_same_grid, gsd_of, is_local, name_local
 from pointcover.raster.raster_io import (
+    CRS,
     EIGHT_BIT,
     BlockWriter,
     GeoTiffProfile,

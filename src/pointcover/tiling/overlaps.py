@@ -10,14 +10,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import shapely
-from rasterio.crs import CRS
 
 from pointcover.datasets.card import DatasetCard, Pair
 from pointcover.datasets.inventory import Inventory
 from pointcover.labels import SPLITS, Split
 from pointcover.raster.grids import project
-from pointcover.raster.raster_io import RasterInfo, RasterReader, ResampledReader, Window
+from pointcover.raster.raster_io import CRS, RasterInfo, RasterReader, ResampledReader, Window
 from pointcover.text import shorten
 
 TOLERANCE: Final = 0.01
@@ -92,22 +90,21 @@ class Ground:
         for footprint in footprints:
             assert footprint.grid.crs is not None
             self._by_crs.setdefault(footprint.grid.crs, []).append(footprint)
-        self._trees = {
-            crs: shapely.STRtree([shapely.box(*one.bounds) for one in some])
-            for crs, some in self._by_crs.items()
+        self._bounds = {
+            crs: np.array([one.bounds for one in some]) for crs, some in self._by_crs.items()
         }
 
     def cover(self, footprint: Footprint) -> tuple[float, list[tuple[float, str]]]:
         """Return the fraction of an image that others cover, and that of each of them by name."""
         covered, parts = np.zeros(0, bool), []
-        for crs, tree in self._trees.items():
+        for crs, bounds in self._bounds.items():
             west, south, east, north = footprint.bounds
             corners = np.array([(x, y) for x in (west, east) for y in (south, north)])
             there = _to_crs(corners, footprint.grid.crs, crs)
             if not np.isfinite(there).all():
                 continue
-            box = shapely.box(*there.min(axis=0), *there.max(axis=0))
-            for number in np.sort(tree.query(box, predicate="intersects")).tolist():
+            meets = (bounds[:, :2] < there.max(axis=0)) & (bounds[:, 2:] > there.min(axis=0))
+            for number in np.flatnonzero(meets.all(axis=1)).tolist():
                 other = self._by_crs[crs][number]
                 points = _to_crs(footprint.points(), footprint.grid.crs, crs)
                 here = other.covers(points)
