@@ -81,7 +81,10 @@ def _digest_beside(folder: Path, pair: Pair) -> dict[str, str]:
         with closing(RasterReader(folder / name)) as reader:
             try:
                 digest = reader.digest_beside()
-            except ValueError:  # the stage that reads pixels reports all of these together
+            except (
+                ValueError,
+                OSError,
+            ):  # the stage that reads pixels reports all of these together
                 digest = None
         if digest:
             found[f"{key}_beside_sha256"] = digest
