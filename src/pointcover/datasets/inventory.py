@@ -84,7 +84,7 @@ def _digest_beside(folder: Path, pair: Pair) -> dict[str, str]:
             except (
                 ValueError,
                 OSError,
-            ):  # the stage that reads pixels reports all of these together
+            ):  # reported where pixels are read
                 digest = None
         if digest:
             found[f"{key}_beside_sha256"] = digest
