@@ -29,7 +29,7 @@ def annotate(params: "Params") -> None:
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
     inputs = find_inputs(Path(params.annotations), params.annotate, tile_set, tiles)
-    tiles = inputs.to_annotate(tiles)
+    tiles, scored = inputs.to_annotate(tiles), inputs.scored(tiles)
     with publish_folder(SPARSE) as out:
         annotation = Annotation(
             tiles=TILES.absolute(),
@@ -39,6 +39,7 @@ def annotate(params: "Params") -> None:
             inputs=inputs,
             budgets=budgets_of(params.annotate, params.points, tiles),
             seed=params.seed,
+            scored=scored,
         )
         annotated = annotate_tiles(annotation, tiles, params.machine)
         annotated.write(out)

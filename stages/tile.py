@@ -18,11 +18,13 @@ def tile(params: "Params") -> None:
     from pointcover.datasets.inventory import read_inventory
     from pointcover.runtime.atomic_files import publish_folder, publish_json
     from pointcover.tiling.cutting import CuttingPlan
+    from pointcover.tiling.overlaps import check_overlaps
     from pointcover.tiling.splits import check_splits, choose_splits
     from pointcover.tiling.tile_set import cut_orthophotos, log_tiles, write_tiles
 
     dataset = read_inventory(DATASET, Path(params.source))
     splits = choose_splits(dataset, params.tile)
+    check_overlaps(dataset, splits)
     with publish_folder(TILES) as out:
         folders = (dataset.folder.absolute(), out.absolute())
         plan = CuttingPlan(dataset.card, *folders, splits, params.tile)

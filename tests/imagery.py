@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
+from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 
 from pointcover.config.params import Params, load_params
@@ -39,6 +40,7 @@ CARD = {
     ],
     "ignore": [255],
     "split": {"val": ["images/b.tif"], "test": ["images/c.tif"]},
+    "may_overlap": True,  # all images of these tests lie at one place
 }
 
 
@@ -67,6 +69,14 @@ def write_raster(path: Path, values: npt.NDArray[Any], **options: Any) -> Path:
         if palette:
             file.write_colormap(1, palette)
     return path
+
+
+def place_by_points(path: Path, values: npt.NDArray[Any]) -> Path:
+    """Write a GeoTIFF that ground control points alone place, as scans often are."""
+    _, height, width = values.shape
+    corners = [(0, 0), (0, width), (height, 0), (height, width)]
+    points = [GroundControlPoint(row, col, *(PLACE @ (col, row))) for row, col in corners]
+    return write_raster(path, values, transform=None, gcps=points)
 
 
 def draw_image(height: int, width: int, seed: int = 0, bands: int = 3) -> npt.NDArray[np.uint8]:

@@ -26,7 +26,8 @@ STAGES = (*CHAIN, "suggest")
 """The last is one for each of `suggest.acquisitions`, of which params.yaml names none."""
 
 LAYERS = (
-    {"labels", "text", "validation"},
+    {"text"},
+    {"labels", "validation"},
     {"runtime"},
     {"raster", "metrics", "figures"},
     {"datasets", "tileset", "tracking", "features"},

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import io
 import json
 import os
 import pickle
@@ -26,6 +27,7 @@ import pytest
 import rasterio
 import torch
 from mlflow.exceptions import MlflowException
+from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
@@ -114,6 +116,16 @@ def test_the_served_map_is_the_one_that_predict_writes(folder, model, image, tmp
     }
     assert answer["shares"] == pytest.approx(shares, abs=1e-6)
     assert sum(answer["areas_m2"].values()) == pytest.approx((100 * 130 - 30 * 40) / 16, abs=0.1)
+    assert "image 1: 9.2 % of it has no data, and no class" in answer["remarks"]
+
+
+def test_a_picture_that_its_tag_turns_is_refused(model):
+    data, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 6
+    picture = Image.fromarray(draw_image(70, 90).transpose(1, 2, 0))
+    picture.save(data, "JPEG", exif=exif)
+    said = refusal(model, data.getvalue())
+    assert said.startswith("image 1 is turned by 90° clockwise by its tag Orientation (6)")
 
 
 @pytest.mark.parametrize("driver", ["PNG", "JPEG"])

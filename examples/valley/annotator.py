@@ -1,8 +1,8 @@
 """Simulate the annotator of docs/tutorials/clicks-to-map.md and areas-report.md.
 
     python examples/valley/annotator.py draw valley
-    python examples/valley/annotator.py click valley clicks.gpkg
-    python examples/valley/annotator.py answer valley next.gpkg clicks.gpkg
+    python examples/valley/annotator.py click valley valley/labels/clicks.gpkg
+    python examples/valley/annotator.py answer valley valley/next.gpkg valley/labels/clicks.gpkg
     python examples/valley/annotator.py picture valley
     python examples/valley/annotator.py label valley sample.gpkg
     python examples/valley/annotator.py truth valley sample.gpkg
@@ -79,6 +79,7 @@ def click(folder: Path, out: Path) -> None:
             places = geopandas.points_from_xy(*xy(file.transform, rows, cols), crs=CRS)
         names = {"class": look(folder, name, rows, cols), "orthophoto": name}
         tables.append(geopandas.GeoDataFrame(names, geometry=places))
+    out.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(tables).to_file(out, layer="clicks", driver="GPKG")
 
 
@@ -136,7 +137,7 @@ def picture(folder: Path) -> None:
         show(axes, images[name], name)
     save(figure, folder / "1_images.jpg")
 
-    clicks = geopandas.read_file(folder / "clicks.gpkg", layer="clicks")
+    clicks = geopandas.read_file(folder / "labels" / "clicks.gpkg", layer="clicks")
     asked = geopandas.read_file(folder / "next.gpkg", layer="suggestions")
     for number, table, column in ((2, clicks, "orthophoto"), (4, asked, "image")):
         figure = Figure(figsize=(9, 4.9), layout="constrained")

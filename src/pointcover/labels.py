@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.text import compose
+
 IGNORE_INDEX: Final = 255
 """Mask value of a pixel without a label (dense or sparse). Never a class id."""
 
@@ -60,7 +62,12 @@ class ClassTable:
     colours: tuple[Colour, ...]
 
     def __post_init__(self) -> None:
-        """Check that names and colours are unique, and that there is one of each for a class."""
+        """Compose the letters of names, and check names and colours.
+
+        Raises:
+            ValueError: they are not unique, or there is not one of each for a class.
+        """
+        object.__setattr__(self, "names", tuple(map(compose, self.names)))
         if len(self.names) != len(self.colours):
             raise ValueError(
                 f"{len(self.names)} class names but {len(self.colours)} colours: give one each"

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from mlflow.exceptions import MlflowException
 
-from pointcover.maps.map_files import NO_DATA, ClassArea, are_of_nothing
+from pointcover.maps.map_files import NO_DATA, ClassArea, are_of_nothing, fraction_without_data
 from pointcover.maps.mapper import Mapper, MapTask
 from pointcover.maps.orthophotos import parse_reading
 from pointcover.maps.settings import MapSettings, ReadingSettings
@@ -211,6 +211,8 @@ def _answer(
     remarks = [_with_params(remark.replace(path, name)) for remark in task.orthophoto.remarks]
     if are_of_nothing(areas):
         remarks.append(f"{name}: {NO_DATA}")
+    elif empty := fraction_without_data(areas, task.orthophoto.grid):
+        remarks.append(f"{name}: {100 * empty:.1f} % of it has no data, and no class")
     answer: dict[str, Any] = {
         "classes": task.path("_classes.tif").read_bytes(),
         "shares": {area.name: area.share for area in areas},

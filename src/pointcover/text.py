@@ -1,6 +1,12 @@
 """Text for messages."""
 
+import unicodedata
 from collections.abc import Iterable
+
+
+def compose(text: str) -> str:
+    """Return text in Unicode's composed form (NFC): "ä" may also be "a" and a mark, as on macOS."""
+    return unicodedata.normalize("NFC", text)
 
 
 def shorten(names: Iterable[object], count: int = 10, separator: str = ", ") -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -18,10 +19,16 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from pointcover.text import compose
+
 Count = Annotated[int, Field(strict=True, ge=1)]
 
 
 Seed = Annotated[int, Field(strict=True, ge=0)]
+
+
+ClassName = Annotated[str, AfterValidator(compose)]
+"""The name of a class, which compares equal however its letters are composed."""
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -150,11 +150,12 @@ def surveyed(project, blank_pictures):
             for col in range(10, 130, 20):
                 points.append(shapely.Point(*(place @ (col + 0.5, row + 0.5))))
                 names.append(CLASSES[(row // 20 + col // 20) % 3])
-    path = project.root / "survey.gpkg"
+    path = project.root / "survey" / "survey.gpkg"
+    path.parent.mkdir()
     geopandas.GeoDataFrame({"kind": names}, geometry=points, crs=CRS).to_file(path)
     project.set(
         {
-            "annotations": str(path),
+            "annotations": str(path.parent),
             "annotate.vectors.column": "kind",
             "annotate.propagator": "none",
         }
@@ -275,9 +276,9 @@ def test_the_points_of_a_run_read_back_are_the_same_labels_also_where_orthophoto
     sparse = surveyed.root / "data/sparse"
     before = read_tree(sparse)
     assert len(list((sparse / "masks").glob("*/*.tif"))) == 4  # the fifth is the test split
-    done = CliRunner().invoke(app, ["points", "points.gpkg"])
+    done = CliRunner().invoke(app, ["points", "drawn/points.gpkg"])
     assert done.exit_code == 0, done.output
-    surveyed.set({"annotations": "points.gpkg", "annotate.sampler": "none"})
+    surveyed.set({"annotations": "drawn", "annotate.sampler": "none"})
     surveyed.run("annotate")
     assert (sparse / "left_out.csv").read_text() == "feature,reason\n"
     (sparse / "left_out.csv").unlink()
@@ -305,11 +306,11 @@ def test_labels_that_cannot_come_from_anywhere_are_refused(surveyed, card, chang
 
 def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     shutil.rmtree(surveyed.data / "masks")
-    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
     point = table.geometry[0]  # of the class land, which one of another class meets
     more = [None, point, *(shapely.Point(x, 0) for x in range(12))]
     added = geopandas.GeoDataFrame({"kind": ["water"] * len(more)}, geometry=more, crs=CRS)
-    geopandas.pd.concat([table, added]).to_file(surveyed.root / "survey.gpkg")
+    geopandas.pd.concat([table, added]).to_file(surveyed.root / "survey" / "survey.gpkg")
     surveyed.write_card(masks=None)
     surveyed.set({"annotate.sampler": "none"})
     surveyed.run("download", "tile", "annotate")
@@ -324,9 +325,28 @@ def test_every_feature_that_is_left_out_is_listed_with_its_reason(surveyed):
     ]
 
 
+def test_features_on_a_test_split_with_dense_masks_are_said_to_be_there(surveyed, caplog):
+    for number, name in enumerate("abc"):
+        place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
+        dense = np.ones((100, 130), np.uint8)
+        write_raster(surveyed.data / "masks" / f"{name}.tif", dense, transform=place)
+    surveyed.set({"annotate.sampler": "none"})
+    with caplog.at_level(logging.INFO):
+        surveyed.run("download", "tile", "annotate")
+    assert "30 lie on the test split alone, which is scored on its dense masks" in caplog.text
+    assert "outside" not in caplog.text
+    lines = (surveyed.root / "data/sparse/left_out.csv").read_text().splitlines()[1:]
+    assert lines == [f"{fid},scored_on_masks" for fid in range(61, 91)]
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
+    table[table.geometry.x >= 500_200].to_file(surveyed.root / "survey" / "survey.gpkg")
+    said = surveyed.refusal("annotate")
+    assert "is of use: 0 of 30 features label pixels; 30 lie on the test split alone" in said
+    assert "Annotate regions of train and val, or change `split` in the card" in said
+
+
 def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surveyed):
-    table = geopandas.read_file(surveyed.root / "survey.gpkg")
-    table[table.geometry.x >= 500_100].to_file(surveyed.root / "survey.gpkg")
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
+    table[table.geometry.x >= 500_100].to_file(surveyed.root / "survey" / "survey.gpkg")
     shutil.rmtree(surveyed.data / "masks")
     surveyed.write_card(masks=None)
     surveyed.set({"annotate.sampler": "none"})
@@ -337,8 +357,8 @@ def test_labels_that_all_lie_elsewhere_than_on_the_train_split_are_refused(surve
 @pytest.mark.slow
 def test_a_test_split_with_nothing_to_score_on_is_refused(surveyed):
     shutil.rmtree(surveyed.data / "masks")
-    table = geopandas.read_file(surveyed.root / "survey.gpkg")
-    table[table.geometry.x < 500_200].to_file(surveyed.root / "survey.gpkg")
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
+    table[table.geometry.x < 500_200].to_file(surveyed.root / "survey" / "survey.gpkg")
     surveyed.write_card(masks=None)
     surveyed.set({"annotate.sampler": "none", "train.epochs": 1})
     message = surveyed.refusal("download", "tile", "annotate", "train", "evaluate")

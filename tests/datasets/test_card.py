@@ -1,11 +1,12 @@
 """A card says all that a dataset is, is taken as a whole or not at all, and pairs files by name."""
 
 import re
+import unicodedata
 
 import pytest
 import yaml
 
-from pointcover.datasets.card import Pair, find_pairs, load_card
+from pointcover.datasets.card import Pair, find_pairs, load_card, matches
 from pointcover.datasets.inventory import read_inventory, write_inventory
 from pointcover.labels import IGNORE_INDEX
 from tests.imagery import CARD, make_card
@@ -339,6 +340,23 @@ def test_a_dataset_that_is_not_whole_is_refused_with_what_is_missing_and_where_t
     assert len(find_pairs(card, tmp_path)) == 3
     touch(tmp_path, "images/d.tif", "masks/d.tif")
     with pytest.raises(ValueError, match=r"holds 4 orthophotos with masks, wanted 3\. To use"):
+        find_pairs(card, tmp_path)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_of_macos_pair_and_are_listed(tmp_path, forms):
+    own, other = (unicodedata.normalize(form, "Täler") for form in forms)
+    touch(tmp_path, f"images/{own}.tif", f"masks/{other}.tif", "images/b.tif", "masks/b.tif")
+    card = make_card(
+        leave_out=["*/b.tif"],
+        classes=[{"name": own, "colour": "#000000"}, {"name": "b", "colour": "#FFFFFF"}],
+    )
+    (pair,) = find_pairs(card, tmp_path)
+    assert (pair.image, pair.mask) == (f"images/{own}.tif", f"masks/{other}.tif")
+    assert matches(pair.region, f"images/{other}.*")
+    assert card.class_table().names == (unicodedata.normalize("NFC", own), "b")
+    touch(tmp_path, f"images/{other}.tif")
+    with pytest.raises(ValueError, match="have the same name but for how its letters are composed"):
         find_pairs(card, tmp_path)
 
 

@@ -253,6 +253,20 @@ def test_an_existing_map_is_not_made_again(tmp_path):
     assert not task.is_done
 
 
+def test_a_file_beside_an_image_that_places_it_makes_another_map(tmp_path):
+    plain = {"crs": None, "transform": None}
+    path = write_raster(tmp_path / "a.tif", draw_classes(100, 130), **plain)
+    make_map(path, tmp_path / "out")
+    path.with_suffix(".tfw").write_text("0.25\n0\n0\n-0.25\n500000\n600000\n")
+    with pytest.raises(FileExistsError, match="is not the map of this image by these models"):
+        make_mapper().prepare([path], tmp_path / "out", replace=False)
+    make_map(path, tmp_path / "out", force=True)
+    with open_dataset(tmp_path / "out" / "a_classes.tif") as made:
+        assert made.transform.c == 500_000 - 0.125
+    (task,) = make_mapper().prepare([path], tmp_path / "out", replace=False)
+    assert task.is_done
+
+
 def test_another_map_is_replaced_only_with_force_and_completely(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_classes(70, 70))
     make_map(path, tmp_path / "out", layers=LayerSettings(entropy=True))

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import NodataShadowWarning
 from rasterio.transform import Affine, from_origin
 
 from pointcover.labels import ClassTable
@@ -23,7 +25,7 @@ from pointcover.maps.settings import ReadingSettings
 from pointcover.raster.grids import ground_m2, pixel_sides_m
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
 from pointcover.tileset.tiles import TileSet
-from tests.imagery import draw_image, write_raster
+from tests.imagery import draw_image, place_by_points, write_raster
 
 CLASSES = ClassTable(("land", "water"), ((1, 2, 3), (4, 5, 6)))
 RGB = TileSet(CLASSES, 64, (0.25,), (0.0,) * 3, (1.0,) * 3, (0.0, 255.0), (1, 2, 3))
@@ -140,14 +142,60 @@ def test_images_unlike_training_are_refused(tmp_path, image, trained, said, mess
     assert str(path) in str(caught.value) or "--" in str(caught.value)
 
 
-def test_an_alpha_band_is_never_read_as_a_band(tmp_path):
-    path = write_raster(
-        tmp_path / "a.tif", draw_image(9, 9, bands=4), photometric="rgb", alpha="yes"
-    )
-    four = replace(RGB, bands=(1, 2, 3, 4), mean=(0.0,) * 4, std=(1.0,) * 4)
-    with pytest.raises(ValueError, match="band 4 is its alpha band"):
-        open_orthophoto(path, [four], ASKED)
-    assert open_orthophoto(path, [RGB], ASKED).bands == (1, 2, 3)
+FOUR = replace(RGB, bands=(1, 2, 3, 4), mean=(0.0,) * 4, std=(1.0,) * 4)
+
+
+def test_a_band_that_is_declared_alpha_and_has_the_values_of_one_is_not_read_as_in_training(
+    tmp_path,
+):
+    image = draw_image(9, 9, bands=4)
+    image[3] = np.where(image[3] > 99, 255, 0)
+    path = write_raster(tmp_path / "a.tif", image, photometric="rgb", alpha="yes")
+    with pytest.raises(ValueError, match="band 4 is its alpha band, with 0 and 255 alone, but"):
+        open_orthophoto(path, [FOUR], ASKED)
+    orthophoto = open_orthophoto(path, [FOUR], ReadingSettings(bands=(1, 2, 3, 4)))
+    assert read_all(orthophoto)[1].all()
+    assert "band 4 is declared alpha and holds 0 and 255 alone" in orthophoto.remarks[0]
+    assert open_orthophoto(path, [RGB], ASKED).remarks == ()
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+@pytest.mark.parametrize("nodata", [None, 7])
+def test_near_infrared_that_is_declared_alpha_is_data_where_it_is_read(tmp_path, resampled, nodata):
+    image = np.kron(draw_image(10, 15, bands=4) | 8, np.ones((2, 2), np.uint8))
+    image[3, :8] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        path = write_raster(
+            tmp_path / "a.tif", image, photometric="rgb", alpha="yes", nodata=nodata
+        )
+    trained = replace(FOUR, gsds_m=(0.5,) if resampled else (0.25,))
+    orthophoto = open_orthophoto(path, [trained], ReadingSettings(resample=True))
+    values, valid = read_all(orthophoto)
+    assert np.array_equal(values, image[:, ::2, ::2] if resampled else image)
+    assert valid.all()
+    three = open_orthophoto(path, [replace(trained, bands=(1, 2, 3))], ReadingSettings(resample=1))
+    assert read_all(three)[1].mean() == 0.6
+    assert any("declared alpha, so pixels where it is 0 have" in one for one in three.remarks)
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_what_is_no_data_in_the_bands_that_are_read_has_none(tmp_path, resampled):
+    image = np.kron(draw_image(10, 15, bands=5), np.ones((2, 2), np.uint8))
+    image[:3, 4:8, 6:10] = 0
+    path = write_raster(tmp_path / "a.tif", image, nodata=0)
+    trained = replace(RGB, gsds_m=(0.5,) if resampled else (0.25,))
+    values, valid = read_all(open_orthophoto(path, [trained], ReadingSettings(resample=True)))
+    step = 2 if resampled else 1
+    assert np.array_equal(valid, image[:3, ::step, ::step].any(axis=0))
+    assert np.array_equal(values, image[:3, ::step, ::step])
+
+
+def test_ground_control_points_are_remarked_with_what_to_do(tmp_path):
+    path = place_by_points(tmp_path / "a.tif", draw_image(9, 9))
+    (first, *_) = open_orthophoto(path, [RGB], ASKED).remarks
+    assert "is placed by ground control points alone" in first
+    assert first.endswith("its map would have no place")
 
 
 def test_a_palette_image_is_refused(tmp_path):

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from rasterio.transform import from_origin
+from rasterio.crs import CRS
+from rasterio.transform import Affine, from_origin
 
 from pointcover.raster.grids import check_same_grid, gsd_of, north_up
 from pointcover.raster.raster_io import RasterReader
-from tests.imagery import draw_image, write_raster
+from tests.imagery import PLACE, draw_image, write_raster
 
 
 @pytest.fixture
@@ -44,6 +45,23 @@ def test_a_mask_of_the_same_pixels_is_accepted_with_or_without_a_place(tmp_path,
     check_same_grid(info, mask)
     bare = write_raster(tmp_path / "c.tif", image[0], crs=None, transform=None)
     check_same_grid(info, RasterReader(bare).info())
+
+
+LOCAL = CRS.from_wkt('LOCAL_CS["RGF93 / Lambert-93",UNIT["metre",1]]')
+
+
+@pytest.mark.parametrize("local", ["image", "mask", "both"])
+def test_a_crs_that_is_not_on_the_earth_counts_as_none_on_the_same_pixels(tmp_path, image, local):
+    paths = []
+    for name, values in (("image", image), ("mask", image[0])):
+        options = {"crs": LOCAL} if local in (name, "both") else {}
+        paths.append(write_raster(tmp_path / f"{name}.tif", values, **options))
+    check_same_grid(*(RasterReader(path).info() for path in paths))
+    moved = write_raster(
+        tmp_path / "moved.tif", image[0], crs=LOCAL, transform=PLACE @ Affine.translation(1, 0)
+    )
+    with pytest.raises(ValueError, match=r"lie 1\.00 px apart"):
+        check_same_grid(RasterReader(paths[0]).info(), RasterReader(moved).info())
 
 
 @pytest.mark.parametrize(

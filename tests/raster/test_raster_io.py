@@ -377,3 +377,39 @@ def test_an_error_while_writing_leaves_nothing(tmp_path, image):
     with pytest.raises(KeyError, match="elsewhere"):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["PROJ_DATA", "PROJ_LIB"])
+def test_a_crs_database_of_another_installation_is_named_by_its_variable(tmp_path, name):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9))
+    (tmp_path / "proj").mkdir()
+    program = """
+        import os, sys
+        from pathlib import Path
+        os.environ[sys.argv[1]] = sys.argv[2]
+        from pointcover.raster.raster_io import RasterReader
+        try:
+            RasterReader(Path(sys.argv[3])).info()
+        except ValueError as error:
+            print(error)
+    """
+    said = run_python(program, name, str(tmp_path / "proj"), str(path)).stdout
+    assert said.startswith("the database of CRSs cannot be read (The EPSG code is unknown. PROJ:")
+    assert f"the environment has {name}={tmp_path / 'proj'}, which another installation" in said
+    assert f"`unset {name}`" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [(50002, "JXL"), (34712, "JP2000"), (33003, "of code 33003")]
+)
+def test_a_codec_that_gdal_lacks_is_named_with_a_way_out(tmp_path, code, name):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9), compress="deflate")
+    data = bytearray(path.read_bytes())
+    (begin,) = struct.unpack("<I", data[4:8])
+    (count,) = struct.unpack("<H", data[begin : begin + 2])
+    for entry in range(begin + 2, begin + 2 + 12 * count, 12):
+        if struct.unpack("<H", data[entry : entry + 2]) == (259,):  # Compression
+            data[entry + 8 : entry + 10] = struct.pack("<H", code)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"is compressed with {name}, which the GDAL .* lacks"):
+        RasterReader(path).info()

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.crs import CRS as Crs
 from rasterio.enums import ColorInterp
+from rasterio.errors import NodataShadowWarning
 from rasterio.transform import from_origin
 
 from pointcover.datasets.card import Pair
@@ -31,6 +34,7 @@ from tests.imagery import (
     draw_image,
     draw_mask,
     make_card,
+    place_by_points,
     read_tree,
     tile_settings,
     write_raster,
@@ -284,6 +288,130 @@ def test_masks_saved_with_loss_are_read_as_black_and_white_about_a_threshold(tmp
     write_raster(tmp_path / "mask.tif", rgb[:, None])
     cut(tmp_path, classes=classes, mask_values="colours", ignore=["#000000"], binarise_at=128)
     assert read_cut(tmp_path, "masks").tolist() == [[[0, 0, 1, 1, 255]]]
+
+
+RGBA = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+HOLE = (slice(10, 20), slice(30, 40))
+
+
+def declare(path, colours):
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = colours
+
+
+@settings(max_examples=20)
+@given(
+    order=st.permutations([1, 2, 3, 4, 5]),
+    count=st.integers(1, 4),
+    source=st.sampled_from(["none", "nodata", "alpha", "mask"]),
+    downsample=st.sampled_from([1, 2]),
+)
+def test_validity_is_of_the_bands_that_are_read_in_any_order(order, count, source, downsample):
+    """A further band has data in the hole, and is declared alpha unless it says where data is."""
+    bands, mask, wanted = order[:count], np.ones((40, 50), np.uint8), np.ones((40, 50), np.uint8)
+    if source != "none":
+        wanted[HOLE] = 255
+    image = draw_image(40, 50, bands=5)
+    for band in bands:
+        image[band - 1][HOLE] = 0
+    colours = [ColorInterp.gray, *[ColorInterp.undefined] * 4]
+    kind = order[-1] if source == "alpha" else bands[-1]
+    colours[kind - 1] = ColorInterp.alpha
+    if source == "alpha":
+        image[kind - 1] = (wanted == 1) * 255
+    options = {"nodata": 0} if source == "nodata" else {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_image_and_mask(folder, image, mask, **options)
+        if source != "nodata":  # GDAL would take its alpha for the other's nodata
+            declare(folder / "image.tif", colours)
+        if source == "mask":
+            with rasterio.open(folder / "image.tif", "r+") as file:
+                file.write_mask(wanted == 1)
+        cutting = cut(folder, bands=bands, downsample=downsample)
+        assert np.array_equal(read_cut(folder, "masks")[0], wanted[::downsample, ::downsample])
+        if downsample == 1:
+            assert np.array_equal(read_cut(folder, "images"), image[[band - 1 for band in bands]])
+    assert cutting.no_data == ({} if source == "none" else {"a": 0.05})
+
+
+def test_a_fourth_band_that_the_card_names_is_data_and_one_that_it_does_not_name_is_doubted(
+    tmp_path,
+):
+    image, mask = draw_image(40, 50, bands=4), np.ones((40, 50), np.uint8)
+    image[3][HOLE] = 0  # water in near infrared; GDAL calls the fourth of four bands alpha
+    mask[HOLE] = 2
+    write_image_and_mask(tmp_path, image, mask)
+    cutting = cut(tmp_path, bands=[1, 2, 3, 4])
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
+    assert np.array_equal(read_cut(tmp_path, "images"), image)
+    assert (cutting.no_data, cutting.doubts) == ({}, [])
+    cutting = cut(tmp_path)
+    assert cutting.no_data == {"a": 0.05}
+    (doubt,) = cutting.doubts
+    assert "band 4 is declared alpha, so pixels where it is 0 have no data, but" in doubt
+    assert "name it in `bands` in the card if it is a band of the image, such as near" in doubt
+    image[3] = np.where(image[3] > 0, 255, 0)
+    write_image_and_mask(tmp_path, image, mask)
+    assert cut(tmp_path).doubts == []
+    (doubt,) = cut(tmp_path, bands=[1, 2, 3, 4]).doubts
+    assert "holds 0 and 255 alone, but is read as data: leave it out of `bands`" in doubt
+
+
+@pytest.mark.parametrize("local", ["image", "mask"])
+def test_a_crs_that_is_not_on_the_earth_is_said_and_the_other_is_kept(tmp_path, local):
+    flair = Crs.from_wkt('LOCAL_CS["RGF93 / Lambert-93",UNIT["metre",1]]')
+    for name, values in (("image", draw_image(40, 50)), ("mask", np.ones((40, 50), np.uint8))):
+        options = {"crs": flair} if name == local else {}
+        write_raster(tmp_path / f"{name}.tif", values, **options)
+    (doubt,) = cut(tmp_path).doubts
+    assert "have the CRS 'RGF93 / Lambert-93', which has no place on the Earth, and counts" in doubt
+    with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
+        assert (file.crs, file.transform) == (CRS, PLACE)
+
+
+def test_ground_control_points_are_named_with_gdalwarp(tmp_path):
+    write_image_and_mask(tmp_path, draw_image(40, 50), np.ones((40, 50), np.uint8))
+    place_by_points(tmp_path / "image.tif", draw_image(40, 50))
+    (doubt,) = cut(tmp_path).doubts
+    assert "image.tif is placed by ground control points alone, and has no transform" in doubt
+    assert "warp it with `gdalwarp -t_srs EPSG:<code> IN OUT`" in doubt
+
+
+@pytest.mark.parametrize("binarised", [False, True])
+@pytest.mark.parametrize("how", ["ignore", "text", "nodata"])
+def test_nan_in_a_mask_means_unlabelled_where_the_card_or_the_file_says_so(
+    tmp_path, how, binarised
+):
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    mask = np.full((3, 4), 255 if binarised else 1, np.float32)
+    mask[1] = np.nan
+    options = {"nodata": np.nan} if how == "nodata" else {}
+    write_raster(tmp_path / "mask.tif", mask, **options)
+    card = {"ignore": {"ignore": [float("nan")], "text": [".nan"], "nodata": []}[how]}
+    if binarised:
+        values = [{"name": "a", "colour": "#000000"}]
+        card["classes"] = [*values, {"name": "b", "colour": "#FFFFFF", "value": 255}]
+        card["binarise_at"] = 128
+    cut(tmp_path, **card)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [1] * 4]
+    write_raster(tmp_path / "mask.tif", mask)
+    with pytest.raises(ValueError, match=r"4 px are NaN, which is no class: .* add `\.nan` to the"):
+        cut(tmp_path, **(card | {"ignore": []}))
+
+
+def test_nodata_does_not_hide_an_alpha_band(tmp_path):
+    image, mask = draw_image(40, 50, bands=4), np.ones((40, 50), np.uint8)
+    image[3] = 255
+    image[3][HOLE] = 0
+    image[:3, 0] = 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        write_image_and_mask(tmp_path, image, mask, nodata=7)
+    cut(tmp_path)
+    wanted = mask.copy()
+    wanted[HOLE] = wanted[0] = 255
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
 
 
 def test_pixels_without_data_are_black_and_unlabelled_whatever_says_so(tmp_path):

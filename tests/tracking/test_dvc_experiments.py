@@ -1,8 +1,19 @@
 """Experiments of DVC as pointcover runs and reads them."""
 
+import os
 import subprocess
 
-from pointcover.tracking.dvc_experiments import untracked_in
+import pytest
+
+from pointcover.tracking.dvc_experiments import list_experiments, untracked_in
+
+
+def test_a_repository_of_another_user_gets_gits_own_advice(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    with pytest.raises(ValueError, match=r"another user, so git does not use it: run `git config"):
+        list_experiments(tmp_path)
 
 
 def test_untracked_files_are_listed_as_dvc_can_copy_them(tmp_path):

@@ -878,3 +878,28 @@ def test_fetching_without_a_store_makes_none(bare_root, target):
     with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
         fetch_model(bare_root, "runs:/" + "0" * 32, target)
     assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]
+
+
+def test_the_run_of_an_experiment_that_was_renamed_gets_its_new_name(root, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "old")
+    with start_run(root, "old", tags={MODEL_TAG: "a" * 64}) as run:
+        run.log_params({"points": 20, "seed": 1, "encoder": None})
+    wanted = {"points": 20, "encoder": None}
+    assert not tracking.rename_run(root, "new", "b" * 64, wanted, ["new"])
+    assert not tracking.rename_run(root, "new", "a" * 64, {"points": 21}, ["new"])
+    assert not tracking.rename_run(root, "new", "a" * 64, wanted, ["new", "old"])  # a copy of it
+    assert tracking.rename_run(root, "new", "a" * 64, wanted, ["new"])
+    assert tracking.recorded_experiments(root) == {"new"}
+    found = MlflowClient(tracking_uri(root)).get_run(run.id)
+    assert found.info.run_name == "new"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_files_that_a_server_keeps_on_its_own_machine_are_explained(error):
+    with (
+        pytest.raises(OSError, match=r"written to /srv/mlruns .* `--serve-artifacts` and"),
+        mlflow_store.whole_call("http://127.0.0.1:5000"),
+    ):
+        raise error(2, "No such file or directory", "/srv/mlruns")
+    with pytest.raises(error), mlflow_store.whole_call("sqlite:///a.db"):
+        raise error(2, "No such file or directory", "/srv/mlruns")

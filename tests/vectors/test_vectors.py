@@ -5,6 +5,7 @@ import logging
 import re
 import sqlite3
 import sys
+import unicodedata
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,6 +171,36 @@ def test_a_value_that_is_not_a_class_is_refused_with_feature_ids(tmp_path, value
     message = refusal(write_features(tmp_path / "a.gpkg", [POINT] * 3, values))
     shown = "" if value is None or value != value else str(value)
     assert f"{shown!r} (features 2, 3)" in message.replace(".0'", "'")
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_are_equal_however_their_letters_are_composed(tmp_path, forms):
+    own, other = (unicodedata.normalize(form, "Gewässer") for form in forms)
+    assert own != other
+    classes = ClassTable((own, "road"), ((0, 0, 0), (255, 255, 255)))
+    path = tmp_path / "a.gpkg"
+    table = geopandas.GeoDataFrame(
+        {other: [other, other.upper()], "orthophoto": [other, None]},
+        geometry=[POINT] * 2,
+        crs=CRS.from_epsg(2180),
+    )
+    pyogrio.write_dataframe(table, path, layer=other)
+    found = read(path, classes, column=own, orthophotos=[own], layer=own)
+    assert found.class_ids.tolist() == [0, 0]
+    assert found.orthophotos.tolist() == [own, ""]
+    coded = read(path, classes, column=own, codes={own: own}, ignore=())
+    assert coded.class_ids.tolist() == [0, 0]
+
+
+def test_a_layer_without_the_column_is_told_from_those_to_read(tmp_path):
+    path = tmp_path / "a.gpkg"
+    for layer, column in (("clicks", "kind"), ("roads", "name")):
+        table = geopandas.GeoDataFrame({column: ["Water"]}, geometry=[POINT], crs=POLAND)
+        pyogrio.write_dataframe(table, path, layer=layer)
+    said = refusal(path)
+    assert "layer 'roads', has no column 'kind', it has name" in said
+    assert said.endswith("name those that do, of clicks: annotate.vectors.layer")
+    assert read(path, layer="clicks").class_ids.tolist() == [0]
 
 
 def test_a_misspelt_class_gets_a_suggestion(tmp_path):
@@ -406,6 +437,38 @@ def test_longitude_and_latitude_map_to_the_same_pixel_as_in_gdal(crs, left, top)
     mask, _ = burn(make([shapely.Point(lon[0], lat[0])], [2], "EPSG:4326"), grid)
     assert np.argwhere(mask != IGNORE_INDEX).tolist() == [[7, 30]]
     assert mask[7, 30] == 2
+
+
+@pytest.mark.parametrize("turns", [-1, 0, 1])
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_longitudes_count_modulo_360(crs, side, turns):
+    """An orthophoto across 180°, and points with longitudes of any convention."""
+    step = 0.001 if crs == "EPSG:4326" else 100.0
+    turn = 360.0 if crs == "EPSG:4326" else 2 * np.pi * 6_378_137
+    grid = lay_orthophoto(crs=crs, place=from_origin(side * turn / 2 - 25 * step, 0, step, step))
+    cols, rows = np.arange(2, 50, 3), np.arange(2, 34, 2)
+    x, y = grid.transform @ (cols + 0.5, rows + 0.5)
+    x = (x + turn / 2) % turn - turn / 2 + turns * turn
+    found, _ = burn(make(shapely.points(x, y), [1] * len(x), crs=crs), grid)
+    wanted = np.full((40, 50), 255, np.uint8)
+    wanted[rows, cols] = 1
+    assert np.array_equal(found, wanted)
+    # A polygon across 180° has both ends of the range of longitudes.
+    corners = np.array([(5, 3), (45, 3), (45, 30), (5, 30)])
+    x, y = grid.transform @ corners.T
+    torn = shapely.Polygon(np.stack([(x + turn / 2) % turn - turn / 2, y], axis=1))
+    wanted = np.full((40, 50), 255, np.uint8)
+    wanted[3:30, 5:45] = 2
+    found, _ = burn(make([torn], [2], crs=crs), grid)
+    assert np.array_equal(found, wanted)
+
+
+def test_far_from_180_degrees_a_wide_polygon_stays_as_it_is():
+    grid = lay_orthophoto(crs="EPSG:4326", place=from_origin(20, 50, 0.001, 0.001))
+    wide = shapely.box(-175, -80, 175, 80)
+    found, _ = burn(make([wide], [2], crs="EPSG:4326"), grid)
+    assert (found == 2).all()
 
 
 def test_a_turned_orthophoto_gets_its_points_where_its_transform_says():

@@ -114,6 +114,9 @@ def _check_places(images: Sequence[Path]) -> None:
         ValueError: an image has no CRS or no transform.
     """
     infos = [RasterReader(path).info() for path in images]
+    for info in infos:
+        if info.warp_advice:
+            raise ValueError(f"{info.warp_advice}; points would have no coordinates")
     lost = [str(info.path) for info in infos if info.crs is None]
     if lost:
         raise ValueError(

@@ -45,6 +45,8 @@ class Annotation:
     budgets: Mapping[str, int]
     """Label budgets of the simulated annotator, by tile id."""
     seed: int
+    scored: Sequence[Tile] = ()
+    """Tiles of the test split that are not annotated, since dense masks score them."""
 
 
 @dataclass
@@ -156,7 +158,24 @@ def annotate_tiles(
         annotated.reports[part.tiles[0].split].include(part.report)
         if annotated.placement and part.placement:
             annotated.placement.include(part.placement)
+    if annotated.placement:
+        note_scored(annotation, annotation.scored, annotated.placement)
     return annotated
+
+
+def note_scored(annotation: Annotation, tiles: Sequence[Tile], report: PlacementReport) -> None:
+    """Note which features lie on orthophotos that are not annotated, but scored on dense masks.
+
+    Args:
+        annotation: how.
+        tiles: of the test split.
+        report: of the vector file's annotations.
+    """
+    for orthophoto, split in {(tile.orthophoto, tile.split): None for tile in tiles}:
+        path = raster_path(annotation.tiles / "images", split, orthophoto)
+        _, placed = _place(annotation, RasterReader(path).info(), orthophoto)
+        if placed:
+            report.scored |= placed.inside
 
 
 def annotate_orthophoto(annotation: Annotation, tiles: Sequence[Tile]) -> AnnotatedOrthophoto:

@@ -1,19 +1,25 @@
 """Inputs of labels: a simulated annotator, a vector file, a folder of click rasters."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from pointcover.annotation.rasters import CLICKS
 from pointcover.annotation.settings import AnnotateSettings
-from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, count_values
+from pointcover.labels import IGNORE_INDEX, Mask, count_values
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.text import shorten
 from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
 from pointcover.vectors.features import Annotations
-from pointcover.vectors.read import read_annotations
+from pointcover.vectors.read import has_companions, read_annotations
+
+NONE: Final = Path("sources")
+"""The folder that stands for no annotations, since DVC wants a dependency that exists."""
+
+VECTOR_ENDINGS: Final = (".gpkg", ".geojson", ".shp")
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ class LabelInputs:
         """
         return [tile for tile in tiles if tile.split != "test" or not self.has_masks]
 
+    def scored(self, tiles: Iterable[Tile]) -> list[Tile]:
+        """Return the tiles that are not annotated, since dense masks score them."""
+        return [tile for tile in tiles if tile.split == "test" and self.has_masks]
+
 
 def find_inputs(
     annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]
@@ -43,7 +53,7 @@ def find_inputs(
     """Find from where labels come, and read the vector file.
 
     Args:
-        annotations: a vector file, or a folder that may hold click rasters.
+        annotations: a GeoJSON, or a folder with a vector file, click rasters or both.
         settings: of annotation.
         tile_set: whose classes annotations may have.
         tiles: of the tile set.
@@ -52,35 +62,73 @@ def find_inputs(
         ValueError: there are no labels: no sampler and no annotations, or no dense masks for the
             simulated annotator; or the annotations are not of this dataset.
     """
+    vectors, clicks = find_vectors(annotations), _find_clicks(annotations, tiles)
+    if annotations.is_dir() and annotations != NONE and not (vectors or clicks):
+        raise ValueError(
+            f"annotations: {annotations} holds no file that ends in {', '.join(VECTOR_ENDINGS)}, "
+            f"and no folder {CLICKS}/ of click rasters: put one there, or set annotations to "
+            f"{NONE}, which means none"
+        )
+    orthophotos = {tile.orthophoto for tile in tiles}
     inputs = LabelInputs(
         simulates=settings.sampler != "none",
         has_masks=any(sum(tile.pixels) for tile in tiles),
-        vectors=_read_vectors(
-            annotations, settings, tile_set.classes, {tile.orthophoto for tile in tiles}
-        ),
-        clicks=_find_clicks(annotations, tiles),
+        vectors=read_annotations(vectors, tile_set.classes, settings.vectors, orthophotos)
+        if vectors
+        else None,
+        clicks=clicks,
     )
     if not inputs.simulates and not (inputs.vectors or inputs.clicks):
         raise ValueError(
-            f"annotate.sampler is 'none', and annotations ({annotations}) is no file: "
-            f"choose a sampler, or set annotations to a GeoPackage, GeoJSON or Shapefile, or to a "
-            f"folder with rasters below {CLICKS}/"
+            f"annotate.sampler is 'none', and annotations is {NONE}, which means none: choose a "
+            f"sampler, or set annotations to a folder with a GeoPackage or Shapefile, or with "
+            f"rasters below {CLICKS}/, or to a GeoJSON"
         )
     if inputs.simulates and not inputs.has_masks:
         raise ValueError(
             f"annotate.sampler is {settings.sampler!r}, but the dataset has no dense masks that a "
-            f"simulated annotator needs: set annotate.sampler to none, and annotations to a "
-            f"GeoPackage, GeoJSON or Shapefile"
+            f"simulated annotator needs: set annotate.sampler to none, and annotations to the "
+            f"folder of a GeoPackage or Shapefile, or to a GeoJSON"
         )
     return inputs
 
 
-def _read_vectors(
-    path: Path, settings: AnnotateSettings, classes: ClassTable, orthophotos: Collection[str]
-) -> Annotations | None:
-    if path.is_dir():
+def find_vectors(annotations: Path) -> Path | None:
+    """Find the vector file of annotations: the only one of their folder, or a GeoJSON itself.
+
+    DVC compares what `annotations` names. Edits of a GeoPackage are in a second file while QGIS has
+    it open, and the classes of a Shapefile always are. So these are found in a folder alone, of
+    which DVC compares all files.
+
+    Returns:
+        the file; None where the folder has none, or is the one that stands for none.
+
+    Raises:
+        ValueError: the folder has several, or the file has or may have companions.
+    """
+    if not annotations.is_dir():
+        if annotations.is_file() and has_companions(annotations):
+            raise ValueError(
+                f"annotations: {annotations} is one of several files that belong together (a "
+                f"Shapefile has its classes in the .dbf, and a GeoPackage that is open in QGIS has "
+                f"its edits in a -wal), of which DVC would compare this one alone. Move them into "
+                f"a folder of their own, and set annotations to that folder"
+            )
+        return annotations
+    if annotations == NONE:
         return None
-    return read_annotations(path, classes, settings.vectors, orthophotos)
+    found = sorted(
+        path
+        for path in annotations.iterdir()
+        if path.suffix.lower() in VECTOR_ENDINGS and not path.name.startswith(".")
+    )
+    if len(found) > 1:
+        raise ValueError(
+            f"annotations: {annotations} holds {shorten(path.name for path in found)}, wanted one "
+            f"of them: join them as layers of one GeoPackage (QGIS: Processing > Package layers), "
+            f"or move the others away"
+        )
+    return found[0] if found else None
 
 
 def _find_clicks(folder: Path, tiles: Iterable[Tile]) -> Path | None:

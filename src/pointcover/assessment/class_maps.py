@@ -71,7 +71,7 @@ class ClassMap:
             ValueError: the file is damaged there, or an id is of no class.
         """
         ids = np.asarray(self.reader.read(window, [1])[0], np.uint8)
-        ids[~self.reader.read_valid(window)] = IGNORE_INDEX
+        ids[~self.reader.read_valid(window, [1])] = IGNORE_INDEX
         return self._checked(ids)
 
     def read_onto(self, grid: RasterInfo, window: Window) -> Mask:
@@ -191,6 +191,8 @@ def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int
             f"{path} has {info.bands} band(s) of {info.dtype}, wanted one band of uint8 class ids: "
             f"give the _classes.tif of a map"
         )
+    if info.warp_advice:
+        raise ValueError(info.warp_advice)
     if info.crs is None or not info.is_georeferenced:
         raise ValueError(
             f"{path} has no CRS or no transform, so a point of it is nowhere on the ground: give "

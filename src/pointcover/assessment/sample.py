@@ -23,7 +23,7 @@ from pointcover.assessment.sample_size import (
 )
 from pointcover.assessment.settings import SampleSettings
 from pointcover.assessment.strata import ClassStrata, FileStrata, NoStrata, Strata
-from pointcover.text import shorten
+from pointcover.text import compose, shorten
 
 Counts = npt.NDArray[np.int64]
 
@@ -159,12 +159,13 @@ def _aim_at(size: Size, names: Sequence[str], population: Population, accuracy: 
         text = f"an interval{wanted} of the overall accuracy"
         return _Aim(text, expect_overall(areas_m2, accuracy), size.half_width)
     match = AREA.fullmatch(size.area)
-    if match is None or match["name"] not in names:
+    name = compose(match["name"]) if match else ""
+    if match is None or name not in names:
         raise ValueError(
             f"--area-half-width: got {size.area!r}, wanted a class and its half-width, such as "
             f"{names[0]}=5ha or {names[0]}=10% (of its mapped area); classes: {shorten(names)}"
         )
-    class_id, value = names.index(match["name"]), float(match["value"])
+    class_id, value = names.index(name), float(match["value"])
     mapped_m2 = float(areas_m2[:, class_id].sum())
     if not mapped_m2 > 0 or not value > 0:
         raise ValueError(

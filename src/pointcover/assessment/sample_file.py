@@ -25,6 +25,7 @@ from pointcover.assessment.design import Design
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.text import shorten
+from pointcover.vectors.paths import vector_path
 from pointcover.vectors.qgis_styles import style_suggestions
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
@@ -148,7 +149,9 @@ def read_sample(path: Path) -> LabelledSample:
     design = read_design(path)
     if not design.points:
         raise ValueError(f"{path} is a sample of no points: draw one with --points")
-    layers = [str(name) for name, _ in pyogrio.list_layers(path) if _is_sample(str(name))]
+    layers = [
+        str(name) for name, _ in pyogrio.list_layers(vector_path(path)) if _is_sample(str(name))
+    ]
     if not layers:
         raise ValueError(f"{path} has no layer {LAYER!r} any more: draw the sample again")
     tables = {name: _read_layer(path, name) for name in layers}
@@ -180,7 +183,7 @@ def _is_sample(layer: str) -> bool:
 
 
 def _read_layer(path: Path, layer: str) -> geopandas.GeoDataFrame:
-    table = pyogrio.read_dataframe(path, layer=layer, fid_as_index=True)
+    table = pyogrio.read_dataframe(vector_path(path), layer=layer, fid_as_index=True)
     for column in (COLUMN, ID):
         if column not in table:
             raise ValueError(

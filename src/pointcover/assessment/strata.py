@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from pointcover.assessment.class_maps import ClassMap, Units, commonest, read_onto
 from pointcover.labels import IGNORE_INDEX, Mask
 from pointcover.raster.raster_io import SIGNATURES, RasterReader, Window
+from pointcover.vectors.paths import vector_path
 
 COLUMN: Final = "stratum"
 """The column of a vector file that names the stratum of a polygon."""
@@ -118,7 +119,7 @@ class FileStrata(Strata):
 
     def _read_polygons(self) -> geopandas.GeoDataFrame:
         try:
-            table = geopandas.read_file(self.path)
+            table = geopandas.read_file(vector_path(self.path))
         except (DataSourceError, DataLayerError) as error:
             raise ValueError(
                 f"{self.path} is neither a raster nor a vector file ({error}): wanted a GeoTIFF of "

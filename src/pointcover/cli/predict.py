@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from pointcover.maps.map_files import ClassArea
+    from pointcover.maps.mapper import MapTask
     from pointcover.prediction.sliding_window import SeamCount
 from pointcover.cli.options import (
     Also,
@@ -153,7 +154,7 @@ def predict(
                 result = mapper.make(task, progress)
                 bar.clear()
                 typer.echo(
-                    f"{task.path('_classes.tif')}: {_show_fractions(result.areas)}", err=True
+                    f"{task.path('_classes.tif')}: {_show_fractions(task, result.areas)}", err=True
                 )
                 _print_seams(result.seams, settings.window_px)
 
@@ -170,10 +171,12 @@ def _print_seams(seams: "SeamCount", window_px: int) -> None:
         )
 
 
-def _show_fractions(areas: "list[ClassArea]") -> str:
-    """Return a line with the fraction of a map that each class covers."""
-    from pointcover.maps.map_files import NO_DATA, are_of_nothing
+def _show_fractions(task: "MapTask", areas: "list[ClassArea]") -> str:
+    """Return a line with the fraction of a map that each class covers, and of what has no data."""
+    from pointcover.maps.map_files import NO_DATA, are_of_nothing, fraction_without_data
 
     if are_of_nothing(areas):
         return NO_DATA
-    return ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
+    shown = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
+    empty = fraction_without_data(areas, task.orthophoto.grid)
+    return shown + (f"; {100 * empty:.1f} % of the image has no data" if empty else "")

@@ -28,8 +28,9 @@ class Params(Section):
         "repository."
     )
     annotations: Annotated[str, Field(min_length=1)] = Field(
-        description="Real annotations: a vector file of points, lines and polygons, or a folder "
-        "with clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one). `sources` means none."
+        description="Real annotations: the folder of a vector file of points, lines and polygons, "
+        "or of clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one), or a GeoJSON. "
+        "`sources` means none."
     )
     points: Count = Field(description="Label budget: number of clicks, in annotate.unit.")
     seed: Seed = Field(

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
-from pointcover.text import shorten
+from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
 
 CARDS = Path(__file__).parent / "cards"
 FOLDER: Final = "folder"
 """The value of `dataset` for a folder without a card: `source` itself; see `infer_card`."""
 
+
+NAN: Final = "nan"
 
 SplitRule = float | tuple[str, ...] | str
 """A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
@@ -29,7 +31,7 @@ def _default_split() -> dict[Split, SplitRule]:
 class ClassEntry(Section):
     """One class; its id is its index in the list."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$")]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$"), AfterValidator(compose)]
     colour: str
     value: Annotated[int, Field(ge=0, le=65_535)] | None = None
 
@@ -80,6 +82,7 @@ class DatasetCard(Section):
     # Regions and splits
     region: str = "file"
     split: dict[Split, SplitRule] = Field(default_factory=_default_split)
+    may_overlap: bool = False
     tile_px: Annotated[int, Field(ge=1)] | None = None
     leave_out: tuple[str, ...] = ()
     orthophotos: Annotated[int, Field(ge=3)] | None = None
@@ -92,6 +95,14 @@ class DatasetCard(Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, dict) else value or ()
+
+    @field_validator("ignore", mode="before")
+    @classmethod
+    def _name_nan(cls, values: Any) -> Any:
+        """Return values with NaN by its name, which JSON can hold."""
+        if not isinstance(values, list | tuple):
+            return values
+        return [NAN if isinstance(value, float) and value != value else value for value in values]
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "DatasetCard":
@@ -184,12 +195,22 @@ class DatasetCard(Section):
         if twice:
             raise ValueError(f"value {twice} belongs to two classes: make them differ")
         ids = {value: class_id for class_id, value in enumerate(values)}
-        for value in self.ignore:
+        numbers = [value for value in self.ignore if not self._is_nan(value)]
+        for value in numbers:
             if not isinstance(value, int) or value in ids:
                 raise ValueError(
                     f"ignore holds {value!r}, wanted numbers of the masks that are no class"
                 )
-        return ids | {int(value): IGNORE_INDEX for value in self.ignore}
+        return ids | {int(value): IGNORE_INDEX for value in numbers}
+
+    @property
+    def ignores_nan(self) -> bool:
+        """Whether NaN in a mask means unlabelled."""
+        return any(map(self._is_nan, self.ignore))
+
+    @staticmethod
+    def _is_nan(value: int | str) -> bool:
+        return str(value).lower().lstrip(".") == NAN
 
     def fractions(self) -> dict[Split, float]:
         """Return the fractions of the regions by split, empty where the card gives lists."""
@@ -282,7 +303,8 @@ def _card_values(
 
 def matches(region: str, entry: str) -> bool:
     """Return whether an entry of a list of regions, with stars as wildcards, matches a region."""
-    return bool(re.fullmatch(".*".join(map(re.escape, entry.split("*"))), region, re.DOTALL))
+    pattern = ".*".join(map(re.escape, compose(entry).split("*")))
+    return bool(re.fullmatch(pattern, compose(region), re.DOTALL))
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
@@ -383,7 +405,13 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
                 f"{path} is a link to {path.readlink()}, which does not exist: correct or remove it"
             )
         if path.is_file():
-            found[match.groups("")] = relative
+            key = tuple(map(compose, match.groups("")))
+            if key in found:
+                raise ValueError(
+                    f"{path} and {folder / found[key]} have the same name but for how its letters "
+                    f"are composed in Unicode: rename or remove one"
+                )
+            found[key] = relative
     return found
 
 

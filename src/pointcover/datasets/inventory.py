@@ -1,13 +1,16 @@
 """The inventory of a dataset: its card, its orthophotos and masks, and checksums of `source`."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
+from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.atomic_files import publish_json, read_json, sha256
+from pointcover.text import shorten
 
 _HERE, _SOURCE = "dataset", "source"
 
@@ -52,12 +55,12 @@ def write_inventory(
         )
     base, name = (here, _HERE) if folder.is_relative_to(here) else (source, _SOURCE)
     _check_links(folder, pairs, base)
-    entries = [asdict(pair) for pair in pairs]
-    if name == _SOURCE:
-        for entry in tqdm(entries, desc="hashing", unit="pair", leave=False, disable=None):
-            for kind in ("image", "mask"):
-                if entry[kind]:
-                    entry[f"{kind}_sha256"] = sha256(folder / entry[kind])
+    entries = [
+        asdict(pair)
+        | (_digest_files(folder, pair) if name == _SOURCE else {})
+        | _digest_beside(folder, pair)
+        for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
+    ]
     publish_json(
         path,
         {
@@ -69,6 +72,31 @@ def write_inventory(
         },
     )
     return pairs
+
+
+def _digest_files(folder: Path, pair: Pair) -> dict[str, str]:
+    """Return digests of the image and the mask."""
+    files = {"image_sha256": pair.image, "mask_sha256": pair.mask}
+    return {key: sha256(folder / name) for key, name in files.items() if name}
+
+
+def _digest_beside(folder: Path, pair: Pair) -> dict[str, str]:
+    """Return digests of what files beside the image and the mask add to them, such as masks."""
+    found = {}
+    for key, name in (("image", pair.image), ("mask", pair.mask)):
+        if name is None:
+            continue
+        with closing(RasterReader(folder / name)) as reader:
+            try:
+                digest = reader.digest_beside()
+            except (
+                ValueError,
+                OSError,
+            ):  # reported where pixels are read
+                digest = None
+        if digest:
+            found[f"{key}_beside_sha256"] = digest
+    return found
 
 
 def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
@@ -92,12 +120,31 @@ def _check_links(folder: Path, pairs: Iterable[Pair], base: Path) -> None:
 
 
 def read_inventory(path: Path, source: Path) -> Inventory:
-    """Read dataset.json; `source` is the folder of params.yaml."""
+    """Read dataset.json; `source` is the folder of params.yaml.
+
+    Raises:
+        ValueError: files beside images or masks, such as world files, are not those of the
+            inventory.
+    """
     values = read_json(path)
     base = source if values["base"] == _SOURCE else path.parent
     keys = ("name", "region", "image", "mask")
-    return Inventory(
+    entries = values["orthophotos"]
+    inventory = Inventory(
         card=DatasetCard.model_validate(values["card"]),
         folder=base / values["folder"],
-        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in values["orthophotos"]),
+        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in entries),
     )
+    changed = [
+        str(inventory.folder / pair.image)
+        for pair, entry in zip(inventory.pairs, entries, strict=True)
+        if (inventory.folder / pair.image).is_file()
+        and _digest_beside(inventory.folder, pair)
+        != {key: entry[key] for key in entry if key.endswith("_beside_sha256")}
+    ]
+    if changed:
+        raise ValueError(
+            f"the files beside {shorten(changed, 5)} or its mask (world file, .aux.xml, .msk) are "
+            f"not those that {path} lists: put them back, or run `dvc repro --force download`"
+        )
+    return inventory

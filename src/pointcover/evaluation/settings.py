@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from pointcover.prediction.settings import DeviceSettings, MeanFieldSettings, PriorSettings, Views
-from pointcover.validation import Count
+from pointcover.validation import ClassName, Count
 
 Panels = Annotated[int, Field(strict=True, ge=0, le=64)]
 
@@ -18,7 +18,7 @@ class EvaluateSettings(DeviceSettings):
         description="d4 averages eight rotated and flipped views of each tile, at eight times the "
         "cost; one predicts the tile once."
     )
-    priors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+    priors: dict[ClassName, Annotated[float, Field(gt=0, le=1)]] = Field(
         description="Fraction of the area that each class covers, {field: 0.6, forest: 0.4}, "
         "if it differs from that of the training labels; {} corrects nothing."
     )
@@ -36,7 +36,7 @@ class EvaluateSettings(DeviceSettings):
     erode_px: Annotated[int, Field(strict=True, ge=0, le=64)] = Field(
         description="Pixels within this distance of another class are not scored (ISPRS: 3)."
     )
-    leave_out: tuple[str, ...] = Field(
+    leave_out: tuple[ClassName, ...] = Field(
         description="Names of classes that are not scored; their true pixels count as unlabelled."
     )
     oracle: bool = Field(

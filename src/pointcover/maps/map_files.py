@@ -187,6 +187,11 @@ def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
     return all(area.share is None for area in areas)
 
 
+def fraction_without_data(areas: Sequence[ClassArea], grid: RasterInfo) -> float:
+    """Return the fraction of a map's pixels that have no class."""
+    return 1 - sum(area.pixels for area in areas) / (grid.height * grid.width)
+
+
 def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:
     """Write areas as a CSV table with AREA_HEADER; cells of unknown values are empty."""
     publish_csv(path, AREA_HEADER, (area.row() for area in areas))
@@ -209,8 +214,9 @@ def draw_preview(
     shrink = min(1.0, PREVIEW_PX / longest)
     height, width = (max(1, round(size * shrink)) for size in (grid.height, grid.width))
     whole = Window(0, 0, width, height)
-    small = ResampledReader(orthophoto.reader.path, height, width, averaged=False)
-    image, valid = small.read_scaled(whole, orthophoto.bands, orthophoto.value_range)
+    bands, value_range = orthophoto.bands, orthophoto.value_range
+    small = ResampledReader(orthophoto.reader.path, height, width, bands=bands, averaged=False)
+    image, valid = small.read_scaled(whole, bands, value_range)
     found = ResampledReader(mask, height, width, averaged=False).read(whole, [1])[0]
     picture = _stretch(view_image(image), valid)
     inch = PREVIEW_INCHES / max(height, width)

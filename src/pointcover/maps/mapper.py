@@ -17,6 +17,7 @@ from pointcover.maps.map_files import (
     ClassArea,
     MapLegend,
     draw_preview,
+    fraction_without_data,
     measure_areas,
     write_areas,
     write_rasters,
@@ -37,6 +38,7 @@ from pointcover.prediction.sliding_window import (
 )
 from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.raster.grids import middle_pixel_m2
+from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.atomic_files import probe_folder, publish_json, sha256
 from pointcover.runtime.devices import Fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
@@ -71,6 +73,8 @@ class MapTask:
     key: str
     """Fingerprint of everything that determines the map."""
     image_sha256: str
+    beside_sha256: str | None = None
+    """Of what files beside the image add to it, such as its place; None where they add nothing."""
     is_done: bool = False
     """Whether the map exists already."""
     has_rasters: bool = False
@@ -156,8 +160,10 @@ class Mapper:
             self._plan(orthophoto)
             self._least_px(orthophoto)
             image_sha256 = sha256(path)
-            key = self._key(orthophoto, image_sha256)
-            task = MapTask(orthophoto, folder, path.stem, key, image_sha256)
+            with closing(RasterReader(path)) as reader:
+                beside = reader.digest_beside()
+            key = self._key(orthophoto, image_sha256, beside)
+            task = MapTask(orthophoto, folder, path.stem, key, image_sha256, beside)
             tasks.append(_compare_with_present(task, self._recorded(), replace=replace))
         return tasks
 
@@ -257,13 +263,14 @@ class Mapper:
             {
                 "key": task.key,
                 "image": orthophoto.reader.path.name,
-                "image_sha256": task.image_sha256,
+                **_image_of(task),
                 "height": grid.height,
                 "width": grid.width,
                 "gsd_m": orthophoto.gsd_m,
                 "crs": grid.crs.to_string() if grid.crs else None,
                 "remarks": list(orthophoto.remarks),
                 **self._recorded(),
+                "no_data_fraction": round(fraction_without_data(result.areas, grid), 6),
                 "areas": [asdict(area) for area in result.areas],
                 "seams": asdict(result.seams),
             },
@@ -317,7 +324,7 @@ class Mapper:
             **({"label_shares": self._label_shares()} if self._settings.priors else {}),
         }
 
-    def _key(self, orthophoto: Orthophoto, image_sha256: str) -> str:
+    def _key(self, orthophoto: Orthophoto, image_sha256: str, beside: str | None) -> str:
         """Return the fingerprint of everything that determines an image's strips."""
         settings = self._settings
         inputs = {
@@ -334,6 +341,7 @@ class Mapper:
             ),
             "layers": settings.layers.model_dump(),
             "precision": self._precision,
+            **({"beside": beside} if beside else {}),
             **environment_of(self._device.type),
         }
         path = orthophoto.reader.path
@@ -425,7 +433,7 @@ def _compare_with_present(task: MapTask, recorded: dict[str, Any], *, replace: b
     has_begun = MapJournal(_journal_folder(task), task.key, ()).has_begun()
     values = _read_summary(task)
     wants_polygons = recorded["settings"]["polygons"]
-    if _identity(values, task) == _identity(recorded | {"image_sha256": task.image_sha256}, task):
+    if _identity(values, task) == _identity(recorded | _image_of(task), task):
         free = has_begun or not any(task.path(suffix).exists() for suffix in POLYGONS)
         if wants_polygons and "polygons" not in values and free:
             # If replacing a map was interrupted, the second attempt resumes it.
@@ -464,9 +472,17 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
         if image is None and values["key"] == task.key:  # JSONs of older versions have none
             image = task.image_sha256
         models = [[model["sha256"], model["engine"]] for model in values["models"]]
-        return [image, models, settings, values["precision"], values.get("label_shares")]
+        beside = values.get("image_beside_sha256")
+        shares = values.get("label_shares")
+        return [image, beside, models, settings, values["precision"], shares]
     except (KeyError, TypeError, AttributeError):
         return None
+
+
+def _image_of(task: MapTask) -> dict[str, str]:
+    """Return what a map's JSON records to tell its image from others."""
+    beside = task.beside_sha256
+    return {"image_sha256": task.image_sha256} | ({"image_beside_sha256": beside} if beside else {})
 
 
 def _read_result(task: MapTask) -> MapResult:

@@ -15,7 +15,14 @@ import numpy.typing as npt
 from pointcover.maps.settings import ReadingSettings
 from pointcover.prediction.windows import ALIGNMENT_PX, LEAST_PX
 from pointcover.raster.grids import gsd_of, pixel_sides_m
-from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, ResampledReader, Window
+from pointcover.raster.raster_io import (
+    EIGHT_BIT,
+    RasterInfo,
+    RasterReader,
+    ResampledReader,
+    Window,
+    spread_over,
+)
 from pointcover.tileset.tiles import GSD_TOLERANCE, TileSet
 
 SAME_GSD: Final = 0.01
@@ -23,12 +30,6 @@ SAME_GSD: Final = 0.01
 
 MOST_EXTREME: Final = 0.99
 """Largest fraction of an image's values that may become 0 or 255."""
-
-SAMPLES: Final = 4
-"""Rows and columns of the grid of windows in which an image's values are checked."""
-
-SAMPLE_PX: Final = 128
-"""Height and width of such a window."""
 
 RGB: Final = ("red", "green", "blue")
 
@@ -176,8 +177,11 @@ def open_orthophoto(
     unwritten = reader.check_whole()
     _check_scaling(reader, info, bands, value_range, settings)
     remarks: list[str] = []
-    if info.crs is None:
+    if info.warp_advice:
+        remarks.append(f"{info.warp_advice}; its map would have no place")
+    elif info.crs is None:
         remarks.append(f"{path} has no CRS, so its map has none either")
+    remarks += reader.doubt_alpha(bands, "--bands")
     _remark_on_colours(reader, bands, trained[0], settings, remarks)
     gsd_m, sides_m = pixel = _measure_gsd(info, settings)
     wanted_m = _check_gsd(path, pixel, trained, settings, remarks)
@@ -192,9 +196,9 @@ def open_orthophoto(
             f"{height} × {width} px over the same extent"
         )
         gsd_m = wanted_m
-        reader = ResampledReader(path, height, width)
+        reader = ResampledReader(path, height, width, bands=bands)
     missing = None
-    if unwritten.any() and source.is_all_valid():
+    if unwritten.any() and source.is_all_valid(bands):
         block = source.dataset.block_shapes[0]
         missing = MissingBlocks(
             unwritten, block[0] * height / info.height, block[1] * width / info.width
@@ -268,11 +272,11 @@ def _choose_bands(
             f"{'as set by --bands' if settings.bands else 'as in training'}: use an image with "
             f"these bands, or set the bands to read with --bands"
         )
-    alpha = [band for band in bands if band in reader.alpha_bands()]
-    if alpha:
+    alpha = [band for band in bands if band in reader.alpha_bands() and reader.is_mask(band)]
+    if alpha and not settings.bands:
         raise ValueError(
-            f"{info.path}: band {alpha[0]} is its alpha band, but bands {_list(bands)} are to be "
-            f"read: set the bands to read with --bands"
+            f"{info.path}: band {alpha[0]} is its alpha band, with 0 and 255 alone, but bands "
+            f"{_list(bands)} are to be read: set the bands to read with --bands"
         )
     return bands
 
@@ -335,17 +339,10 @@ def _sample_values(
     reader: RasterReader, info: RasterInfo, bands: Sequence[int]
 ) -> npt.NDArray[np.float64]:
     """Return (n,) values other than zero from windows spread over an image."""
-    height, width = min(info.height, SAMPLE_PX), min(info.width, SAMPLE_PX)
-    tops, lefts = (
-        np.unique(np.linspace(0, size - part, SAMPLES).astype(int))
-        for size, part in ((info.height, height), (info.width, width))
-    )
     parts = []
-    for top in tops.tolist():
-        for left in lefts.tolist():
-            window = Window(left, top, width, height)
-            values = reader.read(window, bands)[:, reader.read_valid(window)]
-            parts.append(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+    for window in spread_over(info.height, info.width):
+        values = reader.read(window, bands)[:, reader.read_valid(window, bands)]
+        parts.append(values[np.isfinite(values) & (values != 0)].astype(np.float64))
     return np.concatenate(parts)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.validation import Length, Section, Weight
+from pointcover.validation import ClassName, Length, Section, Weight
 
 
 class DeviceSettings(Section):
@@ -52,7 +52,7 @@ class MeanFieldSettings(Section):
 class PriorSettings(Section):
     """Class priors of the area that is mapped."""
 
-    fractions: dict[str, float] = Field(
+    fractions: dict[ClassName, float] = Field(
         description="Fraction of the area that each class covers, such as "
         "{field: 0.6, forest: 0.4}, if it differs from that of the training labels.",
     )

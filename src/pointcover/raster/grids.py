@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.crs import CRS
 from rasterio.transform import Affine
-from rasterio.warp import transform as project
+from rasterio.warp import transform as transform_places
 
 from pointcover.raster.raster_io import RasterInfo
 
@@ -35,7 +35,8 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
     """Check that an image and its mask cover the same pixels.
 
     CRSs are compared by the positions of the raster's corners, not by their texts: the masks of
-    LandCover.ai have PL-1992 written out as a "custom" projection, their images EPSG:2180.
+    LandCover.ai have PL-1992 written out as a "custom" projection, their images EPSG:2180. A CRS
+    that is not on the Earth (`is_local`), as the masks of FLAIR have, counts as none.
 
     Raises:
         ValueError: size, CRS or transform differ; the message shows both.
@@ -47,9 +48,12 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
             f"{mask.height}×{mask.width} px. Pair the right files, or cut both to the same pixels"
         )
     corners = [(0, 0), (image.width, 0), (0, image.height), (image.width, image.height)]
-    if image.crs and mask.crs and image.crs != mask.crs:
+    is_known = not any(info.crs is None or is_local(info.crs) for info in (image, mask))
+    if is_known and image.crs != mask.crs:
+        assert image.crs is not None
+        assert mask.crs is not None
         places = [mask.transform @ corner for corner in corners]
-        if not _apart_px(image.transform, places, _project(places, mask.crs, image.crs)) <= (
+        if not _apart_px(image.transform, places, project(places, mask.crs, image.crs)) <= (
             GRID_TOLERANCE_PX
         ):
             raise ValueError(
@@ -69,10 +73,20 @@ def check_same_grid(image: RasterInfo, mask: RasterInfo) -> None:
             )
 
 
-def _project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
+def is_local(crs: CRS) -> bool:
+    """Return whether a CRS has no place on the Earth, as one that is known by its name alone."""
+    return str(crs.to_wkt()).startswith(("LOCAL_CS[", "ENGCRS[", "ENGINEERINGCRS["))
+
+
+def name_local(crs: CRS) -> str:
+    """Return the name of a CRS, from its WKT."""
+    return str(crs.to_wkt()).split('"')[1]
+
+
+def project(places: Sequence[Place], source: CRS, target: CRS) -> list[Place]:
     """Transform places from one CRS to another; NaN where there is no transformation."""
     try:
-        xs, ys = project(source, target, *zip(*places, strict=True))
+        xs, ys = transform_places(source, target, *zip(*places, strict=True))
     except Exception:  # PROJ's errors have no public class in rasterio
         return [(math.nan, math.nan)] * len(places)
     return list(zip(xs, ys, strict=True))
@@ -172,7 +186,7 @@ def _steps(
     col, row = np.full(len(rows), grid.width // 2) + 0.5, rows + 0.5
     corners = [(col - 0.5, row), (col + 0.5, row), (col, row - 0.5), (col, row + 0.5)]
     places = [place for corner in corners for place in zip(*(grid.transform @ corner), strict=True)]
-    degrees = np.radians(_project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
+    degrees = np.radians(project(places, grid.crs, CRS.from_epsg(4326))).reshape(4, len(rows), 2)
     if not np.isfinite(degrees).all():
         return None
     along_row, along_col = degrees[1] - degrees[0], degrees[3] - degrees[2]

@@ -6,26 +6,36 @@ Rows come before columns everywhere; x and y are CRS coordinates only.
 import logging
 import math
 import os
+import uuid
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio.crs import CRS
+from rasterio.crs import CRS as CRS  # re-exported for the rest of the project
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import (
+    CRSError,
+    NodataShadowWarning,
+    NotGeoreferencedWarning,
+    RasterioError,
+)
+from rasterio.shutil import copy, delete
 from rasterio.transform import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.runtime.atomic_files import publish_file
+from pointcover.raster.orientation import TURNS, UPRIGHT, read_orientation
+from pointcover.runtime.atomic_files import digest_values, publish_file, sha256
 
 SIGNATURES: Final = {
     b"II*\0": "GTiff",
@@ -43,7 +53,19 @@ the network. (rasterio 1.4 documents a list of drivers, but does not accept one.
 EIGHT_BIT: Final = (0.0, 255.0)
 """The value range of images that need no scaling."""
 
+PROJ_VARIABLES: Final = ("PROJ_DATA", "PROJ_LIB", "GDAL_DATA")
+"""Environment variables by which another installation replaces the data of PROJ and GDAL."""
+
+MISSING_CODEC: Final = "due to missing codec"
+"""Part of GDAL's message, before the name of the codec."""
+
 ZSTD_LEVEL: Final = 1
+
+SAMPLES: Final = 4
+"""Rows and columns of the grid of windows in which a raster's values are checked."""
+
+SAMPLE_PX: Final = 128
+"""Height and width of such a window."""
 
 
 def configure_gdal() -> None:
@@ -60,12 +82,38 @@ def configure_gdal() -> None:
         logger.setLevel(logging.CRITICAL)
 
 
-def open_dataset(path: Path, mode: str = "r", **options: Any) -> Any:
+def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     """Open a rasterio dataset; one without a georeference is accepted, without a warning."""
     configure_gdal()
+    check_crs_database()
+    # A relative path may look like a URL or the name of a driver.
+    name = path.absolute() if isinstance(path, Path) else path
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **options)
+        return rasterio.open(name, mode, **options)
+
+
+@cache
+def check_crs_database() -> None:
+    """Check that PROJ finds its database of CRSs; without it, GDAL makes a CRS a local one.
+
+    Raises:
+        ValueError: it does not; the message names the environment variables that may be the cause.
+    """
+    try:
+        CRS.from_epsg(4326)
+    except CRSError as error:
+        found = [f"{name}={os.environ[name]}" for name in PROJ_VARIABLES if os.environ.get(name)]
+        names = " ".join(one.partition("=")[0] for one in found)
+        advice = (
+            f"the environment has {' and '.join(found)}, which another installation of PROJ or "
+            f"GDAL set: `unset {names}`, and try again"
+            if found
+            else "install the packages again (`make setup`), which bring it"
+        )
+        raise ValueError(
+            f"the database of CRSs cannot be read ({gdal_reason(error)}): {advice}"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -80,6 +128,8 @@ class RasterInfo:
     crs: CRS | None
     transform: Affine
     has_palette: bool
+    placed_by: str | None = None
+    """What places the raster, where it has no transform: ground control points or RPCs."""
 
     @property
     def pixel_m2(self) -> float | None:
@@ -93,6 +143,17 @@ class RasterInfo:
     def is_georeferenced(self) -> bool:
         """Whether the transform is not the identity."""
         return bool(self.transform != Affine.identity())
+
+    @property
+    def warp_advice(self) -> str | None:
+        """What to do where ground control points or RPCs alone place the raster."""
+        if self.placed_by is None:
+            return None
+        option = "-rpc " if self.placed_by == "RPCs" else ""
+        return (
+            f"{self.path} is placed by {self.placed_by} alone, and has no transform: warp it with "
+            f"`gdalwarp {option}-t_srs EPSG:<code> IN OUT`, and its mask likewise"
+        )
 
 
 class RasterReader:
@@ -152,12 +213,35 @@ class RasterReader:
                 crs=dataset.crs or None,
                 transform=dataset.transform,
                 has_palette=dataset.colorinterp[0] == ColorInterp.palette,
+                placed_by=_placed_by(dataset),
             )
         except Exception as error:  # GDAL's own, which have no public class in rasterio
             raise ValueError(
                 f"{self.path} is damaged: its metadata cannot be read ({gdal_reason(error)}). Copy "
                 f"it again"
             ) from None
+
+    def digest_beside(self) -> str | None:
+        """Return a digest of what files beside the raster add to it, such as a world file.
+
+        These are its place, CRS, nodata, colours and mask, not the statistics that QGIS leaves.
+
+        Returns:
+            64 hexadecimal digits; None where no file beside it adds anything.
+
+        Raises:
+            ValueError: the file is no raster.
+        """
+        beside = [Path(name) for name in self.dataset.files if Path(name) != self.path.absolute()]
+        if not beside:
+            return None
+        whole: list[Any] = [_read_meaning(self.dataset)]
+        whole += [sha256(path) for path in beside if path.suffix.lower() == ".msk"]
+        # Read again as if the folder held no other file.
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(self.path) as alone:
+            if whole == [_read_meaning(alone)]:
+                return None
+        return digest_values(whole)
 
     def alpha_bands(self) -> tuple[int, ...]:
         """Return the numbers of the alpha bands."""
@@ -210,7 +294,7 @@ class RasterReader:
             ValueError: the file is damaged there.
         """
         values = self.read(window, bands)
-        valid = self.read_valid(window)
+        valid = self.read_valid(window, bands)
         if np.issubdtype(values.dtype, np.floating):
             valid = valid & np.isfinite(values).all(axis=0)
         low, high = value_range
@@ -286,35 +370,121 @@ class RasterReader:
             )
         return self.read(window, [1, 2, 3])
 
-    def is_all_valid(self) -> bool:
-        """Return whether the file has no nodata value, alpha band or mask."""
-        return all(MaskFlags.all_valid in flags for flags in self.dataset.mask_flag_enums)
+    def is_all_valid(self, bands: Sequence[int] | None = None) -> bool:
+        """Return whether no nodata value, alpha band or mask concerns bands, all by default."""
+        indexes = self._indexes(bands)
+        return not self._alpha_beside(indexes) and all(
+            flags in ([MaskFlags.all_valid], [MaskFlags.per_dataset, MaskFlags.alpha])
+            for flags in self._flags(indexes)
+        )
 
-    def read_valid(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Return which pixels have data: (H, W) bool, from nodata, alpha or the file's mask."""
-        if self.is_all_valid():
-            return np.ones((int(window.height), int(window.width)), bool)
+    def read_valid(
+        self, window: Window, bands: Sequence[int] | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Return which pixels have data: (H, W) bool, from nodata, alpha and the file's mask.
+
+        A pixel has none where its nodata value is in all of the bands that are read. An alpha band
+        among these is data: the fourth of four bands of 8 bits is often near infrared, which many
+        programs declare as alpha.
+
+        Args:
+            window: inside the raster.
+            bands: band numbers from 1 that are read, all by default.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        indexes = self._indexes(bands)
+        valid = np.ones((int(window.height), int(window.width)), bool)
+        flags = self._flags(indexes)
         try:
-            return np.asarray(self.dataset.dataset_mask(window=window)) > 0
+            for band in self._alpha_beside(indexes):
+                valid &= self.dataset.read(band, window=window) > 0
+            if flags[0] == [MaskFlags.per_dataset]:
+                valid &= self.dataset.read_masks(indexes[0], window=window) > 0
+            elif any(MaskFlags.nodata in of_band for of_band in flags):
+                with warnings.catch_warnings():  # rasterio says that it leaves out alpha
+                    warnings.simplefilter("ignore", NodataShadowWarning)
+                    masks = self.dataset.read_masks(indexes, window=window)
+                valid &= (masks > 0).any(axis=0)
         except RasterioError as error:
             raise ValueError(_damaged(self.path, window, error)) from None
+        return valid
+
+    def doubt_alpha(self, bands: Sequence[int], how: str) -> list[str]:
+        """Return doubts about a band that is declared alpha, from windows spread over the raster.
+
+        Args:
+            bands: that are read.
+            how: how to name the bands to read, for the message.
+        """
+        doubts = []
+        for band in self.alpha_bands():
+            is_mask = self.is_mask(band)
+            if band in bands and is_mask:
+                doubts.append(
+                    f"{self.path}: band {band} is declared alpha and holds 0 and 255 alone, but is "
+                    f"read as data: leave it out of {how} if it says where the image has data"
+                )
+            elif band not in bands and not is_mask:
+                doubts.append(
+                    f"{self.path}: band {band} is declared alpha, so pixels where it is 0 have no "
+                    f"data, but it has other values than 0 and 255: name it in {how} if it is a "
+                    f"band of the image, such as near infrared"
+                )
+        return doubts
+
+    def is_mask(self, band: int) -> bool:
+        """Return whether a band has the values of a mask, in windows spread over the raster."""
+        full = np.iinfo(self.dataset.dtypes[band - 1]).max if self._is_integer(band) else 1
+        return all(
+            np.isin(self.read(window, [band]), (0, 255, full)).all()
+            for window in spread_over(self.dataset.height, self.dataset.width)
+        )
+
+    def _is_integer(self, band: int) -> bool:
+        return np.issubdtype(np.dtype(self.dataset.dtypes[band - 1]), np.integer)
+
+    def _indexes(self, bands: Sequence[int] | None) -> list[int]:
+        """Return band numbers; by default those of all bands but alpha, if there are others."""
+        if bands is not None:
+            return list(bands)
+        alpha = self.alpha_bands()
+        return [band for band in self.dataset.indexes if band not in alpha] or list(alpha)
+
+    def _alpha_beside(self, indexes: Sequence[int]) -> list[int]:
+        """Return the alpha bands that are not read, which say where there is data."""
+        return [band for band in self.alpha_bands() if band not in indexes]
+
+    def _flags(self, indexes: Sequence[int]) -> list[list[MaskFlags]]:
+        return [self.dataset.mask_flag_enums[band - 1] for band in indexes]
 
 
 class ResampledReader(RasterReader):
     """Reads a raster resampled to another size, over the same extent."""
 
-    def __init__(self, path: Path, height: int, width: int, *, averaged: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        height: int,
+        width: int,
+        *,
+        bands: Sequence[int] = (),
+        averaged: bool = True,
+    ) -> None:
         """Take the size to resample to.
 
         Args:
             path: of the raster, which is opened at first use.
             height: in pixels.
             width: in pixels.
+            bands: that are read: one of them that is declared alpha is resampled as data.
             averaged: whether to average when downsampling, and to interpolate bilinearly when
                 upsampling; otherwise each pixel is the nearest one.
         """
         super().__init__(path)
         self._height, self._width, self._averaged = height, width, averaged
+        self._bands = tuple(bands)
         self._crs: CRS | None = None
 
     def _open(self) -> Any:
@@ -327,6 +497,8 @@ class ResampledReader(RasterReader):
             how = Resampling.average if shrinks else Resampling.bilinear
         flags = source.mask_flag_enums[0]
         has_own_mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        if self._bands:
+            source = _without_others(source, self._bands)
         plane = source.crs or CRS.from_epsg(3857)  # GDAL needs one; nothing is reprojected
         return WarpedVRT(
             source,
@@ -343,6 +515,45 @@ class ResampledReader(RasterReader):
     def info(self) -> RasterInfo:
         """Describe the raster after resampling."""
         return replace(super().info(), crs=self._crs)
+
+
+def spread_over(height: int, width: int) -> list[Window]:
+    """Return windows of SAMPLE_PX spread over a raster, SAMPLES down and across, or all of it."""
+    sides = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
+    tops, lefts = (
+        np.unique(np.linspace(0, size - part, SAMPLES).astype(int)).tolist()
+        for size, part in zip((height, width), sides, strict=True)
+    )
+    return [Window(left, top, sides[1], sides[0]) for top in tops for left in lefts]
+
+
+def _without_others(source: Any, bands: Sequence[int]) -> Any:
+    """Return a dataset in which bands that are not read do not decide what has data.
+
+    GDAL resamples all bands together: it leaves out pixels where alpha is 0, also if that band is
+    read as data, and pixels where all bands are nodata, also those that are not read.
+    """
+    kinds = source.colorinterp
+    alpha = {
+        band for band, kind in zip(source.indexes, kinds, strict=True) if kind == ColorInterp.alpha
+    }
+    others = set(source.indexes) - alpha - set(bands)
+    if not alpha & set(bands) and (not others or source.nodata is None):
+        return source
+    path = Path(f"/vsimem/{uuid.uuid4()}.vrt")
+    copy(source, path, driver="VRT")
+    with open_dataset(path) as file:
+        tree = ElementTree.fromstring(file.tags(ns="xml:VRT")["xml:VRT"])
+    delete(path, driver="VRT")
+    for element in tree.iter("VRTRasterBand"):
+        band = int(element.attrib.get("band", 0))  # the band of a mask has no number
+        if band in alpha & set(bands):
+            for kind in element.findall("ColorInterp"):
+                element.remove(kind)
+        if band in others:  # unread, so it may be any; GDAL counts it with those that are read
+            for number in element.iter("SourceBand"):
+                number.text = str(bands[0])
+    return open_dataset(ElementTree.tostring(tree, encoding="unicode"))
 
 
 def check_raster_file(path: Path) -> str:
@@ -376,12 +587,55 @@ def _open(path: Path) -> Any:
     if driver == "PNG":
         _check_png(path)
     try:
-        return open_dataset(path, driver=driver)
+        dataset = open_dataset(path, driver=driver)
     except RasterioError as error:
+        reason = gdal_reason(error)
+        if MISSING_CODEC in reason:
+            codec = reason.partition(MISSING_CODEC)[2].strip(" .")
+            raise ValueError(
+                f"{path} is compressed with {codec}, which the GDAL {rasterio.__gdal_version__} of "
+                f"rasterio lacks: where a GDAL has it (QGIS does), write it anew with "
+                f"`gdal_translate -co COMPRESS=DEFLATE IN OUT`"
+            ) from None
         raise ValueError(
-            f"{path} cannot be read as {driver} ({gdal_reason(error)}): it is damaged or cut "
-            f"short. Copy it again"
+            f"{path} cannot be read as {driver} ({reason}): it is damaged or cut short. Copy it "
+            f"again"
         ) from None
+    # Where a raster lies on the ground is said of the pixels as they are stored.
+    turn = read_orientation(path)
+    if turn != UPRIGHT and dataset.transform == Affine.identity():
+        dataset.close()
+        raise ValueError(
+            f"{path} is {TURNS[turn]} by its tag Orientation ({turn}), which viewers and labelling "
+            f"programs apply and GDAL does not, so masks and points may not fit: turn its pixels "
+            f"(`exiftran -a -i FILE`, or `magick mogrify -auto-orient FILE`), or remove the tag "
+            f"(`exiftool -Orientation= FILE`) if they fit the pixels as stored"
+        )
+    return dataset
+
+
+def _placed_by(dataset: Any) -> str | None:
+    if dataset.transform != Affine.identity():
+        return None
+    if dataset.gcps[0]:
+        return "ground control points"
+    return "RPCs" if dataset.rpcs else None
+
+
+def _read_meaning(dataset: Any) -> list[Any]:
+    """Return what decides where the pixels of a dataset lie, and what their values mean."""
+    points, points_crs = dataset.gcps
+    palette = dataset.colorinterp[0] == ColorInterp.palette
+    return [
+        dataset.crs.to_wkt() if dataset.crs else None,
+        list(dataset.transform)[:6],
+        [[point.row, point.col, point.x, point.y] for point in points],
+        points_crs.to_wkt() if points_crs else None,
+        [repr(value) for value in dataset.nodatavals],
+        [kind.name for kind in dataset.colorinterp],
+        [sorted(flag.name for flag in flags) for flags in dataset.mask_flag_enums],
+        sorted(dataset.colormap(1).items()) if palette else [],
+    ]
 
 
 def _check_png(path: Path) -> None:

@@ -3,12 +3,12 @@
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
 
-from pointcover.config.params import load_params
+from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.dvc_experiments import (
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def sync(
     root: Path, only: Mapping[str, Mapping[str, str]] | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """Record every finished DVC experiment that has no run in MLflow.
+    """Record every finished DVC experiment that has no run in MLflow, or rename its run.
 
     Args:
         root: the project's folder.
@@ -46,21 +46,40 @@ def sync(
         ValueError: the folder is not a git repository, or the tracking URI cannot be used.
         OSError: the store cannot be read or written.
     """
-    known = tracking.recorded_experiments(root)
+    known, listed = tracking.recorded_experiments(root), list_experiments(root)
     missing = {
         name: experiment
-        for name, experiment in list_experiments(root).items()
+        for name, experiment in listed.items()
         if name not in known and (only is None or name in only)
     }
     recorded, unreadable = [], {}
     for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
         try:
-            _record(root, name, missing[name], (only or {}).get(name, {}))
+            if not _rename(root, name, missing[name], listed):
+                _record(root, name, missing[name], (only or {}).get(name, {}))
         except (FileNotFoundError, ValueError, KeyError) as error:
             unreadable[name] = str(error)
         else:
             recorded.append(name)
     return recorded, unreadable
+
+
+def _rename(root: Path, name: str, experiment: Experiment, listed: Collection[str]) -> bool:
+    """Rename the run of an experiment that `dvc exp rename` gave another name; False if none is."""
+    try:
+        files = read_files(root, experiment.commit, (PARAMS, f"{MODELS}/model.json"))
+    except FileNotFoundError:  # an experiment whose model is gone is recorded without it
+        return False
+    model_sha256 = json.loads(files[f"{MODELS}/model.json"])["weights_sha256"]
+    params = describe(_read_params(files[PARAMS]))
+    return tracking.rename_run(root, name, model_sha256, params, listed)
+
+
+def _read_params(text: str) -> Params:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PARAMS
+        path.write_text(text, encoding="utf-8")
+        return load_params(path)
 
 
 def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str, str]) -> None:
@@ -71,10 +90,10 @@ def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str,
         **test_metrics_of(result),
         **cost_of(json.loads(files[ANNOTATION])["train"]),
     }
+    params = _read_params(files[PARAMS])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PARAMS
         path.write_text(files[PARAMS], encoding="utf-8")
-        params = load_params(path)
         tags = {
             **further,
             "dataset": params.dataset,

@@ -22,8 +22,9 @@ from pointcover.labels import (
     ids_from_colours,
     ids_from_values,
 )
-from pointcover.raster.grids import check_same_grid, gsd_of
+from pointcover.raster.grids import check_same_grid, gsd_of, is_local, name_local
 from pointcover.raster.raster_io import (
+    CRS,
     EIGHT_BIT,
     BlockWriter,
     GeoTiffProfile,
@@ -96,6 +97,10 @@ class Cutting:
     train: Statistics = field(default_factory=Statistics)
     gsd_by_orthophoto_m: dict[str, float] = field(default_factory=dict)
     """GSD of the orthophotos for which it is known."""
+    no_data: dict[str, float] = field(default_factory=dict)
+    """Fraction of the pixels without data, of the orthophotos that have some."""
+    doubts: list[str] = field(default_factory=list)
+    """Messages to the user about bands that are declared alpha, and places."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -109,6 +114,8 @@ class Cutting:
         self.constant += other.constant
         self.train.include(other.train)
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
+        self.no_data |= other.no_data
+        self.doubts += other.doubts
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -133,6 +140,7 @@ class Cutting:
         return summary | {
             "tiles_left_out": self.left_out,
             "tiles_of_one_value": len(self.constant),
+            "no_data_fraction": self.no_data,
         }
 
     def _area_km2(self, tiles: Sequence[Tile]) -> float | None:
@@ -184,7 +192,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     """
     size_px, downsample = plan.settings.size_px, plan.settings.downsample
     reader = PairReader(plan, pair)
-    classes, cutting = plan.card.class_table(), Cutting()
+    classes, cutting = plan.card.class_table(), Cutting(doubts=reader.doubts)
+    pixels = empty = 0
     # Cells at the edge that have no pixel after downsampling are counted too: so the tiles of a
     # published list have the same numbers at any resolution.
     columns = math.ceil(reader.source_width / (size_px * downsample))
@@ -219,6 +228,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                     count_pixels(block.mask, len(classes)),
                 )
             )
+            pixels += block.valid.size
+            empty += block.valid.size - int(np.count_nonzero(block.valid))
             # Most tiles are not constant in their first row, which is tested first.
             first = block.image[:, :1, :1]
             if all((part == first).all() for part in (block.image[:, :1], block.image)):
@@ -230,6 +241,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                 f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
                 f"outside the image's data. Leave the pair out, or correct the card's `classes`"
             )
+    if empty:
+        cutting.no_data[pair.name] = round(empty / pixels, 6)
     card_gsd_m = plan.card.gsd_m
     gsd_m = gsd_of(reader.grid) or (card_gsd_m * downsample if card_gsd_m else None)
     if gsd_m:
@@ -282,11 +295,28 @@ def _common_grid(
         width=image.width // downsample,
         bands=image.bands,
         dtype="uint8",
-        crs=image.crs or mask.crs,
+        crs=_common_crs(image, mask),
         transform=(image if image.is_georeferenced else mask).transform
         @ type(image.transform).scale(downsample),
         has_palette=False,
     )
+
+
+def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
+    """Return the CRS of a pair, rather one of the Earth."""
+    found = [info.crs for info in (image, mask) if info.crs]
+    return next((crs for crs in found if not is_local(crs)), found[0] if found else None)
+
+
+def _doubt_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
+    """Return messages about what places a pair; the same one for many pairs is logged once."""
+    names = {name_local(info.crs) for info in (image, mask) if info.crs and is_local(info.crs)}
+    doubts = [
+        f"images or masks have the CRS {name!r}, which has no place on the Earth, and counts as "
+        f"none: assign theirs (`gdal_edit.py -a_srs EPSG:<code>`) if they are to be placed"
+        for name in sorted(names)
+    ]
+    return doubts + ([image.warp_advice] if image.warp_advice else [])
 
 
 class Block(NamedTuple):
@@ -323,6 +353,9 @@ class PairReader:
         """Of the orthophoto, before downsampling."""
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
+        self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
+        """About bands that are declared alpha, and the place of the pair."""
+        self.doubts += _doubt_place(info, mask_info)
 
     def blocks(self) -> Iterator[Block]:
         """Read the pair tile by tile.
@@ -375,21 +408,49 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     try:
         if card.mask_values == "colours":
             return ids_from_colours(_levels(reader.read_rgb(window), card), card.colour_ids())
-        values = _levels(reader.read(window), card)
+        values, ids = reader.read(window), card.value_ids()
+        empty = _find_nan(reader, values, card)
+        if empty is not None:
+            values = np.where(empty, next(iter(ids)), values)
+        values = _levels(values, card)
         if len(values) > 1 and (values != values[0]).any():
             raise ValueError(
                 "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
             )
-        ids = card.value_ids()
         nodata = reader.dataset.nodata
         if nodata is not None and float(nodata).is_integer():
             ids.setdefault(int(nodata), IGNORE_INDEX)
-        return ids_from_values(values[0], ids)
+        mask = ids_from_values(values[0], ids)
+        if empty is not None:
+            mask[empty[0]] = IGNORE_INDEX
+        return mask
     except ValueError as error:
         if str(reader.path) in str(error):
             raise
         rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
         raise ValueError(f"{reader.path} ({rows}): {error}") from None
+
+
+def _find_nan(
+    reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard
+) -> npt.NDArray[np.bool_] | None:
+    """Return (bands, H, W) bool: where a mask is NaN; None where it is nowhere.
+
+    Raises:
+        ValueError: NaN is neither in the card's `ignore` nor the mask's nodata value.
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        return None
+    empty: npt.NDArray[np.bool_] = np.isnan(values)
+    if not empty.any():
+        return None
+    nodata = reader.dataset.nodata
+    if not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
+        raise ValueError(
+            f"{np.count_nonzero(empty[0])} px are NaN, which is no class: where it means "
+            f"unlabelled, add `.nan` to the card's `ignore`"
+        )
+    return empty
 
 
 def _levels(values: npt.NDArray[Any], card: DatasetCard) -> npt.NDArray[Any]:

@@ -10,6 +10,7 @@ from pointcover.labels import SPLITS
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.parallel import map_in_order
 from pointcover.runtime.settings import MachineSettings
+from pointcover.text import shorten
 from pointcover.tileset.tiles import TileSet, write_index, write_tile_set
 from pointcover.tiling.cutting import Cutting, CuttingPlan, try_to_cut
 from pointcover.tiling.settings import TileSettings
@@ -61,7 +62,12 @@ def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSe
 
 
 def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
-    """Log the number of tiles by split."""
+    """Log the number of tiles by split, the orthophotos without data, and doubts about alpha."""
+    for doubt in dict.fromkeys(cutting.doubts):
+        logger.warning("%s", doubt)
+    if cutting.no_data:
+        parts = (f"{name} {100 * part:.1f} %" for name, part in cutting.no_data.items())
+        logger.info("without data: %s", shorten(parts, 20))
     for split in SPLITS:
         count = sum(tile.split == split for tile in cutting.tiles)
         logger.info("%s: %d tiles of %d px", split, count, settings.size_px)

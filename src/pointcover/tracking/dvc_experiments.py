@@ -261,8 +261,18 @@ def is_in_copy(root: Path, path: str) -> bool:
 
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], cwd=root, check=False, capture_output=True, text=True
+        ["git", *arguments],
+        cwd=root,
+        env=os.environ | {"LC_ALL": "C"},  # its messages are compared
+        check=False,
+        capture_output=True,
+        text=True,
     )
+    if "dubious ownership" in done.stderr:
+        raise ValueError(
+            f"{root} belongs to another user, so git does not use it: run `git config --global "
+            f"--add safe.directory {root.absolute()}`, or change its owner"
+        )
     if done.returncode:
         raise ValueError(
             f"{root} is not a git repository, which experiments need "

@@ -16,7 +16,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -78,6 +78,7 @@ _STARTED_TAG: Final = "pointcover.process_started"
 
 _DIGEST_DIGITS: Final = 36  # maximum length in MLflow's database
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
+_Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
 
 
@@ -113,7 +114,7 @@ class Run:
         self._uri = uri
         self._tags_at_end = tags_at_end
 
-    def log_params(self, params: Mapping[str, str | int | float | bool | None]) -> None:
+    def log_params(self, params: _Params) -> None:
         """Record settings. A recorded value cannot be changed.
 
         None is recorded as null, as in params.yaml.
@@ -121,8 +122,8 @@ class Run:
         from mlflow.entities import Param
 
         with whole_call(self._uri):
-            written = {k: "null" if value is None else str(value) for k, value in params.items()}
-            self._client.log_batch(self.id, params=[Param(*one) for one in written.items()])
+            written = [Param(*one) for one in _texts_of(params).items()]
+            self._client.log_batch(self.id, params=written)
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Record metrics in one transaction.
@@ -421,6 +422,38 @@ def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) ->
     """Return whether the store has a run with this tag; raises as `start_run`."""
     with _opened_store(root, experiment) as store:
         return bool(store.search(f"tags.`{tag}` = '{value}'"))
+
+
+def rename_run(
+    root: Path, name: str, model_sha256: str, params: _Params, others: Collection[str]
+) -> bool:
+    """Give the run of a DVC experiment that was renamed its new name.
+
+    Args:
+        root: the project's root.
+        name: of the experiment now.
+        model_sha256: of its model.
+        params: that its run would have.
+        others: names of all experiments: a run of one of these is not renamed.
+
+    Returns:
+        whether there was such a run: of this model and these params, of an experiment that is gone.
+    """
+    wanted = _texts_of(params)
+    with _opened_store(root, EXPERIMENT) as store:
+        for run in store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'"):
+            old = run.data.tags.get(EXPERIMENT_TAG)
+            if old is None or old in others or not wanted.items() <= run.data.params.items():
+                continue
+            with whole_call(store.uri):
+                store.client.set_tag(run.info.run_id, EXPERIMENT_TAG, name)
+                store.client.update_run(run.info.run_id, name=name)
+            return True
+    return False
+
+
+def _texts_of(params: _Params) -> dict[str, str]:
+    return {key: "null" if value is None else str(value) for key, value in params.items()}
 
 
 def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:

@@ -205,6 +205,16 @@ def whole_call(uri: str) -> Iterator[None]:
     try:
         with contextlib.nullcontext() if is_server(uri) else uninterrupted():
             yield
+    except (FileNotFoundError, PermissionError) as error:
+        if not is_server(uri):
+            raise
+        raise OSError(
+            f"a file of the run cannot be written to {error.filename} ({error.strerror}), where "
+            f"the MLflow server at {without_password(uri)} says that it belongs: that folder is on "
+            f"the server's machine. Start the server with `--serve-artifacts` and an "
+            f"`--artifacts-destination`, or give it a store that this machine can write, such as "
+            f"s3://"
+        ) from None
     except (MlflowException, SQLAlchemyError) as error:
         reason = without_password(str(error).partition("\n")[0])[:300]
         where = without_password(uri)

@@ -18,7 +18,7 @@ from pointcover.training.semi_supervised.settings import (
     GatedCrfSettings,
     SelfTrainingSettings,
 )
-from pointcover.validation import Count, Fraction, OneOf
+from pointcover.validation import ClassName, Count, Fraction, OneOf
 
 Balance = Literal["none", "region", "class"]
 
@@ -74,7 +74,7 @@ class TrainSettings(NetworkSettings):
         ),
     ]
     class_weights: Annotated[
-        dict[str, Annotated[float, Field(gt=0, le=1e6)]],
+        dict[ClassName, Annotated[float, Field(gt=0, le=1e6)]],
         Field(description="Weights of classes in the loss, by name, {water: 3}; others have 1."),
     ]
     label_smoothing: Annotated[

@@ -3,6 +3,7 @@
 No feature is skipped silently: those without a pixel are counted, and listed by feature id (FID).
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,13 +11,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import shapely
+import shapely.affinity
 from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from pointcover.labels import IGNORE_INDEX, Mask
+from pointcover.raster.grids import WGS84_M
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.text import shorten
 from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, name_crs
+
+WEB_MAP: Final = 3857
 
 SNAP_DECIMALS: Final = 6
 """Pixel coordinates are rounded to this many decimals, so that a vertex drawn on a pixel's edge
@@ -57,18 +62,78 @@ def place_annotations(
         raise ValueError(
             f"{grid.path} has no {'CRS' if grid.crs is None else 'transform'}, so the features "
             f"of {annotations.path} cannot be placed on it: assign one (`gdal_edit.py -a_srs "
-            f"EPSG:<code>`, with a world file if the transform is missing), and run the "
-            f"`tile` stage again"
+            f"EPSG:<code>`, with a world file if the transform is missing; `gdalwarp` if the image "
+            f"has ground control points or RPCs instead), and run the `tile` stage again"
         )
     parts, tree = annotations.project(grid)
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
     footprint = shapely.Polygon([grid.transform @ corner for corner in corners])
     found = np.sort(tree.query(footprint, predicate="intersects"))
+    if turn := full_turn(grid):
+        parts, found = _add_turned(parts, tree, found, (footprint, turn))
     named = annotations.orthophotos[annotations.owners[found]]
     found = found[(named == "") | (named == orthophoto)]
     report.see(parts, footprint, grid.path)
     shapes = _Shapes(to_pixels(parts[found], grid), annotations.owners[found])
     return Placement(annotations.class_ids, shapes, grid, report, all_touched=all_touched)
+
+
+def full_turn(grid: RasterInfo) -> float | None:
+    """Return after which x the coordinates of a raster begin again; None where they do not."""
+    if grid.crs is None:
+        return None
+    if grid.crs.is_geographic:
+        return 360.0
+    return 2 * math.pi * WGS84_M[0] if grid.crs.to_epsg() == WEB_MAP else None
+
+
+def _add_turned(
+    parts: npt.NDArray[np.object_],
+    tree: shapely.STRtree,
+    found: Numbers,
+    around: tuple[shapely.Polygon, float],
+) -> tuple[npt.NDArray[np.object_], Numbers]:
+    """Move parts that lie on an orthophoto but for a full turn of the Earth onto it.
+
+    Args:
+        parts: (P,) in the CRS of the orthophoto; copied if some are moved.
+        tree: of the parts.
+        found: indices of the parts that lie on it as they are.
+        around: the footprint of the orthophoto, and a full turn in its CRS.
+
+    Returns:
+        the parts, and the indices of those that lie on it.
+    """
+    footprint, turn = around
+    left, _, right, _ = footprint.bounds
+    if max(-left, right) < turn / 2 - turn / 36:  # nothing of it is near the antimeridian
+        return parts, found
+    moved = parts.copy()
+    others: list[int] = []
+    # Those across 180° have both ends of the range of x.
+    west, _, east, _ = shapely.bounds(parts).T
+    with np.errstate(invalid="ignore"):
+        torn = np.flatnonzero(east - west > turn / 2)
+    for number in torn.tolist():
+        whole = shapely.transform(parts[number], lambda xy: _unwrap(xy, turn))
+        for shift in (-turn, 0.0, turn):
+            here = shapely.affinity.translate(whole, shift)
+            if shapely.intersects(here, footprint):
+                moved[number] = here
+                others.append(number)
+    for shift in (-2 * turn, -turn, turn, 2 * turn):
+        there = shapely.affinity.translate(footprint, -shift)
+        for number in tree.query(there, predicate="intersects").tolist():
+            if number not in torn:
+                moved[number] = shapely.affinity.translate(parts[number], shift)
+                others.append(number)
+    kept = np.setdiff1d(found, torn)
+    return moved, np.union1d(kept, np.array(others, np.intp)).astype(np.intp)
+
+
+def _unwrap(xy: npt.NDArray[np.float64], turn: float) -> npt.NDArray[np.float64]:
+    """Return (n, 2) coordinates with x from 0 to a full turn."""
+    return np.stack([np.mod(xy[:, 0], turn), xy[:, 1]], axis=1)
 
 
 class _Shapes(NamedTuple):
@@ -291,9 +356,10 @@ def to_pixels(parts: npt.NDArray[np.object_], grid: RasterInfo) -> npt.NDArray[n
 class PlacementReport:
     """Counts of placed features over all orthophotos.
 
-    A feature is outside every orthophoto; or on an orthophoto, but not on a burned tile; or it
-    covers no pixel there; or it is placed (labels a pixel), conflicting (lost a pixel to another
-    class), or both. A feature on two orthophotos is counted once.
+    A feature is outside every orthophoto; or on one that is scored on its dense masks alone; or on
+    an orthophoto, but not on a burned tile; or it covers no pixel there; or it is placed (labels a
+    pixel), conflicting (lost a pixel to another class), or both. A feature on two orthophotos is
+    counted once.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -301,6 +367,8 @@ class PlacementReport:
         self._annotations = annotations
         count = len(annotations.fids)
         self.inside: Flags = np.zeros(count, bool)
+        self.scored: Flags = np.zeros(count, bool)
+        """On an orthophoto that is scored on its dense masks, and not annotated."""
         self.burned: Flags = np.zeros(count, bool)
         self.placed: Flags = np.zeros(count, bool)
         self.conflicting: Flags = np.zeros(count, bool)
@@ -331,7 +399,7 @@ class PlacementReport:
 
     def include(self, other: "PlacementReport") -> None:
         """Add the counts of a report on other orthophotos."""
-        for name in ("inside", "burned", "placed", "conflicting"):
+        for name in ("inside", "scored", "burned", "placed", "conflicting"):
             setattr(self, name, getattr(self, name) | getattr(other, name))
         self.conflict_pixels += other.conflict_pixels
         self._example = other._example
@@ -342,6 +410,11 @@ class PlacementReport:
         Raises:
             ValueError: no feature labels a pixel.
         """
+        if self.scored.any() and not self.inside.any():
+            raise ValueError(
+                f"no feature of {self._annotations.path} is of use: {self.describe()}. Annotate "
+                f"regions of train and val, or change `split` in the card"
+            )
         if not self.inside.any():
             crs = ", ".join(map(name_crs, self._annotations.crs))
             raise ValueError(
@@ -375,6 +448,7 @@ class PlacementReport:
         texts = {
             "without_geometry": "have no geometry",
             "outside": "lie outside every orthophoto",
+            "scored_on_masks": "lie on the test split alone, which is scored on its dense masks",
             "not_on_tiles": "lie on no tile that is annotated",
             "without_pixel": "cover no pixel there",
             "conflicting": f"meet another class ({self.conflict_pixels} pixels left unlabelled)",
@@ -393,7 +467,8 @@ class PlacementReport:
         """Return the ids of features that were left out in whole or part, by reason."""
         without_pixel = self.burned & ~self.placed & ~self.conflicting
         reasons = {
-            "outside": ~self.inside,
+            "outside": ~self.inside & ~self.scored,
+            "scored_on_masks": ~self.inside & self.scored,
             "not_on_tiles": self.inside & ~self.burned,
             "without_pixel": without_pixel,
             "conflicting": self.conflicting,

@@ -22,7 +22,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.text import shorten
+from pointcover.text import compose, shorten
 from pointcover.vectors.features import (
     ORTHOPHOTO,
     SHOWN,
@@ -32,10 +32,14 @@ from pointcover.vectors.features import (
     are_finite,
     name_crs,
 )
+from pointcover.vectors.paths import vector_path
 from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 """Supported formats. VRT is not supported, since it may read other files, or the network."""
+
+SQLITE: Final = b"SQLite format 3\0"
+SHAPEFILE: Final = b"\0\0\x27\x0a"
 
 
 @dataclass(frozen=True)
@@ -105,17 +109,22 @@ def read_annotations(
 def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
     """Return the features of a layer with the needed columns, by feature id."""
     try:
-        info = pyogrio.read_info(layer.path, layer=layer.name)
-        _check_info(layer, info)
-        others = {str(name) for name in info["fields"]} - {layer.column}
-        columns = [layer.column, *({ORTHOPHOTO} & others)]
+        info = pyogrio.read_info(vector_path(layer.path), layer=layer.name)
+        column = _check_info(layer, info)
+        others = {str(name) for name in info["fields"]} - {column}
+        columns = [column, *({ORTHOPHOTO} & others)]
         # A coordinate that is NaN makes shapely warn; such features are listed by the report.
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             # In GeoJSON with names and numbers as classes, names are not JSON, and stay text.
             warnings.filterwarnings("ignore", message="Could not parse column .* as JSON")
-            return pyogrio.read_dataframe(
-                layer.path, layer=layer.name, columns=columns, fid_as_index=True, force_2d=True
+            table = pyogrio.read_dataframe(
+                vector_path(layer.path),
+                layer=layer.name,
+                columns=columns,
+                fid_as_index=True,
+                force_2d=True,
             )
+            return table.rename(columns={column: layer.column})
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
         raise _unreadable(layer.path, error) from None
 
@@ -187,6 +196,8 @@ def _read_orthophotos(
         "" if value is None or value != value else str(value).strip()  # NaN differs from itself
         for value in table[ORTHOPHOTO].to_numpy(object)
     ]
+    spelt = {compose(name): name for name in known or ()}
+    names[:] = [spelt.get(compose(name), name) for name in names]
     unknown = set() if known is None else set(names) - {"", *known}
     if unknown:
         some = shorten(table.index[np.isin(names, list(unknown))], SHOWN)
@@ -196,6 +207,12 @@ def _read_orthophotos(
             f"Correct the values, leave them empty for any orthophoto, or rename the column"
         )
     return names
+
+
+def has_companions(path: Path) -> bool:
+    """Return whether a file is of a format of which other files may hold a part of the features."""
+    with path.open("rb") as file:
+        return file.read(len(SQLITE)).startswith((SQLITE, SHAPEFILE))
 
 
 def _check_start(path: Path) -> None:
@@ -211,7 +228,7 @@ def _check_start(path: Path) -> None:
         start = file.read(1 << 16)
     if not start:
         raise ValueError(f"{path} is empty (0 bytes), wanted annotations: copy it again")
-    if start.startswith(b"SQLite format 3\0"):
+    if start.startswith(SQLITE):
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
             try:
                 found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -219,7 +236,7 @@ def _check_start(path: Path) -> None:
                 found = str(error)
         if found != "ok":
             raise ValueError(f"{path} is damaged or truncated ({found}): copy it again")
-    elif start.startswith(b"\0\0\x27\x0a"):
+    elif start.startswith(SHAPEFILE):
         wanted = 2 * int.from_bytes(start[24:28], "big")
         if path.stat().st_size != wanted:
             raise ValueError(
@@ -236,34 +253,37 @@ def _check_start(path: Path) -> None:
 
 def _choose_layers(path: Path, layer: Sequence[str] | None) -> list[str]:
     try:
-        listed = pyogrio.list_layers(path)
+        listed = pyogrio.list_layers(vector_path(path))
     except (DataSourceError, DataLayerError) as error:
         raise _unreadable(path, error) from None
     layers = [str(name) for name, kind in listed if kind is not None]
     if not layers:
         raise ValueError(f"{path} has no layer with geometries: export the annotations again")
     wanted = layers if layer is None else list(layer)
+    named = {compose(name): name for name in layers}
     for name in wanted:
-        if name not in layers:
+        if compose(name) not in named:
             raise ValueError(
                 f"{path} has no layer {name!r} of geometries, it has {shorten(layers)}"
                 f"{_suggest(name, layers)}"
             )
-    return wanted
+    return [named[compose(name)] for name in wanted]
 
 
-def _check_info(layer: _Layer, info: Mapping[str, Any]) -> None:
+def _check_info(layer: _Layer, info: Mapping[str, Any]) -> str:
+    """Check a layer's format, column and CRS, and return the column as the file names it."""
     if info["driver"] not in DRIVERS:
         raise ValueError(
             f"{layer.path} is {info['driver']}, wanted {', '.join(DRIVERS)}: export it as a "
             f"GeoPackage"
         )
     columns = [str(name) for name in info["fields"]]
-    if layer.column not in columns:
+    named = {compose(name): name for name in columns}
+    if compose(layer.column) not in named:
         there = shorten(columns) if columns else "none (is the .dbf beside the .shp?)"
         raise ValueError(
             f"{layer}, has no column {layer.column!r}, it has {there}"
-            f"{_suggest(layer.column, columns)}"
+            f"{_suggest(layer.column, columns)}{_advise_on_layers(layer)}"
         )
     # In a GeoPackage, a missing CRS has such a name, which GDAL turns into a CRS.
     if info["crs"] is None or pyproj.CRS(info["crs"]).name.startswith("Undefined"):
@@ -271,6 +291,18 @@ def _check_info(layer: _Layer, info: Mapping[str, Any]) -> None:
             f"{layer}, has no CRS, so it cannot be placed: set it in QGIS (Layer > Set "
             f"Layer CRS, then export), or put the .prj beside the .shp"
         )
+    return named[compose(layer.column)]
+
+
+def _advise_on_layers(layer: _Layer) -> str:
+    """Return how to name the layers to read, for a file that has several."""
+    others = [name for name in _choose_layers(layer.path, None) if name != layer.name]
+    if not others:
+        return ""
+    return (
+        f". If this layer holds no annotations, name those that do, of {shorten(others)}: "
+        f"annotate.vectors.layer"
+    )
 
 
 def _read_classes(
@@ -331,7 +363,7 @@ def _text(value: object) -> str:
     """Normalise a value: 3, 3.0, "3" and " 03" are equal, and so are "Water" and "water"."""
     if value is None or value != value:  # only NaN differs from itself
         return ""
-    text = str(value).strip().casefold()
+    text = compose(str(value).strip().casefold())
     return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
 
 

@@ -21,6 +21,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.tileset.tiles import Tile, raster_path
+from pointcover.vectors.paths import vector_path
 from pointcover.vectors.qgis_styles import style_points
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
@@ -64,7 +65,8 @@ def write_points(
         if grid.crs is None or not grid.is_georeferenced:
             raise ValueError(
                 f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks have no "
-                f"coordinates: assign a CRS to the source image and run `dvc repro`"
+                f"coordinates: assign a CRS to the source image (`gdalwarp` if it has ground "
+                f"control points or RPCs) and run `dvc repro`"
             )
         same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
         for tile in group:
@@ -185,6 +187,7 @@ def write_geopackage_in_parts(
         OSError: the disk is full, or features are missing in the file.
     """
     journal = aside.with_name(aside.name + "-journal")
+    target = vector_path(aside)
     aside.unlink(missing_ok=True)
     counts = dict.fromkeys(layers, 0)
     try:
@@ -195,7 +198,7 @@ def write_geopackage_in_parts(
                 for number, table in enumerate(parts):
                     pyogrio.write_dataframe(
                         table,
-                        aside,
+                        target,
                         layer=name,
                         driver="GPKG",
                         geometry_type=geometry_type,

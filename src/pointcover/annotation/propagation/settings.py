@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Fraction, Length, Section
+from pointcover.validation import ClassName, Fraction, Length, Section
 
 CellPx = Annotated[int, Field(strict=True, ge=1, le=16)]
 
@@ -21,7 +21,7 @@ class NearestSettings(Section):
     radius_px: Length = Field(
         description="The distance from a click up to which pixels get its class."
     )
-    class_radius_px: dict[str, Annotated[float, Field(ge=0, le=4096)]] = Field(
+    class_radius_px: dict[ClassName, Annotated[float, Field(ge=0, le=4096)]] = Field(
         description="Other radii for single classes, by name, such as {road: 2.5}; 0 leaves a "
         "class's clicks as they are."
     )

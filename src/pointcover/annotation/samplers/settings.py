@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pointcover.validation import Count, Fraction, Section
+from pointcover.validation import ClassName, Count, Fraction, Section
 
 
 class SamplerSettings(Section):
@@ -18,7 +18,7 @@ class SamplerSettings(Section):
         description="Sampler scribbles: the greatest length of a stroke in pixels; points counts "
         "strokes."
     )
-    positive_class: str | None = Field(
+    positive_class: ClassName | None = Field(
         description="Sampler positive: the name of the one class that is clicked."
     )
     position_noise_px: Annotated[float, Field(ge=0, le=4096)] = Field(
