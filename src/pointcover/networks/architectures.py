@@ -73,6 +73,13 @@ def segformer(encoder: str, **sizes: Any) -> Any:
     return smp.Segformer(encoder, encoder_weights=None, **sizes)
 
 
+def dpt(encoder: str, **sizes: Any) -> "nn.Module":
+    """Build DPT (Ranftl, Bochkovskiy, Koltun 2021) on a vision transformer of timm."""
+    from pointcover.networks.dpt import DPT
+
+    return DPT(encoder, **sizes)
+
+
 def unet_scratch(**sizes: Any) -> "nn.Module":
     """Build U-Net as in its paper, without a separate encoder."""
     from pointcover.networks.scratch import UNet
@@ -107,6 +114,10 @@ MODELS: Final[dict[str, Architecture]] = {
     "deeplabv3": Architecture(deeplabv3, {"decoder_channels": 256}),
     "deeplabv3plus": Architecture(deeplabv3plus, {"decoder_channels": 256}),
     "segformer": Architecture(segformer, {"decoder_segmentation_channels": 256}),
+    "dpt": Architecture(
+        dpt,
+        {"decoder_intermediate_channels": (256, 512, 1024, 1024), "decoder_fusion_channels": 256},
+    ),
     "unet_scratch": Architecture(unet_scratch, {"base_width": 64}, has_encoder=False),
     "unetplusplus_scratch": Architecture(
         unetplusplus_scratch, {"base_width": 32}, has_encoder=False
