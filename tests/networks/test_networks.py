@@ -14,7 +14,8 @@ from torch import nn
 from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model, prepare_processes
 from pointcover.networks.segmenter import Segmenter
-from pointcover.networks.weights import adapt_kernels, load_encoder_weights
+from pointcover.networks.weight_names import adapt_kernels
+from pointcover.networks.weights import load_encoder_weights
 from tests.train_settings import NETWORKS, network_settings
 
 ON_ENCODERS = [name for name in NETWORKS if MODELS[name].has_encoder]
@@ -29,10 +30,14 @@ MEAN, STD = (90.0, 100.0, 110.0, 120.0, 130.0, 140.0), (40.0, 30.0, 20.0, 10.0, 
 def build(model="unet", encoder=None, *, weights="none", bands=3, classes=4, seed=1, width=0.25):
     """A small network: of the smallest width, on a small encoder where it has one."""
     if encoder is None:
-        encoder = "none" if model in FROM_SCRATCH else "mobilenet_v2"
+        encoder = "none" if model in FROM_SCRATCH else small_encoder(model)
     settings = network_settings(model, encoder, width)
     statistics = BandStatistics(MEAN[:bands], STD[:bands])
     return build_model(settings, statistics, classes, weights=weights, seed=seed)
+
+
+def small_encoder(model):
+    return "tu-test_vit" if MODELS[model].needs_vision_transformer else "mobilenet_v2"
 
 
 def images(bands=3, batch=2, height=64, width=64, seed=0):

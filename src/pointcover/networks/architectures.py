@@ -27,6 +27,10 @@ class Architecture:
     has_encoder: bool = True
     needs_encoder: bool = True
     """Whether one that has an encoder can do without."""
+    needs_vision_transformer: bool = False
+    """Whether its encoder is a vision transformer; other networks can have none."""
+    examples: tuple[str, ...] = ("resnet18", "resnet34", "mobilenet_v2")
+    """Encoders that messages suggest."""
     fitted_by: str = GRADIENT_DESCENT
     """A key of `FITTERS`."""
 
@@ -117,6 +121,8 @@ MODELS: Final[dict[str, Architecture]] = {
     "dpt": Architecture(
         dpt,
         {"decoder_intermediate_channels": (256, 512, 1024, 1024), "decoder_fusion_channels": 256},
+        needs_vision_transformer=True,
+        examples=("tu-vit_small_patch16_dinov3", "tu-vit_small_patch14_dinov2"),
     ),
     "unet_scratch": Architecture(unet_scratch, {"base_width": 64}, has_encoder=False),
     "unetplusplus_scratch": Architecture(

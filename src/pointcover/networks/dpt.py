@@ -55,7 +55,7 @@ class DPT(nn.Module):
         return _enlarge(self.segmentation_head(decoded))
 
 
-class _Fusion(FusionBlock):
+class _Fusion(FusionBlock):  # type: ignore[misc, unused-ignore]
     """Fuse a level with those below it, and double its height and width."""
 
     def forward(self, feature: Tensor, previous_feature: Tensor | None = None) -> Tensor:
