@@ -154,9 +154,9 @@ def _compare_shapes(state: State, wanted: State) -> str | None:
             continue
         got, want = tuple(found.shape), tuple(value.shape)
         if len(got) == len(want) == 4 and got[0] == want[0] and got[2:] == want[2:]:
-            bands = " or ".join(str(number) for number in sorted({3, want[1]}))
-        return f"{name} has kernels of {got[1]} bands, wanted {bands}"
-        return f"{name} has the shape {got}, wanted {want}"
+            allowed = " or ".join(str(number) for number in sorted({3, want[1]}))
+            return f"{_short(name)} has kernels of {got[1]} bands, wanted {allowed}"
+        return f"{_short(name)} has the shape {got}, wanted {want}"
     return None
 
 
@@ -164,9 +164,24 @@ def _describe_names(state: State, wanted: State) -> str:
     """Describe names that could not be matched."""
     if not state:
         return "it has no tensors by name, wanted a state dict"
-    missing = [name for name in wanted if name not in state and not name.endswith(COUNT)]
-    lacks = f", lacks {missing[0]}" if missing else ""
-    return (
-        f"found {len(state)} weights such as {next(iter(state))}{lacks}, wanted {len(wanted)} such "
-        f"as {next(iter(wanted))}"
+    known = {_plain(name) for name in wanted}
+    part = max(
+        _without_prefixes(state), key=lambda part: len(known & {_plain(name) for name in part})
     )
+    found = {_plain(name) for name in part}
+    missing = [name for name in wanted if _plain(name) not in found and not name.endswith(COUNT)]
+    beside = [name for name in part if _plain(name) not in known and not name.startswith(OUTSIDE)]
+    difference = ""
+    if missing:
+        difference = f", lacks {_short(missing[0])}"
+    elif beside:
+        difference = f", has {beside[0]} too"
+    return (
+        f"found {len(state)} weights such as {next(iter(state))}{difference}; wanted "
+        f"{len(wanted)} such as {_short(next(iter(wanted)))}"
+    )
+
+
+def _short(name: str) -> str:
+    """Return a name as files of timm have it."""
+    return name.removeprefix("model.")
