@@ -5,12 +5,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pointcover.features.encoder_pyramid import EncoderPyramid
+from pointcover.features.settings import EncoderFeatureSettings
+from pointcover.features.windows import WindowGrid
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.vision_transformer import (
     VisionTransformer,
     is_vision_transformer,
     resampling_weights,
 )
+from tests.features.test_windows import by_windows
 from tests.train_settings import network_settings
 
 
@@ -120,6 +124,23 @@ def test_the_decoder_has_its_features_at_the_same_place_in_windows_of_any_size()
     inside = network(whole)[..., 384:512, 512:640]
     window = network(whole[..., 128:])[..., 384:512, 384:512]
     torch.testing.assert_close(window, inside, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+@pytest.mark.parametrize("name", ["test_vit", slow("eva02_tiny_patch14_224")])
+@torch.no_grad()
+def test_without_attention_features_of_windows_are_those_of_the_image(name, scale):
+    """Cells of windows lie on the image's grid. Only attention sees beyond the margin."""
+    encoder = draw(name)
+    nn.init.zeros_(encoder.model.pos_embed)
+    for block in encoder.model.blocks:
+        nn.init.zeros_(block.attn.proj.weight)
+    settings = EncoderFeatureSettings(scales=(scale,), margin_cells=2)
+    pyramid = EncoderPyramid(encoder, settings=settings)
+    image = torch.rand(3, 130, 200)
+    grid = WindowGrid(130, 200, pyramid.margin_px, pyramid.alignment_px, 64)
+    difference = by_windows(pyramid, image, grid) - pyramid(image[None])[0]
+    assert difference.abs().max() < 1e-3
 
 
 def test_a_frozen_encoder_keeps_its_weights_and_its_mode():
