@@ -50,7 +50,7 @@ def is_vit(encoder: str) -> bool:
     return encoder.startswith("tu-") and is_vision_transformer(encoder.removeprefix("tu-"))
 
 
-def build(encoder: str) -> Segmenter:
+def build(encoder: str, width: float) -> Segmenter:
     """Build a U-Net on the encoder, or DPT on a vision transformer."""
     settings = NetworkSettings(
         model="dpt" if is_vit(encoder) else "unet", encoder=encoder, width=1.0
@@ -90,16 +90,17 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("encoders", nargs="*", help="names as for train.encoder")
+    parser.add_argument("--width", type=float, default=1.0, help="of the decoder")
     parser.add_argument("--quick", action="store_true", help="run few encoders once, and small")
     options = parser.parse_args()
     torch.set_num_threads(1)
     size, enough_s = (64, 0.0) if options.quick else (SIZE, ENOUGH_S)
     megapixels = size * size / 1e6
-    print(f"torch {torch.__version__}, one thread, {size} × {size} px, width 1")
+    print(f"torch {torch.__version__}, one thread, {size} × {size} px, width {options.width}")
     columns = ("encoder M", "all M", "GFLOP/MP", "fp32 s/MP", "bf16 s/MP")
     print(f"\n{'':36}{'':6}{''.join(f'{name:>11}' for name in columns)}  licence")
     for name in options.encoders or (QUICK if options.quick else ENCODERS):
-        segmenter = build(name)
+        segmenter = build(name, options.width)
         image = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
 
         def score(
