@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import timm
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -59,12 +60,12 @@ def build(encoder: str, width: float) -> Segmenter:
     return build_model(settings, statistics, CLASSES).eval()
 
 
-def count_operations(segmenter: Segmenter, size: int) -> int:
-    """Count the operations of an image; those of attention are counted as matrix products."""
+def count_operations(network: nn.Module, size: int) -> float:
+    """Count the GFLOPs of a megapixel; those of attention are counted as matrix products."""
     counter = FlopCounterMode(display=False)
     with counter, sdpa_kernel(SDPBackend.MATH):
-        segmenter(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    return int(counter.get_total_flops())
+        network(torch.zeros(1, 3, size, size))
+    return float(counter.get_total_flops()) / 1e9 / (size * size / 1e6)
 
 
 def seconds_of(call: Callable[[bool], object], enough_s: float) -> tuple[float, float]:
@@ -97,7 +98,7 @@ def main() -> None:
     size, enough_s = (64, 0.0) if options.quick else (SIZE, ENOUGH_S)
     megapixels = size * size / 1e6
     print(f"torch {torch.__version__}, one thread, {size} × {size} px, width {options.width}")
-    columns = ("encoder M", "all M", "GFLOP/MP", "fp32 CPU s", "bf16 CPU s")
+    columns = ("encoder M", "all M", "GFLOP", "all GFLOP", "fp32 CPU s", "bf16 CPU s")
     print(f"\n{'':36}{'':6}{''.join(f'{name:>11}' for name in columns)}  licence")
     for name in options.encoders or (QUICK if options.quick else ENCODERS):
         segmenter = build(name, options.width)
@@ -114,11 +115,13 @@ def main() -> None:
             sum(weights.numel() for weights in part.parameters()) / 1e6
             for part in (segmenter.network.encoder, segmenter)
         )
-        operations = count_operations(segmenter, size) / 1e9 / megapixels
+        in_encoder, in_all = (
+            count_operations(part, size) for part in (segmenter.network.encoder, segmenter.network)
+        )
         plain, ours = (seconds / megapixels for seconds in seconds_of(score, enough_s))
         model = "dpt" if is_vit(name) else "unet"
         print(
-            f"{name:36}{model:6}{encoder:11.1f}{whole:11.1f}{operations:11.0f}{plain:11.1f}"
+            f"{name:36}{model:6}{encoder:11.1f}{whole:11.1f}{in_encoder:11.0f}{in_all:11.0f}{plain:11.1f}"
             f"{ours:11.1f}  {licence_of(name)}",
             flush=True,
         )
