@@ -619,6 +619,26 @@ def test_without_network_imagenet_weights_that_were_fetched_before_are_used(
     assert torch.equal(encoder.conv1.weight, encoder_state["conv1.weight"])
 
 
+@pytest.mark.parametrize(
+    ("model", "name"), [("dpt", "test_vit.r160_in1k"), ("unet", "test_convnext.r160_in1k")]
+)
+def test_without_network_weights_of_timm_that_were_fetched_before_are_used(
+    no_network, model, name, tmp_path
+):
+    folder = tmp_path / f"models--timm--{name}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("0" * 40)
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    torch.manual_seed(5)
+    whole = timm.create_model(name.partition(".")[0])
+    save_file(whole.state_dict(), snapshot / "model.safetensors")
+    encoder = build(model, f"tu-{name}", weights="imagenet").network.encoder
+    wanted = {name.replace(".", "_"): value for name, value in whole.state_dict().items()}
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(value, wanted[name.replace(".", "_")]), name
+
+
 @pytest.mark.parametrize("encoder", ["dpn107", "tu-convnext_atto_rms", "tu-resnet50t"])
 def test_an_encoder_without_imagenet_weights_is_refused_as_such(no_network, encoder):
     with pytest.raises(ValueError, match=rf"'{encoder}' has no `imagenet` weights.*`none`"):
