@@ -36,8 +36,11 @@ ENOUGH_S = 6.0
 
 
 def build(name: str, encoder: str, width: float) -> Segmenter:
-    """Build a network of MODELS, with the encoder where it has one."""
-    encoder = encoder if MODELS[name].has_encoder else "none"
+    """Build a network of MODELS, with the encoder where it has one; DPT needs one of its own."""
+    if not MODELS[name].has_encoder:
+        encoder = "none"
+    elif MODELS[name].needs_vision_transformer:
+        encoder = MODELS[name].examples[0]
     settings = NetworkSettings(model=name, encoder=encoder, width=width)
     return build_model(settings, BandStatistics((100.0,) * 3, (50.0,) * 3), CLASSES)
 

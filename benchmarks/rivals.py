@@ -31,16 +31,14 @@ from pointcover.datasets.card import find_pairs, load_card
 from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.metrics.confusion import confusion_matrix, scores
-from pointcover.networks.pixel_classifiers.encoder_weights import (
-    find_packaged_weights,
-    load_encoder,
-)
+from pointcover.networks.pixel_classifiers.encoder_weights import load_encoder
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
     BlockName,
     EncoderBlockSettings,
     PixelFeatureSettings,
 )
+from pointcover.networks.weights_files import find_packaged_weights
 from pointcover.raster.raster_io import RasterReader
 from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.tiling.cutting import CuttingPlan, cut_orthophoto
@@ -176,7 +174,7 @@ def make_features(scales: tuple[float, ...], weights: Path) -> PixelFeatures:
         encoder=EncoderBlockSettings(features=EncoderFeatureSettings(scales=scales)),
     )
     features = PixelFeatures(settings, bands=3)
-    load_encoder(features, weights)
+    load_encoder(features, str(weights))
     return features
 
 

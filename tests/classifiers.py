@@ -78,7 +78,14 @@ def draw_windows(known: tuple[int, ...] = (0, 2, 3), bands: int = 3) -> list[Lab
     return windows
 
 
-def fit(*heads: str, known=(0, 2, 3), bands: int = 3, **changes) -> PixelClassifier:
+VISION_TRANSFORMER = EncoderBlockSettings(
+    name="test_vit", blocks=(3, 6), features=EncoderFeatureSettings(scales=(1,))
+)
+
+
+def fit(
+    *heads: str, known=(0, 2, 3), bands: int = 3, encoder=ENCODER, **changes
+) -> PixelClassifier:
     """Fit one head or the mean of several; changes are of the settings of `train.classifier`."""
     settings = classifier_settings(mean_of=heads, **changes)
     has_encoder = any("encoder" in getattr(settings, name).inputs for name in heads)
@@ -86,7 +93,7 @@ def fit(*heads: str, known=(0, 2, 3), bands: int = 3, **changes) -> PixelClassif
         PixelFeatureSettings(
             filter_bank=FILTERS,
             local_statistics=STATISTICS,
-            encoder=ENCODER if has_encoder else None,
+            encoder=encoder if has_encoder else None,
         ),
         bands,
     )

@@ -12,6 +12,13 @@ NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DE
 """Architectures that have first weights and are fitted by gradient descent."""
 
 
+def small_encoder(model: str) -> str:
+    """Return a small encoder that fits an architecture; none where it has none."""
+    if not MODELS[model].has_encoder:
+        return "none"
+    return "tu-test_vit" if MODELS[model].needs_vision_transformer else "mobilenet_v2"
+
+
 def network_settings(
     model: str = "unet", encoder: str = "mobilenet_v2", width: float = 1.0
 ) -> NetworkSettings:

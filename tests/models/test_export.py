@@ -32,7 +32,7 @@ from tests import classifiers
 from tests.classifiers import fit
 from tests.imagery import ROOT, draw_image, write_raster
 from tests.map_models import CLASSES, TILE_SET, make_mapper
-from tests.train_settings import NETWORKS, network_settings
+from tests.train_settings import NETWORKS, network_settings, small_encoder
 
 MEAN, STD = (100.0,) * 3, (50.0,) * 3
 every_engine = pytest.mark.parametrize("engine", ENGINES)
@@ -326,8 +326,7 @@ def test_export_errors_are_one_message(run, tmp_path, args, said):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_model_is_exported(tmp_path, name):
-    encoder = "mobilenet_v2" if MODELS[name].has_encoder else "none"
-    network = network_settings(name, encoder, 0.25)
+    network = network_settings(name, small_encoder(name), 0.25)
     segmenter = build_model(network, BandStatistics(MEAN, STD), 4, seed=1)
     checkpoint = Checkpoint(network, TILE_SET, {})
     found = export_model(NamedModel(name, segmenter, checkpoint, ""), tmp_path / "a.onnx")

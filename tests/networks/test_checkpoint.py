@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pointcover.labels import ClassTable
-from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import (
     Checkpoint,
@@ -19,7 +18,7 @@ from pointcover.networks.checkpoint import (
 )
 from pointcover.tileset.tiles import TileSet
 from tests.tile_sets import CLASSES
-from tests.train_settings import NETWORKS, network_settings, train_settings
+from tests.train_settings import NETWORKS, network_settings, small_encoder, train_settings
 
 TILE_SET = TileSet(
     classes=CLASSES,
@@ -82,8 +81,7 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
 
 @pytest.mark.parametrize("model", NETWORKS)
 def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
-    encoder = "mobilenet_v2" if MODELS[model].has_encoder else "none"
-    network = network_settings(model, encoder, 0.25)
+    network = network_settings(model, small_encoder(model), 0.25)
     segmenter = build_model(network, STATISTICS, 2, seed=1)
     segmenter(images(0))
     checkpoint = Checkpoint(network, TILE_SET, {})

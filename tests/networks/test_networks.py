@@ -14,8 +14,9 @@ from torch import nn
 from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_model, prepare_processes
 from pointcover.networks.segmenter import Segmenter
-from pointcover.networks.weights import adapt_kernels, load_encoder_weights
-from tests.train_settings import NETWORKS, network_settings
+from pointcover.networks.weight_names import adapt_kernels
+from pointcover.networks.weights import load_encoder_weights
+from tests.train_settings import NETWORKS, network_settings, small_encoder
 
 ON_ENCODERS = [name for name in NETWORKS if MODELS[name].has_encoder]
 FROM_SCRATCH = [name for name in NETWORKS if name not in ON_ENCODERS]
@@ -29,7 +30,7 @@ MEAN, STD = (90.0, 100.0, 110.0, 120.0, 130.0, 140.0), (40.0, 30.0, 20.0, 10.0, 
 def build(model="unet", encoder=None, *, weights="none", bands=3, classes=4, seed=1, width=0.25):
     """A small network: of the smallest width, on a small encoder where it has one."""
     if encoder is None:
-        encoder = "none" if model in FROM_SCRATCH else "mobilenet_v2"
+        encoder = small_encoder(model)
     settings = network_settings(model, encoder, width)
     statistics = BandStatistics(MEAN[:bands], STD[:bands])
     return build_model(settings, statistics, classes, weights=weights, seed=seed)
@@ -67,7 +68,8 @@ def test_raw_tiles_become_finite_scores_of_every_pixel_that_teach_every_weight(m
     assert logits.shape == (2, 4, 64, 96)
     assert torch.isfinite(logits).all()
     assert logits.is_contiguous(memory_format=torch.channels_last)
-    first = next(iter(assert_teaches_every_weight(segmenter, logits).values()))
+    gradients = assert_teaches_every_weight(segmenter, logits).values()
+    first = next(gradient for gradient in gradients if gradient.ndim == 4)
     assert first.shape[1] == bands
     assert torch.count_nonzero(first) > 0
 
@@ -255,7 +257,8 @@ def test_a_model_from_scratch_takes_no_encoder_and_no_weights(model, encoder, we
 
 @every_model_on_an_encoder
 def test_a_model_on_an_encoder_needs_one(model):
-    with pytest.raises(ValueError, match=rf"'{model}' needs one, got 'none': try resnet18"):
+    example = MODELS[model].examples[0]
+    with pytest.raises(ValueError, match=rf"'{model}' needs one, got 'none': try {example}"):
         build(model, "none")
 
 
@@ -366,7 +369,7 @@ def test_an_unknown_encoder_is_refused_with_a_near_one_and_without_asking_the_ne
         pytest.param("deeplabv3plus", "vgg11", marks=pytest.mark.slow),
         ("unetplusplus", "mit_b0"),
         pytest.param("deeplabv3", "tu-hrnet_w18_small", marks=pytest.mark.slow),
-        ("unet", "tu-vit_tiny_patch16_224"),
+        ("unet", "tu-test_vit"),
         pytest.param("fpn", "tu-maxvit_tiny_tf_224", marks=pytest.mark.slow),
         pytest.param("unet", "tu-swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
     ],
@@ -401,7 +404,9 @@ endings = pytest.mark.parametrize("ending", ["pt", "safetensors"])
 
 
 @pytest.mark.parametrize("ending", ["pt", pytest.param("safetensors", marks=pytest.mark.slow)])
-@every_model_on_an_encoder
+@pytest.mark.parametrize(
+    "model", [name for name in ON_ENCODERS if not MODELS[name].needs_vision_transformer]
+)
 def test_the_encoder_gets_the_weights_of_the_file_and_the_rest_the_seeds(
     model, ending, weights_files, encoder_state
 ):
@@ -575,11 +580,27 @@ def no_network(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("error:For 'tu-'")
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
-def test_without_network_imagenet_weights_are_refused_soon_with_what_to_do(no_network, encoder):
+@pytest.mark.parametrize(
+    ("encoder", "repository"),
+    [
+        ("resnet18", "smp-hub/resnet18.imagenet"),
+        ("tu-resnet18", "timm/resnet18.a1_in1k"),
+        ("tu-test_vit", "timm/test_vit.r160_in1k"),
+        ("tu-test_convnext.r160_in1k", "timm/test_convnext.r160_in1k"),
+    ],
+)
+def test_without_network_imagenet_weights_are_refused_soon_with_what_to_do(
+    no_network, encoder, repository
+):
+    model = "dpt" if "vit" in encoder else "unet"
     started_s = time.perf_counter()
-    with pytest.raises(ConnectionError, match=r"`imagenet` weights .*`none` .*the path of a file"):
-        build(encoder=encoder, weights="imagenet")
+    with pytest.raises(ConnectionError) as caught:
+        build(model, encoder, weights="imagenet")
+    assert f"`imagenet` weights of encoder '{encoder}' could not be fetched" in str(caught.value)
+    assert str(caught.value).endswith(
+        f"; download model.safetensors of https://huggingface.co/{repository} on another machine "
+        f"and set train.weights to its path, or to `none` (random weights)"
+    )
     assert time.perf_counter() - started_s < 10  # huggingface_hub alone: 25 s a file
     assert constants.HF_HUB_OFFLINE is False
 
@@ -596,6 +617,26 @@ def test_without_network_imagenet_weights_that_were_fetched_before_are_used(
     encoder = build(encoder="resnet18", seed=3).network.encoder
     load_encoder_weights(encoder, "resnet18", "imagenet")
     assert torch.equal(encoder.conv1.weight, encoder_state["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("dpt", "test_vit.r160_in1k"), ("unet", "test_convnext.r160_in1k")]
+)
+def test_without_network_weights_of_timm_that_were_fetched_before_are_used(
+    no_network, model, name, tmp_path
+):
+    folder = tmp_path / f"models--timm--{name}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("0" * 40)
+    snapshot = folder / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    torch.manual_seed(5)
+    whole = timm.create_model(name.partition(".")[0])
+    save_file(whole.state_dict(), snapshot / "model.safetensors")
+    encoder = build(model, f"tu-{name}", weights="imagenet").network.encoder
+    wanted = {name.replace(".", "_"): value for name, value in whole.state_dict().items()}
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(value, wanted[name.replace(".", "_")]), name
 
 
 @pytest.mark.parametrize("encoder", ["dpn107", "tu-convnext_atto_rms", "tu-resnet50t"])

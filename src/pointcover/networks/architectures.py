@@ -27,6 +27,10 @@ class Architecture:
     has_encoder: bool = True
     needs_encoder: bool = True
     """Whether one that has an encoder can do without."""
+    needs_vision_transformer: bool = False
+    """Whether its encoder is a vision transformer; other networks can have none."""
+    examples: tuple[str, ...] = ("resnet18", "resnet34", "mobilenet_v2")
+    """Encoders that messages suggest."""
     fitted_by: str = GRADIENT_DESCENT
     """A key of `FITTERS`."""
 
@@ -73,6 +77,13 @@ def segformer(encoder: str, **sizes: Any) -> Any:
     return smp.Segformer(encoder, encoder_weights=None, **sizes)
 
 
+def dpt(encoder: str, **sizes: Any) -> "nn.Module":
+    """Build DPT (Ranftl, Bochkovskiy, Koltun 2021) on a vision transformer of timm."""
+    from pointcover.networks.dpt import DPT
+
+    return DPT(encoder, **sizes)
+
+
 def unet_scratch(**sizes: Any) -> "nn.Module":
     """Build U-Net as in its paper, without a separate encoder."""
     from pointcover.networks.scratch import UNet
@@ -107,6 +118,12 @@ MODELS: Final[dict[str, Architecture]] = {
     "deeplabv3": Architecture(deeplabv3, {"decoder_channels": 256}),
     "deeplabv3plus": Architecture(deeplabv3plus, {"decoder_channels": 256}),
     "segformer": Architecture(segformer, {"decoder_segmentation_channels": 256}),
+    "dpt": Architecture(
+        dpt,
+        {"decoder_intermediate_channels": (256, 512, 1024, 1024), "decoder_fusion_channels": 256},
+        needs_vision_transformer=True,
+        examples=("tu-vit_small_patch16_dinov3", "tu-vit_small_patch14_dinov2"),
+    ),
     "unet_scratch": Architecture(unet_scratch, {"base_width": 64}, has_encoder=False),
     "unetplusplus_scratch": Architecture(
         unetplusplus_scratch, {"base_width": 32}, has_encoder=False

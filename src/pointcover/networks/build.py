@@ -15,6 +15,7 @@ from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.networks.segmenter import PixelSegmenter, Segmenter
 from pointcover.networks.settings import NetworkSettings
+from pointcover.networks.vision_transformer import is_vision_transformer
 from pointcover.networks.weights import load_encoder_weights
 
 TRIAL_PX: Final = 64
@@ -155,7 +156,7 @@ def _check_encoder(model: str, encoder: str, weights: str) -> None:
                 f"train.weights {weights!r}, wanted `none` for both"
             )
         return
-    usual = ["resnet18", "resnet34", "mobilenet_v2"]
+    usual = list(architecture.examples)
     if encoder == "none":
         raise ValueError(
             f"train.encoder: {model!r} needs one, got 'none': try {', '.join(usual)}, or a model "
@@ -182,8 +183,21 @@ def _check_encoder(model: str, encoder: str, weights: str) -> None:
 
 def _build_on_encoder(model: str, encoder: str, sizes: dict[str, Any]) -> Any:
     """Build a network and test it on an image of zeros: not every encoder fits every decoder."""
+    architecture = MODELS[model]
+    examples = ", ".join(architecture.examples)
+    is_vit = encoder.startswith("tu-") and is_vision_transformer(encoder.removeprefix("tu-"))
+    if architecture.needs_vision_transformer and not is_vit:
+        raise ValueError(
+            f"train.encoder {encoder!r} does not fit train.model {model!r} (it is no vision "
+            f"transformer of timm for images of any size). Try {examples}"
+        )
+    if is_vit and not architecture.needs_vision_transformer:
+        raise ValueError(
+            f"train.encoder {encoder!r} does not fit train.model {model!r} (it is a vision "
+            f"transformer). Try {examples}, or train.model dpt"
+        )
     try:
-        network = MODELS[model].build(encoder, **sizes)
+        network = architecture.build(encoder, **sizes)
         _try(network, sizes["in_channels"], sizes["classes"])
     except (
         KeyError,
@@ -196,7 +210,7 @@ def _build_on_encoder(model: str, encoder: str, sizes: dict[str, Any]) -> Any:
         reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
         raise ValueError(
             f"train.encoder {encoder!r} does not fit train.model {model!r} ({reason[:200]}). "
-            f"Try resnet18, resnet34 or mobilenet_v2"
+            f"Try {examples}"
         ) from None
     return network
 

@@ -1,7 +1,7 @@
 """The segmenter: a network with the statistics that normalise its input."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,9 @@ class Segmenter(nn.Module):
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         """Wrap a network; mean and std are by band, in units of the tiles (0 to 255)."""
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.layout = _layout_of(network)
+        self.has_frozen_encoder = False
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
@@ -44,6 +45,19 @@ class Segmenter(nn.Module):
         normalised = (images.float() - self.mean) / self.std
         logits: Tensor = self.network(normalised.contiguous(memory_format=self.layout))
         return logits
+
+    def freeze_encoder(self) -> None:
+        """Keep the weights and the batch statistics of the network's encoder as they are."""
+        self.has_frozen_encoder = True
+        self.network.encoder.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation mode; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.has_frozen_encoder:
+            self.network.encoder.eval()
+        return self
 
     def _check(self, images: Tensor) -> None:
         batch, bands, height, width = images.shape

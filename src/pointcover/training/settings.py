@@ -34,6 +34,13 @@ class TrainSettings(NetworkSettings):
             "the path of a weights file.",
         ),
     ]
+    freeze_encoder: Annotated[
+        bool,
+        Field(
+            description="Whether a network's encoder keeps its weights, and only the decoder is "
+            "trained. Classifiers of pixel features have a frozen encoder always."
+        ),
+    ]
     classifier: ClassifierSettings
     epochs: Annotated[Count, Field(description="Number of epochs of a network.")]
     batch_size: Annotated[int, Field(strict=True, ge=2, description="Crops in a batch.")]
@@ -215,8 +222,18 @@ class TrainSettings(NetworkSettings):
                 )
         elif self.encoder == "none":
             raise ValueError(
-                f"model {self.model!r} needs an encoder, got 'none': try resnet18, or "
-                f"model unet_scratch"
+                f"model {self.model!r} needs an encoder, got 'none': try "
+                f"{architecture.examples[0]}, or model unet_scratch"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_frozen_encoder_has_weights(self) -> "TrainSettings":
+        if self.freeze_encoder and self.weights == "none":
+            raise ValueError(
+                f"freeze_encoder keeps the weights of the encoder, and weights is 'none' (random): "
+                f"got encoder {self.encoder!r}, set weights to imagenet or a file, or "
+                f"freeze_encoder to false"
             )
         return self
 

@@ -32,13 +32,16 @@ class TrainingTask:
     def build_model(self) -> Segmenter:
         """Build the model with its initial weights, which are the same each time."""
         tile_set = self.data.tile_set
-        return build_model(
+        model = build_model(
             self.settings,
             BandStatistics(tile_set.mean, tile_set.std),
             len(tile_set.classes),
             weights=self.settings.weights,
             seed=self.seed,
         )
+        if self.settings.freeze_encoder:
+            model.freeze_encoder()
+        return model
 
     def settings_for(self, labels: SparseLabels) -> TrainSettings:
         """Return the settings of a round: without propagated labels the loss has one fraction."""

@@ -30,6 +30,7 @@ from pointcover.training.classifiers.labelled_pixels import collect
 from tests.classifiers import (
     CLASSES,
     ENCODER,
+    VISION_TRANSFORMER,
     balanced,
     classifier_settings,
     draw_image,
@@ -117,6 +118,26 @@ def test_linear_head_gives_the_probabilities_of_scikit_learn(inputs, known) -> N
     wanted = theirs.predict_proba(standardise(table_of(classifier, image, inputs)))
     found = probabilities(classifier, image)
     np.testing.assert_allclose(found, widen(wanted, theirs.classes_), atol=2e-4)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_features_of_a_vision_transformer_are_those_of_its_blocks(size) -> None:
+    inputs = {"logistic_regression.inputs": ("encoder",), "random_forest.inputs": ("encoder",)}
+    heads = ("logistic_regression", "random_forest")
+    classifier = fit(*heads, encoder=VISION_TRANSFORMER, **inputs)
+    assert classifier.features.counts(["encoder"]) == (2 * 64,)
+    encoder = classifier.features.encoder
+    assert (encoder.alignment_px, encoder.margin_px) == (16, 96)
+    image = draw_image(9, size=size)
+    points = table_of(classifier, image, ("encoder",))
+    dense = classifier.features.view(torch.from_numpy(image)[None]).dense("encoder")
+    np.testing.assert_allclose(dense[0].flatten(1).T.numpy(), points, rtol=1e-4, atol=1e-4)
+    settings = PixelClassifierSettings.model_validate_json(classifier.settings.model_dump_json())
+    loaded = PixelClassifier(settings)
+    loaded.load_state_dict(classifier.state_dict(), strict=True)
+    assert torch.equal(
+        loaded(torch.from_numpy(image)[None]), classifier(torch.from_numpy(image)[None])
+    )
 
 
 def test_perceptron_learns_what_is_labelled() -> None:
@@ -221,6 +242,14 @@ def test_heads_export_to_onnx_with_equal_classes_at_another_size() -> None:
     image = spread[torch.randint(0, 64, (64 * 96,), generator=torch.Generator().manual_seed(0))]
     image = image.view(1, 64, 96, count).permute(0, 3, 1, 2).contiguous()
     check_export(OnBands(classifier.head), torch.zeros(2, count, 96, 64), image)
+
+
+@pytest.mark.slow
+def test_a_vision_transformer_is_exported_with_equal_classes_at_another_size() -> None:
+    inputs = {"logistic_regression.inputs": ("encoder",)}
+    classifier = fit("logistic_regression", encoder=VISION_TRANSFORMER, **inputs)
+    image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
+    check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
 
 @pytest.mark.slow

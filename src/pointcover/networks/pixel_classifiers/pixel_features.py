@@ -17,6 +17,7 @@ from pointcover.networks.pixel_classifiers.settings import (
     EncoderBlockSettings,
     PixelFeatureSettings,
 )
+from pointcover.networks.vision_transformer import VisionTransformer, is_vision_transformer
 
 WHITE: Final = 255.0
 """The largest value of a band of raw images."""
@@ -155,11 +156,15 @@ def _build_encoder(settings: EncoderBlockSettings) -> EncoderPyramid:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            encoder = timm.create_model(settings.name, pretrained=False, features_only=True)
+            encoder: nn.Module
+            if is_vision_transformer(settings.name):
+                encoder = VisionTransformer(settings.name, len(settings.bands), settings.blocks)
+            else:
+                encoder = timm.create_model(settings.name, pretrained=False, features_only=True)
         except (RuntimeError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"got the encoder {settings.name!r}, wanted a name of timm whose model has "
-                f"features_only ({error}): try tf_efficientnet_lite0"
+                f"got the encoder {settings.name!r}, wanted a vision transformer of timm, or a "
+                f"model that has features_only ({error}): try tf_efficientnet_lite0"
             ) from None
     _pad_statically(encoder)
     return EncoderPyramid(encoder, settings.mean, settings.std, settings.features)

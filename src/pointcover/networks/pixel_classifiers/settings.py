@@ -30,6 +30,11 @@ class EncoderBlockSettings(Section):
     std: tuple[float, float, float] = Field(
         default=(0.5, 0.5, 0.5), description="Of each band in 0..1, as the weights expect it."
     )
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None,
+        description="Blocks of a vision transformer that are its levels, from 1; null for four, "
+        "evenly spaced.",
+    )
     features: EncoderFeatureSettings = EncoderFeatureSettings()
 
 

@@ -1,12 +1,9 @@
 """The pixel features that classifiers need, with the weights of their encoder."""
 
-from pathlib import Path
-
 from pointcover.features.settings import FilterBankSettings, LocalStatisticsSettings
 from pointcover.networks.pixel_classifiers.encoder_weights import (
     describe_encoder,
     load_encoder,
-    load_imagenet_weights,
 )
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
@@ -48,15 +45,14 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
         ),
         bands,
     )
-    if has_encoder and settings.weights == "imagenet":
-        load_imagenet_weights(features)
-    elif has_encoder:
-        load_encoder(features, Path(settings.weights))
+    if has_encoder:
+        load_encoder(features, settings.weights)
     return features
 
 
 def _encoder_block(settings: TrainSettings, bands: int) -> EncoderBlockSettings:
-    block = describe_encoder(settings.encoder, bands, settings.classifier.scales)
+    chosen = settings.classifier
+    block = describe_encoder(settings.encoder, bands, chosen.scales, chosen.blocks)
     if block is None:
         raise ValueError(
             f"train.encoder: got {settings.encoder!r}, wanted tu- and a name of timm for model "

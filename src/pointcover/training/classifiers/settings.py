@@ -33,6 +33,14 @@ class ClassifierSettings(Section):
             description="The encoder sees images enlarged by each of these factors (powers of 2).",
         ),
     ]
+    blocks: Annotated[
+        tuple[Count, ...] | None,
+        Field(
+            min_length=1,
+            description="Blocks of a vision transformer whose features are used, such as [12]; "
+            "null for four, evenly spaced.",
+        ),
+    ]
     max_pixels: Annotated[
         Count,
         Field(description="Labelled pixels of a split that are used at most, drawn at random."),

