@@ -235,9 +235,9 @@ def test_with_dense_masks_real_clicks_join_simulated_ones_and_win(surveyed):
 
 def test_no_simulated_click_lands_where_real_annotations_conflict(surveyed):
     """With the sampler dense, every other pixel is clicked."""
-    table = geopandas.read_file(surveyed.root / "survey.gpkg")
+    table = geopandas.read_file(surveyed.root / "survey" / "survey.gpkg")
     other = table.iloc[[0]].assign(kind="water")  # the first is of the class land
-    geopandas.pd.concat([table, other]).to_file(surveyed.root / "survey.gpkg")
+    geopandas.pd.concat([table, other]).to_file(surveyed.root / "survey" / "survey.gpkg")
     surveyed.set({"annotate.sampler": "dense"})
     for number, name in enumerate("abc"):
         place = rasterio.transform.from_origin(500_000 + 100 * number, 600_000, 0.25, 0.25)
