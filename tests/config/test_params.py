@@ -14,7 +14,7 @@ import yaml
 from pointcover.config.params import Params, load_params
 from pointcover.config.recipes import RECIPES
 from pointcover.config.run_summary import describe, run_name
-from pointcover.networks.pixel_classifiers.encoder_weights import find_packaged_weights
+from pointcover.networks.weights_files import find_packaged_weights
 from pointcover.validation import read_yaml, section_in
 from tests.imagery import NETWORK, ROOT, change
 
