@@ -86,15 +86,16 @@ class Method:
 
 
 FILTERS = {FOREST: {"inputs": (BANK,)}}
+ALL = {FOREST: {"inputs": (BANK, ENCODER)}}
 METHODS: dict[str, Method] = {
     "forest": Method((FOREST,), changes={FOREST: {"inputs": (BANK,), "max_depth": None}}),
     "regression": Method((LINEAR,), balance=0),
     "fast": Method((LINEAR, FOREST), changes=FILTERS),
+    "fast, square roots": Method((LINEAR, FOREST), balance=0.5, changes=FILTERS),
     "fast, with extra trees": Method((LINEAR, FOREST, EXTRA), changes=FILTERS),
     "arithmetic": Method((LINEAR, FOREST), changes=FILTERS, average="arithmetic"),
-    "params.yaml": Method((LINEAR, FOREST, EXTRA)),
-    "two scales": Method((LINEAR, FOREST, EXTRA), (2, 4)),
-    "two scales, perceptron": Method((LINEAR, "perceptron", FOREST), (2, 4)),
+    "best": Method((LINEAR, FOREST, EXTRA), (2, 4), changes=ALL),
+    "many": Method((LINEAR, "perceptron", FOREST), (2, 4), balance=0.5, changes=ALL),
 }
 """Methods by name."""
 

@@ -74,10 +74,11 @@ class TrainSettings(NetworkSettings):
         Field(description="Exponent of the focal loss; null for 2."),
     ]
     class_weighting: Annotated[
-        Literal["none", "balanced"],
+        Literal["none", "square_root", "balanced"],
         Field(
-            description="Class weights: none, or balanced, which gives the labels of each class "
-            "the same total weight: better on real images."
+            description="Class weights: none; balanced, which gives the labels of each class the "
+            "same total weight: better at few clicks and on other regions; or square_root, their "
+            "square roots: better at many clicks on images like the labelled ones."
         ),
     ]
     class_weights: Annotated[

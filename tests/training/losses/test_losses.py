@@ -297,6 +297,8 @@ def test_balanced_weights_are_scikit_learns_and_are_multiplied_by_those_by_name(
     assert make("cross_entropy", names, counts, **balanced).class_weights == weights
     made = make("cross_entropy", names, counts, class_weights={"house": 2}, **balanced)
     assert made.class_weights == (*weights[:3], 2 * weights[3])
+    roots = make("cross_entropy", names, counts, class_weighting="square_root").class_weights
+    assert roots == pytest.approx(np.sqrt(weights))
 
 
 def test_a_weight_of_an_unknown_class_is_refused_with_the_known_ones():

@@ -1,10 +1,14 @@
 """Make the loss of a training, with class weights from the settings and the labels."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from pointcover.training.losses import LOSSES
 from pointcover.training.losses.partial import Loss
 from pointcover.training.settings import TrainSettings
+
+POWERS: Final = {"none": 0.0, "square_root": 0.5, "balanced": 1.0}
+"""Of the balanced class weights, by `class_weighting`."""
 
 
 def balanced_weights(labelled: Sequence[int]) -> tuple[float, ...]:
@@ -39,8 +43,9 @@ def make_loss(settings: TrainSettings, names: Sequence[str], labelled: Sequence[
     weights: tuple[float, ...] | None = None
     if settings.class_weights:
         weights = tuple(settings.class_weights.get(one, 1.0) for one in names)
-    if settings.class_weighting == "balanced":
-        balanced = balanced_weights(labelled)
+    power = POWERS[settings.class_weighting]
+    if power:
+        balanced = tuple(weight**power for weight in balanced_weights(labelled))
         weights = (
             tuple(a * b for a, b in zip(weights, balanced, strict=True)) if weights else balanced
         )
