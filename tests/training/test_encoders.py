@@ -14,7 +14,7 @@ from pointcover.config.params import Params
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.validation import read_yaml
 from tests.classifiers import SMALL
-from tests.imagery import ROOT, change
+from tests.imagery import NETWORK, ROOT, change
 
 NETWORK = {
     "train.model": "dpt",
@@ -76,6 +76,6 @@ def test_a_frozen_vision_transformer_is_trained_upon_and_maps(way, project, blan
     ],
 )
 def test_settings_of_encoders_without_effect_are_refused(changes, said):
-    values = change(read_yaml(ROOT / "params.yaml"), changes)
+    values = change(read_yaml(ROOT / "params.yaml"), NETWORK | changes)
     with pytest.raises(ValueError, match=said):
         Params.model_validate(values)
