@@ -16,7 +16,7 @@ from pointcover.validation import read_yaml
 from tests.classifiers import SMALL
 from tests.imagery import NETWORK, ROOT, change
 
-NETWORK = {
+DPT = {
     "train.model": "dpt",
     "train.width": 0.25,
     "train.freeze_encoder": True,
@@ -36,7 +36,7 @@ CLASSIFIER = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", [NETWORK, CLASSIFIER], ids=["dpt", "logistic_regression"])
+@pytest.mark.parametrize("way", [DPT, CLASSIFIER], ids=["dpt", "logistic_regression"])
 def test_a_frozen_vision_transformer_is_trained_upon_and_maps(way, project, blank_pictures):
     torch.manual_seed(5)
     whole = timm.create_model("test_vit").state_dict()
@@ -55,7 +55,7 @@ def test_a_frozen_vision_transformer_is_trained_upon_and_maps(way, project, blan
     assert described["encoder"] == "tu-test_vit"
     segmenter, _, _ = load_checkpoint(project.root / "models")
     network = segmenter.network
-    is_network = way is NETWORK
+    is_network = way is DPT
     encoder = network.encoder if is_network else network.features.encoder.encoder
     for name, value in encoder.model.state_dict().items():
         assert torch.equal(value, whole[name]), name
