@@ -203,7 +203,7 @@ def find_candidates(
     with closing(stream_strips(source, plan, inference)) as strips:
         for number, strip in strips:
             top = plan.cuts[number]
-            found.append(_of_strip(_without_border(strip, top, height), top, squares))
+            found.append(best_of_strip(_without_border(strip, top, height), top, squares))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
@@ -246,7 +246,7 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
     return np.stack([strip[0], uncertainties.astype(np.uint8)])
 
 
-def _of_strip(
+def best_of_strip(
     strip: npt.NDArray[np.uint8], top: int, squares: Squares
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return rows, columns, uncertainties and classes of the most uncertain pixel of each square.

@@ -1,0 +1,58 @@
+"""Settings of the page for labelling."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pointcover.active.settings import Acquisition
+from pointcover.validation import Count, Section
+
+Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[\w .-]+$")]
+"""Name of a class, as dataset cards allow it."""
+
+
+class ClassSettings(Section):
+    """A class of a project."""
+
+    name: Name
+    colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$", description="Such as #3C1098.")
+
+
+class LabelSettings(Section):
+    """How the map follows the clicks."""
+
+    acquisition: Acquisition = Field(
+        default="margin",
+        description="Acquisition function that chooses the next point: a small margin between the "
+        "two most probable classes, a high entropy, or the disagreement of the classifiers.",
+    )
+    distance_px: float = Field(
+        default=32.0,
+        gt=0,
+        le=4096,
+        description="Minimum distance of a suggested point from other points, in pixels of the "
+        "screen's resolution.",
+    )
+    trees: Count = Field(default=24, description="Trees of the forest that follows the clicks.")
+    encoder: bool = Field(
+        default=True,
+        description="Use a frozen ImageNet-pretrained encoder, too, if its weights are installed.",
+    )
+    debounce_ms: int = Field(
+        default=60, ge=0, le=5000, description="Time to wait for further clicks before a new fit."
+    )
+    block_px: int = Field(
+        default=512,
+        ge=64,
+        multiple_of=64,
+        description="Side of the blocks by which features are computed and kept.",
+    )
+    cache_mib: Count = Field(
+        default=1800, description="Memory for features of blocks, the longest unused leave first."
+    )
+    score_block_px: Count = Field(
+        default=256,
+        description="Side of the squares of an image that cross-validation leaves out as one.",
+    )
+    folds: int = Field(default=5, ge=2, le=20, description="Folds of the cross-validation.")
+    seed: int = Field(default=1, ge=0, description="Seed of the forest and of the folds.")
