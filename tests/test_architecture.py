@@ -36,7 +36,7 @@ LAYERS = (
     {"maps"},
     {"active", "assessment"},
     {"config"},
-    {"study", "serving"},
+    {"study", "serving", "labelling"},
     {"cli"},
     {"__main__"},
 )
@@ -68,6 +68,8 @@ ADAPTERS = {
     "joblib": {"runtime"},
     "dask": {"runtime"},
     "threadpoolctl": {"runtime"},
+    "starlette": {"labelling"},
+    "uvicorn": {"labelling"},
 }
 """The packages that may import a heavy library."""
 

@@ -7,6 +7,7 @@ import typer
 from pointcover.cli.assess import assess
 from pointcover.cli.change import change
 from pointcover.cli.export import export
+from pointcover.cli.label import label
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
 from pointcover.cli.recipe import recipe
@@ -39,5 +40,17 @@ def main(
     """Make land-cover maps from few labelled points."""
 
 
-for command in (recipe, points, study, sync, predict, export, suggest, sample, assess, change):
+for command in (
+    label,
+    recipe,
+    points,
+    study,
+    sync,
+    predict,
+    export,
+    suggest,
+    sample,
+    assess,
+    change,
+):
     app.command()(command)
