@@ -93,7 +93,13 @@ def test_scores_are_of_squares_that_were_left_out(scene):
     assert [(one.label, one.predicted) for one in scores.doubts] == [("road", "meadow")]
 
 
-@pytest.mark.parametrize("acquisition", ["margin", "entropy", "disagreement"])
+@pytest.mark.parametrize(
+    "acquisition",
+    [
+        "disagreement",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("margin", "entropy")),
+    ],
+)
 def test_the_next_points_are_uncertain_and_apart_from_all_others(scene, acquisition):
     project, live = scene
     project.set_settings({"acquisition": acquisition, "distance_px": 24})
@@ -109,6 +115,7 @@ def test_the_next_points_are_uncertain_and_apart_from_all_others(scene, acquisit
     assert {one.predicted for one in found} == {"meadow", "water", "road"}
 
 
+@pytest.mark.slow
 def test_pixels_without_data_have_no_class(tmp_path, monkeypatch):
     monkeypatch.setattr(live_map, "PAUSE_S", 0.05)
     project = open_scene(tmp_path, images=1, nodata=None)
@@ -131,6 +138,7 @@ def test_pixels_without_data_have_no_class(tmp_path, monkeypatch):
     project.close()
 
 
+@pytest.mark.slow
 def test_features_of_points_are_kept_for_the_next_session(scene, tmp_path):
     project, live = scene
     live.show(WHOLE)

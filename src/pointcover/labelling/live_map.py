@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -122,6 +122,8 @@ class LiveMap:
         self._scored: dict[BlockKey, _Scored] = {}
         self._latest = 0
         self.view_map: ViewMap | None = None
+        self.recent: deque[ViewMap] = deque(maxlen=4)
+        """The last maps: a page may just be about to ask for an older one."""
         self.scores: SpatialScores | None = None
         self.message = NEEDS_TWO
         self.is_busy = False
@@ -427,6 +429,7 @@ class LiveMap:
         )
         with self._condition:
             self.view_map = made
+            self.recent.append(made)
         self._changed()
 
 

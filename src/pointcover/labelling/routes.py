@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
 from pointcover.labelling.blocks import View
+from pointcover.labelling.jobs import Jobs
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.settings import ClassSettings
 from pointcover.validation import Section
@@ -31,6 +32,7 @@ LONGEST_WAIT_S: Final = 25.0
 STEP_S: Final = 0.03
 
 Work = Callable[[Session, dict[str, Any]], Any]
+Begin = Callable[[Jobs], None]
 
 
 class _Classes(Section):
@@ -48,6 +50,7 @@ def make_app(session: Session, access: Access) -> Starlette:
         access: who may talk to it.
     """
     files = _static_files()
+    jobs = Jobs(session)
 
     async def page(request: Request) -> Response:
         return _static(files, "index.html")
@@ -86,6 +89,13 @@ def make_app(session: Session, access: Access) -> Starlette:
 
         return Route(path, answer, methods=["POST"])
 
+    def begin(path: str, work: Begin) -> Route:
+        async def answer(request: Request) -> Response:
+            await run_in_threadpool(work, jobs)
+            return JSONResponse({})
+
+        return Route(path, answer, methods=["POST"])
+
     routes = [
         Route("/", page),
         Route("/static/{name}", static),
@@ -94,6 +104,9 @@ def make_app(session: Session, access: Access) -> Starlette:
         Route("/api/images/{image:int}/tiles/{level:int}/{row:int}/{col:int}", tile),
         Route("/api/map/{number:int}/{layer}.png", map_png),
         *(post(f"/api/{name}", work) for name, work in ACTIONS.items()),
+        begin("/api/export", Jobs.export),
+        begin("/api/map_images", Jobs.map_images),
+        begin("/api/train", Jobs.train),
     ]
     handlers = {
         NotFound: _answer(404),
@@ -171,10 +184,17 @@ def _answer(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def answer(request: Request, error: Exception) -> Response:
         kind = getattr(error, "errno", None)
         is_full = kind in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        text = "The disk is full." if is_full else str(error)
+        text = "The disk is full." if is_full else _text_of(error)
         return JSONResponse({"error": text, "is_full": is_full}, status)
 
     return answer
+
+
+def _text_of(error: Exception) -> str:
+    """Return the message of an error, of pydantic's without their details."""
+    if isinstance(error, ValidationError):
+        return "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+    return str(error)
 
 
 def _static_files() -> dict[str, Path]:

@@ -1,15 +1,20 @@
 """Serve the page until it is interrupted."""
 
+import signal
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 import uvicorn
 
 from pointcover.labelling.access import LOOPBACK, Access
 from pointcover.labelling.routes import make_app
 from pointcover.labelling.session import Session
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def listen(access: Access) -> tuple[socket.socket, Access]:
@@ -68,4 +73,18 @@ def serve(
         say(address)
         if opens_browser:
             webbrowser.open(address)
-        uvicorn.Server(config).run(sockets=[opened])
+        _Server(config).run(sockets=[opened])
+
+
+class _Server(uvicorn.Server):
+    """Ends on a signal, and does not raise it again, so that the project is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs."""
+        before = {number: signal.signal(number, self.handle_exit) for number in ENDING}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

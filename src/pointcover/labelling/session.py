@@ -164,14 +164,14 @@ class Session:
         return encode_image(*reader.read(level, row * TILE_PX, col * TILE_PX, (TILE_PX, TILE_PX)))
 
     def map_png(self, number: int, layer: Layer) -> bytes:
-        """Return the map of the view.
+        """Return one of the last maps.
 
         Raises:
-            NotFound: there is no map, or another one by now.
+            NotFound: there are newer ones by now.
         """
-        shown = self.live.view_map
-        if shown is None or shown.number != number:
-            raise NotFound("there is another map by now")
+        shown = next((one for one in list(self.live.recent) if one.number == number), None)
+        if shown is None:
+            raise NotFound("there are newer maps by now")
         colours = {one.name: one.colour for one in self.project.description.classes}
         return encode_map(shown, layer, colours)
 

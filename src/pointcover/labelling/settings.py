@@ -1,21 +1,39 @@
 """Settings of the page for labelling."""
 
-from typing import Annotated
+import re
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pointcover.active.settings import Acquisition
+from pointcover.labels import parse_colour
 from pointcover.validation import Count, Section
 
-Name = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[\w .-]+$")]
-"""Name of a class, as dataset cards allow it."""
+NAME: Final = re.compile(r"[\w.-]([\w .-]{0,58}[\w.-])?")
+"""Names of classes that dataset cards allow, without blanks at their ends."""
 
 
 class ClassSettings(Section):
     """A class of a project."""
 
-    name: Name
-    colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$", description="Such as #3C1098.")
+    name: str
+    colour: str = Field(description="Such as #3C1098.")
+
+    @field_validator("name")
+    @classmethod
+    def _is_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"got the class name {name[:60]!r}, wanted up to 60 letters, digits, blanks and "
+                f"the characters . - _"
+            )
+        return name
+
+    @field_validator("colour")
+    @classmethod
+    def _is_colour(cls, colour: str) -> str:
+        parse_colour(colour)
+        return colour
 
 
 class LabelSettings(Section):

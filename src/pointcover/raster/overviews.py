@@ -76,7 +76,7 @@ class LevelReader:
                 f"choose bands that all images have"
             )
         self.bands = tuple(bands)
-        self._range = value_range
+        self.value_range = value_range
         self._lock = RLock()
         longest = max(self.info.height, self.info.width)
         self.levels = max(0, math.ceil(math.log2(longest / LEAST_PX))) + 1
@@ -171,7 +171,7 @@ class LevelReader:
 
     def _read_base(self, base: int | None, window: Window) -> tuple[Image, Valid]:
         if base is None:
-            return self._source.read_scaled(window, self.bands, self._range)
+            return self._source.read_scaled(window, self.bands, self.value_range)
         *image, valid = self._overviews[base].read(window)
         return np.stack(image), valid > 0
 

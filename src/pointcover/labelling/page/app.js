@@ -362,7 +362,8 @@ async function nextSuggestion() {
   $("skip").disabled = $("unsure").disabled = false;
   $("next-text").textContent =
     `Now ${one.predicted}, uncertainty ${one.uncertainty.toFixed(2)}. Click on the yellow point, or press Enter on the map.`;
-  map.panTo(toLatLng(one.x, one.y), { animate: false });
+  const place = toLatLng(one.x, one.y);
+  if (!map.getBounds().pad(-0.1).contains(place)) map.panTo(place, { animate: false });
 }
 
 async function passOver(state) {
