@@ -1,4 +1,7 @@
-"""Work in the background of the page: export, maps of whole images, training."""
+"""Work in the background of the page: export, maps of whole images, training.
+
+What writes vector files and maps is imported when it is needed, so that the page opens sooner.
+"""
 
 import os
 import shutil
@@ -13,8 +16,6 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
-from pointcover.labelling.export_maps import MAPS, MODEL, map_images, save_model
-from pointcover.labelling.export_points import CARD, card_name, export_points
 from pointcover.labelling.session import Session
 from pointcover.runtime.signals import end_with_parent
 
@@ -86,6 +87,8 @@ class Jobs:
         self._say({"state": "running", "text": f"{text} …", "fraction": round(fraction, 3)})
 
     def _export(self) -> Result:
+        from pointcover.labelling.export_points import export_points
+
         session = self.session
         infos = [reader.info for reader in session.readers]
         found = export_points(session.project, infos, session.export_folder)
@@ -94,6 +97,8 @@ class Jobs:
         return result | ({"command": found.command} if found.command else {})
 
     def _map(self) -> Result:
+        from pointcover.labelling.export_maps import MAPS, MODEL, map_images, save_model
+
         session = self.session
         folder = session.export_folder
         model = save_model(session.project, session.readers, session.class_table(), folder / MODEL)
@@ -105,6 +110,8 @@ class Jobs:
         }
 
     def _train(self) -> Result:
+        from pointcover.labelling.export_points import CARD, card_name, export_points
+
         session = self.session
         infos = [reader.info for reader in session.readers]
         found = export_points(session.project, infos, session.export_folder)
