@@ -117,7 +117,12 @@ class Here:
         self.session = Session(Project(project, images, "anna"), threads=2)
         self.session.project.set_settings({"encoder": False})
         self._socket, access = listen(Access())
-        config = uvicorn.Config(make_app(self.session, access), log_level="warning", lifespan="off")
+        config = uvicorn.Config(
+            make_app(self.session, access),
+            log_level="warning",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
         self._server = uvicorn.Server(config)
         self._thread = Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
         self.session.start()

@@ -222,8 +222,9 @@ def test_text_has_enough_contrast(browser, server, scheme):
     page.add_class("meadow")
     page.click(20, 20)
     page.wait_saved(1)
-    page.tab.click("#train")
-    page.wait(lambda: page.tab.is_visible("#banner"), "the message")
+    page.tab.fill("#new-name", "meadow")
+    page.tab.click("#new-class button")
+    page.wait(lambda: "occurs twice" in page.tab.inner_text("#banner"), "the message")
     assert page.tab.evaluate(CONTRAST) == []
 
 

@@ -664,9 +664,12 @@ async function follow() {
   for (;;) {
     try {
       page.status = await ask(`status?seen=${page.status ? page.status.number : ""}`);
-      if (isLost) {
+      if (isLost) { // a server that was started again knows neither the view nor its old maps
         isLost = false;
         tell("");
+        hideOverlay();
+        await reload();
+        showView();
         if (page.pending.some((one) => one.failed)) sayUnsaved("The server answers again.");
       }
       const now = JSON.stringify(Object.keys(page.status.overviews));
@@ -677,6 +680,7 @@ async function follow() {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       isLost = true;
+      page.status.number = "";
       tell(error.message, page.pending.some((one) => one.failed));
       $("saved").className = "pill bad";
       $("saved").textContent = "no connection";
