@@ -1,5 +1,6 @@
 """Choose the points of a view that are worth most, by the acquisition functions of `active`."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +52,8 @@ def choose_next(
 ) -> list[NextPoint]:
     """Choose points of the view, of all predicted classes and apart from each other.
 
+    Classes with fewer points come first.
+
     Args:
         scored: the map of the view, and the scores of its blocks.
         taken: points of the image, and suggestions that were passed over.
@@ -78,6 +81,7 @@ def choose_next(
         distances, _ = near.query(np.stack([joined.rows, joined.cols], axis=1))
         joined = joined.take(np.flatnonzero(distances >= settings.distance_px))
     chosen = choose([joined], COUNT, settings.distance_px, by_class=True)
+    labelled = Counter(one.label for one in taken)
     return [
         NextPoint(
             (one.col + 0.5) * scale,
@@ -85,7 +89,9 @@ def choose_next(
             shown.names[one.class_id],
             round(one.uncertainty, 3),
         )
-        for one in sorted(chosen, key=lambda one: -one.uncertainty)
+        for one in sorted(
+            chosen, key=lambda one: (labelled[shown.names[one.class_id]], -one.uncertainty)
+        )
     ]
 
 

@@ -12,7 +12,8 @@ const page = {
   pending: [], // points that are not confirmed: {image, x, y, class, marker, failed}
   current: 0, // number of the class of the next point
   chosen: null, // id of a point
-  suggestions: [],
+  suggestions: [], // of one map
+  suggestedBy: 0, // the number of that map
   suggestion: null,
   doubt: -1,
   layer: "classes",
@@ -105,6 +106,7 @@ function openImage(number, place = null) {
   $("image").value = String(number);
   drawPoints();
   drawPanels();
+  drawStatus();
   showView();
 }
 
@@ -261,7 +263,7 @@ async function addPoint(place) {
   const wasSuggested = page.suggestion !== null && near(place, page.suggestion);
   if (wasSuggested) clearSuggestion();
   await save(pending);
-  if (wasSuggested && page.suggestions.length) nextSuggestion();
+  if (wasSuggested) nextSuggestion();
 }
 
 async function save(pending) {
@@ -342,19 +344,22 @@ function clearSuggestion() {
 
 async function nextSuggestion() {
   const wanted = page.image;
-  if (page.suggestion) {
-    clearSuggestion();
+  clearSuggestion();
+  const shown = page.status.map;
+  if (!shown || shown.image !== wanted) {
+    $("next-text").textContent = page.status.message || "The map of this view is being made: try again in a moment.";
+    return;
   }
-  if (!page.suggestions.length) {
+  if (!page.suggestions.length || page.suggestedBy !== shown.number) {
     const found = await attempt(() => ask("suggest", { image: wanted }));
     if (!found || wanted !== page.image) return;
+    clearSuggestion();
     page.suggestions = found;
+    page.suggestedBy = shown.number;
   }
   const one = page.suggestions.shift();
   if (!one) {
-    $("next-text").textContent = page.status.map
-      ? "No place in view is far enough from other points: move or zoom out."
-      : "There is no map yet: label points of two classes first.";
+    $("next-text").textContent = "No place in view is far enough from other points: move or zoom out.";
     return;
   }
   page.suggestion = { ...one, marker: makeMarker(one.x, one.y, "suggestion", "suggested point").addTo(map) };
