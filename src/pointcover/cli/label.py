@@ -16,8 +16,12 @@ def label(
         ),
     ] = None,
     project: Annotated[
-        Path, typer.Option(help="The folder of classes, points and settings; made if missing.")
-    ] = FOLDER,
+        Path | None,
+        typer.Option(
+            help=f"The folder of classes, points and settings; made if missing. By default "
+            f"{FOLDER}, unless the images lie beside it."
+        ),
+    ] = None,
     author: Annotated[
         str | None, typer.Option(help="Name written beside each point. By default the user's.")
     ] = None,
@@ -50,13 +54,19 @@ def label(
 
         if author is not None and not 0 < len(author.strip()) <= 100:
             raise ValueError(f"--author: got {author!r}, wanted a name of 1 to 100 characters")
+        given = images or []
+        folder = project or FOLDER
+        if project is None and any(path.resolve().parent == Path.cwd() for path in given):
+            raise ValueError(
+                f"{folder} would lie in the folder of the images, where nothing is written: name "
+                f"another one with --project"
+            )
         if merge:
-            Project(project, images or [], author).close()  # nobody has it open
-            own = project / LOG
+            Project(folder, given, author).close()  # nobody has it open
+            own = folder / LOG
             count = merge_logs([own, *merge], own)
             typer.echo(f"{own}: {count} records after merging", err=True)
-        opened = Project(project, images or [], author)
-        session = Session(opened)
+        session = Session(Project(folder, given, author))
         where = host or LOOPBACK
         access = Access(where, port, None if is_loopback(where) else make_token())
         try:

@@ -105,7 +105,7 @@ class Jobs:
         images = [Path(entry.path) for entry in session.project.description.images]
         maps = map_images(model, images, folder / MAPS, self._note)
         return {
-            "text": f"{len(maps)} image(s) are mapped. The model is in {model}.",
+            "text": f"{_count(len(maps))} mapped. The model is in {model}.",
             "files": [str(path) for path in maps],
         }
 
@@ -144,3 +144,7 @@ class Jobs:
             "pointcover predict models IMAGES --out maps",
             "log": "\n".join(log),
         }
+
+
+def _count(images: int) -> str:
+    return "1 image is" if images == 1 else f"{images} images are"

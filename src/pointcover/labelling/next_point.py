@@ -16,6 +16,7 @@ from pointcover.active.select import (
     Squares,
     best_of_strip,
     choose,
+    draw_priorities,
     make_score_of_queries,
 )
 from pointcover.active.settings import ImageQuerySettings
@@ -80,7 +81,9 @@ def choose_next(
     if near is not None and len(joined.rows):
         distances, _ = near.query(np.stack([joined.rows, joined.cols], axis=1))
         joined = joined.take(np.flatnonzero(distances >= settings.distance_px))
-    chosen = choose([joined], COUNT, settings.distance_px, by_class=True)
+    generator = np.random.default_rng([settings.seed, len(taken)])
+    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=True)
+    chosen = choose([ranked], COUNT, settings.distance_px, by_class=True)
     labelled = Counter(one.label for one in taken)
     return [
         NextPoint(
@@ -89,9 +92,7 @@ def choose_next(
             shown.names[one.class_id],
             round(one.uncertainty, 3),
         )
-        for one in sorted(
-            chosen, key=lambda one: (labelled[shown.names[one.class_id]], -one.uncertainty)
-        )
+        for one in sorted(chosen, key=lambda one: labelled[shown.names[one.class_id]])
     ]
 
 
@@ -109,7 +110,8 @@ def _search(
         ]
     else:
         logs, networks = mean_of(scores)[None], [torch.nn.Identity()]
-    score = make_score_of_queries(networks, settings.acquisition, ImageQuerySettings())
+    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step))
+    score = make_score_of_queries(networks, settings.acquisition, edges)
     strip = Uncertainties().encode(score(logs))[0].numpy().copy()
     extent = shown.extent
     top, left = _start(shown, key, settings.block_px)

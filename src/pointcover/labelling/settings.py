@@ -51,6 +51,20 @@ class LabelSettings(Section):
         description="Minimum distance of a suggested point from other points, in pixels of the "
         "screen's resolution.",
     )
+    edge_px: int = Field(
+        default=3,
+        ge=0,
+        le=64,
+        description="Minimum distance of a suggested point from pixels of another predicted class, "
+        "in pixels of the screen's resolution.",
+    )
+    top_fraction: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Suggested points are drawn at random from this fraction of the candidates, "
+        "the most uncertain ones of each class; 0: the most uncertain ones.",
+    )
     trees: Count = Field(default=24, description="Trees of the forest that follows the clicks.")
     encoder: bool = Field(
         default=True,

@@ -569,7 +569,7 @@ function drawSaved() {
     : `${count} ${count === 1 ? "point" : "points"} saved`;
 }
 
-const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)} %`;
+const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}\u00a0%`;
 
 function drawQuality(scores) {
   $("wrong").disabled = !scores || !scores.doubts.length;
@@ -579,7 +579,8 @@ function drawQuality(scores) {
   const about = element("p", {}, element("span", { className: "figure", textContent: percent(scores.miou) }),
     element("span", { className: "quiet", textContent: ` mean IoU on own points, ${between}` }));
   const note = element("p", { className: "quiet", textContent:
-    `${scores.points} points in ${scores.squares} squares; each square was left out of its fit.` });
+    `${scores.points} points in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
+    "hard ones, so the map is usually better than this." });
   const header = element("tr", {}, ...["class", "points", "IoU", "precision", "recall"].map((textContent, n) =>
     element("th", { textContent, className: n ? "number" : "" })));
   const rows = Object.entries(scores.by_class).map(([name, one]) => element("tr", {},
