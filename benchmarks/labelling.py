@@ -193,15 +193,14 @@ def click_all(
     done = changes = 0
     checks = [count for count in CHECKS if count <= most]
     queue = first_clicks(masks[:cut], len(names), generator)
-    image = 0
     while checks:
+        image = done % cut
         if queue:
             image, row, col = queue.pop(0)
+        elif strategy == "suggested":
+            row, col = next_click(session, client, image, changes)
         else:
-            image = done % cut
-            row, col = next_click(
-                session, client, (image, masks[image]), changes, strategy, generator
-            )
+            row, col = (int(generator.integers(side)) for side in masks[image].shape)
         class_id = int(masks[image][row, col])
         if class_id == IGNORE_INDEX:
             continue
@@ -212,12 +211,9 @@ def click_all(
             checks.pop(0)
             machine_s = time.perf_counter() - start
             miou = test(session, client, masks, cut, changes)
-            seconds = done * SECONDS_A_CLICK
-            row_of = {"clicks": done, "miou": miou, "annotator_s": seconds, "machine_s": machine_s}
-            print(
-                f"{strategy:10} {done:4} clicks  mIoU {miou:.3f}  {seconds:6.0f} s of an annotator"
-            )
-            yield row_of
+            person_s = done * SECONDS_A_CLICK
+            print(f"{strategy:10} {done:4} clicks, {person_s:.0f} s of a person: mIoU {miou:.3f}")
+            yield {"clicks": done, "miou": miou, "person_s": person_s, "machine_s": machine_s}
 
 
 def first_clicks(

@@ -1,5 +1,7 @@
 """What is exported is read by the pipeline, and maps are those of `pointcover predict`."""
 
+import json
+import shutil
 from pathlib import Path
 
 import geopandas
@@ -17,7 +19,17 @@ from pointcover.raster.raster_io import RasterReader, Window
 from pointcover.vectors.rasterize import PlacementReport, place
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
+from tests.imagery import Project as Pipeline
 from tests.labelling.scenes import POINTS, draw_truth, open_scene, write_scene
+
+QUICK_FIT = {
+    "train.model": "random_forest",
+    "train.encoder": "none",
+    "train.weights": "none",
+    "train.classifier.random_forest.inputs": ["filter_bank"],
+    "train.classifier.random_forest.trees": 8,
+    "tile.size_px": 96,
+}
 
 
 def label(project, names="abc"):
@@ -110,3 +122,28 @@ def test_whole_images_are_mapped_with_the_classifier_of_the_page(placed, tmp_pat
     for path in maps:
         found = RasterReader(path).read(Window(0, 0, 192, 192))[0]
         assert (found == draw_truth()).mean() > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"crs": None, "transform": None}], ids=["crs", "none"])
+def test_the_pipeline_runs_on_the_export(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    opened = open_scene(tmp_path, images=3, **options)
+    label(opened)
+    found = export_points(opened, infos_of(opened), tmp_path / "export")
+    opened.close()
+    pipeline = Pipeline(tmp_path)
+    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "project.yaml")
+    said = [option.partition("=")[::2] for option in found.options if "=" in option]
+    pipeline.set({key: yaml.safe_load(value) for key, value in said})
+    pipeline.set(QUICK_FIT)
+    pipeline.run("download", "tile", "annotate", "train", "evaluate")
+    annotated = json.loads((tmp_path / "metrics" / "annotate.json").read_text())
+    assert {split: annotated[split]["clicks"] for split in ("train", "val", "test")} == {
+        "train": 12,
+        "val": 12,
+        "test": 12,
+    }
+    scored = json.loads((tmp_path / "metrics" / "evaluate.json").read_text())
+    assert (scored["scored_on"], scored["pixels"]) == ("held-out annotations", 12)
+    assert scored["miou"] > 0.4

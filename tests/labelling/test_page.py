@@ -162,6 +162,33 @@ def test_the_keyboard_alone_labels(browser, server, tmp_path):
     assert page.errors == []
 
 
+def test_suggested_points_are_answered_by_keys(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name)
+    for x, y, name in POINTS:
+        server.session.add(0, (x, y), name)
+    page.wait_saved(12)
+    page.tab.click("#next")
+    page.wait_map(12)
+    page.tab.click("#next")
+    page.tab.wait_for_selector(".suggestion")
+    page.tab.focus("#map")
+    page.tab.keyboard.press("Enter")
+    page.wait_saved(13)
+    page.tab.wait_for_selector(".suggestion")
+    page.tab.keyboard.press("u")
+    page.wait(lambda: server.session.project.history.passed_over, "the answer")
+    assert server.session.project.history.passed_over[0].state == "unsure"
+    page.tab.check("#swipes")
+    page.slide("#swipe", 25)
+    clip = page.tab.evaluate(
+        "() => document.querySelector('.leaflet-prediction-pane').style.clipPath"
+    )
+    assert clip.startswith("polygon(")
+    assert page.errors == []
+
+
 def test_a_narrow_window_with_a_touch_screen(browser, server, tmp_path):
     page = open_page(browser, server, viewport={"width": 390, "height": 780}, has_touch=True)
     page.add_class("meadow")
@@ -170,8 +197,10 @@ def test_a_narrow_window_with_a_touch_screen(browser, server, tmp_path):
     ((x, y, _),) = labels_of(tmp_path / "project")
     assert abs(x - 50) < 2
     assert abs(y - 60) < 2
-    widths = page.tab.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
-    assert widths[0] <= widths[1]
+    sizes = page.tab.evaluate(
+        "() => [document.body.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]"
+    )
+    assert max(sizes) <= 0, "the whole page scrolls"
     assert page.tab.is_visible("#next")
 
 

@@ -31,7 +31,7 @@ from pointcover.vectors.write import write_geopackage
 
 POINTS: Final = "points.gpkg"
 CARD: Final = "card.yaml"
-COMMAND: Final = "train.sh"
+COMMAND: Final = "run.sh"
 LEAST_IMAGES: Final = 3
 """With points, for training, validation and test."""
 
