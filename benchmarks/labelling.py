@@ -35,12 +35,12 @@ import uvicorn
 from pointcover.datasets.card import DatasetCard
 from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labelling.access import Access
-from pointcover.labelling.live_map import ViewMap
 from pointcover.labelling.project import Project
 from pointcover.labelling.routes import make_app
 from pointcover.labelling.serve import listen
 from pointcover.labelling.session import Session
 from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.view import ViewMap
 from pointcover.labels import IGNORE_INDEX, ids_from_colours, ids_from_values
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.raster.grids import north_up

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pointcover.labelling import live_map
-from pointcover.labelling.blocks import View
 from pointcover.labelling.live_map import LiveMap
 from pointcover.labelling.next_point import choose_next
+from pointcover.labelling.view import View
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.overviews import LevelReader
 from tests.labelling.scenes import POINTS, draw_truth, open_scene, wait_for
@@ -148,12 +148,13 @@ def test_features_of_points_are_kept_for_the_next_session(scene, tmp_path):
     readers = live._readers
     again = LiveMap(project, readers, 1, lambda: None)
     again.start()
-    wait_for(lambda: hasattr(again, "_features_at"))
-    assert len(again._features_at._known) == 12
+    again.show(WHOLE)
+    maker = wait_for(lambda: again._maker)
+    assert len(maker._features_at._known) == 12
     again.stop()
     path.write_bytes(b"damaged")
     third = LiveMap(project, readers, 1, lambda: None)
     third.start()
-    wait_for(lambda: hasattr(third, "_features_at"))
-    assert not third._features_at._known
+    third.show(WHOLE)
+    assert finished(third, 0).points == 12
     third.stop()

@@ -1,68 +1,18 @@
 """Blocks of an image at a level, with the features of their pixels."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from pointcover.features.encoder_pyramid import sample_points, sample_rows
+from pointcover.labelling.view import Extent
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
 from pointcover.raster.overviews import LevelReader, Valid
 
 BAND_PX: Final = 64
 """Rows that are classified at once."""
-
-
-@dataclass(frozen=True, order=True)
-class BlockKey:
-    """The place of a block."""
-
-    image: int
-    level: int
-    row: int
-    """Number of the row of blocks."""
-    col: int
-    """Number of the column of blocks."""
-
-
-@dataclass(frozen=True)
-class View:
-    """What a page shows: a rectangle of an image at a level, in pixels of the level."""
-
-    image: int
-    level: int
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    def blocks(self, size: tuple[int, int], block_px: int) -> list[BlockKey]:
-        """Return the blocks that the view touches, those nearest to its centre first.
-
-        Args:
-            size: height and width of the level.
-            block_px: side of a block.
-        """
-        rows = range(max(self.top, 0) // block_px, -(-min(self.bottom, size[0]) // block_px))
-        cols = range(max(self.left, 0) // block_px, -(-min(self.right, size[1]) // block_px))
-        middle = (self.top + self.bottom) / 2 / block_px, (self.left + self.right) / 2 / block_px
-        keys = [BlockKey(self.image, self.level, row, col) for row in rows for col in cols]
-        return sorted(
-            keys,
-            key=lambda key: (key.row + 0.5 - middle[0]) ** 2 + (key.col + 0.5 - middle[1]) ** 2,
-        )
-
-
-@dataclass(frozen=True)
-class Extent:
-    """A rectangle of a level, in its pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 def read_features(

@@ -21,11 +21,10 @@ from pointcover.active.select import (
 )
 from pointcover.active.settings import ImageQuerySettings
 from pointcover.active.uncertainty import Uncertainties
-from pointcover.labelling.blocks import BlockKey
 from pointcover.labelling.live_classifier import mean_of
-from pointcover.labelling.live_map import ViewMap
 from pointcover.labelling.point_log import Record
 from pointcover.labelling.settings import LabelSettings
+from pointcover.labelling.view import BlockKey, ViewMap
 from pointcover.labels import IGNORE_INDEX
 
 COUNT: Final = 12

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pointcover.labelling.blocks import BlockFeatures, BlockKey, Extent, read_features
+from pointcover.labelling.blocks import BlockFeatures, read_features
+from pointcover.labelling.view import BlockKey, Extent
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
 from pointcover.raster.overviews import LevelReader

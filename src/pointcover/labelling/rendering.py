@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.labelling.live_map import ViewMap
+from pointcover.labelling.view import ViewMap
 from pointcover.labels import IGNORE_INDEX, Image, parse_colour
 from pointcover.raster.overviews import Valid
 

@@ -20,10 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
-from pointcover.labelling.blocks import View
 from pointcover.labelling.jobs import Jobs
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.view import View
 from pointcover.validation import Section
 
 PAGE: Final = Path(__file__).parent / "page"

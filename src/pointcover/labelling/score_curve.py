@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pointcover.labelling.spatial_scores import SpatialScores
 from pointcover.runtime.atomic_files import publish_text
+
+if TYPE_CHECKING:
+    from pointcover.labelling.spatial_scores import SpatialScores
 
 FILE: Final = "scores.jsonl"
 
@@ -45,7 +47,7 @@ class ScoreCurve:
         """The curve, by number of points."""
         return [self._points[count] for count in sorted(self._points)]
 
-    def add(self, scores: SpatialScores, minutes: float) -> None:
+    def add(self, scores: "SpatialScores", minutes: float) -> None:
         """Add a score, and write the curve.
 
         Raises:

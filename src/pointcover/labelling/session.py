@@ -9,15 +9,14 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
-from pointcover.labelling.blocks import View
 from pointcover.labelling.live_map import LiveMap
-from pointcover.labelling.next_point import choose_next
 from pointcover.labelling.pace import measure_pace
 from pointcover.labelling.point_log import Record, State, as_values
 from pointcover.labelling.project import CACHE, EXPORT, Project, free_colour
 from pointcover.labelling.rendering import Layer, encode_image, encode_map
 from pointcover.labelling.score_curve import ScoreCurve
 from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.view import View
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.grids import gsd_of
 from pointcover.raster.overviews import LevelReader
@@ -296,6 +295,8 @@ class Session:
         Raises:
             NotFound: there is no such image.
         """
+        from pointcover.labelling.next_point import choose_next
+
         name = self.project.description.images[image].name if self._reader(image) else ""
         scored = self.live.scored_view()
         if scored is None or scored[0].image != image:
