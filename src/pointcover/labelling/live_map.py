@@ -71,6 +71,11 @@ class LiveMap:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def changes(self) -> int:
+        """Number of changes of the points so far."""
+        return self._wanted.changes
+
     def show(self, view: View) -> None:
         """Make the map of another view."""
         with self._condition:

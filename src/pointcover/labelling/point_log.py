@@ -118,7 +118,9 @@ class PointLog:
         """
         self.path = path
         self._lock = Lock()
-        path.touch()
+        if not path.exists():
+            path.touch()
+            _flush_folder(path.parent)  # else a power cut may lose the file's name
         records, whole = read_log(path)
         self._records = records
         if path.stat().st_size > whole:
@@ -169,6 +171,14 @@ class PointLog:
         if now > self._newest:
             return now
         return format_time(time_of(self._newest) + timedelta(microseconds=1))
+
+
+def _flush_folder(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def read_log(path: Path) -> tuple[list[Record], int]:

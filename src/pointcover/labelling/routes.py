@@ -201,16 +201,14 @@ def _static_files() -> dict[str, Path]:
     """Return the files of the page by name.
 
     Raises:
-        ModuleNotFoundError: Leaflet is not installed.
+        ValueError: Leaflet is not installed.
     """
     try:
         spec = find_spec("xstatic.pkg.leaflet")
     except ModuleNotFoundError:
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(
-            "Leaflet is not installed: pip install 'pointcover[label]'", name="xstatic.pkg.leaflet"
-        )
+        raise ValueError("Leaflet is not installed: pip install 'pointcover[label]'")
     data = Path(next(iter(spec.submodule_search_locations))) / "data"
     return {path.name: path for path in PAGE.iterdir() if path.is_file()} | {
         name: data / name for name in LEAFLET

@@ -118,7 +118,7 @@ class Session:
             "number": self._number,
             "can_undo": history.can_undo,
             "can_redo": history.can_redo,
-            "points_count": len(points),
+            "changes": self.live.changes,
             "counts": dict(Counter(one.image for one in points)),
             "message": self.live.message,
             "is_busy": self.live.is_busy,

@@ -9,6 +9,7 @@ const page = {
   status: null,
   image: 0,
   points: new Map(), // by id: {record, marker}
+  changes: 0, // of the points that this page knows of
   pending: [], // points that are not confirmed: {image, x, y, class, marker, failed}
   current: 0, // number of the class of the next point
   chosen: null, // id of a point
@@ -44,7 +45,9 @@ async function ask(path, values) {
     const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
     throw new Refused(said.error, said.is_full);
   }
-  return answer.json();
+  const found = await answer.json();
+  if (found && found.point) page.changes = found.changes;
+  return found;
 }
 
 function tell(text, offersRetry = false) {
@@ -458,6 +461,7 @@ async function sendClasses(classes, renamed = {}) {
   if (!state) return drawClasses();
   tell("");
   Object.assign(page.state, { classes: state.classes, points: state.points, free_colour: state.free_colour });
+  page.changes = state.changes;
   $("new-colour").value = state.free_colour.toLowerCase();
   drawPoints();
   drawPanels();
@@ -681,7 +685,7 @@ async function follow() {
       const now = JSON.stringify(Object.keys(page.status.overviews));
       if (now !== written && tiles) tiles.redraw();
       written = now;
-      if (page.status.points_count !== page.state.points.length && !page.pending.length) await reload();
+      if (page.status.changes !== page.changes && !page.pending.length) await reload();
       drawStatus();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -698,6 +702,7 @@ async function follow() {
 async function reload() {
   const state = await ask("state");
   Object.assign(page.state, { points: state.points, classes: state.classes });
+  page.changes = state.changes;
   drawPoints();
   drawPanels();
 }
@@ -787,6 +792,7 @@ async function open() {
     return;
   }
   page.status = page.state;
+  page.changes = page.state.changes;
   $("project").textContent = page.state.project;
   document.title = `${page.state.project} – pointcover label`;
   $("image").replaceChildren(...page.state.images.map((one, number) => element("option", { value: String(number), textContent: one.name })));
