@@ -37,7 +37,7 @@ LAYERS = (
     {"maps"},
     {"active", "assessment"},
     {"config"},
-    {"study", "serving"},
+    {"study", "serving", "labelling"},
     {"cli"},
     {"__main__"},
 )
@@ -61,14 +61,16 @@ ADAPTERS = {
     "onnxscript": {"models"},
     "dvc": {"tracking"},
     "jinja2": {"study", "assessment"},
-    "geopandas": {"vectors", "maps", "active", "assessment"},
+    "geopandas": {"vectors", "maps", "active", "assessment", "labelling"},
     "pyogrio": {"vectors", "assessment"},
-    "pyproj": {"vectors", "maps", "active", "assessment"},
-    "shapely": {"vectors", "maps", "active", "assessment"},
+    "pyproj": {"vectors", "maps", "active", "assessment", "labelling"},
+    "shapely": {"vectors", "maps", "active", "assessment", "labelling"},
     "typer": {"cli"},
     "joblib": {"runtime"},
     "dask": {"runtime"},
     "threadpoolctl": {"runtime"},
+    "starlette": {"labelling"},
+    "uvicorn": {"labelling"},
 }
 """The packages that may import a heavy library."""
 

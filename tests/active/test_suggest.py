@@ -26,8 +26,8 @@ from pointcover.active.select import (
     Candidates,
     Squares,
     _find_beside,
-    _of_strip,
     _without_border,
+    best_of_strip,
     choose,
     draw_priorities,
     thin,
@@ -231,7 +231,7 @@ def test_candidates_are_the_most_uncertain_pixels_of_squares_for_any_strips(top)
     classes = generator.integers(0, 4, (37, 50)).astype(np.uint8)
     uncertainties[3, 4] = 255  # no data
     strip = np.stack([classes, uncertainties])
-    rows, cols, values, ids = _of_strip(strip, top, Squares(16, False, generator))
+    rows, cols, values, ids = best_of_strip(strip, top, Squares(16, False, generator))
     assert len(set(zip((rows // 16).tolist(), (cols // 16).tolist(), strict=True))) == len(rows)
     seen = np.where(uncertainties == 255, -1, uncertainties.astype(int))
     for row, col, value, class_id in zip(rows - top, cols, values, ids, strict=True):

@@ -218,7 +218,7 @@ def find_candidates(
             strip = _without_border(strip, top, height)
             if squares.permits:
                 strip[1][~squares.permits(top, strip[0])] = IGNORE_INDEX
-            found.append(_of_strip(strip, top, squares))
+            found.append(best_of_strip(strip, top, squares))
             progress(strip.shape[1])
     parts = zip(*found, strict=True)
     rows, cols, values, class_ids = (np.concatenate(part) for part in parts)
@@ -261,7 +261,7 @@ def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.
     return np.stack([strip[0], uncertainties.astype(np.uint8)])
 
 
-def _of_strip(
+def best_of_strip(
     strip: npt.NDArray[np.uint8], top: int, squares: Squares
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return rows, columns, uncertainties and classes of the most uncertain pixel of each square.

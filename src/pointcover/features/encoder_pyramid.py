@@ -130,7 +130,7 @@ class EncoderPyramid(nn.Module):
         height, width = (self.padded(side) for side in image.shape[1:])
         return torch.cat(
             [
-                _sample_points(level[0], rows, cols, (height, width))
+                sample_points(level[0], rows, cols, (height, width))
                 for level in self.levels_of(image[None])
             ],
             dim=1,
@@ -264,7 +264,7 @@ def sample_rows(
     )
 
 
-def _sample_points(level: Tensor, rows: Tensor, cols: Tensor, size: tuple[int, int]) -> Tensor:
+def sample_points(level: Tensor, rows: Tensor, cols: Tensor, size: tuple[int, int]) -> Tensor:
     """Sample (C, h, w) bilinearly at pixels of an image of this size: (P, C)."""
     corners: list[tuple[Tensor, Tensor]] = []
     weights = []

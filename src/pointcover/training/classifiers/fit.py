@@ -1,6 +1,8 @@
 """Fit a pixel classifier on labelled pixels: one head, or several that are averaged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from pointcover.training.classifiers.settings import ClassifierSettings
 
 MEAN = "classifier_mean"
 """The model that averages heads."""
+
+FittedHead = tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,36 +49,51 @@ class ClassifierFit:
             pixels: labelled ones.
         """
         fitted = [self._fit_head(name, features, pixels) for name in self.heads]
-        head: HeadSettings = fitted[0][0]
-        state = fitted[0][1]
-        if len(fitted) > 1:
-            heads = tuple(settings for settings, _ in fitted)
-            head = MeanHeadSettings(heads=heads, average=self.settings.average)
-            state = {
-                f"heads.{number}.{name}": values
-                for number, (_, part) in enumerate(fitted)
-                for name, values in part.items()
-            } | {"weights": torch.full((len(fitted),), 1 / len(fitted))}
-        classifier = PixelClassifier(
-            PixelClassifierSettings(
-                bands=features.bands,
-                classes=self.classes,
-                features=features.settings,
-                margin_px=features.margin_px,
-                alignment_px=features.alignment_px,
-                head=head,
-            )
-        )
-        classifier.features = features
-        classifier.head.load_state_dict(state, strict=True)
-        return classifier
+        return join_heads(features, fitted, self.classes, self.settings.average)
 
-    def _fit_head(
-        self, name: str, features: PixelFeatures, pixels: LabelledPixels
-    ) -> tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]:
+    def _fit_head(self, name: str, features: PixelFeatures, pixels: LabelledPixels) -> FittedHead:
         settings = getattr(self.settings, name)
         there = features.settings.blocks
         inputs = tuple(block for block in settings.inputs if block in there)
         return HEADS[name](
             settings.model_copy(update={"inputs": inputs}), pixels, self.classes, self.seed
         )
+
+
+def join_heads(
+    features: PixelFeatures,
+    fitted: Sequence[FittedHead],
+    classes: int,
+    average: Literal["geometric", "arithmetic"],
+) -> PixelClassifier:
+    """Join fitted heads with their features.
+
+    Args:
+        features: become a part of the classifier.
+        fitted: settings and state dict of each head.
+        classes: of the class table.
+        average: of several heads.
+    """
+    head: HeadSettings = fitted[0][0]
+    state = fitted[0][1]
+    if len(fitted) > 1:
+        heads = tuple(settings for settings, _ in fitted)
+        head = MeanHeadSettings(heads=heads, average=average)
+        state = {
+            f"heads.{number}.{name}": values
+            for number, (_, part) in enumerate(fitted)
+            for name, values in part.items()
+        } | {"weights": torch.full((len(fitted),), 1 / len(fitted))}
+    classifier = PixelClassifier(
+        PixelClassifierSettings(
+            bands=features.bands,
+            classes=classes,
+            features=features.settings,
+            margin_px=features.margin_px,
+            alignment_px=features.alignment_px,
+            head=head,
+        )
+    )
+    classifier.features = features
+    classifier.head.load_state_dict(state, strict=True)
+    return classifier

@@ -1,0 +1,80 @@
+"""`pointcover label`: label images in the browser, and see the map change."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+FOLDER = Path("pointcover-labels")
+
+
+def label(
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Images: GeoTIFF, PNG, JPEG, JPEG 2000. Without any, those of the project."
+        ),
+    ] = None,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"The folder of classes, points and settings; made if missing. By default "
+            f"{FOLDER}, unless the images lie beside it."
+        ),
+    ] = None,
+    author: Annotated[
+        str | None, typer.Option(help="Name written beside each point. By default the user's.")
+    ] = None,
+    merge: Annotated[
+        list[Path] | None,
+        typer.Option(help="Add the points of another person's points.jsonl. May be repeated."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Listen to other machines on this address, such as 0.0.0.0; they need the token "
+            "that is printed. The connection is not encrypted."
+        ),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address, and open no browser.")
+    ] = False,
+) -> None:
+    """Label images in the browser: each click is kept at once, and the map follows it."""
+    from pointcover.runtime.errors import one_message  # first: reports missing packages
+
+    # isort: split
+    with one_message("pointcover label"):
+        from pointcover.labelling.access import LOOPBACK, Access, is_loopback, make_token
+        from pointcover.labelling.point_log import merge_logs
+        from pointcover.labelling.project import LOG, Project
+        from pointcover.labelling.serve import serve
+        from pointcover.labelling.session import Session
+
+        if author is not None and not 0 < len(author.strip()) <= 100:
+            raise ValueError(f"--author: got {author!r}, wanted a name of 1 to 100 characters")
+        given = images or []
+        folder = project or FOLDER
+        if project is None and any(path.resolve().parent == Path.cwd() for path in given):
+            raise ValueError(
+                f"{folder} would lie in the folder of the images, where nothing is written: name "
+                f"another one with --project"
+            )
+        if merge:
+            Project(folder, given, author).close()  # nobody has it open
+            own = folder / LOG
+            count = merge_logs([own, *merge], own)
+            typer.echo(f"{own}: {count} records after merging", err=True)
+        session = Session(Project(folder, given, author))
+        where = host or LOOPBACK
+        access = Access(where, port, None if is_loopback(where) else make_token())
+        try:
+            serve(
+                session,
+                access,
+                opens_browser=not no_browser,
+                say=lambda address: typer.echo(f"open {address} (Ctrl+C ends)", err=True),
+            )
+        finally:
+            session.close()

@@ -1,0 +1,1 @@
+"""A local web page for point labels, whose map follows each click."""

@@ -1,0 +1,272 @@
+"""Export points for the pipeline: a vector file or click rasters, a card, and the command."""
+
+import re
+import shlex
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import geopandas
+import numpy as np
+import pyproj
+import shapely
+import yaml
+
+from pointcover.annotation.rasters import CLICKS
+from pointcover.config.recipes import RECIPES
+from pointcover.datasets.card import DatasetCard, find_pairs
+from pointcover.labelling.point_log import Record
+from pointcover.labelling.project import Project
+from pointcover.labels import IGNORE_INDEX, ClassTable, Split, parse_colour
+from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, Window, write_mask
+from pointcover.runtime.atomic_files import publish_file, publish_text
+from pointcover.text import shorten
+from pointcover.tileset.tiles import raster_path
+from pointcover.validation import validate
+from pointcover.vectors.features import ORTHOPHOTO
+from pointcover.vectors.qgis_styles import style_points
+from pointcover.vectors.write import write_geopackage
+
+LABELS: Final = "labels"
+"""The folder that `annotations` names: DVC compares all files in it."""
+POINTS: Final = "points.gpkg"
+CARD: Final = "card.yaml"
+COMMAND: Final = "run.sh"
+LEAST_IMAGES: Final = 3
+"""With points, for training, validation and test."""
+
+ORDER: Final[tuple[Split, ...]] = ("train", "val", "test", "train", "train")
+"""Splits of the images, from that with the most points on."""
+
+RECIPE: Final = "fast"
+BLOCK_PX: Final = 256
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    files: tuple[Path, ...]
+    command: str | None
+    """That trains on the points; None where there are too few images."""
+    remarks: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    """Of `dvc exp run`."""
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """The card of the images, as values, and what follows from it."""
+
+    card: dict[str, Any]
+    source: Path
+    """Folder of the images."""
+    names: dict[Path, str]
+    """That the pipeline gives the images."""
+    splits: dict[Path, Split]
+    """Of images with points."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    info: RasterInfo
+    points: tuple[Record, ...]
+
+
+def export_points(project: Project, infos: Sequence[RasterInfo], folder: Path) -> Exported:
+    """Export the points of a project.
+
+    Args:
+        project: open.
+        infos: of its images.
+        folder: to write to; made if it does not exist.
+
+    Raises:
+        ValueError: there are no points, or fewer than two classes.
+        OSError: the disk is full.
+    """
+    images = _with_points(project, infos)
+    if not any(one.points for one in images):
+        raise ValueError("there are no points to export: label some first")
+    classes = ClassTable(
+        project.class_names,
+        tuple(parse_colour(one.colour) for one in project.description.classes),
+    )
+    labels = folder / LABELS
+    labels.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    remarks: list[str] = []
+    is_placed = all(one.info.crs is not None and one.info.is_georeferenced for one in images)
+    dataset = None
+    try:
+        dataset = _describe(project, images)
+    except ValueError as error:
+        remarks.append(f"There is no card yet: {error}.")
+    if is_placed:
+        names = dataset.names if dataset else {}
+        files.append(_write_vector(labels / POINTS, images, names, classes))
+    if dataset is None:
+        return Exported(tuple(files), None, tuple(remarks))
+    files.append(folder / CARD)
+    publish_text(files[-1], yaml.safe_dump(dataset.card, sort_keys=False, allow_unicode=True))
+    if not is_placed:
+        files += _write_rasters(labels / CLICKS, images, dataset, classes)
+        remarks.append("An image has no CRS, so points are click rasters on the images' pixels.")
+    options = options_of(project, dataset.source, labels)
+    copied = shlex.join(["cp", str((folder / CARD).resolve()), f"sources/{card_name(project)}"])
+    run = shlex.join(["dvc", "exp", "run", *options])
+    command = f"# In the folder of the pipeline, which has dvc.yaml:\n{copied}\n{run}"
+    files.append(folder / COMMAND)
+    publish_text(files[-1], f"{command}\n")
+    return Exported(tuple(files), command, tuple(remarks), tuple(options))
+
+
+def card_name(project: Project) -> str:
+    """Return the file name of the project's card in `sources`."""
+    stem = re.sub(r"[^\w-]+", "_", project.folder.resolve().name) or "labels"
+    return f"{stem}.yaml"
+
+
+def options_of(project: Project, source: Path, annotations: Path) -> list[str]:
+    """Return the options of `dvc exp run` that train on the points."""
+    options = RECIPES[RECIPE].options()
+    for value in (
+        f"dataset=sources/{card_name(project)}",
+        f"source={source}",
+        f"annotations={annotations.resolve()}",
+        "annotate.sampler=none",
+        "tile.downsample=1",
+    ):
+        options += ["-S", value]
+    return options
+
+
+def _with_points(project: Project, infos: Sequence[RasterInfo]) -> list[_Image]:
+    points = defaultdict(list)
+    for record in project.history.points:
+        points[record.image].append(record)
+    return [
+        _Image(Path(entry.path), info, tuple(points[entry.name]))
+        for entry, info in zip(project.description.images, infos, strict=True)
+    ]
+
+
+def _describe(project: Project, images: Sequence[_Image]) -> _Dataset:
+    """Describe the images as a dataset; those with most points are for training.
+
+    Raises:
+        ValueError: fewer than three images have points, or they lie in no common folder.
+    """
+    labelled = sorted((one for one in images if one.points), key=lambda one: -len(one.points))
+    if len(labelled) < LEAST_IMAGES:
+        raise ValueError(
+            f"{len(labelled)} image(s) have points, and training needs {LEAST_IMAGES}, one each "
+            f"for training, validation and test; label another image, or cut this one into parts"
+        )
+    order = ORDER[: len(labelled)] if len(labelled) < len(ORDER) else ORDER
+    splits = {one.path: order[n % len(order)] for n, one in enumerate(labelled)}
+    folders = {one.path.parent for one in images}
+    source = Path(*_common([one.parts for one in folders]))
+    if len(source.parts) < 2:
+        raise ValueError("the images lie in no common folder; move them into one")
+    endings = {one.path.suffix for one in images}
+    ending = next(iter(endings)) if len(endings) == 1 else ""
+    regions = {one.path: one.path.relative_to(source).as_posix() for one in images}
+    card: dict[str, Any] = {
+        "title": f"Points of {project.folder.resolve().name}",
+        "images": f"{'' if folders == {source} else '**/'}*{ending}",
+        "bands": list(project.description.bands),
+        "classes": [one.model_dump() for one in project.description.classes],
+        "region": "file",
+        "split": {
+            kind: sorted(regions[path] for path, split in splits.items() if split == kind)
+            for kind in ("val", "test")
+        },
+    }
+    if project.description.value_range != EIGHT_BIT:
+        card["value_range"] = list(project.description.value_range)
+    found = {source / pair.image: pair.name for pair in find_pairs(_check(card), source)}
+    if missing := sorted(str(path) for path in regions if path not in found):
+        raise ValueError(f"the card does not find {shorten(missing)}; rename these images")
+    if others := sorted(
+        path.relative_to(source).as_posix() for path in found if path not in regions
+    ):
+        card["leave_out"] = others
+    return _Dataset(card, source, found, splits)
+
+
+def _check(values: Mapping[str, Any]) -> DatasetCard:
+    return validate(DatasetCard, dict(values), Path(CARD))
+
+
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    common = []
+    for parts in zip(*paths, strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return common
+
+
+def _write_vector(
+    path: Path, images: Sequence[_Image], names: Mapping[Path, str], classes: ClassTable
+) -> Path:
+    """Write one layer for each CRS, with author and time of each point."""
+    by_crs: dict[pyproj.CRS, list[tuple[_Image, Record]]] = {}
+    for image in images:
+        if image.points:
+            assert image.info.crs is not None
+            crs = pyproj.CRS.from_wkt(image.info.crs.to_wkt())
+            by_crs.setdefault(crs, []).extend((image, point) for point in image.points)
+    ids = {name: number for number, name in enumerate(classes.names)}
+    tables = {
+        "points" if len(by_crs) == 1 else f"points_{number}": geopandas.GeoDataFrame(
+            {
+                "class": [point.label for _, point in placed],
+                "class_id": np.array([ids[point.label or ""] for _, point in placed], np.int16),
+                ORTHOPHOTO: [names.get(image.path, "") for image, _ in placed],
+                "author": [point.author for _, point in placed],
+                "time": [point.time for _, point in placed],
+                "id": [point.id for _, point in placed],
+            },
+            geometry=[
+                shapely.Point(image.info.transform @ (point.x, point.y)) for image, point in placed
+            ],
+            crs=crs,
+        )
+        for number, (crs, placed) in enumerate(by_crs.items(), 1)
+    }
+    style = style_points(classes, "class")
+    with publish_file(path) as aside:
+        write_geopackage(aside, path, tables, style, "Point")
+    publish_text(path.with_suffix(".qml"), style)
+    return path
+
+
+def _write_rasters(
+    folder: Path, images: Sequence[_Image], dataset: _Dataset, classes: ClassTable
+) -> list[Path]:
+    """Write a raster of each image with points; of two points on a pixel the newer one counts."""
+    ids = {name: number for number, name in enumerate(classes.names)}
+    paths = []
+    for image in images:
+        if not image.points:
+            continue
+        blocks: dict[tuple[int, int], list[Record]] = defaultdict(list)
+        for point in sorted(image.points, key=lambda one: one.order):
+            blocks[int(point.y) // BLOCK_PX, int(point.x) // BLOCK_PX].append(point)
+        path = raster_path(folder, dataset.splits[image.path], dataset.names[image.path])
+        with write_mask(path, like=image.info, block_px=BLOCK_PX, classes=classes) as writer:
+            for (row, col), points in sorted(blocks.items()):
+                top, left = row * BLOCK_PX, col * BLOCK_PX
+                height = min(BLOCK_PX, image.info.height - top)
+                width = min(BLOCK_PX, image.info.width - left)
+                values = np.full((1, height, width), IGNORE_INDEX, np.uint8)
+                for point in points:
+                    values[0, int(point.y) - top, int(point.x) - left] = ids[point.label or ""]
+                writer.write(values, Window(left, top, width, height))
+        paths.append(path)
+    return paths

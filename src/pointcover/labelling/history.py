@@ -1,0 +1,156 @@
+"""The points of a project, and undo and redo of what this session did."""
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from threading import RLock
+
+from pointcover.labelling.point_log import PointLog, Record, State, newest_of
+
+
+@dataclass(frozen=True)
+class Change:
+    """An action that can be undone."""
+
+    before: Record | None
+    """Of the same point; None where the action added it."""
+    after: Record
+
+
+class PointHistory:
+    """The points of a project; every change is appended to the log before it counts."""
+
+    def __init__(self, log: PointLog, author: str) -> None:
+        """Take the points of a log."""
+        self._log = log
+        self._author = author
+        self._points = newest_of(log.records)
+        self._done: list[Change] = []
+        self._undone: list[Change] = []
+        self._lock = RLock()
+
+    @property
+    def points(self) -> list[Record]:
+        """Labelled points, oldest first."""
+        with self._lock:
+            return [one for one in self._points.values() if one.state == "labelled"]
+
+    @property
+    def passed_over(self) -> list[Record]:
+        """Suggestions that were skipped, or whose class a person could not tell."""
+        with self._lock:
+            return [one for one in self._points.values() if one.state in ("skipped", "unsure")]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether this session did anything that is not undone."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether the last action was an undo."""
+        return bool(self._undone)
+
+    def add(
+        self, image: str, x: float, y: float, label: str | None, state: State = "labelled"
+    ) -> Record:
+        """Add a point, or record that a suggestion got no label.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        record = Record(uuid.uuid4().hex, image, x, y, label, state, self._author, "")
+        return self._do(None, record)
+
+    def move(self, point_id: str, x: float, y: float) -> Record:
+        """Move a point.
+
+        Raises:
+            KeyError: there is no such point.
+            OSError: the disk is full.
+        """
+        before = self._labelled(point_id)
+        return self._do(before, replace(before, x=x, y=y))
+
+    def relabel(self, point_id: str, label: str) -> Record:
+        """Give a point another class.
+
+        Raises:
+            KeyError: there is no such point.
+            OSError: the disk is full.
+        """
+        before = self._labelled(point_id)
+        return self._do(before, replace(before, label=label))
+
+    def remove(self, point_id: str) -> Record:
+        """Remove a point.
+
+        Raises:
+            KeyError: there is no such point.
+            OSError: the disk is full.
+        """
+        before = self._labelled(point_id)
+        return self._do(before, replace(before, label=None, state="removed"))
+
+    def rename_class(self, old: str, new: str) -> None:
+        """Give all points of a class its new name, which cannot be undone.
+
+        Raises:
+            OSError: the disk is full; some of the points may have the new name.
+        """
+        with self._lock:
+            for point in self.points:
+                if point.label == old:
+                    self._write(replace(point, label=new))
+            self._done.clear()
+            self._undone.clear()
+
+    def undo(self) -> Record | None:
+        """Undo the last action; None where there is none.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._lock:
+            if not self._done:
+                return None
+            change = self._done[-1]
+            gone = replace(change.after, label=None, state="removed")
+            record = self._write(change.before or gone)
+            self._undone.append(self._done.pop())
+            return record
+
+    def redo(self) -> Record | None:
+        """Do again what was undone last; None where nothing was.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._lock:
+            if not self._undone:
+                return None
+            record = self._write(self._undone[-1].after)
+            self._done.append(self._undone.pop())
+            return record
+
+    def labels(self) -> Collection[str]:
+        """Return the names of the classes that points have."""
+        return {point.label for point in self.points if point.label is not None}
+
+    def _labelled(self, point_id: str) -> Record:
+        found = self._points[point_id]
+        if found.state != "labelled":
+            raise KeyError(point_id)
+        return found
+
+    def _do(self, before: Record | None, after: Record) -> Record:
+        with self._lock:
+            record = self._write(after)
+            self._done.append(Change(before, record))
+            self._undone.clear()
+            return record
+
+    def _write(self, record: Record) -> Record:
+        written = self._log.append(replace(record, author=self._author))
+        self._points[written.id] = written
+        return written

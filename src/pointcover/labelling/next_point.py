@@ -1,0 +1,140 @@
+"""Choose the points of a view that are worth most, by the acquisition functions of `active`."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pointcover.active.select import (
+    Candidates,
+    Squares,
+    best_of_strip,
+    choose,
+    draw_priorities,
+    make_score_of_queries,
+)
+from pointcover.active.settings import ImageQuerySettings
+from pointcover.active.uncertainty import Uncertainties
+from pointcover.labelling.live_classifier import mean_of
+from pointcover.labelling.point_log import Record
+from pointcover.labelling.settings import LabelSettings
+from pointcover.labelling.view import BlockKey, ViewMap
+from pointcover.labels import IGNORE_INDEX
+
+COUNT: Final = 12
+"""Suggested points at a time."""
+
+SQUARE_PX: Final = 8
+"""Side of the squares of which one pixel is considered."""
+
+
+@dataclass(frozen=True)
+class NextPoint:
+    """A point that is suggested."""
+
+    x: float
+    """Columns from the left edge of the image, in pixels."""
+    y: float
+    predicted: str
+    uncertainty: float
+
+
+def choose_next(
+    scored: tuple[ViewMap, Sequence[tuple[BlockKey, Tensor, int]]],
+    taken: Sequence[Record],
+    settings: LabelSettings,
+) -> list[NextPoint]:
+    """Choose points of the view, of all predicted classes and apart from each other.
+
+    Classes with fewer points come first.
+
+    Args:
+        scored: the map of the view, and the scores of its blocks.
+        taken: points of the image, and suggestions that were passed over.
+        settings: of the project.
+
+    Raises:
+        ValueError: the acquisition function is not known.
+    """
+    shown, blocks = scored
+    scale = 1 << shown.level
+    near = cKDTree([(one.y / scale, one.x / scale) for one in taken]) if taken else None
+    found: list[Candidates] = []
+    for key, scores, step in blocks:
+        if (key.image, key.level) == (shown.image, shown.level):
+            found.append(_search(shown, (key, scores, step), settings))
+    if not found:
+        return []
+    joined = Candidates(
+        *(
+            np.concatenate([getattr(one, name) for one in found])
+            for name in ("rows", "cols", "uncertainties", "class_ids", "priorities")
+        )
+    )
+    if near is not None and len(joined.rows):
+        distances, _ = near.query(np.stack([joined.rows, joined.cols], axis=1))
+        joined = joined.take(np.flatnonzero(distances >= settings.distance_px))
+    generator = np.random.default_rng([settings.seed, len(taken)])
+    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=True)
+    chosen = choose([ranked], COUNT, settings.distance_px, by_class=True)
+    labelled = Counter(one.label for one in taken)
+    return [
+        NextPoint(
+            (one.col + 0.5) * scale,
+            (one.row + 0.5) * scale,
+            shown.names[one.class_id],
+            round(one.uncertainty, 3),
+        )
+        for one in sorted(chosen, key=lambda one: labelled[shown.names[one.class_id]])
+    ]
+
+
+def _search(
+    shown: ViewMap, block: tuple[BlockKey, Tensor, int], settings: LabelSettings
+) -> Candidates:
+    """Return the most uncertain pixels of the squares of a block, by predicted class."""
+    key, scores, step = block
+    classes = scores.shape[1]
+    networks: list[Callable[[Tensor], Any]]
+    if settings.acquisition == "disagreement":
+        logs = scores.flatten(0, 1)[None].float()
+        networks = [
+            partial(_part, first=first, count=classes) for first in range(0, logs.shape[1], classes)
+        ]
+    else:
+        logs, networks = mean_of(scores)[None], [torch.nn.Identity()]
+    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step))
+    score = make_score_of_queries(networks, settings.acquisition, edges)
+    strip = Uncertainties().encode(score(logs))[0].numpy().copy()
+    extent = shown.extent
+    top, left = _start(shown, key, settings.block_px)
+    rows = slice(top, top + strip.shape[1] * step, step)
+    cols = slice(left, left + strip.shape[2] * step, step)
+    if top < 0 or left < 0 or top >= extent.height or left >= extent.width:
+        strip[1] = IGNORE_INDEX
+    else:
+        known = shown.class_ids[rows, cols]
+        strip[1, : known.shape[0], : known.shape[1]][known == IGNORE_INDEX] = IGNORE_INDEX
+    squares = Squares(max(1, SQUARE_PX // step), True, np.random.default_rng(settings.seed))
+    rows_in, cols_in, values, ids = best_of_strip(strip, 0, squares)
+    found = Candidates(rows_in, cols_in, values, ids, values)
+    return replace(
+        found,
+        rows=(found.rows * step + key.row * settings.block_px).astype(np.int32),
+        cols=(found.cols * step + key.col * settings.block_px).astype(np.int32),
+    )
+
+
+def _start(shown: ViewMap, key: BlockKey, block_px: int) -> tuple[int, int]:
+    """Return row and column of a block in the map."""
+    return key.row * block_px - shown.extent.top, key.col * block_px - shown.extent.left
+
+
+def _part(logs: Tensor, first: int, count: int) -> Tensor:
+    return logs[:, first : first + count]

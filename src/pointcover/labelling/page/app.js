@@ -1,0 +1,807 @@
+// The page of `pointcover label`. All text from files or people is set as text, never as HTML.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const STATUS_PAUSE_MS = 1000;
+
+const page = {
+  state: null, // what the server said when the page opened
+  status: null,
+  image: 0,
+  points: new Map(), // by id: {record, marker}
+  changes: 0, // of the points that this page knows of
+  pending: [], // points that are not confirmed: {image, x, y, class, marker, failed}
+  current: 0, // number of the class of the next point
+  chosen: null, // id of a point
+  suggestions: [], // of one map
+  suggestedBy: 0, // the number of that map
+  suggestion: null,
+  doubt: -1,
+  layer: "classes",
+};
+
+// Requests ------------------------------------------------------------------------------------------
+
+class Refused extends Error {
+  constructor(text, isFull = false, isLost = false) {
+    super(text);
+    Object.assign(this, { isFull, isLost });
+  }
+}
+
+async function ask(path, values) {
+  const options = values === undefined ? {} : {
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-Pointcover": "1" },
+    body: JSON.stringify(values),
+  };
+  let answer;
+  try {
+    answer = await fetch(`api/${path}`, options);
+  } catch {
+    throw new Refused("The server does not answer: is `pointcover label` still running?", false, true);
+  }
+  if (!answer.ok) {
+    const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
+    throw new Refused(said.error, said.is_full);
+  }
+  const found = await answer.json();
+  if (found && found.point) page.changes = found.changes;
+  return found;
+}
+
+function tell(text, offersRetry = false) {
+  $("banner").hidden = !text;
+  $("banner-text").textContent = text;
+  $("retry").hidden = !offersRetry;
+}
+
+async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    tell(error.message);
+    return null;
+  }
+}
+
+// The map -------------------------------------------------------------------------------------------
+
+const map = L.map("map", {
+  crs: L.CRS.Simple, attributionControl: false, zoomControl: true, minZoom: -12, maxZoom: 4,
+  boxZoom: false, zoomAnimation: !matchMedia("(prefers-reduced-motion: reduce)").matches, fadeAnimation: false,
+  doubleClickZoom: false,
+});
+map.createPane("prediction").style.zIndex = 300;
+let tiles = null;
+let overlay = null;
+
+const Tiles = L.TileLayer.extend({
+  getTileUrl(place) {
+    return `api/images/${this.options.image}/tiles/${Math.abs(place.z)}/${place.y}/${place.x}`;
+  },
+});
+
+const described = () => page.state.images[page.image];
+const toLatLng = (x, y) => L.latLng(-y, x);
+const toPlace = (latlng) => ({ x: latlng.lng, y: -latlng.lat });
+
+function boundsOf(image) {
+  return L.latLngBounds(toLatLng(0, image.height), toLatLng(image.width, 0));
+}
+
+function openImage(number, place = null) {
+  page.image = number;
+  const image = described();
+  if (tiles) tiles.remove();
+  hideOverlay();
+  clearSuggestion();
+  page.suggestions = [];
+  map.setMinZoom(-(image.levels - 1) - 2);
+  const bounds = boundsOf(image);
+  tiles = new Tiles("", {
+    image: number, bounds, tileSize: page.state.tile_px, minNativeZoom: -(image.levels - 1), maxNativeZoom: 0,
+    minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
+  }).addTo(map);
+  map.setMaxBounds(bounds.pad(0.5));
+  if (place) map.setView(toLatLng(place.x, place.y), Math.min(0, map.getZoom() ?? 0), { animate: false });
+  else map.fitBounds(bounds, { animate: false });
+  $("image").value = String(number);
+  drawPoints();
+  drawPanels();
+  drawStatus();
+  showView();
+}
+
+let viewTimer = 0;
+function showView() {
+  clearTimeout(viewTimer);
+  viewTimer = setTimeout(sendView, 80);
+}
+
+function levelOfView() {
+  return Math.min(Math.max(-Math.round(map.getZoom()), 0), described().levels - 1);
+}
+
+async function sendView() {
+  const level = levelOfView();
+  const scale = 2 ** level;
+  const bounds = map.getBounds();
+  const [top, left] = [-bounds.getNorth(), bounds.getWest()].map((v) => Math.floor(v / scale));
+  const [bottom, right] = [-bounds.getSouth(), bounds.getEast()].map((v) => Math.ceil(v / scale));
+  await attempt(() => ask("view", { image: page.image, level, top, left, bottom, right }));
+}
+
+map.on("moveend", () => { if (page.state) { showView(); clipOverlay(); } });
+map.on("move", clipOverlay);
+
+function hideOverlay() {
+  if (overlay) overlay.remove();
+  overlay = null;
+}
+
+function drawOverlay() {
+  const shown = page.status && page.status.map;
+  if (!shown || shown.image !== page.image || page.layer === "none") {
+    if (!shown || page.layer === "none") hideOverlay();
+    return;
+  }
+  const key = `${shown.number}/${page.layer}`;
+  if (overlay && overlay.key === key) return;
+  const url = `api/map/${key}.png`;
+  const scale = 2 ** shown.level;
+  const { top, left, height, width } = shown.extent;
+  const bounds = L.latLngBounds(
+    toLatLng(left * scale, (top + height) * scale), toLatLng((left + width) * scale, top * scale));
+  const image = new Image();
+  image.onload = () => {
+    if (page.status.map !== shown && page.status.map && page.status.map.number !== shown.number) return;
+    if (shown.image !== page.image) return;
+    const fresh = L.imageOverlay(url, bounds, {
+      pane: "prediction", opacity: $("opacity").value / 100, className: "overlay", interactive: false,
+    }).addTo(map);
+    fresh.key = key;
+    const old = overlay;
+    overlay = fresh;
+    const done = () => {
+      if (old) old.remove();
+      document.body.dataset.map = String(shown.number);
+      document.body.dataset.changes = String(shown.changes);
+    };
+    fresh.getElement().complete ? done() : fresh.once("load", done);
+    clipOverlay();
+  };
+  image.src = url;
+}
+
+function clipOverlay() {
+  const pane = map.getPane("prediction");
+  if (!$("swipes").checked || !page.state) {
+    pane.style.clipPath = "";
+    return;
+  }
+  const size = map.getSize();
+  const corner = map.containerPointToLayerPoint([0, 0]);
+  const right = corner.x + size.x * $("swipe").value / 100;
+  const points = [[corner.x, corner.y], [right, corner.y], [right, corner.y + size.y], [corner.x, corner.y + size.y]];
+  pane.style.clipPath = `polygon(${points.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
+}
+
+// Points --------------------------------------------------------------------------------------------
+
+const nameOfImage = () => described().name;
+const classCalled = (name) => page.state.classes.find((one) => one.name === name);
+const colourOf = (name) => (classCalled(name) || { colour: "#888888" }).colour;
+
+function makeMarker(x, y, kind, title) {
+  const icon = L.divIcon({ className: kind, iconSize: null });
+  return L.marker(toLatLng(x, y), { icon, keyboard: false, draggable: kind === "point", autoPanOnFocus: false, title });
+}
+
+function paint(marker, colour) {
+  const element = marker.getElement();
+  if (element) element.style.backgroundColor = colour;
+}
+
+function drawPoints() {
+  for (const one of page.points.values()) if (one.marker) one.marker.remove();
+  page.points.clear();
+  for (const record of page.state.points) {
+    const entry = { record, marker: null };
+    page.points.set(record.id, entry);
+    if (record.image === nameOfImage()) putMarker(entry);
+  }
+}
+
+function putMarker(entry) {
+  const { record } = entry;
+  const marker = makeMarker(record.x, record.y, "point", record.class);
+  entry.marker = marker;
+  marker.addTo(map);
+  paint(marker, colourOf(record.class));
+  marker.on("click", () => choose(record.id));
+  marker.on("contextmenu", () => removePoint(record.id));
+  marker.on("dragend", () => movePoint(record.id, toPlace(marker.getLatLng())));
+  marker.getElement().classList.toggle("chosen", page.chosen === record.id);
+}
+
+function take(record) {
+  const list = page.state.points.filter((one) => one.id !== record.id);
+  if (record.state === "labelled") list.push(record);
+  page.state.points = list;
+  const known = page.points.get(record.id);
+  if (known && known.marker) known.marker.remove();
+  page.points.delete(record.id);
+  if (record.state === "labelled") {
+    const entry = { record, marker: null };
+    page.points.set(record.id, entry);
+    if (record.image === nameOfImage()) putMarker(entry);
+  } else if (page.chosen === record.id) page.chosen = null;
+  drawPanels();
+}
+
+function choose(id) {
+  page.chosen = id;
+  for (const [key, one] of page.points) {
+    if (one.marker) one.marker.getElement().classList.toggle("chosen", key === id);
+  }
+  for (const row of document.querySelectorAll("#points tr[data-id]")) {
+    row.classList.toggle("chosen", row.dataset.id === id);
+  }
+}
+
+async function addPoint(place) {
+  const image = described();
+  if (place.x < 0 || place.y < 0 || place.x >= image.width || place.y >= image.height) return;
+  const chosen = page.state.classes[page.current];
+  if (!chosen) {
+    hint();
+    $("new-name").focus();
+    return;
+  }
+  const pending = { image: page.image, x: place.x, y: place.y, class: chosen.name, failed: false };
+  pending.marker = makeMarker(place.x, place.y, "point saving", chosen.name).addTo(map);
+  paint(pending.marker, chosen.colour);
+  page.pending.push(pending);
+  const wasSuggested = page.suggestion !== null && near(place, page.suggestion);
+  if (wasSuggested) clearSuggestion();
+  await save(pending);
+  if (wasSuggested) nextSuggestion();
+}
+
+async function save(pending) {
+  drawSaved();
+  try {
+    const { image, x, y } = pending;
+    const answer = await ask("add", { image, x, y, class: pending.class });
+    page.pending = page.pending.filter((one) => one !== pending);
+    pending.marker.remove();
+    take(answer.point);
+  } catch (error) {
+    pending.failed = true;
+    pending.marker.getElement()?.classList.add("failed");
+    sayUnsaved(error.message);
+  }
+  drawSaved();
+}
+
+function sayUnsaved(reason) {
+  const count = page.pending.filter((one) => one.failed).length;
+  const what = count === 1 ? "1 point is" : `${count} points are`;
+  tell(`${reason} ${what} not saved, and kept in this page. Leave it open, then save again.`, true);
+}
+
+async function saveAgain() {
+  tell("");
+  for (const pending of page.pending.filter((one) => one.failed)) {
+    pending.failed = false;
+    pending.marker.getElement()?.classList.remove("failed");
+    await save(pending);
+    if (pending.failed) return;
+  }
+}
+
+async function movePoint(id, place) {
+  const image = described();
+  const x = Math.min(Math.max(place.x, 0), image.width - 0.01);
+  const y = Math.min(Math.max(place.y, 0), image.height - 0.01);
+  const answer = await attempt(() => ask("move", { id, x, y }));
+  if (answer) take(answer.point);
+  else if (page.points.has(id)) take(page.points.get(id).record);
+}
+
+async function removePoint(id) {
+  const answer = await attempt(() => ask("remove", { id }));
+  if (answer) take(answer.point);
+}
+
+async function relabel(id, name) {
+  const answer = await attempt(() => ask("relabel", { id, class: name }));
+  if (answer) take(answer.point);
+}
+
+async function undoRedo(what) {
+  const answer = await attempt(() => ask(what, {}));
+  if (answer) {
+    take(answer.point);
+    showImageOf(answer.point);
+  }
+}
+
+function showImageOf(record) {
+  const number = page.state.images.findIndex((one) => one.name === record.image);
+  if (number >= 0 && number !== page.image) openImage(number);
+}
+
+const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
+
+map.on("click", (event) => addPoint(toPlace(event.latlng)));
+
+// Suggestions and doubts ----------------------------------------------------------------------------
+
+function clearSuggestion() {
+  if (page.suggestion) page.suggestion.marker.remove();
+  page.suggestion = null;
+  $("skip").disabled = $("unsure").disabled = true;
+}
+
+async function nextSuggestion() {
+  const wanted = page.image;
+  clearSuggestion();
+  const shown = page.status.map;
+  if (!shown || shown.image !== wanted) {
+    $("next-text").textContent = page.status.message || "The map of this view is being made: try again in a moment.";
+    return;
+  }
+  if (!page.suggestions.length || page.suggestedBy !== shown.number) {
+    const found = await attempt(() => ask("suggest", { image: wanted }));
+    if (!found || wanted !== page.image) return;
+    clearSuggestion();
+    page.suggestions = found;
+    page.suggestedBy = shown.number;
+  }
+  const one = page.suggestions.shift();
+  if (!one) {
+    $("next-text").textContent = "No place in view is far enough from other points: move or zoom out.";
+    return;
+  }
+  page.suggestion = { ...one, marker: makeMarker(one.x, one.y, "suggestion", "suggested point").addTo(map) };
+  page.suggestion.marker.on("click", () => addPoint(one));
+  $("skip").disabled = $("unsure").disabled = false;
+  $("next-text").textContent =
+    `Now ${one.predicted}, uncertainty ${one.uncertainty.toFixed(2)}. Click on the yellow point, or press Enter on the map.`;
+  const place = toLatLng(one.x, one.y);
+  if (!map.getBounds().pad(-0.1).contains(place)) map.panTo(place, { animate: false });
+}
+
+async function passOver(state) {
+  if (!page.suggestion) return;
+  const { x, y } = page.suggestion;
+  const answer = await attempt(() => ask("pass_over", { image: page.image, x, y, state }));
+  if (answer) nextSuggestion();
+}
+
+function nextDoubt() {
+  const doubts = page.status.scores ? page.status.scores.doubts : [];
+  const known = doubts.filter((one) => page.state.points.some((point) => point.id === one.id));
+  if (!known.length) return;
+  page.doubt = (page.doubt + 1) % known.length;
+  const doubt = known[page.doubt];
+  const record = page.state.points.find((one) => one.id === doubt.id);
+  showImageOf(record);
+  map.setView(toLatLng(record.x, record.y), Math.max(map.getZoom(), 0), { animate: false });
+  choose(record.id);
+  $("wrong-text").textContent =
+    `${page.doubt + 1} of ${known.length}: labelled ${doubt.label}, but with its surroundings left out it is ` +
+    `${doubt.predicted} (${Math.round(100 * doubt.confidence)} %).`;
+}
+
+// The panel -----------------------------------------------------------------------------------------
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function swatch(colour) {
+  const made = element("span", { className: "swatch" });
+  made.style.backgroundColor = colour;
+  return made;
+}
+
+function drawPanels() {
+  drawClasses();
+  drawImages();
+  drawTable();
+  hint();
+}
+
+function countsBy(key) {
+  const counts = new Map();
+  for (const one of page.state.points) counts.set(one[key], (counts.get(one[key]) || 0) + 1);
+  return counts;
+}
+
+function drawClasses() {
+  const box = $("classes");
+  const had = document.activeElement && box.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+  const counts = countsBy("class");
+  box.replaceChildren(...page.state.classes.map((one, number) => {
+    const radio = element("input", { type: "radio", name: "class", id: `class-${number}`, checked: number === page.current });
+    radio.dataset.key = `radio ${number}`;
+    radio.onchange = () => pickClass(number);
+    const colour = element("input", { type: "color", value: one.colour.toLowerCase() });
+    colour.setAttribute("aria-label", `Colour of ${one.name}`);
+    colour.onchange = () => changeClass(number, { colour: colour.value.toUpperCase() });
+    const label = element("label", { htmlFor: radio.id, textContent: one.name, title: "Double click to rename" });
+    label.ondblclick = () => renameClass(number);
+    const edit = element("button", { type: "button", className: "plain", textContent: "Rename", title: `Rename ${one.name}` });
+    edit.setAttribute("aria-label", `Rename ${one.name}`);
+    edit.onclick = () => renameClass(number);
+    const count = element("span", { className: "count", textContent: String(counts.get(one.name) || 0) });
+    count.title = "points";
+    const key = number < 9 ? element("kbd", { textContent: String(number + 1) }) : element("span");
+    const row = element("div", { className: "class" }, key, colour, element("span", {}, radio, label), count, edit);
+    return row;
+  }));
+  if (had) box.querySelector(`[data-key="${had}"]`)?.focus();
+}
+
+function pickClass(number) {
+  if (number >= page.state.classes.length) return;
+  page.current = number;
+  const radio = $(`class-${number}`);
+  if (radio) radio.checked = true;
+  hint();
+}
+
+async function sendClasses(classes, renamed = {}) {
+  const state = await attempt(() => ask("classes", { classes, renamed }));
+  if (!state) return drawClasses();
+  tell("");
+  Object.assign(page.state, { classes: state.classes, points: state.points, free_colour: state.free_colour });
+  page.changes = state.changes;
+  $("new-colour").value = state.free_colour.toLowerCase();
+  drawPoints();
+  drawPanels();
+}
+
+const plain = () => page.state.classes.map(({ name, colour }) => ({ name, colour }));
+
+function changeClass(number, changes) {
+  const classes = plain();
+  Object.assign(classes[number], changes);
+  return sendClasses(classes);
+}
+
+function renameClass(number) {
+  const old = page.state.classes[number].name;
+  const label = $(`class-${number}`).nextElementSibling;
+  const input = element("input", { type: "text", value: old, maxLength: 60 });
+  input.setAttribute("aria-label", `New name of ${old}`);
+  let isDone = false;
+  const finish = (keeps) => {
+    if (isDone) return;
+    isDone = true;
+    const name = input.value.trim();
+    if (!keeps || !name || name === old) return drawClasses();
+    const classes = plain();
+    classes[number].name = name;
+    sendClasses(classes, { [old]: name });
+  };
+  input.onkeydown = (event) => {
+    event.stopPropagation();
+    if (event.key === "Enter") finish(true);
+    if (event.key === "Escape") finish(false);
+  };
+  input.onblur = () => finish(true);
+  label.replaceWith(input);
+  input.select();
+}
+
+$("new-class").onsubmit = async (event) => {
+  event.preventDefault();
+  const name = $("new-name").value.trim();
+  if (!name) return;
+  const before = page.state.classes.length;
+  await sendClasses([...plain(), { name, colour: $("new-colour").value.toUpperCase() }]);
+  if (page.state.classes.length > before) {
+    $("new-name").value = "";
+    pickClass(before);
+    drawClasses();
+  }
+};
+
+function hint() {
+  const classes = page.state.classes;
+  $("hint").textContent = !classes.length
+    ? "Name your classes in the panel first."
+    : !page.state.points.length
+      ? `Click on the image where it is ${classes[page.current].name}.`
+      : "";
+}
+
+function drawImages() {
+  const counts = countsBy("image");
+  const header = element("tr", {}, element("th", { textContent: "image" }), element("th", { textContent: "points", className: "number" }));
+  const rows = page.state.images.map((one, number) => {
+    const open = element("button", { type: "button", className: "plain", textContent: one.name });
+    open.onclick = () => openImage(number);
+    if (number === page.image) open.setAttribute("aria-current", "true");
+    const row = element("tr", { className: number === page.image ? "chosen" : "" }, element("td", {}, open),
+      element("td", { className: "number", textContent: String(counts.get(one.name) || 0) }));
+    return row;
+  });
+  $("images").replaceChildren(element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows)));
+}
+
+function drawTable() {
+  const own = page.state.points.filter((one) => one.image === nameOfImage());
+  if (!own.length) {
+    $("points").replaceChildren(element("p", { className: "quiet", textContent: "None yet." }));
+    return;
+  }
+  const titles = [["class", ""], ["column", "number"], ["row", "number"], ["", ""]];
+  const header = element("tr", {}, ...titles.map(([textContent, className]) => element("th", { textContent, className })));
+  const rows = own.slice().reverse().slice(0, 300).map((one) => {
+    const select = element("select", {}, ...page.state.classes.map(({ name }) => element("option", { textContent: name, value: name })));
+    select.value = one.class;
+    select.setAttribute("aria-label", "Class of the point");
+    select.onchange = () => relabel(one.id, select.value);
+    const go = element("button", { type: "button", className: "plain", textContent: String(Math.floor(one.x)), title: "Show this point" });
+    go.setAttribute("aria-label", `Show the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    go.onclick = () => { map.panTo(toLatLng(one.x, one.y), { animate: false }); choose(one.id); };
+    const remove = element("button", { type: "button", className: "plain", textContent: "×", title: "Remove" });
+    remove.setAttribute("aria-label", `Remove the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    remove.onclick = () => removePoint(one.id);
+    const row = element("tr", { className: one.id === page.chosen ? "chosen" : "" },
+      element("td", {}, swatch(colourOf(one.class)), select), element("td", { className: "number" }, go),
+      element("td", { className: "number", textContent: String(Math.floor(one.y)) }), element("td", {}, remove));
+    row.dataset.id = one.id;
+    return row;
+  });
+  $("points").replaceChildren(element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows)));
+}
+
+function drawSaved() {
+  const failed = page.pending.filter((one) => one.failed).length;
+  const pill = $("saved");
+  const count = page.state ? page.state.points.length : 0;
+  pill.className = failed ? "pill bad" : page.pending.length ? "pill" : "pill good";
+  pill.textContent = failed ? `${failed} not saved` : page.pending.length ? "saving …"
+    : `${count} ${count === 1 ? "point" : "points"} saved`;
+}
+
+const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}\u00a0%`;
+
+function drawQuality(scores) {
+  $("wrong").disabled = !scores || !scores.doubts.length;
+  if (!scores || scores.miou === null) return;
+  const between = scores.interval ? `95 % interval ${percent(scores.interval[0])} to ${percent(scores.interval[1])}`
+    : "no interval with fewer than 5 squares";
+  const about = element("p", {}, element("span", { className: "figure", textContent: percent(scores.miou) }),
+    element("span", { className: "quiet", textContent: ` mean IoU on own points, ${between}` }));
+  const note = element("p", { className: "quiet", textContent:
+    `${scores.points} points in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
+    "hard ones, so the map is usually better than this." });
+  const header = element("tr", {}, ...["class", "points", "IoU", "precision", "recall"].map((textContent, n) =>
+    element("th", { textContent, className: n ? "number" : "" })));
+  const rows = Object.entries(scores.by_class).map(([name, one]) => element("tr", {},
+    element("td", {}, swatch(colourOf(name)), name),
+    ...[String(one.points), percent(one.iou), percent(one.precision), percent(one.recall)].map((textContent) =>
+      element("td", { className: "number", textContent }))));
+  const parts = [about, element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows)), note];
+  if (scores.curve.length > 1) parts.push(drawCurve(scores.curve));
+  if (scores.verdict) parts.push(element("p", { textContent: scores.verdict }));
+  $("quality").replaceChildren(...parts);
+}
+
+function drawCurve(curve) {
+  const space = "http://www.w3.org/2000/svg";
+  const make = (name, attributes, text) => {
+    const made = document.createElementNS(space, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    if (text !== undefined) made.textContent = text;
+    return made;
+  };
+  const [width, height, left, bottom] = [320, 130, 34, 24];
+  const most = curve[curve.length - 1].points;
+  const x = (points) => left + (width - left - 8) * points / most;
+  const y = (score) => 6 + (height - bottom - 6) * (1 - score);
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Score against points" });
+  for (const tick of [0, 0.5, 1]) {
+    svg.append(make("line", { x1: left, x2: width - 8, y1: y(tick), y2: y(tick), stroke: "var(--line)" }),
+      make("text", { x: left - 4, y: y(tick) + 3, "text-anchor": "end" }, `${100 * tick} %`));
+  }
+  const banded = curve.filter((one) => one.low !== null);
+  if (banded.length > 1) {
+    const edge = [...banded.map((one) => `${x(one.points)},${y(one.high)}`),
+      ...banded.slice().reverse().map((one) => `${x(one.points)},${y(one.low)}`)];
+    svg.append(make("polygon", { points: edge.join(" "), fill: "var(--accent)", "fill-opacity": 0.18 }));
+  }
+  svg.append(make("polyline", { points: curve.map((one) => `${x(one.points)},${y(one.miou)}`).join(" "), fill: "none",
+    stroke: "var(--accent)", "stroke-width": 2 }),
+  make("text", { x: left, y: height - 6 }, "0"),
+  make("text", { x: width - 8, y: height - 6, "text-anchor": "end" }, `${most} points`));
+  return svg;
+}
+
+function drawJob(job) {
+  for (const id of ["export", "map-images", "train"]) $(id).disabled = job.state === "running";
+  if (job.state === "none") return;
+  const parts = [element("p", { textContent: job.text })];
+  if (job.state === "running" && job.fraction !== undefined) {
+    parts.push(element("progress", { max: 1, value: job.fraction }));
+  }
+  if (job.files) {
+    parts.push(...job.files.map((file) => element("p", {}, element("code", { textContent: file }))));
+  }
+  if (job.command) parts.push(element("pre", { textContent: job.command, tabIndex: 0 }));
+  if (job.log) parts.push(element("pre", { textContent: job.log, tabIndex: 0 }));
+  $("job").replaceChildren(...parts);
+}
+
+// Status --------------------------------------------------------------------------------------------
+
+function drawStatus() {
+  const { status } = page;
+  $("undo").disabled = !status.can_undo;
+  $("redo").disabled = !status.can_redo;
+  const { minutes, points_per_hour: rate } = status.pace;
+  $("pace").textContent = `${Math.round(minutes)} min${rate === null ? "" : `, ${rate} points an hour`}`;
+  drawOverlay();
+  drawQuality(status.scores);
+  drawJob(status.job);
+  drawSaved();
+  const reading = status.overviews[page.image];
+  const failed = status.failed[page.image];
+  let text = status.message;
+  if (failed) text = failed;
+  else if (reading !== undefined) text = `Overviews are being written: ${Math.round(100 * reading)} %. Zoom in to begin.`;
+  else if (status.is_busy) text = "mapping …";
+  else if (!text && status.map && status.map.image === page.image) {
+    const level = status.map.level;
+    text = `map of ${status.map.points} points${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+  }
+  if (!page.state.classes.length) text = "";
+  $("map-state").textContent = text;
+}
+
+async function follow() {
+  let isLost = false;
+  let written = "{}";
+  for (;;) {
+    try {
+      page.status = await ask(`status?seen=${page.status ? page.status.number : ""}`);
+      if (isLost) { // a server that was started again knows neither the view nor its old maps
+        isLost = false;
+        tell("");
+        hideOverlay();
+        await reload();
+        showView();
+        if (page.pending.some((one) => one.failed)) sayUnsaved("The server answers again.");
+      }
+      const now = JSON.stringify(Object.keys(page.status.overviews));
+      if (now !== written && tiles) tiles.redraw();
+      written = now;
+      if (page.status.changes !== page.changes && !page.pending.length) await reload();
+      drawStatus();
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      isLost = true;
+      page.status.number = "";
+      tell(error.message, page.pending.some((one) => one.failed));
+      $("saved").className = "pill bad";
+      $("saved").textContent = "no connection";
+      await new Promise((done) => setTimeout(done, STATUS_PAUSE_MS));
+    }
+  }
+}
+
+async function reload() {
+  const state = await ask("state");
+  Object.assign(page.state, { points: state.points, classes: state.classes });
+  page.changes = state.changes;
+  drawPoints();
+  drawPanels();
+}
+
+// Controls ------------------------------------------------------------------------------------------
+
+$("undo").onclick = () => undoRedo("undo");
+$("redo").onclick = () => undoRedo("redo");
+$("previous-image").onclick = () => stepImage(-1);
+$("next-image").onclick = () => stepImage(1);
+$("image").onchange = () => openImage(Number($("image").value));
+$("retry").onclick = saveAgain;
+$("close-banner").onclick = () => tell("");
+$("next").onclick = nextSuggestion;
+$("skip").onclick = () => passOver("skipped");
+$("unsure").onclick = () => passOver("unsure");
+$("wrong").onclick = nextDoubt;
+$("open-help").onclick = () => $("help").showModal();
+$("opacity").oninput = () => {
+  $("opacity-value").textContent = `${$("opacity").value} %`;
+  if (overlay) overlay.setOpacity($("opacity").value / 100);
+};
+$("swipes").onchange = () => { $("swipe").hidden = !$("swipes").checked; clipOverlay(); };
+$("swipe").oninput = clipOverlay;
+$("acquisition").onchange = async () => {
+  page.suggestions = [];
+  await attempt(() => ask("settings", { acquisition: $("acquisition").value }));
+};
+for (const name of ["export", "map-images", "train"]) {
+  $(name).onclick = () => attempt(() => ask(name.replace("-", "_"), {}));
+}
+for (const radio of document.getElementsByName("layer")) radio.onchange = () => setLayer(radio.value);
+
+function setLayer(layer) {
+  page.layer = layer;
+  for (const radio of document.getElementsByName("layer")) radio.checked = radio.value === layer;
+  $("ramp").hidden = layer !== "confidence";
+  drawOverlay();
+}
+
+function stepImage(step) {
+  const count = page.state.images.length;
+  openImage((page.image + step + count) % count);
+}
+
+function isTyping(target) {
+  return target instanceof HTMLElement && (target.matches("textarea, select, dialog *") ||
+    (target.matches("input") && !["radio", "checkbox", "range", "color"].includes(target.type)));
+}
+
+document.addEventListener("keydown", (event) => {
+  if (!page.state || isTyping(event.target)) return;
+  const key = event.key.toLowerCase();
+  const isCommand = event.ctrlKey || event.metaKey;
+  if (isCommand && key === "z") {
+    event.preventDefault();
+    undoRedo(event.shiftKey ? "redo" : "undo");
+  } else if (isCommand && key === "y") {
+    event.preventDefault();
+    undoRedo("redo");
+  } else if (isCommand || event.altKey) {
+    return;
+  } else if (key >= "1" && key <= "9" && key.length === 1) pickClass(Number(key) - 1);
+  else if ((key === "delete" || key === "backspace") && page.chosen) removePoint(page.chosen);
+  else if (key === "enter" && event.target === map.getContainer()) {
+    addPoint(page.suggestion || toPlace(map.getCenter()));
+  } else if (key === "n") nextSuggestion();
+  else if (key === "s") passOver("skipped");
+  else if (key === "u") passOver("unsure");
+  else if (key === "w") nextDoubt();
+  else if (key === "m") setLayer({ classes: "confidence", confidence: "none", none: "classes" }[page.layer]);
+  else if (key === "[") stepImage(-1);
+  else if (key === "]") stepImage(1);
+  else if (key === "?") $("help").showModal();
+});
+
+window.addEventListener("beforeunload", (event) => {
+  if (page.pending.length) event.preventDefault();
+});
+window.addEventListener("resize", () => map.invalidateSize());
+
+async function open() {
+  try {
+    page.state = await ask("state");
+  } catch (error) {
+    tell(error.message);
+    return;
+  }
+  page.status = page.state;
+  page.changes = page.state.changes;
+  $("project").textContent = page.state.project;
+  document.title = `${page.state.project} – pointcover label`;
+  $("image").replaceChildren(...page.state.images.map((one, number) => element("option", { value: String(number), textContent: one.name })));
+  $("acquisition").value = page.state.settings.acquisition;
+  $("new-colour").value = page.state.free_colour.toLowerCase();
+  openImage(0);
+  drawStatus();
+  document.body.dataset.ready = "1";
+  follow();
+}
+
+open();

@@ -1,0 +1,413 @@
+"""An open project with its images, its map and what runs in the background."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Final
+
+from pointcover.labelling.live_map import LiveMap
+from pointcover.labelling.pace import measure_pace
+from pointcover.labelling.point_log import Record, State, as_values
+from pointcover.labelling.project import CACHE, EXPORT, Project, free_colour
+from pointcover.labelling.rendering import Layer, encode_image, encode_map
+from pointcover.labelling.score_curve import ScoreCurve
+from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.view import View
+from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.grids import gsd_of
+from pointcover.raster.overviews import LevelReader
+
+logger = logging.getLogger(__name__)
+
+TILE_PX: Final = 256
+
+
+class NotFound(LookupError):
+    """There is no such image, point or map."""
+
+
+class Session:
+    """What the page does, by plain functions that any thread may call."""
+
+    def __init__(self, project: Project, threads: int | None = None) -> None:
+        """Open the images of a project.
+
+        Args:
+            project: open.
+            threads: blocks that are computed at a time; by default one for each core.
+
+        Raises:
+            ValueError: an image is damaged, or lacks a band.
+            FileNotFoundError: an image is missing.
+        """
+        description = project.description
+        self.project = project
+        cache = project.folder / CACHE
+        self.readers = [
+            LevelReader(Path(entry.path), description.bands, cache, description.value_range)
+            for entry in description.images
+        ]
+        self.curve = ScoreCurve(project.folder)
+        self.live = LiveMap(project, self.readers, threads or _cores(), self.touch)
+        self._lock = Lock()
+        self._number = 0
+        self._overviews: dict[int, float] = {}
+        self._failed: dict[int, str] = {}
+        self._wants_overviews = Event()
+        self._asked: list[int] = []
+        self._ends = False
+        self._writer = Thread(target=self._write_overviews, name="overviews", daemon=True)
+        self.job: dict[str, Any] = {"state": "none"}
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.live.start()
+        self._writer.start()
+
+    def close(self) -> None:
+        """End the threads, and close the project."""
+        self._ends = True
+        self._wants_overviews.set()
+        self.live.stop()
+        for reader in self.readers:
+            reader.close()
+        self.project.close()
+
+    # What the page shows --------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """A number that grows with everything that changes."""
+        return self._number
+
+    def touch(self) -> None:
+        """Note that something changed."""
+        with self._lock:
+            self._number += 1
+            scores = self.live.scores if self._number else None
+        if scores is not None and not any(p.points == scores.points for p in self.curve.points):
+            try:
+                self.curve.add(scores, self._pace().minutes)
+            except OSError as error:
+                logger.warning("the curve of scores is not kept: %s", error)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the page needs when it opens."""
+        description = self.project.description
+        return {
+            "project": self.project.folder.resolve().name,
+            "author": self.project.author,
+            "classes": [one.model_dump() for one in description.classes],
+            "free_colour": free_colour([one.colour for one in description.classes]),
+            "settings": description.settings.model_dump(),
+            "images": [self._describe(number) for number in range(len(self.readers))],
+            "points": [as_values(one) for one in self.project.history.points],
+            "tile_px": TILE_PX,
+            **self.status(),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """Return what changes while the page is open."""
+        shown, scores, history = self.live.view_map, self.live.scores, self.project.history
+        points = history.points
+        return {
+            "number": self._number,
+            "can_undo": history.can_undo,
+            "can_redo": history.can_redo,
+            "changes": self.live.changes,
+            "counts": dict(Counter(one.image for one in points)),
+            "message": self.live.message,
+            "is_busy": self.live.is_busy,
+            "pace": asdict(measure_pace(self.project.log.records, len(points))),
+            "overviews": {str(number): done for number, done in self._overviews.items()},
+            "failed": {str(number): text for number, text in self._failed.items()},
+            "job": self.job,
+            "map": None
+            if shown is None
+            else {
+                "number": shown.number,
+                "image": shown.image,
+                "level": shown.level,
+                "extent": asdict(shown.extent),
+                "points": shown.points,
+                "changes": shown.changes,
+                "seconds": round(shown.seconds, 3),
+            },
+            "scores": None
+            if scores is None
+            else asdict(scores)
+            | {
+                "curve": [asdict(one) for one in self.curve.points],
+                "verdict": self.curve.verdict(),
+            },
+        }
+
+    def tile(self, image: int, level: int, row: int, col: int) -> tuple[bytes, str]:
+        """Return a tile of an image, and its media type.
+
+        Raises:
+            NotFound: there is no such image or level, or its overviews are not written yet.
+            ValueError: the image is damaged there.
+        """
+        reader = self._reader(image)
+        if not 0 <= level < reader.levels or row < 0 or col < 0:
+            raise NotFound(f"image {image} has no such tile")
+        if not reader.is_ready:
+            self._ask_for_overviews(image)
+            if level > 1:
+                raise NotFound("overviews of this image are being written")
+        return encode_image(*reader.read(level, row * TILE_PX, col * TILE_PX, (TILE_PX, TILE_PX)))
+
+    def map_png(self, number: int, layer: Layer) -> bytes:
+        """Return one of the last maps.
+
+        Raises:
+            NotFound: there are newer ones by now.
+        """
+        shown = next((one for one in list(self.live.recent) if one.number == number), None)
+        if shown is None:
+            raise NotFound("there are newer maps by now")
+        colours = {one.name: one.colour for one in self.project.description.classes}
+        return encode_map(shown, layer, colours)
+
+    def show(self, view: View) -> None:
+        """Make the map of a view.
+
+        Raises:
+            NotFound: there is no such image or level.
+        """
+        reader = self._reader(view.image)
+        if not 0 <= view.level < reader.levels:
+            raise NotFound(f"image {view.image} has no level {view.level}")
+        height, width = reader.size(view.level)
+        top, left = max(view.top, 0), max(view.left, 0)
+        bottom, right = min(view.bottom, height), min(view.right, width)
+        if top < bottom and left < right:
+            self.live.show(View(view.image, view.level, top, left, bottom, right))
+
+    # What a person does ---------------------------------------------------------------------------
+
+    def add(self, image: int, place: tuple[float, float], label: str) -> dict[str, Any]:
+        """Add a point of a class.
+
+        Raises:
+            NotFound: there is no such image.
+            ValueError: the place is outside, or there is no such class.
+            OSError: the disk is full.
+        """
+        self._check_class(label)
+        name = self._check_place(image, place)
+        return self._changed(self.project.history.add(name, *place, label))
+
+    def pass_over(self, image: int, place: tuple[float, float], state: State) -> dict[str, Any]:
+        """Record that a suggestion is skipped, or that its class cannot be told.
+
+        Raises:
+            NotFound: there is no such image.
+            ValueError: the place is outside, or the state is another one.
+            OSError: the disk is full.
+        """
+        if state not in ("skipped", "unsure"):
+            raise ValueError(f"got the state {state!r}, wanted skipped or unsure")
+        name = self._check_place(image, place)
+        return self._changed(self.project.history.add(name, *place, None, state))
+
+    def move(self, point: str, place: tuple[float, float]) -> dict[str, Any]:
+        """Move a point.
+
+        Raises:
+            NotFound: there is no such point.
+            ValueError: the place is outside.
+            OSError: the disk is full.
+        """
+        found = self._point(point)
+        self._check_place(self._image_called(found.image), place)
+        return self._changed(self.project.history.move(point, *place))
+
+    def relabel(self, point: str, label: str) -> dict[str, Any]:
+        """Give a point another class.
+
+        Raises:
+            NotFound: there is no such point.
+            ValueError: there is no such class.
+            OSError: the disk is full.
+        """
+        self._check_class(label)
+        self._point(point)
+        return self._changed(self.project.history.relabel(point, label))
+
+    def remove(self, point: str) -> dict[str, Any]:
+        """Remove a point.
+
+        Raises:
+            NotFound: there is no such point.
+            OSError: the disk is full.
+        """
+        self._point(point)
+        return self._changed(self.project.history.remove(point))
+
+    def undo(self) -> dict[str, Any] | None:
+        """Undo the last action of this session; None where there is none.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        record = self.project.history.undo()
+        return None if record is None else self._changed(record)
+
+    def redo(self) -> dict[str, Any] | None:
+        """Do again what was undone last; None where nothing was.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        record = self.project.history.redo()
+        return None if record is None else self._changed(record)
+
+    def set_classes(self, classes: Sequence[ClassSettings], renamed: dict[str, str]) -> None:
+        """Replace the classes; see `Project.set_classes`.
+
+        Raises:
+            ValueError: two are alike, or a class with points is missing.
+            OSError: the disk is full.
+        """
+        self.project.set_classes(classes, renamed)
+        self.live.points_changed()
+        self.touch()
+
+    def set_settings(self, changes: dict[str, Any]) -> None:
+        """Change settings.
+
+        Raises:
+            ValueError: a value is not allowed.
+            OSError: the disk is full.
+        """
+        self.project.set_settings(changes)
+        self.touch()
+
+    def suggest(self, image: int) -> list[dict[str, Any]]:
+        """Return the points of the view that are worth most.
+
+        Raises:
+            NotFound: there is no such image.
+        """
+        from pointcover.labelling.next_point import choose_next
+
+        name = self.project.description.images[image].name if self._reader(image) else ""
+        scored = self.live.scored_view()
+        if scored is None or scored[0].image != image:
+            return []
+        history = self.project.history
+        taken = [one for one in (*history.points, *history.passed_over) if one.image == name]
+        return [
+            asdict(one) for one in choose_next(scored, taken, self.project.description.settings)
+        ]
+
+    # Within ---------------------------------------------------------------------------------------
+
+    def class_table(self) -> ClassTable:
+        """Return the classes.
+
+        Raises:
+            ValueError: there are fewer than two.
+        """
+        classes = self.project.description.classes
+        return ClassTable(
+            tuple(one.name for one in classes), tuple(parse_colour(one.colour) for one in classes)
+        )
+
+    @property
+    def export_folder(self) -> Path:
+        """Folder of what is exported."""
+        return self.project.folder / EXPORT
+
+    def _pace(self) -> Any:
+        return measure_pace(self.project.log.records, len(self.project.history.points))
+
+    def _describe(self, number: int) -> dict[str, Any]:
+        reader = self.readers[number]
+        return {
+            "name": self.project.description.images[number].name,
+            "height": reader.info.height,
+            "width": reader.info.width,
+            "levels": reader.levels,
+            "has_crs": reader.info.crs is not None and reader.info.is_georeferenced,
+            "gsd_m": gsd_of(reader.info),
+        }
+
+    def _changed(self, record: Record) -> dict[str, Any]:
+        changes = self.live.points_changed()
+        self.touch()
+        return {"point": as_values(record), "changes": changes}
+
+    def _reader(self, image: int) -> LevelReader:
+        if not 0 <= image < len(self.readers):
+            raise NotFound(f"there is no image {image}")
+        return self.readers[image]
+
+    def _image_called(self, name: str) -> int:
+        names = [entry.name for entry in self.project.description.images]
+        if name not in names:
+            raise NotFound(f"the image {name} is not open")
+        return names.index(name)
+
+    def _point(self, point: str) -> Record:
+        for one in self.project.history.points:
+            if one.id == point:
+                return one
+        raise NotFound("there is no such point")
+
+    def _check_class(self, label: str) -> None:
+        if label not in self.project.class_names:
+            raise ValueError(f"there is no class {label!r}: add it first")
+
+    def _check_place(self, image: int, place: tuple[float, float]) -> str:
+        reader = self._reader(image)
+        x, y = place
+        if not (0 <= x < reader.info.width and 0 <= y < reader.info.height):
+            raise ValueError(
+                f"got the place {x:g}, {y:g}, wanted one inside the image of {reader.info.width} × "
+                f"{reader.info.height} px"
+            )
+        return self.project.description.images[image].name
+
+    def _ask_for_overviews(self, image: int) -> None:
+        with self._lock:
+            if image not in self._asked:
+                self._asked.append(image)
+                self._overviews[image] = 0.0
+                self._wants_overviews.set()
+
+    def _write_overviews(self) -> None:
+        done = 0
+        while not self._ends:
+            self._wants_overviews.wait()
+            self._wants_overviews.clear()
+            while done < len(self._asked) and not self._ends:
+                image = self._asked[done]
+                done += 1
+                try:
+                    self.readers[image].write_overviews(lambda part, n=image: self._note(n, part))  # type: ignore[misc]
+                except (ValueError, OSError) as error:
+                    self._failed[image] = str(error)
+                self._overviews.pop(image, None)
+                self.touch()
+
+    def _note(self, image: int, part: float) -> None:
+        if self._ends:
+            raise OSError("the page is closed")
+        if part - self._overviews.get(image, 0) >= 0.02:
+            self._overviews[image] = round(part, 2)
+            self.touch()
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

@@ -1,0 +1,151 @@
+"""What is exported is read by the pipeline, and maps are those of `pointcover predict`."""
+
+import json
+import shutil
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import yaml
+
+from pointcover.annotation.rasters import CLICKS
+from pointcover.datasets.card import DatasetCard, find_pairs
+from pointcover.labelling.export_maps import map_images, save_model
+from pointcover.labelling.export_points import export_points
+from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.overviews import LevelReader
+from pointcover.raster.raster_io import RasterReader, Window
+from pointcover.vectors.rasterize import PlacementReport, place
+from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
+from tests.imagery import Project as Pipeline
+from tests.labelling.scenes import POINTS, draw_truth, open_scene, write_scene
+
+QUICK_FIT = {
+    "train.model": "random_forest",
+    "train.encoder": "none",
+    "train.weights": "none",
+    "train.classifier.random_forest.inputs": ["filter_bank"],
+    "train.classifier.random_forest.trees": 8,
+    "tile.size_px": 96,
+}
+
+
+def label(project, names="abc"):
+    for name in names:
+        for x, y, class_name in POINTS:
+            project.history.add(f"{name}.tif", x, y, class_name)
+
+
+def infos_of(project):
+    return [RasterReader(Path(entry.path)).info() for entry in project.description.images]
+
+
+@pytest.fixture
+def placed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=3)
+    yield project
+    project.close()
+
+
+def table_of(project):
+    classes = project.description.classes
+    return ClassTable(project.class_names, tuple(parse_colour(one.colour) for one in classes))
+
+
+def test_points_of_images_with_a_crs_are_a_geopackage_that_annotations_reads(placed, tmp_path):
+    label(placed)
+    write_scene(tmp_path / "images" / "other.tif")
+    found = export_points(placed, infos_of(placed), tmp_path / "export")
+    assert found.remarks == ()
+    table = geopandas.read_file(tmp_path / "export" / "labels" / "points.gpkg", layer="points")
+    assert len(table) == 36
+    assert set(table["author"]) == {"anna"}
+    card = DatasetCard.model_validate(yaml.safe_load((tmp_path / "export/card.yaml").read_text()))
+    pairs = find_pairs(card, tmp_path / "images")
+    assert [pair.name for pair in pairs] == ["a", "b", "c"]
+    assert {len(card.region_lists()[split]) for split in ("val", "test")} == {1}
+    classes = table_of(placed)
+    settings = VectorSettings(column="class", layer=None, all_touched=False, ignore=[""], codes={})
+    read = read_annotations(
+        tmp_path / "export" / "labels" / "points.gpkg", classes, settings, {"a", "b", "c"}
+    )
+    info = infos_of(placed)[0]
+    burned = place(read, info, PlacementReport(read), orthophoto="a", all_touched=False).burn(
+        Window(0, 0, 192, 192)
+    )
+    rows, cols = np.nonzero(burned != 255)
+    expected = {(y, x): classes.names.index(name) for x, y, name in POINTS}
+    assert {(r, c): burned[r, c] for r, c in zip(rows, cols, strict=True)} == expected
+    assert found.command is not None
+    assert "annotate.sampler=none" in found.command
+    assert f"source={tmp_path / 'images'}" in found.command
+
+
+def test_points_of_images_without_a_crs_are_click_rasters_of_their_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=3, crs=None, transform=None)
+    label(project)
+    project.history.add("a.tif", 25.9, 10.2, "road")  # on the pixel of an older point
+    found = export_points(project, infos_of(project), tmp_path / "export")
+    assert "no CRS" in found.remarks[0]
+    rasters = sorted(path for path in found.files if CLICKS in path.parts)
+    assert [path.parent.name for path in rasters] == ["test", "train", "val"]
+    (train,) = [path for path in rasters if path.parent.name == "train"]
+    values = RasterReader(train).read(Window(0, 0, 192, 192))[0]
+    assert (values != 255).sum() == 12
+    assert (values[10, 25], values[60, 25]) == (2, 0)
+    project.close()
+
+
+def test_few_images_have_points_but_no_card(placed, tmp_path):
+    label(placed, "ab")
+    found = export_points(placed, infos_of(placed), tmp_path / "export")
+    assert found.command is None
+    assert "2 image(s) have points, and training needs 3" in found.remarks[0]
+    assert [path.name for path in found.files] == ["points.gpkg"]
+
+
+@pytest.mark.slow
+def test_whole_images_are_mapped_with_the_classifier_of_the_page(placed, tmp_path):
+    label(placed, "a")
+    readers = [
+        LevelReader(path, (1, 2, 3), tmp_path / "cache")
+        for path in sorted((tmp_path / "images").iterdir())
+    ]
+    model = save_model(placed, readers, table_of(placed), tmp_path / "model")
+    seen = []
+    images = [reader.info.path for reader in readers]
+    maps = map_images(model, images, tmp_path / "maps", lambda part, text: seen.append(part))
+    assert [path.name for path in maps] == ["a_classes.tif", "b_classes.tif", "c_classes.tif"]
+    assert seen[-1] == pytest.approx(1)
+    for path in maps:
+        found = RasterReader(path).read(Window(0, 0, 192, 192))[0]
+        assert (found == draw_truth()).mean() > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"crs": None, "transform": None}], ids=["crs", "none"])
+def test_the_pipeline_runs_on_the_export(tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    opened = open_scene(tmp_path, images=3, **options)
+    label(opened)
+    found = export_points(opened, infos_of(opened), tmp_path / "export")
+    opened.close()
+    pipeline = Pipeline(tmp_path)
+    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "project.yaml")
+    said = [option.partition("=")[::2] for option in found.options if "=" in option]
+    pipeline.set({key: yaml.safe_load(value) for key, value in said})
+    pipeline.set(QUICK_FIT)
+    pipeline.run("download", "tile", "annotate", "train", "evaluate")
+    annotated = json.loads((tmp_path / "metrics" / "annotate.json").read_text())
+    assert {split: annotated[split]["clicks"] for split in ("train", "val", "test")} == {
+        "train": 12,
+        "val": 12,
+        "test": 12,
+    }
+    scored = json.loads((tmp_path / "metrics" / "evaluate.json").read_text())
+    assert (scored["scored_on"], scored["pixels"]) == ("held-out annotations", 12)
+    assert scored["miou"] > 0.4

@@ -1,0 +1,68 @@
+"""Training in the background, with its log in the page."""
+
+import sys
+
+import pytest
+
+from pointcover.labelling.jobs import Jobs
+from pointcover.labelling.session import Session
+from tests.labelling.scenes import POINTS, open_scene, wait_for
+
+FAKE_DVC = """
+import sys
+print("Running stage 'train'", flush=True)
+print(" ".join(sys.argv[1:3]))
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Jobs in the folder of a pipeline whose DVC trains nothing."""
+    monkeypatch.chdir(tmp_path)
+    session = Session(open_scene(tmp_path, images=3), threads=1)
+    pipeline = tmp_path / "pipeline"
+    (pipeline / "sources").mkdir(parents=True)
+    (pipeline / "dvc").mkdir()
+    (pipeline / "dvc" / "__init__.py").touch()
+    (pipeline / "dvc" / "__main__.py").write_text(FAKE_DVC)
+    for name in ("dvc.yaml", "params.yaml"):
+        (pipeline / name).write_text("")
+    yield Jobs(session, pipeline)
+    session.close()
+
+
+def finished(jobs):
+    return wait_for(lambda: jobs.session.job["state"] in ("done", "failed") and jobs.session.job)
+
+
+def label(jobs, images=3):
+    for image in range(images):
+        for x, y, name in POINTS:
+            jobs.session.add(image, (x, y), name)
+
+
+def test_training_shows_its_log_and_where_the_model_is(jobs):
+    label(jobs)
+    jobs.train()
+    with pytest.raises(ValueError, match="another job runs"):
+        jobs.export()
+    job = finished(jobs)
+    assert job["state"] == "done", job
+    assert job["log"].splitlines() == ["Running stage 'train'", "exp run"]
+    assert "models/" in job["text"]
+    assert (jobs.folder / "sources" / "project.yaml").is_file()
+
+
+def test_a_training_that_fails_is_said(jobs, monkeypatch):
+    label(jobs)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    jobs.train()
+    assert finished(jobs)["text"] == "The training ended with code 1."
+
+
+def test_too_few_images_are_not_trained_on(jobs):
+    label(jobs, 2)
+    jobs.train()
+    job = finished(jobs)
+    assert job["state"] == "failed"
+    assert "training needs 3" in job["text"]

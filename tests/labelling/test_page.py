@@ -1,0 +1,263 @@
+"""The page in a real browser."""
+
+import json
+
+import pytest
+
+from pointcover.labelling.point_log import newest_of, read_log
+from pointcover.labelling.project import LOG
+from pointcover.labels import parse_colour
+from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
+from tests.labelling.scenes import CLASSES, POINTS, write_scene
+
+pytestmark = pytest.mark.alone
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def images(tmp_path):
+    require_browser()
+    return [
+        write_scene(tmp_path / "images" / f"{name}.tif", seed=n) for n, name in enumerate("abc")
+    ]
+
+
+@pytest.fixture
+def server(tmp_path, images):
+    started = Here(images, tmp_path / "project")
+    yield started
+    started.stop()
+
+
+def open_page(browser, server, **options):
+    options = {"viewport": {"width": 1280, "height": 800}} | options
+    return LabelPage(browser.new_context(**options).new_page(), server.url)
+
+
+def labels_of(folder):
+    points = newest_of(read_log(folder / LOG)[0]).values()
+    return sorted((p.x, p.y, p.label) for p in points if p.state == "labelled")
+
+
+def is_like(one, other, tolerance=3):
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= tolerance
+
+
+def test_from_clicks_to_a_map_through_a_power_cut(browser, images, tmp_path):
+    server = Server(images, tmp_path / "project")
+    before = sorted(path.name for path in images[0].parent.iterdir())
+    page = open_page(browser, server)
+    assert "Name your classes" in page.tab.inner_text("#hint")
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    page.slide("#opacity", 100)
+    for number, one in enumerate(CLASSES, 1):
+        page.tab.keyboard.press(str(number))
+        for x, y, name in POINTS:
+            if name == one.name:
+                page.click(x, y)
+        page.wait_saved(4 * number)
+    page.wait_map(12)
+    for x, one in zip((45, 110, 150), CLASSES, strict=True):
+        assert is_like(page.colour_at(x, 85), parse_colour(one.colour)), one.name
+    for number in range(4):
+        page.tab.keyboard.press("Control+z")
+        page.wait_saved(11 - number)
+    page.wait_map(8)
+    assert not is_like(page.colour_at(150, 85), parse_colour(CLASSES[2].colour))
+    page.tab.keyboard.press("Control+Shift+z")
+    page.wait_saved(9)
+    page.tab.keyboard.press("Control+y")
+    page.wait_saved(10)
+    known = labels_of(tmp_path / "project")
+    server.kill()
+    page.tab.keyboard.press("1")
+    page.click(40, 30)
+    page.wait(lambda: "1 point is not saved" in page.tab.inner_text("#banner"), "the warning")
+    assert labels_of(tmp_path / "project") == known
+    again = Server([], tmp_path / "project", server.port)
+    page.tab.click("#retry")
+    page.wait_saved(11)
+    page.wait_map(11)
+    assert len(labels_of(tmp_path / "project")) == 11
+    fresh = LabelPage(browser.new_context().new_page(), again.url)
+    fresh.wait_saved(11)
+    assert len(fresh.tab.query_selector_all(".point")) == 11
+    page.tab.click("#export")
+    page.wait(lambda: "Points are exported" in page.tab.inner_text("#job"), "the export")
+    assert (tmp_path / "project" / "export" / "labels" / "points.gpkg").is_file()
+    assert again.stop() == 0, again.said
+    assert page.errors == fresh.errors == []
+    assert {host.partition(":")[0] for host in page.hosts | fresh.hosts} == {"127.0.0.1"}
+    assert sorted(path.name for path in images[0].parent.iterdir()) == before
+
+
+def test_points_are_dragged_removed_and_relabelled(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES[:2]:
+        page.add_class(one.name)
+    page.tab.keyboard.press("1")
+    page.click(20.5, 20.5)
+    page.wait_saved(1)
+    page.tab.mouse.move(*page.place(20.5, 20.5))
+    page.tab.mouse.down()
+    page.tab.mouse.move(*page.place(60.5, 90.5), steps=5)
+    page.tab.mouse.up()
+    folder = tmp_path / "project"
+    page.wait(lambda: abs(labels_of(folder)[0][0] - 60.5) < 1, "the move")
+    assert abs(labels_of(folder)[0][1] - 90.5) < 1
+    page.tab.select_option("#points select", "water")
+    page.wait(lambda: labels_of(folder)[0][2] == "water", "the class")
+    page.tab.mouse.click(*page.place(60.5, 90.5), button="right")
+    page.wait_saved(0)
+    page.tab.keyboard.press("Control+z")
+    page.wait_saved(1)
+    page.click(60.5, 90.5)  # on a point: chooses it
+    page.tab.keyboard.press("Delete")
+    page.wait_saved(0)
+    assert page.errors == []
+
+
+def test_the_keyboard_alone_labels(browser, server, tmp_path):
+    page = open_page(browser, server)
+    keys = page.tab.keyboard
+    page.tab.focus("#new-name")
+    for name in ("meadow", "water"):
+        keys.type(name)
+        keys.press("Enter")
+        page.tab.wait_for_selector(f"#classes label:text-is('{name}')")
+    for _ in range(40):
+        keys.press("Shift+Tab")
+        if page.tab.evaluate("() => document.activeElement.id") == "map":
+            break
+    else:
+        pytest.fail("the map is not reached by Tab")
+    keys.press("2")
+    keys.press("Enter")
+    page.wait_saved(1)
+    assert labels_of(tmp_path / "project") == [
+        (pytest.approx(96, 1), pytest.approx(96, 1), "water")
+    ]
+    keys.press("ArrowLeft")
+    page.tab.wait_for_timeout(400)
+    keys.press("1")
+    keys.press("Enter")
+    page.wait_saved(2)
+    left, right = labels_of(tmp_path / "project")
+    assert (left[2], right[2]) == ("meadow", "water")
+    keys.press("Control+z")
+    page.wait_saved(1)
+    keys.press("]")
+    assert page.tab.input_value("#image") == "1"
+    keys.press("?")
+    assert page.tab.is_visible("#help")
+    keys.press("Escape")
+    keys.press("m")
+    assert page.tab.is_checked("input[value=confidence]")
+    assert page.errors == []
+
+
+def test_suggested_points_are_answered_by_keys(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name)
+    for x, y, name in POINTS:
+        server.session.add(0, (x, y), name)
+    page.wait_saved(12)
+    page.tab.click("#next")
+    page.wait_map(12)
+    page.tab.click("#next")
+    page.tab.wait_for_selector(".suggestion")
+    page.tab.focus("#map")
+    page.tab.keyboard.press("Enter")
+    page.wait_saved(13)
+    page.tab.wait_for_selector(".suggestion")
+    page.tab.keyboard.press("u")
+    page.wait(lambda: server.session.project.history.passed_over, "the answer")
+    assert server.session.project.history.passed_over[0].state == "unsure"
+    page.tab.check("#swipes")
+    page.slide("#swipe", 25)
+    clip = page.tab.evaluate(
+        "() => document.querySelector('.leaflet-prediction-pane').style.clipPath"
+    )
+    assert clip.startswith("polygon(")
+    assert page.errors == []
+
+
+def test_a_narrow_window_with_a_touch_screen(browser, server, tmp_path):
+    page = open_page(browser, server, viewport={"width": 390, "height": 780}, has_touch=True)
+    page.add_class("meadow")
+    page.tab.touchscreen.tap(*page.place(50, 60))
+    page.wait_saved(1)
+    ((x, y, _),) = labels_of(tmp_path / "project")
+    assert abs(x - 50) < 2
+    assert abs(y - 60) < 2
+    sizes = page.tab.evaluate(
+        "() => [document.body.scrollWidth - innerWidth, document.body.scrollHeight - innerHeight]"
+    )
+    assert max(sizes) <= 0, "the whole page scrolls"
+    assert page.tab.is_visible("#next")
+
+
+def test_names_are_shown_as_text(browser, tmp_path):
+    name = "<img src=x onerror=alert(1)><script>alert(2)<script>.tif"
+    image = write_scene(tmp_path / "images" / name)
+    server = Here([image], tmp_path / "project")
+    page = open_page(browser, server)
+    assert name in page.tab.inner_text("#images")
+    page.tab.fill("#new-name", "<script>alert(1)</script>")
+    page.tab.click("#new-class button")
+    page.wait(lambda: "got the class name" in page.tab.inner_text("#banner"), "the refusal")
+    page.add_class("x")
+    page.click(20, 20)
+    page.wait_saved(1)
+    assert page.tab.query_selector("#images img") is None
+    assert page.errors == []
+    server.stop()
+
+
+CONTRAST = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (text) => parse(text).slice(0, 3).map((v) => v / 255)
+    .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0.05);
+  const isClear = (one) => (parse(getComputedStyle(one).backgroundColor)[3] ?? 1) < 1;
+  const found = [];
+  for (const one of document.querySelectorAll("body *")) {
+    const texts = [...one.childNodes].filter((node) => node.nodeType === 3);
+    const isLeftOut = one.closest(":disabled, script, option, svg, .skip-link");
+    if (!texts.some((node) => node.textContent.trim()) || isLeftOut) continue;
+    if (!one.checkVisibility()) continue;
+    let behind = one;
+    while (behind.parentElement && isClear(behind)) behind = behind.parentElement;
+    const ends = [getComputedStyle(one).color, getComputedStyle(behind).backgroundColor];
+    const values = ends.map(light);
+    const ratio = Math.max(...values) / Math.min(...values);
+    if (ratio < 4.5) found.push([one.outerHTML.slice(0, 100), ...ends, ratio]);
+  }
+  return found;
+}"""
+"""Text whose contrast is below that of WCAG AA."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_enough_contrast(browser, server, scheme):
+    page = open_page(browser, server, color_scheme=scheme)
+    page.add_class("meadow")
+    page.click(20, 20)
+    page.wait_saved(1)
+    page.tab.fill("#new-name", "meadow")
+    page.tab.click("#new-class button")
+    page.wait(lambda: "occurs twice" in page.tab.inner_text("#banner"), "the message")
+    assert page.tab.evaluate(CONTRAST) == []
+
+
+def test_an_open_project_is_not_opened_twice(server, images, tmp_path):
+    assert json.loads((tmp_path / "project" / "open.json").read_text())["author"] == "anna"
+    with pytest.raises(AssertionError, match=r"(?s)the server ended.*is in use: .* has it open on"):
+        Server(images, tmp_path / "project")

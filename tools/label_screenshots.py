@@ -1,0 +1,223 @@
+"""Label the synthetic valley in a browser, and take the pictures of docs/tutorials/label-images.md.
+
+    python examples/valley/annotator.py draw FOLDER
+    python tools/label_screenshots.py FOLDER [PICTURES]
+
+The script does what the tutorial says, by mouse and keyboard, and prints how long it took. It needs
+Chromium, on PATH or at the path in the variable CHROMIUM, and playwright.
+"""
+# ruff: noqa: T201
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import yaml
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+CARD = yaml.safe_load((ROOT / "examples/valley/valley.yaml").read_text(encoding="utf-8"))
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+SIZE = {"width": 1280, "height": 800}
+NARROW = {"width": 390, "height": 780}
+FRAME_PX = 720
+FRAME_MS = 900
+FIRST = 3
+"""Clicks on each class of the first image."""
+SUGGESTED = 6
+"""Suggestions that are answered in each image."""
+LONGEST_S = 300
+
+
+def main() -> None:
+    """Label, and take the pictures."""
+    folder = Path(sys.argv[1])
+    pictures = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "images"
+    images = sorted((folder / "images").glob("*.tif"))
+    project = folder / "valley-labels"
+    shutil.rmtree(project, ignore_errors=True)
+    command = [sys.executable, "-m", "pointcover", "label", *map(str, images), "--no-browser"]
+    process = subprocess.Popen(
+        [*command, "--project", str(project), "--author", "anna"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while "http" not in line:
+            if not line:
+                sys.exit("pointcover label ended")
+            line = process.stderr.readline()
+        address = re.findall(r"http\S+", line)[0]
+        with sync_playwright() as playwright:
+            path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+            browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+            record(browser, address, [truth_of(image) for image in images], pictures)
+            browser.close()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def truth_of(image: Path) -> np.ndarray:
+    """Return the class ids of an image, which stand for what a person sees."""
+    with rasterio.open(image.parents[1] / "ground" / image.name) as file:
+        return file.read(1)
+
+
+def record(browser: Any, address: str, truths: list[np.ndarray], pictures: Path) -> None:
+    """Do what the tutorial says."""
+    context = browser.new_context(viewport=SIZE, color_scheme="light")
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+    frames: list[bytes] = []
+    start = time.monotonic()
+    for entry in CARD["classes"]:
+        page.fill("#new-colour", entry["colour"].lower())
+        page.fill("#new-name", entry["name"])
+        page.click("#new-class button")
+        page.wait_for_selector(f"#classes label:text-is('{entry['name']}')")
+    frames.append(page.screenshot())
+    count = 0
+    generator = np.random.default_rng(3)
+    for _ in range(FIRST):
+        for class_id in np.unique(truths[0]).tolist():
+            row, col = inner_pixel(truths[0] == class_id, generator)
+            count += 1
+            click(page, (row, col), class_id, count)
+        wait_for_map(page, count)
+        frames.append(page.screenshot())
+    for image, truth in enumerate(truths):
+        if image:
+            page.keyboard.press("]")
+        wait_for_map(page, count)
+        for _ in range(SUGGESTED):
+            if not page.is_visible(".suggestion"):
+                page.keyboard.press("n")
+            page.wait_for_selector(".suggestion")
+            row, col = suggested(page)
+            count += 1
+            if image == 1 and count == FIRST * 5 + SUGGESTED + 3:
+                save(page, pictures / "label_next.jpg")
+            click(page, (row, col), int(truth[row, col]), count)
+            if image == 0:
+                wait_for_map(page, count)
+                frames.append(page.screenshot())
+        print(f"image {image + 1}: {count} points, {(time.monotonic() - start) / 60:.1f} min")
+    wait_for(page, lambda: "mean IoU" in page.inner_text("#quality"), "the scores")
+    save(page, pictures / "label_page.jpg")
+    page.keyboard.press("m")
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("() => document.querySelector('#quality').scrollIntoView()")
+    time.sleep(1)
+    save(page, pictures / "label_dark.jpg")
+    page.emulate_media(color_scheme="light")
+    page.keyboard.press("m")
+    page.keyboard.press("m")
+    page.click("#export")
+    wait_for(page, lambda: "Points are exported" in page.inner_text("#job"), "the export")
+    page.click("#map-images")
+    wait_for(page, lambda: " mapped. " in page.inner_text("#job"), "the maps")
+    print(f"maps after {(time.monotonic() - start) / 60:.1f} min")
+    page.evaluate("() => document.querySelector('#job').scrollIntoView()")
+    save(page, pictures / "label_export.jpg")
+    page.set_viewport_size(NARROW)
+    page.evaluate("() => document.querySelector('#classes').scrollIntoView()")
+    wait_for_map(page, count)
+    save(page, pictures / "label_narrow.jpg")
+    animate(frames, pictures / "label.gif")
+
+
+def inner_pixel(is_class: np.ndarray, generator: np.random.Generator) -> tuple[int, int]:
+    """Return a pixel of a class that is not beside another class, if there is one."""
+    inner = is_class.copy()
+    for axis in (0, 1):
+        for step in (-3, 3):
+            inner &= np.roll(is_class, step, axis)
+    rows, cols = np.nonzero(inner if inner.any() else is_class)
+    chosen = generator.integers(len(rows))
+    return int(rows[chosen]), int(cols[chosen])
+
+
+def corner_and_scale(page: Any) -> tuple[float, float, float]:
+    """Return where the image begins in the window, and how large its pixels are."""
+    x, y, size = page.evaluate(
+        "() => [...document.querySelectorAll('.leaflet-tile')]"
+        ".map((one) => one.getBoundingClientRect())"
+        ".reduce((a, b) => [Math.min(a[0], b.left), Math.min(a[1], b.top), b.width / 256],"
+        " [1e9, 1e9, 1])"
+    )
+    return x, y, size
+
+
+def click(page: Any, place: tuple[int, int], class_id: int, count: int) -> None:
+    """Choose a class by its key, click on a pixel, and wait until the point is saved."""
+    page.keyboard.press(str(class_id + 1))
+    x, y, size = corner_and_scale(page)
+    page.mouse.click(x + (place[1] + 0.5) * size, y + (place[0] + 0.5) * size)
+    wait_for(page, lambda: page.inner_text("#saved").startswith(f"{count} "), f"point {count}")
+
+
+def suggested(page: Any) -> tuple[int, int]:
+    """Return the row and column of the yellow point."""
+    x, y, size = corner_and_scale(page)
+    box = page.locator(".suggestion").bounding_box()
+    col = (box["x"] + box["width"] / 2 - x) / size
+    row = (box["y"] + box["height"] / 2 - y) / size
+    return int(row), int(col)
+
+
+def wait_for_map(page: Any, count: int) -> None:
+    """Wait until the map of so many points is drawn."""
+    start = f"map of {count} points"
+    wait_for(page, lambda: page.inner_text("#map-state").startswith(start), start)
+    time.sleep(0.3)
+
+
+def wait_for(page: Any, check: Any, what: str) -> None:
+    """Wait until a check is true."""
+    end = time.monotonic() + LONGEST_S
+    while not check():
+        if time.monotonic() > end:
+            sys.exit(f"waited in vain for {what}: {page.inner_text('body')}")
+        time.sleep(0.05)
+
+
+def save(page: Any, path: Path) -> None:
+    """Save a screenshot."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.mouse.move(5, 300)
+    page.screenshot(path=str(path), type="jpeg", quality=82)
+
+
+def animate(frames: list[bytes], path: Path) -> None:
+    """Write screenshots as a GIF."""
+    from io import BytesIO
+
+    shown = []
+    for frame in frames:
+        image = Image.open(BytesIO(frame)).convert("RGB")
+        size = (FRAME_PX, round(image.height * FRAME_PX / image.width))
+        shown.append(image.resize(size, Image.Resampling.LANCZOS).quantize(96))
+    shown[0].save(path, save_all=True, append_images=shown[1:], duration=FRAME_MS, loop=0)
+
+
+if __name__ == "__main__":
+    main()
