@@ -159,7 +159,7 @@ class LabelPage:
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Return where in the window a pixel of the image is; the image is fitted to the map."""
-        corner = self.tab.locator(".leaflet-tile").first.bounding_box()
+        self.tab.wait_for_selector(".leaflet-tile-loaded")
         size = self.tab.evaluate(
             "() => document.querySelector('.leaflet-tile').getBoundingClientRect().width / 256"
         )
@@ -168,7 +168,6 @@ class LabelPage:
             ".map((one) => one.getBoundingClientRect())"
             ".reduce((a, b) => [Math.min(a[0], b.left), Math.min(a[1], b.top)], [1e9, 1e9])"
         )
-        assert corner
         return first[0] + x * size, first[1] + y * size
 
     def click(self, x: float, y: float) -> None:

@@ -123,6 +123,28 @@ def test_points_are_dragged_removed_and_relabelled(browser, server, tmp_path):
     assert page.errors == []
 
 
+def test_a_stroke_is_drawn_and_undone_and_seen_in_another_tab(browser, server):
+    page, other = open_page(browser, server), open_page(browser, server)
+    page.add_class("meadow")
+    page.click(20, 20)
+    page.wait_saved(1)
+    page.tab.keyboard.down("Shift")
+    page.tab.mouse.move(*page.place(30, 60))
+    page.tab.mouse.down()
+    page.tab.mouse.move(*page.place(90, 60), steps=12)
+    page.tab.mouse.up()
+    page.tab.keyboard.up("Shift")
+    page.wait(lambda: len(server.session.project.history.points) > 3, "the stroke")
+    count = len(server.session.project.history.points)
+    page.wait_saved(count)
+    other.wait_saved(count)
+    assert "meadow" in other.tab.inner_text("#classes")
+    page.tab.keyboard.press("Control+z")
+    page.wait_saved(1)
+    other.wait_saved(1)
+    assert page.errors == other.errors == []
+
+
 def test_the_keyboard_alone_labels(browser, server, tmp_path):
     page = open_page(browser, server)
     keys = page.tab.keyboard

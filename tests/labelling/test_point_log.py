@@ -14,7 +14,7 @@ from pointcover.labelling.point_log import PointLog, merge_logs, newest_of, read
 Action = tuple[str, int]
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "move", "relabel", "remove", "skip", "undo", "redo"]),
+        st.sampled_from(["add", "stroke", "move", "relabel", "remove", "skip", "undo", "redo"]),
         st.integers(0, 5),
     ),
     max_size=25,
@@ -26,6 +26,9 @@ def act(history: PointHistory, actions: Sequence[Action]) -> None:
         points = history.points
         if what == "add":
             history.add("a <b>.tif", number + 0.5, 7, f"class {number % 2}")
+        elif what == "stroke":
+            places = [(number + step, 9) for step in range(3)]
+            history.add_stroke("b.tif", places, "class 0")
         elif what == "skip":
             history.add("a <b>.tif", number + 0.5, 7, None, "skipped")
         elif what in ("undo", "redo"):
@@ -87,9 +90,21 @@ def test_undo_and_redo_take_back_and_repeat(tmp_path):
     assert [(p.x, p.y) for p in history.points] == [(5, 6)]
     history.undo()
     history.undo()
-    assert (history.points, history.undo(), history.can_undo) == ([], None, False)
+    assert (history.points, history.undo(), history.can_undo) == ([], [], False)
     history.add("a.tif", 1, 2, "water")
     assert not history.can_redo
+    log.close()
+
+
+def test_a_stroke_is_undone_at_once(tmp_path):
+    log = PointLog(tmp_path / "points.jsonl")
+    history = PointHistory(log, "anna")
+    history.add("a.tif", 1, 2, "land")
+    assert len(history.add_stroke("a.tif", [(3, 4), (5, 6), (7, 8)], "water")) == 3
+    assert len(history.undo()) == 3
+    assert [point.label for point in history.points] == ["land"]
+    history.redo()
+    assert [point.x for point in history.points] == [1, 3, 5, 7]
     log.close()
 
 

@@ -1,7 +1,7 @@
 """The points of a project, and undo and redo of what this session did."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from threading import RLock
 
@@ -12,9 +12,8 @@ from pointcover.labelling.point_log import PointLog, Record, State, newest_of
 class Change:
     """An action that can be undone."""
 
-    before: Record | None
-    """Of the same point; None where the action added it."""
-    after: Record
+    steps: tuple[tuple[Record | None, Record], ...]
+    """What was written, and what the same point was before; None where the action added it."""
 
 
 class PointHistory:
@@ -62,6 +61,31 @@ class PointHistory:
         record = Record(uuid.uuid4().hex, image, x, y, label, state, self._author, "")
         return self._do(None, record)
 
+    def add_stroke(
+        self, image: str, places: Sequence[tuple[float, float]], label: str
+    ) -> list[Record]:
+        """Add points of one class that are undone together.
+
+        Returns:
+            the points; fewer than places if the disk is full meanwhile.
+
+        Raises:
+            OSError: the disk is full, and no point was added.
+        """
+        with self._lock:
+            written: list[Record] = []
+            for x, y in places:
+                new = Record(uuid.uuid4().hex, image, x, y, label, "labelled", self._author, "")
+                try:
+                    written.append(self._write(new))
+                except OSError:
+                    if not written:
+                        raise
+                    break
+            self._done.append(Change(tuple((None, record) for record in written)))
+            self._undone.clear()
+            return written
+
     def move(self, point_id: str, x: float, y: float) -> Record:
         """Move a point.
 
@@ -105,33 +129,34 @@ class PointHistory:
             self._done.clear()
             self._undone.clear()
 
-    def undo(self) -> Record | None:
-        """Undo the last action; None where there is none.
+    def undo(self) -> list[Record]:
+        """Undo the last action; return what was written.
 
         Raises:
             OSError: the disk is full.
         """
         with self._lock:
             if not self._done:
-                return None
-            change = self._done[-1]
-            gone = replace(change.after, label=None, state="removed")
-            record = self._write(change.before or gone)
+                return []
+            written = [
+                self._write(before or replace(after, label=None, state="removed"))
+                for before, after in reversed(self._done[-1].steps)
+            ]
             self._undone.append(self._done.pop())
-            return record
+            return written
 
-    def redo(self) -> Record | None:
-        """Do again what was undone last; None where nothing was.
+    def redo(self) -> list[Record]:
+        """Do again what was undone last; return what was written.
 
         Raises:
             OSError: the disk is full.
         """
         with self._lock:
             if not self._undone:
-                return None
-            record = self._write(self._undone[-1].after)
+                return []
+            written = [self._write(after) for _, after in self._undone[-1].steps]
             self._done.append(self._undone.pop())
-            return record
+            return written
 
     def labels(self) -> Collection[str]:
         """Return the names of the classes that points have."""
@@ -146,7 +171,7 @@ class PointHistory:
     def _do(self, before: Record | None, after: Record) -> Record:
         with self._lock:
             record = self._write(after)
-            self._done.append(Change(before, record))
+            self._done.append(Change(((before, record),)))
             self._undone.clear()
             return record
 

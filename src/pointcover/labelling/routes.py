@@ -126,6 +126,14 @@ def _add(session: Session, values: dict[str, Any]) -> Any:
     return session.add(_whole(values, "image"), _place(values), _text(values, "class"))
 
 
+def _add_stroke(session: Session, values: dict[str, Any]) -> Any:
+    places = values.get("places")
+    if not isinstance(places, list) or not all(isinstance(one, dict) for one in places):
+        raise ValueError("places: wanted a list of objects with x and y")
+    label = _text(values, "class")
+    return session.add_stroke(_whole(values, "image"), [_place(one) for one in places], label)
+
+
 def _pass_over(session: Session, values: dict[str, Any]) -> Any:
     state: Any = _text(values, "state")
     return session.pass_over(_whole(values, "image"), _place(values), state)
@@ -166,6 +174,7 @@ def _suggest(session: Session, values: dict[str, Any]) -> Any:
 
 ACTIONS: Final[dict[str, Work]] = {
     "add": _add,
+    "add_stroke": _add_stroke,
     "pass_over": _pass_over,
     "move": _move,
     "relabel": _relabel,

@@ -24,6 +24,8 @@ from pointcover.raster.overviews import LevelReader
 logger = logging.getLogger(__name__)
 
 TILE_PX: Final = 256
+MOST_OF_STROKE: Final = 100
+"""Points of a stroke at most."""
 
 
 class NotFound(LookupError):
@@ -250,23 +252,39 @@ class Session:
         self._point(point)
         return self._changed(self.project.history.remove(point))
 
-    def undo(self) -> dict[str, Any] | None:
-        """Undo the last action of this session; None where there is none.
+    def add_stroke(
+        self, image: int, places: Sequence[tuple[float, float]], label: str
+    ) -> dict[str, Any]:
+        """Add points of a class that are undone together.
+
+        Raises:
+            NotFound: there is no such image.
+            ValueError: a place is outside, there is no such class, or there are too many places.
+            OSError: the disk is full, and no point was added.
+        """
+        self._check_class(label)
+        if not 0 < len(places) <= MOST_OF_STROKE:
+            raise ValueError(f"got {len(places)} places, wanted 1 to {MOST_OF_STROKE}")
+        name = ""
+        for place in places:
+            name = self._check_place(image, place)
+        return self._all_changed(self.project.history.add_stroke(name, places, label))
+
+    def undo(self) -> dict[str, Any]:
+        """Undo the last action of this session.
 
         Raises:
             OSError: the disk is full.
         """
-        record = self.project.history.undo()
-        return None if record is None else self._changed(record)
+        return self._all_changed(self.project.history.undo())
 
-    def redo(self) -> dict[str, Any] | None:
-        """Do again what was undone last; None where nothing was.
+    def redo(self) -> dict[str, Any]:
+        """Do again what was undone last.
 
         Raises:
             OSError: the disk is full.
         """
-        record = self.project.history.redo()
-        return None if record is None else self._changed(record)
+        return self._all_changed(self.project.history.redo())
 
     def set_classes(self, classes: Sequence[ClassSettings], renamed: dict[str, str]) -> None:
         """Replace the classes; see `Project.set_classes`.
@@ -343,6 +361,11 @@ class Session:
         changes = self.live.points_changed()
         self.touch()
         return {"point": as_values(record), "changes": changes}
+
+    def _all_changed(self, records: Sequence[Record]) -> dict[str, Any]:
+        changes = self.live.points_changed() if records else self.live.changes
+        self.touch()
+        return {"points": [as_values(one) for one in records], "changes": changes}
 
     def _reader(self, image: int) -> LevelReader:
         if not 0 <= image < len(self.readers):

@@ -269,6 +269,63 @@ async function addPoint(place) {
   if (wasSuggested) nextSuggestion();
 }
 
+// A stroke: points along a line that is drawn with Shift, undone together.
+const STROKE_STEP_PX = 14;
+let stroke = null;
+
+map.on("mousedown", (event) => {
+  if (!event.originalEvent.shiftKey || event.originalEvent.button !== 0 || !page.state.classes[page.current]) return;
+  map.dragging.disable();
+  stroke = { last: event.containerPoint, places: [toPlace(event.latlng)] };
+});
+map.on("mousemove", (event) => {
+  if (!stroke || event.containerPoint.distanceTo(stroke.last) < STROKE_STEP_PX) return;
+  stroke.last = event.containerPoint;
+  stroke.places.push(toPlace(event.latlng));
+});
+document.addEventListener("mouseup", () => {
+  if (!stroke) return;
+  const { places } = stroke;
+  stroke = null;
+  map.dragging.enable();
+  if (places.length > 1) addStroke(places);
+});
+
+async function addStroke(places) {
+  const image = described();
+  const chosen = page.state.classes[page.current];
+  const inside = places.filter((one) => one.x >= 0 && one.y >= 0 && one.x < image.width && one.y < image.height).slice(0, 100);
+  if (!inside.length) return;
+  const waiting = inside.map(({ x, y }) => {
+    const pending = { image: page.image, x, y, class: chosen.name, failed: false };
+    pending.marker = makeMarker(x, y, "point saving", chosen.name).addTo(map);
+    paint(pending.marker, chosen.colour);
+    page.pending.push(pending);
+    return pending;
+  });
+  drawSaved();
+  let saved = [];
+  let reason = "The disk is full.";
+  try {
+    const answer = await ask("add_stroke", { image: page.image, places: inside, class: chosen.name });
+    saved = answer.points;
+    page.changes = answer.changes;
+  } catch (error) {
+    reason = error.message;
+  }
+  for (const pending of waiting.splice(0, saved.length)) {
+    page.pending = page.pending.filter((one) => one !== pending);
+    pending.marker.remove();
+  }
+  saved.forEach(take);
+  for (const pending of waiting) {
+    pending.failed = true;
+    pending.marker.getElement()?.classList.add("failed");
+  }
+  if (waiting.length) sayUnsaved(reason);
+  drawSaved();
+}
+
 async function save(pending) {
   drawSaved();
   try {
@@ -322,10 +379,10 @@ async function relabel(id, name) {
 
 async function undoRedo(what) {
   const answer = await attempt(() => ask(what, {}));
-  if (answer) {
-    take(answer.point);
-    showImageOf(answer.point);
-  }
+  if (!answer || !answer.points.length) return;
+  answer.points.forEach(take);
+  page.changes = answer.changes;
+  showImageOf(answer.points[0]);
 }
 
 function showImageOf(record) {
@@ -335,7 +392,9 @@ function showImageOf(record) {
 
 const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
 
-map.on("click", (event) => addPoint(toPlace(event.latlng)));
+map.on("click", (event) => {
+  if (!event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
+});
 
 // Suggestions and doubts ----------------------------------------------------------------------------
 
