@@ -16,7 +16,7 @@ from pointcover.labelling.export_points import export_points
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.overviews import LevelReader
 from pointcover.raster.raster_io import RasterReader, Window
-from pointcover.vectors.rasterize import PlacementReport, place
+from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
 from tests.imagery import Project as Pipeline
@@ -73,9 +73,10 @@ def test_points_of_images_with_a_crs_are_a_geopackage_that_annotations_reads(pla
         tmp_path / "export" / "labels" / "points.gpkg", classes, settings, {"a", "b", "c"}
     )
     info = infos_of(placed)[0]
-    burned = place(read, info, PlacementReport(read), orthophoto="a", all_touched=False).burn(
-        Window(0, 0, 192, 192)
+    placement = place_annotations(
+        read, info, PlacementReport(read), orthophoto="a", all_touched=False
     )
+    burned = placement.burn(Window(0, 0, 192, 192))
     rows, cols = np.nonzero(burned != 255)
     expected = {(y, x): classes.names.index(name) for x, y, name in POINTS}
     assert {(r, c): burned[r, c] for r, c in zip(rows, cols, strict=True)} == expected
