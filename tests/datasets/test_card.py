@@ -330,6 +330,14 @@ def test_what_a_card_leaves_out_is_neither_paired_nor_missed(tmp_path):
     assert [name for name, *_ in names(card, tmp_path)] == ["a", "c"]
 
 
+def test_an_entry_of_leave_out_that_matches_nothing_is_warned_of(tmp_path, caplog):
+    touch(tmp_path, *(f"{kind}/{name}.tif" for kind in ("images", "masks") for name in "ab"))
+    find_pairs(make_card(leave_out=["masks/b.tif", "images/b*"]), tmp_path)
+    assert not caplog.messages
+    find_pairs(make_card(leave_out=["images/bb.tif"]), tmp_path)
+    assert "leave_out lists 'images/bb.tif', which matches no image" in caplog.text
+
+
 def test_a_dataset_that_is_not_whole_is_refused_with_what_is_missing_and_where_to_get_it(tmp_path):
     touch(tmp_path, "images/a.tif", "images/b.tif", "masks/a.tif", "masks/b.tif")
     card = make_card(orthophotos=3, instructions="Ask the neighbour")

@@ -14,7 +14,7 @@ from rasterio.vrt import WarpedVRT
 
 from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 from pointcover.raster.grids import ground_m2
-from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
+from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, unwritten_error
 from pointcover.text import shorten
 
 CLASS_TAG: Final = "CLASS_"
@@ -198,7 +198,11 @@ def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int
             f"{path} has no CRS or no transform, so a point of it is nowhere on the ground: give "
             f"its image a CRS (in QGIS: Raster > Projections > Assign projection), and map it again"
         )
-    return ClassMap(reader, info, _read_classes(reader, info, names), block_px)
+    found = ClassMap(reader, info, _read_classes(reader, info, names), block_px)
+    unwritten = reader.unwritten_window()
+    if unwritten is not None and (found.read_ids(unwritten) != IGNORE_INDEX).any():
+        raise unwritten_error(path, unwritten, f"class {found.classes.names[0]!r}")
+    return found
 
 
 def _read_classes(

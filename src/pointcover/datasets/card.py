@@ -1,7 +1,9 @@
 """Dataset cards: YAML files that describe datasets, and the pairing of images and masks."""
 
+import logging
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -12,6 +14,8 @@ from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_v
 from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
 from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
+
+logger = logging.getLogger(__name__)
 
 CARDS = Path(__file__).parent / "cards"
 FOLDER: Final = "folder"
@@ -317,11 +321,9 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
             the card says; the message names them.
         FileNotFoundError: a link among them is broken.
     """
+    found = [_match(glob, folder) if glob is not None else {} for glob in (card.images, card.masks)]
     images, masks = (
-        {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
-        if glob is not None
-        else {}
-        for glob in (card.images, card.masks)
+        {key: path for key, path in paths.items() if not _left_out(card, path)} for paths in found
     )
     if not images:
         raise ValueError(
@@ -357,6 +359,8 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
         )
         for key in images
     ]
+    paths = [path for of_kind in found for path in of_kind.values()]
+    _warn_of_unused(card, [*paths, *(pair.region for pair in pairs)])
     pairs = [pair for pair in pairs if not _left_out(card, pair.region)]
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
@@ -370,6 +374,22 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
 
 def _left_out(card: DatasetCard, name: str) -> bool:
     return any(matches(name, entry) for entry in card.leave_out)
+
+
+def _warn_of_unused(card: DatasetCard, names: Iterable[str]) -> None:
+    """Warn of entries of `leave_out` that match none of the paths and regions.
+
+    They are allowed, since a part of a published dataset may lack what its card leaves out.
+    """
+    known = set(names)
+    for entry in card.leave_out:
+        if not any(matches(name, entry) for name in known):
+            logger.warning(
+                "leave_out lists %r, which matches no image, mask or region: nothing is left out "
+                "by it. Correct it if it names some that are not to be used, such as %r",
+                entry,
+                min(known),
+            )
 
 
 def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
