@@ -328,3 +328,10 @@ def test_blocks_of_a_map_that_were_never_written_are_no_class(tmp_path):
     with pytest.raises(ValueError, match=r"row 0, column 64 was never written.* class 'land'"):
         open_class_map(write_map(path, ids, nodata=None, **options))
     assert open_class_map(write_map(path, ids, nodata=0, **options)).classes.names == NAMES
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\x07b"])
+def test_a_map_with_a_class_name_that_cannot_be_shown_is_refused(tmp_path, name):
+    path = write_map(tmp_path / "a.tif", draw_ids())
+    with pytest.raises(ValueError, match="cannot be shown: wanted letters or digits"):
+        open_class_map(path, [name, "b", "c"])

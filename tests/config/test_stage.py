@@ -159,6 +159,12 @@ def test_a_full_disk_is_one_message_that_names_the_file_and_the_remedy(folder):
     assert not list(folder.glob("*.partial"))
 
 
+def test_a_name_that_is_too_long_is_one_message(capsys, tmp_path):
+    with pytest.raises(SystemExit), one_message("predict"):
+        (tmp_path / ("x" * 300)).touch()
+    assert "has 300 bytes, more than the disk allows (often 255): rename" in capsys.readouterr().err
+
+
 def test_no_work_begins_with_bad_params(folder):
     path = folder / "params.yaml"
     path.write_text(re.sub(r"(?m)^points: \d+", "points: many", path.read_text()))

@@ -290,3 +290,11 @@ def test_an_ensemble_without_a_model_is_refused_but_for_the_folder_that_means_no
 def test_an_ensemble_without_a_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"evaluate.ensemble: .*nowhere is no folder"):
         load_ensemble(tmp_path / "nowhere", TILE_SET)
+
+
+def test_a_model_with_a_class_name_that_cannot_be_shown_is_refused(folder):
+    values = json.loads((folder / "model.json").read_text())
+    values["classes"][0]["name"] = "a\x07b"
+    (folder / "model.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"does not describe a model .* cannot be shown"):
+        load_checkpoint(folder)

@@ -239,9 +239,12 @@ def fail_in_store(root, said, *statements):
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise MlflowException(error) from error
 
-    with engine.connect() as connection, pytest.raises(OSError, match=said) as caught:
-        with mlflow_store.whole_call(uri):
-            execute()
+    with (
+        engine.connect() as connection,
+        pytest.raises(OSError, match=said) as caught,
+        mlflow_store.whole_call(uri),
+    ):
+        execute()
     assert "sqlite3" not in str(caught.value)
     return caught.value
 

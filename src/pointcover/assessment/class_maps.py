@@ -12,7 +12,7 @@ import numpy.typing as npt
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
+from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, check_class_name
 from pointcover.raster.grids import ground_m2
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, unwritten_error
 from pointcover.text import shorten
@@ -216,6 +216,8 @@ def _read_classes(
             f"{reader.path} does not say what its classes are called (tags {CLASS_TAG}0, "
             f"{CLASS_TAG}1, …): say it with --names NAME,NAME,…, in the order of their ids"
         )
+    for name in said:
+        check_class_name(name)
     palette = reader.dataset.colormap(1) if info.has_palette else {}
     colours = [tuple(palette.get(number, (0, 0, 0))[:3]) for number in range(len(said))]
     if len(set(colours)) < len(said):

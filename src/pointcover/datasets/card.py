@@ -11,7 +11,15 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
+from pointcover.labels import (
+    IGNORE_INDEX,
+    SPLITS,
+    ClassTable,
+    Colour,
+    Split,
+    check_class_name,
+    parse_colour,
+)
 from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
 
@@ -24,6 +32,9 @@ FOLDER: Final = "folder"
 
 NAN: Final = "nan"
 
+MAX_NAME_BYTES: Final = 220
+"""Most bytes of an orthophoto's name. File systems allow 255, of which endings take the others."""
+
 SplitRule = float | tuple[str, ...] | str
 """A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
 
@@ -35,7 +46,12 @@ def _default_split() -> dict[Split, SplitRule]:
 class ClassEntry(Section):
     """One class; its id is its index in the list."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$"), AfterValidator(compose)]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=100, pattern=r"^[\w .-]+$"),
+        AfterValidator(compose),
+        AfterValidator(check_class_name),
+    ]
     colour: str
     value: Annotated[int, Field(ge=0, le=65_535)] | None = None
 
@@ -362,6 +378,12 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     paths = [path for of_kind in found for path in of_kind.values()]
     _warn_of_unused(card, [*paths, *(pair.region for pair in pairs)])
     pairs = [pair for pair in pairs if not _left_out(card, pair.region)]
+    long = [pair.image for pair in pairs if len(pair.name.encode()) > MAX_NAME_BYTES]
+    if long:
+        raise ValueError(
+            f"{folder / long[0]} has a name of more than {MAX_NAME_BYTES} bytes, with which files "
+            f"of tiles cannot be named: rename it and its mask"
+        )
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise ValueError(
@@ -411,7 +433,8 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
         "".join(
             {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
             for part in re.split(r"(\*\*/|\*\*|\*)", glob)
-        )
+        ),
+        re.DOTALL,
     )
     found: dict[tuple[str, ...], str] = {}
     for path in sorted(folder.glob(glob)):

@@ -72,6 +72,12 @@ def _message_of(error: Exception) -> str:
             f"the disk is full{where} ({error.strerror}{_describe_disk(path)}): free some space "
             f"and run the stage again"
         )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = Path(str(error.filename or "")).name
+        return (
+            f"the name {name!r} has {len(name.encode())} bytes, more than the disk allows (often "
+            f"255): rename the image or output that it comes from"
+        )
     return str(error)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.labels import ClassTable, Split, format_colour, parse_colour
+from pointcover.labels import ClassTable, Split, check_class_name, format_colour, parse_colour
 from pointcover.raster.raster_io import RasterReader, Window
 from pointcover.runtime.atomic_files import publish_csv, publish_json, read_json
 
@@ -97,7 +97,7 @@ class TileSet:
         """Make a tile set from the result of `to_json`."""
         return cls(
             classes=ClassTable(
-                names=tuple(entry["name"] for entry in values["classes"]),
+                names=tuple(check_class_name(entry["name"]) for entry in values["classes"]),
                 colours=tuple(parse_colour(entry["colour"]) for entry in values["classes"]),
             ),
             size_px=values["size_px"],
