@@ -304,7 +304,7 @@ def _card_values(
     if "extends" not in values:
         return values
     name = values.pop("extends")
-    if name in known:
+    if isinstance(name, str) and name in known:
         parent = known[name]
     elif isinstance(name, str) and name.endswith((".yaml", ".yml")) and path.parent != CARDS:
         parent = path.parent / name

@@ -203,6 +203,13 @@ class RasterReader:
             ValueError: it is no raster, or its metadata are damaged.
         """
         dataset = self.dataset
+        transform = dataset.transform
+        if not all(map(math.isfinite, transform)) or transform.determinant == 0:
+            raise ValueError(
+                f"{self.path} has the transform {tuple(transform)[:6]}, which gives its pixels no "
+                f"area: place it anew with `gdal_edit.py -a_ullr <left> <top> <right> <bottom>`, "
+                f"or remove the transform with `gdal_edit.py -unsetgt`"
+            )
         try:
             return RasterInfo(
                 path=self.path,

@@ -109,6 +109,29 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+@contextmanager
+def own_file(path: Path, again: str = "run `dvc repro`") -> Iterator[None]:
+    """Report values that a file of an earlier stage lacks, or has in another shape, as damage.
+
+    Args:
+        path: of the file, or its folder.
+        again: what to do to have it written again.
+
+    Raises:
+        ValueError: the block raised an error as of missing keys or wrong types.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if str(path) in str(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"{path} is damaged, or of another version ({reason}): delete it and {again}, which "
+            f"writes it again"
+        ) from None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     return digest(path, "sha256")
