@@ -1,5 +1,6 @@
 """Bad input ends in one clear message that names file and remedy, and in no half-made output."""
 
+import json
 import shutil
 import socket
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import rasterio
 import torch
 from pytest_socket import SocketConnectBlockedError
+from rasterio.transform import Affine
 
 from pointcover.networks.checkpoint import Checkpoint, Member
 from tests.imagery import draw_image, draw_mask, write_raster
@@ -113,7 +115,8 @@ def test_a_truncated_file(project, kind, request):
     path = request.getfixturevalue(kind)
     path.write_bytes(path.read_bytes()[:-2000])
     message = project.refusal("download", "tile")
-    assert f"sources/mine/{kind}s/a.tif is damaged or cut short" in message
+    assert f"sources/mine/{kind}s/a.tif is " in message
+    assert "cut short" in message
     assert message.endswith("Copy it again")
 
 
@@ -204,6 +207,52 @@ def test_an_inventory_that_was_cut_short(project):
     path = project.root / "data" / "dataset" / "dataset.json"
     path.write_text(path.read_text()[:-50])
     assert "data/dataset/dataset.json is damaged" in project.refusal("tile")
+
+
+@pytest.mark.parametrize(
+    ("file", "stage", "text"),
+    [
+        ("dataset/dataset.json", "tile", "[]"),
+        ("dataset/dataset.json", "tile", '{"base": "source"}'),
+        ("tiles/tiles.json", "annotate", "[1, 2]"),
+        ("tiles/tiles.json", "annotate", '{"classes": 3}'),
+        ("tiles/tiles.json", "annotate", {"mean": "a"}),
+        ("tiles/tiles.json", "annotate", {"size_px": "64"}),
+        ("tiles/tiles.json", "annotate", {"bands": [1]}),
+        ("tiles/index.csv", "annotate", "tile,orthophoto\n"),
+        ("tiles/index.csv", "annotate", "tile,orthophoto\na,b\n"),
+        ("tiles/index.csv", "annotate", "\0\1\2"),
+        ("tiles/index.csv", "annotate", -40),
+    ],
+)
+def test_a_file_of_an_earlier_stage_in_another_shape_is_damaged(
+    project, blank_pictures, file, stage, text
+):
+    project.run_once("download", "tile")
+    path = project.root / "data" / file
+    if isinstance(text, dict):
+        text = json.dumps(json.loads(path.read_text()) | text)
+    elif isinstance(text, int):
+        text = path.read_text()[:text]
+    path.write_text(text)
+    said = project.refusal(stage)
+    assert f"data/{file} is damaged" in said
+    assert "delete it and run `dvc repro`, which writes it again" in said
+
+
+@pytest.mark.parametrize("transform", [Affine(0, 0, 5, 0, 0, 6), Affine(1, 2, 5, 2, 4, 6)])
+def test_a_transform_that_gives_pixels_no_area_is_refused(project, transform):
+    for kind, draw in (("images", draw_image), ("masks", draw_mask)):
+        write_raster(project.data / kind / "a.tif", draw(100, 130), transform=transform)
+    said = project.refusal("download", "tile")
+    assert "images/a.tif has the transform" in said
+    assert "which gives its pixels no area: place it anew" in said
+
+
+@pytest.mark.parametrize("name", [["a", "b"], {"a": 1}, None, 3])
+def test_a_card_that_extends_no_name_is_refused(project, name):
+    project.write_card(extends=name)
+    assert f"sources/mine.yaml extends {name!r}, wanted one of" in project.refusal("download")
 
 
 # What annotate refuses

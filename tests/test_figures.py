@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pointcover.figures import (
@@ -12,6 +13,7 @@ from pointcover.figures import (
     draw_panel,
     draw_purity,
     draw_reliability,
+    save_figure,
     spread_evenly,
     view_click_errors,
     view_clicks,
@@ -310,3 +312,27 @@ def test_each_class_with_labels_is_a_point_of_the_purity_figure_in_its_colour(tm
         CLASSES,
     )
     assert share_of(read(tmp_path / "none.png"), RED) == 0
+
+
+def test_dollar_signs_in_names_are_no_formulas(tmp_path):
+    names = ("a$_$", "$\\frac$", "100 $")
+    classes = ClassTable(names, (RED, GREEN, BLUE))
+    view = np.zeros((8, 8, 3), np.uint8)
+    draw_panel(tmp_path / "a.png", names[0], [(names[1], view), ("b", view)], classes)
+    draw_confusion(tmp_path / "b.png", np.eye(3, dtype=np.int64), names)
+    by_class = {name: {"iou": 1.0, "precision": 1.0, "recall": None} for name in names}
+    draw_classes(tmp_path / "c.png", by_class)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_powers_of_ten_at_an_axis_stay_formulas(tmp_path):
+    figure = Figure(figsize=(2, 2))
+    axes = figure.subplots()
+    axes.set_xscale("log")
+    axes.set_xlim(0.01, 1)
+    figure.canvas.draw()
+    save_figure(figure, tmp_path / "a.png")
+    save_figure(figure, tmp_path / "b.png")
+    labels = [text for text in axes.get_xticklabels() if "$" in text.get_text()]
+    assert labels
+    assert all(text.get_parse_math() for text in labels)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from scipy.ndimage import grey_erosion
@@ -22,6 +23,9 @@ Rgb = npt.NDArray[np.uint8]
 Fractions = npt.NDArray[np.float32]
 """(H, W) float32 from 0 to 1, drawn with a colour map."""
 ItemT = TypeVar("ItemT")
+
+TICK_FORMULA = r"\mathdefault"
+"""Part of the labels that matplotlib itself writes as formulas."""
 
 VIEW_INCHES = 3.2
 DPI = 100
@@ -144,7 +148,8 @@ def draw_panel(
 
 def _columns(labels: Sequence[str], width_inches: float) -> int:
     """Return the number of columns of a legend that fit in a width, MOST_COLUMNS at most."""
-    longest = max(TextPath((0, 0), label, size=8).get_extents().width / 72 for label in labels)
+    plain = (label.replace("$", r"\$") for label in labels)  # no formulas
+    longest = max(TextPath((0, 0), label, size=8).get_extents().width / 72 for label in plain)
     return max(1, min(len(labels), MOST_COLUMNS, int(width_inches / (longest + 0.55))))
 
 
@@ -325,7 +330,13 @@ def draw_cells(
 def save_figure(
     figure: Figure, path: Path, tags: Mapping[str, str] | None = None, dpi: int = DPI
 ) -> None:
-    """Write a figure as PNG, with tags; equal figures have equal bytes."""
+    """Write a figure as PNG, with tags; equal figures have equal bytes.
+
+    Names of images and classes may have dollar signs, which matplotlib reads as formulas.
+    """
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and TICK_FORMULA not in text.get_text():
+            text.set_parse_math(False)
     # The library's version is left out.
     with publish_file(path) as aside, mpl.rc_context({"savefig.dpi": dpi}):
         figure.savefig(aside, format="png", metadata={"Software": None, **(tags or {})})

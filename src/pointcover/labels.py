@@ -50,6 +50,20 @@ def format_colour(colour: Colour) -> str:
     return "#{:02X}{:02X}{:02X}".format(*colour)
 
 
+def check_class_name(name: str) -> str:
+    """Return the name of a class, if it can be shown.
+
+    Raises:
+        ValueError: it has no letter and no digit, or a control character or line break.
+    """
+    if not name.isprintable() or not any(map(str.isalnum, name)):
+        raise ValueError(
+            f"class name {name!r} cannot be shown: wanted letters or digits, without control "
+            f"characters and line breaks"
+        )
+    return name
+
+
 @dataclass(frozen=True)
 class ClassTable:
     """The classes of a dataset: class id ``i`` is called ``names[i]`` and drawn in ``colours[i]``.

@@ -5,9 +5,12 @@ import shutil
 import sqlite3
 
 import geopandas
+import numpy as np
 import pytest
+import rasterio
 import shapely
 from dvc.repo import Repo
+from rasterio.windows import Window
 
 from pointcover.annotation.inputs import NONE, find_vectors
 from pointcover.labels import ClassTable
@@ -94,6 +97,28 @@ def test_a_folder_without_annotations_is_not_taken_for_none(project, blank_pictu
     said = project.refusal("download", "tile", "annotate")
     assert "labels holds no file that ends in .gpkg, .geojson, .shp, and no folder clicks/" in said
     assert "set annotations to sources, which means none" in said
+
+
+def test_click_rasters_of_no_orthophoto_are_warned_of(project, blank_pictures, caplog):
+    project.run("download", "tile", "annotate")
+    shutil.copytree(project.root / "data/sparse/clicks", project.root / "labels/clicks")
+    shutil.copy(project.root / "labels/clicks/train/a.tif", project.root / "labels/clicks/aa.tif")
+    project.set({"annotations": "labels", "annotate.sampler": "none"})
+    project.run("annotate")
+    assert "1 of the rasters in" in caplog.text
+    assert "are not read: aa.tif" in caplog.text
+
+
+def test_blocks_of_click_rasters_that_were_never_written_are_no_clicks(project, blank_pictures):
+    project.run("download", "tile")
+    path = project.root / "labels/clicks/train/a.tif"
+    path.parent.mkdir(parents=True)
+    with rasterio.open(project.root / "data/tiles/masks/train/a.tif") as like:
+        profile = like.profile | {"nodata": None, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile) as file:
+        file.write(np.full((1, 64, 64), 255, np.uint8), window=Window(0, 0, 64, 64))
+    project.set({"annotations": "labels", "annotate.sampler": "none"})
+    assert "would be read as clicks of class 'land'" in project.refusal("annotate")
 
 
 @pytest.mark.slow  # starts DVC

@@ -8,7 +8,7 @@ import shapely
 from rasterio.transform import from_origin
 
 from pointcover.assessment import class_maps
-from pointcover.assessment.class_maps import open_class_maps
+from pointcover.assessment.class_maps import open_class_map, open_class_maps
 from pointcover.assessment.sample import Size, draw_sample
 from pointcover.assessment.sample_file import read_design, read_sample, write_sample
 from pointcover.assessment.settings import SampleSettings
@@ -318,3 +318,20 @@ def test_files_that_are_no_sample_are_told(written, tmp_path):
     assert "has no column 'class'" in refusal(written)
     (tmp_path / "text.gpkg").write_text("nothing")
     assert "has no design of a sample" in refusal(tmp_path / "text.gpkg")
+
+
+def test_blocks_of_a_map_that_were_never_written_are_no_class(tmp_path):
+    path = tmp_path / "a.tif"
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True}
+    ids = np.ones((64, 128), np.uint8)
+    ids[:, 64:] = 0  # GDAL writes no block of zeros then
+    with pytest.raises(ValueError, match=r"row 0, column 64 was never written.* class 'land'"):
+        open_class_map(write_map(path, ids, nodata=None, **options))
+    assert open_class_map(write_map(path, ids, nodata=0, **options)).classes.names == NAMES
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\x07b"])
+def test_a_map_with_a_class_name_that_cannot_be_shown_is_refused(tmp_path, name):
+    path = write_map(tmp_path / "a.tif", draw_ids())
+    with pytest.raises(ValueError, match="cannot be shown: wanted letters or digits"):
+        open_class_map(path, [name, "b", "c"])

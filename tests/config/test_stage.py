@@ -103,6 +103,10 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})  # as torch cal
         ("evaluate", RuntimeError("cuDNN error: CUBLAS_STATUS_ALLOC_FAILED"), "evaluate.batch_"),
         ("tile", MemoryError("Unable to allocate 9 GiB"), "allocate 9 GiB): lower machine.workers"),
         ("pointcover sync", MemoryError(), "lower the amount of work"),
+        ("train", RuntimeError("could not create a primitive"), "lower train.batch_size"),
+        ("tile", RuntimeError("can't start new thread"), "lower machine.workers"),
+        ("predict", ImportError("a.so: failed to map segment from shared object"), "lower --batch"),
+        ("annotate", OSError(12, "Cannot allocate memory"), "lower machine.workers"),
     ],
 )
 def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, name, error, said):
@@ -149,12 +153,16 @@ def test_a_full_disk_is_one_message_that_names_the_file_and_the_remedy(folder):
     """
     code, _, errors = run(folder, body)
     assert code == 1
-    assert errors == (
-        "\ndemo: the disk is full while writing out.txt (File too large): free some space and run "
-        "the stage again\n"
-    )
+    assert errors.startswith("\ndemo: the disk is full while writing out.txt (File too large; ")
+    assert f" MB of {folder} are free): free some space and run the stage again\n" in errors
     assert not (folder / "out.txt").exists()
     assert not list(folder.glob("*.partial"))
+
+
+def test_a_name_that_is_too_long_is_one_message(capsys, tmp_path):
+    with pytest.raises(SystemExit), one_message("predict"):
+        (tmp_path / ("x" * 300)).touch()
+    assert "has 300 bytes, more than the disk allows (often 255): rename" in capsys.readouterr().err
 
 
 def test_no_work_begins_with_bad_params(folder):

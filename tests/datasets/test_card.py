@@ -330,6 +330,35 @@ def test_what_a_card_leaves_out_is_neither_paired_nor_missed(tmp_path):
     assert [name for name, *_ in names(card, tmp_path)] == ["a", "c"]
 
 
+def test_a_name_that_is_too_long_for_the_files_of_tiles_is_refused(tmp_path):
+    for size in (110, 111):
+        touch(tmp_path, *(f"{kind}/{'ä' * size}.tif" for kind in ("images", "masks")))
+        if size == 110:
+            assert len(find_pairs(make_card(), tmp_path)) == 1
+    with pytest.raises(ValueError, match="has a name of more than 220 bytes"):
+        find_pairs(make_card(), tmp_path)
+
+
+def test_files_in_a_folder_with_a_line_break_are_found(tmp_path):
+    touch(tmp_path, *(f"{kind}/a\nb/c.tif" for kind in ("images", "masks")))
+    card = make_card(images="images/**/*.tif", masks="masks/**/*.tif")
+    assert names(card, tmp_path)[0][0] == "a_b-c"
+
+
+@pytest.mark.parametrize("name", [" ", "..", "- -", "a\nb", "x" * 101])
+def test_a_class_name_that_cannot_be_shown_is_refused(name):
+    with pytest.raises(ValueError, match="name"):
+        make_card(classes=[{"name": name, "colour": "#000000"}, *CARD["classes"][1:]])
+
+
+def test_an_entry_of_leave_out_that_matches_nothing_is_warned_of(tmp_path, caplog):
+    touch(tmp_path, *(f"{kind}/{name}.tif" for kind in ("images", "masks") for name in "ab"))
+    find_pairs(make_card(leave_out=["masks/b.tif", "images/b*"]), tmp_path)
+    assert not caplog.messages
+    find_pairs(make_card(leave_out=["images/bb.tif"]), tmp_path)
+    assert "leave_out lists 'images/bb.tif', which matches no image" in caplog.text
+
+
 def test_a_dataset_that_is_not_whole_is_refused_with_what_is_missing_and_where_to_get_it(tmp_path):
     touch(tmp_path, "images/a.tif", "images/b.tif", "masks/a.tif", "masks/b.tif")
     card = make_card(orthophotos=3, instructions="Ask the neighbour")

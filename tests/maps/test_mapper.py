@@ -805,3 +805,20 @@ def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
     assert len(np.unique(parts)) > 1
     assert make_mapper([model], window_px=96, average_views=True).score_parts is None
     assert make_mapper().score_parts is None
+
+
+@pytest.mark.parametrize("stem", ["a$_$", "a\nb", "x" * 220])
+def test_an_image_of_any_name_is_mapped(tmp_path, stem):
+    image = write_raster(tmp_path / f"{stem}.tif", np.ones((3, 64, 64), np.uint8))
+    make_map(image, tmp_path / "out")
+    assert (tmp_path / "out" / f"{stem}_preview.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("stem", "said"),
+    [("x" * 221, "has a name of 221 bytes, wanted at most 220"), ("a\\b", r"has a \\ in its path")],
+)
+def test_names_with_which_no_map_can_be_written_are_refused_before_any_work(tmp_path, stem, said):
+    image = write_raster(tmp_path / f"{stem}.tif", np.ones((3, 64, 64), np.uint8))
+    with pytest.raises(ValueError, match=said):
+        make_map(image, tmp_path / "out")

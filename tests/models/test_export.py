@@ -238,6 +238,17 @@ def test_onnx_files_of_other_origin_are_refused(tmp_path, content, folder):
         read_onnx(path)
 
 
+def test_an_onnx_file_with_nan_for_a_weight_is_refused(tmp_path, folder):
+    proto = onnx.load(folder / "any.onnx")
+    weight = next(one for one in proto.graph.initializer if one.data_type == onnx.TensorProto.FLOAT)
+    values = numpy_helper.to_array(weight).copy()
+    values.flat[0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(proto, tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match=r"a\.onnx holds weights that are not numbers \("):
+        read_onnx(tmp_path / "a.onnx")
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_a_missing_package_is_named_with_how_to_get_it(model, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)

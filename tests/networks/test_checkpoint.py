@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from pointcover.labels import ClassTable
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import (
+    NO_MODELS,
     Checkpoint,
     load_checkpoint,
     load_ensemble,
@@ -226,12 +228,21 @@ def test_a_score_that_is_no_number_is_refused_and_no_description_written(segment
     assert not (tmp_path / "model.json").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(segmenter, tmp_path, value):
+    weights = {name: values.clone() for name, values in segmenter.state_dict().items()}
+    name = next(name for name, values in weights.items() if values.is_floating_point())
+    weights[name].view(-1)[0] = value
+    save_checkpoint(tmp_path, CHECKPOINT, weights)
+    with pytest.raises(ValueError, match=rf"model\.pt holds weights .* not finite \({name}\)"):
+        load_checkpoint(tmp_path)
+
+
 # Ensembles
 
 
 @pytest.mark.slow
-def test_an_ensemble_is_every_model_below_a_folder_by_path_and_may_be_empty(tmp_path):
-    assert load_ensemble(tmp_path, TILE_SET) == []
+def test_an_ensemble_is_every_model_below_a_folder_by_path(tmp_path):
     built = {name: build(seed) for seed, name in enumerate(("b", "a/deep"))}
     for name, model in built.items():
         save_checkpoint(tmp_path / name, CHECKPOINT, model.state_dict())
@@ -265,6 +276,25 @@ def test_a_model_that_sees_or_says_other_things_is_no_member(folder, changes, na
     assert "Take it out of" in str(caught.value)
 
 
+def test_an_ensemble_without_a_model_is_refused_but_for_the_folder_that_means_none(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("sources", "others"):
+        (tmp_path / name).mkdir()
+    assert load_ensemble(NO_MODELS, TILE_SET) == []
+    with pytest.raises(ValueError, match=r"evaluate.ensemble: others holds no model: put folders"):
+        load_ensemble(Path("others"), TILE_SET)
+
+
 def test_an_ensemble_without_a_folder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"evaluate.ensemble: .*nowhere is no folder"):
         load_ensemble(tmp_path / "nowhere", TILE_SET)
+
+
+def test_a_model_with_a_class_name_that_cannot_be_shown_is_refused(folder):
+    values = json.loads((folder / "model.json").read_text())
+    values["classes"][0]["name"] = "a\x07b"
+    (folder / "model.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"does not describe a model .* cannot be shown"):
+        load_checkpoint(folder)

@@ -234,3 +234,12 @@ def test_a_frozen_encoder_takes_timms_whole_network(tmp_path):
 def test_blocks_of_a_convolutional_encoder_are_refused():
     with pytest.raises(ValueError, match=r"blocks: got \[3\], wanted null, since 'tu-resnet18'"):
         describe_encoder("tu-resnet18", 3, (1,), (3,))
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, name):
+    weights = {"conv.weight": torch.tensor([1.0, float("nan")])}
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(weights, tmp_path / name)
+    with pytest.raises(ValueError, match=r"holds weights that are not finite \(conv\.weight\)"):
+        read_weights(tmp_path / name)

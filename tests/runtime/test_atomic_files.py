@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from pointcover.runtime import atomic_files as publishing
 from pointcover.runtime.atomic_files import (
@@ -50,6 +51,21 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, error
     with pytest.raises(error):
         fail()
     assert read_tree(tmp_path) == {f"{tmp_path.name}/file.txt": b"old"}
+
+
+def test_a_disk_that_is_full_for_torch_leaves_the_old_file_and_says_so(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("old")
+
+    def fail():
+        with publish_file(path) as aside:
+            aside.touch()
+            torch.save({"a": torch.zeros(100_000)}, "/dev/full")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fail()
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert read_tree(tmp_path) == {f"{tmp_path.name}/model.pt": b"old"}
 
 
 @pytest.mark.parametrize("error", [ValueError, Interruption])

@@ -16,6 +16,7 @@ from rasterio.crs import CRS as Crs
 from rasterio.enums import ColorInterp
 from rasterio.errors import NodataShadowWarning
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 from pointcover.datasets.card import Pair
 from pointcover.tileset.tiles import Tile, TileReader, raster_path, read_index
@@ -112,6 +113,38 @@ def test_downsampling_halves_the_grid_and_doubles_the_pixels_size(tmp_path):
         assert np.abs(file.read() - means).max() <= 0.5
     block = mask[10:12, 20:22].ravel().tolist()
     assert read_cut(tmp_path, "masks")[0, 5, 10] == min(block, key=lambda v: (-block.count(v), v))
+
+
+def write_half(path, nodata=None):
+    """Write a mask of two blocks, of which the second was never written."""
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True}
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 64, "width": 128}
+    profile |= {"crs": CRS, "transform": PLACE, "nodata": nodata}
+    with rasterio.open(path, "w", **profile, **options) as file:
+        file.write(np.ones((1, 64, 64), np.uint8), window=Window(0, 0, 64, 64))
+
+
+def test_blocks_of_a_mask_that_were_never_written_are_no_class(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(64, 128))
+    write_half(tmp_path / "mask.tif")
+    with pytest.raises(
+        ValueError, match=r"row 0, column 64 was never .* as class 'land'"
+    ) as caught:
+        cut(tmp_path)
+    assert "gdal_translate -co COMPRESS=DEFLATE IN OUT" in str(caught.value)
+    rasterio.shutil.copy(tmp_path / "mask.tif", tmp_path / "whole.tif", compress="deflate")
+    cut(tmp_path, mask="whole.tif")
+    assert (read_cut(tmp_path, "masks")[0, :, 64:] == 0).all()
+    write_half(tmp_path / "mask.tif", nodata=255)
+    cut(tmp_path)
+    assert (read_cut(tmp_path, "masks")[0, :, 64:] == 255).all()
+
+
+def test_a_mask_of_ids_in_three_bands_that_differ_is_refused(tmp_path):
+    mask = np.stack([draw_mask(64, 64, seed) for seed in range(3)])
+    write_image_and_mask(tmp_path, draw_image(64, 64), mask)
+    with pytest.raises(ValueError, match="the bands differ, wanted one band of ids"):
+        cut(tmp_path)
 
 
 def test_half_a_block_without_data_gives_no_label(tmp_path):

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import math
 import os
@@ -6,6 +7,7 @@ import random
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +19,9 @@ from urllib.request import url2pathname
 import numpy as np
 import psutil
 import pytest
+import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pointcover.models.fetch import fetch_model
@@ -221,6 +225,53 @@ def test_a_damaged_store_is_one_plain_error(bare_root):
         start_run(bare_root, "a")
     assert caught.value.__suppress_context__
     assert "\n" not in str(caught.value)
+
+
+def fail_in_store(root, said, *statements):
+    """Return the error of the last of some statements in the store, as MLflow wraps it."""
+    uri = tracking_uri(root)
+    engine = sqlalchemy.create_engine(uri, connect_args={"timeout": 0})
+
+    def execute():
+        try:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise MlflowException(error) from error
+
+    with (
+        engine.connect() as connection,
+        pytest.raises(OSError, match=said) as caught,
+        mlflow_store.whole_call(uri),
+    ):
+        execute()
+    assert "sqlite3" not in str(caught.value)
+    return caught.value
+
+
+def test_a_locked_store_is_told_from_others_and_says_who_may_end_it(root):
+    said = r"mlflow\.db is locked by another process that writes to it: wait until it"
+    with contextlib.closing(sqlite3.connect(root / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        error = fail_in_store(root, said, "INSERT INTO tags VALUES ('a', 'b', 'c')")
+    assert isinstance(error, mlflow_store.StoreLockedError)
+
+
+def test_a_full_disk_under_the_store_is_said_as_of_any_file(root):
+    statements = "PRAGMA max_page_count = 1", "CREATE TABLE more (x)"
+    error = fail_in_store(root, "No space left on device", *statements)
+    assert (error.errno, error.filename) == (errno.ENOSPC, str(root / "mlflow.db"))
+
+
+def test_a_store_that_was_removed_is_said(root):
+    def remove():
+        (root / "mlflow.db").unlink()
+        found = sqlite3.OperationalError("attempt to write a readonly database")
+        raise MlflowException(found) from found
+
+    said = r"mlflow\.db was removed or renamed while a run was recorded"
+    with pytest.raises(OSError, match=said), mlflow_store.whole_call(tracking_uri(root)):
+        remove()
 
 
 def test_an_unreachable_server_is_one_plain_quick_error(root, monkeypatch):

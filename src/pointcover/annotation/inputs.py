@@ -1,5 +1,6 @@
 """Inputs of labels: a simulated annotator, a vector file, a folder of click rasters."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 from pointcover.annotation.rasters import CLICKS
 from pointcover.annotation.settings import AnnotateSettings
 from pointcover.labels import IGNORE_INDEX, Mask, count_values
-from pointcover.raster.raster_io import RasterInfo, RasterReader
+from pointcover.raster.raster_io import RasterInfo, RasterReader, unwritten_error
 from pointcover.text import shorten
 from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.read import has_companions, read_annotations
+
+logger = logging.getLogger(__name__)
 
 NONE: Final = Path("sources")
 """The folder that stands for no annotations, since DVC wants a dependency that exists."""
@@ -147,6 +150,15 @@ def _find_clicks(folder: Path, tiles: Iterable[Tile]) -> Path | None:
             f"annotations: {clicks} has no raster of this dataset's orthophotos: got "
             f"{found or 'none at all'}, wanted such as {min(wanted).relative_to(clicks)}"
         )
+    others = sorted(set(clicks.rglob("*.tif")) - wanted)
+    if others:
+        logger.warning(
+            "annotations: %d of the rasters in %s are of no orthophoto and split of this dataset, "
+            "and are not read: %s",
+            len(others),
+            clicks,
+            shorten(str(path.relative_to(clicks)) for path in others),
+        )
     return clicks.absolute()
 
 
@@ -187,13 +199,17 @@ class ClickRasters:
         path = raster_path(folder, tile.split, tile.orthophoto) if folder else None
         if folder is None or path is None or not path.exists():
             return
-        found = RasterReader(path).info()
+        reader = RasterReader(path)
+        found = reader.info()
         if (found.height, found.width, found.bands) != (grid.height, grid.width, 1):
             raise ValueError(
                 f"{path} has {found.bands} band(s) of {found.height} × {found.width} px, wanted "
                 f"one of {grid.height} × {grid.width}: clicks lie on the pixels of the tile "
                 f"stage's images (see tile.downsample), so make them from data/tiles/images"
             )
+        unwritten = reader.unwritten_window()
+        if unwritten is not None and (reader.read(unwritten) != IGNORE_INDEX).any():
+            raise unwritten_error(path, unwritten, f"clicks of class {tile_set.classes.names[0]!r}")
         self._reader = TileReader(folder, tile_set.size_px, IGNORE_INDEX)
 
     def add_to(self, clicks: Mask, tile: Tile) -> Mask:

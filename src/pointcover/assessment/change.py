@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pointcover.assessment.class_maps import CLASS_TAG, ClassMap, distinct_colour
 from pointcover.assessment.tables import M2_PER_HA
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, Mask
-from pointcover.maps.cog import COG_BLOCK_PX, CogLayer, write_cog
+from pointcover.maps.cog import COG_BLOCK_PX, CogLayer, check_cog_path, write_cog
 from pointcover.maps.map_files import IMAGE_TAG, PIXEL_COUNTS
 from pointcover.raster.grids import check_same_grid
 from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
@@ -93,6 +93,7 @@ def write_change(
     Raises:
         OSError: the disk is full, or a file does not read back as written.
     """
+    check_cog_path(path)
     ids = np.full((256, 256), IGNORE_INDEX, np.uint8)
     for number, (before, after) in enumerate(change.pairs):
         ids[before, after] = number

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
+from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, check_class_name
 from pointcover.raster.grids import ground_m2
-from pointcover.raster.raster_io import RasterInfo, RasterReader, Window
+from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, unwritten_error
 from pointcover.text import shorten
 
 CLASS_TAG: Final = "CLASS_"
@@ -198,7 +198,11 @@ def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int
             f"{path} has no CRS or no transform, so a point of it is nowhere on the ground: give "
             f"its image a CRS (in QGIS: Raster > Projections > Assign projection), and map it again"
         )
-    return ClassMap(reader, info, _read_classes(reader, info, names), block_px)
+    found = ClassMap(reader, info, _read_classes(reader, info, names), block_px)
+    unwritten = reader.unwritten_window()
+    if unwritten is not None and (found.read_ids(unwritten) != IGNORE_INDEX).any():
+        raise unwritten_error(path, unwritten, f"class {found.classes.names[0]!r}")
+    return found
 
 
 def _read_classes(
@@ -212,6 +216,8 @@ def _read_classes(
             f"{reader.path} does not say what its classes are called (tags {CLASS_TAG}0, "
             f"{CLASS_TAG}1, …): say it with --names NAME,NAME,…, in the order of their ids"
         )
+    for name in said:
+        check_class_name(name)
     palette = reader.dataset.colormap(1) if info.has_palette else {}
     colours = [tuple(palette.get(number, (0, 0, 0))[:3]) for number in range(len(said))]
     if len(set(colours)) < len(said):

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from pointcover.runtime.atomic_files import read_json
+from pointcover.runtime.atomic_files import own_file, read_json
 
 METRICS = Path("metrics")
 COLUMNS = ("iou", "precision", "recall", "f1")
@@ -36,6 +36,11 @@ def format_scores(metrics: Path) -> str:
     values: dict[str, Any] = {}
     for stage in ("annotate", "train", "evaluate"):
         values[stage] = read_json(metrics / f"{stage}.json")
+    with own_file(metrics):
+        return _format(values)
+
+
+def _format(values: dict[str, Any]) -> str:
     labels, training, test = values["annotate"]["train"], values["train"], values["evaluate"]
     width = max(len(name) for name in test["by_class"])
     lines = [

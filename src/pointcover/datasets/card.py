@@ -1,7 +1,9 @@
 """Dataset cards: YAML files that describe datasets, and the pairing of images and masks."""
 
+import logging
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -9,9 +11,19 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from pointcover.labels import IGNORE_INDEX, SPLITS, ClassTable, Colour, Split, parse_colour
+from pointcover.labels import (
+    IGNORE_INDEX,
+    SPLITS,
+    ClassTable,
+    Colour,
+    Split,
+    check_class_name,
+    parse_colour,
+)
 from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
+
+logger = logging.getLogger(__name__)
 
 CARDS = Path(__file__).parent / "cards"
 FOLDER: Final = "folder"
@@ -19,6 +31,9 @@ FOLDER: Final = "folder"
 
 
 NAN: Final = "nan"
+
+MAX_NAME_BYTES: Final = 220
+"""Most bytes of an orthophoto's name. File systems allow 255, of which endings take the others."""
 
 SplitRule = float | tuple[str, ...] | str
 """A fraction of the regions, a list of regions, or the file of a list of regions or tiles."""
@@ -31,7 +46,12 @@ def _default_split() -> dict[Split, SplitRule]:
 class ClassEntry(Section):
     """One class; its id is its index in the list."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[\w .-]+$"), AfterValidator(compose)]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=100, pattern=r"^[\w .-]+$"),
+        AfterValidator(compose),
+        AfterValidator(check_class_name),
+    ]
     colour: str
     value: Annotated[int, Field(ge=0, le=65_535)] | None = None
 
@@ -284,7 +304,7 @@ def _card_values(
     if "extends" not in values:
         return values
     name = values.pop("extends")
-    if name in known:
+    if isinstance(name, str) and name in known:
         parent = known[name]
     elif isinstance(name, str) and name.endswith((".yaml", ".yml")) and path.parent != CARDS:
         parent = path.parent / name
@@ -317,11 +337,9 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
             the card says; the message names them.
         FileNotFoundError: a link among them is broken.
     """
+    found = [_match(glob, folder) if glob is not None else {} for glob in (card.images, card.masks)]
     images, masks = (
-        {key: path for key, path in _match(glob, folder).items() if not _left_out(card, path)}
-        if glob is not None
-        else {}
-        for glob in (card.images, card.masks)
+        {key: path for key, path in paths.items() if not _left_out(card, path)} for paths in found
     )
     if not images:
         raise ValueError(
@@ -357,7 +375,15 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
         )
         for key in images
     ]
+    paths = [path for of_kind in found for path in of_kind.values()]
+    _warn_of_unused(card, [*paths, *(pair.region for pair in pairs)])
     pairs = [pair for pair in pairs if not _left_out(card, pair.region)]
+    long = [pair.image for pair in pairs if len(pair.name.encode()) > MAX_NAME_BYTES]
+    if long:
+        raise ValueError(
+            f"{folder / long[0]} has a name of more than {MAX_NAME_BYTES} bytes, with which files "
+            f"of tiles cannot be named: rename it and its mask"
+        )
     twice = [name for name, count in Counter(pair.name for pair in pairs).items() if count > 1]
     if twice:
         raise ValueError(
@@ -370,6 +396,22 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
 
 def _left_out(card: DatasetCard, name: str) -> bool:
     return any(matches(name, entry) for entry in card.leave_out)
+
+
+def _warn_of_unused(card: DatasetCard, names: Iterable[str]) -> None:
+    """Warn of entries of `leave_out` that match none of the paths and regions.
+
+    They are allowed, since a part of a published dataset may lack what its card leaves out.
+    """
+    known = set(names)
+    for entry in card.leave_out:
+        if not any(matches(name, entry) for name in known):
+            logger.warning(
+                "leave_out lists %r, which matches no image, mask or region: nothing is left out "
+                "by it. Correct it if it names some that are not to be used, such as %r",
+                entry,
+                min(known),
+            )
 
 
 def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
@@ -391,7 +433,8 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
         "".join(
             {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
             for part in re.split(r"(\*\*/|\*\*|\*)", glob)
-        )
+        ),
+        re.DOTALL,
     )
     found: dict[tuple[str, ...], str] = {}
     for path in sorted(folder.glob(glob)):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
 from pointcover.raster.raster_io import RasterReader
-from pointcover.runtime.atomic_files import publish_json, read_json, sha256
+from pointcover.runtime.atomic_files import own_file, publish_json, read_json, sha256
 from pointcover.text import shorten
 
 _HERE, _SOURCE = "dataset", "source"
@@ -123,18 +123,20 @@ def read_inventory(path: Path, source: Path) -> Inventory:
     """Read dataset.json; `source` is the folder of params.yaml.
 
     Raises:
-        ValueError: files beside images or masks, such as world files, are not those of the
-            inventory.
+        FileNotFoundError: the stage that writes it did not run.
+        ValueError: it is damaged, or files beside images or masks, such as world files, are not
+            those of the inventory.
     """
-    values = read_json(path)
-    base = source if values["base"] == _SOURCE else path.parent
-    keys = ("name", "region", "image", "mask")
-    entries = values["orthophotos"]
-    inventory = Inventory(
-        card=DatasetCard.model_validate(values["card"]),
-        folder=base / values["folder"],
-        pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in entries),
-    )
+    with own_file(path):
+        values = read_json(path)
+        base = source if values["base"] == _SOURCE else path.parent
+        keys = ("name", "region", "image", "mask")
+        entries = values["orthophotos"]
+        inventory = Inventory(
+            card=DatasetCard.model_validate(values["card"]),
+            folder=base / values["folder"],
+            pairs=tuple(Pair(**{key: entry[key] for key in keys}) for entry in entries),
+        )
     changed = [
         str(inventory.folder / pair.image)
         for pair, entry in zip(inventory.pairs, entries, strict=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointcover.evaluation.evaluator import Evaluator
-from pointcover.runtime.atomic_files import read_json
+from pointcover.runtime.atomic_files import own_file, read_json
 from pointcover.runtime.signals import entered_whole
 from pointcover.tracking.metric_names import cost_of, test_metrics_of
 from pointcover.tracking.runs import Run, resume_training_run
@@ -52,7 +52,9 @@ def record_evaluation(
 
     split = evaluator.split_digest
     with entered_whole(open_run) as run:
-        run.log_metrics(test_metrics_of(result) | cost_of(read_json(files.annotation)["train"]))
+        with own_file(files.annotation):
+            cost = cost_of(read_json(files.annotation)["train"])
+        run.log_metrics(test_metrics_of(result) | cost)
         run.log_file(files.annotation)
         run.log_dict(result, "test.json")
         for figure in ("confusion", "classes", "reliability"):

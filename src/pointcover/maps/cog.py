@@ -23,6 +23,19 @@ from pointcover.runtime.atomic_files import publish_file
 COG_BLOCK_PX: Final = 512
 
 
+def check_cog_path(path: Path) -> None:
+    r"""Check that GDAL does not read a backslash in a path as the end of a folder's name.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if "\\" in str(path.absolute()):
+        raise ValueError(
+            rf"{path.absolute()} has a \ in its path, with which GDAL writes no map: rename the "
+            f"image, or choose another folder"
+        )
+
+
 @dataclass(frozen=True)
 class CogLayer:
     """Bands of strips that become one file, and how it shows them."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pointcover.maps.cog import check_cog_path
 from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import (
     IMAGE_TAG,
@@ -55,6 +56,9 @@ POLYGONS: Final = ("_polygons.gpkg", "_polygons.qml")
 
 FREE: Final = ("batch_size", "polygons", "least_m2")
 """Settings that do not change the rasters."""
+
+MAX_STEM_BYTES: Final = 220
+"""Most bytes of an image's stem. File systems allow 255, of which endings take the others."""
 
 FOLDER_SUFFIX: Final = ".map.partial"
 """Ending of the folder beside the maps that holds the strips of an unfinished map."""
@@ -390,13 +394,19 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_names(images: Sequence[Path], folder: Path) -> None:
-    """Check that no map would have the path of another map or of an image.
+    """Check that maps can have the names of images, and replace no other map and no image.
 
     Raises:
-        ValueError: a map would.
+        ValueError: one cannot, or would.
     """
     by_stem: dict[str, Path] = {}
     for path in images:
+        if (size := len(path.stem.encode())) > MAX_STEM_BYTES:
+            raise ValueError(
+                f"{path} has a name of {size} bytes, wanted at most {MAX_STEM_BYTES}, to which "
+                f"the endings of its map's files are added: rename it"
+            )
+        check_cog_path(folder / path.stem)
         if path.stem in by_stem:
             raise ValueError(
                 f"the maps of {by_stem[path.stem]} and {path} would both be called "

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from pointcover.networks.checkpoint import Checkpoint
 from pointcover.networks.segmenter import STRIDE_PX
+from pointcover.text import shorten
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"
@@ -186,23 +187,34 @@ def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
     """
     with need_extra():
         import onnx
+        from onnx import numpy_helper
     content = path.read_bytes()
     try:
         proto = onnx.load_model_from_string(content)
         values = {entry.key: entry.value for entry in proto.metadata_props}
         checkpoint = Checkpoint.from_json(json.loads(values[OWN_KEY]))
         declare_size(proto, None)
+        weights = {one.name: numpy_helper.to_array(one) for one in proto.graph.initializer}
     except Exception as error:  # protobuf's own types, or invalid metadata
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
             f"{path} is not a model of pointcover ({reason}): wanted a file that `pointcover "
             f"export` wrote; export it again"
         ) from None
+    broken = [name for name, values in weights.items() if _has_nan(values)]
+    if broken:
+        raise ValueError(
+            f"{path} holds weights that are not numbers ({shorten(broken, 3)}): export it again"
+        )
     try:
         segmenter = OnnxSegmenter(proto.SerializeToString(), len(checkpoint.tile_set.bands))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return segmenter, checkpoint, sha256(content).hexdigest()
+
+
+def _has_nan(values: npt.NDArray[Any]) -> bool:
+    return np.issubdtype(values.dtype, np.floating) and bool(np.isnan(values).any())
 
 
 def _run_openvino(content: bytes, in_bf16: bool) -> Run:

@@ -15,7 +15,11 @@ from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettin
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.runtime.atomic_files import publish_file, publish_json, sha256
+from pointcover.text import shorten
 from pointcover.tileset.tiles import TileSet
+
+NO_MODELS: Final = Path("sources")
+"""The folder that stands for no further models, since DVC wants a dependency that exists."""
 
 RESTORE: Final = "Restore both with `dvc checkout -f`, or train again with `dvc repro -f train`"
 
@@ -130,6 +134,7 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{described[:12]}…: the file is damaged or of another run. {RESTORE}"
         )
     network = checkpoint.network
+    unbounded = _names_with_infinity(segmenter)
     try:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)
@@ -142,7 +147,23 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
             f"{network.encoder} and {len(tile_set.classes)} classes that model.json describes "
             f"({reason}). {RESTORE}"
         ) from None
+    broken = [
+        name
+        for name, values in segmenter.state_dict().items()
+        if values.isnan().any() or (name not in unbounded and bool(values.isinf().any()))
+    ]
+    if broken:
+        raise ValueError(
+            f"{folder / 'model.pt'} holds weights that are not finite ({shorten(broken, 3)}), with "
+            f"which every pixel is of the first class. {RESTORE}"
+        )
     return segmenter, checkpoint, digest
+
+
+def _names_with_infinity(segmenter: Segmenter) -> set[str]:
+    """Return the names of tensors that hold infinity by design, such as thresholds of leaves."""
+    state = segmenter.state_dict()
+    return {name for name, values in state.items() if bool(values.isinf().any())}
 
 
 def check_alike(name: str, got: TileSet, other: str, wanted: TileSet, remedy: str) -> None:
@@ -175,12 +196,13 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
     """Read the models below a folder, in the order of their paths.
 
     Args:
-        folder: contains folders of model.pt and model.json at any depth, or none.
+        folder: contains folders of model.pt and model.json at any depth; NO_MODELS may have none.
         own: the tile set of the model with which they are averaged.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: a model is damaged, or has other classes, bands, value range or GSD.
+        ValueError: it holds no model; or a model is damaged, or has other classes, bands, value
+            range or GSD.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -204,4 +226,9 @@ def load_ensemble(folder: Path, own: TileSet) -> list[Member]:
                 f"with one tile.downsample"
             )
         members.append(Member(description.parent, segmenter, checkpoint))
+    if not members and folder != NO_MODELS:
+        raise ValueError(
+            f"evaluate.ensemble: {folder} holds no model: put folders of model.pt and model.json "
+            f"there, or set evaluate.ensemble to {NO_MODELS}, which means none"
+        )
     return members

@@ -9,6 +9,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from pointcover.text import shorten
+
 NESTED: Final = (
     "state_dict_ema",
     "model_ema",
@@ -43,7 +45,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            return _check_finite(path, load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds of errors
         reason = " ".join(str(error).split())[:200]
@@ -53,7 +55,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"train.weights: {path} cannot be read as weights ({reason}): wanted a state dict "
             f"saved by torch or as safetensors"
         ) from None
-    return _find_tensors(content)
+    return _check_finite(path, _find_tensors(content))
+
+
+def _check_finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict whose values are finite.
+
+    Raises:
+        ValueError: some are not.
+    """
+    broken = [
+        name
+        for name, values in state.items()
+        if values.is_floating_point() and not bool(values.isfinite().all())
+    ]
+    if broken:
+        raise ValueError(
+            f"train.weights: {path} holds weights that are not finite ({shorten(broken, 3)}): "
+            f"wanted another file"
+        )
+    return state
 
 
 def find_packaged_weights(encoder: str) -> Path | None:

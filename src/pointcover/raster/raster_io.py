@@ -203,6 +203,13 @@ class RasterReader:
             ValueError: it is no raster, or its metadata are damaged.
         """
         dataset = self.dataset
+        transform = dataset.transform
+        if not all(map(math.isfinite, transform)) or transform.determinant == 0:
+            raise ValueError(
+                f"{self.path} has the transform {tuple(transform)[:6]}, which gives its pixels no "
+                f"area: place it anew with `gdal_edit.py -a_ullr <left> <top> <right> <bottom>`, "
+                f"or remove the transform with `gdal_edit.py -unsetgt`"
+            )
         try:
             return RasterInfo(
                 path=self.path,
@@ -330,6 +337,27 @@ class RasterReader:
             for top in range(0, dataset.height, 512):
                 self.read(Window(0, top, dataset.width, min(512, dataset.height - top)), [1])
             return np.zeros((1, 1), bool)
+        return self._find_unwritten()
+
+    def unwritten_window(self) -> Window | None:
+        """Return the first block of a TIFF that was never written; None where all were.
+
+        Raises:
+            ValueError: the file is truncated.
+        """
+        if self.dataset.driver != "GTiff":
+            return None
+        places = np.argwhere(self._find_unwritten())
+        if not len(places):
+            return None
+        (row, col), (height, width) = places[0], self.dataset.block_shapes[0]
+        top, left = int(row) * height, int(col) * width
+        sides = min(height, self.dataset.height - top), min(width, self.dataset.width - left)
+        return Window(left, top, sides[1], sides[0])
+
+    def _find_unwritten(self) -> npt.NDArray[np.bool_]:
+        """Return which blocks of a TIFF were never written; see `check_whole`."""
+        dataset = self.dataset
         size = self.path.stat().st_size
         height, width = dataset.block_shapes[0]
         blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
@@ -656,6 +684,15 @@ def _check_png(path: Path) -> None:
                     f"{path} is damaged or cut short: its chunk at byte {place} has a "
                     f"wrong length or checksum. Copy it again"
                 )
+
+
+def unwritten_error(path: Path, window: Window, what: str) -> ValueError:
+    """Return the error of ids in a block that was never written, which GDAL reads as 0."""
+    return ValueError(
+        f"{path}: the block at row {window.row_off}, column {window.col_off} was never written, "
+        f"and would be read as {what}: copy the file again. If it is meant so, write all blocks "
+        f"with `gdal_translate -co COMPRESS=DEFLATE IN OUT`"
+    )
 
 
 def _damaged(path: Path, window: Window, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Atomic writes: outputs are written to a temporary path, flushed to disk, then renamed."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -15,11 +16,18 @@ PARTIAL = ".partial"
 """Suffix of unfinished outputs. Git ignores them, and the next attempt removes them."""
 
 
+TORCH_SIGNS = ("unexpected pos", "PytorchStreamWriter failed")
+"""Parts of torch's messages when a file could not be written whole."""
+
+
 @contextmanager
 def publish_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to, which is renamed to `path` at the end of the block.
 
     If the block raises, the temporary file is removed and `path` is unchanged.
+
+    Raises:
+        OSError: the disk is full; torch's own error of that is a RuntimeError without a reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + PARTIAL)
@@ -32,6 +40,10 @@ def publish_file(path: Path) -> Iterator[Path]:
         if error.errno and error.filename is None:
             error.filename = str(path)
         raise
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in TORCH_SIGNS):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -94,6 +106,29 @@ def read_json(path: Path) -> Any:
     except ValueError as error:
         raise ValueError(
             f"{path} is damaged ({error}): delete it and run `dvc repro`, which writes it again"
+        ) from None
+
+
+@contextmanager
+def own_file(path: Path, again: str = "run `dvc repro`") -> Iterator[None]:
+    """Report values that a file of an earlier stage lacks, or has in another shape, as damage.
+
+    Args:
+        path: of the file, or its folder.
+        again: what to do to have it written again.
+
+    Raises:
+        ValueError: the block raised an error as of missing keys or wrong types.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if str(path) in str(error):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ValueError(
+            f"{path} is damaged, or of another version ({reason}): delete it and {again}, which "
+            f"writes it again"
         ) from None
 
 

@@ -2,14 +2,27 @@
 
 import errno
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 DEBUG_SWITCH = "POINTCOVER_DEBUG"
-MEMORY_SIGNS = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
-"""Parts of torch's and CUDA's messages when memory is full, in lower case."""
+MEMORY_SIGNS = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "alloc_failed",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN
+    "can't start new thread",
+    "failed to map segment",  # of a shared library
+)
+"""Parts of the messages of torch, CUDA, Python and the loader when memory is full, lower case."""
+
+DISK_SIGNS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 LOWER = {
     "predict": "--batch-size or --window-px (or, if only the polygons are missing, leave out "
@@ -33,6 +46,8 @@ def one_message(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
+        if is_out_of_memory(error):
+            _fail(name, _message_of_memory(name, error))
         _fail(name, _message_of(error))
     except ModuleNotFoundError as error:
         _fail(name, _message_of_missing(error))
@@ -50,12 +65,31 @@ def _fail(name: str, message: str) -> NoReturn:
 
 
 def _message_of(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        where = f" while writing {error.filename}" if error.filename else ""
+    if isinstance(error, OSError) and error.errno in DISK_SIGNS:
+        path = error.filename2 or error.filename  # of a copy, the first is what is copied
+        where = f" while writing {path}" if path else ""
         return (
-            f"the disk is full{where} ({error.strerror}): free some space and run the stage again"
+            f"the disk is full{where} ({error.strerror}{_describe_disk(path)}): free some space "
+            f"and run the stage again"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = Path(str(error.filename or "")).name
+        return (
+            f"the name {name!r} has {len(name.encode())} bytes, more than the disk allows (often "
+            f"255): rename the image or output that it comes from"
         )
     return str(error)
+
+
+def _describe_disk(path: object) -> str:
+    """Return how much of the disk of a file is free, for a message; empty if it is not known."""
+    if not isinstance(path, str | os.PathLike):
+        return ""
+    with suppress(OSError, StopIteration):
+        folder = next(one for one in Path(path).absolute().parents if one.is_dir())
+        usage = shutil.disk_usage(folder)
+        return f"; {usage.free / 1e6:.0f} of {usage.total / 1e6:.0f} MB of {folder} are free"
+    return ""
 
 
 def _message_of_defect(error: Exception) -> str:
@@ -82,8 +116,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(sign in text for sign in MEMORY_SIGNS)
+    raised_by_libraries = isinstance(error, RuntimeError | ImportError | OSError)
+    return raised_by_libraries and any(sign in text for sign in MEMORY_SIGNS)
 
 
 def _message_of_memory(name: str, error: Exception) -> str:

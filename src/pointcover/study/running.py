@@ -10,6 +10,7 @@ from typing import Final
 from pointcover.config.params import Params
 from pointcover.runtime.atomic_files import (
     digest_values,
+    own_file,
     publish_json,
     publish_text,
     read_json,
@@ -261,16 +262,17 @@ def _kept_record(job: Job, out: Path) -> Record | None:
     path = out / "records" / f"{job.name}.json"
     if not path.exists():
         return None
-    kept = read_json(path)
-    return Record(
-        job.member.method,
-        job.member.axes,
-        job.member.points,
-        job.member.seed,
-        job.name,
-        kept["numbers"],
-        kept["iou"],
-    )
+    with own_file(path, "run the study again"):
+        kept = read_json(path)
+        return Record(
+            job.member.method,
+            job.member.axes,
+            job.member.points,
+            job.member.seed,
+            job.name,
+            kept["numbers"],
+            kept["iou"],
+        )
 
 
 def _read_known(job: Job, root: Path, commit: str, out: Path) -> Record:

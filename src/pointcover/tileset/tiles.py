@@ -5,14 +5,21 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.labels import ClassTable, Split, format_colour, parse_colour
+from pointcover.labels import (
+    SPLITS,
+    ClassTable,
+    Split,
+    check_class_name,
+    format_colour,
+    parse_colour,
+)
 from pointcover.raster.raster_io import RasterReader, Window
-from pointcover.runtime.atomic_files import publish_csv, publish_json, read_json
+from pointcover.runtime.atomic_files import own_file, publish_csv, publish_json, read_json
 
 WHITE: Final = 255
 """The largest value of a band."""
@@ -94,10 +101,21 @@ class TileSet:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "TileSet":
-        """Make a tile set from the result of `to_json`."""
+        """Make a tile set from the result of `to_json`.
+
+        Raises:
+            ValueError, KeyError, TypeError: the values do not describe one.
+        """
+        for key in ("gsds_m", "mean", "std", "value_range", "bands"):
+            if not all(isinstance(value, int | float) for value in values[key]):
+                raise TypeError(f"{key} is {values[key]!r}, wanted numbers")
+        if not isinstance(values["size_px"], int):
+            raise TypeError(f"size_px is {values['size_px']!r}, wanted a whole number")
+        if not len(values["mean"]) == len(values["std"]) == len(values["bands"]) > 0:
+            raise ValueError("mean, std and bands differ in their number, wanted one each a band")
         return cls(
             classes=ClassTable(
-                names=tuple(entry["name"] for entry in values["classes"]),
+                names=tuple(check_class_name(entry["name"]) for entry in values["classes"]),
                 colours=tuple(parse_colour(entry["colour"]) for entry in values["classes"]),
             ),
             size_px=values["size_px"],
@@ -115,8 +133,14 @@ def write_tile_set(path: Path, tile_set: TileSet) -> None:
 
 
 def read_tile_set(path: Path) -> TileSet:
-    """Read tiles.json."""
-    return TileSet.from_json(read_json(path))
+    """Read tiles.json.
+
+    Raises:
+        FileNotFoundError: the stage that writes it did not run.
+        ValueError: it is damaged.
+    """
+    with own_file(path):
+        return TileSet.from_json(read_json(path))
 
 
 def write_index(path: Path, tiles: Iterable[Tile], names: Sequence[str]) -> None:
@@ -146,26 +170,33 @@ def read_index(path: Path) -> list[Tile]:
 
     Raises:
         FileNotFoundError: the stage that writes it did not run.
+        ValueError: it is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: run `dvc repro`, which runs the stage that writes it"
         )
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Tile(
-                id=row["tile"],
-                orthophoto=row["orthophoto"],
-                region=row["region"],
-                split=cast(Split, row["split"]),
-                row_off=int(row["row_off"]),
-                col_off=int(row["col_off"]),
-                height=int(row["height"]),
-                width=int(row["width"]),
-                pixels=tuple(int(row[key]) for key in row if key.startswith(_PIXELS)),
-            )
-            for row in csv.DictReader(file)
-        ]
+    with own_file(path), path.open(encoding="utf-8", newline="") as file:
+        tiles = [_read_tile(row) for row in csv.DictReader(file)]
+        if not tiles:
+            raise ValueError("it lists no tile")
+        return tiles
+
+
+def _read_tile(row: dict[str, str]) -> Tile:
+    if row["split"] not in SPLITS:
+        raise ValueError(f"split is {row['split']!r}, wanted one of {', '.join(SPLITS)}")
+    return Tile(
+        id=row["tile"],
+        orthophoto=row["orthophoto"],
+        region=row["region"],
+        split=row["split"],
+        row_off=int(row["row_off"]),
+        col_off=int(row["col_off"]),
+        height=int(row["height"]),
+        width=int(row["width"]),
+        pixels=tuple(int(row[key]) for key in row if key.startswith(_PIXELS)),
+    )
 
 
 def raster_path(folder: Path, split: str, orthophoto: str) -> Path:

@@ -31,6 +31,7 @@ from pointcover.raster.raster_io import (
     RasterInfo,
     RasterReader,
     Window,
+    unwritten_error,
     write_geotiff,
     write_mask,
 )
@@ -356,6 +357,8 @@ class PairReader:
         self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
         """About bands that are declared alpha, and the place of the pair."""
         self.doubts += _doubt_place(info, mask_info)
+        if self._masks:
+            _check_written(self._masks, plan.card)
 
     def blocks(self) -> Iterator[Block]:
         """Read the pair tile by tile.
@@ -429,6 +432,21 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
             raise
         rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
         raise ValueError(f"{reader.path} ({rows}): {error}") from None
+
+
+def _check_written(reader: RasterReader, card: DatasetCard) -> None:
+    """Check that blocks of a mask that were never written mean unlabelled.
+
+    Raises:
+        ValueError: they would be read as a class.
+    """
+    window = reader.unwritten_window()
+    if window is None:
+        return
+    ids = _read_mask(reader, window, card)
+    if (ids != IGNORE_INDEX).any():
+        name = card.class_table().names[int(ids.min())]
+        raise unwritten_error(reader.path, window, f"class {name!r}")
 
 
 def _find_nan(

@@ -7,9 +7,12 @@ in ``mlruns``.
 """
 
 import contextlib
+import errno
 import glob
+import logging
 import os
 import re
+import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +33,15 @@ _MLFLOW_SETTINGS: Final = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+
+LOCKED: Final = ("database is locked", "database table is locked")
+"""SQLite's messages when another process has locked the store."""
+
+
+class StoreLockedError(OSError):
+    """The store cannot be written now, since another process has locked it."""
+
+
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
 
 
@@ -185,6 +197,8 @@ def quieten_mlflow() -> None:
     """Disable MLflow's telemetry and info messages; call this before MLflow is imported."""
     for variable, value in _MLFLOW_SETTINGS.items():
         os.environ.setdefault(variable, value)
+    # It prints SQL with a traceback of errors that `whole_call` turns into one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -197,6 +211,7 @@ def whole_call(uri: str) -> Iterator[None]:
     Raises:
         ValueError: MLflow rejected a value.
         ConnectionError: the server does not answer.
+        StoreLockedError: another process has locked the store.
         OSError: the store cannot be used.
     """
     from mlflow.exceptions import MlflowException
@@ -225,10 +240,41 @@ def whole_call(uri: str) -> Iterator[None]:
                 f"no MLflow server answers at {where} ({reason}): start it, correct "
                 f"MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"
             ) from None
-        raise OSError(
-            f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
-            f"unset it; if the file is damaged, rename it, and a new one is made"
-        ) from None
+        raise _database_error(uri, error, reason) from None
+
+
+def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
+    """Return the error of a database, with the disk or process that is the cause where known."""
+    where, found = without_password(uri), _find_sqlite_error(error)
+    if found is not None:
+        reason = str(found)
+        path = sqlite_path(uri)
+        if "is full" in reason:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if reason in LOCKED:
+            return StoreLockedError(
+                f"the MLflow store {path} is locked by another process that writes to it: wait "
+                f"until it ends, or end it (`fuser {path}` names it), and try again"
+            )
+        if not path.exists():
+            return OSError(
+                f"the MLflow store {path} was removed or renamed while a run was recorded there: "
+                f"put it back, or run this again, which makes a new one"
+            )
+    return OSError(
+        f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
+        f"unset it; if the file is damaged, rename it, and a new one is made"
+    )
+
+
+def _find_sqlite_error(error: BaseException | None) -> sqlite3.Error | None:
+    """Return the error of SQLite from which MLflow and SQLAlchemy made theirs."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            return error
+        original = getattr(error, "orig", None)
+        error = original if isinstance(original, sqlite3.Error) else error.__cause__
+    return None
 
 
 def without_password(text: str) -> str:
