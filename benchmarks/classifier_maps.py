@@ -29,10 +29,7 @@ from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
-from pointcover.networks.pixel_classifiers.encoder_weights import (
-    find_packaged_weights,
-    load_encoder,
-)
+from pointcover.networks.pixel_classifiers.encoder_weights import load_encoder
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
     EncoderBlockSettings,
@@ -40,6 +37,7 @@ from pointcover.networks.pixel_classifiers.settings import (
 )
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.networks.settings import NetworkSettings
+from pointcover.networks.weights_files import find_packaged_weights
 from pointcover.prediction.windows import usual_window_px
 from pointcover.runtime.devices import make_fabric
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
@@ -99,7 +97,7 @@ def fit(case: Case, image: np.ndarray) -> PixelSegmenter:
     ).eval()
     weights = find_packaged_weights(ENCODER)
     if case.scales and weights:
-        load_encoder(features, weights)
+        load_encoder(features, str(weights))
     generator = np.random.default_rng(0)
     rows, cols = generator.integers(0, image.shape[1:], (LABELS, 2)).T
     brightness = image[:, rows, cols].mean(0) + generator.normal(0, 25, LABELS)
