@@ -23,6 +23,7 @@ import rasterio
 import torch
 from mapping import CLASSES, NETWORK, TILE_SET, _memory_mb, map_image, write_image
 
+from pointcover.config.recipes import RECIPES
 from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
 from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
@@ -69,15 +70,27 @@ class Case:
         return ClassifierSettings.model_validate(values)
 
 
+def recipe(name: str) -> Case:
+    """Return the classifiers of a recipe."""
+    section = "train.classifier."
+    settings = RECIPES[name].settings
+    ours = {key.removeprefix(section): value for key, value in settings.items() if section in key}
+    heads = ours.pop("mean_of")
+    scales = ours.pop("scales", ())
+    return Case(tuple(heads), tuple(scales), {key.partition(".")[0]: ours[key] for key in ours})
+
+
 BANK = ("filter_bank",)
 SINGLE = ("logistic_regression", "perceptron", "random_forest", "extra_trees", "gradient_boosting")
 CASES = {
     **{f"{name}, filters": Case((name,)) for name in SINGLE},
     "extra_trees, filter bank": Case(("extra_trees",), inputs={"extra_trees": BANK}),
-    **{f"{name}, encoder": Case((name,), (2,)) for name in SINGLE if name != "extra_trees"},
-    "recipe filters": Case(SINGLE[2:4]),
-    "recipe fast": Case(SINGLE[:3:2], (2,), {"random_forest": BANK}),
-    "recipe best": Case(("logistic_regression", "random_forest", "extra_trees"), (2, 4)),
+    **{
+        f"{name}, encoder": Case((name,), (2,), {name: ("filter_bank", "encoder")})
+        for name in SINGLE
+        if name != "extra_trees"
+    },
+    **{f"recipe {name}": recipe(name) for name in ("filters", "fast", "best")},
 }
 """Classifiers by name."""
 

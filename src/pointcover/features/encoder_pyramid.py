@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pointcover.features.encoder_stripes import encode_in_stripes, find_stages
+from pointcover.features.encoder_stripes import StripedEncoder
 from pointcover.features.gaussian import Part, whole_of
 from pointcover.features.settings import EncoderFeatureSettings
 
@@ -96,7 +96,7 @@ class EncoderPyramid(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self._levels = self._find_levels()
-        self._stages = find_stages(encoder)
+        self._striped = StripedEncoder(encoder) if StripedEncoder.fits(encoder) else None
         self.alignment_px = int(
             max(1, *(level.stride / min(self.settings.scales) for level in self._levels))
         )
@@ -205,7 +205,7 @@ class EncoderPyramid(nn.Module):
         rows, cols = whole = whole_of(normal)
         found = []
         for scale in self.settings.scales:
-            if part and self._is_striped(normal):
+            if part and self._striped_for(normal):
                 cell_px = max(1, round(max(level.stride for level in self._levels) / scale))
                 limits = zip(part, (rows.stop, cols.stop), strict=True)
                 seen = [_surround(each, cell_px, limit) for each, limit in limits]
@@ -232,15 +232,15 @@ class EncoderPyramid(nn.Module):
             )
         return (self._pad(images.float()) - self.mean) / self.std
 
-    def _is_striped(self, images: Tensor) -> bool:
+    def _striped_for(self, images: Tensor) -> StripedEncoder | None:
         is_eager = images.device.type == "cpu" and not torch.compiler.is_compiling()
-        return is_eager and bool(self._stages)
+        return self._striped if is_eager else None
 
     def _encode(self, normal: Tensor, scale: float) -> list[Tensor]:
         """Compute the levels of normalised images at a scale, in the encoder's type."""
-        if self._is_striped(normal):
+        if striped := self._striped_for(normal):
             read = partial(_resize_rows, normal, scale)
-            outputs = encode_in_stripes(self._stages, read, round(normal.shape[2] * scale))
+            outputs = striped.encode(read, round(normal.shape[2] * scale))
         else:
             resized = _resize(normal, scale)
             outputs = self.encoder(resized.contiguous(memory_format=torch.channels_last))

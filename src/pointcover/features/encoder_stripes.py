@@ -5,12 +5,14 @@ other is computed, each in stripes of rows that stay small, with the rows around
 values depend. So nothing large is kept but what one block gives to the next.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
 from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 VALUES: Final = 1 << 23
 """About how many values the widest layer of a stage has in a stripe."""
@@ -67,39 +69,68 @@ class Stage(NamedTuple):
         return output
 
 
-def find_stages(encoder: nn.Module) -> tuple[Stage, ...]:
-    """Return the stages of an encoder; none if it cannot be computed in stripes."""
-    if not isinstance(encoder, EfficientNetFeatures) or encoder.feature_hooks is not None:
-        return ()
-    known: Any = encoder
-    parts = [nn.Sequential(known.conv_stem, known.bn1), *known.blocks]
-    if not all(isinstance(layer, LOCAL) for part in parts for layer in _leaves(part)):
-        return ()
-    levels = known._stage_out_idx
-    return tuple(Stage.of(part, is_level=n in levels) for n, part in enumerate(parts))
+class StripedEncoder:
+    """An encoder of timm as stages. Batch normalisation is part of the convolutions before it."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        """Keep the encoder, whose weights may change later."""
+        self._encoder: Any = encoder
+        self._version: list[tuple[int, int]] = []
+        self._stages: list[Stage] = []
+
+    @staticmethod
+    def fits(encoder: nn.Module) -> bool:
+        """Return whether an encoder can be computed in stripes."""
+        if not isinstance(encoder, EfficientNetFeatures) or encoder.feature_hooks is not None:
+            return False
+        leaves = (layer for layer in encoder.modules() if not list(layer.children()))
+        return all(isinstance(layer, LOCAL) for layer in leaves)
+
+    def encode(self, read: ReadRows, height: int) -> list[Tensor]:
+        """Compute the levels of an image, channels last.
+
+        Args:
+            read: rows of the image.
+            height: of the image.
+        """
+        levels = []
+        for stage in self._fused():
+            values = stage.apply(read, height)
+            height = values.shape[2]
+            read = _rows_of(values)
+            if stage.is_level:
+                levels.append(values)
+        return levels
+
+    def _fused(self) -> list[Stage]:
+        """Return the stages, made anew where weights were loaded since."""
+        encoder = self._encoder
+        version = [(each.data_ptr(), each._version) for each in encoder.state_dict().values()]
+        if version != self._version:
+            parts = [nn.Sequential(encoder.conv_stem, encoder.bn1), *encoder.blocks]
+            levels = encoder._stage_out_idx
+            self._stages = [
+                Stage.of(_fuse(part), is_level=number in levels)
+                for number, part in enumerate(parts)
+            ]
+            self._version = version
+        return self._stages
 
 
-def encode_in_stripes(stages: tuple[Stage, ...], read: ReadRows, height: int) -> list[Tensor]:
-    """Apply all stages to an image; return the levels, channels last.
-
-    Args:
-        stages: of an encoder, from the first.
-        read: rows of the image.
-        height: of the image.
-    """
-    levels = []
-    for stage in stages:
-        values = stage.apply(read, height)
-        height = values.shape[2]
-        read = _rows_of(values)
-        if stage.is_level:
-            levels.append(values)
-    return levels
+def _fuse(layers: nn.Module) -> nn.Module:
+    """Return a copy in which each batch normalisation is part of the convolution before it."""
+    layers = copy.deepcopy(layers)
+    for parent in list(layers.modules()):
+        before: tuple[str, nn.Conv2d] | None = None
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Conv2d):
+                before = name, layer
+            elif isinstance(layer, nn.BatchNorm2d) and before:
+                setattr(parent, before[0], fuse_conv_bn_eval(before[1], layer))
+                setattr(parent, name, getattr(layer, "act", nn.Identity()))
+                before = None
+    return layers.to(memory_format=torch.channels_last)
 
 
 def _rows_of(values: Tensor) -> ReadRows:
     return lambda first, last: values[:, :, first:last]
-
-
-def _leaves(module: nn.Module) -> list[nn.Module]:
-    return [layer for layer in module.modules() if not list(layer.children())]
