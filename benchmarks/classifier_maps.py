@@ -23,16 +23,14 @@ import rasterio
 import torch
 from mapping import CLASSES, NETWORK, TILE_SET, _memory_mb, map_image, write_image
 
+from pointcover.config.recipes import RECIPES
 from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
 from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import Checkpoint
-from pointcover.networks.pixel_classifiers.encoder_weights import (
-    find_packaged_weights,
-    load_encoder,
-)
+from pointcover.networks.pixel_classifiers.encoder_weights import load_encoder
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
     EncoderBlockSettings,
@@ -40,6 +38,7 @@ from pointcover.networks.pixel_classifiers.settings import (
 )
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.networks.settings import NetworkSettings
+from pointcover.networks.weights_files import find_packaged_weights
 from pointcover.prediction.windows import usual_window_px
 from pointcover.runtime.devices import make_fabric
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
@@ -71,15 +70,27 @@ class Case:
         return ClassifierSettings.model_validate(values)
 
 
+def recipe(name: str) -> Case:
+    """Return the classifiers of a recipe."""
+    section = "train.classifier."
+    settings = RECIPES[name].settings
+    ours = {key.removeprefix(section): value for key, value in settings.items() if section in key}
+    heads = ours.pop("mean_of")
+    scales = ours.pop("scales", ())
+    return Case(tuple(heads), tuple(scales), {key.partition(".")[0]: ours[key] for key in ours})
+
+
 BANK = ("filter_bank",)
 SINGLE = ("logistic_regression", "perceptron", "random_forest", "extra_trees", "gradient_boosting")
 CASES = {
     **{f"{name}, filters": Case((name,)) for name in SINGLE},
     "extra_trees, filter bank": Case(("extra_trees",), inputs={"extra_trees": BANK}),
-    **{f"{name}, encoder": Case((name,), (2,)) for name in SINGLE if name != "extra_trees"},
-    "recipe filters": Case(SINGLE[2:4]),
-    "recipe fast": Case(SINGLE[:3:2], (2,), {"random_forest": BANK}),
-    "recipe best": Case(("logistic_regression", "random_forest", "extra_trees"), (2, 4)),
+    **{
+        f"{name}, encoder": Case((name,), (2,), {name: ("filter_bank", "encoder")})
+        for name in SINGLE
+        if name != "extra_trees"
+    },
+    **{f"recipe {name}": recipe(name) for name in ("filters", "fast", "best")},
 }
 """Classifiers by name."""
 
@@ -99,7 +110,7 @@ def fit(case: Case, image: np.ndarray) -> PixelSegmenter:
     ).eval()
     weights = find_packaged_weights(ENCODER)
     if case.scales and weights:
-        load_encoder(features, weights)
+        load_encoder(features, str(weights))
     generator = np.random.default_rng(0)
     rows, cols = generator.integers(0, image.shape[1:], (LABELS, 2)).T
     brightness = image[:, rows, cols].mean(0) + generator.normal(0, 25, LABELS)

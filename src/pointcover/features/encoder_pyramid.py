@@ -1,12 +1,15 @@
 """Pixel features from the levels of a frozen encoder, at one or several scales of the image."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pointcover.features.encoder_stripes import StripedEncoder
+from pointcover.features.gaussian import Part, whole_of
 from pointcover.features.settings import EncoderFeatureSettings
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -14,6 +17,31 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 _PROBE_PX: Final = 256
 """Side of the image with which the sizes of the levels are determined."""
+
+
+PART_CELLS: Final = 8
+"""Cells of the coarsest level of a scale that are computed around a part of an image."""
+
+_BICUBIC_PX: Final = 4
+"""Rows around a stripe with which it is enlarged."""
+
+
+class PartLevel(NamedTuple):
+    """A level of a part of an image and its surroundings."""
+
+    values: Tensor
+    """(1, channels, h, w), in the encoder's type."""
+    rows: slice
+    """Rows of the image, padded, that the cells cover."""
+    cols: slice
+
+    def sample(self, rows: slice, cols: slice, weight: Tensor | None = None) -> Tensor:
+        """Sample rows and columns of the image bilinearly: see `sample_rows`."""
+        size = self.rows.stop - self.rows.start, self.cols.stop - self.cols.start
+        top, left = self.rows.start, self.cols.start
+        chosen = slice(rows.start - top, rows.stop - top)
+        sampled = sample_rows(self.values, chosen, size, weight)
+        return sampled[..., cols.start - left : cols.stop - left]
 
 
 class _Level(NamedTuple):
@@ -68,6 +96,7 @@ class EncoderPyramid(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self._levels = self._find_levels()
+        self._striped = StripedEncoder(encoder) if StripedEncoder.fits(encoder) else None
         self.alignment_px = int(
             max(1, *(level.stride / min(self.settings.scales) for level in self._levels))
         )
@@ -164,28 +193,58 @@ class EncoderPyramid(nn.Module):
         return logits
 
     @torch.no_grad()
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Compute the levels of all scales, (N, channels, h, w) float32 each."""
-        return list(self.levels_of(images))
+    def encode(self, image: Tensor, part: Part | None = None) -> list[PartLevel]:
+        """Compute the levels of all scales for a part of an image.
+
+        Args:
+            image: (1, bands, H, W) floating point, in 0..1.
+            part: the rows and columns that will be sampled; all by default. On a CPU encoders that
+                are computed in stripes see it with PART_CELLS cells around it, others everything.
+        """
+        normal = self._normalise(image)
+        rows, cols = whole = whole_of(normal)
+        found = []
+        for scale in self.settings.scales:
+            if part and self._striped_for(normal):
+                cell_px = max(1, round(max(level.stride for level in self._levels) / scale))
+                limits = zip(part, (rows.stop, cols.stop), strict=True)
+                seen = [_surround(each, cell_px, limit) for each, limit in limits]
+            else:
+                seen = list(whole)
+            levels = self._encode(normal[:, :, seen[0], seen[1]], scale)
+            found += [PartLevel(level, *seen) for level in levels]
+        return found
 
     def levels_of(self, images: Tensor) -> Iterator[Tensor]:
         """Compute the levels of each scale, (N, channels, h, w) float32."""
+        normal = self._normalise(images)
+        for scale in self.settings.scales:
+            for level in self._encode(normal, scale):
+                yield level.float()
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """Check, pad and normalise images."""
         if images.ndim != 4 or not images.is_floating_point() or images.shape[1] != self.bands:
             raise ValueError(
                 f"got {images.dtype} of shape {tuple(images.shape)}, wanted floating-point images "
                 f"(N, {self.bands}, H, W) in 0..1: divide integers by their largest value, choose "
                 "the bands of the encoder"
             )
-        normal = (self._pad(images.float()) - self.mean) / self.std
-        for scale in self.settings.scales:
-            resized = normal
-            if scale != 1:
-                resized = functional.interpolate(
-                    normal, scale_factor=scale, mode="bicubic", antialias=scale < 1
-                )
+        return (self._pad(images.float()) - self.mean) / self.std
+
+    def _striped_for(self, images: Tensor) -> StripedEncoder | None:
+        is_eager = images.device.type == "cpu" and not torch.compiler.is_compiling()
+        return self._striped if is_eager else None
+
+    def _encode(self, normal: Tensor, scale: float) -> list[Tensor]:
+        """Compute the levels of normalised images at a scale, in the encoder's type."""
+        if striped := self._striped_for(normal):
+            read = partial(_resize_rows, normal, scale)
+            outputs = striped.encode(read, round(normal.shape[2] * scale))
+        else:
+            resized = _resize(normal, scale)
             outputs = self.encoder(resized.contiguous(memory_format=torch.channels_last))
-            for level in self._levels:
-                yield outputs[level.place].float()
+        return [outputs[level.place] for level in self._levels]
 
     def padded(self, side: int) -> int:
         """Return a height or width up to the next multiple of the alignment."""
@@ -235,6 +294,29 @@ class EncoderPyramid(nn.Module):
         return tuple(found[number - 1] for number in wanted)
 
 
+def _resize(images: Tensor, scale: float) -> Tensor:
+    if scale == 1:
+        return images
+    return functional.interpolate(images, scale_factor=scale, mode="bicubic", antialias=scale < 1)
+
+
+def _resize_rows(images: Tensor, scale: float, first: int, last: int) -> Tensor:
+    """Resize images, and return some rows; others are not computed."""
+    around = round(_BICUBIC_PX / min(scale, 1))
+    step = max(1, round(1 / scale))
+    top = max(0, int(first / scale) - around) // step * step
+    bottom = min(images.shape[2], -(-int(last / scale + 1) // step) * step + around)
+    start = round(top * scale)
+    return _resize(images[:, :, top:bottom], scale)[:, :, first - start : last - start]
+
+
+def _surround(part: slice, cell_px: int, limit: int) -> slice:
+    """Return whole cells with those around them, within the image."""
+    first = part.start // cell_px - PART_CELLS
+    last = -(-part.stop // cell_px) + PART_CELLS
+    return slice(max(0, first) * cell_px, min(last * cell_px, limit))
+
+
 def sample_rows(
     level: Tensor, rows: slice, size: tuple[int, int], weight: Tensor | None = None
 ) -> Tensor:
@@ -254,8 +336,9 @@ def sample_rows(
     first = int(before[0])
     part = level[:, :, first : int(after[-1]) + 1]
     if weight is not None:
-        part = functional.conv2d(part, weight[:, :, None, None])
+        part = functional.conv2d(part.float(), weight[:, :, None, None])
     fraction = (place - before).float()[:, None]
+    part = part.float()
     part = torch.lerp(
         part.index_select(2, before - first), part.index_select(2, after - first), fraction
     )

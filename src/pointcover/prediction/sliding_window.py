@@ -236,8 +236,11 @@ def _scores(
         for number, left in enumerate(plan.columns.starts)
         if has_data[left : left + size].any()
     ]
-    for at in range(0, len(seen), inference.batch_size):
-        numbers = seen[at : at + inference.batch_size]
+    takes_parts = inference.score_parts is not None and not plan.blend
+    # On a CPU pixel classifiers score one window after the other: more would only take memory.
+    batch_size = 1 if takes_parts and inference.device.type == "cpu" else inference.batch_size
+    for at in range(0, len(seen), batch_size):
+        numbers = seen[at : at + batch_size]
         lefts = [plan.columns.starts[number] for number in numbers]
         windows = np.stack([image[:, :, left : left + size] for left in lefts])
         images = torch.from_numpy(windows).to(inference.device, non_blocking=True)

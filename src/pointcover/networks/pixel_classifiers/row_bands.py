@@ -6,7 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pointcover.features.encoder_pyramid import sample_rows
+from pointcover.features.encoder_pyramid import PartLevel
 from pointcover.features.gaussian import Part, whole_of
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
@@ -21,8 +21,9 @@ SLAB: Final = 1 << 17
 class RowBands:
     """The bands of a part of an image from top to bottom, each as heads of classifiers read them.
 
-    Values are those of a view of the whole image, to rounding. Only those of the part are computed,
-    but for levels of an encoder.
+    Values are those of a view of the whole image, to rounding. Only those of the part are computed;
+    for those of an encoder also the surroundings, so deep levels are nearly those of the whole
+    image.
     """
 
     def __init__(self, features: PixelFeatures, images: Tensor, part: Part | None = None) -> None:
@@ -31,7 +32,7 @@ class RowBands:
         self.images = features.scale(images)
         self.height, self.width = images.shape[2:]
         self.rows, self.cols = part or whole_of(images)
-        self._levels: list[Tensor] | None = None
+        self._levels: list[PartLevel] | None = None
         self._statistics: Tensor | None = None
         columns = self.cols.stop - self.cols.start
         self._slab_px = max(BAND_PX, SLAB // columns // BAND_PX * BAND_PX)
@@ -68,12 +69,13 @@ class RowBands:
             self._statistics = self.features.local_statistics(self.images, part)
         return self._statistics[:, :, top - self.rows.start : bottom - self.rows.start]
 
-    def levels(self) -> list[Tensor]:
-        """Return the levels of the encoder at all scales, computed for the whole image."""
+    def levels(self) -> list[PartLevel]:
+        """Return the levels of the encoder at all scales, computed for the part."""
         if self._levels is None:
             encoder = self.features.encoder
             assert encoder is not None
-            self._levels = encoder.encode(self.images[:, self.features.encoder_bands])
+            images = self.images[:, self.features.encoder_bands]
+            self._levels = encoder.encode(images, (self.rows, self.cols))
         return self._levels
 
 
@@ -97,8 +99,7 @@ class RowBand:
             elif block == "local_statistics":
                 self._dense[block] = bands.statistics(*rows)
             else:
-                sampled = [self._sample(level) for level in bands.levels()]
-                self._dense[block] = torch.cat(sampled, dim=1)
+                self._dense[block] = self._sample_all(bands.levels())
         return self._dense[block]
 
     def project(self, block: BlockName, weight: Tensor, bias: Tensor) -> Tensor:
@@ -109,14 +110,23 @@ class RowBand:
         logits = bias.float().view(1, -1, 1, 1)
         first = 0
         for level in self._bands.levels():
-            columns = weight[:, first : first + level.shape[1]].float()
-            first += level.shape[1]
+            count = level.values.shape[1]
+            columns = weight[:, first : first + count].float()
+            first += count
             logits = logits + self._sample(level, columns)
         return logits
 
-    def _sample(self, level: Tensor, weight: Tensor | None = None) -> Tensor:
-        encoder = self._bands.features.encoder
-        assert encoder is not None
-        padded = encoder.padded(self._bands.height), encoder.padded(self._bands.width)
-        with torch.autocast(level.device.type, enabled=False):
-            return sample_rows(level, self.rows, padded, weight)[..., self._bands.cols]
+    def _sample_all(self, levels: list[PartLevel]) -> Tensor:
+        count = sum(level.values.shape[1] for level in levels)
+        columns = self._bands.cols.stop - self._bands.cols.start
+        sampled = torch.empty(1, count, self.rows.stop - self.rows.start, columns)
+        place = 0
+        for level in levels:  # not joined at the end: that takes twice as much
+            values = self._sample(level)
+            sampled[:, place : place + values.shape[1]] = values
+            place += values.shape[1]
+        return sampled
+
+    def _sample(self, level: PartLevel, weight: Tensor | None = None) -> Tensor:
+        with torch.autocast(level.values.device.type, enabled=False):
+            return level.sample(self.rows, self._bands.cols, weight)
