@@ -65,7 +65,8 @@ class BlockFeatures:
         if features.local_statistics is not None:
             self._dense["local_statistics"] = _middle(features.local_statistics, scaled, inner)
         if features.encoder is not None:
-            self._levels = features.encoder.encode(scaled[:, features.encoder_bands])
+            levels = features.encoder.encode(scaled[:, features.encoder_bands])
+            self._levels = [level.values for level in levels]
             rows, cols = (features.encoder.padded(side) for side in image.shape[2:])
             self._padded = rows, cols
 
