@@ -397,7 +397,7 @@ def test_a_thread_that_cannot_be_started_ends_the_work_and_does_not_hang(monkeyp
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(f"joblib.externals.loky.{owner}.{name}", fail)
-    with pytest.raises((OSError, MemoryError), match="lack of memory|start new thread"):
+    with pytest.raises((OSError, MemoryError), match=r"lack of memory|start new thread"):
         run(str, [1, 2])
 
 

@@ -73,9 +73,9 @@ def map_in_order(
             yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
         except (BrokenProcessPool, ThreadFailedError) as error:
             raise OSError(
-                f"a worker process was killed while {label}, or its results could not be read, most "
-                f"likely for lack of memory: set machine.workers in params.yaml to fewer than now ({workers}), or give the "
-                f"workers of the cluster more memory. "
+                f"a worker process was killed while {label}, or its results could not be read, "
+                f"most likely for lack of memory: set machine.workers in params.yaml to fewer than "
+                f"now ({workers}), or give the workers of the cluster more memory. "
                 f"({' '.join(str(error).split())[:200]})"
             ) from None
 
