@@ -5,8 +5,11 @@ import unicodedata
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pointcover.datasets.card import Pair, find_pairs, load_card, matches
+from pointcover.datasets import card as cards
+from pointcover.datasets.card import Pair, find_pairs, load_card, match_stars, matches
 from pointcover.datasets.inventory import read_inventory, write_inventory
 from pointcover.labels import IGNORE_INDEX
 from tests.imagery import CARD, make_card
@@ -456,3 +459,44 @@ def test_the_inventory_changes_with_a_tile_list(source):
     before = inventory_of(source, card).read_text()
     (source / "mine" / "val.txt").write_text("val_1\n")
     assert inventory_of(source, card).read_text() != before
+
+
+# Patterns that take long
+
+
+def as_regex(glob):
+    """Return a glob as the regular expression that its stars stand for."""
+    stars = {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}
+    parts = re.split(r"(\*\*/|\*\*|\*)", glob)
+    return "".join(stars.get(part, re.escape(part)) for part in parts)
+
+
+@given(
+    glob=st.text("*/ab", max_size=7),
+    texts=st.lists(st.text("/ab", max_size=8), min_size=1, max_size=20),
+)
+def test_stars_match_what_the_regular_expression_would(glob, texts):
+    parts = re.split(r"(\*\*/|\*\*|\*)", glob)
+    for text in texts:
+        match = re.fullmatch(as_regex(glob), text, re.DOTALL)
+        assert match_stars(parts, text) == (match and match.groups(""))
+        whole = ".*".join(map(re.escape, glob.split("*")))
+        assert matches(text, glob) == bool(re.fullmatch(whole, text, re.DOTALL))
+
+
+def test_dozens_of_stars_take_no_time():
+    assert not matches("a" * 200, "*a" * 60 + "b")
+    assert match_stars(re.split(r"(\*)", "*a" * 20 + "b"), "a" * 200) is None
+
+
+@pytest.mark.parametrize("glob", ["*a" * 21, "**/" * 4 + "*.tif"])
+def test_a_glob_of_too_many_stars_is_refused(glob):
+    with pytest.raises(ValueError, match=r"stars, wanted at most 20, and at most 3 times `\*\*`"):
+        make_card(images=glob, masks=glob)
+
+
+def test_a_region_rule_that_backtracks_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "REGION_S", 0.1)
+    touch(tmp_path, *(f"{kind}/{'a' * 60}.tif" for kind in ("images", "masks")))
+    with pytest.raises(TimeoutError, match=r"takes more than 0.1 s on images/a+\.tif: its repet"):
+        find_pairs(make_card(region="((?:a+)+)$"), tmp_path)

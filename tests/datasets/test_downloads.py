@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import hashlib
 import logging
@@ -398,6 +399,39 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path) -> None:
     server.script = [answer(wait_s=0.5)]
     with pytest.raises(ConnectionError, match=r"timed out"):
         fetch_archive(server.url, MD5, tmp_path, Retries(attempts=1, timeout_s=0.1))
+
+
+def trickle(body: bytes, *, in_headers: bool = False) -> Callable[[Handler], int]:
+    """Send a byte at a time, with a pause after each."""
+
+    def write(handler: Handler) -> int:
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        if not in_headers:
+            handler.wfile.write(head)
+        sent = head if in_headers else body
+        with contextlib.suppress(ConnectionError):  # nobody reads on
+            for number in range(min(len(sent), 60)):
+                handler.wfile.write(sent[number : number + 1])
+                time.sleep(0.02)
+        return 0
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("in_headers", "said"),
+    [
+        (False, r"only \d+ bytes arrived in 0 s, wanted at least 1000 a second, 2 times in a row"),
+        (True, r"the answer took more than 0.4 s to begin\), 2 times in a row"),
+    ],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    server: Server, tmp_path: Path, in_headers: bool, said: str
+) -> None:
+    server.script = [trickle(BODY, in_headers=in_headers)] * 2
+    retries = Retries(attempts=2, pause_s=0.001, timeout_s=0.2)
+    with pytest.raises(ConnectionError, match=said):
+        fetch_archive(server.url, MD5, tmp_path, retries)
 
 
 def test_of_two_that_want_one_archive_only_one_downloads(server: Server, tmp_path: Path) -> None:

@@ -387,3 +387,34 @@ def test_after_an_error_no_thread_works_on(tmp_path):
     shutil.rmtree(folder, ignore_errors=True)
     time.sleep(0.5)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("owner", ["backend.queues.Queue", "process_executor.ProcessPoolExecutor"])
+def test_a_thread_that_cannot_be_started_ends_the_work_and_does_not_hang(monkeypatch, owner):
+    name = "_start_thread" if "queues" in owner else "_start_executor_manager_thread"
+
+    def fail(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(f"joblib.externals.loky.{owner}.{name}", fail)
+    with pytest.raises((OSError, MemoryError), match=r"lack of memory|start new thread"):
+        run(str, [1, 2])
+
+
+def test_a_result_that_cannot_be_read_is_no_defect(monkeypatch):
+    with pytest.raises(OSError, match="or its results could not be read, most likely for lack of"):
+        run(partial(Unreadable), [1, 2])
+
+
+class Unreadable:
+    """Is written by a worker, and takes too much memory to be read."""
+
+    def __init__(self, _item):
+        pass
+
+    def __reduce__(self):
+        return _fill_memory, ()
+
+
+def _fill_memory():
+    raise MemoryError

@@ -573,3 +573,27 @@ def test_an_image_is_shrunk_to_block_means():
 def test_a_mask_is_shrunk_to_the_commonest_value_and_the_smallest_of_equals():
     mask = np.array([[4, 4, 1, 255, 3, 2], [0, 1, 255, 255, 2, 3]], np.uint8)
     assert shrink_mask(mask, 2).tolist() == [[4, 255, 2]]
+
+
+@settings(max_examples=30)
+@given(factor=st.integers(2, 32), seed=st.integers(0, 99), values=st.integers(1, 6))
+def test_downsampling_has_the_bits_of_the_mean_and_of_the_commonest(factor, seed, values):
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 256, (2, 3 * factor, 2 * factor), np.uint8)
+    blocks = image.reshape(2, 3, factor, 2, factor)
+    means = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32))
+    assert np.array_equal(shrink_image(image, factor), means)
+    mask = random.choice(np.array([0, 1, 2, 3, 255, 254])[:values], image.shape[1:])
+    mask = mask.astype(np.uint8)
+    each = mask.reshape(3, factor, 2, factor).transpose(0, 2, 1, 3).reshape(6, -1)
+    wanted = [np.bincount(block, minlength=256).argmax() for block in each]
+    assert shrink_mask(mask, factor).ravel().tolist() == wanted
+
+
+@pytest.mark.parametrize("factor", [2, 3, 6, 16, 17])
+def test_every_sum_of_a_block_is_rounded_as_its_mean(factor):
+    whole, rest = np.divmod(np.arange(255 * factor**2 + 1), factor**2)
+    blocks = whole[:, np.newaxis] + (np.arange(factor**2) < rest[:, np.newaxis])
+    image = blocks.reshape(-1, factor, factor).astype(np.uint8)
+    means = np.rint(image.mean(axis=(1, 2), dtype=np.float32))
+    assert np.array_equal(shrink_image(image, factor)[:, 0, 0], means)

@@ -28,6 +28,7 @@ from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, write_
 from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors import features
 from pointcover.vectors import rasterize as placing
+from pointcover.vectors import read as reading
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read import read_annotations
@@ -352,6 +353,28 @@ def test_invalid_polygons_are_refused_by_id_and_not_repaired(tmp_path):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def add_view(path, query):
+    """Add a view to a GeoPackage as QGIS knows layers of queries."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"CREATE VIEW shown AS {query}")
+        for table in ("gpkg_contents", "gpkg_geometry_columns"):
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            renamed = {"table_name": "'shown'", "identifier": "'shown'"}
+            values = ", ".join(renamed.get(column, column) for column in columns)
+            database.execute(f"INSERT INTO {table} SELECT {values} FROM {table} LIMIT 1")
+
+
+def test_a_view_without_end_is_refused_and_others_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "VIEW_S", 0.2)
+    path = write_features(tmp_path / "a.gpkg", [POINT], ["road"], layer="a")
+    add_view(path, "SELECT fid, geom, kind FROM a")
+    assert len(read(path, layer=("shown",)).fids) == 1
+    path = write_features(tmp_path / "b.gpkg", [POINT], ["road"], layer="a")
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+    add_view(path, f"SELECT i AS fid, geom, kind FROM a, ({endless})")
+    assert "the view 'shown' has not ended after 0.2 s: export it" in refusal(path)
+
+
 def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     shapes = [shapely.Point(LEFT + i, TOP) for i in range(3000)]
     path = write_features(tmp_path / f"a.{suffix}", shapes, [i % 3 for i in range(3000)])

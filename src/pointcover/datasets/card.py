@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +20,7 @@ from pointcover.labels import (
     check_class_name,
     parse_colour,
 )
+from pointcover.runtime.signals import time_limit
 from pointcover.text import compose, shorten
 from pointcover.validation import Section, read_yaml, validate
 
@@ -31,6 +32,18 @@ FOLDER: Final = "folder"
 
 
 NAN: Final = "nan"
+
+STARS: Final = ("*", "**", "**/")
+"""Wildcards of globs."""
+
+MAX_STARS: Final = 20
+"""Most wildcards in a glob."""
+
+MAX_DEEP_STARS: Final = 3
+"""Most `**` in a glob: the folders are read anew for each of them."""
+
+REGION_S: Final = 10
+"""Most seconds that a region rule may take for an image."""
 
 MAX_NAME_BYTES: Final = 220
 """Most bytes of an orthophoto's name. File systems allow 255, of which endings take the others."""
@@ -136,6 +149,11 @@ class DatasetCard(Section):
                 raise ValueError(
                     f"{key} {glob!r} must be a path below the dataset's folder, with stars as its "
                     f"only wildcards"
+                )
+            if glob.count("**") > MAX_DEEP_STARS or glob.count("*") > MAX_STARS:
+                raise ValueError(
+                    f"{key} {glob!r} has {glob.count('*')} stars, wanted at most {MAX_STARS}, and "
+                    f"at most {MAX_DEEP_STARS} times `**`"
                 )
         if "*" not in self.images:
             raise ValueError(f"images {self.images!r} must have at least one star")
@@ -323,8 +341,61 @@ def _card_values(
 
 def matches(region: str, entry: str) -> bool:
     """Return whether an entry of a list of regions, with stars as wildcards, matches a region."""
-    pattern = ".*".join(map(re.escape, compose(entry).split("*")))
-    return bool(re.fullmatch(pattern, compose(region), re.DOTALL))
+    text, (first, *others) = compose(region), compose(entry).split("*")
+    if not others:
+        return text == first
+    *middle, last = others
+    at, end = len(first), len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in middle:  # the first place of each leaves the most for those after it
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+def match_stars(parts: Sequence[str], text: str) -> tuple[str, ...] | None:
+    """Return the texts that stars match, each the longest in turn; None if a text does not match.
+
+    As a regular expression, a pattern of many stars would take exponential time.
+
+    Args:
+        parts: of a pattern: `*` is any text without a slash, `**` any text, `**/` any folders or
+            none; other parts are themselves.
+        text: to match wholly.
+    """
+    failed: set[tuple[int, int]] = set()
+
+    def match(number: int, at: int) -> tuple[str, ...] | None:
+        """Match the parts from a number on with the text from a place on."""
+        if number == len(parts):
+            return () if at == len(text) else None
+        if (number, at) in failed:
+            return None
+        for end, after in _ends(parts[number], text, at):
+            if (rest := match(number + 1, after)) is not None:
+                return (text[at:end], *rest) if parts[number] in STARS else rest
+        failed.add((number, at))
+        return None
+
+    return match(0, 0)
+
+
+def _ends(part: str, text: str, at: int) -> Iterator[tuple[int, int]]:
+    """Yield where a part of a pattern may end in a text, the farthest first, and what follows."""
+    if part not in STARS:
+        if text.startswith(part, at):
+            yield at + len(part), at + len(part)
+        return
+    if part == "**/":
+        yield from ((end, end + 1) for end in range(len(text) - 1, at - 1, -1) if text[end] == "/")
+        yield at, at
+        return
+    slash = text.find("/", at) if part == "*" else -1
+    last = len(text) if slash < 0 else slash
+    yield from ((end, end) for end in range(last, at - 1, -1))
 
 
 def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
@@ -429,26 +500,20 @@ def _check_complete(card: DatasetCard, pairs: list[Pair], folder: Path) -> None:
 
 def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
     """Return the paths below a folder that match a glob, by the text that its stars match."""
-    pattern = re.compile(
-        "".join(
-            {"**/": "(?:(.*)/)?", "**": "(.*)", "*": "([^/]*)"}.get(part, re.escape(part))
-            for part in re.split(r"(\*\*/|\*\*|\*)", glob)
-        ),
-        re.DOTALL,
-    )
+    parts = re.split(r"(\*\*/|\*\*|\*)", glob)
     found: dict[tuple[str, ...], str] = {}
     for path in sorted(folder.glob(glob)):
         relative = path.relative_to(folder).as_posix()
-        match = pattern.fullmatch(relative)
+        texts = match_stars(parts, relative)
         # A glob may also match names in another case, or hidden files: these are skipped.
-        if not match or path.name.startswith("."):
+        if texts is None or path.name.startswith("."):
             continue
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError(
                 f"{path} is a link to {path.readlink()}, which does not exist: correct or remove it"
             )
         if path.is_file():
-            key = tuple(map(compose, match.groups("")))
+            key = tuple(map(compose, texts))
             if key in found:
                 raise ValueError(
                     f"{path} and {folder / found[key]} have the same name but for how its letters "
@@ -463,7 +528,12 @@ def _region_of(card: DatasetCard, image: str) -> str:
         return image
     if card.region == "folder":
         return Path(image).parent.as_posix()
-    match = re.search(card.region, image)
+    limit = (
+        f"the region rule {card.region!r} takes more than {REGION_S} s on {image}: its repetitions "
+        f"can match in too many ways. Correct `region` in the card, for example without (x+)+"
+    )
+    with time_limit(REGION_S, limit):
+        match = re.search(card.region, image)
     if not match or match.group(1) is None:
         raise ValueError(
             f"the region rule {card.region!r} does not match the image {image}: correct `region` "

@@ -12,10 +12,10 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -24,10 +24,13 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from pointcover.runtime.atomic_files import digest
+from pointcover.runtime.signals import time_limit
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES: Final = 2**20
+LEAST_BYTES_S: Final = 1000
+"""Bytes a second, less than which count as no connection."""
 DIGITS: Final = {"md5": 32, "sha256": 64}
 BY_HAND: Final = "download it by hand and point `source:` in params.yaml at the copy"
 
@@ -200,6 +203,10 @@ class _TransientError(Exception):
     """A failure that may not occur at the next attempt."""
 
 
+class _SlowError(_TransientError):
+    """A server that sends too slowly, which counts although new bytes have arrived."""
+
+
 def _download(url: str, part: Path, retries: Retries) -> bool:
     """Download the bytes that `part` lacks; return whether it holds those of several answers."""
     failures, furthest = 0, _size(part)
@@ -207,9 +214,9 @@ def _download(url: str, part: Path, retries: Retries) -> bool:
         try:
             return _transfer(url, part, retries.timeout_s)
         except _TransientError as error:
-            reason = str(error)
+            reason, is_slow = str(error), isinstance(error, _SlowError)
         # Only attempts without a new byte count: so a connection interrupted every GB succeeds.
-        failures = failures + 1 if _size(part) <= furthest else 1
+        failures = failures + 1 if is_slow or _size(part) <= furthest else 1
         furthest = max(furthest, _size(part))
         if failures >= retries.attempts:
             raise ConnectionError(
@@ -231,7 +238,14 @@ def _transfer(url: str, part: Path, timeout_s: float) -> bool:
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+        with (
+            time_limit(2 * timeout_s, f"the answer took more than {2 * timeout_s:g} s to begin"),
+            ExitStack() as opened,
+        ):
+            response = requests.get(url, headers=headers, stream=True, timeout=timeout_s)
+            opened.enter_context(response)
+            closing_later = opened.pop_all()
+        with closing_later:
             status = response.status_code
             if status in (408, 429) or status >= 500:
                 raise _TransientError(f"the server answered {status} {response.reason}")
@@ -260,10 +274,12 @@ def _transfer(url: str, part: Path, timeout_s: float) -> bool:
                 ) as bar,
             ):
                 # The bytes as sent: `iter_content` would unpack a Content-Encoding.
-                for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                for chunk in _read_steadily(response.raw, timeout_s):
                     bar.update(file.write(chunk))
                 file.flush()
                 os.fsync(file.fileno())
+    except TimeoutError as error:
+        raise _TransientError(str(error)) from error
     except (requests.RequestException, HTTPError) as error:
         cause: BaseException = error
         while cause.__context__ is not None:  # requests wraps "Connection refused" four times
@@ -272,6 +288,27 @@ def _transfer(url: str, part: Path, timeout_s: float) -> bool:
     if length is not None and _size(part) != length:
         raise _TransientError(f"{_size(part)} of {length} bytes arrived")
     return have > 0
+
+
+def _read_steadily(raw: Any, period_s: float) -> Iterator[bytes]:
+    """Yield the bytes of an answer as they come.
+
+    Raises:
+        _SlowError: less than LEAST_BYTES_S bytes a second have arrived in a period.
+    """
+    began_s, arrived = time.monotonic(), 0
+    while chunk := raw.read1(CHUNK_BYTES, decode_content=False):
+        yield chunk
+        arrived += len(chunk)
+        passed_s = time.monotonic() - began_s
+        if passed_s < period_s:
+            continue
+        if arrived < LEAST_BYTES_S * passed_s:
+            raise _SlowError(
+                f"only {arrived} bytes arrived in {passed_s:.0f} s, wanted at least "
+                f"{LEAST_BYTES_S} a second"
+            )
+        began_s, arrived = time.monotonic(), 0
 
 
 def _size(path: Path) -> int:

@@ -18,9 +18,11 @@ MEMORY_SIGNS = (
     "bad_alloc",
     "could not create a primitive",  # oneDNN
     "can't start new thread",
-    "failed to map segment",  # of a shared library
 )
-"""Parts of the messages of torch, CUDA, Python and the loader when memory is full, lower case."""
+"""Parts of the messages of torch, CUDA and Python when memory is full, in lower case."""
+
+LOADER_SIGN = "failed to map segment"
+"""Part of the message of a shared library that cannot be loaded since memory is full."""
 
 DISK_SIGNS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -116,11 +118,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
     text = str(error).lower()
-    raised_by_libraries = isinstance(error, RuntimeError | ImportError | OSError)
-    return raised_by_libraries and any(sign in text for sign in MEMORY_SIGNS)
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM or LOADER_SIGN in text
+    return isinstance(error, RuntimeError | ImportError) and any(
+        sign in text for sign in (*MEMORY_SIGNS, LOADER_SIGN)
+    )
 
 
 def _message_of_memory(name: str, error: Exception) -> str:

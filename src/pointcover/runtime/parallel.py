@@ -4,13 +4,15 @@ The backend never changes a result: results are in the order of the items, and e
 thread, since numerical libraries sum in another order on two.
 """
 
+import ctypes
 import hashlib
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +63,7 @@ def map_in_order(
         Exception: an error of the function; if several items fail, that of any of them.
     """
     from joblib import cpu_count
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from joblib.externals.loky.process_executor import BrokenProcessPool
     from tqdm import tqdm
 
     workers = min(cpu_count() if machine.workers == -1 else machine.workers, max(len(items), 1))
@@ -69,13 +71,46 @@ def map_in_order(
     with closing(BACKENDS[machine.backend](function, items, workers)) as results:
         try:
             yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
-        except TerminatedWorkerError as error:
+        except (BrokenProcessPool, ThreadFailedError) as error:
             raise OSError(
-                f"a worker process was killed while {label}, most likely for lack of memory: set "
-                f"machine.workers in params.yaml to fewer than now ({workers}), or give the "
-                f"workers of the cluster more memory. "
+                f"a worker process was killed while {label}, or its results could not be read, "
+                f"most likely for lack of memory: set machine.workers in params.yaml to fewer than "
+                f"now ({workers}), or give the workers of the cluster more memory. "
                 f"({' '.join(str(error).split())[:200]})"
             ) from None
+
+
+class ThreadFailedError(Exception):
+    """A thread that feeds worker processes has failed, so that their results never come."""
+
+
+@contextmanager
+def _watched_threads() -> Iterator[None]:
+    """Raise an error in this thread when one of joblib's threads ends with an error.
+
+    Otherwise this thread would wait without end, as where no more thread can be started.
+
+    Raises:
+        ThreadFailedError: one has failed.
+    """
+    waiting, before, reasons = threading.get_ident(), threading.excepthook, list[str]()
+
+    def end_waiting(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("joblib"):
+            before(args)
+            return
+        reasons.append(f"{args.exc_type.__name__}: {args.exc_value}")
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(waiting), ctypes.py_object(ThreadFailedError)
+        )
+
+    threading.excepthook = end_waiting
+    try:
+        yield
+    except ThreadFailedError:
+        raise ThreadFailedError(*reasons) from None
+    finally:
+        threading.excepthook = before
 
 
 def one_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
@@ -102,10 +137,16 @@ def _by_processes(
     ):
         parallel = Parallel(n_jobs=workers, return_as="generator")
     try:
-        yield from parallel(delayed(function)(item) for item in items)
+        with _watched_threads():
+            yield from parallel(delayed(function)(item) for item in items)
+    except RuntimeError as error:
+        if "thread" not in str(error):  # joblib joins the thread that could not be started
+            raise
+        raise MemoryError("can't start new thread") from None
     finally:
         # By default joblib keeps idle processes, and their memory, for five minutes.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+        with suppress(RuntimeError):  # of a thread that could not be started
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _by_threads(

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -84,6 +85,31 @@ def _release_signals() -> None:
     if _signals.waiting is not None and not _signals.holds:
         number, _signals.waiting = _signals.waiting, None
         end_on_signal(number, None)
+
+
+@contextmanager
+def time_limit(seconds: float, message: str) -> Iterator[None]:
+    """Raise an error in the block after some seconds, also within a regular expression or a read.
+
+    Only the main thread can be interrupted: in others there is no limit.
+
+    Raises:
+        TimeoutError: with the message.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise TimeoutError(message)
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def end_on_signals() -> None:

@@ -22,12 +22,14 @@ from urllib.request import url2pathname
 
 import filelock
 
-from pointcover.runtime.signals import uninterrupted
+from pointcover.runtime.signals import time_limit, uninterrupted
 
 if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     from mlflow import MlflowClient
 
 _LOCK_TIMEOUT_S: Final = 120
+CONNECT_S: Final = 30
+"""Most seconds for the first answer of a server, which may come a byte at a time."""
 _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -131,7 +133,11 @@ def connect(uri: str) -> "MlflowClient":
 
     if is_server(uri):
         client = MlflowClient(uri)
-        with environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"):
+        limit = time_limit(CONNECT_S, f"it has not answered within {CONNECT_S} s")
+        with (
+            limit,
+            environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"),
+        ):
             client.search_experiments(max_results=1)
         return client
     engine = sqlalchemy.create_engine(uri)

@@ -6,6 +6,7 @@ Nothing is repaired or skipped silently: whatever cannot be read raises an error
 import difflib
 import re
 import sqlite3
+import time
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -37,6 +38,9 @@ from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 """Supported formats. VRT is not supported, since it may read other files, or the network."""
+
+VIEW_S: Final = 10
+"""Most seconds that the views of a GeoPackage may take."""
 
 SQLITE: Final = b"SQLite format 3\0"
 SHAPEFILE: Final = b"\0\0\x27\x0a"
@@ -232,6 +236,7 @@ def _check_start(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as file:
             try:
                 found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+                _check_views(path, file)
             except sqlite3.DatabaseError as error:
                 found = str(error)
         if found != "ok":
@@ -249,6 +254,35 @@ def _check_start(path: Path) -> None:
             f"{path} is not a file of annotations (it begins with {start[:8]!r}): wanted a "
             f"GeoPackage, a GeoJSON or the .shp of an unpacked Shapefile"
         )
+
+
+def _check_views(path: Path, database: sqlite3.Connection) -> None:
+    """Check that the views among a GeoPackage's layers end, which are queries of any length.
+
+    Raises:
+        ValueError: one does not end within VIEW_S.
+    """
+    views = database.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN "
+        "(SELECT table_name FROM gpkg_contents)"
+        if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_contents'").fetchone()
+        else "SELECT name FROM sqlite_master WHERE type = 'view'"
+    ).fetchall()
+    deadline_s = time.monotonic() + VIEW_S
+    database.set_progress_handler(lambda: time.monotonic() > deadline_s, 100_000)
+    try:
+        for (name,) in views:
+            quoted = str(name).replace('"', '""')
+            database.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            raise ValueError(
+                f"{path}: the view {name!r} has not ended after {VIEW_S} s: export it as a layer "
+                f"of its own (QGIS: Export > Save Features As), and remove the view"
+            ) from None
+        # Views that need functions of SpatiaLite are left to GDAL.
+    finally:
+        database.set_progress_handler(None, 0)
 
 
 def _choose_layers(path: Path, layer: Sequence[str] | None) -> list[str]:
