@@ -15,7 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
-from pointcover.features.settings import EncoderFeatureSettings
+from pointcover.features.settings import EncoderFeatureSettings, FilterBankSettings
 from pointcover.models import export as exporting
 from pointcover.models import load as references
 from pointcover.models import onnx_model as onnx_files
@@ -377,16 +377,30 @@ SMALL_TREES = {
 }
 
 
+@pytest.fixture
+def few_filters(monkeypatch):
+    """Fit on three filters: the time of an export is that of tracing and compiling all of them."""
+    few = FilterBankSettings(sigmas_px=(1.6,), filters=("gaussian",), excess_green_sigmas_px=())
+    monkeypatch.setattr(classifiers, "FILTERS", few)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_pixel_classifier_is_exported_with_equal_classes(tmp_path, name):
+def test_every_pixel_classifier_is_exported_with_equal_classes(few_filters, tmp_path, name):
     check_classifier(
         ("logistic_regression", "random_forest") if name == AVERAGE else (name,), tmp_path
     )
 
 
 @pytest.mark.slow
-def test_a_classifier_on_an_encoder_at_twice_the_size_is_exported(tmp_path, monkeypatch):
+def test_a_classifier_on_all_kinds_of_filters_is_exported(tmp_path):
+    check_classifier(("logistic_regression",), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_classifier_on_an_encoder_at_twice_the_size_is_exported(
+    few_filters, tmp_path, monkeypatch
+):
     encoder = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(2,)))
     monkeypatch.setattr(classifiers, "ENCODER", encoder)
     inputs = {"logistic_regression.inputs": ("filter_bank", "encoder")}

@@ -1,8 +1,8 @@
 """Compute a convolutional encoder stripe by stripe: the same values, in less memory and time.
 
-Inside its blocks an EfficientNet has six times the channels that it returns. One block after the
-other is computed, each in stripes of rows that stay small, with the rows around them on which their
-values depend. So nothing large is kept but what one block gives to the next.
+Inside its blocks an EfficientNet has six times the channels that they return. One block after the
+other is computed, in stripes of rows that stay small, each with the rows around it on which its
+values depend. Nothing else is kept than what one block gives to the next.
 """
 
 import copy
@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
-from timm.models.efficientnet import EfficientNetFeatures
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 VALUES: Final = 1 << 23
 """About how many values the widest layer of a stage has in a stripe."""
+
+KIND: Final = "EfficientNetFeatures"
+"""timm's class of EfficientNets that return levels: a stem, then blocks one after the other."""
 
 LOCAL: Final = (nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.ReLU, nn.ReLU6)
 """Layers whose values depend only on cells nearby, in evaluation mode."""
@@ -81,7 +83,7 @@ class StripedEncoder:
     @staticmethod
     def fits(encoder: nn.Module) -> bool:
         """Return whether an encoder can be computed in stripes."""
-        if not isinstance(encoder, EfficientNetFeatures) or encoder.feature_hooks is not None:
+        if type(encoder).__name__ != KIND or encoder.feature_hooks is not None:
             return False
         leaves = (layer for layer in encoder.modules() if not list(layer.children()))
         return all(isinstance(layer, LOCAL) for layer in leaves)
