@@ -43,7 +43,8 @@ def publish_file(path: Path) -> Iterator[Path]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in TORCH_SIGNS):
             raise
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        reason = "torch could not write it whole"
+        raise OSError(errno.ENOSPC, reason, str(path)) from error
     finally:
         aside.unlink(missing_ok=True)
 

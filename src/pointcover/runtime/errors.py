@@ -71,7 +71,7 @@ def _message_of(error: Exception) -> str:
         path = error.filename2 or error.filename  # of a copy, the first is what is copied
         where = f" while writing {path}" if path else ""
         return (
-            f"the disk is full{where} ({error.strerror}{_describe_disk(path)}): free some space "
+            f"the disk is full{where} ({error.strerror}{describe_disk(path)}): free some space "
             f"and run the stage again"
         )
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -83,7 +83,7 @@ def _message_of(error: Exception) -> str:
     return str(error)
 
 
-def _describe_disk(path: object) -> str:
+def describe_disk(path: object) -> str:
     """Return how much of the disk of a file is free, for a message; empty if it is not known."""
     if not isinstance(path, str | os.PathLike):
         return ""

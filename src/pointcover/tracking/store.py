@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 
 import filelock
 
+from pointcover.runtime.errors import describe_disk
 from pointcover.runtime.signals import time_limit, uninterrupted
 
 if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
@@ -257,6 +258,8 @@ def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
         path = sqlite_path(uri)
         if "is full" in reason:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if "disk I/O" in reason:
+            reason += describe_disk(path)
         if reason in LOCKED:
             return StoreLockedError(
                 f"the MLflow store {path} is locked by another process that writes to it: wait "
