@@ -1,7 +1,7 @@
 """Throughput and memory of maps with pixel classifiers, beside a U-Net with ResNet18.
 
-Run it with ``PYTHONPATH=src OMP_NUM_THREADS=1 python benchmarks/classifier_maps.py`` (a quarter of
-an hour, 1 GB in a temporary folder); ``--quick`` runs everything once and small, as a test.
+Run it with ``PYTHONPATH=src OMP_NUM_THREADS=1 python benchmarks/classifier_maps.py`` (ten
+minutes, 1 GB in a temporary folder); ``--quick`` runs everything once and small, as a test.
 
 Classifiers are fitted on 1100 pixels of the synthetic image that they map, as many as ten clicks a
 tile give on Dubai, and have the default settings and windows of `predict`. Maps are made in turns
@@ -177,13 +177,13 @@ def _map_and_tell(sender: Any, name: str, image: Path, out: Path) -> None:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--side", type=int, default=1536, help="of the image that is timed")
+    parser.add_argument("--side", type=int, default=1152, help="of the image that is timed")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument(
-        "--raster", type=int, nargs=2, default=(2000, 10_000), help="of memory: height, width"
+        "--raster", type=int, nargs=2, default=(700, 10_000), help="of memory: height, width"
     )
-    parser.add_argument("--memory-of", nargs="*", default=["recipe filters", "recipe best"])
+    parser.add_argument("--memory-of", nargs="*", default=["recipe fast", "recipe best"])
     parser.add_argument("--quick", action="store_true", help="run everything once, and small")
     options = parser.parse_args()
     if options.quick:

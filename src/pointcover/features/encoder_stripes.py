@@ -109,11 +109,16 @@ class StripedEncoder:
         encoder = self._encoder
         version = [(each.data_ptr(), each._version) for each in encoder.state_dict().values()]
         if version != self._version:
-            parts = [nn.Sequential(encoder.conv_stem, encoder.bn1), *encoder.blocks]
             levels = encoder._stage_out_idx
+            stem = [encoder.conv_stem, encoder.bn1]
+            if 0 in levels:
+                parts = [nn.Sequential(*stem), *encoder.blocks]
+            else:  # the output of the stem is the largest of all: it is not kept whole
+                parts = [nn.Sequential(*stem, encoder.blocks[0]), *encoder.blocks[1:]]
+            first = 0 if 0 in levels else 1
             self._stages = [
                 Stage.of(_fuse(part), is_level=number in levels)
-                for number, part in enumerate(parts)
+                for number, part in enumerate(parts, first)
             ]
             self._version = version
         return self._stages
