@@ -98,6 +98,25 @@ def test_points_of_images_without_a_crs_are_click_rasters_of_their_split(tmp_pat
     values = RasterReader(train).read(Window(0, 0, 192, 192))[0]
     assert (values != 255).sum() == 12
     assert (values[10, 25], values[60, 25]) == (2, 0)
+    for point in [one for one in project.history.points if one.image == "c.tif"]:
+        project.history.remove(point.id)
+    fewer = export_points(project, infos_of(project), tmp_path / "export")
+    assert fewer.files == ()
+    assert [path for path in (tmp_path / "export").rglob("*") if path.is_file()] == []
+    project.close()
+
+
+def test_click_rasters_of_an_image_that_changes_its_split_do_not_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=4, crs=None, transform=None)
+    label(project, "abcd")
+    export_points(project, infos_of(project), tmp_path / "export")
+    for point in [one for one in project.history.points if one.image == "a.tif"]:
+        project.history.remove(point.id)
+    found = export_points(project, infos_of(project), tmp_path / "export")
+    kept = sorted((tmp_path / "export" / "labels").rglob("*.tif"))
+    assert kept == sorted(path for path in found.files if CLICKS in path.parts)
+    assert len(kept) == 3
     project.close()
 
 
