@@ -13,6 +13,7 @@ from pointcover.annotation.rasters import CLICKS
 from pointcover.datasets.card import DatasetCard, find_pairs
 from pointcover.labelling.export_maps import map_images, save_model
 from pointcover.labelling.export_points import export_points
+from pointcover.labelling.project import Project
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.overviews import LevelReader
 from pointcover.raster.raster_io import RasterReader, Window
@@ -126,6 +127,24 @@ def test_few_images_have_points_but_no_card(placed, tmp_path):
     assert found.command is None
     assert "2 image(s) have points, and training needs 3" in found.remarks[0]
     assert [path.name for path in found.files] == ["points.gpkg"]
+
+
+def test_points_of_images_that_are_not_open_are_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=3)
+    label(project)
+    project.close()
+    paths = sorted((tmp_path / "images").iterdir())
+    fewer = Project(tmp_path / "project", paths[:2], "anna")
+    found = export_points(fewer, infos_of(fewer), tmp_path / "export")
+    assert "12 point(s) lie in images that are not open: c.tif" in found.remarks[0]
+    path = tmp_path / "export" / "labels" / "points.gpkg"
+    assert len(geopandas.read_file(path, layer="points")) == 24
+    fewer.close()
+    other = Project(tmp_path / "project", [write_scene(tmp_path / "d.tif", seed=9)], "anna")
+    with pytest.raises(ValueError, match=r"36 point\(s\) lie in images that are not open"):
+        export_points(other, infos_of(other), tmp_path / "export")
+    other.close()
 
 
 @pytest.mark.slow

@@ -94,14 +94,16 @@ def export_points(project: Project, infos: Sequence[RasterInfo], folder: Path) -
     """
     images = _with_points(project, infos)
     if not any(one.points for one in images):
-        raise ValueError("there are no points to export: label some first")
+        remark = project.remark_on_closed_images()
+        raise ValueError(remark or "there are no points to export: label some first")
     classes = ClassTable(
         project.class_names,
         tuple(parse_colour(one.colour) for one in project.description.classes),
     )
     labels = folder / LABELS
     files: list[Path] = []
-    remarks: list[str] = []
+    remark = project.remark_on_closed_images()
+    remarks: list[str] = [f"{remark}."] if remark else []
     is_placed = all(one.info.crs is not None and one.info.is_georeferenced for one in images)
     dataset = None
     try:
