@@ -174,7 +174,7 @@ def test_the_pipeline_runs_on_the_export(tmp_path, monkeypatch, options):
     found = export_points(opened, infos_of(opened), tmp_path / "export")
     opened.close()
     pipeline = Pipeline(tmp_path)
-    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "project.yaml")
+    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "label_project.yaml")
     said = [option.partition("=")[::2] for option in found.options if "=" in option]
     pipeline.set({key: yaml.safe_load(value) for key, value in said})
     pipeline.set(QUICK_FIT)

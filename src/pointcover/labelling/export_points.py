@@ -164,7 +164,7 @@ def copy_card(project: Project, card: Path, sources: Path) -> None:
 
 def _mark(project: Project) -> str:
     """Return the first line of the project's cards."""
-    folder = json.dumps(str(project.folder.resolve()), ensure_ascii=False)
+    folder = json.dumps(str(project.folder.resolve()))
     return f"# Written by `pointcover label` of the project {folder}; the next export replaces it."
 
 
