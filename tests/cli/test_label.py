@@ -57,6 +57,19 @@ def test_logs_are_merged(served, tmp_path):
     PointLog(tmp_path / "anna" / LOG).close()
 
 
+def test_points_of_another_image_are_merged_with_the_image(served, tmp_path):
+    images = [write_scene(tmp_path / "images" / f"{name}.tif", 64) for name in "ab"]
+    for name, image in zip(("anna", "ben"), images, strict=True):
+        project = Project(tmp_path / name, [image], name)
+        project.history.add(image.name, 3, 4, name)
+        project.close()
+    done = run(*images, "--project", "anna", "--merge", f"ben/{LOG}")
+    assert done.exit_code == 0, done.stderr
+    assert "note:" not in done.stderr
+    alone = run(images[0], "--project", "anna")
+    assert "note: 1 point(s) lie in images that are not open: b.tif" in alone.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "text"),
     [

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rasterio.transform import Affine
 
 from pointcover.labelling.project import Project
 from pointcover.labelling.settings import ClassSettings
-from tests.imagery import write_raster
+from tests.imagery import PLACE, write_raster
 
 CLASSES = (
     ClassSettings(name="meadow", colour="#7CB342"),
@@ -32,9 +33,13 @@ def write_scene(path: Path, size: int = 192, seed: int = 0, **options: object) -
 
 
 def open_scene(folder: Path, images: int = 2, **options: object) -> Project:
-    """Open a project of some scenes with three classes."""
+    """Open a project of some scenes beside each other with three classes."""
     paths = [
-        write_scene(folder / "images" / f"{name}.tif", seed=seed, **options)
+        write_scene(
+            folder / "images" / f"{name}.tif",
+            seed=seed,
+            **({"transform": PLACE @ Affine.translation(1000 * seed, 0)} | options),
+        )
         for seed, name in enumerate("abcdef"[:images])
     ]
     project = Project(folder / "project", paths, "anna")

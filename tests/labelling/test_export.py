@@ -13,6 +13,7 @@ from pointcover.annotation.rasters import CLICKS
 from pointcover.datasets.card import DatasetCard, find_pairs
 from pointcover.labelling.export_maps import map_images, save_model
 from pointcover.labelling.export_points import export_points
+from pointcover.labelling.project import Project
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.overviews import LevelReader
 from pointcover.raster.raster_io import RasterReader, Window
@@ -98,6 +99,25 @@ def test_points_of_images_without_a_crs_are_click_rasters_of_their_split(tmp_pat
     values = RasterReader(train).read(Window(0, 0, 192, 192))[0]
     assert (values != 255).sum() == 12
     assert (values[10, 25], values[60, 25]) == (2, 0)
+    for point in [one for one in project.history.points if one.image == "c.tif"]:
+        project.history.remove(point.id)
+    fewer = export_points(project, infos_of(project), tmp_path / "export")
+    assert fewer.files == ()
+    assert [path for path in (tmp_path / "export").rglob("*") if path.is_file()] == []
+    project.close()
+
+
+def test_click_rasters_of_an_image_that_changes_its_split_do_not_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=4, crs=None, transform=None)
+    label(project, "abcd")
+    export_points(project, infos_of(project), tmp_path / "export")
+    for point in [one for one in project.history.points if one.image == "a.tif"]:
+        project.history.remove(point.id)
+    found = export_points(project, infos_of(project), tmp_path / "export")
+    kept = sorted((tmp_path / "export" / "labels").rglob("*.tif"))
+    assert kept == sorted(path for path in found.files if CLICKS in path.parts)
+    assert len(kept) == 3
     project.close()
 
 
@@ -107,6 +127,24 @@ def test_few_images_have_points_but_no_card(placed, tmp_path):
     assert found.command is None
     assert "2 image(s) have points, and training needs 3" in found.remarks[0]
     assert [path.name for path in found.files] == ["points.gpkg"]
+
+
+def test_points_of_images_that_are_not_open_are_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=3)
+    label(project)
+    project.close()
+    paths = sorted((tmp_path / "images").iterdir())
+    fewer = Project(tmp_path / "project", paths[:2], "anna")
+    found = export_points(fewer, infos_of(fewer), tmp_path / "export")
+    assert "12 point(s) lie in images that are not open: c.tif" in found.remarks[0]
+    path = tmp_path / "export" / "labels" / "points.gpkg"
+    assert len(geopandas.read_file(path, layer="points")) == 24
+    fewer.close()
+    other = Project(tmp_path / "project", [write_scene(tmp_path / "d.tif", seed=9)], "anna")
+    with pytest.raises(ValueError, match=r"36 point\(s\) lie in images that are not open"):
+        export_points(other, infos_of(other), tmp_path / "export")
+    other.close()
 
 
 @pytest.mark.slow
@@ -136,7 +174,7 @@ def test_the_pipeline_runs_on_the_export(tmp_path, monkeypatch, options):
     found = export_points(opened, infos_of(opened), tmp_path / "export")
     opened.close()
     pipeline = Pipeline(tmp_path)
-    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "project.yaml")
+    shutil.copy(tmp_path / "export" / "card.yaml", tmp_path / "sources" / "label_project.yaml")
     said = [option.partition("=")[::2] for option in found.options if "=" in option]
     pipeline.set({key: yaml.safe_load(value) for key, value in said})
     pipeline.set(QUICK_FIT)

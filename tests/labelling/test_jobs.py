@@ -1,5 +1,7 @@
 """Training in the background, with its log in the page."""
 
+import os
+import subprocess
 import sys
 
 import pytest
@@ -50,7 +52,52 @@ def test_training_shows_its_log_and_where_the_model_is(jobs):
     assert job["state"] == "done", job
     assert job["log"].splitlines() == ["Running stage 'train'", "exp run"]
     assert "models/" in job["text"]
-    assert (jobs.folder / "sources" / "project.yaml").is_file()
+    assert (jobs.folder / "sources" / "label_project.yaml").is_file()
+    jobs.train()  # its own card is replaced
+    assert finished(jobs)["state"] == "done"
+
+
+def test_a_card_of_somebody_else_is_not_overwritten(jobs):
+    label(jobs)
+    sources = jobs.folder / "sources"
+    for name in ("project.yaml", "label_project.yaml"):
+        (sources / name).write_text("title: mine\n")
+    jobs.train()
+    job = finished(jobs)
+    assert job["state"] == "failed"
+    assert "label_project.yaml is no earlier export of" in job["text"]
+    assert {path.read_text() for path in sources.iterdir()} == {"title: mine\n"}
+
+
+def test_the_written_command_overwrites_no_card_of_somebody_else(jobs, tmp_path):
+    label(jobs)
+    jobs.export()
+    assert finished(jobs)["state"] == "done"
+    dvc = tmp_path / "bin" / "dvc"
+    dvc.parent.mkdir()
+    dvc.write_text('#!/bin/sh\necho "$1 $2"\n')
+    dvc.chmod(0o755)
+    card = jobs.folder / "sources" / "label_project.yaml"
+
+    def run():
+        return subprocess.run(
+            ["sh", str(jobs.session.export_folder / "run.sh")],
+            cwd=jobs.folder,
+            env={"PATH": f"{dvc.parent}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for _ in range(2):
+        done = run()
+        assert (done.returncode, done.stdout) == (0, "exp run\n")
+    assert card.read_text() == (jobs.session.export_folder / "card.yaml").read_text()
+    card.write_text("title: mine\n")
+    refused = run()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "is no earlier export of this project" in refused.stderr
+    assert card.read_text() == "title: mine\n"
 
 
 def test_a_training_that_fails_is_said(jobs, monkeypatch):

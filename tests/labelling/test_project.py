@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 
+from pointcover.labelling.images import name_images
 from pointcover.labelling.point_log import merge_logs
-from pointcover.labelling.project import DESCRIPTION, LOG, Project, free_colour, name_images
+from pointcover.labelling.project import DESCRIPTION, LOG, Project, free_colour
 from pointcover.labelling.settings import ClassSettings
 from tests.imagery import draw_image, write_raster
 
@@ -77,9 +79,85 @@ def test_classes_of_a_merged_log_are_added(tmp_path, images):
 
 def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
     paths = [Path("/x/one/a.tif"), Path("/x/two/a.tif")]
-    assert [entry["name"] for entry in name_images(paths)] == ["one/a.tif", "two/a.tif"]
+    assert [entry.name for entry in name_images(paths)] == ["one/a.tif", "two/a.tif"]
     with pytest.raises(ValueError, match=r"a\.tif is given twice"):
         name_images([paths[0], paths[0]])
+
+
+@pytest.fixture
+def namesakes(tmp_path):
+    """Two images called 1.tif, and a project of the first one, with a point."""
+    paths = [write_raster(tmp_path / name / "1.tif", draw_image(40, 50)) for name in "ab"]
+    with rasterio.open(paths[1], "r+") as other:
+        other.write(np.full((40, 50), 9, np.uint8), 1)
+    project = Project(tmp_path / "p", paths[:1], "anna")
+    project.set_classes(CLASSES, {})
+    project.history.add("1.tif", 3, 4, "land")
+    project.close()
+    return paths
+
+
+def names_of(folder, images):
+    """Open a project; return names by path, and what is said of images that are not open."""
+    project = Project(folder, images)
+    remark = project.remark_on_closed_images()
+    project.close()
+    return {Path(one.path): one.name for one in project.description.images}, remark
+
+
+def test_another_image_gets_no_points_of_one_of_the_same_name(tmp_path, namesakes):
+    first, second = namesakes
+    names, remark = names_of(tmp_path / "p", [second])
+    assert names == {second: "b/1.tif"}
+    assert f"1 point(s) lie in images that are not open: 1.tif ({first})" in remark
+    assert names_of(tmp_path / "p", []) == (names, remark)
+    assert names_of(tmp_path / "p", [first]) == ({first: "1.tif"}, None)
+
+
+def test_an_image_keeps_its_name_when_another_one_is_added(tmp_path, namesakes):
+    first, second = namesakes
+    expected = {first: "1.tif", second: "b/1.tif"}
+    assert names_of(tmp_path / "p", namesakes) == (expected, None)
+    assert names_of(tmp_path / "p", namesakes[::-1]) == (expected, None)
+
+
+def test_an_image_that_was_moved_keeps_its_name(tmp_path, namesakes):
+    first, second = namesakes
+    moved = first.rename(tmp_path / "moved.tif")
+    assert names_of(tmp_path / "p", [second, moved]) == ({second: "b/1.tif", moved: "1.tif"}, None)
+
+
+def test_another_image_in_place_of_a_missing_one_gets_a_name_of_its_own(tmp_path, namesakes):
+    first, second = namesakes
+    first.unlink()
+    names, remark = names_of(tmp_path / "p", [second])
+    assert names == {second: "b/1.tif"}
+    assert "1 point(s)" in remark
+
+
+def test_a_name_that_only_the_log_has_is_given_to_no_image(tmp_path, images):
+    project = Project(tmp_path / "p", images[1:], "anna")
+    project.set_classes(CLASSES, {})
+    project.history.add("a.tif", 3, 4, "land")  # as of a merged log
+    project.close()
+    names, remark = names_of(tmp_path / "p", images)
+    assert names == {images[0]: "images/a.tif", images[1]: "b.tif"}
+    assert "a.tif (path unknown)" in remark
+    path = tmp_path / "p" / DESCRIPTION
+    values = json.loads(path.read_text())
+    values["closed_images"] = [{"name": "a.tif", "path": str(images[0])}]
+    path.write_text(json.dumps(values))
+    for _ in range(2):
+        assert names_of(tmp_path / "p", images) == (
+            {images[0]: "a.tif", images[1]: "b.tif"},
+            None,
+        )
+
+
+def test_names_are_free_even_where_all_ends_of_a_path_are_taken(tmp_path):
+    path = Path("/a.tif")
+    (entry,) = name_images([path], (), {"a.tif", "//a.tif", "a.tif (2)"})
+    assert entry.name == "a.tif (3)"
 
 
 def test_images_of_16_bits_get_a_value_range(tmp_path):

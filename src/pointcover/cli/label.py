@@ -67,6 +67,8 @@ def label(
             count = merge_logs([own, *merge], own)
             typer.echo(f"{own}: {count} records after merging", err=True)
         session = Session(Project(folder, given, author))
+        if remark := session.project.remark_on_closed_images():
+            typer.echo(f"note: {remark}", err=True)
         where = host or LOOPBACK
         access = Access(where, port, None if is_loopback(where) else make_token())
         try:

@@ -115,6 +115,7 @@ def _describe(readers: Sequence[LevelReader], classes: ClassTable) -> TileSet:
     """Return the metadata of a model: its bands with their mean and standard deviation."""
     parts = []
     for reader in readers[:SHOWN]:
+        reader.write_overviews()  # else the whole image is read at once
         level = reader.levels - 1
         image, valid = reader.read(level, 0, 0, reader.size(level))
         parts.append(image[:, valid].astype(np.float64))

@@ -1,5 +1,6 @@
 """Export points for the pipeline: a vector file or click rasters, a card, and the command."""
 
+import json
 import re
 import shlex
 from collections import defaultdict
@@ -21,7 +22,7 @@ from pointcover.labelling.point_log import Record
 from pointcover.labelling.project import Project
 from pointcover.labels import IGNORE_INDEX, ClassTable, Split, parse_colour
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, Window, write_mask
-from pointcover.runtime.atomic_files import publish_file, publish_text
+from pointcover.runtime.atomic_files import publish_file, publish_folder, publish_text
 from pointcover.text import shorten
 from pointcover.tileset.tiles import raster_path
 from pointcover.validation import validate
@@ -39,6 +40,9 @@ LEAST_IMAGES: Final = 3
 
 ORDER: Final[tuple[Split, ...]] = ("train", "val", "test", "train", "train")
 """Splits of the images, from that with the most points on."""
+
+PREFIX: Final = "label_"
+"""Of the file names of cards in `sources`, apart from a person's own cards."""
 
 RECIPE: Final = "fast"
 BLOCK_PX: Final = 256
@@ -90,35 +94,42 @@ def export_points(project: Project, infos: Sequence[RasterInfo], folder: Path) -
     """
     images = _with_points(project, infos)
     if not any(one.points for one in images):
-        raise ValueError("there are no points to export: label some first")
+        remark = project.remark_on_closed_images()
+        raise ValueError(remark or "there are no points to export: label some first")
     classes = ClassTable(
         project.class_names,
         tuple(parse_colour(one.colour) for one in project.description.classes),
     )
     labels = folder / LABELS
-    labels.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    remarks: list[str] = []
+    remark = project.remark_on_closed_images()
+    remarks: list[str] = [f"{remark}."] if remark else []
     is_placed = all(one.info.crs is not None and one.info.is_georeferenced for one in images)
     dataset = None
     try:
         dataset = _describe(project, images)
     except ValueError as error:
         remarks.append(f"There is no card yet: {error}.")
-    if is_placed:
-        names = dataset.names if dataset else {}
-        files.append(_write_vector(labels / POINTS, images, names, classes))
+    with publish_folder(labels) as aside:  # anew, so that no label of a removed point stays
+        if is_placed:
+            names = dataset.names if dataset else {}
+            written = [_write_vector(aside / POINTS, images, names, classes)]
+        elif dataset is not None:
+            written = _write_rasters(aside / CLICKS, images, dataset, classes)
+        else:
+            written = []
+        files += [labels / path.relative_to(aside) for path in written]
     if dataset is None:
+        for old in (CARD, COMMAND):
+            (folder / old).unlink(missing_ok=True)
         return Exported(tuple(files), None, tuple(remarks))
-    files.append(folder / CARD)
-    publish_text(files[-1], yaml.safe_dump(dataset.card, sort_keys=False, allow_unicode=True))
     if not is_placed:
-        files += _write_rasters(labels / CLICKS, images, dataset, classes)
         remarks.append("An image has no CRS, so points are click rasters on the images' pixels.")
+    files.append(folder / CARD)
+    card = yaml.safe_dump(dataset.card, sort_keys=False, allow_unicode=True)
+    publish_text(files[-1], f"{_mark(project)}\n{card}")
     options = options_of(project, dataset.source, labels)
-    copied = shlex.join(["cp", str((folder / CARD).resolve()), f"sources/{card_name(project)}"])
-    run = shlex.join(["dvc", "exp", "run", *options])
-    command = f"# In the folder of the pipeline, which has dvc.yaml:\n{copied}\n{run}"
+    command = _make_command(project, folder / CARD, options)
     files.append(folder / COMMAND)
     publish_text(files[-1], f"{command}\n")
     return Exported(tuple(files), command, tuple(remarks), tuple(options))
@@ -127,7 +138,54 @@ def export_points(project: Project, infos: Sequence[RasterInfo], folder: Path) -
 def card_name(project: Project) -> str:
     """Return the file name of the project's card in `sources`."""
     stem = re.sub(r"[^\w-]+", "_", project.folder.resolve().name) or "labels"
-    return f"{stem}.yaml"
+    return f"{PREFIX}{stem}.yaml"
+
+
+def copy_card(project: Project, card: Path, sources: Path) -> None:
+    """Copy the exported card to the pipeline, over an earlier one of this project alone.
+
+    Args:
+        project: that was exported.
+        card: of the export.
+        sources: folder of the pipeline's cards.
+
+    Raises:
+        ValueError: another card has the name.
+        OSError: the disk is full.
+    """
+    path = sources / card_name(project)
+    if path.exists() and _mark(project) not in path.read_text("utf-8", "replace").splitlines():
+        raise ValueError(
+            f"{path} is no earlier export of {project.folder.resolve()}: move it away, and train "
+            f"again"
+        )
+    publish_text(path, card.read_text(encoding="utf-8"))
+
+
+def _mark(project: Project) -> str:
+    """Return the first line of the project's cards."""
+    folder = json.dumps(str(project.folder.resolve()))
+    return f"# Written by `pointcover label` of the project {folder}; the next export replaces it."
+
+
+def _make_command(project: Project, card: Path, options: Sequence[str]) -> str:
+    """Return the lines of a shell that copy the card, as `copy_card` does, and train."""
+    path = shlex.quote(f"sources/{card_name(project)}")
+    mark = shlex.quote(_mark(project))
+    refusal = shlex.quote(
+        f"sources/{card_name(project)} is no earlier export of this project: move it away"
+    )
+    return "\n".join(
+        (
+            "# In the folder of the pipeline, which has dvc.yaml:",
+            f"if [ -e {path} ] && ! grep -qxF {mark} {path}; then",
+            f"  echo {refusal} >&2; false",
+            "else",
+            f"  cp {shlex.quote(str(card.resolve()))} {path} &&",
+            f"  {shlex.join(['dvc', 'exp', 'run', *options])}",
+            "fi",
+        )
+    )
 
 
 def options_of(project: Project, source: Path, annotations: Path) -> list[str]:

@@ -4,7 +4,6 @@ What writes vector files and maps is imported when it is needed, so that the pag
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -110,15 +109,14 @@ class Jobs:
         }
 
     def _train(self) -> Result:
-        from pointcover.labelling.export_points import CARD, card_name, export_points
+        from pointcover.labelling.export_points import CARD, copy_card, export_points
 
         session = self.session
         infos = [reader.info for reader in session.readers]
         found = export_points(session.project, infos, session.export_folder)
         if not found.options:
             raise ValueError(" ".join(found.remarks))
-        card = self.folder / "sources" / card_name(session.project)
-        shutil.copyfile(session.export_folder / CARD, card)
+        copy_card(session.project, session.export_folder / CARD, self.folder / "sources")
         command = [sys.executable, "-m", "dvc", "exp", "run", *found.options]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         log: deque[str] = deque(maxlen=LINES)

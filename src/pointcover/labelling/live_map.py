@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,6 +91,12 @@ class LiveMap:
             self._wanted = Wanted(self._wanted.view, self._wanted.changes + 1, now)
             self._condition.notify_all()
             return self._wanted.changes
+
+    def make_again(self) -> None:
+        """Make the map of the same view and points anew, since overviews are written by now."""
+        with self._condition:
+            self._wanted = replace(self._wanted, since=time.monotonic())
+            self._condition.notify_all()
 
     def scored_view(self) -> tuple[ViewMap, list[tuple[BlockKey, Any, int]]] | None:
         """Return the map and the scores of blocks, each with the step between its pixels."""

@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 COARSE: Final = 2
 """The first map after a click has the class of every so-many-th pixel; the next one all."""
 
+FINE: Final = 1
+"""Levels up to this one are read without overviews."""
+
 AT_A_TIME: Final = 8
 """Points outside the view whose features are computed before the map is made again."""
 
@@ -108,6 +111,9 @@ class MapMaker:
     def make(self, wanted: Wanted) -> None:
         """Make the map of the wanted view, coarse first, as long as nothing else is wanted.
 
+        Nothing is read while fewer than two classes have points, or while a coarse view's overviews
+        are being written: without them a block may be a large part of the image.
+
         Raises:
             ValueError: an image is damaged.
         """
@@ -120,8 +126,13 @@ class MapMaker:
         view = wanted.view
         if view is None:
             return
-        points = self._read_points(view.level)
-        keys = view.blocks(self._readers[view.image].size(view.level), self._settings.block_px)
+        reader, points = self._readers[view.image], self._read_points(view.level)
+        if len(np.unique(points.classes)) < 2:
+            self._fit(points)
+            return
+        if view.level > FINE and not reader.is_ready:
+            return
+        keys = view.blocks(reader.size(view.level), self._settings.block_px)
         for key in keys:
             if key in self._blocks:
                 self._take_points(points, key)

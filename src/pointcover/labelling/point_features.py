@@ -1,6 +1,9 @@
 """The features of points, each computed once, and kept in the project folder."""
 
+import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,10 @@ CELL_PX: Final = 32
 """Side of the window whose features are computed for a point."""
 
 
+DAMAGED: Final = (zipfile.BadZipFile, zlib.error)
+"""Errors of a file that was cut short or changed."""
+
+
 @dataclass(frozen=True, order=True)
 class Place:
     """A pixel of an image at a level."""
@@ -52,8 +59,8 @@ class PointFeatures:
             features: blocks of features.
             readers: of the project's images.
         """
-        said = [features.settings.model_dump(mode="json"), features.bands]
-        self._names = [str(reader.info.path) for reader in readers]
+        said = [features.settings.model_dump(mode="json"), features.bands, _digest(features)]
+        self._names = [reader.key for reader in readers]
         self._path = folder / f"points_{digest_values(said)[:16]}.npz"
         self._features, self._readers = features, readers
         self._known: dict[Place, Rows] = {}
@@ -142,7 +149,7 @@ class PointFeatures:
         if not self._path.is_file():
             return
         try:
-            with np.load(self._path, allow_pickle=False) as file:
+            with self._path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 places = json.loads(str(file["places"]))
                 arrays = {
                     block: file[block].astype(np.float32)
@@ -157,5 +164,14 @@ class PointFeatures:
                 if name in numbers:
                     place = Place(numbers[name], *map(int, rest))
                     self._known[place] = {block: values[n] for block, values in arrays.items()}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED):
             self._known.clear()
+
+
+def _digest(features: PixelFeatures) -> str:
+    """Return a digest of the weights and constants that features are computed with."""
+    found = hashlib.sha256()
+    for name, values in sorted(features.state_dict().items()):
+        found.update(name.encode())
+        found.update(values.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

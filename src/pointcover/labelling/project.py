@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, model_validator
 
 from pointcover.labelling.history import PointHistory
+from pointcover.labelling.images import ImageEntry, name_images
 from pointcover.labelling.point_log import PointLog, format_time
 from pointcover.labelling.settings import ClassSettings, LabelSettings
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, Window
@@ -42,15 +43,17 @@ COLOURS: Final = (
 )
 """Colours of new classes, which people with colour blindness tell apart (Okabe and Ito 2008)."""
 
+IMAGE_KEYS: Final = ("images", "closed_images")
+
 SAMPLES: Final = 4
 """Rows and columns of windows in which the values of images are seen."""
 
 
-class ImageEntry(Section):
-    """An image of a project."""
+class _StoredImages(Section):
+    """The images of a project, apart from the rest."""
 
-    name: str = Field(min_length=1, description="Name in the point log.")
-    path: str = Field(min_length=1, description="Absolute path on this machine.")
+    images: tuple[ImageEntry, ...] = ()
+    closed_images: tuple[ImageEntry, ...] = ()
 
 
 class ProjectDescription(Section):
@@ -59,6 +62,9 @@ class ProjectDescription(Section):
     version: int = Field(default=1, ge=1, le=1)
     classes: tuple[ClassSettings, ...] = Field(default=(), max_length=255)
     images: tuple[ImageEntry, ...] = Field(min_length=1)
+    closed_images: tuple[ImageEntry, ...] = Field(
+        default=(), description="Images that were open before; no other image gets their names."
+    )
     bands: tuple[int, ...] = Field(min_length=1, description="Band numbers that are read, from 1.")
     value_range: tuple[float, float] = EIGHT_BIT
     settings: LabelSettings = LabelSettings()
@@ -68,7 +74,7 @@ class ProjectDescription(Section):
         for what, values in (
             ("class name", [one.name for one in self.classes]),
             ("class colour", [one.colour.upper() for one in self.classes]),
-            ("image name", [one.name for one in self.images]),
+            ("image name", [one.name for one in (*self.images, *self.closed_images)]),
         ):
             if twice := sorted(value for value, count in Counter(values).items() if count > 1):
                 raise ValueError(f"{what} {shorten(twice)} occurs twice: make them differ")
@@ -101,9 +107,15 @@ class Project:
         self.author = author or _user()
         self._lock = _take_lock(folder, self.author)
         try:
-            self.description = _describe(folder, images)
             self.log = PointLog(folder / LOG)
         except BaseException:
+            self._lock.release()
+            raise
+        try:
+            logged = {record.image for record in self.log.records}
+            self.description = _describe(folder, images, logged)
+        except BaseException:
+            self.log.close()
             self._lock.release()
             raise
         self.history = PointHistory(self.log, self.author)
@@ -119,6 +131,21 @@ class Project:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; a class's id is its place."""
         return tuple(one.name for one in self.description.classes)
+
+    def remark_on_closed_images(self) -> str | None:
+        """Return how many points lie in images that are not open; None where none does."""
+        opened = {one.name for one in self.description.images}
+        counts = Counter(p.image for p in self.history.points if p.image not in opened)
+        if not counts:
+            return None
+        paths = {one.name: one.path for one in self.description.closed_images}
+        names = [f"{name} ({paths.get(name, 'path unknown')})" for name in sorted(counts)]
+        return (
+            f"{counts.total()} point(s) lie in images that are not open: {shorten(names)}. They "
+            f"are kept, but neither mapped, trained on nor exported: to use them, give these "
+            f"images, too; where a path is wrong or unknown, write it into closed_images of "
+            f"{self.folder / DESCRIPTION}"
+        )
 
     def set_classes(self, classes: Sequence[ClassSettings], renamed: dict[str, str]) -> None:
         """Replace the classes.
@@ -221,8 +248,14 @@ def _say_open(folder: Path) -> str:
     )
 
 
-def _describe(folder: Path, images: Sequence[Path]) -> ProjectDescription:
-    """Return the description of the project, with the images that are given."""
+def _describe(folder: Path, images: Sequence[Path], logged: Set[str]) -> ProjectDescription:
+    """Return the description of the project, with the images that are given.
+
+    Args:
+        folder: of the project.
+        images: given; without any, those that the project had.
+        logged: names of images in the point log.
+    """
     path = folder / DESCRIPTION
     values: dict[str, Any] = {}
     if path.is_file():
@@ -230,6 +263,8 @@ def _describe(folder: Path, images: Sequence[Path]) -> ProjectDescription:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): restore it from a copy") from None
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} is damaged (it is no object): restore it from a copy")
     if not images:
         found = validate(ProjectDescription, values, path)
         for image in found.images:
@@ -238,30 +273,18 @@ def _describe(folder: Path, images: Sequence[Path]) -> ProjectDescription:
                     f"{image.path} does not exist, and the project {folder} has it: give the "
                     f"images anew"
                 )
-        return found
-    entries = name_images(images)
+        images = [Path(image.path) for image in found.images]
+    kept = validate(_StoredImages, {key: values[key] for key in IMAGE_KEYS if key in values}, path)
+    stored = (*kept.images, *kept.closed_images)
+    entries = [one.model_dump() for one in name_images(images, stored, logged)]
+    names = {entry["name"] for entry in entries}
+    paths = {entry["path"] for entry in entries}
+    closed = [one.model_dump() for one in stored if one.name not in names and one.path not in paths]
     infos = [RasterReader(Path(entry["path"])).info() for entry in entries]
     if "bands" not in values:
         values["bands"] = _usual_bands(infos)
         values["value_range"] = _usual_range(infos[0], values["bands"])
-    return validate(ProjectDescription, values | {"images": entries}, path)
-
-
-def name_images(images: Sequence[Path]) -> list[dict[str, str]]:
-    """Name images by the shortest ends of their paths that tell them apart.
-
-    Raises:
-        ValueError: an image is given twice.
-    """
-    paths = [path.resolve() for path in images]
-    if twice := [str(path) for path, count in Counter(paths).items() if count > 1]:
-        raise ValueError(f"{shorten(twice)} is given twice: give each image once")
-    parts = 1
-    names = [path.name for path in paths]
-    while len(set(names)) < len(names):
-        parts += 1
-        names = ["/".join(path.parts[-parts:]) for path in paths]
-    return [{"name": name, "path": str(path)} for name, path in zip(names, paths, strict=True)]
+    return validate(ProjectDescription, values | {"images": entries, "closed_images": closed}, path)
 
 
 def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:

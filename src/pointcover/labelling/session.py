@@ -185,6 +185,8 @@ class Session:
         reader = self._reader(view.image)
         if not 0 <= view.level < reader.levels:
             raise NotFound(f"image {view.image} has no level {view.level}")
+        if not reader.is_ready:
+            self._ask_for_overviews(view.image)
         height, width = reader.size(view.level)
         top, left = max(view.top, 0), max(view.left, 0)
         bottom, right = min(view.bottom, height), min(view.right, width)
@@ -418,6 +420,7 @@ class Session:
                 except (ValueError, OSError) as error:
                     self._failed[image] = str(error)
                 self._overviews.pop(image, None)
+                self.live.make_again()
                 self.touch()
 
     def _note(self, image: int, part: float) -> None:

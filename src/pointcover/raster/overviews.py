@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import Final
 
 import cv2
@@ -78,6 +78,7 @@ class LevelReader:
         self.bands = tuple(bands)
         self.value_range = value_range
         self._lock = RLock()
+        self._is_writing = Lock()
         longest = max(self.info.height, self.info.width)
         self.levels = max(0, math.ceil(math.log2(longest / LEAST_PX))) + 1
         """Number of levels; at least one."""
@@ -91,6 +92,11 @@ class LevelReader:
             for level in self._wanted
             if self._path(level).is_file()
         }
+
+    @property
+    def key(self) -> str:
+        """A name of the raster's content as it is read: its file, bands and value range."""
+        return self._stem.name
 
     @property
     def is_ready(self) -> bool:
@@ -111,10 +117,12 @@ class LevelReader:
             ValueError: the raster is damaged.
             OSError: the disk is full.
         """
-        for level in self._wanted:
-            if level not in self._overviews:
-                self._write(level, progress if level == self._wanted[0] else lambda fraction: None)
-                self._overviews[level] = RasterReader(self._path(level))
+        with self._is_writing:
+            for level in self._wanted:
+                if level not in self._overviews:
+                    is_first = level == self._wanted[0]
+                    self._write(level, progress if is_first else lambda fraction: None)
+                    self._overviews[level] = RasterReader(self._path(level))
 
     def read(self, level: int, row: int, col: int, size: tuple[int, int]) -> tuple[Image, Valid]:
         """Read a window of a level; what lies outside the raster has no data.
@@ -155,7 +163,7 @@ class LevelReader:
         return tuple(range(first, self.levels, STEP))
 
     def _read_inside(self, level: int, window: Window) -> tuple[Image, Valid]:
-        base = max((done for done in self._overviews if done <= level), default=None)
+        base = max((done for done in tuple(self._overviews) if done <= level), default=None)
         factor = 1 << (level - (base or 0))
         height, width = self.size(base or 0)
         top, left = window.row_off * factor, window.col_off * factor

@@ -1,0 +1,71 @@
+"""Features of points are kept as long as the image and the encoder are the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from pointcover.features.settings import LocalStatisticsSettings
+from pointcover.labelling.point_features import Place, PointFeatures
+from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
+from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
+from pointcover.raster.overviews import LevelReader
+from tests.labelling.scenes import write_scene
+
+PLACE = Place(0, 0, 40, 50)
+
+
+def make_features():
+    statistics = LocalStatisticsSettings()
+    return PixelFeatures(PixelFeatureSettings(local_statistics=statistics), 3).eval()
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """The path of an image with a point whose features are on the disk."""
+    path = write_scene(tmp_path / "a.tif")
+    known = open_features(path)
+    known.get(PLACE)
+    known.save()
+    assert open_features(path).has(PLACE)
+    return path
+
+
+def open_features(path, features=None, bands=(1, 2, 3), value_range=(0, 255)):
+    reader = LevelReader(path, bands, path.parent / "cache", value_range)
+    return PointFeatures(path.parent / "cache", features or make_features(), [reader])
+
+
+def test_features_of_a_changed_image_are_computed_anew(kept):
+    write_scene(kept, seed=1)
+    again = open_features(kept)
+    assert not again.has(PLACE)
+
+
+@pytest.mark.parametrize("options", [{"bands": (3, 2, 1)}, {"value_range": (0, 100)}])
+def test_features_of_other_bands_or_another_range_are_computed_anew(kept, options):
+    assert not open_features(kept, **options).has(PLACE)
+
+
+def test_features_of_other_weights_are_computed_anew(kept):
+    features = make_features()
+    features.register_buffer("weight", torch.ones(3))
+    known = open_features(kept, features)
+    assert not known.has(PLACE)
+    known.get(PLACE)
+    known.save()
+    assert open_features(kept, features).has(PLACE)
+    features.weight[1] = 2
+    assert not open_features(kept, features).has(PLACE)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
+def test_features_in_a_file_that_was_cut_short_are_computed_anew(kept, part):
+    (path,) = (kept.parent / "cache").glob("points_*.npz")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    again = open_features(kept)
+    assert not again.has(PLACE)
+    values = again.get(PLACE)["local_statistics"]
+    again.save()
+    found = open_features(kept).get(PLACE)["local_statistics"]
+    np.testing.assert_allclose(found, values, rtol=1e-2, atol=1e-3)
