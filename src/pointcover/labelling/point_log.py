@@ -176,7 +176,7 @@ class PointLog:
         """
         own = os.fstat(self._file)
         try:
-            found = os.stat(self.path)
+            found = self.path.stat()
         except FileNotFoundError:
             what = "was removed"
         else:

@@ -463,7 +463,7 @@ def _digest(project: Project) -> str:
     """Return a digest of the project's folder, and of its images as they are on the disk now."""
     values: list[Any] = [str(project.folder.resolve())]
     for entry in project.description.images:
-        found = os.stat(entry.path)
+        found = Path(entry.path).stat()
         values.append((entry.name, entry.path, found.st_size, found.st_mtime_ns))
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 

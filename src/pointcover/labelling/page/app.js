@@ -84,7 +84,8 @@ async function attempt(work) {
   try {
     return await work();
   } catch (error) {
-    tell(error.message);
+    if (page.pending.some((one) => one.failed)) sayUnsaved(error.message);
+    else tell(error.message);
     return null;
   }
 }
@@ -326,8 +327,10 @@ async function addPoint(place) {
 // A stroke: points along a line that is drawn with Shift, undone together.
 const STROKE_STEP_PX = 14;
 let stroke = null;
+let isOfStroke = false; // the button was pressed with Shift, so that the click at its end is no point
 
 map.on("mousedown", (event) => {
+  isOfStroke = event.originalEvent.shiftKey;
   if (!event.originalEvent.shiftKey || event.originalEvent.button !== 0 || !page.state.classes[page.current]) return;
   map.dragging.disable();
   stroke = {
@@ -444,7 +447,7 @@ function showImageOf(record) {
 const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
 
 map.on("click", (event) => {
-  if (!event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
+  if (!isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
 });
 
 // Suggestions and doubts ----------------------------------------------------------------------------
