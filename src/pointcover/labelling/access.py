@@ -161,7 +161,8 @@ def _opens_a_page(scope: Scope, headers: Headers) -> bool:
 
 def _token_in(scope: Scope) -> str:
     """Return the token of the address, or nothing."""
-    return parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("token", [""])[0]
 
 
 def _same(given: str, token: str) -> bool:

@@ -70,8 +70,13 @@ async function ask(path, values) {
   }
   const found = await answer.json();
   if (found && found.session) checkSession(found.session);
-  if (found && found.point) page.changes = found.changes;
+  if (found && (found.point || found.points && !found.classes)) noteChange(found.changes);
   return found;
+}
+
+// Where changes lie between, the page does not know them: the next status then leads to a reload.
+function noteChange(changes) {
+  if (changes === page.changes + 1) page.changes = changes;
 }
 
 function tell(text, offersRetry = false) {
@@ -363,7 +368,6 @@ async function addStroke({ image, chosen, places }) {
     try {
       const sent = part.map(({ id, x, y }) => ({ id, x, y }));
       const answer = await ask("add_stroke", { image, places: sent, class: part[0].class });
-      page.changes = answer.changes;
       waiting.splice(0, answer.points.length).forEach(dropPending);
       answer.points.forEach(take);
       if (answer.points.length < part.length) reason = "The disk is full.";
@@ -435,7 +439,6 @@ async function undoRedo(what) {
   const answer = await attempt(() => ask(what, {}));
   if (!answer || !answer.points.length) return;
   answer.points.forEach(take);
-  page.changes = answer.changes;
   showImageOf(answer.points[0]);
 }
 
@@ -834,7 +837,11 @@ function stop(error) {
 }
 
 async function reload() {
-  const state = await ask("state");
+  let known, state;
+  do { // a state that was read before a click must not hide its point
+    known = page.changes;
+    state = await ask("state");
+  } while (page.changes !== known);
   Object.assign(page.state, { points: state.points, classes: state.classes });
   page.changes = state.changes;
   drawPoints();
