@@ -21,6 +21,7 @@ import json
 import os
 import resource
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,15 +62,24 @@ SECONDS_A_CLICK = 3.0
 class Client:
     """Talks to the server as the page does."""
 
-    def __init__(self, port: int) -> None:
-        """Take the port."""
-        self._port = port
+    def __init__(self, session: Session, access: Access) -> None:
+        """Take what the page has."""
+        self._port = access.port
+        self._headers = {
+            "X-Pointcover": "1",
+            "X-Pointcover-Session": session.id,
+            "Cookie": f"{access.cookie}={access.token}",
+            "Content-Type": "application/json",
+        }
+
+    def add(self, values: dict[str, Any]) -> Any:
+        """Add a point, and return the answer."""
+        return self.post("add", values | {"id": uuid.uuid4().hex})
 
     def post(self, path: str, values: dict[str, Any]) -> Any:
         """Send a request, and return its answer."""
-        headers = {"X-Pointcover": "1", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
-        connection.request("POST", f"/api/{path}", json.dumps(values), headers)
+        connection.request("POST", f"/api/{path}", json.dumps(values), self._headers)
         answer = connection.getresponse()
         content = json.loads(answer.read())
         connection.close()
@@ -91,7 +101,7 @@ def serve(images: Sequence[Path], classes: Sequence[ClassSettings], folder: Path
     session.start()
     thread.start()
     try:
-        yield session, Client(access.port)
+        yield session, Client(session, access)
     finally:
         server.should_exit = True
         thread.join()
@@ -137,9 +147,7 @@ def latency(points: int, clicks: int) -> None:
             for row, col in places[points:]:
                 label = NAMES[int(mask[row, col]) % len(NAMES)]
                 start, begun = time.perf_counter(), processor_s()
-                answer = client.post(
-                    "add", {"image": 0, "x": col + 0.5, "y": row + 0.5, "class": label}
-                )
+                answer = client.add({"image": 0, "x": col + 0.5, "y": row + 0.5, "class": label})
                 stored.append(time.perf_counter() - start)
                 wait_for_map(session, answer["changes"], 0)
                 mapped.append(time.perf_counter() - start)
@@ -205,7 +213,7 @@ def click_all(
         if class_id == IGNORE_INDEX:
             continue
         values = {"image": image, "x": col + 0.5, "y": row + 0.5, "class": names[class_id]}
-        changes = client.post("add", values)["changes"]
+        changes = client.add(values)["changes"]
         done += 1
         if done == checks[0]:
             checks.pop(0)

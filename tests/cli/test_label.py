@@ -36,7 +36,8 @@ def test_images_are_opened_and_the_address_is_said(served, tmp_path):
     assert "open http://address/ (Ctrl+C ends)" in done.stderr
     ((folder, count, access, opens_browser),) = served
     assert (folder.name, count, opens_browser) == ("pointcover-labels", 2, False)
-    assert (access.host, access.token) == ("127.0.0.1", None)
+    assert access.host == "127.0.0.1"
+    assert len(access.token) >= 32
     again = run("--host", "0.0.0.0", "--port", "8765")
     assert again.exit_code == 0, again.stderr
     assert served[1][2].port == 8765

@@ -84,7 +84,7 @@ class Server:
         )
         assert self.process.stderr is not None
         self.said = ""
-        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/", self.said)):
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/\S*", self.said)):
             line = self.process.stderr.readline()
             if not line:
                 self._end()
@@ -113,10 +113,11 @@ class Server:
 class Here:
     """The page's server in a thread of this process, which starts in no time."""
 
-    def __init__(self, images: Sequence[Path], project: Path) -> None:
+    def __init__(self, images: Sequence[Path], project: Path, port: int = 0) -> None:
         self.session = Session(Project(project, images, "anna"), threads=2)
         self.session.project.set_settings({"encoder": False})
-        self._socket, access = listen(Access())
+        self._socket, access = listen(Access(port=port))
+        self.port = access.port
         config = uvicorn.Config(
             make_app(self.session, access),
             log_level="warning",

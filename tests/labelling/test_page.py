@@ -81,6 +81,9 @@ def test_from_clicks_to_a_map_through_a_power_cut(browser, images, tmp_path):
     page.wait(lambda: "1 point is not saved" in page.tab.inner_text("#banner"), "the warning")
     assert labels_of(tmp_path / "project") == known
     again = Server([], tmp_path / "project", server.port)
+    page.wait(lambda: "wants the token" in page.tab.inner_text("#banner"), "the new token")
+    LabelPage(page.tab.context.new_page(), again.url).tab.close()
+    page.wait(lambda: "The server answers again" in page.tab.inner_text("#banner"), "the server")
     page.tab.click("#retry")
     page.wait_saved(11)
     page.wait_map(11)
@@ -143,6 +146,114 @@ def test_a_stroke_is_drawn_and_undone_and_seen_in_another_tab(browser, server):
     page.wait_saved(1)
     other.wait_saved(1)
     assert page.errors == other.errors == []
+
+
+def draw_stroke(page, y, corners):
+    """Draw a stroke with Shift from one column to others, without letting the button go."""
+    page.tab.keyboard.down("Shift")
+    page.tab.mouse.move(*page.place(corners[0], y))
+    page.tab.mouse.down()
+    for x in corners[1:]:
+        page.tab.mouse.move(*page.place(x, y), steps=60)
+    page.tab.keyboard.up("Shift")
+
+
+def test_a_long_stroke_is_kept_whole_with_its_image_and_class(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES[:2]:
+        page.add_class(one.name)
+    page.tab.focus("#map")
+    page.tab.keyboard.press("1")
+    draw_stroke(page, 60, (10, 180, 10, 180, 10, 180))
+    page.tab.keyboard.press("2")
+    page.tab.keyboard.press("]")
+    page.tab.mouse.up()
+    points = server.session.project.history
+    page.wait(lambda: len(points.points) > 100, "more points than a request has")
+    page.wait_saved(len(points.points))
+    assert {(one.image, one.label) for one in points.points} == {("a.tif", "meadow")}
+    assert page.errors == []
+
+
+def test_points_whose_answer_is_lost_are_saved_once(browser, server):
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    sent = []
+
+    def lose(route):
+        sent.append(route.request.post_data_json)
+        route.fetch()
+        route.abort()
+
+    page.tab.route("**/api/add*", lose)
+    page.click(20, 20)
+    page.wait(lambda: "1 point is not saved" in page.tab.inner_text("#banner"), "the warning")
+    draw_stroke(page, 60, (30, 90))
+    page.tab.mouse.up()
+    points = server.session.project.history
+    page.wait(lambda: "s are not saved" in page.tab.inner_text("#banner"), "the warning")
+    count = len(points.points)
+    assert count > 3
+    page.tab.unroute("**/api/add*")
+    page.tab.dblclick("#classes label")
+    page.tab.keyboard.type("grass")
+    page.tab.keyboard.press("Enter")
+    page.tab.wait_for_selector("#classes label:text-is('grass')")
+    resent = []
+    page.tab.on("request", lambda one: resent.append(one) if one.url.endswith("/add") else None)
+    page.tab.click("#retry")
+    page.wait_saved(count)
+    assert len(points.points) == count
+    assert {one.label for one in points.points} == {"grass"}
+    assert {one.post_data_json["class"] for one in resent} == {"grass"}
+    assert page.errors == []
+
+
+def test_a_tab_stops_where_another_project_takes_its_port(browser, images, tmp_path):
+    server = Here(images, tmp_path / "project")
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    page.click(20, 20)
+    page.wait_saved(1)
+    server.stop()
+    page.click(40, 30)
+    page.wait(lambda: "1 point is not saved" in page.tab.inner_text("#banner"), "the warning")
+    other = Here(images[1:], tmp_path / "other", server.port)
+    try:
+        fresh = LabelPage(page.tab.context.new_page(), other.url)
+        fresh.add_class("meadow")
+        page.wait(lambda: "Another project" in page.tab.inner_text("#banner"), "the stop")
+        assert "1 point is not saved, and shown in this tab" in page.tab.inner_text("#banner")
+        page.click(60, 60)
+        page.wait(lambda: "2 points are not saved" in page.tab.inner_text("#banner"), "the refusal")
+        page.tab.keyboard.press("Control+z")
+        assert len(page.tab.query_selector_all(".point.failed")) == 2
+        assert "a.tif" in page.tab.inner_text("#images")
+        assert other.session.project.history.points == []
+    finally:
+        other.stop()
+    again = Here([], tmp_path / "project", server.port)
+    try:
+        LabelPage(page.tab.context.new_page(), again.url).tab.close()
+        page.tab.click("#retry")
+        page.wait_saved(3)
+        assert len(again.session.project.history.points) == 3
+        assert page.errors == fresh.errors == []
+    finally:
+        again.stop()
+
+
+def test_a_link_of_another_site_leads_to_the_page(browser, server):
+    """The cookie is a strict one, which a redirect of a foreign link would not bring."""
+    tab = browser.new_context().new_page()
+    html = f'<a href="{server.url}">open</a>'
+    tab.route(
+        "http://localhost:9/", lambda route: route.fulfill(body=html, content_type="text/html")
+    )
+    tab.goto("http://localhost:9/")
+    tab.click("a")
+    tab.wait_for_selector("body[data-ready]")
+    assert "token" not in tab.url
 
 
 def test_the_keyboard_alone_labels(browser, server, tmp_path):

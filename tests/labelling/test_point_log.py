@@ -132,6 +132,40 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_record(tmp_path, monkeypatch
     assert len(reopened(path)) == 2
 
 
+def _replace(path):
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+def _extend(path):
+    with path.open("ab") as file:
+        file.write(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_replace, "was replaced"),
+        (_extend, "has been changed"),
+        (lambda path: os.truncate(path, 5), "has been changed"),
+        (os.remove, "was removed"),
+    ],
+)
+def test_a_log_that_another_program_changed_is_not_written(tmp_path, change, what):
+    path = tmp_path / "points.jsonl"
+    log = PointLog(path)
+    history = PointHistory(log, "anna")
+    history.add("a.tif", 1, 2, "land")
+    change(path)
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(OSError, match=rf"points\.jsonl {what} .*start again"):
+        history.add("a.tif", 3, 4, "land")
+    assert (path.read_bytes() if path.exists() else None) == before
+    assert len(history.points) == len(log.records) == 1
+    log.close()
+
+
 def test_logs_of_two_people_merge_in_any_order(tmp_path):
     paths = [tmp_path / name for name in ("anna.jsonl", "ben.jsonl")]
     log = PointLog(paths[0])

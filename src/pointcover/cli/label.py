@@ -33,8 +33,8 @@ def label(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Listen to other machines on this address, such as 0.0.0.0; they need the token "
-            "that is printed. The connection is not encrypted."
+            help="Listen to other machines on this address, such as 0.0.0.0; they need the address "
+            "with the token that is printed. The connection is not encrypted."
         ),
     ] = None,
     no_browser: Annotated[
@@ -46,7 +46,7 @@ def label(
 
     # isort: split
     with one_message("pointcover label"):
-        from pointcover.labelling.access import LOOPBACK, Access, is_loopback, make_token
+        from pointcover.labelling.access import LOOPBACK, Access
         from pointcover.labelling.point_log import merge_logs
         from pointcover.labelling.project import LOG, Project
         from pointcover.labelling.serve import serve
@@ -69,8 +69,7 @@ def label(
         session = Session(Project(folder, given, author))
         if remark := session.project.remark_on_closed_images():
             typer.echo(f"note: {remark}", err=True)
-        where = host or LOOPBACK
-        access = Access(where, port, None if is_loopback(where) else make_token())
+        access = Access(host or LOOPBACK, port)
         try:
             serve(
                 session,

@@ -62,9 +62,19 @@ class PointHistory:
         return self._do(None, record)
 
     def add_stroke(
-        self, image: str, places: Sequence[tuple[float, float]], label: str
+        self,
+        image: str,
+        places: Sequence[tuple[float, float]],
+        label: str,
+        ids: Sequence[str] | None = None,
     ) -> list[Record]:
         """Add points of one class that are undone together.
+
+        Args:
+            image: name of the image.
+            places: of the points.
+            label: name of the class.
+            ids: of the points, by default new ones. A point whose id is known is not added again.
 
         Returns:
             the points; fewer than places if the disk is full meanwhile.
@@ -73,18 +83,30 @@ class PointHistory:
             OSError: the disk is full, and no point was added.
         """
         with self._lock:
+            found: list[Record] = []
             written: list[Record] = []
-            for x, y in places:
-                new = Record(uuid.uuid4().hex, image, x, y, label, "labelled", self._author, "")
+            chosen = ids or [uuid.uuid4().hex for _ in places]
+            for point_id, (x, y) in zip(chosen, places, strict=True):
+                if point_id in self._points:
+                    found.append(self._points[point_id])
+                    continue
+                new = Record(point_id, image, x, y, label, "labelled", self._author, "")
                 try:
                     written.append(self._write(new))
                 except OSError:
-                    if not written:
+                    if not found:
                         raise
                     break
-            self._done.append(Change(tuple((None, record) for record in written)))
-            self._undone.clear()
-            return written
+                found.append(written[-1])
+            if written:
+                self._done.append(Change(tuple((None, record) for record in written)))
+                self._undone.clear()
+            return found
+
+    def find(self, ids: Sequence[str]) -> list[Record]:
+        """Return the newest records of those points that are known, also of removed ones."""
+        with self._lock:
+            return [self._points[one] for one in ids if one in self._points]
 
     def move(self, point_id: str, x: float, y: float) -> Record:
         """Move a point.

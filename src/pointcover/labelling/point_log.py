@@ -147,9 +147,11 @@ class PointLog:
             the record with its time, once it is on the disk.
 
         Raises:
-            OSError: the disk is full, or the file cannot be written. Nothing was appended.
+            OSError: the disk is full, the file cannot be written, or another program changed it.
+                Nothing was appended.
         """
         with self._lock:
+            self._check_unchanged()
             record = replace(record, time=self._next_time())
             line = record.to_line().encode("utf-8")
             try:
@@ -165,6 +167,30 @@ class PointLog:
             self._newest = record.time
             self._records.append(record)
             return record
+
+    def _check_unchanged(self) -> None:
+        """Refuse to write where records would be lost, or others overwritten.
+
+        Raises:
+            OSError: another program replaced, removed, shortened or extended the file.
+        """
+        own = os.fstat(self._file)
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            what = "was removed"
+        else:
+            if (found.st_dev, found.st_ino) != (own.st_dev, own.st_ino):
+                what = "was replaced"
+            elif own.st_size != self._size:
+                what = f"has been changed ({own.st_size} bytes, wanted {self._size})"
+            else:
+                return
+        raise OSError(
+            f"{self.path} {what} by another program while it was open, so nothing is written to "
+            f"it. End `pointcover label`, restore the file or keep it as it is now, and start "
+            f"again on the same --port. Add points of others with --merge."
+        )
 
     def _next_time(self) -> str:
         now = format_time(datetime.now(UTC))

@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
 from pointcover.labelling.jobs import Jobs
+from pointcover.labelling.point_log import ID
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.settings import ClassSettings
 from pointcover.labelling.view import View
@@ -28,11 +29,17 @@ from pointcover.validation import Section
 
 PAGE: Final = Path(__file__).parent / "page"
 LEAFLET: Final = ("leaflet.js", "leaflet.css")
+SESSION: Final = "x-pointcover-session"
+"""Header with the session's id that the page got when it opened."""
 LONGEST_WAIT_S: Final = 25.0
 STEP_S: Final = 0.03
 
 Work = Callable[[Session, dict[str, Any]], Any]
 Begin = Callable[[Jobs], None]
+
+
+class _OtherProject(LookupError):
+    """The request is of a tab that shows another project, or other images."""
 
 
 class _Classes(Section):
@@ -71,19 +78,34 @@ def make_app(session: Session, access: Access) -> Starlette:
         return JSONResponse(await run_in_threadpool(session.status))
 
     def tile(request: Request) -> Response:
+        check_start(request)
         place = [request.path_params[name] for name in ("image", "level", "row", "col")]
         content, media_type = session.tile(*place)
         return Response(content, media_type=media_type, headers={"Cache-Control": "max-age=3600"})
 
     def map_png(request: Request) -> Response:
+        check_start(request)
         layer = request.path_params["layer"]
         if layer not in ("classes", "confidence"):
             raise NotFound(f"there is no layer {layer}")
         content = session.map_png(request.path_params["number"], layer)
         return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=600"})
 
+    def check_start(request: Request) -> None:
+        """Refuse addresses of another start: their numbers are of other images and maps."""
+        if request.path_params["session"] != session.id:
+            raise NotFound("the server was started again: reload the page")
+
+    def check_project(request: Request) -> None:
+        if not session.is_same_project(request.headers.get(SESSION, "")):
+            raise _OtherProject(
+                "Another project, or other images, are open at this address now, so this tab has "
+                "stopped. Reload it to see them."
+            )
+
     def post(path: str, work: Work) -> Route:
         async def answer(request: Request) -> Response:
+            check_project(request)
             values = _parse(await request.body())
             return JSONResponse(await run_in_threadpool(work, session, values))
 
@@ -91,6 +113,7 @@ def make_app(session: Session, access: Access) -> Starlette:
 
     def begin(path: str, work: Begin) -> Route:
         async def answer(request: Request) -> Response:
+            check_project(request)
             await run_in_threadpool(work, jobs)
             return JSONResponse({})
 
@@ -101,8 +124,8 @@ def make_app(session: Session, access: Access) -> Starlette:
         Route("/static/{name}", static),
         Route("/api/state", state),
         Route("/api/status", status),
-        Route("/api/images/{image:int}/tiles/{level:int}/{row:int}/{col:int}", tile),
-        Route("/api/map/{number:int}/{layer}.png", map_png),
+        Route("/api/{session}/images/{image:int}/tiles/{level:int}/{row:int}/{col:int}", tile),
+        Route("/api/{session}/map/{number:int}/{layer}.png", map_png),
         *(post(f"/api/{name}", work) for name, work in ACTIONS.items()),
         begin("/api/export", Jobs.export),
         begin("/api/map_images", Jobs.map_images),
@@ -110,6 +133,7 @@ def make_app(session: Session, access: Access) -> Starlette:
     ]
     handlers = {
         NotFound: _answer(404),
+        _OtherProject: _answer(409),
         ValueError: _answer(400),
         TypeError: _answer(400),
         KeyError: _answer(400),
@@ -123,15 +147,19 @@ def make_app(session: Session, access: Access) -> Starlette:
 
 
 def _add(session: Session, values: dict[str, Any]) -> Any:
-    return session.add(_whole(values, "image"), _place(values), _text(values, "class"))
+    place, label = _place(values), _text(values, "class")
+    return session.add(_whole(values, "image"), place, label, _new_id(values))
 
 
 def _add_stroke(session: Session, values: dict[str, Any]) -> Any:
     places = values.get("places")
     if not isinstance(places, list) or not all(isinstance(one, dict) for one in places):
-        raise ValueError("places: wanted a list of objects with x and y")
-    label = _text(values, "class")
-    return session.add_stroke(_whole(values, "image"), [_place(one) for one in places], label)
+        raise ValueError("places: wanted a list of objects with id, x and y")
+    points = [_new_id(one) for one in places]
+    if len(set(points)) < len(points):
+        raise ValueError("places: wanted ids that differ")
+    image, label = _whole(values, "image"), _text(values, "class")
+    return session.add_stroke(image, [_place(one) for one in places], label, points)
 
 
 def _pass_over(session: Session, values: dict[str, Any]) -> Any:
@@ -251,6 +279,14 @@ def _text(values: dict[str, Any], name: str) -> str:
     value = values.get(name)
     if not isinstance(value, str) or len(value) > 200:
         raise ValueError(f"{name}: wanted text")
+    return value
+
+
+def _new_id(values: dict[str, Any]) -> str:
+    """Return the id that the page made for a point, so that it may ask again without harm."""
+    value = _text(values, "id")
+    if not ID.fullmatch(value):
+        raise ValueError("id: wanted 32 hexadecimal digits, new for each point")
     return value
 
 

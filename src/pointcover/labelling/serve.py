@@ -38,11 +38,10 @@ def listen(access: Access) -> tuple[socket.socket, Access]:
 
 
 def address_of(access: Access) -> str:
-    """Return the address to open in a browser, with the token where there is one."""
+    """Return the address to open in a browser, with the token."""
     host = LOOPBACK if access.host in ("0.0.0.0", "::") else access.host
     host = f"[{host}]" if ":" in host else host
-    token = f"?token={access.token}" if access.token else ""
-    return f"http://{host}:{access.port}/{token}"
+    return f"http://{host}:{access.port}/?token={access.token}"
 
 
 def serve(

@@ -1,7 +1,10 @@
 """An open project with its images, its map and what runs in the background."""
 
+import hashlib
+import json
 import logging
 import os
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -53,6 +56,8 @@ class Session:
             LevelReader(Path(entry.path), description.bands, cache, description.value_range)
             for entry in description.images
         ]
+        self.id = f"{secrets.token_hex(8)}-{_digest(project)}"
+        """Of this start of the server, and after the dash of the project and its images."""
         self.curve = ScoreCurve(project.folder)
         self.live = LiveMap(project, self.readers, threads or _cores(), self.touch)
         self._lock = Lock()
@@ -109,6 +114,7 @@ class Session:
             "images": [self._describe(number) for number in range(len(self.readers))],
             "points": [as_values(one) for one in self.project.history.points],
             "tile_px": TILE_PX,
+            "most_of_stroke": MOST_OF_STROKE,
             **self.status(),
         }
 
@@ -117,6 +123,7 @@ class Session:
         shown, scores, history = self.live.view_map, self.live.scores, self.project.history
         points = history.points
         return {
+            "session": self.id,
             "number": self._number,
             "can_undo": history.can_undo,
             "can_redo": history.can_redo,
@@ -195,17 +202,28 @@ class Session:
 
     # What a person does ---------------------------------------------------------------------------
 
-    def add(self, image: int, place: tuple[float, float], label: str) -> dict[str, Any]:
+    def is_same_project(self, session: str) -> bool:
+        """Return whether a session's id is of this project and its images, at any start."""
+        return session.rpartition("-")[2] == self.id.rpartition("-")[2]
+
+    def add(
+        self, image: int, place: tuple[float, float], label: str, point: str | None = None
+    ) -> dict[str, Any]:
         """Add a point of a class.
+
+        Args:
+            image: number of the image.
+            place: of the point.
+            label: name of the class.
+            point: id of the point, by default a new one; a known point is not added again.
 
         Raises:
             NotFound: there is no such image.
             ValueError: the place is outside, or there is no such class.
             OSError: the disk is full.
         """
-        self._check_class(label)
-        name = self._check_place(image, place)
-        return self._changed(self.project.history.add(name, *place, label))
+        answer = self.add_stroke(image, [place], label, None if point is None else [point])
+        return {"point": answer["points"][0], "changes": answer["changes"]}
 
     def pass_over(self, image: int, place: tuple[float, float], state: State) -> dict[str, Any]:
         """Record that a suggestion is skipped, or that its class cannot be told.
@@ -255,22 +273,35 @@ class Session:
         return self._changed(self.project.history.remove(point))
 
     def add_stroke(
-        self, image: int, places: Sequence[tuple[float, float]], label: str
+        self,
+        image: int,
+        places: Sequence[tuple[float, float]],
+        label: str,
+        points: Sequence[str] | None = None,
     ) -> dict[str, Any]:
         """Add points of a class that are undone together.
+
+        Args:
+            image: number of the image.
+            places: of the points.
+            label: name of the class.
+            points: ids of the points, by default new ones; known points are not added again.
 
         Raises:
             NotFound: there is no such image.
             ValueError: a place is outside, there is no such class, or there are too many places.
             OSError: the disk is full, and no point was added.
         """
-        self._check_class(label)
         if not 0 < len(places) <= MOST_OF_STROKE:
             raise ValueError(f"got {len(places)} places, wanted 1 to {MOST_OF_STROKE}")
+        known = self.project.history.find(points or ())
+        if len(known) == len(places):  # the answer was lost; the class may be renamed since
+            return self._all_changed(known)
+        self._check_class(label)
         name = ""
         for place in places:
             name = self._check_place(image, place)
-        return self._all_changed(self.project.history.add_stroke(name, places, label))
+        return self._all_changed(self.project.history.add_stroke(name, places, label, points))
 
     def undo(self) -> dict[str, Any]:
         """Undo the last action of this session.
@@ -429,6 +460,15 @@ class Session:
         if part - self._overviews.get(image, 0) >= 0.02:
             self._overviews[image] = round(part, 2)
             self.touch()
+
+
+def _digest(project: Project) -> str:
+    """Return a digest of the project's folder, and of its images as they are on the disk now."""
+    values: list[Any] = [str(project.folder.resolve())]
+    for entry in project.description.images:
+        found = Path(entry.path).stat()
+        values.append((entry.name, entry.path, found.st_size, found.st_mtime_ns))
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def _cores() -> int:

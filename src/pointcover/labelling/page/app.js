@@ -7,10 +7,12 @@ const STATUS_PAUSE_MS = 1000;
 const page = {
   state: null, // what the server said when the page opened
   status: null,
+  isStopped: false, // the server shows another project
+  session: "", // id of the start of the server, and after the dash of the project and its images
   image: 0,
   points: new Map(), // by id: {record, marker}
   changes: 0, // of the points that this page knows of
-  pending: [], // points that are not confirmed: {image, x, y, class, marker, failed}
+  pending: [], // points that are not confirmed: {id, image, x, y, class, marker, failed}
   current: 0, // number of the class of the next point
   chosen: null, // id of a point
   suggestions: [], // of one map
@@ -29,10 +31,27 @@ class Refused extends Error {
   }
 }
 
+class OtherProject extends Refused {
+  constructor(text) {
+    super(text);
+    page.isStopped = true;
+  }
+}
+
+const projectOf = (session) => session.split("-")[1];
+
+// Stops this tab where the server shows another project: images and maps are known by number only.
+function checkSession(session) {
+  if (page.session && projectOf(session) !== projectOf(page.session)) {
+    throw new OtherProject(
+      "Another project, or other images, are open at this address now, so this tab has stopped. Reload it to see them.");
+  }
+}
+
 async function ask(path, values) {
   const options = values === undefined ? {} : {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-Pointcover": "1" },
+    headers: { "Content-Type": "application/json", "X-Pointcover": "1", "X-Pointcover-Session": page.session },
     body: JSON.stringify(values),
   };
   let answer;
@@ -41,13 +60,23 @@ async function ask(path, values) {
   } catch {
     throw new Refused("The server does not answer: is `pointcover label` still running?", false, true);
   }
+  if (answer.status === 401) {
+    throw new Refused("The server was started again, and wants the token of its new address: open the address that " +
+      "`pointcover label` printed in another tab of this browser. Then this tab goes on.");
+  }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-    throw new Refused(said.error, said.is_full);
+    throw new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
   }
   const found = await answer.json();
-  if (found && found.point) page.changes = found.changes;
+  if (found && found.session) checkSession(found.session);
+  if (found && (found.point || found.points && !found.classes)) noteChange(found.changes);
   return found;
+}
+
+// Where changes lie between, the page does not know them: the next status then leads to a reload.
+function noteChange(changes) {
+  if (changes === page.changes + 1) page.changes = changes;
 }
 
 function tell(text, offersRetry = false) {
@@ -60,7 +89,8 @@ async function attempt(work) {
   try {
     return await work();
   } catch (error) {
-    tell(error.message);
+    if (page.pending.some((one) => one.failed)) sayUnsaved(error.message);
+    else tell(error.message);
     return null;
   }
 }
@@ -78,7 +108,7 @@ let overlay = null;
 
 const Tiles = L.TileLayer.extend({
   getTileUrl(place) {
-    return `api/images/${this.options.image}/tiles/${Math.abs(place.z)}/${place.y}/${place.x}`;
+    return `api/${page.session}/images/${this.options.image}/tiles/${Math.abs(place.z)}/${place.y}/${place.x}`;
   },
 });
 
@@ -91,6 +121,7 @@ function boundsOf(image) {
 }
 
 function openImage(number, place = null) {
+  endStroke();
   page.image = number;
   const image = described();
   if (tiles) tiles.remove();
@@ -108,6 +139,7 @@ function openImage(number, place = null) {
   else map.fitBounds(bounds, { animate: false });
   $("image").value = String(number);
   drawPoints();
+  page.pending.forEach(showPending);
   drawPanels();
   drawStatus();
   showView();
@@ -148,7 +180,7 @@ function drawOverlay() {
   }
   const key = `${shown.number}/${page.layer}`;
   if (overlay && overlay.key === key) return;
-  const url = `api/map/${key}.png`;
+  const url = `api/${page.session}/map/${key}.png`;
   const scale = 2 ** shown.level;
   const { top, left, height, width } = shown.extent;
   const bounds = L.latLngBounds(
@@ -250,6 +282,37 @@ function choose(id) {
   }
 }
 
+// The page makes the id of a point: so the server knows a point again whose answer was lost.
+function makeId() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+}
+
+function makePending(image, { x, y }, chosen) {
+  const pending = { id: makeId(), image, x, y, class: chosen.name, failed: false };
+  pending.marker = makeMarker(x, y, "point saving", chosen.name);
+  page.pending.push(pending);
+  showPending(pending);
+  return pending;
+}
+
+function showPending(pending) {
+  pending.marker.remove();
+  if (pending.image !== page.image) return;
+  pending.marker.addTo(map);
+  paint(pending.marker, colourOf(pending.class));
+  pending.marker.getElement().classList.toggle("failed", pending.failed);
+}
+
+function markFailed(pending, failed) {
+  pending.failed = failed;
+  showPending(pending);
+}
+
+function dropPending(pending) {
+  page.pending = page.pending.filter((one) => one !== pending);
+  pending.marker.remove();
+}
+
 async function addPoint(place) {
   const image = described();
   if (place.x < 0 || place.y < 0 || place.x >= image.width || place.y >= image.height) return;
@@ -259,10 +322,7 @@ async function addPoint(place) {
     $("new-name").focus();
     return;
   }
-  const pending = { image: page.image, x: place.x, y: place.y, class: chosen.name, failed: false };
-  pending.marker = makeMarker(place.x, place.y, "point saving", chosen.name).addTo(map);
-  paint(pending.marker, chosen.colour);
-  page.pending.push(pending);
+  const pending = makePending(page.image, place, chosen);
   const wasSuggested = page.suggestion !== null && near(place, page.suggestion);
   if (wasSuggested) clearSuggestion();
   await save(pending);
@@ -272,56 +332,50 @@ async function addPoint(place) {
 // A stroke: points along a line that is drawn with Shift, undone together.
 const STROKE_STEP_PX = 14;
 let stroke = null;
+let isOfStroke = false; // the button was pressed with Shift, so that the click at its end is no point
 
 map.on("mousedown", (event) => {
+  isOfStroke = event.originalEvent.shiftKey;
   if (!event.originalEvent.shiftKey || event.originalEvent.button !== 0 || !page.state.classes[page.current]) return;
   map.dragging.disable();
-  stroke = { last: event.containerPoint, places: [toPlace(event.latlng)] };
+  stroke = {
+    image: page.image, chosen: page.state.classes[page.current], last: event.containerPoint, places: [toPlace(event.latlng)],
+  };
 });
 map.on("mousemove", (event) => {
   if (!stroke || event.containerPoint.distanceTo(stroke.last) < STROKE_STEP_PX) return;
   stroke.last = event.containerPoint;
   stroke.places.push(toPlace(event.latlng));
 });
-document.addEventListener("mouseup", () => {
+document.addEventListener("mouseup", endStroke);
+
+function endStroke() {
   if (!stroke) return;
-  const { places } = stroke;
+  const done = stroke;
   stroke = null;
   map.dragging.enable();
-  if (places.length > 1) addStroke(places);
-});
+  if (done.places.length > 1) addStroke(done);
+}
 
-async function addStroke(places) {
-  const image = described();
-  const chosen = page.state.classes[page.current];
-  const inside = places.filter((one) => one.x >= 0 && one.y >= 0 && one.x < image.width && one.y < image.height).slice(0, 100);
-  if (!inside.length) return;
-  const waiting = inside.map(({ x, y }) => {
-    const pending = { image: page.image, x, y, class: chosen.name, failed: false };
-    pending.marker = makeMarker(x, y, "point saving", chosen.name).addTo(map);
-    paint(pending.marker, chosen.colour);
-    page.pending.push(pending);
-    return pending;
-  });
+async function addStroke({ image, chosen, places }) {
+  const { width, height } = page.state.images[image];
+  const inside = places.filter((one) => one.x >= 0 && one.y >= 0 && one.x < width && one.y < height);
+  const waiting = inside.map((place) => makePending(image, place, chosen));
   drawSaved();
-  let saved = [];
-  let reason = "The disk is full.";
-  try {
-    const answer = await ask("add_stroke", { image: page.image, places: inside, class: chosen.name });
-    saved = answer.points;
-    page.changes = answer.changes;
-  } catch (error) {
-    reason = error.message;
+  let reason = "";
+  while (waiting.length && !reason) {
+    const part = waiting.slice(0, page.state.most_of_stroke);
+    try {
+      const sent = part.map(({ id, x, y }) => ({ id, x, y }));
+      const answer = await ask("add_stroke", { image, places: sent, class: part[0].class });
+      waiting.splice(0, answer.points.length).forEach(dropPending);
+      answer.points.forEach(take);
+      if (answer.points.length < part.length) reason = "The disk is full.";
+    } catch (error) {
+      reason = error.message;
+    }
   }
-  for (const pending of waiting.splice(0, saved.length)) {
-    page.pending = page.pending.filter((one) => one !== pending);
-    pending.marker.remove();
-  }
-  saved.forEach(take);
-  for (const pending of waiting) {
-    pending.failed = true;
-    pending.marker.getElement()?.classList.add("failed");
-  }
+  for (const pending of waiting) markFailed(pending, true);
   if (waiting.length) sayUnsaved(reason);
   drawSaved();
 }
@@ -329,14 +383,12 @@ async function addStroke(places) {
 async function save(pending) {
   drawSaved();
   try {
-    const { image, x, y } = pending;
-    const answer = await ask("add", { image, x, y, class: pending.class });
-    page.pending = page.pending.filter((one) => one !== pending);
-    pending.marker.remove();
+    const { id, image, x, y } = pending;
+    const answer = await ask("add", { id, image, x, y, class: pending.class });
+    dropPending(pending);
     take(answer.point);
   } catch (error) {
-    pending.failed = true;
-    pending.marker.getElement()?.classList.add("failed");
+    markFailed(pending, true);
     sayUnsaved(error.message);
   }
   drawSaved();
@@ -345,16 +397,22 @@ async function save(pending) {
 function sayUnsaved(reason) {
   const count = page.pending.filter((one) => one.failed).length;
   const what = count === 1 ? "1 point is" : `${count} points are`;
-  tell(`${reason} ${what} not saved, and kept in this page. Leave it open, then save again.`, true);
+  const advice = page.isStopped
+    ? "shown in this tab only. To save, start `pointcover label` with the former project on this port, then save again."
+    : "kept in this page. Leave it open, then save again.";
+  tell(`${reason} ${what} not saved, and ${advice}`, true);
 }
 
 async function saveAgain() {
   tell("");
   for (const pending of page.pending.filter((one) => one.failed)) {
-    pending.failed = false;
-    pending.marker.getElement()?.classList.remove("failed");
+    markFailed(pending, false);
     await save(pending);
     if (pending.failed) return;
+  }
+  if (page.isStopped) { // the former project is open again
+    page.isStopped = false;
+    follow();
   }
 }
 
@@ -381,7 +439,6 @@ async function undoRedo(what) {
   const answer = await attempt(() => ask(what, {}));
   if (!answer || !answer.points.length) return;
   answer.points.forEach(take);
-  page.changes = answer.changes;
   showImageOf(answer.points[0]);
 }
 
@@ -393,7 +450,7 @@ function showImageOf(record) {
 const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
 
 map.on("click", (event) => {
-  if (!event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
+  if (!isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
 });
 
 // Suggestions and doubts ----------------------------------------------------------------------------
@@ -519,11 +576,17 @@ async function sendClasses(classes, renamed = {}) {
   const state = await attempt(() => ask("classes", { classes, renamed }));
   if (!state) return drawClasses();
   tell("");
+  for (const pending of page.pending) {
+    if (Object.hasOwn(renamed, pending.class)) pending.class = renamed[pending.class];
+  }
   Object.assign(page.state, { classes: state.classes, points: state.points, free_colour: state.free_colour });
   page.changes = state.changes;
   $("new-colour").value = state.free_colour.toLowerCase();
   drawPoints();
+  page.pending.forEach(showPending);
   drawPanels();
+  const failed = page.pending.some((one) => one.failed);
+  if (failed) sayUnsaved("The classes are saved.");
 }
 
 const plain = () => page.state.classes.map(({ name, colour }) => ({ name, colour }));
@@ -733,8 +796,10 @@ async function follow() {
   for (;;) {
     try {
       page.status = await ask(`status?seen=${page.status ? page.status.number : ""}`);
-      if (isLost) { // a server that was started again knows neither the view nor its old maps
+      if (isLost || page.status.session !== page.session) { // a server that was started again knows neither the view nor its old maps
         isLost = false;
+        page.session = page.status.session;
+        tiles.redraw();
         tell("");
         hideOverlay();
         await reload();
@@ -748,6 +813,10 @@ async function follow() {
       drawStatus();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
+      if (error instanceof OtherProject) {
+        stop(error);
+        return;
+      }
       isLost = true;
       page.status.number = "";
       tell(error.message, page.pending.some((one) => one.failed));
@@ -758,8 +827,21 @@ async function follow() {
   }
 }
 
+function stop(error) {
+  page.status.number = "";
+  for (const pending of page.pending) markFailed(pending, true);
+  if (page.pending.length) sayUnsaved(error.message);
+  else tell(error.message);
+  $("saved").className = "pill bad";
+  $("saved").textContent = "stopped";
+}
+
 async function reload() {
-  const state = await ask("state");
+  let known, state;
+  do { // a state that was read before a click must not hide its point
+    known = page.changes;
+    state = await ask("state");
+  } while (page.changes !== known);
   Object.assign(page.state, { points: state.points, classes: state.classes });
   page.changes = state.changes;
   drawPoints();
@@ -851,6 +933,7 @@ async function open() {
     return;
   }
   page.status = page.state;
+  page.session = page.state.session;
   page.changes = page.state.changes;
   $("project").textContent = page.state.project;
   document.title = `${page.state.project} – pointcover label`;

@@ -2,7 +2,7 @@
 
 One tree after the other, level by level, all pixels of a block: so the nodes and the features stay
 in the processor's cache, and no pixel waits for another one's branch. The code is compiled when it
-is first called, and kept in numba's cache.
+is first called, and kept in numba's cache where a folder of it can be written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,7 +83,10 @@ class TreeArrays(NamedTuple):
 
 
 def _compile(function: Any) -> Any:
-    return numba.njit(nogil=True, cache=True)(function)
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder of a cache can be written: compile anew in each process
+        return numba.njit(nogil=True)(function)
 
 
 @_compile
