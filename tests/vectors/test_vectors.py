@@ -351,8 +351,6 @@ def test_invalid_polygons_are_refused_by_id_and_not_repaired(tmp_path):
     assert "features 2 (Self-intersection[1 1])" in refusal(path)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def add_view(path, query):
     """Add a view to a GeoPackage as QGIS knows layers of queries."""
     with closing(sqlite3.connect(path)) as database, database:
@@ -375,6 +373,8 @@ def test_a_view_without_end_is_refused_and_others_are_read(tmp_path, monkeypatch
     assert "the view 'shown' has not ended after 0.2 s: export it" in refusal(path)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_truncated_file_is_refused(tmp_path, suffix, share):
     shapes = [shapely.Point(LEFT + i, TOP) for i in range(3000)]
     path = write_features(tmp_path / f"a.{suffix}", shapes, [i % 3 for i in range(3000)])

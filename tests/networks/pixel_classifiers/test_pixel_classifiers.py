@@ -255,12 +255,8 @@ def test_a_vision_transformer_is_exported_with_equal_classes_at_another_size() -
 
 @pytest.mark.slow
 def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
-    classifier = fit(
-        "logistic_regression",
-        "random_forest",
-        "gradient_boosting",
-        **{"logistic_regression.inputs": ALL_BLOCKS},
-    )
+    inputs = {"logistic_regression.inputs": ALL_BLOCKS}
+    classifier = fit("logistic_regression", "random_forest", **inputs)
     image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
     check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
