@@ -10,7 +10,7 @@ from pointcover.labels import parse_colour
 from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
 from tests.labelling.scenes import CLASSES, POINTS, write_scene
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

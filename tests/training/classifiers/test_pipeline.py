@@ -93,9 +93,7 @@ def test_propagated_labels_have_a_fraction_of_the_loss(prepared):
     assert len(digests) == 2
 
 
-@pytest.mark.parametrize(
-    "model", ["classifier_mean", pytest.param("gradient_boosting", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("model", ["classifier_mean"])
 def test_self_training_adds_pseudo_labels(prepared, model):
     plain, _ = train(prepared, model=model)
     changes = {"self_training.rounds": 1, "self_training.threshold": 0.4}
