@@ -8,7 +8,6 @@ Chromium, on PATH or at the path in the variable CHROMIUM, and playwright.
 """
 # ruff: noqa: T201
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,21 +19,12 @@ from typing import Any
 import numpy as np
 import rasterio
 import yaml
+from chromium import QUIET, find_browser
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
 CARD = yaml.safe_load((ROOT / "examples/valley/valley.yaml").read_text(encoding="utf-8"))
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SIZE = {"width": 1280, "height": 800}
 NARROW = {"width": 390, "height": 780}
 FRAME_PX = 720
@@ -66,8 +56,7 @@ def main() -> None:
             line = process.stderr.readline()
         address = re.findall(r"http\S+", line)[0]
         with sync_playwright() as playwright:
-            path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=list(QUIET))
             record(browser, address, [truth_of(image) for image in images], pictures)
             browser.close()
     finally:

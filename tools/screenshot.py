@@ -8,7 +8,6 @@ script needs Chromium, on PATH or at the path in the variable CHROMIUM.
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,20 +18,14 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from chromium import QUIET, find_browser
 from mlflow import MlflowClient
 
 from pointcover.tracking.runs import EXPERIMENT, STUDY_TAG
 from pointcover.tracking.store import tracking_uri
 
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+OPTIONS = (
+    *QUIET,
     "--hide-scrollbars",
     "--window-size=1500,1250",
     "--virtual-time-budget=20000",
@@ -75,9 +68,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     out = Path(sys.argv[2] if len(sys.argv) > 2 else "docs/images/mlflow.png")
-    browser = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    )
+    browser = find_browser()
     if browser is None:
         sys.exit("no Chromium on PATH: install it, or set CHROMIUM to its path")
     page = compare_page(sys.argv[1])
@@ -107,7 +98,7 @@ def main() -> None:
             subprocess.run(
                 [
                     browser,
-                    *QUIET,
+                    *OPTIONS,
                     f"--user-data-dir={profile}",
                     f"--screenshot={out}",
                     f"http://127.0.0.1:{port}{page}",

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -23,26 +22,10 @@ from pointcover.labelling.routes import make_app
 from pointcover.labelling.serve import address_of, listen
 from pointcover.labelling.session import Session
 from tests.imagery import ROOT
+from tools.chromium import QUIET, find_browser
 
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WANTED = "POINTCOVER_BROWSER_TESTS"
 """Environment variable with which a missing browser is a failure."""
-
-
-def find_browser() -> str | None:
-    """Return the path of Chromium, in the variable CHROMIUM or on PATH."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = (shutil.which(name) for name in names)
-    return os.environ.get("CHROMIUM") or next(filter(None, found), None)
 
 
 def require_browser() -> str:

@@ -11,11 +11,10 @@ import shapely
 from pointcover.active.select import Candidates, Suggestion
 from pointcover.labels import ClassTable
 from pointcover.raster.raster_io import RasterInfo
-from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.qgis_styles import style_suggestions
 from pointcover.vectors.rasterize import to_pixels
-from pointcover.vectors.write import write_geopackage
+from pointcover.vectors.write import publish_points
 
 LAYER = "suggestions"
 
@@ -72,8 +71,8 @@ def write_suggestions(
         crs = grids[suggestion.image].crs
         assert crs is not None, "images without a CRS are rejected by `prepare`"
         by_crs.setdefault(pyproj.CRS.from_wkt(crs.to_wkt()), []).append((rank, suggestion))
-    tables = {
-        LAYER if len(by_crs) == 1 else f"{LAYER}_{number}": geopandas.GeoDataFrame(
+    tables = [
+        geopandas.GeoDataFrame(
             {
                 "class": ["" for _ in ranked],
                 "predicted": [classes.names[one.class_id] for _, one in ranked],
@@ -87,10 +86,6 @@ def write_suggestions(
             ],
             crs=crs,
         )
-        for number, (crs, ranked) in enumerate(by_crs.items(), 1)
-    }
-    style = style_suggestions(classes, "class")
-    with publish_file(path) as aside:
-        write_geopackage(aside, path, tables, style, "Point")
-    publish_text(path.with_suffix(".qml"), style)
-    return {name: len(table) for name, table in tables.items()}
+        for crs, ranked in by_crs.items()
+    ]
+    return publish_points(path, LAYER, tables, style_suggestions(classes, "class"))

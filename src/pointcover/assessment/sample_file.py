@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +24,12 @@ import shapely
 from pointcover.assessment.class_maps import ClassMap
 from pointcover.assessment.design import Design
 from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.runtime.atomic_files import publish_file, publish_text
 from pointcover.text import shorten
 from pointcover.vectors.paths import vector_path
 from pointcover.vectors.qgis_styles import style_suggestions
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
-from pointcover.vectors.write import write_geopackage
+from pointcover.vectors.write import publish_points
 
 LAYER: Final = "sample"
 COLUMN: Final = "class"
@@ -76,19 +76,16 @@ def write_sample(path: Path, design: Design, maps: Sequence[ClassMap]) -> dict[s
     for place, point in enumerate(design.points):
         crs = pyproj.CRS.from_wkt(maps[point.map].crs)
         by_crs.setdefault(crs, []).append(place)
-    tables = {
-        LAYER if len(by_crs) == 1 else f"{LAYER}_{number}": _table(design, places, crs)
-        for number, (crs, places) in enumerate(by_crs.items(), 1)
-    }
-    classes = ClassTable(design.classes, design.colours)
-    style = style_suggestions(classes, COLUMN)
-    with publish_file(path) as aside:
-        write_geopackage(aside, path, tables, style, "Point")
-        with closing(sqlite3.connect(aside)) as database, database:
-            database.execute(f"CREATE TABLE {TABLE} (design TEXT NOT NULL)")
-            database.execute(f"INSERT INTO {TABLE} VALUES (?)", [design.model_dump_json()])
-    publish_text(path.with_suffix(".qml"), style)
-    return {name: len(table) for name, table in tables.items()}
+    tables = [_table(design, places, crs) for crs, places in by_crs.items()]
+    style = style_suggestions(ClassTable(design.classes, design.colours), COLUMN)
+    return publish_points(path, LAYER, tables, style, partial(_add_design, design))
+
+
+def _add_design(design: Design, path: Path) -> None:
+    """Add the design of a sample to its GeoPackage."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"CREATE TABLE {TABLE} (design TEXT NOT NULL)")
+        database.execute(f"INSERT INTO {TABLE} VALUES (?)", [design.model_dump_json()])
 
 
 def _table(design: Design, places: Sequence[int], crs: pyproj.CRS) -> geopandas.GeoDataFrame:

@@ -1,6 +1,7 @@
 """Export points for the pipeline: a vector file or click rasters, a card, and the command."""
 
 import json
+import os
 import re
 import shlex
 from collections import defaultdict
@@ -22,13 +23,13 @@ from pointcover.labelling.point_log import Record
 from pointcover.labelling.project import Project
 from pointcover.labels import IGNORE_INDEX, ClassTable, Split, parse_colour
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, Window, write_mask
-from pointcover.runtime.atomic_files import publish_file, publish_folder, publish_text
+from pointcover.runtime.atomic_files import publish_folder, publish_text
 from pointcover.text import shorten
 from pointcover.tileset.tiles import raster_path
 from pointcover.validation import validate
 from pointcover.vectors.features import ORTHOPHOTO
 from pointcover.vectors.qgis_styles import style_points
-from pointcover.vectors.write import write_geopackage
+from pointcover.vectors.write import publish_points
 
 LABELS: Final = "labels"
 """The folder that `annotations` names: DVC compares all files in it."""
@@ -227,7 +228,7 @@ def _describe(project: Project, images: Sequence[_Image]) -> _Dataset:
     order = ORDER[: len(labelled)] if len(labelled) < len(ORDER) else ORDER
     splits = {one.path: order[n % len(order)] for n, one in enumerate(labelled)}
     folders = {one.path.parent for one in images}
-    source = Path(*_common([one.parts for one in folders]))
+    source = Path(os.path.commonpath(folders))
     if len(source.parts) < 2:
         raise ValueError("the images lie in no common folder; move them into one")
     endings = {one.path.suffix for one in images}
@@ -260,15 +261,6 @@ def _check(values: Mapping[str, Any]) -> DatasetCard:
     return validate(DatasetCard, dict(values), Path(CARD))
 
 
-def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    common = []
-    for parts in zip(*paths, strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return common
-
-
 def _write_vector(
     path: Path, images: Sequence[_Image], names: Mapping[Path, str], classes: ClassTable
 ) -> Path:
@@ -280,8 +272,8 @@ def _write_vector(
             crs = pyproj.CRS.from_wkt(image.info.crs.to_wkt())
             by_crs.setdefault(crs, []).extend((image, point) for point in image.points)
     ids = {name: number for number, name in enumerate(classes.names)}
-    tables = {
-        "points" if len(by_crs) == 1 else f"points_{number}": geopandas.GeoDataFrame(
+    tables = [
+        geopandas.GeoDataFrame(
             {
                 "class": [point.label for _, point in placed],
                 "class_id": np.array([ids[point.label or ""] for _, point in placed], np.int16),
@@ -295,12 +287,9 @@ def _write_vector(
             ],
             crs=crs,
         )
-        for number, (crs, placed) in enumerate(by_crs.items(), 1)
-    }
-    style = style_points(classes, "class")
-    with publish_file(path) as aside:
-        write_geopackage(aside, path, tables, style, "Point")
-    publish_text(path.with_suffix(".qml"), style)
+        for crs, placed in by_crs.items()
+    ]
+    publish_points(path, "points", tables, style_points(classes, "class"))
     return path
 
 

@@ -24,6 +24,7 @@ from pointcover.training.classifiers.head_settings import LogisticRegressionSett
 from pointcover.training.classifiers.heads import HEADS
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.sample_weights import Weights, weight_classes
+from pointcover.training.losses.make import balanced_weights
 
 ENCODER: Final = "tf_efficientnet_lite0"
 SIGMAS_PX: Final = (0.7, 1.6, 3.5, 10.0)
@@ -178,5 +179,5 @@ def take(pixels: LabelledPixels, chosen: npt.NDArray[np.intp]) -> LabelledPixels
 
 def _balance(classes: npt.NDArray[np.int64]) -> Weights:
     """Return (P,) weights that give all classes the same total."""
-    counts = np.maximum(np.bincount(classes), 1)
-    return weight_classes(classes, np.ones(len(classes)), (len(classes) / counts).tolist())
+    balanced = balanced_weights(np.bincount(classes).tolist())
+    return weight_classes(classes, np.ones(len(classes)), balanced)

@@ -14,6 +14,7 @@ from pointcover.networks.model_files import check_model_files
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
+from pointcover.networks.weights_files import load_failure
 from pointcover.runtime.atomic_files import publish_file, publish_json, sha256
 from pointcover.text import shorten
 from pointcover.tileset.tiles import TileSet
@@ -139,13 +140,10 @@ def load_checkpoint(folder: Path) -> tuple[Segmenter, Checkpoint, str]:
         state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
         segmenter.load_state_dict(state, strict=True)
     except (RuntimeError, UnpicklingError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
-            reason = "it holds more than tensors, or is damaged, and was not loaded"
         raise ValueError(
             f"{folder / 'model.pt'} does not hold weights of the {network.model} with encoder "
             f"{network.encoder} and {len(tile_set.classes)} classes that model.json describes "
-            f"({reason}). {RESTORE}"
+            f"({load_failure(error)}). {RESTORE}"
         ) from None
     broken = [
         name

@@ -48,14 +48,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return _check_finite(path, load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds of errors
-        reason = " ".join(str(error).split())[:200]
-        if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
-            reason = "it holds more than tensors, or is damaged, and was not loaded"
         raise ValueError(
-            f"train.weights: {path} cannot be read as weights ({reason}): wanted a state dict "
-            f"saved by torch or as safetensors"
+            f"train.weights: {path} cannot be read as weights ({load_failure(error)}): wanted a "
+            f"state dict saved by torch or as safetensors"
         ) from None
     return _check_finite(path, _find_tensors(content))
+
+
+def load_failure(error: Exception) -> str:
+    """Return the reason for which torch did not load a file of tensors, in one line."""
+    if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
+        return "it holds more than tensors, or is damaged, and was not loaded"
+    return " ".join(str(error).split())[:200]
 
 
 def _check_finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:

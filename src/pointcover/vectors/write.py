@@ -2,7 +2,7 @@
 
 import sqlite3
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -82,16 +82,8 @@ def write_points(
     if not total:
         raise ValueError(f"{clicks} has no clicks: check `points`, and run `dvc repro`")
     layers = {crs: parts for crs, parts in found.items() if any(len(p.class_ids) for p in parts)}
-    names = ["points"] if len(layers) == 1 else [f"points_{i + 1}" for i in range(len(layers))]
-    tables = {
-        name: _table(crs, parts, classes)
-        for name, (crs, parts) in zip(names, layers.items(), strict=True)
-    }
-    style = style_points(classes, "class")
-    with publish_file(path) as aside:
-        write_geopackage(aside, path, tables, style, "Point")
-    publish_text(path.with_suffix(".qml"), style)
-    return {name: len(table) for name, table in tables.items()}
+    tables = [_table(crs, parts, classes) for crs, parts in layers.items()]
+    return publish_points(path, "points", tables, style_points(classes, "class"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +131,37 @@ def _table(
         geometry=shapely.points(x, y),
         crs=crs,
     )
+
+
+def publish_points(
+    path: Path,
+    layer: str,
+    tables: Sequence[geopandas.GeoDataFrame],
+    style: str,
+    complete: Callable[[Path], object] = lambda aside: None,
+) -> dict[str, int]:
+    """Publish tables of points as a GeoPackage, and their style as a .qml beside it.
+
+    Args:
+        path: of the .gpkg; replaced if it exists.
+        layer: name of the layer; of several tables the layers are numbered.
+        tables: one of each CRS.
+        style: QML of all layers.
+        complete: adds to the file before it is published.
+
+    Returns:
+        the number of points by layer.
+
+    Raises:
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    names = [layer] if len(tables) == 1 else [f"{layer}_{n}" for n in range(1, len(tables) + 1)]
+    layers = dict(zip(names, tables, strict=True))
+    with publish_file(path) as aside:
+        write_geopackage(aside, path, layers, style, "Point")
+        complete(aside)
+    publish_text(path.with_suffix(".qml"), style)
+    return {name: len(table) for name, table in layers.items()}
 
 
 def write_geopackage(
