@@ -280,6 +280,7 @@ def assert_refused(done, stage, *said):
         assert words in done.stderr
 
 
+@pytest.mark.slow
 def test_real_stages_refuse_in_one_message_and_leave_nothing(project):
     image = project.data / "images" / "a.tif"
     whole = image.read_bytes()
@@ -318,6 +319,7 @@ def test_a_disk_that_is_full_while_tiling_leaves_the_old_tiles(project):
 # What train and evaluate refuse before any work
 
 
+@pytest.mark.slow
 def test_a_class_weight_without_a_class(project):
     project.set({"train.class_weights": {"lava": 2}})
     message = project.refusal("download", "tile", "annotate", "train")

@@ -37,6 +37,7 @@ def examples(monkeypatch):
     return added
 
 
+@pytest.mark.slow
 def test_every_example_of_the_page_works_in_a_pipeline(project, blank_pictures, examples):
     assert examples.keys() == REGISTRIES.keys()
     project.set(

@@ -294,6 +294,7 @@ def test_a_signal_that_was_lost_can_be_sent_again(folder):
     assert (code, output) == (143, "still here\n")
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_stage_is_refused_until_the_first_ends(folder):
     first = start(folder, WAIT)
     first.stdout.readline()

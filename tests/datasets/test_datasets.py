@@ -367,6 +367,7 @@ def test_parts_of_one_forest_image_are_one_region(fakes):
     assert Counter(pair.region for pair in pairs) == {"855": 2, "10452": 2, "111335": 1, "2334": 1}
 
 
+@pytest.mark.slow
 def test_loveda_validates_on_the_last_hundreds_of_train_and_tests_on_val(tmp_path):
     parts = {
         "Train/Rural": (0, 1366),
@@ -548,7 +549,7 @@ class Archives:
         self.asked, self.folder = asked, folder
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown()

@@ -170,6 +170,7 @@ def test_scores_can_be_computed_again_from_the_table_of_tiles(untrained, one_det
     assert untrained.outputs() == before
 
 
+@pytest.mark.slow
 def test_the_oracle_scores_dense_validation_masks_and_changes_nothing_else(
     untrained, one_deterministic_thread, blank_pictures
 ):

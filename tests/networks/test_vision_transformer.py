@@ -114,6 +114,7 @@ def test_dpt_scores_images_of_four_bands_and_teaches_every_weight(encoder, size)
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_decoder_has_its_features_at_the_same_place_in_windows_of_any_size():
     """Without attention, and where no padding reaches, a window is a part of the image."""
     network = build("tu-test_vit").eval().network

@@ -66,6 +66,7 @@ CHECKPOINTS = {
 
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet18"])
+@pytest.mark.slow
 def test_checkpoints_of_other_libraries_are_taken(encoder, kind, tmp_path):
     network = draw("resnet18")
     state = network.state_dict()
@@ -213,6 +214,7 @@ def test_kernels_of_thirteen_bands_need_as_many(encoder, name, tmp_path):
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "model.encoder."])
+@pytest.mark.slow
 def test_another_networks_weights_are_refused(encoder, name, reason, prefix, tmp_path):
     torch.save(prefixed(draw(name).state_dict(), prefix), tmp_path / "other.pt")
     reason = "found|has the shape" if prefix else reason

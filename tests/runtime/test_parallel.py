@@ -121,6 +121,7 @@ def meet(item, folder):
     return "together"
 
 
+@pytest.mark.slow
 def test_two_workers_work_at_the_same_time(backend, tmp_path):
     assert run(partial(meet, folder=tmp_path), [0, 1], backend) == ["together"] * 2
 
@@ -286,6 +287,7 @@ def test_workers_with_older_code_are_refused(client):
 # The stages
 
 
+@pytest.mark.slow
 def test_no_byte_depends_on_the_machine(project, backend, blank_pictures):
     project.set({"points": 15, "annotate.propagator": "random_walker"})
     project.run("download", "tile", "annotate")
@@ -372,6 +374,7 @@ def test_a_killed_stage_leaves_no_worker_behind(project, state, number):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_after_an_error_no_thread_works_on(tmp_path):
     """One that still writes would make a folder again that the stage has removed."""
     folder = tmp_path / "tiles.partial"
@@ -401,6 +404,7 @@ def test_a_thread_that_cannot_be_started_ends_the_work_and_does_not_hang(monkeyp
         run(str, [1, 2])
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_read_is_no_defect(monkeypatch):
     with pytest.raises(OSError, match="or its results could not be read, most likely for lack of"):
         run(partial(Unreadable), [1, 2])

@@ -169,6 +169,7 @@ def test_an_experiment_that_dvc_saved_despite_an_error_is_no_failure(root):
     assert run(root, make_job("one"))[0].was_known
 
 
+@pytest.mark.slow
 def test_only_one_of_the_experiments_with_equal_tiles_makes_them(root):
     for name in "abcd":
         (root / "wishes" / name).write_text("0.3")

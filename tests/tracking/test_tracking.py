@@ -171,6 +171,7 @@ def test_a_run_in_a_copy_of_the_tree_is_recorded_in_the_original_root(root, monk
     assert [path.name for path in copy.iterdir()] == ["dvc.yaml"]
 
 
+@pytest.mark.slow
 def test_a_relative_database_is_made_below_the_root_with_its_files_there(
     root, tmp_path, monkeypatch
 ):

@@ -664,6 +664,7 @@ def test_the_epoch_that_is_kept_may_lie_before_the_interruption(tmp_path, monkey
         assert have_equal_weights(fitted, whole)
 
 
+@pytest.mark.slow
 def test_a_real_network_on_tiles_goes_on_bit_by_bit(folder, train_tiles, val_tiles, tmp_path):
     def run(saved, save):
         return fit_tiles(folder, train_tiles, val_tiles, model="fpn", saved=saved, save=save)

@@ -173,6 +173,7 @@ def age(folder, days):
         os.utime(path, (then, then))
 
 
+@pytest.mark.slow
 def test_the_state_of_a_living_process_is_neither_read_nor_replaced_nor_removed(
     tmp_path, holder, caplog
 ):

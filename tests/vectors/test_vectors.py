@@ -957,6 +957,7 @@ FULL_DISK = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE stands for a full disk")
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path):
     done = run_python(FULL_DISK, str(tmp_path), str(Path(__file__).parents[2]))
     assert (done.returncode, done.stderr) == (0, "")

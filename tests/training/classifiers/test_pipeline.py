@@ -73,6 +73,7 @@ def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model):
     )
 
 
+@pytest.mark.slow
 def test_options_of_labels_act_on_classifiers(prepared):
     plain, described = train(prepared)
     balanced, in_balance = train(prepared, class_weighting="balanced")
@@ -94,6 +95,7 @@ def test_propagated_labels_have_a_fraction_of_the_loss(prepared):
 
 
 @pytest.mark.parametrize("model", ["classifier_mean"])
+@pytest.mark.slow
 def test_self_training_adds_pseudo_labels(prepared, model):
     plain, _ = train(prepared, model=model)
     changes = {"self_training.rounds": 1, "self_training.threshold": 0.4}
