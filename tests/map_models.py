@@ -32,11 +32,11 @@ class Identity(nn.Module):
         return 5 * nn.functional.one_hot(values[:, 0].long(), len(CLASSES)).movedim(-1, 1).float()
 
 
-def identity_model(sha256="0" * 64, gsds_m=(), label_shares=None):
+def identity_model(sha256="0" * 64, gsds_m=(), label_fractions=None):
     """Return a model that returns its input, as if it had been read from disk."""
     segmenter = Segmenter(Identity(), (0.0,) * 3, (1.0,) * 3)
     tile_set = replace(TILE_SET, gsds_m=gsds_m)
-    checkpoint = Checkpoint(network_settings("identity", "none"), tile_set, {}, label_shares)
+    checkpoint = Checkpoint(network_settings("identity", "none"), tile_set, {}, label_fractions)
     return NamedModel("identity", segmenter, checkpoint, sha256)
 
 
@@ -67,8 +67,10 @@ def _draw_weights(bands: int, classes: int, seed: int) -> dict[str, torch.Tensor
     return weights
 
 
-def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_shares=None) -> str:
+def save_model(folder: Path, seed=0, tile_set=TILE_SET, label_fractions=None) -> str:
     """Save a small network with random weights; give their SHA-256."""
     weights = _draw_weights(len(tile_set.mean), len(tile_set.classes), seed)
-    checkpoint = Checkpoint(network_settings(width=0.25), tile_set, {"kept_epoch": 1}, label_shares)
+    checkpoint = Checkpoint(
+        network_settings(width=0.25), tile_set, {"kept_epoch": 1}, label_fractions
+    )
     return save_checkpoint(folder, checkpoint, weights)

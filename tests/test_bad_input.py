@@ -331,12 +331,12 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
 
     names = TILE_SET.classes.names
 
-    def correct(priors, *label_shares, strength=1.0):
+    def correct(priors, *label_fractions, strength=1.0):
         said = {"priors": priors, "prior_strength": strength}
         settings = project.params().evaluate.model_copy(update=said)
         members = [
-            Member(Path(f"model{n}"), None, Checkpoint(network_settings(), TILE_SET, {}, shares))
-            for n, shares in enumerate(label_shares)
+            Member(Path(f"model{n}"), None, Checkpoint(network_settings(), TILE_SET, {}, fractions))
+            for n, fractions in enumerate(label_fractions)
         ]
         return corrections_of(settings, members)
 
@@ -347,9 +347,9 @@ def test_priors_that_are_not_those_of_the_classes_or_of_what_models_learned(proj
         correct(dict.fromkeys(names, 0.9), None)
     priors, learned = (0.1, 0.2, 0.3, 0.4), [(0.4, 0.3, 0.2, 0.1), (0.25,) * 4]
     by_name = dict(zip(names, priors, strict=True))
-    for one, shares in zip(correct(by_name, *learned, strength=0.5), learned, strict=True):
+    for one, fractions in zip(correct(by_name, *learned, strength=0.5), learned, strict=True):
         shift = one(torch.zeros(1, len(names), 1, 1)).flatten().numpy()
-        np.testing.assert_allclose(shift, np.log(np.divide(priors, shares)) / 2, rtol=1e-5)
+        np.testing.assert_allclose(shift, np.log(np.divide(priors, fractions)) / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="model1 does not hold the fraction"):
         correct(by_name, learned[0], None)
     with pytest.raises(ValueError, match=rf"model0 was trained without labels of \['{names[1]}'\]"):

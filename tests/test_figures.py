@@ -206,13 +206,13 @@ def test_a_panel_shows_its_views_from_left_to_right_and_every_class_in_the_legen
 def test_a_view_of_fractions_has_a_colour_map_from_0_to_1(tmp_path):
     low, high = (68, 1, 84), (253, 231, 37)  # the ends of viridis
     for name, values, shown in (("a", (0, 1), (low, high)), ("b", (0, 0.001), (low, low))):
-        shares = np.full((16, 16), values[0], np.float32)
-        shares[:, 8:] = values[1]
+        fractions = np.full((16, 16), values[0], np.float32)
+        fractions[:, 8:] = values[1]
         path = tmp_path / f"{name}.png"
         draw_panel(
             path,
             "t",
-            [("mask", view_mask(np.zeros((16, 16), np.uint8), CLASSES)), ("confidence", shares)],
+            [("mask", view_mask(np.zeros((16, 16), np.uint8), CLASSES)), ("confidence", fractions)],
             CLASSES,
         )
         picture = read(path)[:, 330:].astype(int)  # right of the mask

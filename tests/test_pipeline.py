@@ -527,7 +527,7 @@ def test_the_default_run_beats_a_classifier_of_colours_that_sees_every_training_
 
 
 def share_that_windows_decide(model: Path) -> float:
-    """Of the pixels within 16 px of a seam, the share that one window over all sees otherwise."""
+    """The fraction of pixels within 16 px of a seam that one window over all sees otherwise."""
     segmenter, checkpoint, _ = load_checkpoint(model)
     drawn, _ = draw_orthophoto(2048, np.random.default_rng(7))
     image = drawn.reshape(3, 1024, 2, 1024, 2).mean(axis=(2, 4)).round().astype(np.uint8)

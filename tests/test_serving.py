@@ -111,10 +111,10 @@ def test_the_served_map_is_the_one_that_predict_writes(folder, model, image, tmp
         assert made.transform == from_origin(500_000, 600_000, 0.25, 0.25)
         assert [made.colormap(1)[n][:3] for n in range(4)] == list(CLASSES.colours)
     assert (found == 255).sum() == 30 * 40
-    shares = {
+    fractions = {
         name: (found == n).sum() / (found < 255).sum() for n, name in enumerate(CLASSES.names)
     }
-    assert answer["shares"] == pytest.approx(shares, abs=1e-6)
+    assert answer["fractions"] == pytest.approx(fractions, abs=1e-6)
     assert sum(answer["areas_m2"].values()) == pytest.approx((100 * 130 - 30 * 40) / 16, abs=0.1)
     assert "image 1: 9.2 % of it has no data, and no class" in answer["remarks"]
 
@@ -149,7 +149,7 @@ def test_a_picture_without_a_crs_gives_a_map_without_one(model, tmp_path, driver
 def test_an_image_without_data_has_a_remark_and_no_fractions(model, tmp_path):
     path = write_raster(tmp_path / "a", draw_image(70, 90) * 0, nodata=0)
     (answer,) = ask(model, path.read_bytes())
-    assert set(answer["shares"].values()) == {None}
+    assert set(answer["fractions"].values()) == {None}
     (remark,) = answer["remarks"]
     assert remark.startswith("image 1: no pixel has data")
 
@@ -157,7 +157,7 @@ def test_an_image_without_data_has_a_remark_and_no_fractions(model, tmp_path):
 def test_bytes_and_base64_in_any_form_of_mlflow_are_one_image(model, tmp_path):
     image = tiff(tmp_path, 3, 64, 64)
     (wanted,) = ask(model, image.read_bytes())
-    assert set(wanted) == {"classes", "shares", "areas_m2", "remarks"}
+    assert set(wanted) == {"classes", "fractions", "areas_m2", "remarks"}
     text = encoded(image)
     lines = base64.encodebytes(image.read_bytes())
     for value in (text.encode(), lines, np.bytes_(lines)):
@@ -367,7 +367,7 @@ def test_mlflow_serves_the_champion_over_http(address, folder, image, tmp_path):
         assert code == 200, said
         (answer,) = said["predictions"]
         assert base64.b64decode(answer["classes"]) == classes
-        assert set(answer["shares"]) == set(CLASSES.names)
+        assert set(answer["fractions"]) == set(CLASSES.names)
         if "params" in body:
             assert base64.b64decode(answer["confidence"]) == confidence
 

@@ -84,7 +84,7 @@ class ServedModel:
                 `confidence` to return a raster of confidence, too.
 
         Returns:
-            a dictionary for each image: `classes` (bytes of a GeoTIFF); by class name `shares`
+            a dictionary for each image: `classes` (bytes of a GeoTIFF); by class name `fractions`
             (fractions of the pixels with data) and `areas_m2`, None where they are not known;
             `remarks`; and if requested `confidence` (bytes of a GeoTIFF).
 
@@ -215,7 +215,7 @@ def _answer(
         remarks.append(f"{name}: {100 * empty:.1f} % of it has no data, and no class")
     answer: dict[str, Any] = {
         "classes": task.path("_classes.tif").read_bytes(),
-        "shares": {area.name: area.share for area in areas},
+        "fractions": {area.name: area.fraction for area in areas},
         "areas_m2": {area.name: area.area_m2 for area in areas},
         "remarks": remarks,
     }

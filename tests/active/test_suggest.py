@@ -282,8 +282,8 @@ def test_a_distance_that_is_no_number_of_pixels_is_refused(tmp_path):
 
 
 def test_confident_models_disagree_and_uncertain_ones_do_not():
-    def says(*shares):
-        return lambda images: torch.log(torch.tensor(shares)).reshape(1, -1, 1, 1)
+    def says(*fractions):
+        return lambda images: torch.log(torch.tensor(fractions)).reshape(1, -1, 1, 1)
 
     image = torch.zeros(1, 3, 1, 1, dtype=torch.uint8)
     one, other = says(0.98, 0.02), says(0.02, 0.98)

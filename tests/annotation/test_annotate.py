@@ -200,7 +200,7 @@ def test_without_dense_masks_annotations_alone_train_and_are_scored_on(surveyed)
     assert scores["pixels"] == 30
     assert set(scores["boundary_f1"].values()) == {None}
     assert "held-out annotations do not show" in scores["no_boundary_f1"]
-    learned = json.loads((surveyed.root / "models/model.json").read_text())["label_shares"]
+    learned = json.loads((surveyed.root / "models/model.json").read_text())["label_fractions"]
     assert sum(learned.values()) == pytest.approx(1)
     assert min(learned.values()) > 0
     surveyed.set({"evaluate.priors": learned})  # of a land that has them nothing is corrected

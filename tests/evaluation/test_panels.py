@@ -29,13 +29,13 @@ def test_names_have_kind_number_and_tile_and_only_valid_characters():
 
 
 def parts_of(path):
-    """The colours of a panel that cover more than a hundredth of it, by share."""
+    """The colours of a panel that cover more than a hundredth of it, by fraction."""
     with Image.open(path) as picture:
         values = np.asarray(picture.convert("RGB"))
     colours, counts = np.unique(values.reshape(-1, 3), axis=0, return_counts=True)
-    shares = counts / counts.sum()
-    found = zip(colours.tolist(), shares, strict=True)
-    return {tuple(colour): share for colour, share in found if share > 0.01}, values.shape
+    fractions = counts / counts.sum()
+    found = zip(colours.tolist(), fractions, strict=True)
+    return {tuple(colour): fraction for colour, fraction in found if fraction > 0.01}, values.shape
 
 
 def predicted_of(masks, predictions):

@@ -121,14 +121,14 @@ def test_pixels_without_data_have_no_class_and_no_confidence(tmp_path):
     for what in ("classes", "confidence", "entropy", "probabilities"):
         assert ((read_map(tmp_path / "out", what) == 255) == hole).all()
     assert sum(area.pixels for area in areas) == (~hole).sum()
-    assert sum(area.share for area in areas) == pytest.approx(1, abs=1e-5)
+    assert sum(area.fraction for area in areas) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_image_without_any_data_gives_an_empty_map(tmp_path):
     path = write_raster(tmp_path / "a.tif", np.zeros((3, 70, 90), np.uint8), nodata=0)
     areas = make_map(path, tmp_path / "out", polygons=True)
     assert (read_map(tmp_path / "out") == 255).all()
-    assert {area.share for area in areas} == {None}
+    assert {area.fraction for area in areas} == {None}
 
 
 def test_areas_are_pixels_times_their_size(tmp_path):
@@ -141,7 +141,7 @@ def test_areas_are_pixels_times_their_size(tmp_path):
         "class_id": "2",
         "class": "road",
         "pixels": "800",
-        "share": "0.1",
+        "fraction": "0.1",
         "area_m2": "50.0",
         "area_ha": "0.005",
         "basis": "pixel counts; for areas to report use sample and assess",
@@ -208,8 +208,8 @@ PRIORS = PriorSettings(fractions={"land": 0.01, "water": 0.97, "road": 0.01, "wo
 def test_each_model_is_corrected_by_its_own_label_fractions(tmp_path):
     """Of class 0 both are sure by 5; the first learned water as common as it is."""
     models = [
-        identity_model(label_shares=tuple(PRIORS.fractions.values())),
-        identity_model("1" * 64, label_shares=(0.97, 0.01, 0.01, 0.01)),
+        identity_model(label_fractions=tuple(PRIORS.fractions.values())),
+        identity_model("1" * 64, label_fractions=(0.97, 0.01, 0.01, 0.01)),
     ]
     path = write_raster(tmp_path / "a.tif", np.zeros((3, 64, 64), np.uint8))
     make_map(path, tmp_path / "out", models=models, priors=PRIORS)
@@ -472,12 +472,12 @@ def test_an_interrupted_map_resumes_and_has_the_same_bytes(tmp_path, monkeypatch
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == wanted
 
 
-@pytest.mark.parametrize("change", ["image", "model", "settings", "priors", "shares"])
+@pytest.mark.parametrize("change", ["image", "model", "settings", "priors", "fractions"])
 def test_strips_of_another_image_model_or_setting_are_not_used(tmp_path, monkeypatch, change):
     path = write_raster(tmp_path / "a.tif", draw_classes(250, 210))
-    models = [identity_model(label_shares=(0.25,) * 4)]
+    models = [identity_model(label_fractions=(0.25,) * 4)]
     even = PriorSettings(fractions=dict.fromkeys(CLASSES.names, 0.25))
-    first = {"priors": even} if change == "shares" else {}
+    first = {"priors": even} if change == "fractions" else {}
     with monkeypatch.context() as patch:
         fail_after(patch, 2)
         with pytest.raises(Interruption):
@@ -490,8 +490,8 @@ def test_strips_of_another_image_model_or_setting_are_not_used(tmp_path, monkeyp
         changes = {"models": [identity_model("3" * 64)]}
     elif change == "priors":
         changes = {"priors": even, "models": models}
-    elif change == "shares":
-        changes = {"priors": even, "models": [identity_model(label_shares=(0.3, 0.3, 0.2, 0.2))]}
+    elif change == "fractions":
+        changes = {"priors": even, "models": [identity_model(label_fractions=(0.3, 0.3, 0.2, 0.2))]}
     else:
         changes = {"overlap": 0.5}
     saved = fail_after(monkeypatch, 99)
@@ -686,15 +686,15 @@ def test_the_command_writes_all_optional_files(folder):
 
 
 def test_the_command_corrects_maps_for_class_priors(folder):
-    save_model(folder / "model", label_shares=(0.25,) * 4)
+    save_model(folder / "model", label_fractions=(0.25,) * 4)
     said = "land=0.001,water=0.001,wood & heath=0.001,road=0.997"
     for out, options in (("plain", []), ("more", ["--prior-strength", "2"]), ("bayes", [])):
         priors = [] if out == "plain" else ["--priors", said]
         done = run("model", "a.tif", "--out", out, *priors, *options)
         assert (done.exit_code, done.stdout) == (0, "")
-    shares = [(read_map(folder / out) == 2).mean() for out in ("plain", "bayes", "more")]
-    assert shares == sorted(shares)
-    assert shares[0] < shares[1]
+    fractions = [(read_map(folder / out) == 2).mean() for out in ("plain", "bayes", "more")]
+    assert fractions == sorted(fractions)
+    assert fractions[0] < fractions[1]
 
 
 def test_the_command_prints_remarks_and_existing_maps(folder):

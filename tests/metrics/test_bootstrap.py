@@ -11,8 +11,8 @@ ALL = np.ones(4, bool)
 
 def drawn(seed, units, classes=4, pixels=500):
     generator = np.random.default_rng(seed)
-    shares = generator.dirichlet(np.ones(classes * classes) / 2, units)
-    counts = [generator.multinomial(pixels, share) for share in shares]
+    fractions = generator.dirichlet(np.ones(classes * classes) / 2, units)
+    counts = [generator.multinomial(pixels, fraction) for fraction in fractions]
     return np.array(counts).reshape(units, classes, classes)
 
 

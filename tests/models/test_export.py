@@ -40,9 +40,9 @@ every_engine = pytest.mark.parametrize("engine", ENGINES)
 
 def name_model(network):
     tile_set = replace(TILE_SET, gsds_m=(0.1, 0.25, 0.4))
-    shares = (0.1, 0.2, 0.3, 0.4)
+    fractions = (0.1, 0.2, 0.3, 0.4)
     checkpoint = Checkpoint(
-        network_settings("unet", "resnet18", 0.5), tile_set, {"epoch": 3}, shares
+        network_settings("unet", "resnet18", 0.5), tile_set, {"epoch": 3}, fractions
     )
     return NamedModel("here", Segmenter(network, MEAN, STD).eval(), checkpoint, "0" * 64)
 

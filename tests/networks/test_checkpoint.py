@@ -35,7 +35,7 @@ CHECKPOINT = Checkpoint(
     network_settings(),
     TILE_SET,
     {"best_epoch": 3, "val_miou": 0.1 + 0.2, "note": None},
-    label_shares=(0.1 + 0.2, 0.7),
+    label_fractions=(0.1 + 0.2, 0.7),
 )
 STATISTICS = BandStatistics(TILE_SET.mean, TILE_SET.std)
 
@@ -110,12 +110,12 @@ def test_an_unknown_architecture_is_refused_by_name(folder):
         load_checkpoint(folder)
 
 
-def test_label_shares_go_by_the_names_of_the_classes_and_old_models_have_none(folder):
+def test_label_fractions_go_by_the_names_of_the_classes_and_old_models_have_none(folder):
     values = json.loads((folder / "model.json").read_text())
-    assert values.pop("label_shares") == {"dark": 0.1 + 0.2, "bright": 0.7}
+    assert values.pop("label_fractions") == {"dark": 0.1 + 0.2, "bright": 0.7}
     (folder / "model.json").write_text(json.dumps(values))
-    assert load_checkpoint(folder)[1] == replace(CHECKPOINT, label_shares=None)
-    (folder / "model.json").write_text(json.dumps(values | {"label_shares": {"dark": 1}}))
+    assert load_checkpoint(folder)[1] == replace(CHECKPOINT, label_fractions=None)
+    (folder / "model.json").write_text(json.dumps(values | {"label_fractions": {"dark": 1}}))
     with pytest.raises(ValueError, match=r"does not describe a model \(KeyError: 'bright'\)"):
         load_checkpoint(folder)
 
@@ -200,7 +200,7 @@ def test_a_pickle_in_the_weights_is_not_executed_though_its_checksum_is_right(
         {"width": 0.5},
         {
             "classes": [{"name": str(i), "colour": f"#00000{i}"} for i in range(3)],
-            "label_shares": None,
+            "label_fractions": None,
         },
     ],
     ids=["encoder", "model", "width", "classes"],

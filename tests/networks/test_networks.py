@@ -526,11 +526,11 @@ def test_weights_of_another_encoder_are_refused(encoder, ending, weights_files):
 
 
 @endings
-@pytest.mark.parametrize("share", [0, 0.5, pytest.param(0.001, marks=pytest.mark.slow), 0.999])
-def test_a_weights_file_that_is_cut_short_is_refused(ending, share, weights_files, tmp_path):
+@pytest.mark.parametrize("fraction", [0, 0.5, pytest.param(0.001, marks=pytest.mark.slow), 0.999])
+def test_a_weights_file_that_is_cut_short_is_refused(ending, fraction, weights_files, tmp_path):
     whole = (weights_files / f"resnet18.{ending}").read_bytes()
     path = tmp_path / f"short.{ending}"
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(whole[: int(fraction * len(whole))])
     with pytest.raises(ValueError, match=rf"{path} cannot be read as weights.*wanted a state dict"):
         build(encoder="resnet18", weights=str(path))
 

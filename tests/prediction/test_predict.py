@@ -155,12 +155,12 @@ def test_views_are_turned_back_before_they_are_averaged():
 class Says(nn.Module):
     """Gives every pixel the same class probabilities."""
 
-    def __init__(self, *shares):
+    def __init__(self, *fractions):
         super().__init__()
-        self.shares = torch.tensor(shares)
+        self.fractions = torch.tensor(fractions)
 
     def forward(self, values):
-        logits = self.shares.log().view(1, -1, 1, 1)
+        logits = self.fractions.log().view(1, -1, 1, 1)
         return logits.expand(len(values), -1, *values.shape[2:])
 
 
@@ -177,7 +177,7 @@ def test_an_ensemble_averages_probabilities_neither_votes_nor_logits(average_vie
             fabric, Predictor(models, average_views), loader
         ):
             assert (predictions == wanted).all()
-            sure = np.mean([members[k].shares[wanted] for k in chosen])
+            sure = np.mean([members[k].fractions[wanted] for k in chosen])
             assert torch.allclose(confidence, torch.tensor(sure, dtype=torch.float32), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Corrected logits are Bayes' rule with the ground's shares."""
+"""Corrected logits are Bayes' rule with the ground's fractions."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_priors_are_in_the_order_of_the_classes_and_sum_to_one():
 
 
 @pytest.mark.parametrize(
-    ("shares", "message"),
+    ("fractions", "message"),
     [
         ({"a": 1.0}, "lack"),
         ({"a": 0.5, "b": 0.4, "c": 0.1}, "unknown"),
@@ -31,9 +31,9 @@ def test_priors_are_in_the_order_of_the_classes_and_sum_to_one():
         ({"a": float("nan"), "b": 0.5}, "above 0"),
     ],
 )
-def test_invalid_priors_are_refused(shares, message):
+def test_invalid_priors_are_refused(fractions, message):
     with pytest.raises(ValueError, match=message):
-        check_priors(shares, ("a", "b"))
+        check_priors(fractions, ("a", "b"))
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0, 2.0])
@@ -48,7 +48,7 @@ def test_a_correction_uses_ordered_priors_and_the_models_label_fractions(
 
 
 @pytest.mark.parametrize(
-    ("label_shares", "message"),
+    ("label_fractions", "message"),
     [
         (None, "here does not hold the fraction of each class in training .*: train it again"),
         (
@@ -58,10 +58,10 @@ def test_a_correction_uses_ordered_priors_and_the_models_label_fractions(
         ((0.5, float("nan")), r"without labels of \['b'\]"),
     ],
 )
-def test_a_model_that_cannot_be_corrected_is_named_with_what_to_do(label_shares, message):
+def test_a_model_that_cannot_be_corrected_is_named_with_what_to_do(label_fractions, message):
     with pytest.raises(ValueError, match=message):
         make_correction(
-            PriorSettings(fractions={"a": 0.5, "b": 0.5}), "here", ("a", "b"), label_shares
+            PriorSettings(fractions={"a": 0.5, "b": 0.5}), "here", ("a", "b"), label_fractions
         )
 
 

@@ -49,7 +49,7 @@ def whole(strips):
 
 
 LAID = [(32, 0), (64, 0), (64, 0.3), (96, 0.25), (96, 0.6), (128, 0.75)]
-"""Height and width of windows, and the share that they have in common."""
+"""Height and width of windows, and the fraction that they have in common."""
 
 
 @settings(max_examples=150)
@@ -155,7 +155,7 @@ def test_a_map_that_is_begun_at_any_strip_has_the_same_bytes(blend, overlap):
 
 
 def seam_share(left, overlap, blend=False):
-    """Of the pixels near seams, the share that changes when windows begin `left` px further on."""
+    """The fraction of pixels near seams that changes when windows begin `left` px further on."""
     there = Picture(NOISE[:, left:, left:])
     shifted = plan_windows(*there.image.shape[1:], 64, overlap, blend)
     plan = plan_windows(300, 280, 64, overlap, blend)

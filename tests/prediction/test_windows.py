@@ -1,4 +1,4 @@
-"""Windows lie in the raster, share what they should, and their centres cover it once."""
+"""Windows lie in the raster, overlap as they should, and their centres cover it once."""
 
 import numpy as np
 import pytest

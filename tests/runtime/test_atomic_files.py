@@ -154,7 +154,7 @@ def test_what_json_cannot_say_is_refused_and_nothing_written(tmp_path, value):
 
 
 def test_json_is_read_back_as_it_was_published(tmp_path):
-    values = {"name": "Ł×2", "share": 0.1, "nothing": None}
+    values = {"name": "Ł×2", "fraction": 0.1, "nothing": None}
     publish_json(tmp_path / "a.json", values)
     assert (
         json.loads((tmp_path / "a.json").read_bytes()) == values == read_json(tmp_path / "a.json")

@@ -20,8 +20,8 @@ from pointcover.study.statistics import (
 )
 
 
-def needed(scores, dense, share=0.9):
-    return clicks_needed(scores, dense, share, np.random.default_rng(0))
+def needed(scores, dense, fraction=0.9):
+    return clicks_needed(scores, dense, fraction, np.random.default_rng(0))
 
 
 def test_the_interval_of_a_mean_is_that_of_the_t_distribution():

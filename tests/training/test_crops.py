@@ -252,8 +252,8 @@ def test_tiles_take_turns_by_area_and_none_is_left_out_for_long(dataset, crop_px
     epochs = np.array([np.bincount(p, minlength=6) for p in np.reshape(places, (200, -1))])
     assert (epochs.min(axis=0) >= least).all()
     assert (epochs.max(axis=0) <= most).all()
-    shares = np.array([4096, 4096, 1408, 1024, 1024, 352]) / 12_000
-    np.testing.assert_allclose(epochs.mean(axis=0), shares * len(crops), atol=0.1)
+    fractions = np.array([4096, 4096, 1408, 1024, 1024, 352]) / 12_000
+    np.testing.assert_allclose(epochs.mean(axis=0), fractions * len(crops), atol=0.1)
 
 
 def test_tiles_of_whole_crops_are_each_covered_once_in_every_epoch(tmp_path):

@@ -321,7 +321,7 @@ every_term = pytest.mark.parametrize("term", TERMS)
 
 
 def fit_term(settings, *, images=None, masks=None, clicked=0.3, epochs=3, model=None, **other):
-    """Fit on samples in which a share of the labels was clicked; give all epochs and the end."""
+    """Fit on samples in which a fraction of the labels was clicked; give all epochs and the end."""
     images, masks = easy_samples(9) if images is None else (images, masks)
     chosen = torch.rand(masks.shape, generator=torch.Generator().manual_seed(1)) < clicked
     clicks = torch.where(chosen, masks, IGNORE_INDEX)
@@ -437,13 +437,13 @@ def test_unlabelled_pixels_teach_where_nothing_is_labelled_and_after_the_warm_up
 
 
 def test_the_share_that_the_teacher_is_sure_of_falls_as_the_threshold_rises():
-    shares = [
+    fractions = [
         fit_term({"consistency": {"weight": 1.0, "threshold": threshold}})[0][-1]
         for threshold in (0.51, 0.8, 1.0)
     ]
-    shares = [result.terms["consistency_fraction"] for result in shares]
-    assert 1 >= shares[0] > shares[1] >= shares[2] >= 0
-    assert shares[0] > 0.9
+    fractions = [result.terms["consistency_fraction"] for result in fractions]
+    assert 1 >= fractions[0] > fractions[1] >= fractions[2] >= 0
+    assert fractions[0] > 0.9
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -496,12 +496,12 @@ def test_grown_labels_have_their_share_of_the_loss_however_many_they_are():
     clicks = masks.clone()
     clicks[:, 16:] = IGNORE_INDEX
     wanted = fit_drawn(pointwise(), drawn_loader(images, clicks), keep="last")
-    for share, alike in ((0.0, True), (0.6, False)):
+    for fraction, alike in ((0.0, True), (0.6, False)):
         fitted = fit_drawn(
             pointwise(),
             drawn_loader(images, masks, clicks=(clicks,)),
             keep="last",
-            propagated_loss_fraction=share,
+            propagated_loss_fraction=fraction,
         )
         near = torch.allclose(
             fitted.weights["network.weight"], wanted.weights["network.weight"], rtol=1e-4
@@ -947,12 +947,12 @@ def test_waiting_for_the_loader_is_told_apart_from_computing():
             time.sleep(0.04)
             return super().forward(values)
 
-    shares = []
+    fractions = []
     for dataset, layer in ((Slow, nn.Conv2d), (Drawn, Busy)):
         loader = DataLoader(dataset(*easy_samples(8)), batch_sampler=EpochBatches(8, 2, 0))
         fitted = fit_drawn(Segmenter(layer(3, 2, 1), MEAN, STD), loader, epochs=1)
-        shares.append(fitted.kept.waited_fraction)
-    assert shares[0] > 0.5 > 0.3 > shares[1] > 0
+        fractions.append(fitted.kept.waited_fraction)
+    assert fractions[0] > 0.5 > 0.3 > fractions[1] > 0
 
 
 def test_the_peak_of_memory_is_what_the_system_says(monkeypatch):

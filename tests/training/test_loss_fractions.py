@@ -65,7 +65,7 @@ def test_regions_drawn_alike_count_alike_however_many_tiles_they_have():
 
 def test_tiles_drawn_by_class_bring_the_other_classes_of_theirs_along():
     # Class 1 is in the second tile alone, which is drawn for it, and by 10 of 100 for class 0:
-    # shares of crops 0.45 and 0.55, so 0.45 · 90 + 0.55 · 10 = 46 of class 0 and 5.5 of class 1.
+    # fractions of crops 0.45 and 0.55, so 0.45 · 90 + 0.55 · 10 = 46 of class 0 and 5.5 of class 1.
     tiles = [tile((90, 0)), tile((10, 10))]
     assert fractions(tiles, balance="class") == pytest.approx((46 / 51.5, 5.5 / 51.5))
 
@@ -129,7 +129,7 @@ def write_uneven_tiles(folder):
     """Write regions of unlike sizes and classes, whose edge tiles are narrow."""
     generator = np.random.default_rng(5)
     tiles = []
-    for name, (height, width), clicks, share in (
+    for name, (height, width), clicks, fraction in (
         ("a", (150, 140), 200, 0.1),
         ("b", (80, 75), 100, 0.4),
         ("c", (50, 200), 100, 0),
@@ -137,7 +137,7 @@ def write_uneven_tiles(folder):
         mask = np.full((height, width), IGNORE_INDEX, np.uint8)
         for place in generator.choice(mask.size, clicks, replace=False):
             is_left = place % width < width / 2
-            mask.ravel()[place] = generator.random() < (share if is_left else share / 4)
+            mask.ravel()[place] = generator.random() < (fraction if is_left else fraction / 4)
         tiles += write_mask(folder, name, mask)
     return [one for one in tiles if sum(one.pixels)]
 
@@ -185,10 +185,10 @@ def test_a_network_at_its_optimum_is_corrected_to_bayes_rule_however_classes_wer
     """Ninety labels of class 0 and ten of class 1; a third colour says nothing of the class."""
     counts = np.array([[45, 1], [27, 7], [18, 2]])
     weights = balanced_weights((90, 10)) if is_balanced else None
-    label_shares = fractions([tile((90, 10))], weights)
-    assert label_shares == pytest.approx((0.5, 0.5) if is_balanced else (0.9, 0.1))
+    label_fractions = fractions([tile((90, 10))], weights)
+    assert label_fractions == pytest.approx((0.5, 0.5) if is_balanced else (0.9, 0.1))
     logits = fit_by_colour(counts, weights)
-    corrected = correct_logits(logits.T[None, :, None], priors, label_shares).softmax(dim=1)
+    corrected = correct_logits(logits.T[None, :, None], priors, label_fractions).softmax(dim=1)
     joint = counts / counts.sum(axis=0) * priors
     wanted = joint / joint.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(corrected[0, :, 0].T, wanted, atol=1e-3)

@@ -54,7 +54,7 @@ def test_a_way_of_fitting_is_a_function_and_a_line(data, monkeypatch, rounds):
     assert (fitted.kept.epoch, labels) == (rounds + 1, data.labels)
     checkpoint = run.checkpoint(fitted, labels)
     assert (checkpoint.network.model, checkpoint.training["kept_epoch"]) == ("fresh", rounds + 1)
-    assert sum(checkpoint.label_shares) == pytest.approx(1)
+    assert sum(checkpoint.label_fractions) == pytest.approx(1)
 
 
 def test_the_fingerprint_is_of_settings_data_and_code(data, tmp_path):

@@ -374,11 +374,11 @@ def test_a_view_without_end_is_refused_and_others_are_read(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_truncated_file_is_refused(tmp_path, suffix, share):
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
+def test_a_truncated_file_is_refused(tmp_path, suffix, fraction):
     shapes = [shapely.Point(LEFT + i, TOP) for i in range(3000)]
     path = write_features(tmp_path / f"a.{suffix}", shapes, [i % 3 for i in range(3000)])
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
     assert "opy" in refusal(path)  # copy it again
 
 
@@ -942,8 +942,8 @@ FULL_DISK = """
     tiles = write_clicks(out.parent, "train", "a", scatter(100, 100, 2000, 0), 64)
     write_points(out, tiles, out.parent / "clicks", CLASSES, limit=2000)
     old, files = out.read_bytes(), sorted(out.parent.iterdir())
-    for share in (0.1, 0.5, 0.7, 0.9, 0.99):
-        limit = int(share * len(old))
+    for fraction in (0.1, 0.5, 0.7, 0.9, 0.99):
+        limit = int(fraction * len(old))
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
         try:
             write_points(out, tiles, out.parent / "clicks", CLASSES, limit=2000)

@@ -35,31 +35,33 @@ def allocate(wished: Floats, units: Sequence[int], points: int, minimum: int) ->
         raise ValueError(
             f"{points} points are more than the {available.sum()} units of the map: take fewer"
         )
-    shares = np.zeros(len(available))
+    allocation = np.zeros(len(available))
     free = np.ones(len(available), bool)
     values = wished if (wished * (available > 0)).sum() > 0 else available.astype(np.float64)
     # Strata at their minimum or whole are fixed; the others have what is left between them.
     while free.any():
-        left = points - shares[~free].sum()
+        left = points - allocation[~free].sum()
         total = values[free].sum()
         parts = left * values[free] / total if total > 0 else np.zeros(free.sum())
-        shares[free] = parts
-        low, high = shares < least, shares > available
-        excess = (shares - available)[high & free].sum() - (least - shares)[low & free].sum()
+        allocation[free] = parts
+        low, high = allocation < least, allocation > available
+        excess = (allocation - available)[high & free].sum() - (least - allocation)[
+            low & free
+        ].sum()
         fixed = free & (high if excess > 0 else low)
         if excess == 0:
             fixed = free & (high | low)
         if not fixed.any():
             break
-        shares[fixed] = np.clip(shares, least, available)[fixed]
+        allocation[fixed] = np.clip(allocation, least, available)[fixed]
         free &= ~fixed
-    return _round(np.clip(shares, least, available), least, available, points)
+    return _round(np.clip(allocation, least, available), least, available, points)
 
 
-def _round(shares: Floats, least: Counts, available: Counts, points: int) -> Counts:
+def _round(allocation: Floats, least: Counts, available: Counts, points: int) -> Counts:
     """Round to whole points by the largest remainder, within what each stratum may have."""
-    counts = np.floor(shares + 1e-9).astype(np.int64)
-    order = np.argsort(-(shares - counts), kind="stable")
+    counts = np.floor(allocation + 1e-9).astype(np.int64)
+    order = np.argsort(-(allocation - counts), kind="stable")
     while counts.sum() != points:
         step = 1 if counts.sum() < points else -1
         for h in order[::step]:

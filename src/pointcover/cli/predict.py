@@ -177,6 +177,6 @@ def _show_fractions(task: "MapTask", areas: "list[ClassArea]") -> str:
 
     if are_of_nothing(areas):
         return NO_DATA
-    shown = ", ".join(f"{area.name} {100 * (area.share or 0):.1f} %" for area in areas)
+    shown = ", ".join(f"{area.name} {100 * (area.fraction or 0):.1f} %" for area in areas)
     empty = fraction_without_data(areas, task.orthophoto.grid)
     return shown + (f"; {100 * empty:.1f} % of the image has no data" if empty else "")

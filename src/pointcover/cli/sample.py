@@ -86,7 +86,5 @@ def sample(
         for text in design.assumed:
             typer.echo(f"note: {text}", err=True)
         counts = ", ".join(f"{count} points in layer {name!r}" for name, count in layers.items())
-        shares = ", ".join(f"{one.points} {one.name}" for one in design.strata)
-        typer.echo(
-            f"{out}: {counts} ({shares}); label them all, then `pointcover assess`", err=True
-        )
+        sizes = ", ".join(f"{one.points} {one.name}" for one in design.strata)
+        typer.echo(f"{out}: {counts} ({sizes}); label them all, then `pointcover assess`", err=True)

@@ -254,7 +254,7 @@ def corrections_of(settings: EvaluateSettings, members: Sequence[Member]) -> lis
             priors,
             str(member.folder),
             member.checkpoint.tile_set.classes.names,
-            member.checkpoint.label_shares,
+            member.checkpoint.label_fractions,
         )
         for member in members
     ]

@@ -18,7 +18,7 @@ from pointcover.metrics.scores import are_scored, interval_of, split_scores, spr
 from pointcover.runtime.atomic_files import publish_csv
 
 Row = tuple[object, ...]
-CONFUSION_HEADER: Final = ("true", "predicted", "pixels", "share")
+CONFUSION_HEADER: Final = ("true", "predicted", "pixels", "fraction")
 ORACLE: Final = "scored on dense masks of the val split, which had no part in choosing the model"
 DENSE, HELD_OUT = "dense masks", "held-out annotations"
 _SCORES: Final = ("pixels", "miou", "accuracy", "mean_f1", "kappa", "fwiou", "absent_classes")
@@ -169,7 +169,7 @@ def class_rows(
 def confusion_rows(
     confusion: Confusion, names: Sequence[str]
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Yield a confusion matrix as rows of CONFUSION_HEADER; `share` is a fraction of the row."""
+    """Yield a confusion matrix as rows of CONFUSION_HEADER; `fraction` is of the row."""
     totals = np.asarray(confusion).sum(axis=1).tolist()
     for i, true in enumerate(names):
         for j, predicted in enumerate(names):

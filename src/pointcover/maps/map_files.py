@@ -46,7 +46,7 @@ IMAGE_TAG: Final = "POINTCOVER_IMAGE"
 PIXEL_COUNTS: Final = "pixel counts; for areas to report use sample and assess"
 """What tables of areas say of themselves: they are biased by every confusion of the map."""
 
-AREA_HEADER: Final = ("class_id", "class", "pixels", "share", "area_m2", "area_ha", "basis")
+AREA_HEADER: Final = ("class_id", "class", "pixels", "fraction", "area_m2", "area_ha", "basis")
 M2_PER_HA: Final = 10_000
 PREVIEW_PX: Final = 900
 PREVIEW_INCHES: Final = 6.0
@@ -67,7 +67,7 @@ class ClassArea:
     class_id: int
     name: str
     pixels: int
-    share: float | None
+    fraction: float | None
     """Fraction of the pixels with data; None if no pixel has data."""
     area_m2: float | None
     """None if the size of a pixel is not known."""
@@ -75,7 +75,7 @@ class ClassArea:
     def row(self) -> list[object]:
         """Return the values of a table row, in the order of AREA_HEADER."""
         area_ha = None if self.area_m2 is None else round(self.area_m2 / M2_PER_HA, 6)
-        sizes = [self.pixels, self.share, self.area_m2, area_ha]
+        sizes = [self.pixels, self.fraction, self.area_m2, area_ha]
         return [self.class_id, self.name, *sizes, PIXEL_COUNTS]
 
 
@@ -184,7 +184,7 @@ def measure_areas(
 
 def are_of_nothing(areas: Sequence[ClassArea]) -> bool:
     """Return whether no pixel of a map has data."""
-    return all(area.share is None for area in areas)
+    return all(area.fraction is None for area in areas)
 
 
 def fraction_without_data(areas: Sequence[ClassArea], grid: RasterInfo) -> float:

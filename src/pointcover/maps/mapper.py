@@ -325,7 +325,7 @@ class Mapper:
             ],
             "settings": json.loads(json.dumps(settings)),  # as read from JSON: tuples are lists
             "precision": self._precision,
-            **({"label_shares": self._label_shares()} if self._settings.priors else {}),
+            **({"label_fractions": self._label_fractions()} if self._settings.priors else {}),
         }
 
     def _key(self, orthophoto: Orthophoto, image_sha256: str, beside: str | None) -> str:
@@ -339,7 +339,7 @@ class Mapper:
             "average_views": settings.average_views,
             **({"crf": settings.crf.model_dump()} if settings.crf else {}),
             **(
-                {"priors": settings.priors.model_dump(), "label_shares": self._label_shares()}
+                {"priors": settings.priors.model_dump(), "label_fractions": self._label_fractions()}
                 if settings.priors
                 else {}
             ),
@@ -351,13 +351,13 @@ class Mapper:
         path = orthophoto.reader.path
         return fingerprint(inputs, {"image": path}, {path: image_sha256})
 
-    def _label_shares(self) -> list[list[float] | None]:
+    def _label_fractions(self) -> list[list[float] | None]:
         """Return the label fractions of each model, as they are read back from JSON.
 
         A model's SHA-256 does not cover them, since they are not part of its weights.
         """
-        shares = [model.checkpoint.label_shares for model in self._models]
-        return [None if each is None else list(each) for each in shares]
+        fractions = [model.checkpoint.label_fractions for model in self._models]
+        return [None if each is None else list(each) for each in fractions]
 
 
 def _corrections_of(models: Sequence[NamedModel], priors: PriorSettings | None) -> list[Correct]:
@@ -365,7 +365,7 @@ def _corrections_of(models: Sequence[NamedModel], priors: PriorSettings | None) 
         return []
     return [
         make_correction(
-            priors, model.reference, model.tile_set.classes.names, model.checkpoint.label_shares
+            priors, model.reference, model.tile_set.classes.names, model.checkpoint.label_fractions
         )
         for model in models
     ]
@@ -483,8 +483,8 @@ def _identity(values: dict[str, Any], task: MapTask) -> list[Any] | None:
             image = task.image_sha256
         models = [[model["sha256"], model["engine"]] for model in values["models"]]
         beside = values.get("image_beside_sha256")
-        shares = values.get("label_shares")
-        return [image, beside, models, settings, values["precision"], shares]
+        fractions = values.get("label_fractions")
+        return [image, beside, models, settings, values["precision"], fractions]
     except (KeyError, TypeError, AttributeError):
         return None
 

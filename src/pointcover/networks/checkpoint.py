@@ -33,9 +33,9 @@ class Checkpoint:
     tile_set: TileSet
     training: dict[str, Any]
     """The epoch that was kept, and its scores on sparse validation masks."""
-    label_shares: tuple[float, ...] | None = None
+    label_fractions: tuple[float, ...] | None = None
     """Each class's fraction of the training loss, see `loss_fractions.py`; None where model.json
-    is older than that. Named as in the model.json of registered models."""
+    is older than that. Older files name it label_shares."""
     classifier: PixelClassifierSettings | None = None
     """Of a pixel classifier: its features and the sizes of its head."""
 
@@ -54,7 +54,7 @@ class Checkpoint:
         return {
             **self.network.model_dump(include=set(NetworkSettings.model_fields)),
             "training": self.training,
-            "label_shares": self._shares_by_name(),
+            "label_fractions": self._fractions_by_name(),
             **({"classifier": self.classifier.model_dump(mode="json")} if self.classifier else {}),
             **self.tile_set.to_json(),
         }
@@ -66,7 +66,10 @@ class Checkpoint:
         Raises:
             ValueError, KeyError, TypeError: the values do not describe a model.
         """
-        tile_set, shares = TileSet.from_json(values), values.get("label_shares")
+        tile_set, fractions = (
+            TileSet.from_json(values),
+            values.get("label_fractions", values.get("label_shares")),
+        )
         # Older model.json have no width.
         network = {"width": 1.0} | {
             key: values[key] for key in NetworkSettings.model_fields if key in values
@@ -75,16 +78,16 @@ class Checkpoint:
             NetworkSettings.model_validate(network),
             tile_set,
             values["training"],
-            tuple(float(shares[name]) for name in tile_set.classes.names) if shares else None,
+            tuple(float(fractions[name]) for name in tile_set.classes.names) if fractions else None,
             PixelClassifierSettings.model_validate(values["classifier"])
             if "classifier" in values
             else None,
         )
 
-    def _shares_by_name(self) -> dict[str, float] | None:
-        if self.label_shares is None:
+    def _fractions_by_name(self) -> dict[str, float] | None:
+        if self.label_fractions is None:
             return None
-        return dict(zip(self.tile_set.classes.names, self.label_shares, strict=True))
+        return dict(zip(self.tile_set.classes.names, self.label_fractions, strict=True))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def make_correction(
     wanted = check_priors(priors.fractions, names)
     if label_fractions is None:
         raise ValueError(
-            f"{model} does not hold the fraction of each class in training (label_shares), so "
+            f"{model} does not hold the fraction of each class in training (label_fractions), so "
             f"priors cannot correct it: train it again (and export it again, if it is an ONNX "
             f"file), or omit priors"
         )

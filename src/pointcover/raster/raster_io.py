@@ -439,28 +439,28 @@ class RasterReader:
             raise ValueError(_damaged(self.path, window, error)) from None
         return valid
 
-    def doubt_alpha(self, bands: Sequence[int], how: str) -> list[str]:
-        """Return doubts about a band that is declared alpha, from windows spread over the raster.
+    def warn_of_alpha(self, bands: Sequence[int], how: str) -> list[str]:
+        """Return warnings about a band that is declared alpha, from windows spread over the raster.
 
         Args:
             bands: that are read.
             how: how to name the bands to read, for the message.
         """
-        doubts = []
+        found = []
         for band in self.alpha_bands():
             is_mask = self.is_mask(band)
             if band in bands and is_mask:
-                doubts.append(
+                found.append(
                     f"{self.path}: band {band} is declared alpha and holds 0 and 255 alone, but is "
                     f"read as data: leave it out of {how} if it says where the image has data"
                 )
             elif band not in bands and not is_mask:
-                doubts.append(
+                found.append(
                     f"{self.path}: band {band} is declared alpha, so pixels where it is 0 have no "
                     f"data, but it has other values than 0 and 255: name it in {how} if it is a "
                     f"band of the image, such as near infrared"
                 )
-        return doubts
+        return found
 
     def is_mask(self, band: int) -> bool:
         """Return whether a band has the values of a mask, in windows spread over the raster."""

@@ -100,7 +100,7 @@ class Cutting:
     """GSD of the orthophotos for which it is known."""
     no_data: dict[str, float] = field(default_factory=dict)
     """Fraction of the pixels without data, of the orthophotos that have some."""
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     """Messages to the user about bands that are declared alpha, and places."""
 
     @property
@@ -116,7 +116,7 @@ class Cutting:
         self.train.include(other.train)
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
         self.no_data |= other.no_data
-        self.doubts += other.doubts
+        self.warnings += other.warnings
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -193,7 +193,7 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     """
     size_px, downsample = plan.settings.size_px, plan.settings.downsample
     reader = PairReader(plan, pair)
-    classes, cutting = plan.card.class_table(), Cutting(doubts=reader.doubts)
+    classes, cutting = plan.card.class_table(), Cutting(warnings=reader.warnings)
     pixels = empty = 0
     # Cells at the edge that have no pixel after downsampling are counted too: so the tiles of a
     # published list have the same numbers at any resolution.
@@ -309,15 +309,15 @@ def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
     return next((crs for crs in found if not is_local(crs)), found[0] if found else None)
 
 
-def _doubt_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
+def _warn_of_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
     """Return messages about what places a pair; the same one for many pairs is logged once."""
     names = {name_local(info.crs) for info in (image, mask) if info.crs and is_local(info.crs)}
-    doubts = [
+    warnings = [
         f"images or masks have the CRS {name!r}, which has no place on the Earth, and counts as "
         f"none: assign theirs (`gdal_edit.py -a_srs EPSG:<code>`) if they are to be placed"
         for name in sorted(names)
     ]
-    return doubts + ([image.warp_advice] if image.warp_advice else [])
+    return warnings + ([image.warp_advice] if image.warp_advice else [])
 
 
 class Block(NamedTuple):
@@ -354,9 +354,9 @@ class PairReader:
         """Of the orthophoto, before downsampling."""
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
-        self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
+        self.warnings = self._images.warn_of_alpha(plan.card.bands, "`bands` in the card")
         """About bands that are declared alpha, and the place of the pair."""
-        self.doubts += _doubt_place(info, mask_info)
+        self.warnings += _warn_of_place(info, mask_info)
         if self._masks:
             _check_written(self._masks, plan.card)
 

@@ -62,9 +62,9 @@ def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSe
 
 
 def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
-    """Log the number of tiles by split, the orthophotos without data, and doubts about alpha."""
-    for doubt in dict.fromkeys(cutting.doubts):
-        logger.warning("%s", doubt)
+    """Log the number of tiles by split, the orthophotos without data, and warnings about alpha."""
+    for warning in dict.fromkeys(cutting.warnings):
+        logger.warning("%s", warning)
     if cutting.no_data:
         parts = (f"{name} {100 * part:.1f} %" for name, part in cutting.no_data.items())
         logger.info("without data: %s", shorten(parts, 20))

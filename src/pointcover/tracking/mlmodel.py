@@ -61,7 +61,7 @@ def _signature() -> ModelSignature:
         outputs=Schema(
             [
                 ColSpec(DataType.binary, "classes"),
-                ColSpec(Map(DataType.double), "shares"),
+                ColSpec(Map(DataType.double), "fractions"),
                 ColSpec(Map(DataType.double), "areas_m2"),
                 ColSpec(Array(DataType.string), "remarks"),
                 ColSpec(DataType.binary, "confidence", required=False),

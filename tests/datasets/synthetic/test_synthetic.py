@@ -84,12 +84,12 @@ def test_a_sheet_too_small_for_a_house_is_refused_with_the_size_to_use():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_class_occurs_with_a_plausible_share(seed):
-    share = np.bincount(drawn(seed)[1].ravel(), minlength=len(CLASSES)) / SIZE**2
-    assert 0.35 < share[BACKGROUND] < 0.72
-    assert 0.015 < share[BUILDING] < 0.065
-    assert 0.10 < share[WOODLAND] < 0.42
-    assert 0.03 < share[WATER] < 0.16
-    assert 0.03 < share[ROAD] < 0.14
+    fraction = np.bincount(drawn(seed)[1].ravel(), minlength=len(CLASSES)) / SIZE**2
+    assert 0.35 < fraction[BACKGROUND] < 0.72
+    assert 0.015 < fraction[BUILDING] < 0.065
+    assert 0.10 < fraction[WOODLAND] < 0.42
+    assert 0.03 < fraction[WATER] < 0.16
+    assert 0.03 < fraction[ROAD] < 0.14
 
 
 def test_a_classifier_of_single_colours_beats_chance_but_fails_on_other_pictures():

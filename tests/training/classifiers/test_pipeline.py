@@ -64,7 +64,7 @@ def train(project, **changes):
 def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model):
     digest, described = train(prepared, model=model)
     assert described["model"] == model
-    assert sum(described["label_shares"].values()) == pytest.approx(1)
+    assert sum(described["label_fractions"].values()) == pytest.approx(1)
     prepared.run("evaluate")
     assert read(prepared.root / "metrics/evaluate.json")["miou"] is not None
     assert (train(prepared)[0], read(prepared.root / "metrics/train.json")["kept_epoch"]) == (
@@ -77,9 +77,9 @@ def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model):
 def test_options_of_labels_act_on_classifiers(prepared):
     plain, described = train(prepared)
     balanced, in_balance = train(prepared, class_weighting="balanced")
-    assert list(in_balance["label_shares"].values()) == pytest.approx([1 / 3] * 3)
+    assert list(in_balance["label_fractions"].values()) == pytest.approx([1 / 3] * 3)
     weighted, in_weights = train(prepared, class_weighting="none", class_weights={"road": 9})
-    assert in_weights["label_shares"]["road"] > described["label_shares"]["road"] + 0.1
+    assert in_weights["label_fractions"]["road"] > described["label_fractions"]["road"] + 0.1
     thinned, _ = train(prepared, class_weights={}, **{"classifier.max_pixels": 20})
     assert len({plain, balanced, weighted, thinned}) == 4
     prepared.set({"evaluate.priors": {"land": 0.9, "water": 0.05, "road": 0.05}})

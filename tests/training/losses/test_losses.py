@@ -24,12 +24,12 @@ def make(name, names=("a", "b", "c", "d", "e"), labelled=(1, 1, 1, 1, 1), **opti
     return make_loss(train_settings(loss=name, **options), names, labelled)
 
 
-def sparse_batch(seed, *, batch=2, classes=5, height=12, width=9, share=0.1):
-    """Random logits that want gradients, and a mask with a share of its pixels labelled."""
+def sparse_batch(seed, *, batch=2, classes=5, height=12, width=9, fraction=0.1):
+    """Random logits that want gradients, and a mask with a fraction of its pixels labelled."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(batch, classes, height, width, generator=generator)
     mask = torch.randint(0, classes, (batch, height, width), generator=generator)
-    mask[torch.rand(mask.shape, generator=generator) >= share] = IGNORE_INDEX
+    mask[torch.rand(mask.shape, generator=generator) >= fraction] = IGNORE_INDEX
     return logits.requires_grad_(), mask.to(torch.uint8)
 
 
@@ -47,14 +47,14 @@ def torch_cross_entropy(logits, mask):
 # Cross-entropy
 
 
-@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 1.0])
 @pytest.mark.parametrize(("batch", "classes", "height", "width"), [(2, 5, 12, 9), (1, 2, 1, 64)])
 def test_cross_entropy_equals_torchs_dense_one_in_value_and_gradient(
-    batch, classes, height, width, share
+    batch, classes, height, width, fraction
 ):
     for seed in range(5):
         logits, mask = sparse_batch(
-            seed, batch=batch, classes=classes, height=height, width=width, share=share
+            seed, batch=batch, classes=classes, height=height, width=width, fraction=fraction
         )
         mask[0, 0, 0] = 1  # at least one label
         ours, gradient = value_and_gradient(partial_cross_entropy, logits, mask)
@@ -185,7 +185,7 @@ def test_the_weight_counts_all_pixels_but_the_ignored_ones_with_class_0_among_th
 
 @pytest.mark.parametrize("by_class", [None, (0.1, 1.0, 2.0, 5.0, 0.5)])
 def test_means_of_parts_by_their_share_of_the_weight_are_the_mean_of_the_whole(by_class):
-    logits, mask = sparse_batch(8, batch=4, share=0.3)
+    logits, mask = sparse_batch(8, batch=4, fraction=0.3)
     mask[0] = IGNORE_INDEX
     loss = PartialLoss(gamma=1.0, class_weights=by_class)
     parts = [slice(0, 1), slice(1, 2), slice(2, 4)]
@@ -211,11 +211,11 @@ def published_focal(logits, mask, gamma):
 @given(
     seed=st.integers(0, 999),
     gamma=st.sampled_from([0, 0.5, 1, 2, 5]),
-    share=st.sampled_from([0.05, 0.5, 1]),
+    fraction=st.sampled_from([0.05, 0.5, 1]),
 )
 @settings(max_examples=25, deadline=None)
-def test_focal_equals_the_published_formula_in_value_and_gradient(seed, gamma, share):
-    logits, mask = sparse_batch(seed, share=share)
+def test_focal_equals_the_published_formula_in_value_and_gradient(seed, gamma, fraction):
+    logits, mask = sparse_batch(seed, fraction=fraction)
     mask[0, 0, 0] = 1
     ours = value_and_gradient(PartialLoss(gamma=gamma), logits, mask)
     theirs = value_and_gradient(lambda x, m: published_focal(x, m, gamma).float(), logits, mask)

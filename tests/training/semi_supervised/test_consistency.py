@@ -20,9 +20,9 @@ def batch():
 
 def test_the_mean_is_over_the_pixels_that_pass():
     student, teacher, mask = batch()
-    loss, share = weak_to_strong(student, teacher, mask, 0.9)
+    loss, fraction = weak_to_strong(student, teacher, mask, 0.9)
     assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(2)) / 2)
-    assert share.item() == pytest.approx(2 / 3)
+    assert fraction.item() == pytest.approx(2 / 3)
     loss.backward()
     assert teacher.grad is None
     assert (student.grad[0, 0, 0] != 0).tolist() == [True, True, False, False]
@@ -31,9 +31,9 @@ def test_the_mean_is_over_the_pixels_that_pass():
 def test_what_was_cut_out_is_left_out_of_loss_and_share():
     student, teacher, mask = batch()
     usable = torch.tensor([[[False, True, True, True]]])
-    loss, share = weak_to_strong(student, teacher, mask, 0.9, usable)
+    loss, fraction = weak_to_strong(student, teacher, mask, 0.9, usable)
     assert loss.item() == pytest.approx(math.log(2))
-    assert share.item() == pytest.approx(1 / 2)
+    assert fraction.item() == pytest.approx(1 / 2)
 
 
 @pytest.mark.parametrize("nothing", ["sure", "unlabelled"])
@@ -43,8 +43,8 @@ def test_where_nothing_passes_loss_gradient_and_share_are_zero(nothing):
         teacher = torch.zeros_like(teacher)
     else:
         mask = torch.zeros_like(mask)
-    loss, share = weak_to_strong(student, teacher, mask, 0.9)
-    assert (loss.item(), share.item()) == (0, 0)
+    loss, fraction = weak_to_strong(student, teacher, mask, 0.9)
+    assert (loss.item(), fraction.item()) == (0, 0)
     assert not torch.autograd.grad(loss, student)[0].any()
 
 

@@ -231,7 +231,7 @@ def test_a_round_in_which_nothing_is_sure_learns_the_same_again(tmp_path, train_
 
 
 def test_what_was_labelled_in_a_round_counts_as_grown(tmp_path, train_tiles):
-    """With a share of 0 it counts nothing: the second round is as the first."""
+    """With a fraction of 0 it counts nothing: the second round is as the first."""
     _, first = fit_rounds(tmp_path, train_tiles, rounds=0, propagated_loss_fraction=0.0)
     _, none = fit_rounds(tmp_path, train_tiles, rounds=1, propagated_loss_fraction=0.0)
     _, half = fit_rounds(tmp_path, train_tiles, rounds=1, propagated_loss_fraction=0.5)
