@@ -37,7 +37,7 @@ LAYERS = (
     {"maps"},
     {"active", "assessment"},
     {"config"},
-    {"study", "serving", "labelling"},
+    {"study", "serving", "labelling", "project"},
     {"cli"},
     {"__main__"},
 )

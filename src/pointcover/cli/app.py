@@ -7,6 +7,7 @@ import typer
 from pointcover.cli.assess import assess
 from pointcover.cli.change import change
 from pointcover.cli.export import export
+from pointcover.cli.init import init, upgrade
 from pointcover.cli.label import label
 from pointcover.cli.points import points
 from pointcover.cli.predict import predict
@@ -42,7 +43,7 @@ def main(
 
 
 COMMANDS = (
-    *(label, recipe, report, points, study, sync, predict, export, suggest),
+    *(init, upgrade, label, recipe, report, points, study, sync, predict, export, suggest),
     *(sample, assess, change),
 )
 for command in COMMANDS:

@@ -1,8 +1,6 @@
 """Recipes: settings that go together, by name. A recipe is one entry of RECIPES."""
 
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,12 +8,10 @@ from typing import Any, Final
 import yaml
 
 from pointcover.config.params import Params
+from pointcover.config.params_text import with_values
 from pointcover.runtime.atomic_files import publish_text
 from pointcover.tracking.dvc_experiments import override
 from pointcover.validation import validate
-
-KEY: Final = re.compile(r"^( *)(\w+):(?: (.*?))?( *#.*)?$")
-"""A line of a YAML mapping: indentation, key, value, comment."""
 
 
 @dataclass(frozen=True)
@@ -113,44 +109,11 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
         ValueError: a setting is not in the file, or the values do not go together.
         FileNotFoundError: there is no such file.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    missing = dict(recipe.settings)
-    changed = []
-    for line, key in _keyed(lines):
-        if key in missing:
-            line = _with_value(line, missing.pop(key))
-        changed.append(line)
+    text, missing = with_values(path.read_text(encoding="utf-8"), recipe.settings)
     if missing:
         raise ValueError(
             f"{path} has no line for {', '.join(missing)}: restore it with `git checkout "
             f"{path.name}`"
         )
-    text = "\n".join(changed) + "\n"
     validate(Params, yaml.safe_load(text), path)
     publish_text(path, text)
-
-
-def _keyed(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each line with the dotted key that it sets, or an empty one."""
-    path: list[tuple[int, str]] = []
-    for line in lines:
-        found = KEY.match(line)
-        if found is None:
-            yield line, ""
-            continue
-        indent = len(found[1])
-        path = [step for step in path if step[0] < indent] + [(indent, found[2])]
-        yield line, ".".join(name for _, name in path)
-
-
-def _with_value(line: str, value: Any) -> str:
-    found = KEY.match(line)
-    assert found is not None
-    start = f"{found[1]}{found[2]}: {_yaml(value)}"
-    comment = (found[4] or "").strip()
-    return f"{start:<27} {comment}".rstrip()
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as YAML in one line."""
-    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]

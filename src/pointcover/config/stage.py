@@ -49,7 +49,9 @@ def run_stage(work: "Callable[[Params], None]") -> None:
     label = f"{name} (process {os.environ['LOCAL_RANK']})" if is_assistant() else name
     with one_message(label):
         from pointcover.config.params import load_params
+        from pointcover.runtime.code_lock import check_lock
 
+        check_lock(Path(sys.argv[0]))
         params = load_params(Path("params.yaml"))
         with nullcontext() if is_assistant() else _only_writer(name):
             work(params)

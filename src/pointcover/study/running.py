@@ -16,6 +16,7 @@ from pointcover.runtime.atomic_files import (
     read_json,
     sha256,
 )
+from pointcover.runtime.code_lock import LOCK
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
 from pointcover.tracking.dvc_experiments import (
@@ -318,9 +319,9 @@ def _state_of_code(root: Path) -> str:
         for file in ([root / dep] if (root / dep).is_file() else (root / dep).rglob("*"))
         if file.is_file() and file.suffix != ".pyc"
     )
-    return digest_values(
-        [[str(file.relative_to(root)), sha256(file)] for file in [root / "dvc.yaml", *files]]
-    )
+    lock = root / LOCK  # of a project whose code is installed
+    tops = [root / "dvc.yaml", *([lock] if lock.is_file() else [])]
+    return digest_values([[str(file.relative_to(root)), sha256(file)] for file in [*tops, *files]])
 
 
 def _state_of_files(path: Path) -> str:

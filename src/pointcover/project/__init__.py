@@ -1,0 +1,1 @@
+"""Projects outside this repository: their files, and their upgrade to another version."""

@@ -1,0 +1,103 @@
+"""Renew a project for the installed version: dvc.yaml, stages, settings and the lock."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pointcover.config.params_text import keys_of, with_values
+from pointcover.project.create import digest_text, lock_of
+from pointcover.project.template import PARAMS, project_files, written_by_us
+from pointcover.runtime.atomic_files import publish_text
+from pointcover.runtime.code_lock import LOCK, read_lock
+from pointcover.validation import read_yaml
+
+NEW = ".new"
+"""Suffix of the new version of a file that the user edited."""
+
+
+@dataclass
+class Upgrade:
+    """What an upgrade did."""
+
+    before: str
+    """Version of the lock."""
+    replaced: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    """Files that the user edited: the new ones lie beside them."""
+    added: dict[str, Any] = field(default_factory=dict)
+    """Settings that params.yaml lacked, with their values."""
+    removed: dict[str, Any] = field(default_factory=dict)
+    """Settings that no longer exist, with their values."""
+    stages: list[str] = field(default_factory=list)
+    """Stages with other code than before, which run again."""
+
+
+def upgrade_project(folder: Path) -> Upgrade:
+    """Renew the files of a project, and its lock.
+
+    Files that the user edited stay, and the new ones are written beside them. params.yaml keeps its
+    values; where settings are new or gone, its text is that of this version with these values.
+
+    Raises:
+        ValueError: the folder has no lock, or a file cannot be read.
+    """
+    path = folder / LOCK
+    if not path.is_file():
+        raise ValueError(
+            f"{folder.resolve()} has no {LOCK}, so it is no project that `pointcover init` made: "
+            "run this in the project's folder"
+        )
+    lock, files = read_lock(path), project_files()
+    done = Upgrade(lock["version"])
+    for name, text in written_by_us(files).items():
+        place = folder / name
+        found = place.read_text(encoding="utf-8") if place.is_file() else None
+        if found == text:
+            continue
+        if found is not None and digest_text(found) != lock["files"].get(name):
+            if digest_text(text) != lock["files"].get(name):
+                publish_text(place.with_name(place.name + NEW), text)
+                done.edited.append(name)
+            continue
+        publish_text(place, text)
+        done.replaced.append(name)
+    _renew_params(folder / PARAMS, files[PARAMS], done)
+    publish_text(path, lock_of(folder, files))
+    after = read_lock(path)["stages"]
+    done.stages = [name for name, digest in after.items() if lock["stages"].get(name) != digest]
+    return done
+
+
+def _renew_params(path: Path, template: str, done: Upgrade) -> None:
+    """Write params.yaml anew where its settings are not those of this version."""
+    ours = _leaves(yaml.safe_load(template), keys_of(template))
+    values = read_yaml(path)
+    theirs = _leaves(values, keys_of(template))
+    done.added = {key: value for key, value in ours.items() if key not in theirs}
+    done.removed = {key: value for key, value in theirs.items() if key not in ours}
+    if not done.added and not done.removed:
+        return
+    text, _ = with_values(template, {key: theirs[key] for key in ours if key in theirs})
+    publish_text(path, text)
+    done.replaced.append(path.name)
+
+
+def _leaves(values: Any, sections: list[str], prefix: str = "") -> dict[str, Any]:
+    """Return values by dotted key; a table that is one value of a setting stays one.
+
+    Args:
+        values: of params.yaml, or of a section.
+        sections: dotted keys with a line of their own in the template.
+        prefix: of the keys, with a dot at its end.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        is_section = any(other.startswith(f"{name}.") for other in sections)
+        if isinstance(value, dict) and is_section:
+            found |= _leaves(value, sections, f"{name}.")
+        else:
+            found[name] = value
+    return found
