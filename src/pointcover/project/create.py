@@ -75,8 +75,8 @@ def lock_of(folder: Path, files: Mapping[str, str]) -> str:
     }
     about = (
         "# Written by `pointcover init` and `pointcover upgrade`. `stages` has a digest of the\n"
-        "# installed code of each stage, a parameter of it in dvc.yaml; `files` has digests of the\n"
-        "# files that pointcover wrote.\n"
+        "# installed code of each stage, a parameter of it in dvc.yaml; `files` has digests of\n"
+        "# the files that pointcover wrote.\n"
     )
     return about + yaml.safe_dump(values, sort_keys=False)
 
