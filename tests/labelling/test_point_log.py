@@ -114,15 +114,15 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_record(tmp_path, monkeypatch
     history = PointHistory(log, "anna")
     history.add("a.tif", 1, 2, "land")
     before = path.read_bytes()
-    write = os.pwrite
+    write = os.write
 
-    def full(file: int, content: bytes, place: int) -> int:
+    def full(file: int, content: bytes) -> int:
         if len(content) < 20:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return write(file, content[: len(content) // 2], place)
+        return write(file, content[: len(content) // 2])
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(os, "write", full)
         with pytest.raises(OSError, match=r"No space left.*points\.jsonl"):
             history.add("a.tif", 3, 4, "land")
     assert path.read_bytes() == before

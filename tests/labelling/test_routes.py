@@ -82,12 +82,17 @@ def test_a_click_is_on_the_disk_when_it_is_confirmed(client, tmp_path):
 
 
 def test_a_full_disk_is_said(client, monkeypatch):
-    def full(file, content, place):
+    write = os.write
+
+    def full(file, content):
+        if b"water" not in content:
+            return write(file, content)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
     values = {"id": ID, "image": 0, "x": 3, "y": 4, "class": "water"}
-    answer = client.post("/api/add", json=values)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        answer = client.post("/api/add", json=values)
     assert (answer.status_code, answer.json()) == (
         507,
         {"error": "The disk is full.", "is_full": True},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pointcover.runtime.errors import one_message
-from pointcover.runtime.signals import end_on_signals, end_with_parent
+from pointcover.runtime.signals import KILL, end_on_signals, end_with_parent
 
 if TYPE_CHECKING:  # these need packages that may be missing, which `run_stage` reports
     from filelock import FileLock
@@ -38,7 +38,7 @@ def run_stage(work: "Callable[[Params], None]") -> None:
     """
     # Without `dvc` as parent, the stage would write at the same time as the next attempt. An
     # assistant process has nothing to clean up, and may be in a library that runs no handler.
-    end_with_parent(signal.SIGKILL if is_assistant() else signal.SIGTERM)
+    end_with_parent(KILL if is_assistant() else signal.SIGTERM)
     end_on_signals()
     # Read by OpenMP when torch loads it. By default waiting threads spin: on a CPU with other
     # programs a training step took five times as long (measured).

@@ -128,7 +128,7 @@ class PointLog:
                 file.truncate(whole)
                 os.fsync(file.fileno())
         self._size = whole
-        self._file = os.open(path, os.O_WRONLY)
+        self._file = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
         self._newest = max((record.time for record in records), default="")
 
     def close(self) -> None:
@@ -155,9 +155,10 @@ class PointLog:
             record = replace(record, time=self._next_time())
             line = record.to_line().encode("utf-8")
             try:
+                os.lseek(self._file, self._size, os.SEEK_SET)
                 done = 0
                 while done < len(line):
-                    done += os.pwrite(self._file, line[done:], self._size + done)
+                    done += os.write(self._file, line[done:])
                 os.fsync(self._file)
             except OSError as error:
                 os.ftruncate(self._file, self._size)
@@ -200,6 +201,9 @@ class PointLog:
 
 
 def _flush_folder(folder: Path) -> None:
+    """Flush the names of a folder's files to the disk; Windows cannot, and needs not."""
+    if os.name == "nt":
+        return
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

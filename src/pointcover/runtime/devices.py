@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import resource
 import sys
 from typing import Literal
 
@@ -86,6 +85,13 @@ def peak_memory_mib(device: torch.device) -> float:
     """Return the peak memory, MiB: of tensors on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss)) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from pointcover.runtime.signals import end_with_parent
+from pointcover.runtime.signals import KILL, end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -226,7 +226,7 @@ def _serially(function: Callable[[Any], Any], items: Sequence[Any]) -> Generator
 
 def _begin_worker(parent: int) -> None:
     """Initialise a worker process: it ends with its parent, and the parent handles Ctrl-C."""
-    end_with_parent(signal.SIGKILL, parent)
+    end_with_parent(KILL, parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

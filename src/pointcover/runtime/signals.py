@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 SIGNAL_GRACE_S = 20
+KILL: Final = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""The signal that ends a process at once; Windows has one signal for both."""
 ItemT = TypeVar("ItemT")
 
 
@@ -91,12 +93,13 @@ def _release_signals() -> None:
 def time_limit(seconds: float, message: str) -> Iterator[None]:
     """Raise an error in the block after some seconds, also within a regular expression or a read.
 
-    Only the main thread can be interrupted: in others there is no limit.
+    Only the main thread can be interrupted: in others, and on Windows, there is no limit.
 
     Raises:
         TimeoutError: with the message.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "SIGALRM"):
         yield
         return
 
@@ -114,8 +117,9 @@ def time_limit(seconds: float, message: str) -> Iterator[None]:
 
 def end_on_signals() -> None:
     """Make SIGTERM, SIGINT and SIGHUP raise SystemExit, so that `finally` blocks run."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, end_on_signal)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), end_on_signal)
 
 
 def end_on_signal(number: int, _frame: object) -> None:
