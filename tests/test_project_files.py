@@ -161,3 +161,37 @@ def test_issue_templates_have_a_name_and_say_what_they_are_for(name):
 def test_the_forms_of_the_repository_are_there():
     assert read_yaml(".github/ISSUE_TEMPLATE/config.yml") == {"blank_issues_enabled": True}
     assert "CHANGELOG.md" in read(".github/pull_request_template.md")
+
+
+def test_uv_is_used_where_it_is_installed_and_leaves_cuda_out(tmp_path):
+    def commands(**more: str) -> list[str]:
+        path = f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin"
+        done = subprocess.run(
+            ["make", "--dry-run", "--always-make", "setup"],
+            cwd=ROOT,
+            env={"PATH": path, "HOME": str(tmp_path)} | more,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return [line for line in done.stdout.splitlines() if "pip install" in line]
+
+    with_pip = commands()
+    assert with_pip[0].startswith("pip install")
+    assert "--requirement requirements.lock --requirement requirements-cuda.lock" in with_pip[0]
+    (tmp_path / "uv").write_text("#!/bin/sh\n")
+    (tmp_path / "uv").chmod(0o755)
+    with_uv = commands()
+    assert all(line.startswith("uv pip install") for line in with_uv)
+    assert "requirements-cuda.lock" not in "".join(with_uv)
+
+
+def test_pins_of_cuda_stand_in_a_file_of_their_own():
+    names = {
+        name: [line.partition("==")[0] for line in read(name).splitlines()]
+        for name in ("requirements.lock", "requirements-cuda.lock")
+    }
+    cuda = re.compile("nvidia|triton|cuda")
+    assert not [name for name in names["requirements.lock"] if cuda.match(name)]
+    assert all(cuda.match(name) for name in names["requirements-cuda.lock"])
+    assert names["requirements-cuda.lock"]
