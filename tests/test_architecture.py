@@ -38,6 +38,7 @@ LAYERS = (
     {"active", "assessment"},
     {"config"},
     {"study", "serving", "labelling", "project"},
+    {"api"},
     {"cli"},
     {"__main__"},
 )

@@ -193,10 +193,12 @@ def api_page() -> str:
         if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem[0] != "_"
     ]
     lead = (
-        "# Python API\n\nFrom the docstrings of the code. pointcover is used by its commands; the "
-        "API may change between versions.\n"
+        "# Python API\n\nFrom the docstrings of the code. The names of `pointcover.api` are stable "
+        "([From Python](../guides/python.md)); all others may change between versions.\n"
     )
-    return "\n".join([lead, *(f"::: pointcover.{name}\n" for name in names)])
+    first = [f"::: pointcover.api.{name}\n" for name in ("model", "project", "accuracy")]
+    rest = [f"::: pointcover.{name}\n" for name in names if name != "api"]
+    return "\n".join([lead, *first, *rest])
 
 
 PAGES = {

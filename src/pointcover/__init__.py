@@ -1,16 +1,41 @@
 """Land-cover maps from a handful of labelled points."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 UNKNOWN_VERSION = "0+unknown"
 """The value of `__version__` where the source runs without being installed."""
 
+_API = {
+    "Map": "pointcover.api.model",
+    "Model": "pointcover.api.model",
+    "open_model": "pointcover.api.model",
+    "Project": "pointcover.api.project",
+    "assess": "pointcover.api.accuracy",
+    "sample": "pointcover.api.accuracy",
+    "ReadingSettings": "pointcover.maps.settings",
+}
+"""Names of the Python interface by the module that has them, which is imported when it is used."""
+
+__all__ = ["__version__", *_API]
+
 if TYPE_CHECKING:
+    from pointcover.api.accuracy import assess as assess
+    from pointcover.api.accuracy import sample as sample
+    from pointcover.api.model import Map as Map
+    from pointcover.api.model import Model as Model
+    from pointcover.api.model import open_model as open_model
+    from pointcover.api.project import Project as Project
+    from pointcover.maps.settings import ReadingSettings as ReadingSettings
+
     __version__: str
 else:
 
-    def __getattr__(name: str) -> str:
-        """Return `__version__`, read when it is asked for, so that an import does no work."""
+    def __getattr__(name: str) -> Any:
+        """Return a name when it is asked for, so that an import does no work."""
+        if name in _API:
+            from importlib import import_module
+
+            return getattr(import_module(_API[name]), name)
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version

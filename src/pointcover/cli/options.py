@@ -16,9 +16,8 @@ from pointcover.prediction.settings import DeviceSettings
 from pointcover.validation import OneOf, Section
 
 if TYPE_CHECKING:
+    from pointcover.api.model import Model
     from pointcover.maps.orthophotos import Orthophoto
-    from pointcover.models.load import NamedModel
-    from pointcover.runtime.devices import Fabric
 
 
 def setting(
@@ -135,10 +134,8 @@ def check_inputs(references: Sequence[str], images: Sequence[Path]) -> None:
             check_raster_file(path)
 
 
-def load_on_device(
-    references: Sequence[str], device: str, precision: str
-) -> "tuple[Fabric, list[NamedModel]]":
-    """Return a device and the models of an ensemble; print a note on each ONNX model.
+def open_models(references: Sequence[str], device: str, precision: str) -> "Model":
+    """Load the models of an ensemble onto a device; print a note on each ONNX model.
 
     Args:
         references: of the models.
@@ -148,17 +145,13 @@ def load_on_device(
     Raises:
         ValueError: there is no such device, or a model is missing or does not match the first one.
     """
-    from pointcover.models.load import load_models
-    from pointcover.runtime.devices import be_deterministic, make_fabric
-    from pointcover.tracking.store import project_root
+    from pointcover.api.model import open_model
 
-    fabric = make_fabric(device, precision)
-    be_deterministic()
-    models = load_models(references, project_root())
-    for each in models:
+    model = open_model(*references, device=device, precision=precision)
+    for each in model.models:
         if each.engine != "torch":
             typer.echo(f"note: {each.reference} runs on {each.engine}, on the CPU", err=True)
-    return fabric, models
+    return model
 
 
 def check_outputs(out: Path, *beside: str, force: bool) -> None:

@@ -23,7 +23,7 @@ from pointcover.cli.options import (
     check_finite,
     check_inputs,
     default,
-    load_on_device,
+    open_models,
     print_remarks,
     setting,
     without_maps,
@@ -94,10 +94,8 @@ def predict(
 
         from tqdm import tqdm
 
-        from pointcover.maps.mapper import Mapper
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.prediction.priors import parse_priors
-        from pointcover.prediction.windows import needs_of, usual_window_px
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         if min_area_m2 is not None and not polygons:
@@ -113,10 +111,9 @@ def predict(
         class_priors = None
         if priors is not None:
             class_priors = PriorSettings(fractions=parse_priors(priors), strength=prior_strength)
-        fabric, models = load_on_device([model, *(also or [])], device, precision)
-        needs = needs_of(one.checkpoint.classifier for one in models)
-        settings = MapSettings(
-            window_px=window_px or usual_window_px(models[0].tile_set.size_px, needs),
+        opened = open_models([model, *(also or [])], device, precision)
+        settings = opened.settings(
+            window_px=window_px,
             overlap=overlap,
             blend=blend,
             average_views=tta,
@@ -127,7 +124,7 @@ def predict(
             least_m2=min_area_m2,
             batch_size=batch_size,
         )
-        mapper = Mapper(fabric, models, settings, reading)
+        mapper = opened.mapper(settings, reading)
         tasks = mapper.prepare(without_maps(images), out, replace=force)
         print_remarks([task.orthophoto for task in tasks])
         todo = [task for task in tasks if not task.is_done]

@@ -21,7 +21,7 @@ from pointcover.cli.options import (
     check_inputs,
     check_outputs,
     default,
-    load_on_device,
+    open_models,
     print_remarks,
     setting,
     without_maps,
@@ -87,7 +87,6 @@ def suggest(
 
         from tqdm import tqdm
 
-        from pointcover.active.suggest import Suggester
         from pointcover.active.suggestion_file import write_suggestions
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.vectors.read import read_annotations
@@ -105,12 +104,12 @@ def suggest(
             batch_size=batch_size,
             seed=seed,
         )
-        fabric, models = load_on_device([model, *(also or [])], device, precision)
-        suggester = Suggester(fabric, models, settings)
+        opened = open_models([model, *(also or [])], device, precision)
+        suggester = opened.suggester(settings)
         given = without_maps(images)
         orthophotos = suggester.prepare(given, out, reading)
         print_remarks(orthophotos)
-        classes = models[0].tile_set.classes
+        classes = opened.models[0].tile_set.classes
         columns = VectorSettings(column=clicks_column)
         before = read_annotations(clicks, classes, columns) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)

@@ -4,6 +4,7 @@ These are GeoTIFFs of classes, confidence and optional layers, with QGIS styles,
 class, and a preview.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -195,6 +196,34 @@ def fraction_without_data(areas: Sequence[ClassArea], grid: RasterInfo) -> float
 def write_areas(path: Path, areas: Sequence[ClassArea]) -> None:
     """Write areas as a CSV table with AREA_HEADER; cells of unknown values are empty."""
     publish_csv(path, AREA_HEADER, (area.row() for area in areas))
+
+
+def read_areas(path: Path) -> list[ClassArea]:
+    """Read the table that `write_areas` wrote.
+
+    Raises:
+        ValueError: it is not such a table.
+    """
+
+    def number(text: str) -> float | None:
+        return float(text) if text else None
+
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                ClassArea(
+                    int(row["class_id"]),
+                    row["class"],
+                    int(row["pixels"]),
+                    number(row["fraction"]),
+                    number(row["area_m2"]),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is not the table of areas of a map: delete it, and map the image again"
+        ) from None
 
 
 def draw_preview(

@@ -1,0 +1,78 @@
+"""Accuracy and areas of maps from a sample: what `pointcover sample` and `assess` use."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pointcover.assessment.assess import Assessment
+from pointcover.assessment.assess import assess as estimate_from
+from pointcover.assessment.class_maps import open_class_maps
+from pointcover.assessment.report import check_folder, write_report
+from pointcover.assessment.sample import Size, draw_sample
+from pointcover.assessment.sample_file import read_sample, write_sample
+from pointcover.assessment.settings import SampleSettings
+from pointcover.validation import validate
+
+Place = str | PathLike[str]
+
+
+def sample(
+    maps: Sequence[Place],
+    out: Place,
+    *,
+    points: int | None = None,
+    half_width: float | None = None,
+    **settings: Any,
+) -> Path:
+    """Draw a probability sample of maps, to be labelled blind, as `pointcover sample` does.
+
+    Args:
+        maps: rasters of class ids, such as `Map.classes`.
+        out: the GeoPackage to write.
+        points: how many, or
+        half_width: of the 95 % interval of overall accuracy, for which as many as needed are drawn.
+        **settings: see SampleSettings: `allocation="equal"`, `seed=1`, …
+
+    Returns:
+        the path of the GeoPackage.
+
+    Raises:
+        ValueError: the maps do not belong together, or a setting has no such value.
+    """
+    chosen = validate(SampleSettings, settings, Path("sample"))
+    opened = open_class_maps([Path(one) for one in maps], None, chosen.block_px)
+    design = draw_sample(opened, chosen, Size(points, half_width, None), None)
+    write_sample(Path(out), design, opened)
+    return Path(out)
+
+
+def assess(
+    maps: Sequence[Place],
+    labelled: Place,
+    out: Place | None = None,
+    *,
+    other_map: bool = False,
+    replace: bool = False,
+) -> Assessment:
+    """Estimate accuracy and areas from a labelled sample, as `pointcover assess` does.
+
+    Args:
+        maps: those of the sample, or of the same land (`other_map`).
+        labelled: the file of `sample`, with its classes filled in.
+        out: a folder for the report; none by default.
+        other_map: whether the sample was drawn from other maps.
+        replace: whether a report in the folder may be replaced.
+
+    Raises:
+        ValueError: the sample is not of these maps, has unknown classes, or nobody labelled it.
+    """
+    if out is not None:
+        check_folder(Path(out), force=replace)
+    found_sample = read_sample(Path(labelled))
+    block_px = 1 if other_map else found_sample.design.block_px
+    opened = open_class_maps([Path(one) for one in maps], None, block_px)
+    found = estimate_from(opened, found_sample, other_map=other_map)
+    if out is not None:
+        write_report(Path(out), found)
+    return found

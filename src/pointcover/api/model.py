@@ -1,0 +1,255 @@
+"""Models that map and suggest: what `pointcover predict` and `pointcover suggest` use."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pointcover.active.settings import ImageQuerySettings
+from pointcover.active.suggest import Suggester
+from pointcover.active.suggestion_file import write_suggestions
+from pointcover.maps.map_files import ClassArea, read_areas
+from pointcover.maps.mapper import Mapper, MapTask
+from pointcover.maps.settings import MapSettings, ReadingSettings
+from pointcover.models.load import NamedModel, load_models
+from pointcover.prediction.predict import make_score
+from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_px
+from pointcover.raster.raster_io import EIGHT_BIT
+from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
+from pointcover.tracking.store import project_root
+from pointcover.validation import validate
+from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
+
+Place = str | PathLike[str]
+Progress = Callable[[float], None]
+"""Called with the megapixels that were mapped, or the rows that were predicted, since before."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """The map of one image."""
+
+    image: Path
+    classes: Path
+    """GeoTIFF of class ids, with names and colours."""
+    confidence: Path
+    """GeoTIFF of the model's confidence, in percent."""
+    areas: tuple[ClassArea, ...]
+    """Pixels and area of each class, counted; for areas to report use `sample` and `assess`."""
+
+
+class Suggested(NamedTuple):
+    """Points that were suggested."""
+
+    path: Path
+    layers: dict[str, int]
+    """Number of points by layer."""
+
+
+def open_model(
+    *references: Place, device: str = "auto", precision: str = "auto", root: Path | None = None
+) -> "Model":
+    """Load a model, or several that are averaged.
+
+    Args:
+        references: of each model: its folder, an exported ONNX file, an MLflow run (`runs:/ID`), or
+            a registered model (`models:/NAME@alias`).
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `fp32` or `bf16`.
+        root: of the project, whose MLflow store is used; by default found from the current folder.
+
+    Raises:
+        FileNotFoundError: there is no such file or store.
+        ValueError: a model is missing or damaged, does not match the first one, or there is no
+            such device.
+    """
+    if not references:
+        raise ValueError("got no model: give a folder such as models")
+    fabric = make_fabric(device, precision)
+    be_deterministic()
+    models = load_models([str(one) for one in references], root or project_root())
+    return Model(fabric, models)
+
+
+class Model:
+    """One model, or the mean of several, on a device."""
+
+    def __init__(self, fabric: Fabric, models: Sequence[NamedModel]) -> None:
+        """Keep models that belong together; see `open_model`."""
+        self._fabric = fabric
+        self.models = tuple(models)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their ids."""
+        return self.models[0].tile_set.classes.names
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Band numbers of the training images, from 1."""
+        return tuple(self.models[0].tile_set.bands)
+
+    def settings(self, **settings: Any) -> MapSettings:
+        """Return settings of maps; `window_px` is that of the model where it is not given.
+
+        Raises:
+            ValueError: a setting does not exist, or has no such value.
+        """
+        window_px = settings.pop("window_px", None) or usual_window_px(
+            self.models[0].tile_set.size_px,
+            needs_of(one.checkpoint.classifier for one in self.models),
+        )
+        return validate(MapSettings, {"window_px": window_px} | settings, Path("map"))
+
+    def mapper(
+        self, settings: MapSettings | None = None, reading: ReadingSettings | None = None
+    ) -> Mapper:
+        """Return what maps images one by one, with progress.
+
+        Args:
+            settings: of the maps, from `settings`.
+            reading: how the images are read.
+        """
+        return Mapper(
+            self._fabric,
+            list(self.models),
+            settings or self.settings(),
+            reading or ReadingSettings(),
+        )
+
+    def map(
+        self,
+        images: Sequence[Place] | Place,
+        out: Place,
+        *,
+        reading: ReadingSettings | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> list[Map]:
+        """Map whole images, as `pointcover predict` does. An interrupted call resumes.
+
+        Args:
+            images: GeoTIFFs or other rasters.
+            out: the folder of the maps.
+            reading: how the images are read, if their files lack metadata.
+            replace: whether maps of other settings, models or images may be replaced.
+            progress: called with the megapixels that were mapped.
+            **settings: see MapSettings: `polygons=True`, `average_views=True`, …
+
+        Returns:
+            the maps, in the order of the images.
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: an image does not match the model, or is damaged.
+        """
+        mapper = self.mapper(self.settings(**settings), reading)
+        tasks = mapper.prepare(_paths(images), Path(out), replace=replace)
+        return list(_make(mapper, tasks, progress))
+
+    def classify(
+        self, image: npt.NDArray[np.generic]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """Classify an array, such as a window of an image.
+
+        Args:
+            image: (bands, H, W), scaled to 0 to 255 as the training images.
+
+        Returns:
+            (H, W) uint8 class ids, and (H, W) float32 probabilities of these classes.
+
+        Raises:
+            ValueError: the array has another shape or other values.
+        """
+        values = np.asarray(image)
+        bands = len(self.bands)
+        if values.ndim != 3 or len(values) != bands or not values[0].size:
+            raise ValueError(
+                f"got an array of shape {values.shape}, wanted ({bands} bands, height, width)"
+            )
+        if not np.isfinite(values).all() or values.min() < 0 or values.max() > EIGHT_BIT[1]:
+            raise ValueError(
+                f"got values from {values.min()} to {values.max()}, wanted 0 to 255: scale the "
+                f"image as the training images were scaled"
+            )
+        height, width = values.shape[1:]
+        padding = [(0, 0), *((0, -side % ALIGNMENT_PX) for side in (height, width))]
+        padded = torch.from_numpy(np.pad(values.astype(np.float32), padding, mode="symmetric"))
+        networks = [self._fabric.setup_module(one.segmenter).eval() for one in self.models]
+        score = make_score(networks, average_views=False)
+        most, ids = score(padded[None].to(self._fabric.device))[0].max(dim=0)
+        found = ids.to(torch.uint8).cpu().numpy(), most.float().cpu().numpy()
+        return found[0][:height, :width], found[1][:height, :width]
+
+    def suggester(self, settings: ImageQuerySettings) -> Suggester:
+        """Return what chooses points to label next, with progress."""
+        return Suggester(self._fabric, self.models, settings)
+
+    def suggest(
+        self,
+        images: Sequence[Place] | Place,
+        out: Place,
+        *,
+        reading: ReadingSettings | None = None,
+        clicks: Place | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Suggested:
+        """Suggest points to label next, as `pointcover suggest` does.
+
+        Args:
+            images: on which points are suggested.
+            out: the GeoPackage to write.
+            reading: how the images are read, if their files lack metadata.
+            clicks: existing annotations, from which suggestions keep their distance.
+            progress: called with the rows that were predicted.
+            **settings: see ImageQuerySettings: `points=50`, `acquisition="entropy"`, …
+
+        Raises:
+            FileNotFoundError: an image is missing.
+            ValueError: an image does not match the model, or is not georeferenced.
+        """
+        query = validate(ImageQuerySettings, settings, Path("suggest"))
+        suggester, given, path = self.suggester(query), _paths(images), Path(out)
+        orthophotos = suggester.prepare(given, path, reading or ReadingSettings())
+        table = self.models[0].tile_set.classes
+        columns = VectorSettings(column="class")
+        before = read_annotations(Path(clicks), table, columns) if clicks else None
+        found = suggester.suggest(orthophotos, progress or _ignore, before)
+        grids = [one.grid for one in orthophotos]
+        layers = write_suggestions(path, found, grids, [one.stem for one in given], table)
+        return Suggested(path, dict(layers))
+
+
+def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -> Iterator[Map]:
+    def advance(megapixels: float, was_done: bool) -> None:
+        (progress or _ignore)(megapixels)
+
+    for task in tasks:
+        if task.is_done:
+            areas = read_areas(task.path("_areas.csv"))
+        else:
+            areas = mapper.make(task, advance).areas
+        yield Map(
+            task.orthophoto.reader.path,
+            task.path("_classes.tif"),
+            task.path("_confidence.tif"),
+            tuple(areas),
+        )
+
+
+def _paths(images: Sequence[Place] | Place) -> list[Path]:
+    if isinstance(images, (str, PathLike)):
+        return [Path(images)]
+    return [Path(image) for image in images]
+
+
+def _ignore(_: float) -> None:
+    """Do nothing."""
