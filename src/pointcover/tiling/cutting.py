@@ -36,6 +36,7 @@ from pointcover.raster.raster_io import (
     write_mask,
 )
 from pointcover.runtime.parallel import one_ahead
+from pointcover.tileset.source_images import SourceImage
 from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.tiling.settings import TileSettings
 
@@ -102,6 +103,8 @@ class Cutting:
     """Fraction of the pixels without data, of the orthophotos that have some."""
     doubts: list[str] = field(default_factory=list)
     """Messages to the user about bands that are declared alpha, and places."""
+    images: list[SourceImage] = field(default_factory=list)
+    """As the files are, of orthophotos with tiles."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -117,6 +120,7 @@ class Cutting:
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
         self.no_data |= other.no_data
         self.doubts += other.doubts
+        self.images += other.images
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -242,6 +246,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                 f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
                 f"outside the image's data. Leave the pair out, or correct the card's `classes`"
             )
+    if cutting.tiles:
+        cutting.images.append(reader.source)
     if empty:
         cutting.no_data[pair.name] = round(empty / pixels, 6)
     card_gsd_m = plan.card.gsd_m
@@ -352,6 +358,14 @@ class PairReader:
         mask_info = self._masks.info() if self._masks else info
         self.source_width = info.width
         """Of the orthophoto, before downsampling."""
+        self.source = SourceImage(
+            pair.name,
+            pair.image,
+            info.height,
+            info.width,
+            plan.settings.downsample,
+            is_placed=any(i.crs or i.is_georeferenced for i in (info, mask_info)),
+        )
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
         self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
