@@ -99,7 +99,7 @@ def inside(shape: Any, image: SourceImage) -> Any:
         if outside.any():
             x, y = xy[outside][0]
             raise _outside(f"point {x:g}, {y:g}", image)
-        return shapely.transform(shape, lambda xy: np.minimum(xy, np.nextafter(size, 0)))
+        return shapely.transform(shape, lambda xy: np.where(xy == size, size - 0.5, xy))
     left, top, right, bottom = shape.bounds
     if left >= image.width or top >= image.height or right <= 0 or bottom <= 0:
         raise _outside(f"shape from {left:g}, {top:g} to {right:g}, {bottom:g}", image)
