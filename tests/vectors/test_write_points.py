@@ -154,9 +154,7 @@ def test_images_with_a_transform_alone_are_written_in_pixels_only_by_formats_of_
     labelled = Labelled(tmp_path, {("train", "a"): one_mask((2, 3, 1))})
     (image,) = labelled.images.by_orthophoto.values()
     labelled.images = SourceImages([SourceImage("a", image.image, 20, 30, 1, is_placed=True)])
-    with pytest.raises(
-        ValueError, match=r"has no CRS .* choose a --format in pixels"
-    ):
+    with pytest.raises(ValueError, match=r"has no CRS .* choose a --format in pixels"):
         labelled.write("geopackage")
     path, _ = labelled.write("csv")
     assert (labelled.read(path)["train", "a"] == one_mask((2, 3, 1))).all()
