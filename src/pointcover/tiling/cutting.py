@@ -1,6 +1,7 @@
 """Cut an orthophoto and its mask into tiles: tiled GeoTIFFs, one block a tile."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pointcover.labels import (
     Image,
     Mask,
     Split,
+    UnknownValues,
     count_pixels,
     count_values,
     ids_from_colours,
@@ -393,11 +395,12 @@ class PairReader:
             image, valid = self._images.read_scaled(
                 strip, card.bands, card.value_range or EIGHT_BIT
             )
-            mask = (
-                _read_mask(self._masks, strip, card)
-                if self._masks
-                else np.full(valid.shape, IGNORE_INDEX, np.uint8)
-            )
+            mask = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+            if self._masks:
+                try:
+                    mask = _read_mask(self._masks, strip, card)
+                except UnknownValues as error:
+                    raise self._count_unknown(self._masks, error) from None
             if not valid.all():
                 mask[~valid] = IGNORE_INDEX
             if downsample > 1:
@@ -415,12 +418,26 @@ class PairReader:
                 )
             yield row
 
+    def _count_unknown(self, masks: RasterReader, first: UnknownValues) -> UnknownValues:
+        """Return the error of all unknown values of the mask, of which a part has some."""
+        size_px, downsample = self._settings.size_px, self._settings.downsample
+        counts: Counter[str] = Counter()
+        for top in range(0, self.grid.height, size_px):
+            height = min(size_px, self.grid.height - top)
+            strip = Window(0, top * downsample, self.grid.width * downsample, height * downsample)
+            try:
+                _read_mask(masks, strip, self._card)
+            except UnknownValues as error:
+                counts.update(error.counts)
+        return UnknownValues(first.kind, counts, first.known, f"{masks.path}: ")
+
 
 def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     """Read a dense mask as class ids, from colours or numbers.
 
     Raises:
-        ValueError: a colour or number is not in the card; the message names the file and rows.
+        UnknownValues: a colour or number is not in the card; the message names the file.
+        ValueError: the mask cannot be read otherwise; the message names the file and rows.
     """
     try:
         if card.mask_values == "colours":
@@ -441,6 +458,9 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
         if empty is not None:
             mask[empty[0]] = IGNORE_INDEX
         return mask
+    except UnknownValues as error:
+        where = f"{reader.path}: "
+        raise UnknownValues(error.kind, error.counts, error.known, where) from None
     except ValueError as error:
         if str(reader.path) in str(error):
             raise
