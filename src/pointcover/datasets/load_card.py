@@ -61,6 +61,10 @@ class ClassMapping(Section):
     """Names of their classes by names of own classes; null means unlabelled."""
 
 
+class _Mapped(Section):
+    map_classes: ClassMapping
+
+
 @dataclass(frozen=True)
 class _Cards:
     """The cards that a card may name."""
@@ -80,7 +84,8 @@ class _Cards:
             return values
         parent, chain = self._find(values.pop("extends"), path, "extends", below)
         inherited = self._merge(parent, chain)
-        if "map_classes" in inherited:  # its mapping is of its own classes, from its own folder
+        if "map_classes" in inherited and "map_classes" not in values:
+            # Its mapping is of its own classes, to a card in its own folder.
             inherited = self._map(inherited, parent, chain).model_dump()
         return inherited | values
 
@@ -90,10 +95,8 @@ class _Cards:
         if values.get("map_classes") is None:
             values.pop("map_classes", None)
             return validate(DatasetCard, values, path)
-        said = values.pop("map_classes")
+        mapping = validate(_Mapped, {"map_classes": values.pop("map_classes")}, path).map_classes
         card = validate(DatasetCard, values, path)
-        wanted = said if isinstance(said, dict) else {"map_classes": said}
-        mapping = validate(ClassMapping, wanted, path)
         parent, chain = self._find(mapping.to, path, "map_classes.to", below)
         theirs = self.read(parent, chain)
         try:
