@@ -1,19 +1,26 @@
 """Exports of annotation tools go through the stages, and labels of one run into the next."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from pointcover.annotation.inputs import find_label_files
 from pointcover.cli.app import app
-from pointcover.labels import IGNORE_INDEX
-from tests.imagery import draw_image
+from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.tileset.source_images import SourceImage, SourceImages
+from pointcover.vectors.read_labels import read_labels
+from pointcover.vectors.settings import VectorSettings
+from pointcover.vectors.write_points import POINT_FORMATS
+from tests.imagery import ROOT, draw_image
+from tests.test_docs import commands_of
 
 HEIGHT, WIDTH = 90, 120
 REAL = {"annotate.sampler": "none", "annotate.propagator": "none", "annotations": "labels"}
@@ -126,6 +133,49 @@ def test_an_unknown_format_is_one_message():
     done = CliRunner().invoke(app, ["points", "a.json", "--format", "yolo"])
     assert done.exit_code == 1
     assert "--format: got 'yolo', wanted one of geopackage, geojson, coco" in done.stderr
+
+
+def guide():
+    return (ROOT / "docs/guides/labels-from-tools.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_guide_write_every_format(photos):
+    Path("labels/labels.json").write_text(json.dumps(export(("a", "water", points((5, 7))))))
+    photos.run("annotate")
+    commands = [words for words in commands_of(guide()) if words[:2] == ["pointcover", "points"]]
+    kinds = {words[-1] for words in commands if "--format" in words} | {"geopackage"}
+    assert kinds == set(POINT_FORMATS)
+    for _, *words in commands:
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+        assert "1 in layer 'points'" in done.stderr
+
+
+def test_the_table_of_the_guide_can_be_read(tmp_path):
+    (text,) = re.findall(r"```csv\n(.*?)```", guide(), flags=re.DOTALL)
+    (tmp_path / "a.csv").write_text(text)
+    classes = ClassTable(("meadow", "forest"), ((1, 2, 3), (4, 5, 6)))
+    images = SourceImages([SourceImage("north", "images/north.tif", 300, 200, 1, is_placed=True)])
+    found = read_labels([tmp_path / "a.csv"], classes, VectorSettings(), images)
+    assert found.class_ids.tolist() == [1, 0]
+
+
+def test_the_codes_of_the_guide_merge_classes(tmp_path):
+    (codes,) = re.findall(r"annotate\.vectors\.codes=(\{.*?\})", guide())
+    (tmp_path / "a.csv").write_text("class,column,row\noak,1,1\nbeech,2,1\nlake,3,1\nunsure,4,1\n")
+    classes = ClassTable(("forest", "water"), ((1, 2, 3), (4, 5, 6)))
+    settings = VectorSettings(codes=yaml.safe_load(codes), ignore=("unsure",))
+    images = SourceImages([SourceImage("a", "a.png", 9, 9, 1, is_placed=False)])
+    found = read_labels([tmp_path / "a.csv"], classes, settings, images)
+    assert (found.class_ids.tolist(), found.ignored) == ([0, 0, 1], 1)
+
+
+def test_the_help_lists_every_format():
+    import typer.main
+
+    command = typer.main.get_command(app).commands["points"]
+    (option,) = (one for one in command.params if "--format" in one.opts)
+    assert set(option.metavar.split("|")) == set(POINT_FORMATS)
 
 
 def test_a_folder_that_exists_is_not_replaced_by_labelme(tmp_path):
