@@ -41,6 +41,7 @@ class SourceImages:
     def __init__(self, images: Iterable[SourceImage]) -> None:
         """Index the images by orthophoto and by file name."""
         self.by_orthophoto: Mapping[str, SourceImage] = {each.orthophoto: each for each in images}
+        self._found: dict[tuple[str, ...], SourceImage] = {}
 
     @cached_property
     def _by_file_name(self) -> dict[str, list[SourceImage]]:
@@ -67,6 +68,11 @@ class SourceImages:
         Raises:
             ValueError: no image has such a name, or several have.
         """
+        if names not in self._found:
+            self._found[names] = self._find(names)
+        return self._found[names]
+
+    def _find(self, names: tuple[str, ...]) -> SourceImage:
         for name in names:
             parts = PurePosixPath(compose(name.strip().replace("\\", "/"))).parts
             if not parts:

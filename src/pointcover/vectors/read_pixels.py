@@ -132,24 +132,24 @@ def annotations_of(files: Sequence[LabelFile], values: ClassValues) -> Annotatio
     faults = [fault for file in files for fault in file.faults]
     ignored = 0
     for file in files:
-        for one in file.shapes:
+        shapes = np.empty(len(file.shapes), object)
+        shapes[:] = [one.shape for one in file.shapes]
+        for one, is_valid in zip(file.shapes, shapely.is_valid(shapes), strict=True):
             class_id = values.find(one.label)
-            if class_id is None:
-                ignored += values.ignores(one.label)
-                if not values.ignores(one.label):
-                    faults.append(
-                        f"{file.path.name}, {one.record}: {values.describe_unknown(one.label)}"
-                    )
-                continue
-            if not shapely.is_valid(one.shape):
+            if values.ignores(one.label):
+                ignored += 1
+            elif class_id is None:
+                text = values.describe_unknown(one.label)
+                faults.append(f"{file.path.name}, {one.record}: {text}")
+            elif not is_valid:
                 reason = shapely.is_valid_reason(one.shape)
                 faults.append(
                     f"{file.path.name}, {one.record}: its polygon is invalid ({reason}), so that "
                     f"its area is ambiguous: draw it again"
                 )
-                continue
-            fid = one.record if len(files) == 1 else f"{file.path.name}: {one.record}"
-            records.append(_Record(fid, class_id, one.image.orthophoto, one.shape))
+            else:
+                fid = one.record if len(files) == 1 else f"{file.path.name}: {one.record}"
+                records.append(_Record(fid, class_id, one.image.orthophoto, one.shape))
     path = files[0].path if len(files) == 1 else files[0].path.parent
     if faults:
         raise ValueError(list_faults(path, faults))

@@ -162,7 +162,8 @@ def trace_mask(mask: Bits, left: int = 0, top: int = 0) -> Any:
     """
     if not mask.any():
         raise ValueError("the mask is empty")
-    found = shapes(
-        mask.astype(np.uint8), mask=mask, connectivity=4, transform=Affine.translation(left, top)
-    )
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # the rest would take time
+    place = Affine.translation(left + columns[0], top + rows[0])
+    found = shapes(part.astype(np.uint8), mask=part, connectivity=4, transform=place)
     return shapely.MultiPolygon([shapely.geometry.shape(outline) for outline, _ in found])

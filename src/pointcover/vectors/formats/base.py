@@ -88,6 +88,10 @@ def inside(shape: Any, image: SourceImage) -> Any:
     Raises:
         ValueError: the shape has coordinates that are not finite, or is outside.
     """
+    if shape.geom_type == "Point" and not shape.is_empty:
+        x, y = shape.x, shape.y
+        if 0 <= x < image.width and 0 <= y < image.height:  # as nearly all
+            return shape
     if shape.geom_type == "GeometryCollection":
         return shapely.GeometryCollection([inside(part, image) for part in shape.geoms])
     xy = shapely.get_coordinates(shape)
