@@ -137,7 +137,9 @@ def find_label_files(annotations: Path) -> list[Path]:
     exports = [
         path
         for path in there
-        if path.suffix.lower() in EXPORT_ENDINGS and not path.name.lower().endswith(SIDECAR)
+        if path.suffix.lower() in EXPORT_ENDINGS
+        and not path.name.lower().endswith(SIDECAR)
+        and not path.is_dir()
     ]
     if len(found) > 1:
         raise ValueError(

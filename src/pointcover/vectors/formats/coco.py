@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import shapely
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from pointcover.labels import ClassTable
 from pointcover.runtime.atomic_files import publish_json
@@ -45,8 +45,8 @@ class _Annotation(BaseModel):
     id: int | str | None = None
     image_id: int | str
     category_id: int | str
-    keypoints: list[float] = Field(default_factory=list)
-    segmentation: _Mask | list[list[float]] = Field(default_factory=list)
+    keypoints: list[float] | None = None
+    segmentation: _Mask | list[list[float]] | None = None
 
 
 def recognise(document: Any) -> bool:
@@ -83,7 +83,7 @@ def read(file: LabelFile, document: Any) -> None:
 
 def _shapes(annotation: _Annotation, size: tuple[int, int]) -> Iterator[Any]:
     """Yield the key points that are labelled, and the polygons or the mask."""
-    points = annotation.keypoints
+    points = annotation.keypoints or []
     if len(points) % 3:
         raise ValueError(f"keypoints has {len(points)} numbers, wanted x, y, v for each point")
     labelled = [pair for *pair, v in zip(points[::3], points[1::3], points[2::3], strict=True) if v]
@@ -98,7 +98,7 @@ def _shapes(annotation: _Annotation, size: tuple[int, int]) -> Iterator[Any]:
         counts = coco_counts(mask.counts) if isinstance(mask.counts, str) else mask.counts
         yield trace_mask(decode_counts(counts, *size, "F"))
         return
-    for numbers in mask:
+    for numbers in mask or []:
         if len(numbers) % 2:
             raise ValueError(f"a polygon has {len(numbers)} numbers, wanted x, y for each corner")
         yield polygon_of(list(zip(numbers[::2], numbers[1::2], strict=True)))
