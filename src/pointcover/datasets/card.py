@@ -89,12 +89,12 @@ class ClassEntry(Section):
     @field_validator("value", mode="before")
     @classmethod
     def _is_value(cls, value: Any) -> Any:
+        if value is None:
+            return value
         for one in value if isinstance(value, list | tuple) else [value]:
             if isinstance(one, str):
                 parse_colour(one)
-            elif one is not None and not (
-                isinstance(one, int | float) and one == int(one) and 0 <= one <= MAX_VALUE
-            ):
+            elif not isinstance(one, int | float) or one not in range(MAX_VALUE + 1):
                 raise ValueError(
                     f"got {value!r}, wanted a whole number from 0 to {MAX_VALUE}, a colour, or a "
                     f"list of these"

@@ -357,6 +357,11 @@ def test_one_message_names_the_records_that_cannot_be_read(tmp_path):
             [{"data": {}, "annotations": [{"result": [result("keypointlabels", {"x": 1})]}]}],
             "its `data` names no image",
         ),
+        (
+            [{"data": 3, "annotations": [{"result": [result("keypointlabels", {"x": 1})]}]}],
+            "it has no `data` with an image",
+        ),
+        (label_studio(result("keypointlabels", {"x": 1}) | {"id": []}), "result []: id"),
         (coco([]) | {"images": 5}, "images: it is no list"),
         (
             coco([{"keypoints": [1, 1, 1]}], images=[{"id": 7}]),

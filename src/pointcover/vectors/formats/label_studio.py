@@ -136,14 +136,14 @@ def _read_results(file: LabelFile, task_name: str, task: Any, results: Sequence[
     Where labels and shapes are separate controls, a result with the labels repeats the shape.
     """
     labelled = {
-        entry.get("id")
+        str(entry["id"])
         for entry in results
-        if isinstance(entry, dict) and str(entry.get("type")).endswith("labels")
-    } - {None}
+        if isinstance(entry, dict) and str(entry.get("type")).endswith("labels") and "id" in entry
+    }
     for place, entry in enumerate(results):
         if isinstance(entry, dict):
             kind = str(entry.get("type"))
-            if kind in OTHER or (kind in SHAPES and entry.get("id") in labelled):
+            if kind in OTHER or (kind in SHAPES and str(entry.get("id")) in labelled):
                 continue
             place = entry.get("id", place)
         name = f"{task_name}, result {place}"
@@ -193,8 +193,10 @@ def _image_names(task: Mapping[str, Any]) -> list[str]:
     Uploads are named `<8 hexadecimal digits>-<name>`, and local files by an address with `?d=`.
     """
     data = task.get("data")
-    values = [value for value in data.values() if isinstance(value, str)] if data else []
-    if isinstance(data, dict) and isinstance(data.get("image"), str):
+    if not isinstance(data, dict):
+        raise ValueError("it has no `data` with an image")
+    values = [value for value in data.values() if isinstance(value, str)]
+    if isinstance(data.get("image"), str):
         values.insert(0, data["image"])
     names = []
     for value in values:
