@@ -51,7 +51,7 @@ class _Value(BaseModel):
     radius_y: float = Field(0, alias="radiusY")
     rotation: float = 0
     points: list[tuple[float, float]] = Field(default_factory=list)
-    format: str = ""
+    format: str = "rle"
     rle: list[int] = Field(default_factory=list)
 
 
