@@ -28,7 +28,7 @@ def annotate(params: "Params") -> None:
 
     tile_set = read_tile_set(TILES / "tiles.json")
     tiles = read_index(TILES / "index.csv")
-    inputs = find_inputs(Path(params.annotations), params.annotate, tile_set, tiles)
+    inputs = find_inputs(Path(params.annotations), params.annotate, tile_set, tiles, TILES)
     tiles, scored = inputs.to_annotate(tiles), inputs.scored(tiles)
     with publish_folder(SPARSE) as out:
         annotation = Annotation(

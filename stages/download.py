@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 def download(params: "Params") -> None:
     """Write data/dataset: dataset.json, and the files themselves where `source` lacks them."""
     from pointcover.datasets.acquire import acquire, draw_dataset
-    from pointcover.datasets.card import load_card
     from pointcover.datasets.infer_card import find_folder, format_card, infer_card, log_inferred
     from pointcover.datasets.inventory import write_inventory
+    from pointcover.datasets.load_card import load_card
     from pointcover.runtime.atomic_files import publish_folder, publish_text
 
     source = Path(params.source)

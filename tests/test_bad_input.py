@@ -151,7 +151,7 @@ def test_an_unknown_id(project, mask):
     values[70, 5] = 9
     write_raster(mask, values)
     message = project.refusal("download", "tile")
-    assert "mine/masks/a.tif (rows 64 to 100): unknown id 9 (1 px); known: 0, 1, 2" in message
+    assert "mine/masks/a.tif: unknown id 9 (1 px); known: 0, 1, 2" in message
     assert "Add it to the card's `classes`" in message
 
 
@@ -165,7 +165,7 @@ def test_an_unknown_colour(project, mask):
             colours[0, 3, 4] = 0x85
         write_raster(project.data / "masks" / f"{name}.tif", colours)
     message = project.refusal("download", "tile")
-    assert "sources/mine/masks/a.tif (rows 0 to 64): unknown colour #8529F6 (1 px)" in message
+    assert "sources/mine/masks/a.tif: unknown colour #8529F6 (1 px)" in message
     assert "known: #8429F6, #E2A929, #3C1098. Add it to the card's `classes`" in message
 
 

@@ -112,6 +112,28 @@ class ClassTable:
         return self.palette[mask]
 
 
+class UnknownValues(ValueError):
+    """Values of a mask that are neither a class nor unlabelled, with their numbers of pixels."""
+
+    def __init__(self, kind: str, counts: Mapping[str, int], known: str, where: str = "") -> None:
+        """Make the message, which names the five most frequent values.
+
+        Args:
+            kind: what the values are: `id` or `colour`.
+            counts: pixels by value.
+            known: the values that are allowed.
+            where: what the message begins with.
+        """
+        self.kind, self.counts, self.known = kind, counts, known
+        most = sorted(counts.items(), key=lambda pair: -pair[1])
+        found = ", ".join(f"{value} ({count} px)" for value, count in most[:5])
+        more = f" and {len(most) - 5} more" if len(most) > 5 else ""
+        super().__init__(
+            f"{where}unknown {kind} {found}{more}; known: {known}. Add it to the card's `classes` "
+            f"(`value` may be a list) or, where it means unlabelled, to its `ignore`"
+        )
+
+
 def ids_from_colours(rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]) -> Mask:
     """Read a colour-coded mask: (3, H, W) uint8 → (H, W) uint8 ids.
 
@@ -120,7 +142,7 @@ def ids_from_colours(rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]) -> M
         ids: what each colour means; a colour that means "unlabelled" maps to IGNORE_INDEX.
 
     Raises:
-        ValueError: a colour is not in ``ids``; the message names the commonest and their counts.
+        UnknownValues: a colour is not in ``ids``.
     """
     key = (rgb[0].astype(np.uint32) << 16) | (rgb[1].astype(np.uint32) << 8) | rgb[2]
     mask = np.full(key.shape, IGNORE_INDEX, np.uint8)
@@ -131,14 +153,8 @@ def ids_from_colours(rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]) -> M
         known |= same
     if not known.all():
         values, counts = np.unique(key[~known], return_counts=True)
-        most = np.argsort(counts)[::-1][:5]
-        found = ", ".join(f"#{values[i]:06X} ({counts[i]} px)" for i in most)
-        more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-        raise ValueError(
-            f"unknown colour {found}{more}; known: "
-            f"{', '.join(format_colour(colour) for colour in ids)}. Add it to the card's `classes` "
-            f"or, where it means unlabelled, to its `ignore`"
-        )
+        found = {f"#{v:06X}": int(n) for v, n in zip(values, counts, strict=True)}
+        raise UnknownValues("colour", found, ", ".join(format_colour(colour) for colour in ids))
     return mask
 
 
@@ -150,7 +166,7 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
         ids: what each number means; one that means "unlabelled" maps to IGNORE_INDEX.
 
     Raises:
-        ValueError: a number is not in ``ids``; the message names those found.
+        UnknownValues: a number is not in ``ids``.
     """
     if values.dtype == np.uint8:  # counting and looking up are a tenth of the time of sorting
         counts = count_values(values)
@@ -160,17 +176,13 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
         found, counts = np.unique(values, return_counts=True)
     # Fractional numbers and NaN are not keys of the table, so they are reported as unknown.
     meant = [ids.get(value.item()) for value in found]
-    unknown = [
-        f"{value} ({count} px)"
+    unknown = {
+        str(value): int(count)
         for value, count, class_id in zip(found, counts, meant, strict=True)
         if class_id is None
-    ]
+    }
     if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise ValueError(
-            f"unknown id {', '.join(unknown[:5])}{more}; known: {_listed(ids)}. Add it to the "
-            f"card's `classes` or, where it means unlabelled, to its `ignore`"
-        )
+        raise UnknownValues("id", unknown, _listed(ids))
     if values.dtype == np.uint8:
         table = np.full(256, IGNORE_INDEX, np.uint8)
         table[found] = [class_id for class_id in meant if class_id is not None]

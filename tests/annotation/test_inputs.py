@@ -12,7 +12,7 @@ import shapely
 from dvc.repo import Repo
 from rasterio.windows import Window
 
-from pointcover.annotation.inputs import NONE, find_vectors
+from pointcover.annotation.inputs import NONE, find_label_files
 from pointcover.labels import ClassTable
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
@@ -60,7 +60,7 @@ EDITS = {"clicks.gpkg": edit_in_qgis, "clicks.shp": edit_table}
 def test_an_edit_beside_a_file_is_read_from_its_folder(tmp_path, name):
     path = write_clicks(tmp_path / "labels" / name)
     with contextlib.closing(EDITS[name](path)):
-        read = read_annotations(find_vectors(tmp_path / "labels"), CLASSES, VectorSettings())
+        read = read_annotations(*find_label_files(tmp_path / "labels"), CLASSES, VectorSettings())
     assert read.class_ids.tolist() == [1]
 
 
@@ -68,26 +68,26 @@ def test_an_edit_beside_a_file_is_read_from_its_folder(tmp_path, name):
 def test_a_file_with_companions_is_refused_by_itself_with_what_to_do(tmp_path, name):
     path = write_clicks(tmp_path / name)
     with pytest.raises(ValueError, match=r"of which DVC would compare this one alone\. Move them "):
-        find_vectors(path)
+        find_label_files(path)
 
 
 def test_a_geojson_is_a_file_by_itself(tmp_path):
     path = write_clicks(tmp_path / "clicks.geojson")
-    assert find_vectors(path) == path
-    assert find_vectors(tmp_path) == path
+    assert find_label_files(path) == [path]
+    assert find_label_files(tmp_path) == [path]
 
 
 def test_a_folder_of_annotations_holds_one_file_of_them(tmp_path):
     write_clicks(tmp_path / "a.gpkg")
     write_clicks(tmp_path / "b.shp")
     with pytest.raises(ValueError, match=r"holds a\.gpkg, b\.shp, wanted one of them: join them"):
-        find_vectors(tmp_path)
+        find_label_files(tmp_path)
 
 
 def test_the_folder_that_stands_for_none_has_no_annotations(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_clicks(NONE / "a.gpkg")
-    assert find_vectors(NONE) is None
+    assert find_label_files(NONE) == []
 
 
 def test_a_folder_without_annotations_is_not_taken_for_none(project, blank_pictures):
@@ -95,7 +95,8 @@ def test_a_folder_without_annotations_is_not_taken_for_none(project, blank_pictu
     (project.root / "labels" / "notes.txt").write_text("x")
     project.set({"annotations": "labels"})
     said = project.refusal("download", "tile", "annotate")
-    assert "labels holds no file that ends in .gpkg, .geojson, .shp, and no folder clicks/" in said
+    assert "labels holds no file that ends in .gpkg, .geojson, .shp, .json, .xml, .csv, " in said
+    assert "and no folder clicks/ of click rasters" in said
     assert "set annotations to sources, which means none" in said
 
 

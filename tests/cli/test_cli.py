@@ -18,6 +18,7 @@ from pointcover.study import conducting
 from pointcover.study.conducting import Conducted
 from pointcover.study.plan import Member
 from pointcover.study.running import Ended, Job
+from pointcover.tileset.source_images import SourceImage, write_source_images
 from pointcover.tileset.tiles import Tile, TileSet, raster_path, write_index, write_tile_set
 from tests.imagery import ROOT
 from tests.processes import run_python
@@ -51,6 +52,8 @@ def folder(tmp_path, monkeypatch):
         Path("data/tiles/tiles.json"),
         TileSet(CLASSES, 64, (0.5,), (0.0,) * 3, (1.0,) * 3, (0, 255), (1, 2, 3)),
     )
+    image = SourceImage("a", "images/a.tif", 64, 64, 1, is_placed=True)
+    write_source_images(Path("data/tiles"), [image])
     return tmp_path
 
 

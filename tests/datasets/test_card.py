@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointcover.datasets import card as cards
-from pointcover.datasets.card import Pair, find_pairs, load_card, match_stars, matches
+from pointcover.datasets.card import Pair, find_pairs, match_stars, matches
 from pointcover.datasets.inventory import read_inventory, write_inventory
+from pointcover.datasets.load_card import load_card
 from pointcover.labels import IGNORE_INDEX
 from tests.imagery import CARD, make_card
 

@@ -24,7 +24,8 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from pointcover.datasets.acquire import acquire
-from pointcover.datasets.card import CARDS, DatasetCard, find_pairs, load_card
+from pointcover.datasets.card import CARDS, DatasetCard, find_pairs
+from pointcover.datasets.load_card import load_card
 from pointcover.labels import IGNORE_INDEX, SPLITS
 from pointcover.raster.grids import check_same_grid
 from pointcover.raster.raster_io import RasterReader

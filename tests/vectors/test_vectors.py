@@ -25,15 +25,17 @@ from rasterio.transform import Affine, from_origin
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.raster_io import RasterInfo, RasterReader, Window, write_mask
+from pointcover.tileset.source_images import SourceImage, SourceImages
 from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors import features
 from pointcover.vectors import rasterize as placing
 from pointcover.vectors import read as reading
 from pointcover.vectors.features import Annotations
+from pointcover.vectors.point_labels import PointLabels
 from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
-from pointcover.vectors.write import write_points
+from pointcover.vectors.write_points import write_points as write_points_as
 from tests.processes import run_python
 from tests.tile_sets import lay_grid
 
@@ -43,6 +45,9 @@ POLAND = "EPSG:2180"
 LEFT, TOP = 500_000, 600_000
 PLACE = from_origin(LEFT, TOP, 0.25, 0.25)
 POINT = shapely.Point(LEFT + 1, TOP - 1)
+
+
+IMAGES = SourceImages([SourceImage("z", "z.tif", 9, 9, 1, is_placed=True)])
 
 
 def in_pixels(shape, place=PLACE):
@@ -804,6 +809,11 @@ def scatter(height, width, count, seed):
     return mask.reshape(height, width)
 
 
+def write_points(path, tiles, clicks, classes, *, limit):
+    """Write a GeoPackage of orthophotos that have a CRS, or none while others have one."""
+    return write_points_as(path, PointLabels(tiles, clicks, classes, limit), IMAGES, "geopackage")
+
+
 @pytest.fixture
 def run(tmp_path):
     """Clicks of three orthophotos with edge tiles; the last is in another CRS."""
@@ -929,7 +939,9 @@ def test_no_click_another_class_table_and_another_format_are_refused(tmp_path):
     two = ClassTable(CLASSES.names[:2], CLASSES.colours[:2])
     with pytest.raises(ValueError, match=r"b\.tif has clicks of class 2, but there are 2 classes"):
         write_points(tmp_path / "o.gpkg", tiles, tmp_path / "clicks", two, limit=99)
-    with pytest.raises(ValueError, match=r"o\.shp does not end in \.gpkg"):
+    with pytest.raises(
+        ValueError, match=r"o\.shp: format geopackage is written to a name that ends in \.gpkg"
+    ):
         write_points(tmp_path / "o.shp", tiles, tmp_path / "clicks", CLASSES, limit=99)
 
 

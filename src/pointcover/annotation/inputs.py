@@ -1,4 +1,4 @@
-"""Inputs of labels: a simulated annotator, a vector file, a folder of click rasters."""
+"""Inputs of labels: a simulated annotator, files of annotations, a folder of click rasters."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,11 @@ from pointcover.annotation.settings import AnnotateSettings
 from pointcover.labels import IGNORE_INDEX, Mask, count_values
 from pointcover.raster.raster_io import RasterInfo, RasterReader, unwritten_error
 from pointcover.text import shorten
+from pointcover.tileset.source_images import read_source_images
 from pointcover.tileset.tiles import Tile, TileReader, TileSet, raster_path
 from pointcover.vectors.features import Annotations
-from pointcover.vectors.read import has_companions, read_annotations
+from pointcover.vectors.read import has_companions
+from pointcover.vectors.read_labels import read_labels
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,10 @@ NONE: Final = Path("sources")
 """The folder that stands for no annotations, since DVC wants a dependency that exists."""
 
 VECTOR_ENDINGS: Final = (".gpkg", ".geojson", ".shp")
+EXPORT_ENDINGS: Final = (".json", ".xml", ".csv")
+"""Of annotation tools; what a file holds is told by its contents."""
+SIDECAR: Final = ".aux.xml"
+"""Of files that GDAL writes beside images."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class LabelInputs:
     has_masks: bool
     """Whether there are dense masks."""
     vectors: Annotations | None
-    """Annotations of a vector file; they take precedence over all other clicks."""
+    """Annotations of files; they take precedence over all other clicks."""
     clicks: Path | None
     """A folder of click rasters; they take precedence over simulated clicks."""
 
@@ -51,41 +57,45 @@ class LabelInputs:
 
 
 def find_inputs(
-    annotations: Path, settings: AnnotateSettings, tile_set: TileSet, tiles: Sequence[Tile]
+    annotations: Path,
+    settings: AnnotateSettings,
+    tile_set: TileSet,
+    tiles: Sequence[Tile],
+    folder: Path,
 ) -> LabelInputs:
-    """Find from where labels come, and read the vector file.
+    """Find from where labels come, and read the files of annotations.
 
     Args:
-        annotations: a GeoJSON, or a folder with a vector file, click rasters or both.
+        annotations: a file of annotations, or a folder with such, click rasters or both.
         settings: of annotation.
         tile_set: whose classes annotations may have.
         tiles: of the tile set.
+        folder: of the tile set.
 
     Raises:
         ValueError: there are no labels: no sampler and no annotations, or no dense masks for the
             simulated annotator; or the annotations are not of this dataset.
     """
-    vectors, clicks = find_vectors(annotations), _find_clicks(annotations, tiles)
-    if annotations.is_dir() and annotations != NONE and not (vectors or clicks):
+    files, clicks = find_label_files(annotations), _find_clicks(annotations, tiles)
+    if annotations.is_dir() and annotations != NONE and not (files or clicks):
         raise ValueError(
-            f"annotations: {annotations} holds no file that ends in {', '.join(VECTOR_ENDINGS)}, "
-            f"and no folder {CLICKS}/ of click rasters: put one there, or set annotations to "
-            f"{NONE}, which means none"
+            f"annotations: {annotations} holds no file that ends in "
+            f"{', '.join(VECTOR_ENDINGS + EXPORT_ENDINGS)}, and no folder {CLICKS}/ of click "
+            f"rasters: put one there, or set annotations to {NONE}, which means none"
         )
-    orthophotos = {tile.orthophoto for tile in tiles}
     inputs = LabelInputs(
         simulates=settings.sampler != "none",
         has_masks=any(sum(tile.pixels) for tile in tiles),
-        vectors=read_annotations(vectors, tile_set.classes, settings.vectors, orthophotos)
-        if vectors
+        vectors=read_labels(files, tile_set.classes, settings.vectors, read_source_images(folder))
+        if files
         else None,
         clicks=clicks,
     )
     if not inputs.simulates and not (inputs.vectors or inputs.clicks):
         raise ValueError(
             f"annotate.sampler is 'none', and annotations is {NONE}, which means none: choose a "
-            f"sampler, or set annotations to a folder with a GeoPackage or Shapefile, or with "
-            f"rasters below {CLICKS}/, or to a GeoJSON"
+            f"sampler, or set annotations to a folder with a GeoPackage, a Shapefile or an export "
+            f"of an annotation tool, or with rasters below {CLICKS}/, or to a GeoJSON"
         )
     if inputs.simulates and not inputs.has_masks:
         raise ValueError(
@@ -96,18 +106,20 @@ def find_inputs(
     return inputs
 
 
-def find_vectors(annotations: Path) -> Path | None:
-    """Find the vector file of annotations: the only one of their folder, or a GeoJSON itself.
+def find_label_files(annotations: Path) -> list[Path]:
+    """Find the files of annotations: those of their folder, or a file itself.
 
     DVC compares what `annotations` names. Edits of a GeoPackage are in a second file while QGIS has
     it open, and the classes of a Shapefile always are. So these are found in a folder alone, of
     which DVC compares all files.
 
     Returns:
-        the file; None where the folder has none, or is the one that stands for none.
+        one vector file, or files of an annotation tool; none where the folder has none, or is the
+        one that stands for none.
 
     Raises:
-        ValueError: the folder has several, or the file has or may have companions.
+        ValueError: the folder has several vector files, or both kinds, or the file has or may have
+            companions.
     """
     if not annotations.is_dir():
         if annotations.is_file() and has_companions(annotations):
@@ -117,21 +129,31 @@ def find_vectors(annotations: Path) -> Path | None:
                 f"its edits in a -wal), of which DVC would compare this one alone. Move them into "
                 f"a folder of their own, and set annotations to that folder"
             )
-        return annotations
+        return [annotations]
     if annotations == NONE:
-        return None
-    found = sorted(
+        return []
+    there = sorted(path for path in annotations.iterdir() if not path.name.startswith("."))
+    found = [path for path in there if path.suffix.lower() in VECTOR_ENDINGS]
+    exports = [
         path
-        for path in annotations.iterdir()
-        if path.suffix.lower() in VECTOR_ENDINGS and not path.name.startswith(".")
-    )
+        for path in there
+        if path.suffix.lower() in EXPORT_ENDINGS
+        and not path.name.lower().endswith(SIDECAR)
+        and not path.is_dir()
+    ]
     if len(found) > 1:
         raise ValueError(
             f"annotations: {annotations} holds {shorten(path.name for path in found)}, wanted one "
             f"of them: join them as layers of one GeoPackage (QGIS: Processing > Package layers), "
             f"or move the others away"
         )
-    return found[0] if found else None
+    if found and exports:
+        raise ValueError(
+            f"annotations: {annotations} holds {found[0].name}, and also "
+            f"{shorten((path.name for path in exports), 3)}, wanted one kind of labels: move the "
+            f"others away"
+        )
+    return found or exports
 
 
 def _find_clicks(folder: Path, tiles: Iterable[Tile]) -> Path | None:

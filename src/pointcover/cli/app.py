@@ -6,6 +6,7 @@ import typer
 
 from pointcover.cli.assess import assess
 from pointcover.cli.change import change
+from pointcover.cli.evaluate import evaluate
 from pointcover.cli.export import export
 from pointcover.cli.init import init, upgrade
 from pointcover.cli.label import label
@@ -44,7 +45,7 @@ def main(
 
 COMMANDS = (
     *(init, upgrade, label, recipe, report, points, study, sync, predict, export, suggest),
-    *(sample, assess, change),
+    *(evaluate, sample, assess, change),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -10,8 +10,21 @@ from pointcover.cli.options import Force, check_outputs
 
 def points(
     out: Annotated[
-        Path, typer.Argument(help="The GeoPackage to write; its style is written as .qml beside.")
+        Path,
+        typer.Argument(
+            help="The file to write, or LabelMe's folder. The style of a GeoPackage is written as "
+            ".qml beside."
+        ),
     ],
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="geopackage|geojson|csv|coco|label-studio|cvat|labelme",
+            help="GeoPackage and GeoJSON are in the CRS of the images, or in pixels where they "
+            "have none; the others are in pixels.",
+        ),
+    ] = "geopackage",
     sparse: Annotated[Path, typer.Option(help="Output folder of the annotate stage.")] = Path(
         "data/sparse"
     ),
@@ -23,20 +36,27 @@ def points(
     ] = 1_000_000,
     force: Force = False,
 ) -> None:
-    """Write the point labels as points for QGIS, with class, split, orthophoto and tile."""
+    """Write the point labels for QGIS or an annotation tool, with class, split and image."""
     from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
     with one_message("pointcover points"):
         from tqdm import tqdm
 
+        from pointcover.tileset.source_images import read_source_images
         from pointcover.tileset.tiles import read_index, read_tile_set
-        from pointcover.vectors.write import write_points
+        from pointcover.vectors.point_labels import PointLabels
+        from pointcover.vectors.write_points import POINT_FORMATS, write_points
 
-        check_outputs(out, ".qml", force=force)
+        if format_ not in POINT_FORMATS:
+            raise ValueError(f"--format: got {format_!r}, wanted one of {', '.join(POINT_FORMATS)}")
+        if not POINT_FORMATS[format_].ending and out.exists():
+            raise FileExistsError(f"{out} exists: {format_} is written to a new folder, name one")
+        check_outputs(out, *POINT_FORMATS[format_].beside, force=force)
         classes = read_tile_set(tiles / "tiles.json").classes
         index = read_index(sparse / "index.csv")
         progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
-        layers = write_points(out, progress, sparse / "clicks", classes, limit=limit)
+        labels = PointLabels(progress, sparse / "clicks", classes, limit)
+        layers = write_points(out, labels, read_source_images(tiles), format_)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         typer.echo(f"{out}: {counts}", err=True)

@@ -29,7 +29,8 @@ class Params(Section):
     )
     annotations: Annotated[str, Field(min_length=1)] = Field(
         description="Real annotations: the folder of a vector file of points, lines and polygons, "
-        "or of clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one), or a GeoJSON. "
+        "of exports of COCO, Label Studio, CVAT, LabelMe or CSV, or of "
+        "clicks/SPLIT/ORTHOPHOTO.tif of class ids (data/sparse is one), or a GeoJSON. "
         "`sources` means none."
     )
     points: Count = Field(description="Label budget: number of clicks, in annotate.unit.")

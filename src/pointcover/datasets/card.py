@@ -18,11 +18,12 @@ from pointcover.labels import (
     Colour,
     Split,
     check_class_name,
+    format_colour,
     parse_colour,
 )
 from pointcover.runtime.signals import time_limit
 from pointcover.text import compose, shorten
-from pointcover.validation import Section, read_yaml, validate
+from pointcover.validation import Section
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ MAX_DEEP_STARS: Final = 3
 REGION_S: Final = 10
 """Most seconds that a region rule may take for an image."""
 
+MAX_VALUE: Final = 65_535
+"""Largest number of a class in masks."""
+
 MAX_NAME_BYTES: Final = 220
 """Most bytes of an orthophoto's name. File systems allow 255, of which endings take the others."""
 
@@ -66,13 +70,43 @@ class ClassEntry(Section):
         AfterValidator(check_class_name),
     ]
     colour: str
-    value: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    value: int | str | tuple[int | str, ...] | None = None
+    """What the class is in masks: a number, a colour, or several, which are merged. By default it
+    is the id, or in masks of colours `colour`; an empty list is in no mask."""
 
-    @field_validator("colour")
+    @field_validator("colour", mode="before")
     @classmethod
-    def _is_colour(cls, text: str) -> str:
-        parse_colour(text)
+    def _is_colour(cls, text: Any) -> Any:
+        if isinstance(text, list | tuple):
+            raise ValueError(
+                f"got {text!r}, wanted the one colour in which the class is shown: several colours "
+                f"of masks are its `value: {list(text)}`"
+            )
+        if isinstance(text, str):
+            parse_colour(text)
         return text
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _is_value(cls, value: Any) -> Any:
+        if value is None:
+            return value
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, str):
+                parse_colour(one)
+            elif not isinstance(one, int | float) or one not in range(MAX_VALUE + 1):
+                raise ValueError(
+                    f"got {value!r}, wanted a whole number from 0 to {MAX_VALUE}, a colour, or a "
+                    f"list of these"
+                )
+        return value
+
+    @property
+    def values(self) -> tuple[int | str, ...] | None:
+        """The values in masks; None where the card states none."""
+        if self.value is None or isinstance(self.value, tuple):
+            return self.value
+        return (self.value,)
 
 
 class Download(Section):
@@ -93,7 +127,7 @@ class DatasetCard(Section):
     `images` and `masks` are globs, relative to the dataset's folder. An image and a mask are a
     pair if the stars of both globs match the same text. Without `masks` there are no dense masks:
     labels come from a vector file (`annotations` in params.yaml). A card may extend another one
-    (`extends`, see `load_card`).
+    (`extends`), or have another one's classes (`map_classes`); see `load_card`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -220,7 +254,18 @@ class DatasetCard(Section):
 
     def colour_ids(self) -> dict[Colour, int]:
         """Return class ids by mask colour, IGNORE_INDEX for colours that mean unlabelled."""
-        ids = {parse_colour(entry.colour): i for i, entry in enumerate(self.classes)}
+        pairs: list[tuple[Colour, int]] = []
+        for class_id, entry in enumerate(self.classes):
+            values = (entry.colour,) if entry.values is None else entry.values
+            for value in values:
+                if not isinstance(value, str):
+                    raise ValueError(
+                        f"class {entry.name!r} has value {value}, but mask_values is 'colours': "
+                        f"wanted colours such as '#3C1098', or mask_values: ids"
+                    )
+                pairs.append((parse_colour(value), class_id))
+        ids = dict(pairs)
+        _check_unique([format_colour(colour) for colour, _ in pairs])
         for colour in self.ignore:
             if parse_colour(str(colour)) in ids:
                 raise ValueError(f"ignore holds {colour}, which is the colour of a class")
@@ -228,18 +273,24 @@ class DatasetCard(Section):
 
     def value_ids(self) -> dict[int, int]:
         """Return class ids by mask value; a class without `value` has its index in the list."""
-        values = [i if entry.value is None else entry.value for i, entry in enumerate(self.classes)]
-        twice = sorted(value for value, count in Counter(values).items() if count > 1)
-        if twice:
-            raise ValueError(f"value {twice} belongs to two classes: make them differ")
-        ids = {value: class_id for class_id, value in enumerate(values)}
+        pairs: list[tuple[int, int]] = []
+        for class_id, entry in enumerate(self.classes):
+            for value in (class_id,) if entry.values is None else entry.values:
+                if not isinstance(value, int):
+                    raise ValueError(
+                        f"class {entry.name!r} has value {value!r}, but mask_values is 'ids': "
+                        f"wanted numbers, or mask_values: colours"
+                    )
+                pairs.append((value, class_id))
+        _check_unique([value for value, _ in pairs])
+        ids = dict(pairs)
         numbers = [value for value in self.ignore if not self._is_nan(value)]
-        for value in numbers:
-            if not isinstance(value, int) or value in ids:
+        for number in numbers:
+            if not isinstance(number, int) or number in ids:
                 raise ValueError(
-                    f"ignore holds {value!r}, wanted numbers of the masks that are no class"
+                    f"ignore holds {number!r}, wanted numbers of the masks that are no class"
                 )
-        return ids | {int(value): IGNORE_INDEX for value in numbers}
+        return ids | {int(number): IGNORE_INDEX for number in numbers}
 
     @property
     def ignores_nan(self) -> bool:
@@ -259,6 +310,17 @@ class DatasetCard(Section):
         return {name: rule for name, rule in self.split.items() if isinstance(rule, tuple)}
 
 
+def _check_unique(values: Sequence[int | str]) -> None:
+    """Check that no value of masks is given twice.
+
+    Raises:
+        ValueError: one is.
+    """
+    twice = sorted(value for value, count in Counter(values).items() if count > 1)
+    if twice:
+        raise ValueError(f"value {twice} belongs to two classes, or twice to one: make them differ")
+
+
 @dataclass(frozen=True)
 class Pair:
     """An orthophoto and its dense mask, if it has one: paths relative to the dataset's folder."""
@@ -272,71 +334,6 @@ class Pair:
 def embedded_cards() -> dict[str, Path]:
     """Return the files of the embedded cards by name, in order."""
     return {path.stem: path for path in sorted(CARDS.glob("*.yaml"))}
-
-
-def load_card(dataset: str, own_cards: Path) -> DatasetCard:
-    """Read the card of a dataset.
-
-    A card with `extends: NAME` takes the keys of the card NAME; its own keys replace them. NAME is
-    an embedded card, or the file name of a card in the same folder.
-
-    Args:
-        dataset: the name of an embedded card, or the path of a user's own card (.yaml).
-        own_cards: the folder that DVC tracks; a user's own card must lie below it.
-
-    Raises:
-        ValueError: there is no such card, or DVC does not track its folder, or its keys are wrong;
-            one message lists all errors.
-        FileNotFoundError: the file of an own card does not exist.
-    """
-    known = embedded_cards()
-    if dataset in known:
-        path = known[dataset]
-    elif dataset.endswith((".yaml", ".yml")):
-        path = Path(dataset)
-        if not path.resolve().is_relative_to(own_cards.resolve()):
-            raise ValueError(
-                f"dataset: the card {dataset} lies outside {own_cards}/, so DVC would not see it "
-                f"change: move it to {own_cards}/{path.name}"
-            )
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"dataset: the card {dataset} does not exist: write it, or correct the path. "
-                f"Experiments with --queue or --temp see only files that git tracks: `git add "
-                f"{dataset}` first"
-            )
-    else:
-        raise ValueError(
-            f"dataset: got {dataset!r}, wanted one of {', '.join(known)}, or the path of your own "
-            f"card, such as {own_cards}/mine.yaml, or of a folder of train/images, train/masks, "
-            f"val/images, val/masks"
-        )
-    return validate(DatasetCard, _card_values(path, known, own_cards), path)
-
-
-def _card_values(
-    path: Path, known: dict[str, Path], own_cards: Path, below: tuple[Path, ...] = ()
-) -> dict[str, Any]:
-    """Read a card's keys, merged over those of the card that it extends."""
-    values = read_yaml(path)
-    if "extends" not in values:
-        return values
-    name = values.pop("extends")
-    if isinstance(name, str) and name in known:
-        parent = known[name]
-    elif isinstance(name, str) and name.endswith((".yaml", ".yml")) and path.parent != CARDS:
-        parent = path.parent / name
-        if not parent.resolve().is_relative_to(own_cards.resolve()):
-            raise ValueError(f"{path} extends {name!r}, which lies outside {own_cards}/: move it")
-    else:
-        raise ValueError(
-            f"{path} extends {name!r}, wanted one of {', '.join(known)}, or the file name of a "
-            f"card in its folder"
-        )
-    chain = (*below, path.resolve())
-    if parent.resolve() in chain:
-        raise ValueError(f"{path} extends {name!r}, which extends it too: remove one `extends`")
-    return _card_values(parent, known, own_cards, chain) | values
 
 
 def matches(region: str, entry: str) -> bool:

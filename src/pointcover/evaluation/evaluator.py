@@ -35,7 +35,7 @@ from pointcover.prediction.priors import make_correction
 from pointcover.runtime.atomic_files import digest_values, publish_csv, publish_folder
 from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
 from pointcover.tileset.dataset import TileDataset, tile_loader
-from pointcover.tileset.tiles import Tile, read_index
+from pointcover.tileset.tiles import Tile, TileSet, read_index, read_tile_set
 
 BOOTSTRAP_SEED: Final = 0
 """Independent of the experiment's seed, so that all experiments draw the same resamples."""
@@ -78,6 +78,7 @@ class Evaluator:
         model, checkpoint, self.model_sha256 = load_checkpoint(folders.models)
         others = load_ensemble(Path(settings.ensemble), checkpoint.tile_set)
         self.checkpoint, self.other_models = checkpoint, len(others)
+        self._size_px = check_tiles(folders.tiles / "tiles.json", checkpoint.tile_set).size_px
         self.classes = checkpoint.tile_set.classes
         check_left_out(settings.leave_out, self.classes.names)
         self.tiles, self.is_dense = tiles_to_score(settings, folders)
@@ -159,6 +160,8 @@ class Evaluator:
 
     def _draw_train_tiles(self, out: Path) -> None:
         """Draw labelled tiles of the train split, evenly spaced, with their labels."""
+        if not self._settings.train_panels:
+            return
         tiles, sparse = self._folders.tiles, self._folders.sparse
         labelled = [
             tile
@@ -167,7 +170,7 @@ class Evaluator:
         ]
         chosen = spread_evenly(labelled, self._settings.train_panels)
         is_dense = any(sum(tile.pixels) for tile in read_index(tiles / "index.csv"))
-        size_px = self.checkpoint.tile_set.size_px
+        size_px = self._size_px
         learned = TileDataset(chosen, tiles / "images", sparse / "masks", size_px)
         dense = TileDataset(chosen, tiles / "images", tiles / "masks", size_px)
         titles = [f"{tile.id} ({tile.region}), of the train split" for tile in chosen]
@@ -190,11 +193,38 @@ class Evaluator:
             tiles,
             folders.tiles / "images",
             folders.tiles / "masks" if self.is_dense else folders.sparse / "clicks",
-            self.checkpoint.tile_set.size_px,
+            self._size_px,
             Scoring(
                 self._settings.erode_px, [names.index(name) for name in self._settings.leave_out]
             ),
         )
+
+
+def check_tiles(path: Path, trained_on: TileSet) -> TileSet:
+    """Read the tile set to score on, and check that a model can be scored there.
+
+    Args:
+        path: of its tiles.json.
+        trained_on: the tile set that the model was trained on.
+
+    Raises:
+        ValueError: they differ in their classes or in the number of bands.
+    """
+    tile_set = read_tile_set(path)
+    found, wanted = tile_set.classes.names, trained_on.classes.names
+    if found != wanted:
+        raise ValueError(
+            f"{path.parent} has the classes {', '.join(found)}, but the model has "
+            f"{', '.join(wanted)}: to score a model of another dataset, map the classes in the "
+            f"card (`map_classes`), and run `dvc repro tile`"
+        )
+    if len(tile_set.bands) != len(trained_on.bands):
+        raise ValueError(
+            f"{path.parent} has {len(tile_set.bands)} bands, but the model has "
+            f"{len(trained_on.bands)}: name as many of the same kind with `bands` in the card, and "
+            f"run `dvc repro tile`"
+        )
+    return tile_set
 
 
 def tiles_to_score(

@@ -1,6 +1,7 @@
 """Cut an orthophoto and its mask into tiles: tiled GeoTIFFs, one block a tile."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pointcover.labels import (
     Image,
     Mask,
     Split,
+    UnknownValues,
     count_pixels,
     count_values,
     ids_from_colours,
@@ -36,6 +38,7 @@ from pointcover.raster.raster_io import (
     write_mask,
 )
 from pointcover.runtime.parallel import one_ahead
+from pointcover.tileset.source_images import SourceImage
 from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.tiling.settings import TileSettings
 
@@ -102,6 +105,8 @@ class Cutting:
     """Fraction of the pixels without data, of the orthophotos that have some."""
     warnings: list[str] = field(default_factory=list)
     """Messages to the user about bands that are declared alpha, and places."""
+    images: list[SourceImage] = field(default_factory=list)
+    """As the files are, of orthophotos with tiles."""
 
     @property
     def gsds_m(self) -> set[float]:
@@ -117,6 +122,7 @@ class Cutting:
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
         self.no_data |= other.no_data
         self.warnings += other.warnings
+        self.images += other.images
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -242,6 +248,8 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                 f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
                 f"outside the image's data. Leave the pair out, or correct the card's `classes`"
             )
+    if cutting.tiles:
+        cutting.images.append(reader.source)
     if empty:
         cutting.no_data[pair.name] = round(empty / pixels, 6)
     card_gsd_m = plan.card.gsd_m
@@ -352,6 +360,14 @@ class PairReader:
         mask_info = self._masks.info() if self._masks else info
         self.source_width = info.width
         """Of the orthophoto, before downsampling."""
+        self.source = SourceImage(
+            pair.name,
+            pair.image,
+            info.height,
+            info.width,
+            plan.settings.downsample,
+            is_placed=any(i.crs or i.is_georeferenced for i in (info, mask_info)),
+        )
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
         self.warnings = self._images.warn_of_alpha(plan.card.bands, "`bands` in the card")
@@ -379,11 +395,12 @@ class PairReader:
             image, valid = self._images.read_scaled(
                 strip, card.bands, card.value_range or EIGHT_BIT
             )
-            mask = (
-                _read_mask(self._masks, strip, card)
-                if self._masks
-                else np.full(valid.shape, IGNORE_INDEX, np.uint8)
-            )
+            mask = np.full(valid.shape, IGNORE_INDEX, np.uint8)
+            if self._masks:
+                try:
+                    mask = _read_mask(self._masks, strip, card)
+                except UnknownValues as error:
+                    raise self._count_unknown(self._masks, error) from None
             if not valid.all():
                 mask[~valid] = IGNORE_INDEX
             if downsample > 1:
@@ -401,12 +418,26 @@ class PairReader:
                 )
             yield row
 
+    def _count_unknown(self, masks: RasterReader, first: UnknownValues) -> UnknownValues:
+        """Return the error of all unknown values of the mask, of which a part has some."""
+        size_px, downsample = self._settings.size_px, self._settings.downsample
+        counts: Counter[str] = Counter()
+        for top in range(0, self.grid.height, size_px):
+            height = min(size_px, self.grid.height - top)
+            strip = Window(0, top * downsample, self.grid.width * downsample, height * downsample)
+            try:
+                _read_mask(masks, strip, self._card)
+            except UnknownValues as error:
+                counts.update(error.counts)
+        return UnknownValues(first.kind, counts, first.known, f"{masks.path}: ")
+
 
 def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     """Read a dense mask as class ids, from colours or numbers.
 
     Raises:
-        ValueError: a colour or number is not in the card; the message names the file and rows.
+        UnknownValues: a colour or number is not in the card; the message names the file.
+        ValueError: the mask cannot be read otherwise; the message names the file and rows.
     """
     try:
         if card.mask_values == "colours":
@@ -427,6 +458,9 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
         if empty is not None:
             mask[empty[0]] = IGNORE_INDEX
         return mask
+    except UnknownValues as error:
+        where = f"{reader.path}: "
+        raise UnknownValues(error.kind, error.counts, error.known, where) from None
     except ValueError as error:
         if str(reader.path) in str(error):
             raise

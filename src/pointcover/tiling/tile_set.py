@@ -11,6 +11,7 @@ from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.parallel import map_in_order
 from pointcover.runtime.settings import MachineSettings
 from pointcover.text import shorten
+from pointcover.tileset.source_images import write_source_images
 from pointcover.tileset.tiles import TileSet, write_index, write_tile_set
 from pointcover.tiling.cutting import Cutting, CuttingPlan, try_to_cut
 from pointcover.tiling.settings import TileSettings
@@ -43,7 +44,7 @@ def cut_orthophotos(plan: CuttingPlan, pairs: Sequence[Pair], machine: MachineSe
 
 
 def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSettings) -> None:
-    """Write index.csv and tiles.json.
+    """Write index.csv, tiles.json and images.jsonl.
 
     Raises:
         ValueError: no pixel of the train split holds data.
@@ -59,6 +60,7 @@ def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSe
     )
     write_index(out / "index.csv", cutting.tiles, tile_set.classes.names)
     write_tile_set(out / "tiles.json", tile_set)
+    write_source_images(out, cutting.images)
 
 
 def log_tiles(cutting: Cutting, settings: TileSettings) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from pyproj.exceptions import ProjError
 from pyproj.transformer import TransformerGroup
 
 from pointcover.raster.raster_io import RasterInfo
+from pointcover.tileset.source_images import SourceImage
 
 ORTHOPHOTO: Final = "orthophoto"
 """Column with the name of a feature's orthophoto. A feature with an empty value is placed on all
@@ -31,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """Labelled points, lines and polygons of one file, in the CRSs of its layers."""
+    """Labelled points, lines and polygons, in the CRSs of a file's layers, or in pixels."""
 
     path: Path
     crs: tuple[pyproj.CRS, ...]
-    """The CRS of every layer that was read."""
+    """The CRS of every layer that was read; none where coordinates are pixels."""
     fids: npt.NDArray[np.object_]
     """(N,) feature ids of the file; with several layers, texts `<layer>:<id>`."""
     class_ids: npt.NDArray[np.uint8]
@@ -54,6 +56,9 @@ class Annotations:
     """The number of features left out because of their value; see `VectorSettings.ignore`."""
     without_geometry: tuple[int | str, ...]
     """Ids of features left out because their geometry is missing, empty or not finite."""
+    images: Mapping[str, SourceImage] | None = None
+    """Where coordinates are columns and rows: the images by orthophoto, of whose files they are.
+    Each feature then names its orthophoto."""
     _in_crs: dict[str, tuple[npt.NDArray[np.object_], shapely.STRtree]] = field(
         default_factory=dict, repr=False
     )

@@ -19,6 +19,7 @@ from pointcover.labels import IGNORE_INDEX, Mask
 from pointcover.raster.grids import WGS84_M
 from pointcover.raster.raster_io import RasterInfo, Window
 from pointcover.text import shorten
+from pointcover.tileset.source_images import SourceImage
 from pointcover.vectors.features import SHOWN, Annotations, Flags, Numbers, name_crs
 
 WEB_MAP: Final = 3857
@@ -56,14 +57,19 @@ def place_annotations(
             centre lies in it.
 
     Raises:
-        ValueError: the orthophoto is not georeferenced, or there is no transformation to its CRS.
+        ValueError: the orthophoto is not georeferenced, and coordinates are not pixels; or there is
+            no transformation to its CRS.
     """
+    if annotations.images is not None:
+        shapes = _shapes_in_pixels(annotations, annotations.images[orthophoto])
+        return Placement(annotations.class_ids, shapes, grid, report, all_touched=all_touched)
     if grid.crs is None or not grid.is_georeferenced:
         raise ValueError(
             f"{grid.path} has no {'CRS' if grid.crs is None else 'transform'}, so the features "
             f"of {annotations.path} cannot be placed on it: assign one (`gdal_edit.py -a_srs "
             f"EPSG:<code>`, with a world file if the transform is missing; `gdalwarp` if the image "
-            f"has ground control points or RPCs instead), and run the `tile` stage again"
+            f"has ground control points or RPCs instead), and run the `tile` stage again; or label "
+            f"in pixels, in a file without a CRS"
         )
     parts, tree = annotations.project(grid)
     corners = [(0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height)]
@@ -146,6 +152,17 @@ class _Shapes(NamedTuple):
 
     parts: npt.NDArray[np.object_]
     owners: Numbers
+
+
+def _shapes_in_pixels(annotations: Annotations, image: SourceImage) -> _Shapes:
+    """Return the shapes of an image, from pixels of its file in pixels of its tiles."""
+    found = np.flatnonzero(annotations.orthophotos[annotations.owners] == image.orthophoto)
+    parts = np.asarray(
+        shapely.transform(
+            annotations.parts[found], lambda xy: (xy / image.downsample).round(SNAP_DECIMALS)
+        )
+    )
+    return _Shapes(parts, annotations.owners[found])
 
 
 class Placement:
@@ -414,6 +431,11 @@ class PlacementReport:
             raise ValueError(
                 f"no feature of {self._annotations.path} is of use: {self.describe()}. Annotate "
                 f"regions of train and val, or change `split` in the card"
+            )
+        if not self.inside.any() and self._annotations.images is not None:
+            raise ValueError(
+                f"none of the {len(self.inside)} labels of {self._annotations.path} lies on a tile "
+                f"that is annotated: {self.describe()}. Label images of train and val"
             )
         if not self.inside.any():
             crs = ", ".join(map(name_crs, self._annotations.crs))

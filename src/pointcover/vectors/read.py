@@ -3,8 +3,6 @@
 Nothing is repaired or skipped silently: whatever cannot be read raises an error.
 """
 
-import difflib
-import re
 import sqlite3
 import time
 import warnings
@@ -24,6 +22,9 @@ from pyogrio.errors import DataLayerError, DataSourceError, GeometryError
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.text import compose, shorten
+from pointcover.tileset.source_images import SourceImages
+from pointcover.vectors.class_values import known_values, normalise, suggest
+from pointcover.vectors.documents import load_json
 from pointcover.vectors.features import (
     ORTHOPHOTO,
     SHOWN,
@@ -33,7 +34,9 @@ from pointcover.vectors.features import (
     are_finite,
     name_crs,
 )
+from pointcover.vectors.formats.table import IMAGE
 from pointcover.vectors.paths import vector_path
+from pointcover.vectors.place_in_pixels import place_in_pixels
 from pointcover.vectors.settings import VectorSettings
 
 DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
@@ -57,6 +60,8 @@ class _Layer:
     """Class ids by value."""
     ignored: Collection[str]
     """Values of features that are skipped."""
+    images: SourceImages | None = None
+    """Where the coordinates are pixels of images, these."""
 
     def __str__(self) -> str:
         """Return file and layer, for messages."""
@@ -68,8 +73,12 @@ def read_annotations(
     classes: ClassTable,
     settings: VectorSettings,
     orthophotos: Collection[str] | None = None,
+    images: SourceImages | None = None,
 ) -> Annotations:
     """Read labelled points, lines and polygons from a GeoPackage, GeoJSON or Shapefile.
+
+    Coordinates are pixels where the file states no CRS and no image has a CRS or transform: x is
+    the column, and y the row, either growing downwards from 0, or negative, as QGIS shows images.
 
     Args:
         path: of the file.
@@ -78,6 +87,7 @@ def read_annotations(
             allowed, so that a number is not mistaken for an id.
         settings: the layers, the column, and the meaning of values.
         orthophotos: allowed names in the column ORTHOPHOTO; None allows any.
+        images: of the dataset; without them, coordinates are those of a CRS.
 
     Returns:
         the annotations, in the order and with the ids (FID) of the file.
@@ -88,11 +98,17 @@ def read_annotations(
             CRS is missing; a value is not a class or orthophoto; or a polygon is invalid.
     """
     _check_start(path)
-    column, known = settings.column, _known_values(classes, settings.codes)
-    ignored = {_text(value) for value in settings.ignore}
+    column, known = settings.column, known_values(classes, settings.codes)
+    ignored = {normalise(value) for value in settings.ignore}
     layers = [
-        _Layer(path, name, column, known, ignored) for name in _choose_layers(path, settings.layer)
+        _Layer(path, name, column, known, ignored, _if_in_pixels(path, name, images))
+        for name in _choose_layers(path, settings.layer)
     ]
+    if len({layer.images is None for layer in layers}) > 1:
+        raise ValueError(
+            f"{path} has layers with a CRS and layers without one, whose coordinates are pixels: "
+            f"name those of one kind, annotate.vectors.layer"
+        )
     tables = [(layer, table) for layer in layers if len(table := _read_table(layer))]
     if not tables:
         raise ValueError(
@@ -116,7 +132,7 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
         info = pyogrio.read_info(vector_path(layer.path), layer=layer.name)
         column = _check_info(layer, info)
         others = {str(name) for name in info["fields"]} - {column}
-        columns = [column, *({ORTHOPHOTO} & others)]
+        columns = [column, *({ORTHOPHOTO, *([IMAGE] if layer.images else [])} & others)]
         # A coordinate that is NaN makes shapely warn; such features are listed by the report.
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             # In GeoJSON with names and numbers as classes, names are not JSON, and stay text.
@@ -145,20 +161,26 @@ def _read_layer(
     kept = usable & ~ignored
     _check_valid(where, shapes[kept], fids[kept])
     parts, owners = _explode(shapes[kept])
-    crs = pyproj.CRS.from_user_input(table.crs)
-    _check_degrees(where, crs, parts)
+    crs: tuple[pyproj.CRS, ...] = ()
+    if layer.images is None:
+        crs = (pyproj.CRS.from_user_input(table.crs),)
+        _check_degrees(where, crs[0], parts)
+        names = _read_orthophotos(table, orthophotos, where)[kept]
+    else:
+        names, parts = place_in_pixels(where, table[kept], (parts, owners), layer.images)
     return Annotations(
         path=layer.path,
-        crs=(crs,),
+        crs=crs,
         fids=fids[kept].astype(object),
         class_ids=class_ids[kept],
-        orthophotos=_read_orthophotos(table, orthophotos, where)[kept],
+        orthophotos=names,
         parts=parts,
         owners=owners,
         layers=np.zeros(len(parts), np.intp),
         read=len(table),
         ignored=int(ignored.sum()),
         without_geometry=tuple(fids[~usable & ~ignored].tolist()),
+        images=layer.images.by_orthophoto if layer.images else None,
     )
 
 
@@ -186,6 +208,7 @@ def _join(layers: Sequence[Annotations], names: Sequence[str]) -> Annotations:
         without_geometry=tuple(
             fid for layer, name in named for fid in name_all(layer.without_geometry, name)
         ),
+        images=layers[0].images,
     )
 
 
@@ -299,7 +322,7 @@ def _choose_layers(path: Path, layer: Sequence[str] | None) -> list[str]:
         if compose(name) not in named:
             raise ValueError(
                 f"{path} has no layer {name!r} of geometries, it has {shorten(layers)}"
-                f"{_suggest(name, layers)}"
+                f"{suggest(name, layers)}"
             )
     return [named[compose(name)] for name in wanted]
 
@@ -317,15 +340,39 @@ def _check_info(layer: _Layer, info: Mapping[str, Any]) -> str:
         there = shorten(columns) if columns else "none (is the .dbf beside the .shp?)"
         raise ValueError(
             f"{layer}, has no column {layer.column!r}, it has {there}"
-            f"{_suggest(layer.column, columns)}{_advise_on_layers(layer)}"
+            f"{suggest(layer.column, columns)}{_advise_on_layers(layer)}"
         )
-    # In a GeoPackage, a missing CRS has such a name, which GDAL turns into a CRS.
-    if info["crs"] is None or pyproj.CRS(info["crs"]).name.startswith("Undefined"):
+    if layer.images is None and _is_undefined(info["crs"]):
         raise ValueError(
             f"{layer}, has no CRS, so it cannot be placed: set it in QGIS (Layer > Set "
-            f"Layer CRS, then export), or put the .prj beside the .shp"
+            f"Layer CRS, then export), or put the .prj beside the .shp. (Coordinates are pixels "
+            f"only where no image has a CRS or a world file)"
         )
     return named[compose(layer.column)]
+
+
+def _is_undefined(crs: str | None) -> bool:
+    """Return whether a CRS is missing; in a GeoPackage GDAL makes a CRS of such a name of it."""
+    return crs is None or pyproj.CRS(crs).name.startswith("Undefined")
+
+
+def _if_in_pixels(path: Path, layer: str, images: SourceImages | None) -> SourceImages | None:
+    """Return the images of whose pixels a layer's coordinates are; None where it has a CRS."""
+    if images is None or images.are_placed:
+        return None
+    return images if _lacks_crs(path, layer) else None
+
+
+def _lacks_crs(path: Path, layer: str) -> bool:
+    """Return whether a layer states no CRS, in a GeoJSON by the member `crs`."""
+    try:
+        info = pyogrio.read_info(vector_path(path), layer=layer)
+    except (DataSourceError, DataLayerError) as error:
+        raise _unreadable(path, error) from None
+    if info["driver"] == "GeoJSON":
+        document = load_json(path)
+        return isinstance(document, dict) and document.get("crs") is None
+    return _is_undefined(info["crs"])
 
 
 def _advise_on_layers(layer: _Layer) -> str:
@@ -347,7 +394,7 @@ def _read_classes(
     ignored = np.zeros(len(values), bool)
     unknown: dict[str, list[int]] = {}
     for place, value in enumerate(values):
-        text = _text(value)
+        text = normalise(value)
         if text in layer.ignored:
             ignored[place] = True
         elif text in layer.known:
@@ -359,7 +406,7 @@ def _read_classes(
             f"{text!r} ({'feature' if len(ids) == 1 else 'features'} {shorten(ids)})"
             for text, ids in unknown.items()
         ]
-        suggestion = _suggest(next(iter(unknown)), layer.known) or "."
+        suggestion = suggest(next(iter(unknown)), layer.known) or "."
         raise ValueError(
             f"{layer}, column {layer.column!r}, has values that are not classes: "
             f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion} Correct "
@@ -367,38 +414,6 @@ def _read_classes(
             f"features"
         )
     return class_ids, ignored
-
-
-def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[str, int]:
-    """Return class ids by normalised value."""
-    pairs = [(name, class_id) for class_id, name in enumerate(classes.names)]
-    if not codes:
-        pairs += [(str(class_id), class_id) for class_id in range(len(classes))]
-    else:
-        ids = {_text(name): class_id for name, class_id in pairs}
-        unknown = sorted({name for name in codes.values() if _text(name) not in ids})
-        if unknown:
-            raise ValueError(
-                f"`codes` names {shorten(unknown)}, which is not a class: known are "
-                f"{shorten(classes.names)}"
-            )
-        pairs = [(str(value), ids[_text(name)]) for value, name in codes.items()]
-    known: dict[str, int] = {}
-    for value, class_id in pairs:
-        if known.setdefault(_text(value), class_id) != class_id:
-            raise ValueError(
-                f"value {value!r} may mean class {known[_text(value)]} or {class_id}, since case "
-                f"is ignored and numbers are ids: map each value to a class with `codes`"
-            )
-    return known
-
-
-def _text(value: object) -> str:
-    """Normalise a value: 3, 3.0, "3" and " 03" are equal, and so are "Water" and "water"."""
-    if value is None or value != value:  # only NaN differs from itself
-        return ""
-    text = compose(str(value).strip().casefold())
-    return str(int(text.split(".")[0])) if re.fullmatch(r"[+-]?[0-9]+(\.0*)?", text) else text
 
 
 def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
@@ -437,12 +452,6 @@ def _check_degrees(where: str, crs: pyproj.CRS, parts: npt.NDArray[np.object_]) 
             f"{east:.6g} and its y from {south:.6g} to {north:.6g}: export it again with its CRS "
             f"(a GeoJSON without a CRS is in longitude, latitude), or swap x and y"
         )
-
-
-def _suggest(word: str, known: Iterable[str]) -> str:
-    names = {name.casefold(): name for name in known}
-    near = difflib.get_close_matches(word.casefold(), names, n=1)
-    return f"; did you mean {names[near[0]]!r}?" if near else ""
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

@@ -1,136 +1,21 @@
-"""Write point labels as points for a GIS, in class colours."""
+"""Write GeoPackages with styles for QGIS."""
 
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import geopandas
-import numpy as np
-import numpy.typing as npt
 import pyogrio
-import pyproj
-import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from pointcover.labels import IGNORE_INDEX, ClassTable
-from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.runtime.atomic_files import publish_file, publish_text
-from pointcover.tileset.tiles import Tile, raster_path
 from pointcover.vectors.paths import vector_path
-from pointcover.vectors.qgis_styles import style_points
 
 WRITTEN_AT: Final = "1970-01-01T00:00:00.000Z"
 """Date in every GeoPackage, so that equal point labels give equal bytes."""
-
-
-def write_points(
-    path: Path, tiles: Iterable[Tile], clicks: Path, classes: ClassTable, *, limit: int
-) -> dict[str, int]:
-    """Write point labels as points at the centres of their pixels, styled for QGIS.
-
-    This writes a GeoPackage with one layer for each CRS (since reprojection would change the
-    coordinates), and a .qml with the same style. `read_annotations` and `Placement.burn` turn it
-    into the same masks. Equal labels give equal bytes with the same versions of GDAL and SQLite.
-
-    Args:
-        path: of the .gpkg; replaced if it exists.
-        tiles: with the labels to write; the tiles of an orthophoto are adjacent.
-        clicks: the folder with rasters of point labels of all splits, data/sparse/clicks.
-        classes: of the labels.
-        limit: maximum number of points.
-
-    Returns:
-        the number of points by layer.
-
-    Raises:
-        ValueError: an orthophoto has no CRS, there are more than `limit` points or none, or the
-            class of a label is not in the table.
-        FileNotFoundError: a raster of point labels is missing.
-        OSError: the disk is full, or the file does not read back as written.
-    """
-    if path.suffix != ".gpkg":
-        raise ValueError(f"{path} does not end in .gpkg: points are written as a GeoPackage")
-    found: dict[pyproj.CRS, list[_Clicks]] = {}
-    total = 0
-    for (split, orthophoto), group in groupby(
-        tiles, key=lambda tile: (tile.split, tile.orthophoto)
-    ):
-        reader = RasterReader(raster_path(clicks, split, orthophoto))
-        grid = reader.info()
-        if grid.crs is None or not grid.is_georeferenced:
-            raise ValueError(
-                f"orthophoto {orthophoto!r} has no CRS ({grid.path}), so its clicks have no "
-                f"coordinates: assign a CRS to the source image (`gdalwarp` if it has ground "
-                f"control points or RPCs) and run `dvc repro`"
-            )
-        same = found.setdefault(pyproj.CRS.from_wkt(grid.crs.to_wkt()), [])
-        for tile in group:
-            part = _read_clicks(reader, grid, tile, classes)
-            total += len(part.class_ids)
-            if total > limit:
-                raise ValueError(
-                    f"there are more than {limit} clicks, with which a GIS is slow; the rasters in "
-                    f"{clicks} hold the same. Raise --limit to write all"
-                )
-            same.append(part)
-        reader.close()
-    if not total:
-        raise ValueError(f"{clicks} has no clicks: check `points`, and run `dvc repro`")
-    layers = {crs: parts for crs, parts in found.items() if any(len(p.class_ids) for p in parts)}
-    tables = [_table(crs, parts, classes) for crs, parts in layers.items()]
-    return publish_points(path, "points", tables, style_points(classes, "class"))
-
-
-@dataclass(frozen=True, eq=False)
-class _Clicks:
-    """The point labels of one tile: (n,) coordinates and class ids."""
-
-    tile: Tile
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[np.float64]
-    class_ids: npt.NDArray[np.uint8]
-
-
-def _read_clicks(
-    reader: RasterReader, grid: RasterInfo, tile: Tile, classes: ClassTable
-) -> _Clicks:
-    window = tile.extent
-    mask = reader.read(window, fill=IGNORE_INDEX)[0]
-    rows, cols = np.nonzero(mask != IGNORE_INDEX)
-    class_ids = mask[rows, cols]
-    if class_ids.size and class_ids.max() >= len(classes):
-        raise ValueError(
-            f"{grid.path} has clicks of class {class_ids.max()}, but there are {len(classes)} "
-            f"classes: tiles and clicks are from different runs. Run `dvc repro`"
-        )
-    x, y = grid.transform @ (tile.col_off + cols + 0.5, tile.row_off + rows + 0.5)
-    return _Clicks(tile, x, y, class_ids)
-
-
-def _table(
-    crs: pyproj.CRS, parts: Sequence[_Clicks], classes: ClassTable
-) -> geopandas.GeoDataFrame:
-    class_ids = np.concatenate([part.class_ids for part in parts])
-    sizes = [len(part.class_ids) for part in parts]
-    tiles = np.repeat(np.array([part.tile for part in parts], object), sizes)
-    x = np.concatenate([part.x for part in parts])
-    y = np.concatenate([part.y for part in parts])
-    return geopandas.GeoDataFrame(
-        {
-            "class": np.array(classes.names, object)[class_ids],
-            "class_id": class_ids.astype(np.int16),
-            "split": [tile.split for tile in tiles],
-            "orthophoto": [tile.orthophoto for tile in tiles],
-            "tile": [tile.id for tile in tiles],
-        },
-        geometry=shapely.points(x, y),
-        crs=crs,
-    )
 
 
 def publish_points(
@@ -217,6 +102,8 @@ def write_geopackage_in_parts(
         with warnings.catch_warnings():
             # The warning that the name should end in .gpkg; the final name does.
             warnings.filterwarnings("ignore", message=".*extension", category=RuntimeWarning)
+            # Of points in pixels.
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
             for name, parts in layers.items():
                 for number, table in enumerate(parts):
                     pyogrio.write_dataframe(
