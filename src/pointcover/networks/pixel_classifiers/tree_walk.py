@@ -1,19 +1,19 @@
 """Lead pixels through decision trees on a CPU, in machine code that numba compiles.
 
 One tree after the other, level by level, all pixels of a block: so the nodes and the features stay
-in the processor's cache, and no pixel waits for another one's branch. The code is compiled when it
-is first called, and kept in numba's cache where a folder of it can be written.
+in the processor's cache, and no pixel waits for another one's branch.
 """
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from pointcover.runtime.machine_code import compiled
 
 CHUNK: Final = 256
 """Pixels of a block."""
@@ -82,14 +82,7 @@ class TreeArrays(NamedTuple):
             _add_votes(pixels, self, votes[:, chosen])
 
 
-def _compile(function: Any) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder of a cache can be written: compile anew in each process
-        return numba.njit(nogil=True)(function)
-
-
-@_compile
+@compiled
 def _add_votes(pixels: Floats, trees: TreeArrays, votes: Floats) -> None:
     # Unsigned numbers throughout: numba would check others for negative indexes.
     count = np.uint32(pixels.shape[1])
