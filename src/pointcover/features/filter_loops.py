@@ -402,7 +402,9 @@ def filter_planes(tasks: Sequence[Task], part: Part, features: Floats) -> None:
 def smooth_planes(planes: Floats, sigma_px: float, part: Part, out: Floats) -> None:
     """Smooth a part of planes (P, H, W) with a Gaussian: out (P, rows, columns)."""
     kernel, window = half_kernel(sigma_px), _window_of(part)
-    _run_all(lambda pair: _smooth_plane(pair[0], window, kernel, pair[1]), zip(planes, out, strict=True))
+    _run_all(
+        lambda pair: _smooth_plane(pair[0], window, kernel, pair[1]), zip(planes, out, strict=True)
+    )
 
 
 def _window_of(part: Part) -> Window:

@@ -119,7 +119,11 @@ def _edges_and_spots(images: Tensor, sigma_px: float) -> tuple[Tensor, Tensor]:
 
         found = torch.empty(2, *planes.shape)
         tasks = [
-            Task(plane, sigma_px, Places(gradient_magnitude=at, laplacian_of_gaussian=at + len(planes)))
+            Task(
+                plane,
+                sigma_px,
+                Places(gradient_magnitude=at, laplacian_of_gaussian=at + len(planes)),
+            )
             for at, plane in enumerate(planes.detach().numpy())
         ]
         filter_planes(tasks, whole_of(planes), found.flatten(0, 1).numpy())
