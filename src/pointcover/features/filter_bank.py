@@ -240,11 +240,6 @@ def _length(rows: Tensor, cols: Tensor) -> Tensor:
     return torch.sqrt(rows * rows + cols * cols)
 
 
-def _has_two(name: str) -> bool:
-    """Return whether a filter has two values a pixel."""
-    return name.endswith("eigenvalues")
-
-
 def _smooth_bands(images: Tensor, sigma_px: float, part: Part) -> Tensor:
     """Smooth (N, bands, H, W), and return a part."""
     if not sigma_px:
