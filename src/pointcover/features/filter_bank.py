@@ -20,10 +20,10 @@ from pointcover.features.gaussian import (
     check_images,
     filter_axis,
     radius_px,
-    smooth,
     whole_of,
 )
 from pointcover.features.settings import FilterBankSettings
+from pointcover.features.smoothing import smooth
 
 
 class FilterBank(nn.Module):

@@ -93,19 +93,6 @@ def filter_axis(planes: Tensor, sigma_px: float, order: int, axis: int) -> Tenso
     return filtered
 
 
-def smooth(planes: Tensor, sigma_px: float, part: Part | None = None) -> Tensor:
-    """Smooth (P, H, W) planes, float32, with a Gaussian; of a part, only its rows and columns."""
-    rows, cols = part = part or whole_of(planes)
-    if planes.device.type != "cpu" or torch.compiler.is_compiling():
-        down = filter_axis(planes, sigma_px, 0, 1)
-        return filter_axis(down, sigma_px, 0, 2)[:, rows, cols]
-    from pointcover.features.filter_loops import smooth_planes
-
-    smoothed = torch.empty(len(planes), rows.stop - rows.start, cols.stop - cols.start)
-    smooth_planes(planes.detach().contiguous().numpy(), sigma_px, part, smoothed.numpy())
-    return smoothed
-
-
 def whole_of(planes: Tensor) -> Part:
     """Return all rows and columns."""
     return slice(0, planes.shape[-2]), slice(0, planes.shape[-1])

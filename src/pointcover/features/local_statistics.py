@@ -15,10 +15,10 @@ from pointcover.features.gaussian import (
     check_images,
     filter_axis,
     radius_px,
-    smooth,
     whole_of,
 )
 from pointcover.features.settings import LocalStatisticsSettings
+from pointcover.features.smoothing import smooth
 
 _DARK = 1e-3
 """Added to sums of bands that divide, so that black pixels have no colour."""
