@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointcover.features.encoder_pyramid import EncoderPyramid
+from pointcover.features.resize_loops import enlarge
 from pointcover.features.settings import EncoderFeatureSettings
 
 
@@ -136,3 +137,12 @@ def test_export_of_the_projection_gives_the_same_values_at_another_size() -> Non
     program = torch.export.export(head, (torch.rand(1, 3, 64, 96),), dynamic_shapes=(sides,))
     images = torch.rand(1, 3, 96, 160)
     torch.testing.assert_close(program.module()(images), head(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize(("height", "width"), [(13, 30), (1, 1), (3, 2)])
+def test_loops_enlarge_as_torch_does(factor: int, height: int, width: int) -> None:
+    images = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.interpolate(images, scale_factor=factor, mode="bicubic")
+    found = torch.from_numpy(enlarge(images[0].numpy(), factor))
+    torch.testing.assert_close(found, wanted[0], rtol=0, atol=2e-6)

@@ -200,3 +200,36 @@ def test_a_part_is_cut_out_of_the_whole(part) -> None:
     module = FilterBank()
     found = module(images, part)
     torch.testing.assert_close(found, module(images)[:, :, part[0], part[1]], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 75), (9, 30)])
+def test_loops_and_tensor_operations_agree(height: int, width: int) -> None:
+    images = torch.from_numpy(draw(3, height, width))[None]
+    bank = FilterBank()
+    with torch.no_grad():
+        by_tensors = torch.cat(list(bank._tensors(images)), dim=1)
+    found = bank(images)
+    torch.testing.assert_close(found, by_tensors, rtol=0, atol=TOLERANCE)
+
+
+def test_bits_do_not_depend_on_the_part_or_on_threads() -> None:
+    images = torch.from_numpy(draw(3, 100, 333))[None]
+    bank = FilterBank()
+    whole = bank(images)
+    part = slice(31, 64), slice(7, 300)
+    assert torch.equal(bank(images, part), whole[:, :, part[0], part[1]])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert torch.equal(bank(images), whole)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_some_filters_are_those_of_all() -> None:
+    images = torch.from_numpy(draw(2, 40, 50))[None]
+    settings = FilterBankSettings(filters=("hessian_eigenvalues", "gaussian"), sigmas_px=(1.6,))
+    some, every = FilterBank(settings), FilterBank()
+    whole = dict(zip(every.names(2), every(images)[0], strict=True))
+    for name, values in zip(some.names(2), some(images)[0], strict=True):
+        assert torch.equal(values, whole[name]), name

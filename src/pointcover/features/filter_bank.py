@@ -1,33 +1,29 @@
 """The filter bank: Gaussian derivatives at several scales, and colour features.
 
 These are the features of interactive pixel classifiers such as ilastik. The values agree with
-scipy.ndimage and with the eigenvalues of scikit-image up to rounding.
+scipy.ndimage and with the eigenvalues of scikit-image up to rounding. On a CPU they come from loops
+in machine code, elsewhere and in exported graphs from tensor operations; both agree to rounding.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from pointcover.features.gaussian import (
-    Kernel,
+    DOG_RATIO,
+    INTEGRATION_RATIO,
     Part,
     check_images,
-    filter_span,
+    filter_axis,
     radius_px,
-    smooth,
     whole_of,
 )
 from pointcover.features.settings import FilterBankSettings
-
-_DOG_RATIO = 0.66
-"""The smaller of the two sigmas of a difference of Gaussians, as a fraction of the larger."""
-
-_INTEGRATION_RATIO = 0.5
-"""The sigma over which the structure tensor is integrated, as a fraction of the gradient's."""
+from pointcover.features.smoothing import smooth
 
 
 class FilterBank(nn.Module):
@@ -53,7 +49,7 @@ class FilterBank(nn.Module):
         margins = [radius_px(sigma) for sigma in settings.sigmas_px if settings.filters]
         if "structure_tensor_eigenvalues" in settings.filters:
             margins += [
-                radius_px(sigma) + radius_px(_INTEGRATION_RATIO * sigma)
+                radius_px(sigma) + radius_px(INTEGRATION_RATIO * sigma)
                 for sigma in settings.sigmas_px
             ]
         colour_sigmas = (*settings.hsv_sigmas_px, *settings.excess_green_sigmas_px)
@@ -95,54 +91,60 @@ class FilterBank(nn.Module):
         with torch.autocast(kind, enabled=False):
             images = images.float().contiguous()
             if torch.compiler.is_compiling():
-                return self._join(images).to(dtype)
+                return torch.cat(list(self._tensors(images)), dim=1).to(dtype)
             return self._fill(images, dtype, part or whole_of(images))
 
     def _fill(self, images: Tensor, dtype: torch.dtype, part: Part) -> Tensor:
-        """Write the features into one tensor; on a CPU plane by plane, for its cache."""
+        """Write the features into one tensor: not joined at the end, which takes twice as much."""
         rows, cols = part
-        count, bands = images.shape[:2]
-        height, width = rows.stop - rows.start, cols.stop - cols.start
-        features = _allocate((count, len(self.names(bands)), height, width), dtype, images.device)
-        first = bands if self.settings.bands else 0
-        values = self._values_a_band()
-        features[:, :first] = images[:, :first, rows, cols]
-        of_filters = features[:, first : first + values * bands]
-        of_filters = of_filters.view(count, values, bands, height, width)
-        workspace = _Workspace(images)
-        for chosen in _chunks(images):
-            planes = images[chosen]
-            shape = (*planes.shape[:2], height, width)
-            filtered = self._filter(planes.flatten(0, 1), part, workspace)
-            for place, value in enumerate(filtered):
-                of_filters[chosen[0], place, chosen[1]] = value.view(shape)
-        place = first + values * bands
-        for colour in self._colours(images, part):
-            features[:, place : place + colour.shape[1]] = colour
-            place += colour.shape[1]
+        shape = rows.stop - rows.start, cols.stop - cols.start
+        names = self.names(images.shape[1])
+        if images.device.type == "cpu":
+            # numpy asks Linux for huge pages: mapping small ones takes as long as the filters.
+            numbers = np.empty((len(images), len(names), *shape), np.float32)
+            self._compute(images, part, numbers)
+            return torch.from_numpy(numbers).to(dtype)
+        features = images.new_empty((len(images), len(names), *shape), dtype=dtype)
+        place = 0
+        for values in self._tensors(images):
+            features[:, place : place + values.shape[1]] = values[:, :, rows, cols]
+            place += values.shape[1]
         return features
 
-    def _join(self, images: Tensor) -> Tensor:
-        """Compute the features without assignments, as an exported graph needs it."""
-        parts = [images] if self.settings.bands else []
-        whole = whole_of(images)
-        filtered = self._filter(images.flatten(0, 1), whole, None)
-        parts += [value.view(images.shape) for value in filtered]
-        return torch.cat([*parts, *self._colours(images, whole)], dim=1)
+    def _compute(self, images: Tensor, part: Part, features: npt.NDArray[np.float32]) -> None:
+        """Write the features of a part of images on a CPU, (N, features, rows, columns)."""
+        from pointcover.features.filter_loops import Places, Task, filter_planes
 
-    def _values_a_band(self) -> int:
-        """Count the filters' values of one band."""
-        filters = self.settings.filters
-        return len(self.settings.sigmas_px) * sum(1 + _has_two(name) for name in filters)
+        settings, bands = self.settings, images.shape[1]
+        first = place = bands if settings.bands else 0
+        features[:, :first] = images[:, :first, part[0], part[1]]
+        for number, image in enumerate(images.detach().numpy()):
+            tasks, place = [], first
+            for sigma in settings.sigmas_px:
+                places = {}
+                for name in settings.filters:
+                    places[name] = place
+                    place += bands * (1 + _has_two(name))
+                for band, plane in enumerate(image):
+                    own = {name: begin + band for name, begin in places.items()}
+                    tasks.append(Task(plane, sigma, Places(**own, step=bands)))
+            filter_planes(tasks, part, features[number])
 
-    def _filter(
-        self, planes: Tensor, part: Part, workspace: "_Workspace | None"
-    ) -> Iterator[Tensor]:
-        """Compute the filters of (P, H, W) planes one by one; later ones overwrite earlier ones."""
+        for colour in self._colours(images, part):
+            features[:, place : place + colour.shape[1]] = colour.numpy()
+            place += colour.shape[1]
+
+    def _tensors(self, images: Tensor) -> Iterator[Tensor]:
+        """Compute the features with tensor operations, (N, some, H, W) each."""
+        if self.settings.bands:
+            yield images
+        planes = images.flatten(0, 1)
         for sigma in self.settings.sigmas_px:
-            derivatives = _Derivatives((planes, part), sigma, workspace)
+            derivatives = _Derivatives(planes, sigma)
             for name in self.settings.filters:
-                yield from getattr(derivatives, name)()
+                for value in getattr(derivatives, name)():
+                    yield value.view(images.shape)
+        yield from self._colours(images, whole_of(images))
 
     def _colours(self, images: Tensor, part: Part) -> Iterator[Tensor]:
         """Compute the colour features of (N, bands, H, W), (N, some, rows, columns) each."""
@@ -160,187 +162,82 @@ def _has_two(name: str) -> bool:
     return name.endswith("eigenvalues")
 
 
-def _allocate(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Allocate a large tensor; on a CPU with numpy, which asks Linux for huge pages.
-
-    Mapping small pages one by one takes half of the time of the filters.
-    """
-    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
-        return torch.empty(shape, dtype=dtype, device=device)
-    numbers = np.empty(shape, np.float32 if dtype == torch.float32 else np.int16)
-    return torch.from_numpy(numbers).view(dtype)
-
-
-def _chunks(images: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Split (N, bands, H, W) into single planes on a CPU; a GPU computes all at once."""
-    if images.device.type != "cpu":
-        yield slice(None), slice(None)
-        return
-    for number in range(images.shape[0]):
-        for band in range(images.shape[1]):
-            yield slice(number, number + 1), slice(band, band + 1)
-
-
-class _Workspace:
-    """Tensors that results are written to.
-
-    Allocating memory for every result takes as long as computing it. So the same few tensors are
-    used for all sigmas and planes of a call.
-    """
-
-    def __init__(self, images: Tensor) -> None:
-        """Make one for planes of these images."""
-        self._like = images
-        self._rooms: dict[str, Tensor] = {}
-
-    def room(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Return a tensor to write to."""
-        size = math.prod(shape)
-        if name not in self._rooms or len(self._rooms[name]) < size:
-            self._rooms[name] = self._like.new_empty(size)
-        return self._rooms[name][:size].view(shape)
-
-
 class _Derivatives:
-    """Gaussian derivatives of a part of (P, H, W) planes at one sigma, each when first needed.
+    """Gaussian derivatives of (P, H, W) planes at one sigma, each when first needed.
 
-    Methods are named as the filters of the settings and return tuples of (P, rows, columns).
-    Gradients are computed of a larger part, as the integration of the structure tensor needs it.
+    Methods are named as the filters of the settings and return tuples of (P, H, W).
     """
 
-    def __init__(
-        self, planes: tuple[Tensor, Part], sigma_px: float, workspace: _Workspace | None
-    ) -> None:
-        """Store the planes with their part; in an exported graph it is all, without workspace."""
-        self._planes, self._part = planes
-        self._sigma_px = sigma_px
-        self._workspace = workspace
-        self._integration_px = _INTEGRATION_RATIO * sigma_px
-        self._outer = self._inner = self._part
-        if workspace:
-            margin = radius_px(self._integration_px)
-            sizes = self._planes.shape[1:]
-            pairs = [
-                _widen(span, margin, size) for span, size in zip(self._part, sizes, strict=True)
-            ]
-            (rows, inner_rows), (cols, inner_cols) = pairs
-            self._outer, self._inner = (rows, cols), (inner_rows, inner_cols)
+    def __init__(self, planes: Tensor, sigma_px: float) -> None:
+        """Store the planes; nothing is computed yet."""
+        self._planes, self._sigma_px = planes, sigma_px
 
-    def _room(self, name: str, shape: Sequence[int]) -> Tensor | None:
-        """Return the tensor of the workspace to write a result to; None without a workspace."""
-        return self._workspace.room(name, tuple(shape)) if self._workspace else None
-
-    def _derive(self, planes: Tensor, order: int, axis: int, name: str) -> Tensor:
-        """Filter along rows or columns, for the larger part."""
-        return self._filter(planes, Kernel(self._sigma_px, order, axis), self._outer, name)
-
-    def _filter(self, planes: Tensor, kernel: Kernel, part: Part, name: str) -> Tensor:
-        span = part[kernel.axis - 1]
-        if self._workspace is None:
-            return filter_span(planes, kernel, span)
-        shape = list(planes.shape)
-        shape[kernel.axis] = span.stop - span.start
-        return filter_span(planes, kernel, span, out=self._room(name, shape))
-
-    def _smooth(self, planes: Tensor, sigma_px: float, part: Part, name: str) -> Tensor:
-        down = self._filter(planes, Kernel(sigma_px, 0, 1), part, "down")
-        return self._filter(down, Kernel(sigma_px, 0, 2), part, name)
-
-    def _cut(self, *planes: Tensor) -> tuple[Tensor, ...]:
-        """Cut the part out of the larger one."""
-        if self._workspace is None:
-            return planes
-        return tuple(one[:, self._inner[0], self._inner[1]] for one in planes)
+    def _derive(self, planes: Tensor, order: int, axis: int) -> Tensor:
+        return filter_axis(planes, self._sigma_px, order, axis)
 
     @cached_property
     def _smoothed_down(self) -> Tensor:
-        return self._derive(self._planes, 0, 1, "smoothed down")
+        return self._derive(self._planes, 0, 1)
 
     @cached_property
     def _derived_down(self) -> Tensor:
-        return self._derive(self._planes, 1, 1, "derived down")
+        return self._derive(self._planes, 1, 1)
 
     @cached_property
     def _smoothed(self) -> Tensor:
-        return self._derive(self._smoothed_down, 0, 2, "smoothed")
+        return self._derive(self._smoothed_down, 0, 2)
 
     @cached_property
     def _gradient(self) -> tuple[Tensor, Tensor]:
         """Derivatives along rows and columns."""
-        return (
-            self._derive(self._derived_down, 0, 2, "gradient of rows"),
-            self._derive(self._smoothed_down, 1, 2, "gradient of columns"),
-        )
+        return self._derive(self._derived_down, 0, 2), self._derive(self._smoothed_down, 1, 2)
 
     @cached_property
     def _curvature(self) -> tuple[Tensor, Tensor]:
         """Second derivatives along rows and columns."""
-        down = self._derive(self._planes, 2, 1, "down")
-        return (
-            self._derive(down, 0, 2, "curvature of rows"),
-            self._derive(self._smoothed_down, 2, 2, "curvature of columns"),
-        )
+        down = self._derive(self._planes, 2, 1)
+        return self._derive(down, 0, 2), self._derive(self._smoothed_down, 2, 2)
 
     def gaussian(self) -> tuple[Tensor, ...]:
         """Return the smoothed planes."""
-        return self._cut(self._smoothed)
+        return (self._smoothed,)
 
     def laplacian_of_gaussian(self) -> tuple[Tensor, ...]:
         """Return the sum of the second derivatives."""
-        rows, cols = self._cut(*self._curvature)
-        return (torch.add(rows, cols, out=self._room("result", rows.shape)),)
+        rows, cols = self._curvature
+        return (rows + cols,)
 
     def gradient_magnitude(self) -> tuple[Tensor, ...]:
         """Return the length of the gradient."""
-        rows, cols = self._cut(*self._gradient)
-        return (self._length(rows, cols, name="result"),)
+        return (_length(*self._gradient),)
 
     def difference_of_gaussians(self) -> tuple[Tensor, ...]:
         """Return the smoothed planes minus less smoothed ones."""
-        less = self._smooth(self._planes, _DOG_RATIO * self._sigma_px, self._part, "result")
-        (more,) = self._cut(self._smoothed)
-        return (torch.sub(more, less, out=self._room("result", less.shape)),)
+        return (self._smoothed - smooth(self._planes, DOG_RATIO * self._sigma_px),)
 
     def structure_tensor_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the integrated structure tensor, the larger first."""
         rows, cols = self._gradient
-        pairs = (rows, rows), (rows, cols), (cols, cols)
-        tensor = []
-        for number, pair in enumerate(pairs):
-            product = torch.mul(*pair, out=self._room("product", rows.shape))
-            name = f"structure {number}"
-            tensor.append(self._smooth(product, self._integration_px, self._inner, name))
-        return self._eigenvalues(*tensor)
+        sigma_px = INTEGRATION_RATIO * self._sigma_px
+        products = rows * rows, rows * cols, cols * cols
+        return _eigenvalues(*(smooth(product, sigma_px) for product in products))
 
     def hessian_eigenvalues(self) -> tuple[Tensor, ...]:
         """Return the eigenvalues of the Hessian, the larger first."""
         rows, cols = self._curvature
-        mixed = self._derive(self._derived_down, 1, 2, "mixed")
-        return self._eigenvalues(*self._cut(rows, mixed, cols))
-
-    def _eigenvalues(self, first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-        """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
-        shape = first.shape
-        difference = torch.sub(first, second, out=self._room("product", shape))
-        difference = torch.mul(difference, 0.5, out=self._room("product", shape))
-        middle = torch.sub(first, difference, out=self._room("down", shape))
-        distance = self._length(difference, mixed, name="product")
-        return (
-            torch.add(middle, distance, out=self._room("result", shape)),
-            torch.sub(middle, distance, out=self._room("second result", shape)),
-        )
-
-    def _length(self, rows: Tensor, cols: Tensor, name: str) -> Tensor:
-        """Return the length of vectors."""
-        squares = torch.mul(rows, rows, out=self._room(name, rows.shape))
-        squares = torch.addcmul(squares, cols, cols, out=self._room(name, rows.shape))
-        return torch.sqrt(squares, out=self._room(name, rows.shape))
+        return _eigenvalues(rows, self._derive(self._derived_down, 1, 2), cols)
 
 
-def _widen(span: slice, margin: int, size: int) -> tuple[slice, slice]:
-    """Return a span with a margin, within [0, size), and the span's place in it."""
-    wide = slice(max(span.start - margin, 0), min(span.stop + margin, size))
-    return wide, slice(span.start - wide.start, span.stop - wide.start)
+def _eigenvalues(first: Tensor, mixed: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+    """Return both eigenvalues of symmetric 2 × 2 matrices, the larger first."""
+    half = 0.5 * (first - second)
+    middle, distance = first - half, _length(half, mixed)
+    return middle + distance, middle - distance
+
+
+def _length(rows: Tensor, cols: Tensor) -> Tensor:
+    """Return the length of vectors."""
+    return torch.sqrt(rows * rows + cols * cols)
 
 
 def _smooth_bands(images: Tensor, sigma_px: float, part: Part) -> Tensor:

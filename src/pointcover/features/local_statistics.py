@@ -15,10 +15,10 @@ from pointcover.features.gaussian import (
     check_images,
     filter_axis,
     radius_px,
-    smooth,
     whole_of,
 )
 from pointcover.features.settings import LocalStatisticsSettings
+from pointcover.features.smoothing import smooth
 
 _DARK = 1e-3
 """Added to sums of bands that divide, so that black pixels have no colour."""
@@ -102,18 +102,39 @@ class LocalStatistics(nn.Module):
         """Compute what is averaged, (N, some, H, W) each; first the bands themselves."""
         yield images
         for sigma in self.settings.fine_sigmas_px:
-            planes = images.flatten(0, 1)
-            down = [filter_axis(planes, sigma, order, 1) for order in (0, 1, 2)]
-            rows, cols = filter_axis(down[1], sigma, 0, 2), filter_axis(down[0], sigma, 1, 2)
-            yield (rows * rows + cols * cols).sqrt().view(images.shape)
-            rows, cols = filter_axis(down[2], sigma, 0, 2), filter_axis(down[0], sigma, 2, 2)
-            yield (rows + cols).abs().view(images.shape)
+            yield from _edges_and_spots(images, sigma)
         if images.shape[1] >= 3:
             colours = images[:, :3]
             value, total = colours.amax(1, keepdim=True), colours.sum(1, keepdim=True)
             green = (3 * images[:, 1:2] - total) / (total + _DARK)
             saturation = (value - colours.amin(1, keepdim=True)) / (value + _DARK)
             yield torch.cat([saturation, green, green.clamp(min=0)], dim=1)
+
+
+def _edges_and_spots(images: Tensor, sigma_px: float) -> tuple[Tensor, Tensor]:
+    """Return the length of the gradient and the absolute Laplacian of (N, bands, H, W)."""
+    planes = images.flatten(0, 1)
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        from pointcover.features.filter_loops import Places, Task, filter_planes
+
+        found = torch.empty(2, *planes.shape)
+        tasks = [
+            Task(
+                plane,
+                sigma_px,
+                Places(gradient_magnitude=at, laplacian_of_gaussian=at + len(planes)),
+            )
+            for at, plane in enumerate(planes.detach().numpy())
+        ]
+        filter_planes(tasks, whole_of(planes), found.flatten(0, 1).numpy())
+        length, laplacian = found
+    else:
+        down = [filter_axis(planes, sigma_px, order, 1) for order in (0, 1, 2)]
+        rows, cols = filter_axis(down[1], sigma_px, 0, 2), filter_axis(down[0], sigma_px, 1, 2)
+        length = (rows * rows + cols * cols).sqrt()
+        rows, cols = filter_axis(down[2], sigma_px, 0, 2), filter_axis(down[0], sigma_px, 2, 2)
+        laplacian = rows + cols
+    return length.view(images.shape), laplacian.abs().view(images.shape)
 
 
 def _smooth(images: Tensor, sigma_px: float, part: Part) -> Tensor:

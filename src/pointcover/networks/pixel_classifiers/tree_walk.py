@@ -1,22 +1,25 @@
 """Lead pixels through decision trees on a CPU, in machine code that numba compiles.
 
 One tree after the other, level by level, all pixels of a block: so the nodes and the features stay
-in the processor's cache, and no pixel waits for another one's branch. The code is compiled when it
-is first called, and kept in numba's cache where a folder of it can be written.
+in the processor's cache, and no pixel waits for another one's branch.
 """
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pointcover.runtime.machine_code import compiled
+
 CHUNK: Final = 256
 """Pixels of a block."""
+
+BLOCKS: Final = 16
+"""Blocks whose features are copied at once."""
 
 _WORD: Final = 32
 """Bits of a node, its feature and its left child, if these fit; otherwise twice as many."""
@@ -67,7 +70,7 @@ class TreeArrays(NamedTuple):
         """
         threads = max(1, torch.get_num_threads())
         count = votes.shape[1]
-        starts = range(0, count, CHUNK)
+        starts = range(0, count, CHUNK * BLOCKS)
         if threads == 1 or len(starts) == 1:
             self._vote(blocks, votes.numpy(), starts)
             return
@@ -77,35 +80,33 @@ class TreeArrays(NamedTuple):
 
     def _vote(self, blocks: list[Tensor], votes: Floats, starts: range) -> None:
         for start in starts:
-            chosen = slice(start, start + CHUNK)
+            chosen = slice(start, start + CHUNK * BLOCKS)
             pixels = torch.cat([block[:, chosen] for block in blocks]).float().numpy()
             _add_votes(pixels, self, votes[:, chosen])
 
 
-def _compile(function: Any) -> Any:
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder of a cache can be written: compile anew in each process
-        return numba.njit(nogil=True)(function)
-
-
-@_compile
+@compiled
 def _add_votes(pixels: Floats, trees: TreeArrays, votes: Floats) -> None:
     # Unsigned numbers throughout: numba would check others for negative indexes.
-    count = np.uint32(pixels.shape[1])
     mask = np.uint32((np.uint32(1) << trees.bits) - np.uint32(1))
-    flat = pixels.ravel()
-    node = np.empty(count, np.uint32)
-    for tree in range(len(trees.depth)):
-        words, limits, leaves = trees.nodes[tree], trees.threshold[tree], trees.value[tree]
-        node[:] = np.uint32(0)
-        for _ in range(trees.depth[tree]):
+    block = np.empty(pixels.shape[0] * CHUNK, np.float32)
+    node = np.empty(CHUNK, np.uint32)
+    for start in range(0, pixels.shape[1], CHUNK):
+        count = np.uint32(min(CHUNK, pixels.shape[1] - start))
+        for feature in range(pixels.shape[0]):
+            line, copied = pixels[feature, start:], block[feature * CHUNK :]
             for pixel in range(count):
-                at = node[pixel]
-                word = words[at]
-                found = flat[np.uint32(word & mask) * count + np.uint32(pixel)]
-                node[pixel] = np.uint32(word >> trees.bits) + np.uint32(found > limits[at])
-        for number in range(votes.shape[0]):
-            row = votes[number]
-            for pixel in range(count):
-                row[pixel] += leaves[node[pixel], number]
+                copied[pixel] = line[pixel]
+        for tree in range(len(trees.depth)):
+            words, limits, leaves = trees.nodes[tree], trees.threshold[tree], trees.value[tree]
+            node[:] = np.uint32(0)
+            for _ in range(trees.depth[tree]):
+                for pixel in range(count):
+                    at = node[pixel]
+                    word = words[at]
+                    found = block[np.uint32(word & mask) * np.uint32(CHUNK) + np.uint32(pixel)]
+                    node[pixel] = np.uint32(word >> trees.bits) + np.uint32(found > limits[at])
+            for number in range(votes.shape[0]):
+                row = votes[number, start:]
+                for pixel in range(count):
+                    row[pixel] += leaves[node[pixel], number]
