@@ -212,7 +212,7 @@ def test_maps_that_overlap_without_data_are_sampled(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"crs": None}, "has no CRS or no transform"),
+        ({"crs": None}, "has no CRS, so a point of it is nowhere"),
         ({"names": ()}, "does not say what its classes are called"),
         ({"names": ("a", "b")}, "has pixels of id 2, and names 2 classes"),
     ],
