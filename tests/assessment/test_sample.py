@@ -304,6 +304,17 @@ def test_points_that_were_added_doubled_or_moved_are_told(written):
     assert "has points that were not drawn (features 2)" in refusal(written)
 
 
+def test_points_that_a_gis_saved_as_multipoints_are_points(written):
+    label(written, lambda number, x, y: "land")
+
+    def join(table):
+        table["geometry"] = [shapely.MultiPoint([shape]) for shape in table.geometry]
+        return table
+
+    change(written, join)
+    assert (read_sample(written).labels == 0).all()
+
+
 def test_an_empty_sample_is_told(written):
     change(written, lambda table: table.iloc[:0])
     assert "has no point: draw the sample again" in refusal(written)

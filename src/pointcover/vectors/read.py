@@ -42,6 +42,9 @@ DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 VIEW_S: Final = 10
 """Most seconds that the views of a GeoPackage may take."""
 
+BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+"""Bytes before the first sign of JSON; the first three say that it is UTF-8."""
+
 SQLITE: Final = b"SQLite format 3\0"
 SHAPEFILE: Final = b"\0\0\x27\x0a"
 
@@ -131,6 +134,16 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
             return table.rename(columns={column: layer.column})
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
         raise _unreadable(layer.path, error) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{layer}, has texts that are not {error.encoding} ({error.reason}){_ENCODING_ADVICE}"
+        ) from None
+
+
+_ENCODING_ADVICE: Final = (
+    ": export it again as UTF-8 (a GeoPackage always is), or write the encoding of a Shapefile's "
+    ".dbf, such as UTF-8 or ISO-8859-1, into a file of its name that ends in .cpg"
+)
 
 
 def _read_layer(
@@ -249,10 +262,16 @@ def _check_start(path: Path) -> None:
                 f"truncated. Copy it again"
             )
     # "GDALG" files are JSON, too, with commands that GDAL would run.
-    elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
+    elif not (begin := start.lstrip(BLANK)).startswith((b"{", b"[{")) or b"gdal_streamed" in start:
         raise ValueError(
             f"{path} is not a file of annotations (it begins with {start[:8]!r}): wanted a "
             f"GeoPackage, a GeoJSON or the .shp of an unpacked Shapefile"
+        )
+    elif begin.startswith(b"[") or (b'"Feature' not in start and b'"coordinates"' not in start):
+        raise ValueError(
+            f"{path} is JSON, but no GeoJSON: files of labelling programs (COCO, Label Studio, "
+            f"labelme) have no place on the ground. Export masks from there, and name them with "
+            f"`masks` in the card, or draw annotations in a GIS"
         )
 
 
@@ -360,6 +379,8 @@ def _read_classes(
             for text, ids in unknown.items()
         ]
         suggestion = _suggest(next(iter(unknown)), layer.known) or "."
+        if any(_decode_again(text) in layer.known for text in unknown):
+            suggestion = f"; the texts were read in another encoding than theirs{_ENCODING_ADVICE}."
         raise ValueError(
             f"{layer}, column {layer.column!r}, has values that are not classes: "
             f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion} Correct "
@@ -367,6 +388,19 @@ def _read_classes(
             f"features"
         )
     return class_ids, ignored
+
+
+def _decode_again(text: str) -> str:
+    """Return what a text is where its UTF-8 was read as ISO-8859-1, as without a .cpg file."""
+    for upper in (
+        text,
+        text.upper(),
+    ):  # values are compared in small letters, of which bytes differ
+        try:
+            return _text(upper.encode("iso-8859-1").decode("utf-8"))
+        except UnicodeError:
+            continue
+    return text
 
 
 def _known_values(classes: ClassTable, codes: Mapping[str | int, str]) -> dict[str, int]:
