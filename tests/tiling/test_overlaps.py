@@ -103,4 +103,4 @@ def test_the_tile_stage_refuses_overlaps(project):
     project.write_card(may_overlap=False)
     said = project.refusal("download", "tile")
     assert "100 % of val lies on train (images/b.tif on images/a.tif 100 %)" in said
-    assert "set `may_overlap: true` in the card if it is meant" in said
+    assert "set `may_overlap: true` in the card, or in one of your own that `extends` it" in said
