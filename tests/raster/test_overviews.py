@@ -79,7 +79,7 @@ def test_a_missing_band_is_an_error(tmp_path):
 
 def test_a_palette_image_is_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9, bands=1), palette={7: (1, 2, 3)})
-    with pytest.raises(ValueError, match=r"a\.tif is a palette image, .* gdal_translate -expand"):
+    with pytest.raises(ValueError, match=r"a\.tif is a palette image, .*gdal_translate -expand"):
         LevelReader(path, [1], tmp_path / "cache")
 
 
