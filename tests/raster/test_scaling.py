@@ -1,4 +1,4 @@
-"""Values outside of the range that is scaled are refused or doubted (raster-vision#1276)."""
+"""Values outside of the range that is scaled are refused or warned of (raster-vision#1276)."""
 
 import numpy as np
 import pytest
@@ -22,18 +22,20 @@ def test_a_range_without_the_values_is_refused(tmp_path, low, high):
 
 @pytest.mark.parametrize("fill", [-9999, 65_535])
 @pytest.mark.parametrize("is_declared", [False, True])
-def test_a_frequent_value_outside_the_range_is_doubted_unless_declared(tmp_path, fill, is_declared):
+def test_a_frequent_value_outside_the_range_is_warned_of_unless_declared(
+    tmp_path, fill, is_declared
+):
     image = draw_image(40, 50).astype(np.float32)
     image[:, :10] = fill
     options = {"nodata": fill} if is_declared else {}
     found = check(write_raster(tmp_path / "a.tif", image, **options), 0, 255)
     shown = "black" if fill < 0 else "white"
     wanted = f"has the value {fill:g} in 25% of its pixels, which becomes {shown}: if it means no"
-    assert [wanted in doubt for doubt in found] == [True] * (not is_declared)
-    assert all(f"`gdal_edit.py -a_nodata {fill:g} FILE`" in doubt for doubt in found)
+    assert [wanted in warning for warning in found] == [True] * (not is_declared)
+    assert all(f"`gdal_edit.py -a_nodata {fill:g} FILE`" in warning for warning in found)
 
 
-def test_rare_values_outside_and_a_constant_image_inside_are_not_doubted(tmp_path):
+def test_rare_values_outside_and_a_constant_image_inside_are_not_warned_of(tmp_path):
     image = draw_image(40, 50).astype(np.float32)
     image[0, 0, :5] = -9999
     assert check(write_raster(tmp_path / "a.tif", image), 0, 255) == []

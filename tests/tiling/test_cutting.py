@@ -379,17 +379,17 @@ def test_a_fourth_band_that_the_card_names_is_data_and_one_that_it_does_not_name
     cutting = cut(tmp_path, bands=[1, 2, 3, 4])
     assert np.array_equal(read_cut(tmp_path, "masks")[0], mask)
     assert np.array_equal(read_cut(tmp_path, "images"), image)
-    assert (cutting.no_data, cutting.doubts) == ({}, [])
+    assert (cutting.no_data, cutting.warnings) == ({}, [])
     cutting = cut(tmp_path)
     assert cutting.no_data == {"a": 0.05}
-    (doubt,) = cutting.doubts
-    assert "band 4 is declared alpha, so pixels where it is 0 have no data, but" in doubt
-    assert "name it in `bands` in the card if it is a band of the image, such as near" in doubt
+    (warning,) = cutting.warnings
+    assert "band 4 is declared alpha, so pixels where it is 0 have no data, but" in warning
+    assert "name it in `bands` in the card if it is a band of the image, such as near" in warning
     image[3] = np.where(image[3] > 0, 255, 0)
     write_image_and_mask(tmp_path, image, mask)
-    assert cut(tmp_path).doubts == []
-    (doubt,) = cut(tmp_path, bands=[1, 2, 3, 4]).doubts
-    assert "holds 0 and 255 alone, but is read as data: leave it out of `bands`" in doubt
+    assert cut(tmp_path).warnings == []
+    (warning,) = cut(tmp_path, bands=[1, 2, 3, 4]).warnings
+    assert "holds 0 and 255 alone, but is read as data: leave it out of `bands`" in warning
 
 
 @pytest.mark.parametrize("local", ["image", "mask"])
@@ -398,8 +398,10 @@ def test_a_crs_that_is_not_on_the_earth_is_said_and_the_other_is_kept(tmp_path, 
     for name, values in (("image", draw_image(40, 50)), ("mask", np.ones((40, 50), np.uint8))):
         options = {"crs": flair} if name == local else {}
         write_raster(tmp_path / f"{name}.tif", values, **options)
-    (doubt,) = cut(tmp_path).doubts
-    assert "have the CRS 'RGF93 / Lambert-93', which has no place on the Earth, and counts" in doubt
+    (warning,) = cut(tmp_path).warnings
+    assert (
+        "have the CRS 'RGF93 / Lambert-93', which has no place on the Earth, and counts" in warning
+    )
     with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
         assert (file.crs, file.transform) == (CRS, PLACE)
 
@@ -407,9 +409,9 @@ def test_a_crs_that_is_not_on_the_earth_is_said_and_the_other_is_kept(tmp_path, 
 def test_ground_control_points_are_named_with_gdalwarp(tmp_path):
     write_image_and_mask(tmp_path, draw_image(40, 50), np.ones((40, 50), np.uint8))
     place_by_points(tmp_path / "image.tif", draw_image(40, 50))
-    (doubt,) = cut(tmp_path).doubts
-    assert "image.tif is placed by ground control points alone, and has no transform" in doubt
-    assert "warp it with `gdalwarp -t_srs EPSG:<code> IN OUT`" in doubt
+    (warning,) = cut(tmp_path).warnings
+    assert "image.tif is placed by ground control points alone, and has no transform" in warning
+    assert "warp it with `gdalwarp -t_srs EPSG:<code> IN OUT`" in warning
 
 
 @pytest.mark.parametrize("binarised", [False, True])
@@ -489,7 +491,7 @@ def test_blocks_of_an_image_that_were_never_written_have_no_data(tmp_path):
         cutting = cut(tmp_path)
         assert (read_cut(tmp_path, "masks")[0] == 255).tolist() == [[False] * 64 + [True] * 64] * 64
         assert cutting.no_data == {"a": 0.5}
-        assert ["blocks with 50.0% of its pixels were never" in d for d in cutting.doubts] == (
+        assert ["blocks with 50.0% of its pixels were never" in d for d in cutting.warnings] == (
             [True] if nodata is None else []
         )
 
@@ -590,20 +592,20 @@ def test_a_crs_without_a_transform_places_nothing(tmp_path, downsample):
         write_raster(tmp_path / f"{name}.tif", values, transform=None)
     cutting = cut(tmp_path, downsample=downsample)
     assert cutting.gsds_m == set()
-    (doubt,) = cutting.doubts
-    assert "image.tif has a CRS, but no transform, so its place and pixel size are not" in doubt
+    (warning,) = cutting.warnings
+    assert "image.tif has a CRS, but no transform, so its place and pixel size are not" in warning
     with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
         assert file.transform.is_identity
     assert cut(tmp_path, downsample=downsample, gsd_m=0.5).gsds_m == {0.5 * downsample}
 
 
-def test_a_gsd_of_the_card_that_the_file_contradicts_is_doubted(tmp_path):
+def test_a_gsd_of_the_card_that_the_file_contradicts_is_warned_of(tmp_path):
     write_image_and_mask(tmp_path, draw_image(8, 8), np.ones((8, 8), np.uint8))
     cutting = cut(tmp_path, gsd_m=2.5)
     assert cutting.gsds_m == {0.25}
-    (doubt,) = cutting.doubts
-    assert "has a GSD of 0.25 m by its CRS, which is used, and 2.5 m by `gsd_m` in the" in doubt
-    assert cut(tmp_path, gsd_m=0.26).doubts == []
+    (warning,) = cutting.warnings
+    assert "has a GSD of 0.25 m by its CRS, which is used, and 2.5 m by `gsd_m` in the" in warning
+    assert cut(tmp_path, gsd_m=0.26).warnings == []
 
 
 @settings(max_examples=8)

@@ -146,7 +146,7 @@ def open_orthophoto(
         remarks.append(f"{info.warp_advice}; its map would have no place")
     elif info.crs is None:
         remarks.append(f"{path} has no CRS, so its map has none either")
-    remarks += reader.doubt_alpha(bands, "--bands")
+    remarks += reader.warn_of_alpha(bands, "--bands")
     _remark_on_colours(reader, bands, trained[0], settings, remarks)
     gsd_m, sides_m = pixel = _measure_gsd(info, settings)
     wanted_m = _check_gsd(path, pixel, trained, settings, remarks)

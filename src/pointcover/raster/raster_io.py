@@ -475,6 +475,37 @@ class RasterReader:
             valid &= ~missing.cover(window)
         return valid
 
+    def warn_of_alpha(self, bands: Sequence[int], how: str) -> list[str]:
+        """Return warnings about a band that is declared alpha, from windows spread over the raster.
+
+        Args:
+            bands: that are read.
+            how: how to name the bands to read, for the message.
+        """
+        found = []
+        for band in self.alpha_bands():
+            is_mask = self.is_mask(band)
+            if band in bands and is_mask:
+                found.append(
+                    f"{self.path}: band {band} is declared alpha and holds 0 and 255 alone, but is "
+                    f"read as data: leave it out of {how} if it says where the image has data"
+                )
+            elif band not in bands and not is_mask:
+                found.append(
+                    f"{self.path}: band {band} is declared alpha, so pixels where it is 0 have no "
+                    f"data, but it has other values than 0 and 255: name it in {how} if it is a "
+                    f"band of the image, such as near infrared"
+                )
+        return found
+
+    def is_mask(self, band: int) -> bool:
+        """Return whether a band has the values of a mask, in windows spread over the raster."""
+        full = np.iinfo(self.dataset.dtypes[band - 1]).max if self._is_integer(band) else 1
+        return all(
+            np.isin(self.read(window, [band]), (0, 255, full)).all()
+            for window in spread_over(self.dataset.height, self.dataset.width)
+        )
+
     def hiding_bands(self) -> tuple[int, ...]:
         """Return the alpha bands of a mask by which pixels are transparent.
 
@@ -523,37 +554,6 @@ class RasterReader:
                     f"shows other ids than the stored ones that are read: remove them "
                     f"(`gdal_edit.py -scale 1 -offset 0 FILE`), and name the stored ids"
                 )
-
-    def doubt_alpha(self, bands: Sequence[int], how: str) -> list[str]:
-        """Return doubts about a band that is declared alpha, from windows spread over the raster.
-
-        Args:
-            bands: that are read.
-            how: how to name the bands to read, for the message.
-        """
-        doubts = []
-        for band in self.alpha_bands():
-            is_mask = self.is_mask(band)
-            if band in bands and is_mask:
-                doubts.append(
-                    f"{self.path}: band {band} is declared alpha and holds 0 and 255 alone, but is "
-                    f"read as data: leave it out of {how} if it says where the image has data"
-                )
-            elif band not in bands and not is_mask:
-                doubts.append(
-                    f"{self.path}: band {band} is declared alpha, so pixels where it is 0 have no "
-                    f"data, but it has other values than 0 and 255: name it in {how} if it is a "
-                    f"band of the image, such as near infrared"
-                )
-        return doubts
-
-    def is_mask(self, band: int) -> bool:
-        """Return whether a band has the values of a mask, in windows spread over the raster."""
-        full = np.iinfo(self.dataset.dtypes[band - 1]).max if self._is_integer(band) else 1
-        return all(
-            np.isin(self.read(window, [band]), (0, 255, full)).all()
-            for window in spread_over(self.dataset.height, self.dataset.width)
-        )
 
     def _is_integer(self, band: int) -> bool:
         return np.issubdtype(np.dtype(self.dataset.dtypes[band - 1]), np.integer)

@@ -13,7 +13,7 @@ MOST_EXTREME: Final = 0.99
 """The fraction of values that become 0 or 255 at which a value range is refused."""
 
 LEAST_FILL: Final = 0.01
-"""The fraction of values that one number outside the range has, at which it is doubted."""
+"""The fraction of values that one number outside the range has, at which it is warned of."""
 
 Values = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def check_values(reader: RasterReader, bands: Sequence[int], wanted: ValueRange)
     Zeros are left out of the check, since they may be a border without data.
 
     Returns:
-        doubts about a number outside the range that may mean no data.
+        warnings about a number outside the range that may mean no data.
 
     Raises:
         ValueError: nearly all values of the image become 0 or 255.
@@ -54,20 +54,20 @@ def check_values(reader: RasterReader, bands: Sequence[int], wanted: ValueRange)
             f"them become black or white, since {low:g} is black and {high:g} is white "
             f"{wanted.origin}: {wanted.remedy}"
         )
-    return _doubt_fill(reader, values, wanted)
+    return _warn_of_fill(reader, values, wanted)
 
 
-def _doubt_fill(reader: RasterReader, values: Values, wanted: ValueRange) -> list[str]:
-    """Return a doubt about the smallest or greatest value, where it is outside and frequent."""
-    doubts = []
+def _warn_of_fill(reader: RasterReader, values: Values, wanted: ValueRange) -> list[str]:
+    """Return a warning about the smallest or greatest value, where it is outside and frequent."""
+    found = []
     for value, shown in ((values.min(initial=0), "black"), (values.max(initial=0), "white")):
         part = float((values == value).mean()) if len(values) else 0.0
         if part >= LEAST_FILL and not wanted.low <= value <= wanted.high:
-            doubts.append(
+            found.append(
                 f"{reader.path} has the value {value:g} in {part:.0%} of its pixels, which becomes "
                 f"{shown}: if it means no data, say so with `gdal_edit.py -a_nodata {value:g} FILE`"
             )
-    return doubts
+    return found
 
 
 def _sample_values(reader: RasterReader, bands: Sequence[int]) -> Values:

@@ -101,7 +101,7 @@ class Cutting:
     """GSD of the orthophotos for which it is known."""
     no_data: dict[str, float] = field(default_factory=dict)
     """Fraction of the pixels without data, of the orthophotos that have some."""
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     """Messages to the user about bands that are declared alpha, places, values and masks."""
 
     @property
@@ -117,7 +117,7 @@ class Cutting:
         self.train.include(other.train)
         self.gsd_by_orthophoto_m |= other.gsd_by_orthophoto_m
         self.no_data |= other.no_data
-        self.doubts += other.doubts
+        self.warnings += other.warnings
 
     def summary(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the number of tiles, their area and the fraction of each class, by split."""
@@ -194,7 +194,7 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     """
     size_px, downsample = plan.settings.size_px, plan.settings.downsample
     reader = PairReader(plan, pair)
-    classes, cutting = plan.card.class_table(), Cutting(doubts=reader.doubts)
+    classes, cutting = plan.card.class_table(), Cutting(warnings=reader.warnings)
     pixels = empty = 0
     # Cells at the edge that have no pixel after downsampling are counted too: so the tiles of a
     # published list have the same numbers at any resolution.
@@ -249,7 +249,7 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
     card_gsd_m = plan.card.gsd_m * downsample if plan.card.gsd_m else None
     gsd_m = gsd_of(reader.grid) or card_gsd_m
     if gsd_m and card_gsd_m and not 1 / GSD_TOLERANCE <= gsd_m / card_gsd_m <= GSD_TOLERANCE:
-        cutting.doubts.append(
+        cutting.warnings.append(
             f"{plan.source / pair.image} has a GSD of {gsd_m / downsample:.4g} m by its CRS, which "
             f"is used, and {plan.card.gsd_m:g} m by `gsd_m` in the card: correct the wrong one"
         )
@@ -324,17 +324,17 @@ def _common_grid(
     )
 
 
-def _doubt_values(reader: RasterReader, card: DatasetCard) -> list[str]:
+def _warn_of_values(reader: RasterReader, card: DatasetCard) -> list[str]:
     """Return messages about blocks that were never written, and values outside the range."""
     how = ("by `value_range` in the card", "correct it, or leave the image out (`leave_out`)")
-    doubts = check_values(reader, card.bands, ValueRange(*(card.value_range or EIGHT_BIT), *how))
+    warnings = check_values(reader, card.bands, ValueRange(*(card.value_range or EIGHT_BIT), *how))
     if missing := reader.missing_blocks(card.bands):
         fraction = missing.fraction(reader.dataset.height, reader.dataset.width)
-        doubts.append(
+        warnings.append(
             f"{reader.path}: blocks with {fraction:.1%} of its pixels were never written, and hold "
             f"no data. If they should hold data, copy the image again"
         )
-    return doubts
+    return warnings
 
 
 def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
@@ -343,18 +343,18 @@ def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
     return next((crs for crs in found if not is_local(crs)), found[0] if found else None)
 
 
-def _doubt_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
+def _warn_of_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
     """Return messages about what places a pair; the same one for many pairs is logged once."""
     names = {name_local(info.crs) for info in (image, mask) if info.crs and is_local(info.crs)}
-    doubts = [
+    warnings = [
         f"images or masks have the CRS {name!r}, which has no place on the Earth, and counts as "
         f"none: assign theirs (`gdal_edit.py -a_srs EPSG:<code>`) if they are to be placed"
         for name in sorted(names)
     ]
     is_placed = image.is_georeferenced or mask.is_georeferenced
     if image.warp_advice and (image.placed_by or not is_placed):
-        doubts.append(image.warp_advice)
-    return doubts
+        warnings.append(image.warp_advice)
+    return warnings
 
 
 class Block(NamedTuple):
@@ -391,10 +391,10 @@ class PairReader:
         """Of the orthophoto, before downsampling."""
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
-        self.doubts = self._images.doubt_alpha(plan.card.bands, "`bands` in the card")
+        self.warnings = self._images.warn_of_alpha(plan.card.bands, "`bands` in the card")
         """About bands that are declared alpha, the place of the pair, and its values."""
-        self.doubts += _doubt_place(info, mask_info)
-        self.doubts += _doubt_values(self._images, plan.card)
+        self.warnings += _warn_of_place(info, mask_info)
+        self.warnings += _warn_of_values(self._images, plan.card)
         if self._masks:
             self._masks.check_unscaled()
             _check_written(self._masks, plan.card)
