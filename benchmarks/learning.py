@@ -2,8 +2,9 @@
 
 Run it with ``PYTHONPATH=src python benchmarks/learning.py`` (two minutes on an idle machine with
 two cores); ``--quick`` runs everything once, as a test. Names of parts (``loss``, ``step``,
-``read``, ``matrix``) select among them. Each time is the best of several, in milliseconds. Compare
-the ratios: both sides are timed in alternation in the same run.
+``read``, ``matrix``) select among them. Each time is the processor time of the best of several
+calls, in milliseconds: other load of the machine disturbs it least. Compare the ratios: both sides
+are timed in alternation in the same run.
 
 The baselines: ``F.cross_entropy`` with ``ignore_index`` over every pixel, a focal loss with one-hot
 labels, a gated CRF at full size; a training step in fp32 with contiguous weights; a PNG for each
@@ -50,13 +51,16 @@ TABLE = ClassTable(tuple("abcde"), tuple((40 * i, 90, 250 - 40 * i) for i in ran
 
 
 def best_ms(calls: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Time calls in alternation, so that other load affects all; return the best, milliseconds."""
+    """Time calls in alternation, so that other load affects all; return the best, milliseconds.
+
+    The time is that of the processor, of all threads together.
+    """
     best = [float("inf")] * len(calls)
     for _ in range(repeats):
         for place, call in enumerate(calls):
-            start = time.perf_counter()
+            start = time.process_time()
             call()
-            best[place] = min(best[place], time.perf_counter() - start)
+            best[place] = min(best[place], time.process_time() - start)
     return [1e3 * value for value in best]
 
 

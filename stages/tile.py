@@ -32,7 +32,7 @@ def tile(params: "Params") -> None:
         check_splits(cutting.tiles, splits)
         write_tiles(out, cutting, dataset.card, params.tile)
     publish_json(METRICS, cutting.summary(dataset.card.class_table().names))
-    log_tiles(cutting, params.tile)
+    log_tiles(cutting, dataset.card, params.tile)
 
 
 if __name__ == "__main__":

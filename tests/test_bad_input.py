@@ -172,7 +172,7 @@ def test_an_unknown_colour(project, mask):
 def test_a_mask_that_is_all_unlabelled(project, mask):
     write_raster(mask, np.full((100, 130), 255, np.uint8))
     message = project.refusal("download", "tile")
-    assert "sources/mine/masks/a.tif labels no pixel: all are 255, or outside the" in message
+    assert "sources/mine/masks/a.tif labels no pixel: all are 255, transparent, or" in message
     assert "Leave the pair out, or correct the card's `classes`" in message
 
 

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args
 
@@ -118,7 +119,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path} does not exist: correct the path, run the command from the project's root, or "
             f"restore the file with `git checkout {path}`"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    except yaml.YAMLError as error:
         where = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML: {where}. Correct that line") from None
     if not isinstance(values, dict):
@@ -226,15 +231,34 @@ def validate(model: type[ModelT], values: dict[str, Any], path: Path) -> ModelT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = [_describe(fault, model) for fault in error.errors()]
+        faults = [_describe(fault, model) for fault in _causes(error.errors())]
         count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ValueError("\n  - ".join([f"{path} has {count}:", *faults])) from None
+
+
+UNION_MEMBERS: Final = ("float", "int", "str")
+"""Names by which pydantic adds the faults of each type that a value may have."""
+
+
+def _causes(faults: Sequence[Any]) -> list[Any]:
+    """Leave out faults that follow from faults of the items of the same list."""
+    places = [fault["loc"] for fault in faults]
+
+    def follows(fault: Any) -> bool:
+        loc = fault["loc"]
+        is_member = bool(loc) and loc[-1] in UNION_MEMBERS and isinstance(fault["input"], list)
+        parent = loc[:-1] if is_member else loc
+        return (is_member or fault["type"] == "too_short") and any(
+            len(place) > len(loc) and place[: len(parent)] == parent for place in places
+        )
+
+    return [fault for fault in faults if not follows(fault)]
 
 
 def _describe(fault: Any, model: type[BaseModel]) -> str:
     """Describe one of pydantic's errors: the key, the value, what is allowed."""
     steps = list(fault["loc"])
-    key = ".".join(str(step) for step in steps)
+    key = ".".join(str(step) for step in steps if not str(step).startswith("tuple["))
     got = repr(fault["input"])
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
@@ -256,7 +280,11 @@ def _describe(fault: Any, model: type[BaseModel]) -> str:
         return f"{key}: {context['error']}" if key else str(context["error"])
     field = _section_at(model, steps[:-1]).model_fields.get(str(steps[-1])) if steps else None
     wanted = _allowed(field) if field else ""
-    return f"{key}: got {got}, wanted {wanted or fault['msg'].removeprefix('Input should be ')}"
+    wanted = wanted or fault["msg"].removeprefix("Input should be ")
+    hint = ""
+    if kind == "string_type" and isinstance(fault["input"], bool | int | float | date | None):
+        hint = ": write it in quotes, as YAML reads no, numbers, dates and # in another way"
+    return f"{key}: got {got}, wanted {wanted}{hint}"
 
 
 def _allowed(field: FieldInfo) -> str:

@@ -212,7 +212,7 @@ def test_maps_that_overlap_without_data_are_sampled(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"crs": None}, "has no CRS or no transform"),
+        ({"crs": None}, "has no CRS, so a point of it is nowhere"),
         ({"names": ()}, "does not say what its classes are called"),
         ({"names": ("a", "b")}, "has pixels of id 2, and names 2 classes"),
     ],
@@ -302,6 +302,17 @@ def test_points_that_were_added_doubled_or_moved_are_told(written):
 
     change(written, add)
     assert "has points that were not drawn (features 2)" in refusal(written)
+
+
+def test_points_that_a_gis_saved_as_multipoints_are_points(written):
+    label(written, lambda number, x, y: "land")
+
+    def join(table):
+        table["geometry"] = [shapely.MultiPoint([shape]) for shape in table.geometry]
+        return table
+
+    change(written, join)
+    assert (read_sample(written).labels == 0).all()
 
 
 def test_an_empty_sample_is_told(written):

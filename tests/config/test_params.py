@@ -301,7 +301,7 @@ def test_what_is_no_yaml_mapping_is_refused_by_name(tmp_path, text, said):
 
 def test_bytes_that_are_no_text_are_refused_by_name(tmp_path):
     (tmp_path / "params.yaml").write_bytes(b"dataset: \xff\xfe")
-    with pytest.raises(ValueError, match=r"params\.yaml is not valid YAML"):
+    with pytest.raises(ValueError, match=r"params\.yaml is not UTF-8 .* save it as UTF-8"):
         read_yaml(tmp_path / "params.yaml")
 
 

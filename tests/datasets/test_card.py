@@ -363,6 +363,47 @@ def test_an_entry_of_leave_out_that_matches_nothing_is_warned_of(tmp_path, caplo
     assert "leave_out lists 'images/bb.tif', which matches no image" in caplog.text
 
 
+@pytest.mark.parametrize("ending", [".TIF", ".tiff"])
+def test_files_that_a_glob_misses_by_their_ending_alone_are_warned_of(tmp_path, caplog, ending):
+    """They were left out in silence (torchgeo#1452)."""
+    others = ("a.tif.aux.xml", "a.tfw", f"._a{ending}", "a.ovr")
+    names = ("a.tif", "b.tif", f"c{ending}", *others)
+    touch(tmp_path, *(f"{kind}/{name}" for kind in ("images", "masks") for name in names))
+    assert [pair.name for pair in find_pairs(make_card(), tmp_path)] == ["a", "b"]
+    assert caplog.messages == [
+        f"{kind} '{kind}/*.tif' leaves out {kind}/c{ending}, which end in another way: if they "
+        f"belong to the dataset, rename them"
+        for kind in ("images", "masks")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"#8429F6"', "000000", "has one fault:\n  - classes.0.colour: got 0, wanted text: write"),
+        ("land", "no", "has one fault:\n  - classes.0.name: got False, .* write it in quotes"),
+        ("images/b.tif", "02, 2019-07-01", "has 2 faults:\n  - split.val.0: got 2, .* in quotes"),
+        ("images/*", "images\\*", ".* has a backslash: write paths with `/`, also on Windows"),
+    ],
+)
+def test_what_yaml_reads_in_another_way_is_told_once_with_the_remedy(sources, old, new, said):
+    text = yaml.safe_dump(CARD, default_flow_style=None).replace("'", '"')
+    (sources / "mine.yaml").write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match=rf"(?s)mine\.yaml {said}"):
+        load_card(str(sources / "mine.yaml"), sources)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_card_in_another_encoding_is_told_so(sources, encoding):
+    card = CARD | {"title": "Gewässer"}
+    text = yaml.safe_dump(card, allow_unicode=True)
+    (sources / "mine.yaml").write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match=r"mine\.yaml is not UTF-8 \(.*: save it as UTF-8"):
+        load_card(str(sources / "mine.yaml"), sources)
+    (sources / "mine.yaml").write_bytes(text.encode("utf-8-sig"))
+    assert load_card(str(sources / "mine.yaml"), sources).title == "Gewässer"
+
+
 def test_a_dataset_that_is_not_whole_is_refused_with_what_is_missing_and_where_to_get_it(tmp_path):
     touch(tmp_path, "images/a.tif", "images/b.tif", "masks/a.tif", "masks/b.tif")
     card = make_card(orthophotos=3, instructions="Ask the neighbour")

@@ -21,16 +21,19 @@ import numpy.typing as npt
 import pytest
 import rasterio
 from rasterio.crs import CRS
-from rasterio.transform import from_origin
+from rasterio.transform import from_bounds, from_origin
+from rasterio.warp import transform_bounds
 
 from pointcover.datasets.acquire import acquire
-from pointcover.datasets.card import CARDS, DatasetCard, find_pairs
+from pointcover.datasets.card import CARDS, DatasetCard, Pair, find_pairs
+from pointcover.datasets.inventory import Inventory
 from pointcover.datasets.load_card import load_card
 from pointcover.labels import IGNORE_INDEX, SPLITS
 from pointcover.raster.grids import check_same_grid
 from pointcover.raster.raster_io import RasterReader
 from pointcover.tileset.tiles import raster_path
 from pointcover.tiling.cutting import Cutting, CuttingPlan, cut_orthophoto
+from pointcover.tiling.overlaps import check_overlaps
 from pointcover.tiling.splits import check_tile_size, read_tile_lists, split_regions
 from tests.imagery import ROOT, draw_image, make_card, tile_settings, write_raster
 
@@ -348,6 +351,63 @@ def test_neighbouring_sheets_of_landcoverai_are_one_region(fakes):
     regions = Counter(pair.region for pair in pairs)
     assert len(regions) == 26
     assert (regions["M-33-20"], regions["N-34-140"], regions["M-34-5"]) == (2, 4, 1)
+
+
+def sheet_bounds(name):
+    """Return west, south, east, north in degrees of a sheet of the Polish map of 1:5000.
+
+    A sheet of the International Map of the World (4° × 6°) has 144 sheets of 1:100 000, and each of
+    these is quartered four times.
+    """
+    row, column, number, *quarters = name.split("-")
+    height, width = 4.0, 6.0
+    north, west = (ord(row) - ord("A") + 1) * height, (int(column) - 31) * width
+    places = [(divmod(int(number) - 1, 12), 12)]
+    places += [(divmod("ABCDabcd1234".index(part) % 4, 2), 2) for part in quarters]
+    for (down, across), parts in places:
+        height, width = height / parts, width / parts
+        north, west = north - down * height, west + across * width
+    return west, north - height, west + width, north
+
+
+def place_sheet(name):
+    """Return the transform of an image of SIZE that covers a sheet in EPSG:2180."""
+    bounds = transform_bounds("EPSG:4258", "EPSG:2180", *sheet_bounds(name))
+    return from_bounds(*bounds, SIZE, SIZE)
+
+
+def test_sheets_of_landcoverai_lie_where_their_names_say():
+    """Real ones are within a metre: their upper left corners, and that in torchgeo's test data."""
+    corners = {
+        "M-33-20-D-c-4-2": (280_307.75, 394_547.0),
+        "M-34-5-D-d-4-2": (601_451.25, 427_944.5),
+        "N-33-130-A-d-4-4": (345_198.75, 519_668.25),
+        "N-33-60-D-c-4-2": (424_877.0, 724_053.5),
+        "N-34-97-C-b-1-2": (443_584.0, 589_375.5),
+    }
+    for name, corner in corners.items():
+        assert place_sheet(name) @ (0, 0) == pytest.approx(corner, abs=1)
+
+
+def test_no_split_of_landcoverai_shows_the_ground_of_another(tmp_path):
+    """So its card is not refused, whatever seed its regions are drawn by."""
+    card, black = embedded("landcoverai"), np.zeros((1, SIZE, SIZE), np.uint8)
+    for name in SHEETS:
+        write_raster(tmp_path / f"{name}.tif", black, transform=place_sheet(name))
+    pairs = tuple(
+        Pair(name, re.match(card.region, name)[1], f"{name}.tif", None) for name in SHEETS
+    )
+    regions = sorted({pair.region for pair in pairs})
+    for bit in range(5):  # any two of 26 regions are in different splits at least once
+        splits = {name: ("train", "val")[place >> bit & 1] for place, name in enumerate(regions)}
+        check_overlaps(Inventory(card, tmp_path, pairs), splits)
+    near = [pair for pair in pairs if pair.name.startswith("N-33-139-C")]  # of one region
+    alone = tuple(replace(pair, region=pair.name) for pair in near)
+    with pytest.raises(ValueError, match=r"N-33-139-C-d-2-4\.tif on N-33-139-C-d-2-2\.tif"):
+        check_overlaps(
+            Inventory(card, tmp_path, alone),
+            dict(zip((pair.name for pair in alone), ("train", "val"), strict=True)),
+        )
 
 
 def test_dubai_within_splits_each_mosaic_image_by_image(fakes):

@@ -8,6 +8,7 @@ import yaml
 
 from pointcover.datasets.card import DatasetCard, find_pairs
 from pointcover.datasets.infer_card import format_card, infer_card
+from pointcover.raster.raster_io import open_dataset
 from pointcover.tiling.splits import split_regions
 from tests.imagery import draw_image, read_tree, write_raster
 
@@ -72,6 +73,15 @@ def test_a_masks_nodata_is_unlabelled(folder):
     write_masks(folder, same([[0, 1, 2]]), ending="tif", nodata={"train/a": 0})
     card = infer_card(folder)
     assert (classes_of(card), card.ignore) == ([("class_1", 1), ("class_2", 2)], (0,))
+
+
+def test_numbers_that_a_masks_mask_hides_are_no_classes(folder):
+    write_masks(folder, same([[0, 1, 2]]), ending="tif")
+    for path in folder.glob("*/masks/*.tif"):
+        with open_dataset(path, "r+") as file:
+            file.write_mask(np.array([[0, 255, 255]], np.uint8))
+    card = infer_card(folder)
+    assert (classes_of(card), card.ignore) == ([("class_1", 1), ("class_2", 2)], ())
 
 
 def test_numbers_of_sixteen_bits_are_classes(folder):

@@ -186,3 +186,39 @@ def test_colours_of_new_classes_differ():
     for _ in range(40):
         taken.append(free_colour(taken))
     assert len(set(taken)) == 40
+
+
+def test_another_file_in_place_of_an_image_with_points_is_told(tmp_path, images):
+    """Its points would mean other ground (ilastik#1953, ilastik#2686)."""
+    project = Project(tmp_path / "p", images, "anna")
+    project.set_classes(CLASSES, {})
+    project.history.add("a.tif", 3, 4, "land")
+    project.close()
+    for path in images:
+        write_raster(path, draw_image(40, 50, seed=7))
+    project = Project(tmp_path / "p", [], "anna")
+    remark = project.remark_on_changed_images()
+    assert remark == (
+        "the files of a.tif changed since points were set on them: check that the points still fit"
+    )
+    project.close()
+    project = Project(tmp_path / "p", [], "anna")
+    assert project.remark_on_changed_images() is None
+    project.close()
+    for path in images:
+        write_raster(path, draw_image(40, 49))
+    with pytest.raises(ValueError, match=r"a\.tif has 40 × 49 px, but had 40 × 50 px when points"):
+        Project(tmp_path / "p", [], "anna")
+    write_raster(images[0], draw_image(40, 50))
+    project = Project(tmp_path / "p", [], "anna")  # b.tif has no points
+    assert len(project.history.points) == 1
+    project.close()
+
+
+def test_the_value_range_is_of_pixels_with_data_in_the_bands_that_are_read(tmp_path):
+    image = draw_image(40, 50, bands=4).astype(np.uint16) + 1000
+    image[:3, :20] = 9  # no data there, which the fourth band has
+    path = write_raster(tmp_path / "a.tif", image, nodata=9)
+    project = Project(tmp_path / "p", [path], "anna")
+    assert project.description.value_range[0] > 1000
+    project.close()

@@ -198,6 +198,29 @@ def test_ground_control_points_are_remarked_with_what_to_do(tmp_path):
     assert first.endswith("its map would have no place")
 
 
+def test_a_crs_without_a_transform_is_remarked_and_gives_no_gsd(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(20, 30), transform=None)
+    orthophoto = open_orthophoto(path, [replace(RGB, gsds_m=(1.0,))], ASKED)
+    assert orthophoto.gsd_m is None
+    assert "a.tif has a CRS, but no transform, so its place" in orthophoto.remarks[0]
+    assert orthophoto.remarks[0].endswith("its map would have no place")
+    resampled = ReadingSettings(gsd_m=0.5, resample=True)
+    orthophoto = open_orthophoto(path, [replace(RGB, gsds_m=(1.0,))], resampled)
+    assert (orthophoto.grid.height, orthophoto.grid.width, orthophoto.gsd_m) == (10, 15, 1.0)
+    assert not orthophoto.grid.is_georeferenced
+
+
+def test_a_frequent_value_outside_the_range_is_remarked(tmp_path):
+    """As files have that do not declare their nodata (torchgeo#2466)."""
+    image = draw_image(20, 30, bands=3).astype(np.float32)
+    image[:, :5] = -9999
+    trained = replace(RGB, value_range=(0.0, 255.5))
+    (remark,) = open_orthophoto(write_raster(tmp_path / "a.tif", image), [trained], ASKED).remarks
+    assert "a.tif has the value -9999 in 25% of its pixels, which becomes black" in remark
+    path = write_raster(tmp_path / "b.tif", image, nodata=-9999)
+    assert not open_orthophoto(path, [trained], ASKED).remarks
+
+
 def test_a_palette_image_is_refused(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9, bands=1), palette={0: (1, 2, 3)})
     with pytest.raises(ValueError, match="is a palette image"):

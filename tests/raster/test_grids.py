@@ -30,6 +30,8 @@ def test_north_up_places_the_upper_left_corner():
         # At 60° north a degree is 111.4 km to the north and 55.8 km to the east
         ("EPSG:4326", north_up(20, 60, 1e-5), (1.1141 * 0.5580) ** 0.5),
         ("EPSG:4326", None, None),
+        ("EPSG:2180", None, None),  # not one metre, as the identity says
+        ("EPSG:32617+6360", north_up(500_000, 4_000_000, 0.5), 0.5),  # heights alone are in feet
         (None, None, None),
     ],
 )

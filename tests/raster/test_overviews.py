@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.windows import Window
 
 from pointcover.raster import overviews
 from pointcover.raster.overviews import LevelReader
-from tests.imagery import draw_image, write_raster
+from tests.imagery import CRS, PLACE, draw_image, write_raster
 
 
 @pytest.fixture
@@ -73,3 +75,23 @@ def test_a_missing_band_is_an_error(tmp_path):
     path = write_raster(tmp_path / "a.tif", draw_image(8, 8, bands=1))
     with pytest.raises(ValueError, match=r"a\.tif has 1 band\(s\), wanted band 3"):
         LevelReader(path, (1, 2, 3), tmp_path / "cache")
+
+
+def test_a_palette_image_is_refused(tmp_path):
+    path = write_raster(tmp_path / "a.tif", draw_image(9, 9, bands=1), palette={7: (1, 2, 3)})
+    with pytest.raises(ValueError, match=r"a\.tif is a palette image, .*gdal_translate -expand"):
+        LevelReader(path, [1], tmp_path / "cache")
+
+
+def test_blocks_that_were_never_written_have_no_data(tmp_path):
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 1, "height": 64, "width": 128}
+    profile |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True}
+    with rasterio.open(path, "w", **profile, crs=CRS, transform=PLACE) as file:
+        file.write(draw_image(64, 64, bands=1), window=Window(64, 0, 64, 64))
+    reader = LevelReader(path, [1], tmp_path / "cache")
+    for level in (0, 1):
+        height, width = reader.size(level)
+        _, valid = reader.read(level, 0, 0, (height, width))
+        assert valid.tolist() == [[False] * (width // 2) + [True] * (width // 2)] * height
+    reader.close()

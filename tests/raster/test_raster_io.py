@@ -3,6 +3,8 @@
 import multiprocessing
 import pickle
 import struct
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from pointcover.raster import raster_io as raster
 from pointcover.raster.raster_io import (
     GeoTiffProfile,
     RasterReader,
+    ResampledReader,
     Window,
     pad,
     write_geotiff,
@@ -413,3 +416,63 @@ def test_a_codec_that_gdal_lacks_is_named_with_a_way_out(tmp_path, code, name):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"is compressed with {name}, which the GDAL .* lacks"):
         RasterReader(path).info()
+
+
+@pytest.mark.parametrize("kind", ["complex64", "complex128", "complex_int16"])
+def test_complex_numbers_are_refused(tmp_path, kind):
+    """Numpy would take their real part (rasterio#2182)."""
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 8, "width": 8, "dtype": kind}
+    with rasterio.open(path, "w", **profile, crs=CRS, transform=PLACE) as file:
+        file.write(np.full((1, 8, 8), 1 + 2j, np.complex64))
+    with pytest.raises(ValueError, match=r"a\.tif holds complex numbers \(complex.* amplitude"):
+        RasterReader(path).info()
+
+
+@settings(max_examples=20)
+@given(
+    source=st.sampled_from(["value", "alpha", "mask", "sidecar", "nan", "blocks"]),
+    interleave=st.sampled_from(["pixel", "band"]),
+    resampled=st.booleans(),
+)
+def test_any_source_of_validity_gives_the_same_pixels(source, interleave, resampled):
+    """Also through GDAL's resampling (rasterio#1191, #1632)."""
+    valid = np.ones((64, 64), bool)
+    valid[:32, 16:32] = False
+    image = draw_image(64, 64).astype(np.float32 if source == "nan" else np.uint8)
+    image[:, ~valid] = {"nan": np.nan, "value": 0}.get(source, 77)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "a.tif"
+        write_validity(path, image, valid, source, interleave=interleave)
+        reader = RasterReader(path)
+        if resampled:
+            reader, valid = ResampledReader(path, 32, 32, bands=(3, 1)), valid[::2, ::2]
+        window = Window(0, 0, *reversed(valid.shape))
+        found, has_data = reader.read_scaled(window, (3, 1), (0, 255))
+        reader.close()
+    assert np.array_equal(has_data, valid)
+    assert not found[:, ~valid].any()
+    if not resampled:
+        assert np.array_equal(found[:, valid], image[[2, 0]][:, valid].astype(np.uint8))
+
+
+def write_validity(path, image, valid, source, **options):
+    """Write an image that says in one of several ways where it has data."""
+    options |= {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    if source == "value":
+        options["nodata"] = 0
+    if source == "alpha":
+        image = np.concatenate([image, np.where(valid, 255, 0).astype(np.uint8)[None]])
+    if source == "blocks":
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": 64, "width": 64}
+        profile |= {"crs": CRS, "transform": PLACE, "sparse_ok": True}
+        with rasterio.open(path, "w", **profile, **options) as file:
+            for row, col in np.argwhere(valid[::16, ::16]) * 16:
+                part = image[:, row : row + 16, col : col + 16]
+                file.write(part, window=Window(col, row, 16, 16))
+        return
+    write_raster(path, image, **options)
+    if source in ("mask", "sidecar"):
+        is_inside = source == "mask"
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=is_inside), rasterio.open(path, "r+") as file:
+            file.write_mask(valid)

@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.crs import CRS as Crs
 from rasterio.enums import ColorInterp
 from rasterio.errors import NodataShadowWarning
@@ -476,6 +477,153 @@ def test_pixels_without_data_are_black_and_unlabelled_whatever_says_so(tmp_path)
     cut(tmp_path, value_range=[0, 256])
     assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
     assert (read_cut(tmp_path, "images")[:, *hole] == 0).all()
+
+
+def test_blocks_of_an_image_that_were_never_written_have_no_data(tmp_path):
+    image, mask = draw_image(64, 128), np.ones((64, 128), np.uint8)
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True}
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": 64, "width": 128}
+    profile |= {"crs": CRS, "transform": PLACE}
+    write_raster(tmp_path / "mask.tif", mask)
+    for nodata in (None, 0):  # GDAL reads them as nodata, where the file has such a value
+        with rasterio.open(tmp_path / "image.tif", "w", **profile, **options, nodata=nodata) as f:
+            f.write(image[:, :, :64], window=Window(0, 0, 64, 64))
+        cutting = cut(tmp_path)
+        assert (read_cut(tmp_path, "masks")[0] == 255).tolist() == [[False] * 64 + [True] * 64] * 64
+        assert cutting.no_data == {"a": 0.5}
+        assert ["blocks with 50.0% of its pixels were never" in d for d in cutting.warnings] == (
+            [True] if nodata is None else []
+        )
+
+
+COLOUR_CARD = {
+    "mask_values": "colours",
+    "ignore": ["#FFFFFF"],
+    "classes": [{"name": "dark", "colour": "#000000"}, {"name": "red", "colour": "#FF0000"}],
+}
+
+
+@pytest.mark.parametrize("hidden", [(0, 0, 0, 0), (9, 8, 7, 0)])
+def test_transparent_pixels_of_a_mask_are_unlabelled_whatever_their_colour(tmp_path, hidden):
+    """As programs export drawings (label-studio#2482)."""
+    write_raster(tmp_path / "image.tif", draw_image(3, 4), crs=None, transform=None)
+    mask = np.empty((3, 4, 4), np.uint8)
+    mask[:] = np.array([(255, 0, 0, 255), hidden, (0, 0, 0, 255)])[:, np.newaxis]
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    cut(tmp_path, mask="mask.png", **COLOUR_CARD)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [0] * 4]
+
+
+@pytest.mark.parametrize("how", ["alpha", "mask"])
+def test_ids_that_alpha_or_a_mask_hides_are_unlabelled(tmp_path, how):
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    ids, shown = np.ones((3, 4), np.uint8), np.array([255, 255, 0], np.uint8)
+    ids[1:] = 0
+    hides = np.broadcast_to(shown[:, np.newaxis], (3, 4))
+    values = np.stack([ids, hides]) if how == "alpha" else ids[np.newaxis]
+    with rasterio.open(write_raster(tmp_path / "mask.tif", values), "r+") as file:
+        if how == "alpha":
+            file.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+        else:
+            file.write_mask(hides > 0)
+    cut(tmp_path)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [0] * 4, [255] * 4]
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (0, 255)])
+def test_four_equal_bands_of_ids_are_no_transparency(tmp_path, ids):
+    """GDAL calls the fourth of four bands of 8 bits alpha."""
+    write_raster(tmp_path / "image.tif", draw_image(2, 4))
+    mask = np.broadcast_to(np.array(ids, np.uint8)[:, np.newaxis], (4, 2, 4))
+    write_raster(tmp_path / "mask.tif", mask)
+    names = [{"name": f"c{value}", "colour": f"#0000{value:02X}", "value": value} for value in ids]
+    cut(tmp_path, classes=names, ignore=[])
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[0] * 4, [1] * 4]
+
+
+@pytest.mark.parametrize("options", [{"scales": (2.0,)}, {"offsets": (1.0,)}])
+def test_a_mask_whose_ids_gis_programs_show_otherwise_is_refused(tmp_path, options):
+    """QGIS applies scale and offset, GDAL and rasterio do not (QGIS#47673, rasterio#2219)."""
+    write_image_and_mask(tmp_path, draw_image(3, 4), np.ones((3, 4), np.uint8))
+    with rasterio.open(tmp_path / "mask.tif", "r+") as file:
+        for key, value in options.items():
+            setattr(file, key, value)
+    with pytest.raises(ValueError, match=r"mask\.tif has the scale .* QGIS shows other ids"):
+        cut(tmp_path)
+
+
+def test_ids_below_zero_and_a_nodata_value_of_another_type_are_read(tmp_path):
+    """As in rasterio#1927 and rasterio#282."""
+    mask = np.zeros((3, 4), np.int8)
+    mask[1] = -1
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    for options, card in (({"nodata": -1}, {}), ({}, {"ignore": [-1]})):
+        write_raster(tmp_path / "mask.tif", mask, **options)
+        cut(tmp_path, **card)
+        assert read_cut(tmp_path, "masks")[0].tolist() == [[0] * 4, [255] * 4, [0] * 4]
+    bands = "".join(
+        f'<PAMRasterBand band="{band}"><NoDataValue>-1.7e308</NoDataValue></PAMRasterBand>'
+        for band in (1, 2, 3)
+    )
+    (tmp_path / "image.tif.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
+    assert cut(tmp_path, ignore=[-1]).no_data == {}
+
+
+@pytest.mark.parametrize(
+    ("image", "card", "said"),
+    [
+        (draw_image(9, 9), {"value_range": [0, 1000]}, r"uint8, but `value_range` .* nearly black"),
+        (-draw_image(9, 9).astype(np.int16), {"value_range": [0, 9000]}, "-1, and 100% of them"),
+        (draw_image(9, 9, bands=1), {"bands": [1], "palette": {7: (1, 2, 3)}}, "a palette image"),
+    ],
+)
+def test_an_image_that_would_be_black_white_or_numbers_is_refused(tmp_path, image, card, said):
+    """As in raster-vision#1276 and torchgeo#517."""
+    options = {"palette": card.pop("palette")} if "palette" in card else {}
+    write_image_and_mask(tmp_path, image, np.ones((9, 9), np.uint8), **options)
+    with pytest.raises(ValueError, match=rf"image\.tif .*{said}"):
+        cut(tmp_path, **card)
+
+
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_a_crs_without_a_transform_places_nothing(tmp_path, downsample):
+    """The identity is no pixel of one metre (rasterio#1916, torchgeo#2190)."""
+    for name, values in (("image", draw_image(8, 8)), ("mask", np.ones((8, 8), np.uint8))):
+        write_raster(tmp_path / f"{name}.tif", values, transform=None)
+    cutting = cut(tmp_path, downsample=downsample)
+    assert cutting.gsds_m == set()
+    (warning,) = cutting.warnings
+    assert "image.tif has a CRS, but no transform, so its place and pixel size are not" in warning
+    with rasterio.open(raster_path(tmp_path / "out" / "images", "train", "a")) as file:
+        assert file.transform.is_identity
+    assert cut(tmp_path, downsample=downsample, gsd_m=0.5).gsds_m == {0.5 * downsample}
+
+
+def test_a_gsd_of_the_card_that_the_file_contradicts_is_warned_of(tmp_path):
+    write_image_and_mask(tmp_path, draw_image(8, 8), np.ones((8, 8), np.uint8))
+    cutting = cut(tmp_path, gsd_m=2.5)
+    assert cutting.gsds_m == {0.25}
+    (warning,) = cutting.warnings
+    assert "has a GSD of 0.25 m by its CRS, which is used, and 2.5 m by `gsd_m` in the" in warning
+    assert cut(tmp_path, gsd_m=0.26).warnings == []
+
+
+@settings(max_examples=8)
+@given(order=st.permutations([0, 1, 2, 3]), values=st.permutations([0, 3, 7, 200]))
+def test_classes_in_any_order_and_of_any_values_give_the_same_labels(order, values):
+    """As exports number classes by their names (label-studio#4129)."""
+    ids = np.random.default_rng(5).choice(4, (10, 12))
+    entries = [
+        {"name": f"c{place}", "colour": f"#0000{place:02X}", "value": values[place]}
+        for place in order
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_image_and_mask(folder, draw_image(10, 12), np.array(values, np.uint8)[ids])
+        (tile,) = cut(folder, classes=entries).tiles
+        found = read_cut(folder, "masks")[0]
+    assert np.array_equal(np.array(order)[found], ids)
+    assert tile.pixels == tuple(int((ids == place).sum()) for place in order)
 
 
 def test_a_tile_of_one_value_is_counted(tmp_path):

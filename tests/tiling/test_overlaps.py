@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 from rasterio.warp import calculate_default_transform
+from rasterio.windows import Window
 
 from pointcover.datasets.card import Pair
 from pointcover.datasets.inventory import Inventory
@@ -81,6 +82,21 @@ def test_borders_without_data_share_nothing(tmp_path):
     assert "100 % of val lies on train" in refusal(tmp_path)
 
 
+def test_blocks_that_were_never_written_share_nothing(tmp_path):
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": 64, "width": 128}
+    profile |= {"tiled": True, "blockxsize": 64, "blockysize": 64, "sparse_ok": True, "crs": CRS}
+    for name, x, col in (("a", 0, 0), ("b", 64, 64), ("c", 500, 0)):  # a has no data where b lies
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile, transform=place(x)) as file:
+            file.write(draw_image(64, 64), window=Window(col, 0, 64, 64))
+    check(tmp_path)
+    with rasterio.open(tmp_path / "a.tif", "r+") as file:
+        file.write(draw_image(64, 64), window=Window(64, 0, 64, 64))
+    check(tmp_path)  # b has none there
+    with rasterio.open(tmp_path / "b.tif", "r+") as file:
+        file.write(draw_image(64, 64), window=Window(0, 0, 64, 64))
+    assert "b.tif on a.tif 50 %" in refusal(tmp_path)
+
+
 def test_images_in_different_crss_are_compared_on_the_ground(tmp_path):
     for name, x in (("a", 0), ("b", 65), ("c", 400)):
         write_raster(tmp_path / f"{name}.tif", draw_image(100, 130), transform=place(x))
@@ -103,4 +119,4 @@ def test_the_tile_stage_refuses_overlaps(project):
     project.write_card(may_overlap=False)
     said = project.refusal("download", "tile")
     assert "100 % of val lies on train (images/b.tif on images/a.tif 100 %)" in said
-    assert "set `may_overlap: true` in the card if it is meant" in said
+    assert "set `may_overlap: true` in the card, or in one of your own that `extends` it" in said

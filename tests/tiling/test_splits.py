@@ -145,6 +145,18 @@ def test_published_lists_are_read_as_written(tmp_path):
     }
 
 
+def test_lists_of_other_programs_are_read_or_refused_by_their_encoding(tmp_path):
+    card = make_card(split={split: f"{split}.txt" for split in ("train", "val", "test")})
+    (tmp_path / "train.txt").write_bytes("north field\r\nä\r\n\r\n".encode("utf-8-sig"))
+    (tmp_path / "val.txt").write_text(" b \n")
+    (tmp_path / "test.txt").write_text("c")
+    wanted = {"north field": "train", "ä": "train", "b": "val", "c": "test"}
+    assert read_tile_lists(card, tmp_path) == wanted
+    (tmp_path / "val.txt").write_bytes("b".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"val\.txt is not UTF-8 \(invalid start byte at byte 0\)"):
+        read_tile_lists(card, tmp_path)
+
+
 def test_a_card_that_splits_by_region_has_no_tile_lists(tmp_path):
     assert read_tile_lists(make_card(), tmp_path) is None
 

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -293,6 +294,51 @@ def test_an_unreachable_server_is_one_plain_quick_error(root, monkeypatch):
     assert caught.value.__suppress_context__
     assert {name: os.environ.get(name) for name in before} == before
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_server_that_never_answers_is_given_up(root, monkeypatch, drips):
+    """It accepts, and then sends nothing, or a blank now and then."""
+    monkeypatch.setattr(mlflow_store, "CONNECT_S", 2)
+    monkeypatch.setattr(mlflow_store, "REQUEST_S", 1)
+    start = time.monotonic()
+    with silent_server(drips) as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        with pytest.raises(ConnectionError, match=rf"no MLflow server answers at .*:{port}"):
+            start_run(root, "a")
+    assert time.monotonic() - start < 15
+
+
+@contextlib.contextmanager
+def silent_server(drips):
+    """Listen on a port, whose number is given, until the block ends."""
+    ends = threading.Event()
+
+    def answer(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65_536)
+            if drips:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not ends.wait(0.1):
+                connection.sendall(b" " if drips else b"")
+
+    def accept(server):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=(server.accept()[0],)).start()
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        thread = threading.Thread(target=accept, args=(server,))
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            ends.set()
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 # How a run ends

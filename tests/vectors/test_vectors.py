@@ -378,6 +378,54 @@ def test_a_view_without_end_is_refused_and_others_are_read(tmp_path, monkeypatch
     assert "the view 'shown' has not ended after 0.2 s: export it" in refusal(path)
 
 
+GERMAN = ClassTable(("Gewässer", "Straße", "Wald"), CLASSES.colours)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared", "said"),
+    [
+        ("UTF-8", None, "'gewã¤sser' (feature 0); known: gewässer, "),
+        ("ISO-8859-1", "UTF-8", "has texts that are not utf-8 (invalid continuation byte)"),
+    ],
+)
+def test_texts_in_another_encoding_than_declared_are_told_so(tmp_path, encoding, declared, said):
+    """QGIS guesses, GDAL takes ISO-8859-1 where nothing is declared (QGIS#48138)."""
+    path = write_features(tmp_path / "a.shp", [POINT], ["Gewässer"], encoding=encoding)
+    assert read(path, GERMAN).class_ids.tolist() == [0]
+    declares = tmp_path / "a.cpg"
+    if declared:
+        declares.write_text(declared)
+    else:
+        declares.unlink()
+    message = refusal(path, GERMAN)
+    assert said in message
+    assert "write the encoding of a Shapefile's .dbf, such as UTF-8 or ISO-8859-1, into" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": [], "annotations": [{"segmentation": [[0, 0, 1, 1]]}], "categories": []},
+        [{"id": 1, "annotations": [{"result": []}]}],
+        {"version": "5.0", "shapes": [{"label": "road", "points": [[1, 2]]}]},
+        {"type": "Topology", "objects": {}, "arcs": []},
+    ],
+)
+def test_json_of_labelling_programs_is_called_so(tmp_path, content):
+    """It was "copy or export it again" (label-studio#3622)."""
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(content))
+    assert "a.geojson is JSON, but no GeoJSON: wanted a GeoPackage" in refusal(path)
+
+
+def test_a_column_name_that_a_shapefile_shortened_is_suggested(tmp_path):
+    """To ten letters (QGIS#35823)."""
+    table = geopandas.GeoDataFrame({"land_cover": ["road"]}, geometry=[POINT], crs=POLAND)
+    pyogrio.write_dataframe(table, tmp_path / "a.shp", driver="ESRI Shapefile")
+    message = refusal(tmp_path / "a.shp", column="land_cover_class")
+    assert "has no column 'land_cover_class', it has land_cover; did you mean 'land_cov" in message
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.95])
 def test_a_truncated_file_is_refused(tmp_path, suffix, fraction):
@@ -407,7 +455,7 @@ def test_a_shapefile_with_a_truncated_side_file_is_refused(tmp_path, suffix):
             "not a file of annotations",
         ),
         ("a.zip", b"PK\3\4", "unpacked Shapefile"),
-        ("a.json", b'{"hello": 1}', "cannot be read"),
+        ("a.json", b'{"hello": 1}', "is JSON, but no GeoJSON"),
     ],
 )
 def test_a_file_of_another_format_is_refused(tmp_path, name, content, said):

@@ -123,10 +123,3 @@ def _check_places(images: Sequence[Path]) -> None:
             f"{', '.join(lost)}: found no CRS, so points would have no coordinates. Assign a CRS "
             f"to the image (in QGIS: Raster > Projections > Assign projection)"
         )
-    unplaced = [str(info.path) for info in infos if not info.is_georeferenced]
-    if unplaced:
-        raise ValueError(
-            f"{', '.join(unplaced)}: found a CRS, but no transform, so points would have no "
-            f"coordinates. Put the image's world file beside it, or georeference it (in QGIS: "
-            f"Layer > Georeferencer)"
-        )

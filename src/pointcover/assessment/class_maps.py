@@ -193,14 +193,15 @@ def open_class_map(path: Path, names: Sequence[str] | None = None, block_px: int
         )
     if info.warp_advice:
         raise ValueError(info.warp_advice)
-    if info.crs is None or not info.is_georeferenced:
+    if info.crs is None:
         raise ValueError(
-            f"{path} has no CRS or no transform, so a point of it is nowhere on the ground: give "
+            f"{path} has no CRS, so a point of it is nowhere on the ground: give "
             f"its image a CRS (in QGIS: Raster > Projections > Assign projection), and map it again"
         )
     found = ClassMap(reader, info, _read_classes(reader, info, names), block_px)
+    reader.check_unscaled()
     unwritten = reader.unwritten_window()
-    if unwritten is not None and (found.read_ids(unwritten) != IGNORE_INDEX).any():
+    if unwritten is not None and reader.missing_blocks([1]) is not None:
         raise unwritten_error(path, unwritten, f"class {found.classes.names[0]!r}")
     return found
 

@@ -228,5 +228,6 @@ def _features(
 
 
 def _is_far(shape: shapely.Geometry, x: float, y: float) -> bool:
-    away = max(abs(shape.x - x), abs(shape.y - y))
+    left, bottom, right, top = shape.bounds  # of a point, also as the only part of a multipoint
+    away = max(abs(left - x), abs(right - x), abs(bottom - y), abs(top - y))
     return bool(away > MOVED * max(1.0, abs(x), abs(y)))

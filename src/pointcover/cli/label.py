@@ -67,8 +67,10 @@ def label(
             count = merge_logs([own, *merge], own)
             typer.echo(f"{own}: {count} records after merging", err=True)
         session = Session(Project(folder, given, author))
-        if remark := session.project.remark_on_closed_images():
-            typer.echo(f"note: {remark}", err=True)
+        opened = session.project
+        for remark in (opened.remark_on_closed_images(), opened.remark_on_changed_images()):
+            if remark:
+                typer.echo(f"note: {remark}", err=True)
         access = Access(host or LOOPBACK, port)
         try:
             serve(

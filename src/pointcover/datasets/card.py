@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -36,6 +36,12 @@ NAN: Final = "nan"
 
 STARS: Final = ("*", "**", "**/")
 """Wildcards of globs."""
+
+ENDINGS: Final = {
+    **dict.fromkeys((".tif", ".tiff"), (".tif", ".tiff")),
+    **dict.fromkeys((".jpg", ".jpeg"), (".jpg", ".jpeg")),
+}
+"""Endings in small letters that are of one format."""
 
 MAX_STARS: Final = 20
 """Most wildcards in a glob."""
@@ -179,6 +185,10 @@ class DatasetCard(Section):
         else:
             self.value_ids()
         for key, glob in (("images", self.images), ("masks", self.masks or "*")):
+            if "\\" in glob:
+                raise ValueError(
+                    f"{key} {glob!r} has a backslash: write paths with `/`, also on Windows"
+                )
             if Path(glob).is_absolute() or ".." in Path(glob).parts or set(glob) & set("?["):
                 raise ValueError(
                     f"{key} {glob!r} must be a path below the dataset's folder, with stars as its "
@@ -409,6 +419,7 @@ def find_pairs(card: DatasetCard, folder: Path) -> list[Pair]:
     images, masks = (
         {key: path for key, path in paths.items() if not _left_out(card, path)} for paths in found
     )
+    _warn_of_near_misses(card, folder, {path for paths in found for path in paths.values()})
     if not images:
         raise ValueError(
             f"no file in {folder} matches images {card.images!r}: check the card's globs and "
@@ -466,6 +477,33 @@ def _left_out(card: DatasetCard, name: str) -> bool:
     return any(matches(name, entry) for entry in card.leave_out)
 
 
+def _warn_of_near_misses(card: DatasetCard, folder: Path, taken: Set[str]) -> None:
+    """Warn of files that a glob misses by the case of letters, or by tif for tiff, alone."""
+    for key, glob in (("images", card.images), ("masks", card.masks)):
+        ending = Path(glob or "").suffix
+        others = ENDINGS.get(ending.lower(), (ending.lower(),))
+        if not glob or "*" in ending:
+            continue
+        missed = [
+            path.relative_to(folder).as_posix()
+            for path in folder.glob(glob.removesuffix(ending) + ".*")
+            if path.suffix != ending and path.suffix.lower() in others
+        ]
+        missed = sorted(path for path in missed if path not in taken and not _is_hidden(path))
+        if missed:
+            logger.warning(
+                "%s %r leaves out %s, which end in another way: if they belong to the dataset, "
+                "rename them",
+                key,
+                glob,
+                shorten(missed, 5),
+            )
+
+
+def _is_hidden(path: str) -> bool:
+    return Path(path).name.startswith(".")
+
+
 def _warn_of_unused(card: DatasetCard, names: Iterable[str]) -> None:
     """Warn of entries of `leave_out` that match none of the paths and regions.
 
@@ -503,7 +541,7 @@ def _match(glob: str, folder: Path) -> dict[tuple[str, ...], str]:
         relative = path.relative_to(folder).as_posix()
         texts = match_stars(parts, relative)
         # A glob may also match names in another case, or hidden files: these are skipped.
-        if texts is None or path.name.startswith("."):
+        if texts is None or _is_hidden(relative):
             continue
         if path.is_symlink() and not path.exists():
             raise FileNotFoundError(

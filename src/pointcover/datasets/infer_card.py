@@ -221,6 +221,7 @@ def _read_levels(masks: Sequence[Path]) -> _Levels:
                 f"{path} holds {info.bands} band(s) of {info.dtype}, wanted one of uint8 or "
                 f"uint16, or three of uint8"
             )
+        reader.check_unscaled()
         if reader.dataset.nodata is not None:
             levels.nodata.add(int(reader.dataset.nodata))
         values, colours = _levels_of(reader)
@@ -251,7 +252,11 @@ def _levels_of(reader: RasterReader) -> tuple[set[int] | None, set[Colour]]:
     values: set[int] | None = set()
     colours: set[Colour] = set()
     for top in range(0, info.height, STRIP_PX):
-        strip = reader.read(Window(0, top, info.width, min(STRIP_PX, info.height - top)))
+        window = Window(0, top, info.width, min(STRIP_PX, info.height - top))
+        strip, shown = reader.read(window), ~reader.read_hidden(window)
+        if not shown.any():
+            continue
+        strip[:, ~shown] = strip[:, shown][:, :1]
         if info.bands == 3:
             key = (strip[0].astype(np.uint32) << 16) | (strip[1].astype(np.uint32) << 8) | strip[2]
             flat = key.ravel()

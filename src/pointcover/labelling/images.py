@@ -24,6 +24,8 @@ class ImageEntry(Section):
     name: str = Field(min_length=1, description="Name in the point log.")
     path: str = Field(min_length=1, description="Absolute path on this machine.")
     digest: str = Field(default="", description="Of parts of the file, by which it is found again.")
+    height: int | None = Field(default=None, description="In pixels, when it was last opened.")
+    width: int | None = Field(default=None, description="In pixels, when it was last opened.")
 
 
 def name_images(

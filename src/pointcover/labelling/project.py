@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -113,7 +113,7 @@ class Project:
             raise
         try:
             logged = {record.image for record in self.log.records}
-            self.description = _describe(folder, images, logged)
+            self.description, self._changed = _describe(folder, images, logged)
         except BaseException:
             self.log.close()
             self._lock.release()
@@ -145,6 +145,15 @@ class Project:
             f"are kept, but neither mapped, trained on nor exported: to use them, give these "
             f"images, too; where a path is wrong or unknown, write it into closed_images of "
             f"{self.folder / DESCRIPTION}"
+        )
+
+    def remark_on_changed_images(self) -> str | None:
+        """Return which images with points have other files than before; None where none has."""
+        if not self._changed:
+            return None
+        return (
+            f"the files of {shorten(self._changed)} changed since points were set on them: check "
+            f"that the points still fit"
         )
 
     def set_classes(self, classes: Sequence[ClassSettings], renamed: dict[str, str]) -> None:
@@ -248,8 +257,10 @@ def _say_open(folder: Path) -> str:
     )
 
 
-def _describe(folder: Path, images: Sequence[Path], logged: Set[str]) -> ProjectDescription:
-    """Return the description of the project, with the images that are given.
+def _describe(
+    folder: Path, images: Sequence[Path], logged: Set[str]
+) -> tuple[ProjectDescription, list[str]]:
+    """Return the description of the project, and the names of images with points that changed.
 
     Args:
         folder: of the project.
@@ -281,10 +292,39 @@ def _describe(folder: Path, images: Sequence[Path], logged: Set[str]) -> Project
     paths = {entry["path"] for entry in entries}
     closed = [one.model_dump() for one in stored if one.name not in names and one.path not in paths]
     infos = [RasterReader(Path(entry["path"])).info() for entry in entries]
+    for entry, info in zip(entries, infos, strict=True):
+        entry |= {"height": info.height, "width": info.width}
+    changed = _find_changed(stored, entries, logged)
     if "bands" not in values:
         values["bands"] = _usual_bands(infos)
         values["value_range"] = _usual_range(infos[0], values["bands"])
-    return validate(ProjectDescription, values | {"images": entries, "closed_images": closed}, path)
+    values |= {"images": entries, "closed_images": closed}
+    return validate(ProjectDescription, values, path), changed
+
+
+def _find_changed(
+    stored: Sequence[ImageEntry], entries: Sequence[Mapping[str, Any]], logged: Set[str]
+) -> list[str]:
+    """Return the names of images with points whose files are others than before.
+
+    Raises:
+        ValueError: one has another size, so its points lie elsewhere.
+    """
+    before = {one.name: one for one in stored if one.name in logged}
+    changed = []
+    for entry in entries:
+        old = before.get(entry["name"])
+        if old is None or not old.digest or old.digest == entry["digest"]:
+            continue
+        changed.append(old.name)
+        size, old_size = (entry["height"], entry["width"]), (old.height, old.width)
+        if None not in old_size and size != old_size:
+            raise ValueError(
+                f"{entry['path']} has {size[0]} × {size[1]} px, but had {old_size[0]} × "
+                f"{old_size[1]} px when points were set on it, which count its rows and columns: "
+                f"put the former file back, or give the new one another name"
+            )
+    return changed
 
 
 def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
@@ -310,8 +350,10 @@ def _usual_range(info: RasterInfo, bands: Sequence[int]) -> tuple[float, float]:
             top = max(0, (info.height - side) * row // (SAMPLES - 1))
             left = max(0, (info.width - side) * col // (SAMPLES - 1))
             window = Window(left, top, min(side, info.width - left), min(side, info.height - top))
-            values = reader.read(window, bands)[:, reader.read_valid(window)].astype("float64")
-            parts.extend(values[values == values].ravel().tolist()[::7])
+            values = reader.read(window, bands)[:, reader.read_valid(window, bands)].astype(
+                "float64"
+            )
+            parts.extend(values[np.isfinite(values)].ravel().tolist()[::7])
     reader.close()
     low, high = (float(value) for value in np.percentile(parts or [0, 1], (2, 98)))
     return (low, high) if low < high else (low, low + 1)

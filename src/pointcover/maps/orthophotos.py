@@ -21,15 +21,12 @@ from pointcover.raster.raster_io import (
     RasterReader,
     ResampledReader,
     Window,
-    spread_over,
 )
+from pointcover.raster.scaling import ValueRange, check_values
 from pointcover.tileset.tiles import GSD_TOLERANCE, TileSet
 
 SAME_GSD: Final = 0.01
 """Largest relative difference between two GSDs that count as equal."""
-
-MOST_EXTREME: Final = 0.99
-"""Largest fraction of an image's values that may become 0 or 255."""
 
 RGB: Final = ("red", "green", "blue")
 
@@ -75,39 +72,6 @@ def parse_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-@dataclass(frozen=True, eq=False)
-class MissingBlocks:
-    """Blocks of a file that were never written; they are read as 0, and hold no data."""
-
-    flags: npt.NDArray[np.bool_]
-    """(rows of blocks, columns of blocks): whether the block is missing."""
-    height: float
-    """Of a block, in pixels of the map."""
-    width: float
-    """Of a block, in pixels of the map."""
-
-    def cover(self, window: Window) -> npt.NDArray[np.bool_]:
-        """Return (h, w) bool: whether a pixel of a window of the map lies in a missing block."""
-        rows = self._rows(window.row_off + np.arange(window.height))
-        return self.flags[np.ix_(rows, self._columns(window.col_off + np.arange(window.width)))]
-
-    def fraction(self, height: int, width: int) -> float:
-        """Return the fraction of a map's pixels that lie in missing blocks."""
-        down = np.bincount(self._rows(np.arange(height)), minlength=self.flags.shape[0])
-        across = np.bincount(self._columns(np.arange(width)), minlength=self.flags.shape[1])
-        return float(down @ self.flags @ across / (height * width))
-
-    def _rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the row of blocks of each row."""
-        found = np.minimum((rows + 0.5) / self.height, self.flags.shape[0] - 1)
-        return np.asarray(found, np.int64)
-
-    def _columns(self, columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the column of blocks of each column."""
-        found = np.minimum((columns + 0.5) / self.width, self.flags.shape[1] - 1)
-        return np.asarray(found, np.int64)
-
-
 @dataclass(frozen=True)
 class Orthophoto:
     """An image that was checked against the models, and the grid of its map."""
@@ -120,8 +84,6 @@ class Orthophoto:
     """Ground sample distance of the grid in metres; None if it is not known."""
     remarks: tuple[str, ...]
     """Messages to the user on checks that were not possible, and on changes to the image."""
-    missing: MissingBlocks | None = None
-    """None if all blocks were written."""
 
     def read_rows(
         self, top: int, bottom: int
@@ -149,11 +111,7 @@ class Orthophoto:
         Raises:
             ValueError: the file is damaged there.
         """
-        image, valid = self.reader.read_scaled(window, self.bands, self.value_range)
-        if self.missing:
-            valid = valid & ~self.missing.cover(window)
-            image[:, ~valid] = 0
-        return image, valid
+        return self.reader.read_scaled(window, self.bands, self.value_range)
 
 
 def open_orthophoto(
@@ -174,9 +132,16 @@ def open_orthophoto(
     info = reader.info()
     bands = _choose_bands(reader, info, trained[0], settings)
     value_range = _choose_range(reader, info, bands, trained[0], settings)
-    unwritten = reader.check_whole()
-    _check_scaling(reader, info, bands, value_range, settings)
-    remarks: list[str] = []
+    reader.check_whole()
+    remarks = check_values(
+        reader,
+        bands,
+        ValueRange(
+            *value_range,
+            "as set by --value-range" if settings.value_range else "as in training",
+            "set with --value-range LOW,HIGH the values that correspond to those of training",
+        ),
+    )
     if info.warp_advice:
         remarks.append(f"{info.warp_advice}; its map would have no place")
     elif info.crs is None:
@@ -197,18 +162,12 @@ def open_orthophoto(
         )
         gsd_m = wanted_m
         reader = ResampledReader(path, height, width, bands=bands)
-    missing = None
-    if unwritten.any() and source.is_all_valid(bands):
-        block = source.dataset.block_shapes[0]
-        missing = MissingBlocks(
-            unwritten, block[0] * height / info.height, block[1] * width / info.width
-        )
-        fraction = missing.fraction(height, width)
+    if missing := source.missing_blocks(bands):
         remarks.append(
-            f"{path}: blocks with {fraction:.1%} of its pixels were never written, and hold no "
-            f"data. If they should hold data, copy the image again"
+            f"{path}: blocks with {missing.fraction(info.height, info.width):.1%} of its pixels "
+            f"were never written, and hold no data. If they should hold data, copy the image again"
         )
-    return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks), missing)
+    return Orthophoto(reader, reader.info(), bands, value_range, gsd_m, tuple(remarks))
 
 
 def spread_windows(
@@ -304,46 +263,6 @@ def _choose_range(
         f"{low:g} to {high:g}: set with --value-range LOW,HIGH the values of this image that "
         f"correspond to these"
     )
-
-
-def _check_scaling(
-    reader: RasterReader,
-    info: RasterInfo,
-    bands: Sequence[int],
-    value_range: tuple[float, float],
-    settings: ReadingSettings,
-) -> None:
-    """Check that an image has values within a value range, in windows spread over it.
-
-    Zeros are ignored, since they may be a border without data.
-
-    Raises:
-        ValueError: nearly all values of the image become 0 or 255.
-    """
-    if value_range == EIGHT_BIT and info.dtype == "uint8":
-        return
-    found = _sample_values(reader, info, bands)
-    low, high = value_range
-    scaled = np.rint((found - low) * (255 / (high - low)))
-    extreme = float(((scaled <= 0) | (scaled >= 255)).mean()) if len(found) else 0.0
-    if extreme >= MOST_EXTREME:
-        raise ValueError(
-            f"{info.path} has values of {found.min():g} to {found.max():g}, and {extreme:.0%} of "
-            f"them become black or white, since {low:g} is black and {high:g} is white "
-            f"{'as set by --value-range' if settings.value_range else 'as in training'}: set with "
-            f"--value-range LOW,HIGH the values that correspond to those of training"
-        )
-
-
-def _sample_values(
-    reader: RasterReader, info: RasterInfo, bands: Sequence[int]
-) -> npt.NDArray[np.float64]:
-    """Return (n,) values other than zero from windows spread over an image."""
-    parts = []
-    for window in spread_over(info.height, info.width):
-        values = reader.read(window, bands)[:, reader.read_valid(window, bands)]
-        parts.append(values[np.isfinite(values) & (values != 0)].astype(np.float64))
-    return np.concatenate(parts)
 
 
 def _remark_on_colours(

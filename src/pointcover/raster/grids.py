@@ -110,9 +110,10 @@ def ground_m2(grid: RasterInfo, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.f
         rows: (n,) row numbers.
 
     Returns:
-        (n,) m², or None where there is no CRS or it is not on the Earth.
+        (n,) m², or None where there is no CRS, it is not on the Earth, or nothing places the raster
+        in it.
     """
-    if grid.crs is None:
+    if grid.crs is None or not grid.is_georeferenced:
         return None
     if grid.pixel_m2 is not None:
         middle = _on_ellipsoid_m2(grid, np.array([grid.height // 2]))
@@ -133,11 +134,8 @@ def gsd_of(grid: RasterInfo) -> float | None:
     Measured on the ground: a pixel of 0.4 m of a web map covers 0.25 m at 52° north.
 
     Returns:
-        metres, or None where there is no CRS, it is not on the Earth, or it is in degrees and the
-        raster is not georeferenced.
+        metres, or None as for `ground_m2`.
     """
-    if not grid.is_georeferenced and grid.pixel_m2 is None:
-        return None
     area_m2 = middle_pixel_m2(grid)
     return None if area_m2 is None else math.sqrt(area_m2)
 
@@ -149,7 +147,7 @@ def pixel_sides_m(grid: RasterInfo) -> tuple[float, float] | None:
     are shorter than along a meridian, and equal-area projections distort shapes.
 
     Returns:
-        metres, or None where there is no CRS or it is not on the Earth.
+        metres, or None as for `ground_m2`.
     """
     area_m2 = middle_pixel_m2(grid)
     if area_m2 is None or not area_m2 > 0:

@@ -66,7 +66,7 @@ class LevelReader:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is no raster, or lacks a band.
+            ValueError: it is no raster, has a palette, or lacks a band.
         """
         self._source = RasterReader(path)
         self.info: RasterInfo = self._source.info()
@@ -74,6 +74,11 @@ class LevelReader:
             raise ValueError(
                 f"{path} has {self.info.bands} band(s), wanted band {max(bands)}: leave it out, or "
                 f"choose bands that all images have"
+            )
+        if self.info.has_palette:
+            raise ValueError(
+                f"{path} is a palette image, whose numbers are no brightness: expand it with "
+                f"`gdal_translate -expand rgb IN OUT`"
             )
         self.bands = tuple(bands)
         self.value_range = value_range

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from rasterio.crs import CRS as CRS  # re-exported for the rest of the project
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import (
     CRSError,
     NodataShadowWarning,
@@ -34,7 +34,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster.environment import drop_options
+from pointcover.raster.missing_blocks import MissingBlocks
 from pointcover.raster.orientation import TURNS, UPRIGHT, read_orientation
+from pointcover.raster.tiff_pages import count_pages
 from pointcover.runtime.atomic_files import digest_values, publish_file, sha256
 
 SIGNATURES: Final = {
@@ -76,6 +79,7 @@ def configure_gdal() -> None:
     time. 64 MB are enough for a row of tiles of a striped orthophoto 40 000 px wide.
     """
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
+    drop_options()
     # The error messages of this module include GDAL's, so those are not logged too.
     logger = logging.getLogger("rasterio")
     if logger.level != logging.CRITICAL:  # to set it takes long, as it empties all loggers' caches
@@ -146,9 +150,15 @@ class RasterInfo:
 
     @property
     def warp_advice(self) -> str | None:
-        """What to do where ground control points or RPCs alone place the raster."""
-        if self.placed_by is None:
+        """What to do where there is no transform, but a CRS, ground control points or RPCs."""
+        if self.placed_by is None and (self.crs is None or self.is_georeferenced):
             return None
+        if self.placed_by is None:
+            return (
+                f"{self.path} has a CRS, but no transform, so its place and pixel size are not "
+                f"known: place it with `gdal_edit.py -a_ullr <left> <top> <right> <bottom> FILE`, "
+                f"or copy the world file beside it"
+            )
         option = "-rpc " if self.placed_by == "RPCs" else ""
         return (
             f"{self.path} is placed by {self.placed_by} alone, and has no transform: warp it with "
@@ -168,6 +178,9 @@ class RasterReader:
         self.path = path
         self._dataset: Any = None
         self._opened_by = -1
+        self._missing: MissingBlocks | None = None
+        self._has_looked = False
+        self._hiding: tuple[int, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the handle."""
@@ -339,6 +352,26 @@ class RasterReader:
             return np.zeros((1, 1), bool)
         return self._find_unwritten()
 
+    def missing_blocks(self, bands: Sequence[int] | None = None) -> MissingBlocks | None:
+        """Return the blocks that were never written, and have no data.
+
+        None where all were, or where the file has another way to say what has no data: then these
+        blocks are read as its nodata value, or its alpha or mask says it.
+
+        Raises:
+            ValueError: the file is truncated.
+        """
+        if not self.is_all_valid(bands):
+            return None
+        if not self._has_looked:
+            self._missing, self._has_looked = self._find_missing(), True
+        return self._missing
+
+    def _find_missing(self) -> MissingBlocks | None:
+        if self.dataset.driver != "GTiff" or not (flags := self._find_unwritten()).any():
+            return None
+        return MissingBlocks(flags, *map(float, self.dataset.block_shapes[0]))
+
     def unwritten_window(self) -> Window | None:
         """Return the first block of a TIFF that was never written; None where all were.
 
@@ -362,7 +395,8 @@ class RasterReader:
         height, width = dataset.block_shapes[0]
         blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
         missing = np.ones(blocks, bool)
-        for band in dataset.indexes:
+        share = dataset.interleaving == Interleaving.pixel  # then all bands are in each block
+        for band in dataset.indexes[:1] if share else dataset.indexes:
             for row in range(blocks[0]):
                 for col in range(blocks[1]):
                     end = sum(
@@ -437,6 +471,8 @@ class RasterReader:
                 valid &= (masks > 0).any(axis=0)
         except RasterioError as error:
             raise ValueError(_damaged(self.path, window, error)) from None
+        if (missing := self.missing_blocks(bands)) is not None:
+            valid &= ~missing.cover(window)
         return valid
 
     def warn_of_alpha(self, bands: Sequence[int], how: str) -> list[str]:
@@ -469,6 +505,55 @@ class RasterReader:
             np.isin(self.read(window, [band]), (0, 255, full)).all()
             for window in spread_over(self.dataset.height, self.dataset.width)
         )
+
+    def hiding_bands(self) -> tuple[int, ...]:
+        """Return the alpha bands of a mask by which pixels are transparent.
+
+        The fourth of four equal bands is a copy of the ids, which GDAL calls alpha, too.
+        """
+        if self._hiding is None:
+            windows = spread_over(self.dataset.height, self.dataset.width)
+            self._hiding = tuple(
+                band
+                for band in self.alpha_bands()
+                if (self.dataset.count > 3 or self.is_mask(band))
+                and any(np.ptp(self.read(window, [1, band]), axis=0).any() for window in windows)
+            )
+        return self._hiding
+
+    def read_hidden(self, window: Window) -> npt.NDArray[np.bool_]:
+        """Return which pixels of a mask are hidden by an alpha band or the file's mask.
+
+        Returns:
+            (H, W) bool. A nodata value hides none, as it may be a class.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        hidden = np.zeros((int(window.height), int(window.width)), bool)
+        try:
+            for band in self.hiding_bands():
+                hidden |= self.dataset.read(band, window=window) == 0
+            if self._flags([1])[0] == [MaskFlags.per_dataset]:
+                hidden |= self.dataset.read_masks(1, window=window) == 0
+        except RasterioError as error:
+            raise ValueError(_damaged(self.path, window, error)) from None
+        return hidden
+
+    def check_unscaled(self) -> None:
+        """Check that ids are shown as they are stored.
+
+        Raises:
+            ValueError: the file has a scale or offset, which QGIS applies and GDAL does not.
+        """
+        dataset = self.dataset
+        for scale, offset in zip(dataset.scales, dataset.offsets, strict=True):
+            if (scale, offset) != (1, 0):
+                raise ValueError(
+                    f"{self.path} has the scale {scale:g} and the offset {offset:g}, by which QGIS "
+                    f"shows other ids than the stored ones that are read: remove them "
+                    f"(`gdal_edit.py -scale 1 -offset 0 FILE`), and name the stored ids"
+                )
 
     def _is_integer(self, band: int) -> bool:
         return np.issubdtype(np.dtype(self.dataset.dtypes[band - 1]), np.integer)
@@ -514,10 +599,12 @@ class ResampledReader(RasterReader):
         self._height, self._width, self._averaged = height, width, averaged
         self._bands = tuple(bands)
         self._crs: CRS | None = None
+        self._is_placed = True
 
     def _open(self) -> Any:
         source = _open(self.path)
         self._crs = source.crs or None
+        self._is_placed = source.transform != Affine.identity()
         scale = Affine.scale(source.width / self._width, source.height / self._height)
         how = Resampling.nearest
         if self._averaged:
@@ -542,7 +629,18 @@ class ResampledReader(RasterReader):
 
     def info(self) -> RasterInfo:
         """Describe the raster after resampling."""
-        return replace(super().info(), crs=self._crs)
+        found = super().info()
+        place = found.transform if self._is_placed else Affine.identity()
+        return replace(found, crs=self._crs, transform=place)
+
+    def _find_missing(self) -> MissingBlocks | None:
+        source = RasterReader(self.path)
+        try:
+            found = source.missing_blocks(self._bands or None)
+            height, width = source.dataset.height, source.dataset.width
+        finally:
+            source.close()
+        return found.scale(self._height / height, self._width / width) if found else None
 
 
 def spread_over(height: int, width: int) -> list[Window]:
@@ -639,7 +737,36 @@ def _open(path: Path) -> Any:
             f"(`exiftran -a -i FILE`, or `magick mogrify -auto-orient FILE`), or remove the tag "
             f"(`exiftool -Orientation= FILE`) if they fit the pixels as stored"
         )
+    try:
+        _check_numbers(path, dataset)
+        _check_pages(path, dataset)
+    except ValueError:
+        dataset.close()
+        raise
     return dataset
+
+
+def _check_numbers(path: Path, dataset: Any) -> None:
+    """Check that values are no complex numbers, of which numpy would take the real part."""
+    if any(str(kind).startswith("complex") for kind in dataset.dtypes):
+        raise ValueError(
+            f"{path} holds complex numbers ({dataset.dtypes[0]}), wanted real ones: write their "
+            f"amplitude with `gdal_calc.py -A IN --calc 'abs(A)' --type Float32 --outfile OUT`"
+        )
+
+
+def _check_pages(path: Path, dataset: Any) -> None:
+    """Check that a TIFF has one image of its size, since GDAL reads the first one alone.
+
+    Further ones of other sizes are previews.
+    """
+    pages, size = count_pages(path), (dataset.height, dataset.width)
+    if pages > 1:
+        raise ValueError(
+            f"{path} holds {pages} images of {size[0]} × {size[1]} px (pages of a TIFF), of which "
+            f"GDAL reads the first alone: write the one that is meant with `gdal_translate "
+            f"GTIFF_DIR:1:IN OUT`, or the bands of one image with `gdal_merge.py -separate`"
+        )
 
 
 def _placed_by(dataset: Any) -> str | None:

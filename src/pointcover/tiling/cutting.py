@@ -37,9 +37,10 @@ from pointcover.raster.raster_io import (
     write_geotiff,
     write_mask,
 )
+from pointcover.raster.scaling import ValueRange, check_values
 from pointcover.runtime.parallel import one_ahead
 from pointcover.tileset.source_images import SourceImage
-from pointcover.tileset.tiles import Tile, raster_path
+from pointcover.tileset.tiles import GSD_TOLERANCE, Tile, raster_path
 from pointcover.tiling.settings import TileSettings
 
 
@@ -104,7 +105,7 @@ class Cutting:
     no_data: dict[str, float] = field(default_factory=dict)
     """Fraction of the pixels without data, of the orthophotos that have some."""
     warnings: list[str] = field(default_factory=list)
-    """Messages to the user about bands that are declared alpha, and places."""
+    """Messages to the user about bands that are declared alpha, places, values and masks."""
     images: list[SourceImage] = field(default_factory=list)
     """As the files are, of orthophotos with tiles."""
 
@@ -245,15 +246,21 @@ def cut_orthophoto(plan: CuttingPlan, pair: Pair) -> Cutting:
                 cutting.train.add(block.image, block.valid)
         if pair.mask and cutting.tiles and not any(sum(tile.pixels) for tile in cutting.tiles):
             raise ValueError(
-                f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, or "
-                f"outside the image's data. Leave the pair out, or correct the card's `classes`"
+                f"{plan.source / pair.mask} labels no pixel: all are {_unlabelled(plan.card)}, "
+                f"transparent, or outside the image's data. Leave the pair out, or correct the "
+                f"card's `classes`"
             )
     if cutting.tiles:
         cutting.images.append(reader.source)
     if empty:
         cutting.no_data[pair.name] = round(empty / pixels, 6)
-    card_gsd_m = plan.card.gsd_m
-    gsd_m = gsd_of(reader.grid) or (card_gsd_m * downsample if card_gsd_m else None)
+    card_gsd_m = plan.card.gsd_m * downsample if plan.card.gsd_m else None
+    gsd_m = gsd_of(reader.grid) or card_gsd_m
+    if gsd_m and card_gsd_m and not 1 / GSD_TOLERANCE <= gsd_m / card_gsd_m <= GSD_TOLERANCE:
+        cutting.warnings.append(
+            f"{plan.source / pair.image} has a GSD of {gsd_m / downsample:.4g} m by its CRS, which "
+            f"is used, and {plan.card.gsd_m:g} m by `gsd_m` in the card: correct the wrong one"
+        )
     if gsd_m:
         cutting.gsd_by_orthophoto_m[pair.name] = round(gsd_m, 4)
     return cutting
@@ -291,6 +298,17 @@ def _common_grid(
             f"{image.path} has {image.bands} band(s), but the card names bands "
             f"{list(card.bands)}: correct `bands` in the card"
         )
+    if image.has_palette:
+        raise ValueError(
+            f"{image.path} is a palette image, whose numbers are no brightness: expand it with "
+            f"`gdal_translate -expand rgb IN OUT`"
+        )
+    if image.dtype == "uint8" and card.value_range is not None and card.value_range[1] > 255:
+        raise ValueError(
+            f"{image.path} holds uint8, but `value_range` in the card is "
+            f"{list(card.value_range)}, which makes it nearly black: use images of one type, or "
+            f"leave it out (`leave_out`)"
+        )
     if image.dtype != "uint8" and card.value_range is None:
         raise ValueError(
             f"{image.path} holds {image.dtype}, not uint8: state with `value_range: [low, high]` "
@@ -298,6 +316,10 @@ def _common_grid(
         )
     if min(image.height, image.width) < downsample:
         raise ValueError(f"{image.path} is smaller than tile.downsample ({downsample} px)")
+    placed = image if image.is_georeferenced else mask
+    place = placed.transform
+    if placed.is_georeferenced:
+        place = place @ type(place).scale(downsample)
     return RasterInfo(
         path=image.path,
         height=image.height // downsample,
@@ -305,10 +327,22 @@ def _common_grid(
         bands=image.bands,
         dtype="uint8",
         crs=_common_crs(image, mask),
-        transform=(image if image.is_georeferenced else mask).transform
-        @ type(image.transform).scale(downsample),
+        transform=place,
         has_palette=False,
     )
+
+
+def _warn_of_values(reader: RasterReader, card: DatasetCard) -> list[str]:
+    """Return messages about blocks that were never written, and values outside the range."""
+    how = ("by `value_range` in the card", "correct it, or leave the image out (`leave_out`)")
+    warnings = check_values(reader, card.bands, ValueRange(*(card.value_range or EIGHT_BIT), *how))
+    if missing := reader.missing_blocks(card.bands):
+        fraction = missing.fraction(reader.dataset.height, reader.dataset.width)
+        warnings.append(
+            f"{reader.path}: blocks with {fraction:.1%} of its pixels were never written, and hold "
+            f"no data. If they should hold data, copy the image again"
+        )
+    return warnings
 
 
 def _common_crs(image: RasterInfo, mask: RasterInfo) -> CRS | None:
@@ -325,7 +359,10 @@ def _warn_of_place(image: RasterInfo, mask: RasterInfo) -> list[str]:
         f"none: assign theirs (`gdal_edit.py -a_srs EPSG:<code>`) if they are to be placed"
         for name in sorted(names)
     ]
-    return warnings + ([image.warp_advice] if image.warp_advice else [])
+    is_placed = image.is_georeferenced or mask.is_georeferenced
+    if image.warp_advice and (image.placed_by or not is_placed):
+        warnings.append(image.warp_advice)
+    return warnings
 
 
 class Block(NamedTuple):
@@ -371,9 +408,11 @@ class PairReader:
         self.grid = _common_grid(info, mask_info, plan.card, plan.settings.downsample)
         """Of the tiles, after downsampling."""
         self.warnings = self._images.warn_of_alpha(plan.card.bands, "`bands` in the card")
-        """About bands that are declared alpha, and the place of the pair."""
+        """About bands that are declared alpha, the place of the pair, and its values."""
         self.warnings += _warn_of_place(info, mask_info)
+        self.warnings += _warn_of_values(self._images, plan.card)
         if self._masks:
+            self._masks.check_unscaled()
             _check_written(self._masks, plan.card)
 
     def blocks(self) -> Iterator[Block]:
@@ -440,23 +479,20 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
         ValueError: the mask cannot be read otherwise; the message names the file and rows.
     """
     try:
-        if card.mask_values == "colours":
-            return ids_from_colours(_levels(reader.read_rgb(window), card), card.colour_ids())
-        values, ids = reader.read(window), card.value_ids()
-        empty = _find_nan(reader, values, card)
-        if empty is not None:
-            values = np.where(empty, next(iter(ids)), values)
+        has_colours = card.mask_values == "colours"
+        values = reader.read_rgb(window) if has_colours else _read_numbers(reader, window)
+        hidden = reader.read_hidden(window) | _find_nan(reader, values, card)
+        if hidden.all():
+            return np.full(hidden.shape, IGNORE_INDEX, np.uint8)
+        if hidden.any():  # where the numbers may be any
+            values[:, hidden] = values[:, ~hidden][:, :1]
         values = _levels(values, card)
-        if len(values) > 1 and (values != values[0]).any():
-            raise ValueError(
-                "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
-            )
-        nodata = reader.dataset.nodata
-        if nodata is not None and float(nodata).is_integer():
-            ids.setdefault(int(nodata), IGNORE_INDEX)
-        mask = ids_from_values(values[0], ids)
-        if empty is not None:
-            mask[empty[0]] = IGNORE_INDEX
+        mask = (
+            ids_from_colours(values, card.colour_ids())
+            if has_colours
+            else _ids_of_numbers(reader, values, card)
+        )
+        mask[hidden] = IGNORE_INDEX
         return mask
     except UnknownValues as error:
         where = f"{reader.path}: "
@@ -483,24 +519,40 @@ def _check_written(reader: RasterReader, card: DatasetCard) -> None:
         raise unwritten_error(reader.path, window, f"class {name!r}")
 
 
+def _read_numbers(reader: RasterReader, window: Window) -> npt.NDArray[Any]:
+    """Read the bands of a mask of numbers, without those that make pixels transparent."""
+    alpha = reader.hiding_bands()
+    return reader.read(window, [band for band in reader.dataset.indexes if band not in alpha])
+
+
+def _ids_of_numbers(reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard) -> Mask:
+    """Return the class ids of (bands, H, W) numbers, which must agree."""
+    if len(values) > 1 and (values != values[0]).any():
+        raise ValueError(
+            "the bands differ, wanted one band of ids (or `mask_values: colours` in the card)"
+        )
+    ids, nodata = card.value_ids(), reader.dataset.nodata
+    if nodata is not None and float(nodata).is_integer():
+        ids.setdefault(int(nodata), IGNORE_INDEX)
+    return ids_from_values(values[0], ids)
+
+
 def _find_nan(
     reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard
-) -> npt.NDArray[np.bool_] | None:
-    """Return (bands, H, W) bool: where a mask is NaN; None where it is nowhere.
+) -> npt.NDArray[np.bool_]:
+    """Return (H, W) bool: where a mask is NaN in a band.
 
     Raises:
         ValueError: NaN is neither in the card's `ignore` nor the mask's nodata value.
     """
     if not np.issubdtype(values.dtype, np.floating):
-        return None
-    empty: npt.NDArray[np.bool_] = np.isnan(values)
-    if not empty.any():
-        return None
+        return np.zeros(values.shape[1:], bool)
+    empty: npt.NDArray[np.bool_] = np.isnan(values).any(axis=0)
     nodata = reader.dataset.nodata
-    if not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
+    if empty.any() and not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
         raise ValueError(
-            f"{np.count_nonzero(empty[0])} px are NaN, which is no class: where it means "
-            f"unlabelled, add `.nan` to the card's `ignore`"
+            f"{np.count_nonzero(empty)} px are NaN, which is no class: where it means unlabelled, "
+            f"add `.nan` to the card's `ignore`"
         )
     return empty
 

@@ -153,7 +153,8 @@ def check_overlaps(dataset: Inventory, splits: Mapping[str, Split]) -> None:
                     "images of different splits show the same ground, so scores would be of what "
                     "was trained on or chosen by. Make one region of images that overlap (`region` "
                     "in the card: folder, or a regular expression), choose other regions in "
-                    "`split`, or set `may_overlap: true` in the card if it is meant:",
+                    "`split`, or, if it is meant, set `may_overlap: true` in the card, or in one "
+                    "of your own that `extends` it:",
                     *faults,
                 ]
             )
@@ -200,7 +201,7 @@ def _read_valid(path: Path, named: Sequence[int]) -> Flags:
     with closing(RasterReader(path)) as reader:
         info = reader.info()
         bands = [band for band in named if band <= info.bands] or None
-        if reader.is_all_valid(bands):
+        if reader.is_all_valid(bands) and reader.missing_blocks(bands) is None:
             return np.ones((1, 1), bool)
     shrink = max(1, max(info.height, info.width) / VALID_PX)
     height, width = (max(1, round(side / shrink)) for side in (info.height, info.width))

@@ -106,13 +106,28 @@ def read_tile_lists(card: DatasetCard, folder: Path) -> dict[str, Split] | None:
             return None
         if not (folder / rule).is_file():
             raise ValueError(f"the card's split names {rule}, but {folder / rule} does not exist")
-        tile_ids = (folder / rule).read_text(encoding="utf-8").split()
+        tile_ids = _read_list(folder / rule)
         if not tile_ids:
             raise ValueError(f"{folder / rule} is empty, wanted the ids of the {split} tiles")
         for tile_id in tile_ids:
             if splits.setdefault(tile_id, split) != split:
                 raise ValueError(f"tile {tile_id} is listed for {splits[tile_id]} and for {split}")
     return splits
+
+
+def _read_list(path: Path) -> list[str]:
+    """Return the lines of a list, of which names may have blanks.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def check_tile_size(

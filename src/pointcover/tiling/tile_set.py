@@ -63,10 +63,11 @@ def write_tiles(out: Path, cutting: Cutting, card: DatasetCard, settings: TileSe
     write_source_images(out, cutting.images)
 
 
-def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
-    """Log the number of tiles by split, the orthophotos without data, and warnings about alpha."""
+def log_tiles(cutting: Cutting, card: DatasetCard, settings: TileSettings) -> None:
+    """Log the number of tiles by split, the orthophotos without data, and warnings."""
     for warning in dict.fromkeys(cutting.warnings):
         logger.warning("%s", warning)
+    _log_absent(cutting, card)
     if cutting.no_data:
         parts = (f"{name} {100 * part:.1f} %" for name, part in cutting.no_data.items())
         logger.info("without data: %s", shorten(parts, 20))
@@ -78,4 +79,18 @@ def log_tiles(cutting: Cutting, settings: TileSettings) -> None:
             "each pixel covers %d × %d pixels of an orthophoto: tile.downsample: 1 keeps them all",
             by,
             by,
+        )
+
+
+def _log_absent(cutting: Cutting, card: DatasetCard) -> None:
+    """Log the classes that no mask has, as where ids begin with 1 and the card's with 0."""
+    pixels = [sum(counts) for counts in zip(*(tile.pixels for tile in cutting.tiles), strict=True)]
+    names = card.class_table().names
+    absent = [name for name, count in zip(names, pixels, strict=True) if not count]
+    if absent and any(pixels):
+        logger.warning(
+            "no mask has a pixel of class %s: check `classes` in the card if some should, since "
+            "all labels may be shifted by one (a class without `value` has its place as id, from "
+            "0)",
+            shorten(absent),
         )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it whe
 _LOCK_TIMEOUT_S: Final = 120
 CONNECT_S: Final = 30
 """Most seconds for the first answer of a server, which may come a byte at a time."""
+REQUEST_S: Final = 10
+"""Most seconds between two bytes of the first answer; it is asked for twice."""
 _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -135,10 +137,8 @@ def connect(uri: str) -> "MlflowClient":
     if is_server(uri):
         client = MlflowClient(uri)
         limit = time_limit(CONNECT_S, f"it has not answered within {CONNECT_S} s")
-        with (
-            limit,
-            environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES="1", MLFLOW_HTTP_REQUEST_TIMEOUT="10"),
-        ):
+        times = {"MAX_RETRIES": "1", "TIMEOUT": str(REQUEST_S)}
+        with limit, environment(**{f"MLFLOW_HTTP_REQUEST_{key}": times[key] for key in times}):
             client.search_experiments(max_results=1)
         return client
     engine = sqlalchemy.create_engine(uri)

@@ -45,6 +45,9 @@ DRIVERS: Final = ("GPKG", "GeoJSON", "ESRI Shapefile")
 VIEW_S: Final = 10
 """Most seconds that the views of a GeoPackage may take."""
 
+BLANK: Final = b"\xef\xbb\xbf \t\r\n"
+"""Bytes before the first sign of JSON; the first three say that it is UTF-8."""
+
 SQLITE: Final = b"SQLite format 3\0"
 SHAPEFILE: Final = b"\0\0\x27\x0a"
 
@@ -147,6 +150,16 @@ def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:
             return table.rename(columns={column: layer.column})
     except (DataSourceError, DataLayerError, GeometryError, shapely.errors.GEOSException) as error:
         raise _unreadable(layer.path, error) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{layer}, has texts that are not {error.encoding} ({error.reason}){_ENCODING_ADVICE}"
+        ) from None
+
+
+_ENCODING_ADVICE: Final = (
+    ": export it again as UTF-8 (a GeoPackage always is), or write the encoding of a Shapefile's "
+    ".dbf, such as UTF-8 or ISO-8859-1, into a file of its name that ends in .cpg"
+)
 
 
 def _read_layer(
@@ -272,10 +285,15 @@ def _check_start(path: Path) -> None:
                 f"truncated. Copy it again"
             )
     # "GDALG" files are JSON, too, with commands that GDAL would run.
-    elif not start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or b"gdal_streamed_alg" in start:
+    elif not (begin := start.lstrip(BLANK)).startswith((b"{", b"[{")) or b"gdal_streamed" in start:
         raise ValueError(
             f"{path} is not a file of annotations (it begins with {start[:8]!r}): wanted a "
             f"GeoPackage, a GeoJSON or the .shp of an unpacked Shapefile"
+        )
+    elif begin.startswith(b"[") or (b'"Feature' not in start and b'"coordinates"' not in start):
+        raise ValueError(
+            f"{path} is JSON, but no GeoJSON: wanted a GeoPackage, a GeoJSON or a Shapefile. "
+            f"Exports of COCO, Label Studio and LabelMe are read as `annotations` alone"
         )
 
 
@@ -407,6 +425,8 @@ def _read_classes(
             for text, ids in unknown.items()
         ]
         suggestion = suggest(next(iter(unknown)), layer.known) or "."
+        if any(_decode_again(text) in layer.known for text in unknown):
+            suggestion = f"; the texts were read in another encoding than theirs{_ENCODING_ADVICE}."
         raise ValueError(
             f"{layer}, column {layer.column!r}, has values that are not classes: "
             f"{shorten(found, separator='; ')}; known: {shorten(layer.known)}{suggestion} Correct "
@@ -414,6 +434,16 @@ def _read_classes(
             f"features"
         )
     return class_ids, ignored
+
+
+def _decode_again(text: str) -> str:
+    """Return what a text is where its UTF-8 was read as ISO-8859-1, as without a .cpg file."""
+    for upper in (text, text.upper()):  # values are compared in small letters: bytes differ
+        try:
+            return normalise(upper.encode("iso-8859-1").decode("utf-8"))
+        except UnicodeError:
+            continue
+    return text
 
 
 def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
