@@ -6,6 +6,7 @@ import typer
 
 from pointcover.cli.assess import assess
 from pointcover.cli.change import change
+from pointcover.cli.check_labels import check_labels
 from pointcover.cli.export import export
 from pointcover.cli.label import label
 from pointcover.cli.points import points
@@ -43,7 +44,7 @@ def main(
 
 COMMANDS = (
     *(label, recipe, report, points, study, sync, predict, export, suggest),
-    *(sample, assess, change),
+    *(sample, assess, change, check_labels),
 )
 for command in COMMANDS:
     app.command()(command)

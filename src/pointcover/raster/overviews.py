@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rasterio.transform import Affine
 
 from pointcover.labels import Image
+from pointcover.raster.addresses import Address
 from pointcover.raster.raster_io import (
     EIGHT_BIT,
     GeoTiffProfile,
@@ -84,8 +85,7 @@ class LevelReader:
         """Number of levels; at least one."""
         self._is_by_blocks = str(self._source.dataset.driver) in BY_BLOCKS
         self._wanted = self._levels_to_write(longest)
-        state = path.stat()
-        said = [str(path.resolve()), state.st_size, state.st_mtime_ns, self.bands, value_range]
+        said = [*_identify(self._source), self.bands, value_range]
         self._stem = cache / hashlib.sha256(repr(said).encode()).hexdigest()[:24]
         self._overviews = {
             level: RasterReader(self._path(level))
@@ -203,6 +203,14 @@ class LevelReader:
 
     def _path(self, level: int) -> Path:
         return self._stem.with_name(f"{self._stem.name}_{level}.tif")
+
+
+def _identify(source: RasterReader) -> list[object]:
+    """Return what tells a raster from others, and from itself before it was changed."""
+    if isinstance(source.path, Address):
+        return [source.digest()]
+    state = source.path.stat()
+    return [str(source.path.resolve()), state.st_size, state.st_mtime_ns]
 
 
 def _average(image: Image, valid: Valid, factor: int) -> tuple[Image, Valid]:
