@@ -26,8 +26,8 @@ def write_doubted(path: Path, checked: CheckedLabels) -> dict[str, int]:
     the most probable class; p_given and p_suggested, their probabilities; `p: NAME`, those of all
     classes; pixels, of the label; row and col, in the image or in the tile stage's.
 
-    Points of images without a CRS lie at column and minus row of the source image, where QGIS shows
-    it.
+    Points of images without CRS and transform lie at column and minus row of the source image,
+    where QGIS shows it.
 
     Args:
         path: of the .gpkg; a .qml of its style is written beside it.
@@ -84,5 +84,6 @@ def _table(checked: CheckedLabels, wkt: str, ranks: list[int]) -> geopandas.GeoD
 
 
 def _place(grid: RasterInfo, labels: Labels, number: int) -> tuple[float, float]:
+    """Return x and y of a label; QGIS shows images without any place below y = 0."""
     x, y = grid.transform @ (labels.cols[number] + 0.5, labels.rows[number] + 0.5)
-    return (x, y) if grid.crs is not None else (x, -y)
+    return (x, -y) if grid.crs is None and grid.transform.e > 0 else (x, y)
