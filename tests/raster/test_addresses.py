@@ -11,7 +11,12 @@ from pointcover.cli.app import app
 from pointcover.raster import raster_io
 from pointcover.raster.addresses import Address, parse_image
 from pointcover.raster.overviews import LevelReader
-from pointcover.raster.raster_io import RasterReader, Window, check_raster_file
+from pointcover.raster.raster_io import (
+    RasterReader,
+    ResampledReader,
+    Window,
+    check_raster_file,
+)
 from tests.imagery import write_raster
 from tests.servers import serve_folder
 
@@ -172,6 +177,25 @@ def test_a_connection_that_breaks_off_is_tried_again(server, folder):
     server.breaks = 2
     assert (reader.read(WINDOW) == content(folder, WINDOW)).all()
     assert server.breaks == 0
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_what_broke_off_is_not_kept(server, folder, reduced):
+    """GDAL keeps parts of a file that came to an early end, and then never asks for the rest."""
+
+    def open_reader(path):
+        if reduced:
+            return ResampledReader(path, SIDE // 2, SIDE // 2, averaged=False)
+        return RasterReader(path)
+
+    window = Window(300, 400, 60, 40)
+    reader = open_reader(parse_image(server.url("noise.tif")))
+    reader.info()
+    server.breaks = 1000
+    with pytest.raises(ConnectionError):
+        reader.read(window)
+    server.breaks = 0
+    assert (reader.read(window) == open_reader(folder / "noise.tif").read(window)).all()
 
 
 def test_a_connection_that_stays_broken_is_said(server):

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -319,25 +320,41 @@ class RasterReader:
             min(window.height, self.dataset.height - window.row_off),
         )
         indexes = list(bands) if bands is not None else list(range(1, self.dataset.count + 1))
-        values = self._try(inside, partial(self.dataset.read, indexes, window=inside))
+        values = self._try(inside, methodcaller("read", indexes, window=inside))
         return pad(values, int(window.height), int(window.width), fill)
 
-    def _try(self, window: Window, read: Callable[[], Any]) -> Any:
-        """Return what `read` returns; from an address, try again where the connection breaks."""
+    def _try(self, window: Window, read: Callable[[Any], Any]) -> Any:
+        """Return what `read` returns of the dataset; try again where a connection breaks off."""
+        reason = ""
         for attempt in range(READ_ATTEMPTS):
             try:
-                return read()
+                if attempt:
+                    time.sleep(READ_DELAY_S * 2 ** (attempt - 1))
+                    self._reopen_uncached()
+                return read(self.dataset)
             except RasterioError as error:
                 if not isinstance(self.path, Address):
                     raise ValueError(_damaged(self.path, window, error)) from None
                 reason = gdal_reason(error)
-            if attempt < READ_ATTEMPTS - 1:
-                time.sleep(READ_DELAY_S * 2**attempt)
+            except ConnectionError as error:
+                reason = str(error)
         raise ConnectionError(
             f"{self.path}: the connection broke off while {_rows(window)} were read, "
             f"{READ_ATTEMPTS} times ({reason}): run the command again when the network is back, or "
             f"download the file"
         )
+
+    def _reopen_uncached(self) -> None:
+        """Open an address anew, without the parts that GDAL keeps: some may have broken off.
+
+        GDAL forgets the parts of a file when it closes one that was opened with this option.
+        """
+        source = getattr(self._dataset, "src_dataset", None)
+        self.close()
+        if source is not None:
+            source.close()
+        with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(VSI)):
+            self.dataset  # noqa: B018
 
     def read_scaled(
         self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
@@ -491,14 +508,15 @@ class RasterReader:
         valid = np.ones((int(window.height), int(window.width)), bool)
         flags = self._flags(indexes)
         for band in self._alpha_beside(indexes):
-            valid &= self._try(window, partial(self.dataset.read, band, window=window)) > 0
+            read = methodcaller("read", band, window=window)
+            valid &= self._try(window, read) > 0
         if flags[0] == [MaskFlags.per_dataset]:
-            read = partial(self.dataset.read_masks, indexes[0], window=window)
+            read = methodcaller("read_masks", indexes[0], window=window)
             valid &= self._try(window, read) > 0
         elif any(MaskFlags.nodata in of_band for of_band in flags):
             with warnings.catch_warnings():  # rasterio says that it leaves out alpha
                 warnings.simplefilter("ignore", NodataShadowWarning)
-                read = partial(self.dataset.read_masks, indexes, window=window)
+                read = methodcaller("read_masks", indexes, window=window)
                 masks = self._try(window, read)
             valid &= (masks > 0).any(axis=0)
         return valid
