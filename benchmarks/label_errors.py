@@ -99,7 +99,7 @@ def measure(folder: Path, seed: int, args: argparse.Namespace, points: int, grou
         set_params(folder, args.changes | changes)
         run_stage(folder, "annotate")
         source = find_workspace_labels(folder / "data/tiles", folder / "data/sparse")
-        settings = LabelErrorSettings(group_by=group_by, seed=seed)
+        settings = LabelErrorSettings(group_by=group_by, seed=seed, rounds=args.rounds)
         train = classifier_of(load_params(folder / "params.yaml").train)
         check = LabelCheck.prepare(source, train, settings)
         if labels is None:
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--rounds", type=int, default=LabelErrorSettings().rounds)
     parser.add_argument("--group-by", nargs="+", default=["tile"])
     args = parser.parse_args()
     args.changes = {"dataset": args.dataset, "source": args.source}

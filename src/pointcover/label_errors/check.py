@@ -115,14 +115,22 @@ class LabelCheck:
         Raises:
             ValueError: the labels lie in one group, or are of one class.
         """
-        scores, is_known = self.validation.probabilities(self.features, labels.pixels, progress)
-        probabilities = average_by(labels.numbers, scores)
-        known = np.zeros(len(labels.class_ids), bool)
-        known[labels.numbers] = is_known
-        places = np.flatnonzero(known)
+        numbers, count = labels.numbers, len(labels.class_ids)
+        trusted = np.ones(count, bool)
         doubted: tuple[int, ...] = ()
-        if len(places):
+        for _ in range(self.settings.rounds):
+            trusted[list(doubted)] = False
+            scores, is_known = self.validation.probabilities(
+                self.features, labels.pixels, trusted[numbers], progress
+            )
+            probabilities = average_by(numbers, scores)
+            known = np.zeros(count, bool)
+            known[numbers] = is_known
+            places = np.flatnonzero(known)
             given, found = labels.class_ids[places], probabilities[places]
-            chosen = find_doubted(found, given, self.settings.filter_by)
-            doubted = tuple(places[chosen].tolist())
+            if len(places):
+                doubted = tuple(
+                    places[find_doubted(found, given, self.settings.filter_by)].tolist()
+                )
+            trusted[:] = True
         return CheckedLabels(self.source, labels, probabilities, known, doubted)

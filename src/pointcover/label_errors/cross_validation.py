@@ -45,6 +45,7 @@ class CrossValidation:
         self,
         features: PixelFeatures,
         pixels: LabelledPixels,
+        trusted: Flags,
         progress: Callable[[], object] = lambda: None,
     ) -> tuple[Floats, Flags]:
         """Score labelled pixels by fits without their groups.
@@ -52,6 +53,7 @@ class CrossValidation:
         Args:
             features: with which the pixels' were computed.
             pixels: labelled ones; features are not computed again.
+            trusted: (P,) whether a label is used in fits; all are scored.
             progress: called after each fold.
 
         Returns:
@@ -66,6 +68,7 @@ class CrossValidation:
         is_known = np.zeros(len(pixels.classes), bool)
         count = min(self.folds, len(np.unique(pixels.groups)))
         for fitted, left in GroupKFold(count).split(pixels.classes, groups=pixels.groups):
+            fitted = fitted[trusted[fitted]]
             classifier = self.fit.fit(features, self._weight(take(pixels, fitted)))
             logits = score_pixels(classifier, take(pixels, left))[0, :, 0]
             found[left] = logits.double().softmax(dim=0).T.numpy()

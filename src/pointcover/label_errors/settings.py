@@ -28,6 +28,11 @@ class LabelErrorSettings(Section):
     folds: Annotated[int, Field(ge=2)] = Field(
         default=5, description="Folds of the cross-validation."
     )
+    rounds: Count = Field(
+        default=1,
+        description="Rounds of cross-validation; from the second on, models are fitted without the "
+        "labels that the round before doubted.",
+    )
     tile_px: Count = Field(
         default=256, description="Side of the tiles that images are divided into, pixels."
     )
