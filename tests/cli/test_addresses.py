@@ -10,7 +10,7 @@ from pointcover.cli.app import app
 from pointcover.maps.journal import MapJournal
 from pointcover.raster import raster_io
 from tests.assessment.maps import draw_ids, write_map
-from tests.imagery import draw_image, write_raster
+from tests.imagery import PLACE, draw_image, write_raster
 from tests.map_models import save_model
 from tests.servers import serve_folder
 
@@ -78,6 +78,26 @@ def test_a_map_of_which_the_connection_breaks_is_resumed(server, monkeypatch):
     again = run(*arguments)
     assert again.exit_code == 0, again.stderr
     assert made[done] == done  # the first that was missing
+
+
+def test_bands_that_are_not_read_and_nodata_are_no_hindrance(server):
+    values = draw_image(200, 150, bands=5)
+    values[:, :50] = 0
+    values[3:, :60] = 0
+    write_raster(server.folder / "five.tif", values, nodata=0)
+    for image, out in ((server.url("five.tif"), "there"), (server.folder / "five.tif", "here")):
+        done = run("predict", "model", image, "--out", out, "--window-px", "64")
+        assert done.exit_code == 0, done.stderr
+    ours, theirs = (
+        (server.folder.parent / "work" / out / "five_classes.tif").read_bytes()
+        for out in ("there", "here")
+    )
+    assert ours == theirs
+    coarse = PLACE @ PLACE.scale(2)
+    write_raster(server.folder / "coarse.tif", values, nodata=0, transform=coarse)
+    refused = run("predict", "model", server.url("coarse.tif"), "--out", "x", "--resample")
+    assert refused.exit_code == 1
+    assert "with which an address is not resampled: download the file" in refused.stderr
 
 
 def test_suggestions_are_those_of_the_file(server):

@@ -129,6 +129,12 @@ def test_checking_a_raster_fetches_its_header_alone(server, folder):
     assert server.sent < size / 50
 
 
+def test_a_claim_of_too_many_blocks_is_not_followed(server, monkeypatch):
+    monkeypatch.setattr(raster_io, "MOST_BLOCKS", 191)
+    with pytest.raises(ValueError, match="has 192 blocks of 256 × 256 px, wanted at most 191"):
+        RasterReader(parse_image(server.url("noise.tif"))).check_whole()
+
+
 def test_a_query_is_sent(server):
     reader = RasterReader(parse_image(server.url("noise.tif?sig=a%2Fb")))
     assert reader.info().height == SIDE

@@ -71,6 +71,9 @@ ZSTD_LEVEL: Final = 1
 VSI: Final = ("/vsicurl/", "/vsis3/")
 """How GDAL's names of addresses begin."""
 
+MOST_BLOCKS: Final = 1 << 22
+"""Blocks of a file at an address: a header of 64 MiB, which may be nothing but a claim."""
+
 READ_ATTEMPTS: Final = 3
 """How often a window of an address is read before the connection counts as broken. GDAL repeats
 requests that a server refuses for being busy, but not all that break off."""
@@ -449,6 +452,12 @@ class RasterReader:
         dataset = self.dataset
         height, width = dataset.block_shapes[0]
         blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
+        if isinstance(self.path, Address) and math.prod(blocks) * dataset.count > MOST_BLOCKS:
+            raise ValueError(
+                f"{self.path} has {math.prod(blocks) * dataset.count} blocks of {height} × {width} "
+                f"px, wanted at most {MOST_BLOCKS}: read it from a file, or make its blocks larger "
+                f"(`gdal_translate -of COG IN OUT`)"
+            )
         places = np.zeros((dataset.count, *blocks, 2), np.int64)
         for number, band in enumerate(dataset.indexes):
             for row in range(blocks[0]):
