@@ -15,7 +15,7 @@ REFUSED: Final = re.compile(r"[^\w\-./: ]")
 """Signs that MLflow refuses in the name of a metric."""
 
 FOLDER: Final = "assessment"
-"""Where among a run's artifacts the reports lie, in a folder for each sample."""
+"""Where among a run's artifacts the reports lie, in a folder for each assessment."""
 
 
 def model_of(maps: Sequence[Path]) -> str | None:
@@ -38,14 +38,14 @@ def _model_of(path: Path) -> str | None:
         return None
 
 
-def record(root: Path, found: Assessment, folder: Path, sample: str) -> str | None:
+def record(root: Path, found: Assessment, folder: Path, name: str) -> str | None:
     """Log the numbers and the report in the run that trained the maps' model.
 
     Args:
         root: the project's root, whose MLflow store is meant.
         found: the assessment.
         folder: its report.
-        sample: name of the sample's file, by which several assessments of a model are told apart.
+        name: of the assessment, by which several of one model are told apart.
 
     Returns:
         the id of the run; None where the maps do not say which model made them, or the store has no
@@ -64,14 +64,14 @@ def record(root: Path, found: Assessment, folder: Path, sample: str) -> str | No
     if run is None:
         return None
     with run:
-        run.log_metrics(metrics_of(found, sample))
+        run.log_metrics(metrics_of(found, name))
         for name in (HTML, VALUES):
-            run.log_file(folder / name, f"{FOLDER}/{_allowed(sample)}")
+            run.log_file(folder / name, f"{FOLDER}/{_allowed(name)}")
     return run.id
 
 
-def metrics_of(found: Assessment, sample: str) -> dict[str, float | None]:
-    """Name the numbers of an assessment by the sample's name."""
+def metrics_of(found: Assessment, assessment: str) -> dict[str, float | None]:
+    """Name the numbers of an assessment, each beginning with its name."""
     estimates = found.estimates
     metrics = {
         "overall_accuracy": estimates.overall.value,
@@ -89,11 +89,11 @@ def metrics_of(found: Assessment, sample: str) -> dict[str, float | None]:
             f"f1/{name}": f1.value if f1 else None,
         }
     return {
-        REFUSED.sub("_", f"assessed/{_allowed(sample)}/{name}"): value
+        REFUSED.sub("_", f"assessed/{_allowed(assessment)}/{name}"): value
         for name, value in metrics.items()
     }
 
 
-def _allowed(sample: str) -> str:
-    """Return a sample's name with signs that MLflow allows in names and paths."""
-    return REFUSED.sub("_", sample).replace("/", "_").strip(". ") or "sample"
+def _allowed(name: str) -> str:
+    """Return a name with signs that MLflow allows in names and paths."""
+    return REFUSED.sub("_", name).replace("/", "_").strip(". ") or "assessment"

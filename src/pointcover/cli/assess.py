@@ -51,7 +51,8 @@ def assess(
             typer.echo(f"note: {text}", err=True)
         for class_id in range(len(found.classes)):
             typer.echo(sentence_of(found, class_id))
-        run = record(project_root(), found, out, sample.stem)
+        name = f"{sample.stem}-{out.name}" if other_map else sample.stem
+        run = record(project_root(), found, out, name)
         if run is not None:
             typer.echo(f"note: recorded in MLflow run {run}", err=True)
         typer.echo(f"{out / HTML}: {found.estimator}, {found.labelled} points", err=True)
