@@ -25,8 +25,9 @@ import yaml
 
 from pointcover.config.params import load_params
 from pointcover.label_errors.check import CheckedLabels, LabelCheck
-from pointcover.label_errors.confident_learning import FILTERS, Flags, Ids, find_doubted
+from pointcover.label_errors.confident_learning import Flags, Ids
 from pointcover.label_errors.cross_validation import classifier_of
+from pointcover.label_errors.filters import FILTERS, find_doubted
 from pointcover.label_errors.labels import Labels
 from pointcover.label_errors.settings import LabelErrorSettings
 from pointcover.label_errors.workspace import find_workspace_labels

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from pointcover.label_errors.confident_learning import (
-    FILTERS,
     by_both,
     by_class,
     by_confident_joint,
@@ -12,9 +11,9 @@ from pointcover.label_errors.confident_learning import (
     class_thresholds,
     confident_classes,
     estimate_joint,
-    find_doubted,
     normalised_margin,
 )
+from pointcover.label_errors.filters import FILTERS, find_doubted
 
 PROBABILITIES = np.array(
     [

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pointcover.label_errors.confident_learning import (
-    Flags,
-    Floats,
-    find_doubted,
-    normalised_margin,
-)
+from pointcover.label_errors.confident_learning import Flags, Floats, normalised_margin
 from pointcover.label_errors.cross_validation import CrossValidation, average_by
+from pointcover.label_errors.filters import find_doubted
 from pointcover.label_errors.labels import Labels, LabelSource, read_labels
 from pointcover.label_errors.settings import LabelErrorSettings
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures

@@ -4,9 +4,6 @@ Northcutt, Jiang, Chuang 2021 (Confident Learning: Estimating Uncertainty in Dat
 of Artificial Intelligence Research 70).
 """
 
-from collections.abc import Callable
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 
@@ -113,27 +110,16 @@ def by_prediction(probabilities: Floats, labels: Ids) -> Flags:
     return np.asarray(probabilities.argmax(axis=1) != labels)
 
 
-FILTERS: Final[dict[str, Callable[[Floats, Ids], Flags]]] = {
-    "noise_rate": by_noise_rate,
-    "class": by_class,
-    "both": by_both,
-    "confident_joint": by_confident_joint,
-    "prediction": by_prediction,
-}
-"""Which labels are doubted. The paper calls the first four PBNR, PBC, C+NR and C."""
-
-
-def find_doubted(probabilities: Floats, labels: Ids, filter_by: str) -> npt.NDArray[np.intp]:
-    """Return the places of labels that are probably wrong, the most doubted first.
+def rank(probabilities: Floats, labels: Ids, doubted: Flags) -> npt.NDArray[np.intp]:
+    """Return the places of doubted labels, the most doubted first.
 
     A label whose class is the most probable one is not doubted.
 
     Args:
         probabilities: (N, K) of classes, from models that were not fitted on the label.
         labels: (N,) class ids.
-        filter_by: a key of FILTERS.
+        doubted: (N,) by one of the functions above.
     """
-    doubted = FILTERS[filter_by](probabilities, labels) & by_prediction(probabilities, labels)
-    places = np.flatnonzero(doubted)
+    places = np.flatnonzero(doubted & by_prediction(probabilities, labels))
     margins = normalised_margin(probabilities[places], labels[places])
     return places[np.argsort(margins, kind="stable")]

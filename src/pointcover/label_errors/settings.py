@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from pointcover.label_errors.confident_learning import FILTERS
+from pointcover.label_errors.filters import FILTERS
 from pointcover.validation import Count, OneOf, Section, Seed
 
 GROUPS: Final = {"tile": "id", "region": "region"}
