@@ -65,8 +65,8 @@ def record(root: Path, found: Assessment, folder: Path, name: str) -> str | None
         return None
     with run:
         run.log_metrics(metrics_of(found, name))
-        for name in (HTML, VALUES):
-            run.log_file(folder / name, f"{FOLDER}/{_allowed(name)}")
+        for file in (HTML, VALUES):
+            run.log_file(folder / file, f"{FOLDER}/{_allowed(name)}")
     return run.id
 
 

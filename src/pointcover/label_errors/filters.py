@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     from pointcover.label_errors.confident_learning import Flags, Floats, Ids
