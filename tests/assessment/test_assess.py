@@ -230,6 +230,7 @@ def test_an_interval_without_width_is_told(path):
     maps, sample = sample_of([path])
     remarks = " ".join(assess(maps, sample).remarks)
     assert "points on 'land' in the map are right, so its interval has no width" in remarks
+    assert "points labelled 'land' are 'land' in the map, so its producer's accuracy" in remarks
     assert maps[0].classes.names == NAMES
 
 

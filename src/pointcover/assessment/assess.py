@@ -305,6 +305,12 @@ def _say_what_is_uncertain(
             said.append(
                 f"{_points(mapped)} on {name!r} in the map: its user's accuracy says little"
             )
+        if labelled and estimates.counts[k, k] == labelled:
+            said.append(
+                f"all {labelled} points labelled {name!r} are {name!r} in the map, so its "
+                f"producer's accuracy has no width; a larger sample may find some that the map "
+                f"misses"
+            )
     return said
 
 
