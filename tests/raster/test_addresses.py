@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.shutil import copy
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
@@ -163,6 +164,24 @@ def test_levels_are_read_from_an_address(server, folder, tmp_path):
         ours, theirs = (one.read(level, 3, 5, (64, 80))[0] for one in (reader, local))
         assert (ours == theirs).all()
     assert reader.key != local.key
+
+
+def test_coarse_levels_are_read_from_the_overviews_of_a_cog(server, folder, tmp_path):
+    values = np.random.default_rng(1).integers(0, 255, (3, 2001, 1501), np.uint8)
+    smooth = values // 8 + np.arange(1501, dtype=np.uint8) // 8
+    plain = write_raster(tmp_path / "plain.tif", smooth)
+    copy(plain, folder / "cog.tif", driver="COG", blocksize=256, overview_resampling="average")
+    local = LevelReader(plain, (1, 2, 3), tmp_path)
+    reader = LevelReader(parse_image(server.url("cog.tif")), (1, 2, 3), tmp_path / "cache")
+    assert reader.is_ready
+    before = server.sent
+    level = local.levels - 1
+    size = local.size(level)
+    ours, theirs = (one.read(level, 0, 0, size)[0].astype(int) for one in (reader, local))
+    assert np.abs(ours - theirs).mean() < 1
+    assert server.sent - before < (folder / "cog.tif").stat().st_size / 2
+    assert not (tmp_path / "cache").exists()
+    reader.close()
 
 
 # Failures ----------------------------------------------------------------------------------------

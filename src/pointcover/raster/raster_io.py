@@ -579,6 +579,18 @@ class RasterReader:
         return [self.dataset.mask_flag_enums[band - 1] for band in indexes]
 
 
+class OverviewReader(RasterReader):
+    """Reads an overview of a GeoTIFF at an address."""
+
+    def __init__(self, path: Address, number: int) -> None:
+        """Take the overview's number, 0 for the finest; it is opened at first use."""
+        super().__init__(path)
+        self._number = number
+
+    def _open(self) -> Any:
+        return _open_address(self.path, overview_level=self._number)
+
+
 class ResampledReader(RasterReader):
     """Reads a raster resampled to another size, over the same extent."""
 
@@ -711,12 +723,12 @@ def check_raster_file(path: Path) -> str:
     return driver
 
 
-def _open_address(address: Address) -> Any:
+def _open_address(address: Any, **options: Any) -> Any:
     """Open a GeoTIFF at an address; nothing beside it is asked for."""
     configure_gdal_for_addresses()
     try:
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
-            dataset = open_dataset(address, driver="GTiff")
+            dataset = open_dataset(address, driver="GTiff", **options)
     except RasterioError as error:
         raise explain_failure(address, gdal_reason(error)) from None
     if dataset.transform == Affine.identity():
