@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from pointcover.cli.app import app
 from pointcover.label_errors.check import LabelCheck
-from pointcover.label_errors.cross_validation import classifier_of
+from pointcover.label_errors.cross_validation import _trusted_of, classifier_of
 from pointcover.label_errors.doubted_file import _place
 from pointcover.label_errors.labels import (
     Labels,
@@ -142,6 +142,36 @@ def test_no_tile_is_on_both_sides_of_a_fold(workspace, monkeypatch):
     everything = set(labels.pixels.groups.tolist())
     assert [len(everything - groups) for groups in seen] == [2, 2, 2, 2]
     assert set.union(*(everything - groups for groups in seen)) == everything
+
+
+def test_a_second_round_is_fitted_without_what_the_first_doubted(workspace, monkeypatch):
+    wrong_labels(workspace)
+    source = find_workspace_labels(workspace / "data/tiles", workspace / "data/sparse")
+    train, counts = params(workspace), []
+    once = LabelCheck.prepare(source, train, LabelErrorSettings(folds=2))
+    labels = once.read()
+    fit = type(once.validation.fit).fit
+
+    def spy(self, features, pixels):
+        counts.append(len(pixels.classes))
+        return fit(self, features, pixels)
+
+    monkeypatch.setattr(type(once.validation.fit), "fit", spy)
+    first = once.judge(labels)
+    twice = LabelCheck.prepare(source, train, LabelErrorSettings(folds=2, rounds=2)).judge(labels)
+    assert counts[:2] == counts[2:4]
+    assert sum(counts[:2]) - sum(counts[4:]) == len(first.doubted) > 0
+    assert len(twice.is_known) == twice.is_known.sum()
+    done = run("--out", "doubted.gpkg", "--rounds", "2", "--folds", "2")
+    assert done.exit_code == 0, done.stderr
+    assert "layer 'doubted'" in done.stderr
+
+
+def test_a_class_of_which_every_label_is_doubted_stays_known():
+    classes = np.array([0, 0, 1, 1, 2])
+    trusted = np.array([True, False, False, False, True])
+    assert _trusted_of(np.arange(5), classes, trusted).tolist() == [0, 2, 3, 4]
+    assert _trusted_of(np.array([1, 4]), classes, trusted).tolist() == [1, 4]
 
 
 def test_the_same_labels_are_doubted_again(workspace):

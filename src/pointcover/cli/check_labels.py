@@ -49,6 +49,7 @@ def check_labels(
     filter_by: Annotated[str, setting(Settings, "filter_by")] = default(Settings, "filter_by"),
     group_by: Annotated[str, setting(Settings, "group_by")] = default(Settings, "group_by"),
     folds: Annotated[int, setting(Settings, "folds")] = default(Settings, "folds"),
+    rounds: Annotated[int, setting(Settings, "rounds")] = default(Settings, "rounds"),
     tile_px: Annotated[int, setting(Settings, "tile_px", min=32)] = default(Settings, "tile_px"),
     downsample: Annotated[int, setting(Settings, "downsample")] = default(Settings, "downsample"),
     bands: Bands = None,
@@ -91,6 +92,7 @@ def check_labels(
             filter_by=filter_by,
             group_by=group_by,
             folds=folds,
+            rounds=rounds,
             tile_px=tile_px,
             downsample=downsample,
             seed=seed,
@@ -120,7 +122,8 @@ def check_labels(
         be_deterministic()
         check = LabelCheck.prepare(source, chosen, settings)
         labels = check.read()
-        with tqdm(desc="fitting", total=folds, unit="fold", leave=False, disable=None) as bar:
+        fits = folds * rounds
+        with tqdm(desc="fitting", total=fits, unit="fold", leave=False, disable=None) as bar:
             checked = check.judge(labels, bar.update)
         for text in checked.remarks():
             typer.echo(f"note: {text}", err=True)

@@ -68,7 +68,7 @@ class CrossValidation:
         is_known = np.zeros(len(pixels.classes), bool)
         count = min(self.folds, len(np.unique(pixels.groups)))
         for fitted, left in GroupKFold(count).split(pixels.classes, groups=pixels.groups):
-            fitted = fitted[trusted[fitted]]
+            fitted = _trusted_of(fitted, pixels.classes, trusted)
             classifier = self.fit.fit(features, self._weight(take(pixels, fitted)))
             logits = score_pixels(classifier, take(pixels, left))[0, :, 0]
             found[left] = logits.double().softmax(dim=0).T.numpy()
@@ -94,6 +94,15 @@ class CrossValidation:
                 f"all labels lie in one {self.group}, and cross-validation leaves out one at "
                 f"least: label a second {self.group}{other}"
             )
+
+
+def _trusted_of(fitted: npt.NDArray[np.intp], classes: Ids, trusted: Flags) -> npt.NDArray[np.intp]:
+    """Return the trusted ones of some pixels, and all of a class that has no trusted one.
+
+    Otherwise that class would be unknown to the model, and no label of it would be judged.
+    """
+    with_trusted = np.unique(classes[fitted][trusted[fitted]])
+    return fitted[trusted[fitted] | ~np.isin(classes[fitted], with_trusted)]
 
 
 def take(pixels: LabelledPixels, chosen: npt.NDArray[np.intp]) -> LabelledPixels:
