@@ -5,7 +5,7 @@ import pytest
 from rasterio.transform import from_origin
 
 from pointcover.assessment.assess import assess
-from pointcover.assessment.class_maps import open_class_maps
+from pointcover.assessment.class_maps import commonest, open_class_maps
 from pointcover.assessment.sample import Size, draw_sample
 from pointcover.assessment.sample_file import LabelledSample, read_sample, write_sample
 from pointcover.assessment.settings import SampleSettings
@@ -134,10 +134,29 @@ def test_a_new_map_may_have_another_crs(path, tmp_path):
     assert found.total_m2 == pytest.approx((ids != 255).sum() * 100, rel=0.01)
 
 
-def test_blocks_of_another_map_are_refused(path, tmp_path):
+def test_blocks_of_a_new_map_on_the_same_grid_are_the_same_land(path, tmp_path):
+    new_ids = draw_ids(seed=9)
+    new = write_map(tmp_path / "new.tif", new_ids)
+    maps = open_class_maps([new], block_px=5)
+    blocks = commonest(new_ids, 5)
+    _, sample = sample_of(
+        [path], lambda design: [blocks[p.row, p.col] for p in design.points], 150, block_px=5
+    )
+    found = assess(maps, sample, other_map=True)
+    assert found.estimator == "stratified, strata are not the map's classes (Stehman 2014)"
+    assert found.estimates.overall.value == 1
+    assert found.mapped_pixels.sum() == 12 * 16
+    wrong = sample.labels == 1
+    sample.labels[wrong] = 0
+    assert assess(maps, sample, other_map=True).estimates.overall.value < 1
+
+
+@pytest.mark.parametrize("x", [500_000 + 3, 500_000 + 20])
+def test_blocks_of_a_new_map_on_another_grid_are_refused(path, tmp_path, x):
+    new = write_map(tmp_path / "new.tif", draw_ids(seed=9), x=x)
     _, sample = sample_of([path], points=40, block_px=5)
-    with pytest.raises(ValueError, match="draw a sample of pixels for it"):
-        assess(open_class_maps([path]), sample, other_map=True)
+    with pytest.raises(ValueError, match="cuts the land into other blocks"):
+        assess(open_class_maps([new], block_px=5), sample, other_map=True)
 
 
 def test_a_sample_of_another_map_is_refused(path, tmp_path):
@@ -211,6 +230,7 @@ def test_an_interval_without_width_is_told(path):
     maps, sample = sample_of([path])
     remarks = " ".join(assess(maps, sample).remarks)
     assert "points on 'land' in the map are right, so its interval has no width" in remarks
+    assert "points labelled 'land' are 'land' in the map, so its producer's accuracy" in remarks
     assert maps[0].classes.names == NAMES
 
 

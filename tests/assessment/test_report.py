@@ -109,15 +109,22 @@ def test_numbers_go_into_the_run_of_the_model(found, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write_report(tmp_path / "report", found)
     say_model(tmp_path / "a.json", "abc")
-    assert record(tmp_path, found, tmp_path / "report") is None
+    assert record(tmp_path, found, tmp_path / "report", "s") is None
     assert not (tmp_path / "mlflow.db").exists()
     with start_run(tmp_path, "training", tags={MODEL_TAG: "abc"}) as run:
         assert reopen_model_run(tmp_path, "abc") is None  # it is open
-    assert record(tmp_path, found, tmp_path / "report") == run.id
+    assert record(tmp_path, found, tmp_path / "report", "s") == run.id
     stored = connect(tracking_uri(tmp_path)).get_run(run.id)
     assert stored.info.status == "FINISHED"
-    assert stored.data.metrics["assessed/overall_accuracy"] == found.estimates.overall.value
-    named = {name for name, value in metrics_of(found).items() if value is not None}
+    assert stored.data.metrics["assessed/s/overall_accuracy"] == found.estimates.overall.value
+    named = {name for name, value in metrics_of(found, "s").items() if value is not None}
     assert set(stored.data.metrics) == named
-    assert "assessed/area_ha/a_b" in named
-    assert len(list((tmp_path / "mlruns").rglob("assessment/report.html"))) == 1
+    assert "assessed/s/area_ha/a_b" in named
+    assert len(list((tmp_path / "mlruns").rglob("assessment/s/report.html"))) == 1
+    # A second sample of the same map stands beside the first.
+    assert record(tmp_path, found, tmp_path / "report", "new/é: 2%") == run.id
+    stored = connect(tracking_uri(tmp_path)).get_run(run.id)
+    assert set(stored.data.metrics) == named | {
+        name.replace("/s/", "/new_é: 2_/") for name in named
+    }
+    assert len(list((tmp_path / "mlruns").rglob("assessment/*/report.html"))) == 2

@@ -19,6 +19,7 @@ from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel, load_models
 from pointcover.prediction.predict import make_score
 from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_px
+from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
 from pointcover.tracking.store import project_root
@@ -136,7 +137,7 @@ class Model:
         """Map whole images, as `pointcover predict` does. An interrupted call resumes.
 
         Args:
-            images: GeoTIFFs or other rasters.
+            images: GeoTIFFs or other rasters, or addresses (`https://…`, `s3://…`).
             out: the folder of the maps.
             reading: how the images are read, if their files lack metadata.
             replace: whether maps of other settings, models or images may be replaced.
@@ -246,9 +247,9 @@ def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -
 
 
 def _paths(images: Sequence[Place] | Place) -> list[Path]:
-    if isinstance(images, (str, PathLike)):
-        return [Path(images)]
-    return [Path(image) for image in images]
+    """Return paths; a text may be an address, as on the command line."""
+    given = [images] if isinstance(images, (str, PathLike)) else images
+    return [image if isinstance(image, Path) else parse_image(str(image)) for image in given]
 
 
 def _ignore(_: float) -> None:

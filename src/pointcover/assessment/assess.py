@@ -20,6 +20,7 @@ from pointcover.assessment.population import Population, count_population
 from pointcover.assessment.sample_file import LabelledSample
 from pointcover.assessment.strata import ClassStrata
 from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster.grids import GRID_TOLERANCE_PX
 from pointcover.raster.raster_io import Window
 from pointcover.text import shorten
 
@@ -147,16 +148,11 @@ def _by_blocks(design: Design) -> list[int]:
 
 
 def _read_elsewhere(maps: Sequence[ClassMap], design: Design) -> Ids:
-    """Read the class of each point in maps that it was not drawn from.
+    """Read the class of each point's unit in maps that it was not drawn from.
 
     Raises:
-        ValueError: units are blocks, which other maps cut otherwise, or a CRS leads nowhere.
+        ValueError: units are blocks, and the maps cut the land into others; or a CRS leads nowhere.
     """
-    if design.block_px > 1:
-        raise ValueError(
-            f"the units of the sample are blocks of {design.block_px} px, which another map may "
-            f"cut otherwise: draw a sample of pixels for it"
-        )
     found = np.full(len(design.points), NO_DATA, np.int64)
     for number, drawn in enumerate(design.maps):
         places = [place for place, point in enumerate(design.points) if point.map == number]
@@ -169,11 +165,41 @@ def _read_elsewhere(maps: Sequence[ClassMap], design: Design) -> Ids:
             inside = (rows >= 0) & (rows < each.info.height)
             inside &= (cols >= 0) & (cols < each.info.width)
             for at in np.flatnonzero(inside):
+                point = design.points[places[at]]
                 window = Window(int(cols[at]), int(rows[at]), 1, 1)
-                value = int(each.read_ids(window)[0, 0])
+                if design.block_px > 1:
+                    window = _block_at(each, point, (float(rows[at]), float(cols[at])))
+                ids = each.read_ids(window)
+                value = int(commonest(ids, design.block_px)[0, 0])
                 if value != IGNORE_INDEX:
                     found[places[at]] = value
     return found
+
+
+def _block_at(each: ClassMap, point: DesignPoint, place: tuple[float, float]) -> Window:
+    """Return the pixels of a point's block in another map, whose blocks must be the same ones.
+
+    The unit stays the piece of land that was labelled (Stehman and Wickham 2011, Pixels, blocks of
+    pixels, and polygons, Remote Sensing of Environment 115): parts of two blocks are not it.
+
+    Args:
+        each: the map.
+        point: with its unit.
+        place: row and column of the point in the map.
+
+    Raises:
+        ValueError: the map's blocks are others.
+    """
+    row, col = each.unit_pixel(point.row, point.col)
+    apart = max(abs(place[0] - row - 0.5), abs(place[1] - col - 0.5))
+    if not apart <= GRID_TOLERANCE_PX:
+        raise ValueError(
+            f"the units of the sample are blocks of {each.block_px} px, and {each.path} lies on "
+            f"another grid, which cuts the land into other blocks: bring it to the grid of the map "
+            f"that the sample was drawn from (`gdalwarp -r mode -te … -ts …`), or draw a sample of "
+            f"pixels"
+        )
+    return each.unit_window(point.row, point.col)
 
 
 def _say_what_is_missing(
@@ -278,6 +304,12 @@ def _say_what_is_uncertain(
         elif 0 < mapped < FEW_POINTS:
             said.append(
                 f"{_points(mapped)} on {name!r} in the map: its user's accuracy says little"
+            )
+        if labelled and estimates.counts[k, k] == labelled:
+            said.append(
+                f"all {labelled} points labelled {name!r} are {name!r} in the map, so its "
+                f"producer's accuracy has no width; a larger sample may find some that the map "
+                f"misses"
             )
     return said
 

@@ -15,7 +15,7 @@ REFUSED: Final = re.compile(r"[^\w\-./: ]")
 """Signs that MLflow refuses in the name of a metric."""
 
 FOLDER: Final = "assessment"
-"""Where among a run's artifacts the report lies."""
+"""Where among a run's artifacts the reports lie, in a folder for each assessment."""
 
 
 def model_of(maps: Sequence[Path]) -> str | None:
@@ -38,13 +38,14 @@ def _model_of(path: Path) -> str | None:
         return None
 
 
-def record(root: Path, found: Assessment, folder: Path) -> str | None:
+def record(root: Path, found: Assessment, folder: Path, name: str) -> str | None:
     """Log the numbers and the report in the run that trained the maps' model.
 
     Args:
         root: the project's root, whose MLflow store is meant.
         found: the assessment.
         folder: its report.
+        name: of the assessment, by which several of one model are told apart.
 
     Returns:
         the id of the run; None where the maps do not say which model made them, or the store has no
@@ -63,28 +64,36 @@ def record(root: Path, found: Assessment, folder: Path) -> str | None:
     if run is None:
         return None
     with run:
-        run.log_metrics(metrics_of(found))
-        for name in (HTML, VALUES):
-            run.log_file(folder / name, FOLDER)
+        run.log_metrics(metrics_of(found, name))
+        for file in (HTML, VALUES):
+            run.log_file(folder / file, f"{FOLDER}/{_allowed(name)}")
     return run.id
 
 
-def metrics_of(found: Assessment) -> dict[str, float | None]:
-    """Name the numbers of an assessment."""
+def metrics_of(found: Assessment, assessment: str) -> dict[str, float | None]:
+    """Name the numbers of an assessment, each beginning with its name."""
     estimates = found.estimates
     metrics = {
-        "assessed/overall_accuracy": estimates.overall.value,
-        "assessed/overall_accuracy_half_width_95": estimates.overall.half_width,
-        "assessed/points": float(found.labelled),
+        "overall_accuracy": estimates.overall.value,
+        "overall_accuracy_half_width_95": estimates.overall.half_width,
+        "points": float(found.labelled),
     }
     for k, name in enumerate(found.classes.names):
         area = estimates.areas[k].scaled(1 / M2_PER_HA)
         users, producers, f1 = estimates.users[k], estimates.producers[k], estimates.f1[k]
         metrics |= {
-            f"assessed/area_ha/{name}": area.value,
-            f"assessed/area_ha_half_width_95/{name}": area.half_width,
-            f"assessed/users_accuracy/{name}": users.value if users else None,
-            f"assessed/producers_accuracy/{name}": producers.value if producers else None,
-            f"assessed/f1/{name}": f1.value if f1 else None,
+            f"area_ha/{name}": area.value,
+            f"area_ha_half_width_95/{name}": area.half_width,
+            f"users_accuracy/{name}": users.value if users else None,
+            f"producers_accuracy/{name}": producers.value if producers else None,
+            f"f1/{name}": f1.value if f1 else None,
         }
-    return {REFUSED.sub("_", name): value for name, value in metrics.items()}
+    return {
+        REFUSED.sub("_", f"assessed/{_allowed(assessment)}/{name}"): value
+        for name, value in metrics.items()
+    }
+
+
+def _allowed(name: str) -> str:
+    """Return a name with signs that MLflow allows in names and paths."""
+    return REFUSED.sub("_", name).replace("/", "_").strip(". ") or "assessment"

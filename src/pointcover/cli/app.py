@@ -6,6 +6,7 @@ import typer
 
 from pointcover.cli.assess import assess
 from pointcover.cli.change import change
+from pointcover.cli.check_labels import check_labels
 from pointcover.cli.evaluate import evaluate
 from pointcover.cli.export import export
 from pointcover.cli.init import init, upgrade
@@ -45,7 +46,7 @@ def main(
 
 COMMANDS = (
     *(init, upgrade, label, recipe, report, points, study, sync, predict, export, suggest),
-    *(evaluate, sample, assess, change),
+    *(evaluate, sample, assess, change, check_labels),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -44,14 +44,15 @@ def assess(
         check_folder(out, force=force)
         labelled = read_sample(sample)
         said = names.split(",") if names else None
-        opened = open_class_maps(maps, said, 1 if other_map else labelled.design.block_px)
+        opened = open_class_maps(maps, said, labelled.design.block_px)
         found = estimate_from(opened, labelled, other_map=other_map)
         write_report(out, found)
         for text in found.remarks:
             typer.echo(f"note: {text}", err=True)
         for class_id in range(len(found.classes)):
             typer.echo(sentence_of(found, class_id))
-        run = record(project_root(), found, out)
+        name = f"{sample.stem}-{out.name}" if other_map else sample.stem
+        run = record(project_root(), found, out, name)
         if run is not None:
             typer.echo(f"note: recorded in MLflow run {run}", err=True)
         typer.echo(f"{out / HTML}: {found.estimator}, {found.labelled} points", err=True)

@@ -13,11 +13,18 @@ import typer
 
 from pointcover.maps.settings import ReadingSettings
 from pointcover.prediction.settings import DeviceSettings
+from pointcover.raster.addresses import parse_image
 from pointcover.validation import OneOf, Section
 
 if TYPE_CHECKING:
     from pointcover.api.model import Model
     from pointcover.maps.orthophotos import Orthophoto
+
+    Raster = Path
+else:
+
+    class Raster:
+        """A path or an address; for typer no `Path`, since it would turn addresses into paths."""
 
 
 def setting(
@@ -69,7 +76,24 @@ ModelReference = Annotated[
         "(runs:/ID) or a registered model (models:/NAME@champion)."
     ),
 ]
-Images = Annotated[list[Path], typer.Argument(help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000.")]
+
+
+def raster(text: str) -> Path:
+    """Return the path of a raster, or an address, which only this function makes."""
+    try:
+        return parse_image(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Images = Annotated[
+    list[Raster],
+    typer.Argument(
+        parser=raster,
+        help="Orthophotos: GeoTIFF, PNG, JPEG, JPEG 2000; or addresses of cloud-optimised "
+        "GeoTIFFs, https://… or s3://….",
+    ),
+]
 
 
 def check_finite(value: float | None) -> float | None:

@@ -6,13 +6,25 @@ from typing import Annotated
 import typer
 
 from pointcover.assessment.settings import SampleSettings
-from pointcover.cli.options import Force, check_finite, check_outputs, default, setting
+from pointcover.cli.options import (
+    Force,
+    Raster,
+    check_finite,
+    check_outputs,
+    default,
+    raster,
+    setting,
+)
 
 Settings = SampleSettings
 
 Maps = Annotated[
-    list[Path],
-    typer.Argument(help="Maps of the same classes: the _classes.tif of `pointcover predict`."),
+    list[Raster],
+    typer.Argument(
+        parser=raster,
+        help="Maps of the same classes: the _classes.tif of `pointcover predict`; or addresses of "
+        "such, https://… or s3://….",
+    ),
 ]
 Names = Annotated[
     str | None,

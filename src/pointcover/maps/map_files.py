@@ -19,6 +19,7 @@ from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
 from pointcover.maps.cog import CogLayer, write_cog
 from pointcover.maps.orthophotos import Orthophoto
 from pointcover.prediction.settings import LayerSettings
+from pointcover.raster.addresses import Address
 from pointcover.raster.grids import ground_m2
 from pointcover.raster.raster_io import RasterInfo, RasterReader, ResampledReader, Window
 from pointcover.runtime.atomic_files import publish_csv, publish_text
@@ -244,7 +245,10 @@ def draw_preview(
     height, width = (max(1, round(size * shrink)) for size in (grid.height, grid.width))
     whole = Window(0, 0, width, height)
     bands, value_range = orthophoto.bands, orthophoto.value_range
-    small = ResampledReader(orthophoto.reader.path, height, width, bands=bands, averaged=False)
+    source = orthophoto.reader.path
+    # Of an address, bands that are not read decide with the others what has data: see there.
+    kept = () if isinstance(source, Address) else bands
+    small = ResampledReader(source, height, width, bands=kept, averaged=False)
     image, valid = small.read_scaled(whole, bands, value_range)
     found = ResampledReader(mask, height, width, averaged=False).read(whole, [1])[0]
     picture = _stretch(view_image(image), valid)

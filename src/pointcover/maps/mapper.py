@@ -40,7 +40,7 @@ from pointcover.prediction.sliding_window import (
 from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.raster.grids import middle_pixel_m2
 from pointcover.raster.raster_io import RasterReader
-from pointcover.runtime.atomic_files import probe_folder, publish_json, sha256
+from pointcover.runtime.atomic_files import probe_folder, publish_json
 from pointcover.runtime.devices import Fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
 
@@ -163,8 +163,8 @@ class Mapper:
             orthophoto = open_orthophoto(path, trained, self._reading)
             self._plan(orthophoto)
             self._least_px(orthophoto)
-            image_sha256 = sha256(path)
             with closing(RasterReader(path)) as reader:
+                image_sha256 = reader.digest()
                 beside = reader.digest_beside()
             key = self._key(orthophoto, image_sha256, beside)
             task = MapTask(orthophoto, folder, path.stem, key, image_sha256, beside)

@@ -17,9 +17,11 @@ import numpy.typing as npt
 from rasterio.transform import Affine
 
 from pointcover.labels import Image
+from pointcover.raster.addresses import Address
 from pointcover.raster.raster_io import (
     EIGHT_BIT,
     GeoTiffProfile,
+    OverviewReader,
     RasterInfo,
     RasterReader,
     Window,
@@ -88,9 +90,9 @@ class LevelReader:
         self.levels = max(0, math.ceil(math.log2(longest / LEAST_PX))) + 1
         """Number of levels; at least one."""
         self._is_by_blocks = str(self._source.dataset.driver) in BY_BLOCKS
-        self._wanted = self._levels_to_write(longest)
-        state = path.stat()
-        said = [str(path.resolve()), state.st_size, state.st_mtime_ns, self.bands, value_range]
+        self._own = self._find_own()
+        self._wanted = () if self._own else self._levels_to_write(longest)
+        said = [*_identify(self._source), self.bands, value_range]
         self._stem = cache / hashlib.sha256(repr(said).encode()).hexdigest()[:24]
         self._overviews = {
             level: RasterReader(self._path(level))
@@ -158,8 +160,20 @@ class LevelReader:
     def close(self) -> None:
         """Close all files."""
         with self._lock:
-            for reader in (self._source, *self._overviews.values()):
+            for reader in (self._source, *self._overviews.values(), *self._own.values()):
                 reader.close()
+
+    def _find_own(self) -> dict[int, OverviewReader]:
+        """Return the overviews that a file at an address has, by level, to fetch no more of it."""
+        path = self._source.path
+        if not isinstance(path, Address):
+            return {}
+        found: dict[int, OverviewReader] = {}
+        for number, factor in enumerate(self._source.dataset.overviews(1)):
+            level, reader = factor.bit_length() - 1, OverviewReader(path, number)
+            if factor == 1 << level and reader.dataset.shape == self.size(level):
+                found[level] = reader
+        return found
 
     def _levels_to_write(self, longest: int) -> tuple[int, ...]:
         first = 0 if not self._is_by_blocks and longest > LEAST_PX else STEP
@@ -168,7 +182,8 @@ class LevelReader:
         return tuple(range(first, self.levels, STEP))
 
     def _read_inside(self, level: int, window: Window) -> tuple[Image, Valid]:
-        base = max((done for done in tuple(self._overviews) if done <= level), default=None)
+        there = (*tuple(self._overviews), *self._own)
+        base = max((done for done in there if done <= level), default=None)
         factor = 1 << (level - (base or 0))
         height, width = self.size(base or 0)
         top, left = window.row_off * factor, window.col_off * factor
@@ -183,8 +198,9 @@ class LevelReader:
         return _average(image, valid, factor)
 
     def _read_base(self, base: int | None, window: Window) -> tuple[Image, Valid]:
-        if base is None:
-            return self._source.read_scaled(window, self.bands, self.value_range)
+        if base is None or base in self._own:
+            reader = self._source if base is None else self._own[base]
+            return reader.read_scaled(window, self.bands, self.value_range)
         *image, valid = self._overviews[base].read(window)
         return np.stack(image), valid > 0
 
@@ -208,6 +224,14 @@ class LevelReader:
 
     def _path(self, level: int) -> Path:
         return self._stem.with_name(f"{self._stem.name}_{level}.tif")
+
+
+def _identify(source: RasterReader) -> list[object]:
+    """Return what tells a raster from others, and from itself before it was changed."""
+    if isinstance(source.path, Address):
+        return [source.digest()]
+    state = source.path.stat()
+    return [str(source.path.resolve()), state.st_size, state.st_mtime_ns]
 
 
 def _average(image: Image, valid: Valid, factor: int) -> tuple[Image, Valid]:

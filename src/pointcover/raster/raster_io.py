@@ -6,13 +6,15 @@ Rows come before columns everywhere; x and y are CRS coordinates only.
 import logging
 import math
 import os
+import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -34,6 +36,11 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as Window  # re-exported for the rest of the project
 
 from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.raster.addresses import (
+    Address,
+    configure_gdal_for_addresses,
+    explain_failure,
+)
 from pointcover.raster.environment import drop_options
 from pointcover.raster.missing_blocks import MissingBlocks
 from pointcover.raster.orientation import TURNS, UPRIGHT, read_orientation
@@ -64,6 +71,19 @@ MISSING_CODEC: Final = "due to missing codec"
 
 ZSTD_LEVEL: Final = 1
 
+VSI: Final = ("/vsicurl/", "/vsis3/")
+"""How GDAL's names of addresses begin."""
+
+MOST_BLOCKS: Final = 1 << 22
+"""Blocks of a file at an address: a header of 64 MiB, which may be nothing but a claim."""
+
+READ_ATTEMPTS: Final = 3
+"""How often a window of an address is read before the connection counts as broken. GDAL repeats
+requests that a server refuses for being busy, but not all that break off."""
+
+READ_DELAY_S: Final = 1.0
+"""Before the second attempt; twice as long before each further one."""
+
 SAMPLES: Final = 4
 """Rows and columns of the grid of windows in which a raster's values are checked."""
 
@@ -91,7 +111,9 @@ def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     configure_gdal()
     check_crs_database()
     # A relative path may look like a URL or the name of a driver.
-    name = path.absolute() if isinstance(path, Path) else path
+    name: Path | str = path.absolute() if isinstance(path, Path) else path
+    if isinstance(path, Address):
+        name = path.gdal_name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(name, mode, **options)
@@ -199,6 +221,7 @@ class RasterReader:
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is a folder, empty, or none of the formats in SIGNATURES.
+            OSError: an address cannot be read.
         """
         if self._dataset is None or self._opened_by != os.getpid():
             self._dataset = self._open()
@@ -252,6 +275,8 @@ class RasterReader:
         Raises:
             ValueError: the file is no raster.
         """
+        if isinstance(self.path, Address):
+            return None  # nothing beside it is read
         beside = [Path(name) for name in self.dataset.files if Path(name) != self.path.absolute()]
         if not beside:
             return None
@@ -262,6 +287,26 @@ class RasterReader:
             if whole == [_read_meaning(alone)]:
                 return None
         return digest_values(whole)
+
+    def digest(self) -> str:
+        """Return a digest that tells the raster from others: of its file, 64 hexadecimal digits.
+
+        A file at an address is not fetched for it. The digest is of its metadata, where its blocks
+        lie, and windows spread over it. So it stays if a file without compression is changed in
+        place, elsewhere.
+
+        Raises:
+            ValueError: the file is no raster, or damaged.
+            OSError: it cannot be read.
+        """
+        if not isinstance(self.path, Address):
+            return sha256(self.path)
+        windows = spread_over(self.dataset.height, self.dataset.width)
+        found: list[Any] = [str(self.path), _read_meaning(self.dataset), list(self.dataset.shape)]
+        found += [list(self.dataset.dtypes), self.dataset.tags()]
+        found += [self._block_places().tolist()]
+        found += [zlib.crc32(np.ascontiguousarray(self.read(window)).data) for window in windows]
+        return digest_values(found)
 
     def alpha_bands(self) -> tuple[int, ...]:
         """Return the numbers of the alpha bands."""
@@ -291,11 +336,41 @@ class RasterReader:
             min(window.height, self.dataset.height - window.row_off),
         )
         indexes = list(bands) if bands is not None else list(range(1, self.dataset.count + 1))
-        try:
-            values = self.dataset.read(indexes, window=inside)
-        except RasterioError as error:
-            raise ValueError(_damaged(self.path, inside, error)) from None
+        values = self._try(inside, methodcaller("read", indexes, window=inside))
         return pad(values, int(window.height), int(window.width), fill)
+
+    def _try(self, window: Window, read: Callable[[Any], Any]) -> Any:
+        """Return what `read` returns of the dataset; try again where a connection breaks off."""
+        reason = ""
+        for attempt in range(READ_ATTEMPTS):
+            try:
+                if attempt:
+                    time.sleep(READ_DELAY_S * 2 ** (attempt - 1))
+                    self._reopen_uncached()
+                return read(self.dataset)
+            except RasterioError as error:
+                if not isinstance(self.path, Address):
+                    raise ValueError(_damaged(self.path, window, error)) from None
+                reason = gdal_reason(error)
+            except ConnectionError as error:
+                reason = str(error)
+        raise ConnectionError(
+            f"{self.path}: the connection broke off while {_rows(window)} were read, "
+            f"{READ_ATTEMPTS} times ({reason}): run the command again when the network is back, or "
+            f"download the file"
+        )
+
+    def _reopen_uncached(self) -> None:
+        """Open an address anew, without the parts that GDAL keeps: some may have broken off.
+
+        GDAL forgets the parts of a file when it closes one that was opened with this option.
+        """
+        source = getattr(self._dataset, "src_dataset", None)
+        self.close()
+        if source is not None:
+            source.close()
+        with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(VSI)):
+            self.dataset  # noqa: B018
 
     def read_scaled(
         self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
@@ -390,27 +465,44 @@ class RasterReader:
 
     def _find_unwritten(self) -> npt.NDArray[np.bool_]:
         """Return which blocks of a TIFF were never written; see `check_whole`."""
+        places = self._block_places()
+        ends = places.sum(axis=-1)
+        if not isinstance(self.path, Address):  # of which the size is not known
+            size = self.path.stat().st_size
+            late = np.argwhere(ends > size)
+            if len(late):
+                band, row, col = late[0]
+                height, width = self.dataset.block_shapes[0]
+                raise ValueError(
+                    f"{self.path} is cut short: it has {size} bytes, but its block at row "
+                    f"{row * height}, column {col * width} ends at byte {ends[band, row, col]}. "
+                    f"Copy it again"
+                )
+        return np.asarray((ends == 0).all(axis=0))
+
+    def _block_places(self) -> npt.NDArray[np.int64]:
+        """Return offset and size in bytes of each block of a TIFF, (bands, rows, columns, 2)."""
         dataset = self.dataset
-        size = self.path.stat().st_size
         height, width = dataset.block_shapes[0]
         blocks = math.ceil(dataset.height / height), math.ceil(dataset.width / width)
-        missing = np.ones(blocks, bool)
-        share = dataset.interleaving == Interleaving.pixel  # then all bands are in each block
-        for band in dataset.indexes[:1] if share else dataset.indexes:
+        if isinstance(self.path, Address) and math.prod(blocks) * dataset.count > MOST_BLOCKS:
+            raise ValueError(
+                f"{self.path} has {math.prod(blocks) * dataset.count} blocks of {height} × {width} "
+                f"px, wanted at most {MOST_BLOCKS}: read it from a file, or make its blocks larger "
+                f"(`gdal_translate -of COG IN OUT`)"
+            )
+        is_shared = dataset.interleaving == Interleaving.pixel  # then all bands are in each block
+        bands = dataset.indexes[:1] if is_shared else dataset.indexes
+        places = np.zeros((len(bands), *blocks, 2), np.int64)
+        for number, band in enumerate(bands):
             for row in range(blocks[0]):
                 for col in range(blocks[1]):
-                    end = sum(
-                        int(dataset.get_tag_item(f"{what}_{col}_{row}", "TIFF", bidx=band) or 0)
-                        for what in ("BLOCK_OFFSET", "BLOCK_SIZE")
-                    )
-                    missing[row, col] &= end == 0
-                    if end > size:
-                        raise ValueError(
-                            f"{self.path} is cut short: it has {size} bytes, but its block at row "
-                            f"{row * height}, column {col * width} ends at byte {end}. Copy it "
-                            f"again"
+                    for which, what in enumerate(("BLOCK_OFFSET", "BLOCK_SIZE")):
+                        key = f"{what}_{col}_{row}"
+                        places[number, row, col, which] = int(
+                            dataset.get_tag_item(key, "TIFF", bidx=band) or 0
                         )
-        return missing
+        return places
 
     def read_rgb(self, window: Window) -> npt.NDArray[np.uint8]:
         """Read a window as red, green, blue: (3, H, W) uint8; palette images are converted.
@@ -459,18 +551,18 @@ class RasterReader:
         indexes = self._indexes(bands)
         valid = np.ones((int(window.height), int(window.width)), bool)
         flags = self._flags(indexes)
-        try:
-            for band in self._alpha_beside(indexes):
-                valid &= self.dataset.read(band, window=window) > 0
-            if flags[0] == [MaskFlags.per_dataset]:
-                valid &= self.dataset.read_masks(indexes[0], window=window) > 0
-            elif any(MaskFlags.nodata in of_band for of_band in flags):
-                with warnings.catch_warnings():  # rasterio says that it leaves out alpha
-                    warnings.simplefilter("ignore", NodataShadowWarning)
-                    masks = self.dataset.read_masks(indexes, window=window)
-                valid &= (masks > 0).any(axis=0)
-        except RasterioError as error:
-            raise ValueError(_damaged(self.path, window, error)) from None
+        for band in self._alpha_beside(indexes):
+            read = methodcaller("read", band, window=window)
+            valid &= self._try(window, read) > 0
+        if flags[0] == [MaskFlags.per_dataset]:
+            read = methodcaller("read_masks", indexes[0], window=window)
+            valid &= self._try(window, read) > 0
+        elif any(MaskFlags.nodata in of_band for of_band in flags):
+            with warnings.catch_warnings():  # rasterio says that it leaves out alpha
+                warnings.simplefilter("ignore", NodataShadowWarning)
+                read = methodcaller("read_masks", indexes, window=window)
+                masks = self._try(window, read)
+            valid &= (masks > 0).any(axis=0)
         if (missing := self.missing_blocks(bands)) is not None:
             valid &= ~missing.cover(window)
         return valid
@@ -573,6 +665,18 @@ class RasterReader:
         return [self.dataset.mask_flag_enums[band - 1] for band in indexes]
 
 
+class OverviewReader(RasterReader):
+    """Reads an overview of a GeoTIFF at an address."""
+
+    def __init__(self, path: Address, number: int) -> None:
+        """Take the overview's number, 0 for the finest; it is opened at first use."""
+        super().__init__(path)
+        self._number = number
+
+    def _open(self) -> Any:
+        return _open_address(self.path, overview_level=self._number)
+
+
 class ResampledReader(RasterReader):
     """Reads a raster resampled to another size, over the same extent."""
 
@@ -666,6 +770,12 @@ def _without_others(source: Any, bands: Sequence[int]) -> Any:
     others = set(source.indexes) - alpha - set(bands)
     if not alpha & set(bands) and (not others or source.nodata is None):
         return source
+    if source.name.startswith(VSI):
+        source.close()
+        raise ValueError(
+            f"{source.name} has bands that are not read but decide where it has data, with which "
+            f"an address is not resampled: download the file, and give its path"
+        )
     path = Path(f"/vsimem/{uuid.uuid4()}.vrt")
     copy(source, path, driver="VRT")
     with open_dataset(path) as file:
@@ -688,7 +798,11 @@ def check_raster_file(path: Path) -> str:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is a folder, empty, or no raster.
+        OSError: an address cannot be read.
     """
+    if isinstance(path, Address):
+        _open_address(path).close()
+        return "GTiff"
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder, wanted a raster file: give those in it, such as {path}/*.tif"
@@ -708,7 +822,26 @@ def check_raster_file(path: Path) -> str:
     return driver
 
 
+def _open_address(address: Any, **options: Any) -> Any:
+    """Open a GeoTIFF at an address; nothing beside it is asked for."""
+    configure_gdal_for_addresses()
+    try:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+            dataset = open_dataset(address, driver="GTiff", **options)
+    except RasterioError as error:
+        raise explain_failure(address, gdal_reason(error)) from None
+    if dataset.transform == Affine.identity():
+        dataset.close()
+        raise ValueError(
+            f"{address} has no transform, and its tag Orientation is not read from an address: "
+            f"download the file, and give its path"
+        )
+    return dataset
+
+
 def _open(path: Path) -> Any:
+    if isinstance(path, Address):
+        return _open_address(path)
     driver = check_raster_file(path)
     if driver == "PNG":
         _check_png(path)
@@ -822,10 +955,13 @@ def unwritten_error(path: Path, window: Window, what: str) -> ValueError:
     )
 
 
+def _rows(window: Window) -> str:
+    return f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
+
+
 def _damaged(path: Path, window: Window, error: Exception) -> str:
-    rows = f"rows {int(window.row_off)} to {int(window.row_off + window.height)}"
     return (
-        f"{path} is damaged or cut short: {rows} cannot be read ({gdal_reason(error)}). "
+        f"{path} is damaged or cut short: {_rows(window)} cannot be read ({gdal_reason(error)}). "
         f"Copy it again"
     )
 

@@ -1,0 +1,1 @@
+"""Label errors: point labels that a cross-validated model doubts."""
