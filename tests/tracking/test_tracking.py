@@ -4,7 +4,6 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -25,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pointcover.models.fetch import fetch_model
+from pointcover.tracking import owners
 from pointcover.tracking import runs as tracking
 from pointcover.tracking import store as mlflow_store
 from pointcover.tracking.runs import MODEL_TAG, resume_training_run, start_run
@@ -41,35 +41,6 @@ run = start_run(Path(sys.argv[1]), "waiting")
 print(run.id, flush=True)
 time.sleep(300)
 """
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An initialised store without experiments: copying one is quicker than making one."""
-    store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow_store._make_sqlite_store(store)
-    return store
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def bare_root(tmp_path):
-    """A project without a store, its path with blanks and signs that URIs make much of."""
-    root = tmp_path / "my maps #1 é"
-    root.mkdir()
-    (root / "dvc.yaml").touch()
-    return root
-
-
-@pytest.fixture
-def root(bare_root, empty_store):
-    shutil.copy(empty_store, bare_root / "mlflow.db")
-    return bare_root
 
 
 @contextlib.contextmanager
@@ -351,8 +322,8 @@ def test_a_run_is_ended_as_killed_after_its_process_and_not_before(root, caplog)
 
 def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
     run = start_run(root, "dead")
-    started = float(stored(root, run).data.tags["pointcover.process_started"])
-    run.set_tags({"pointcover.process_started": str(started - 10)})
+    started = float(stored(root, run).data.tags[owners.STARTED_TAG])
+    run.set_tags({owners.STARTED_TAG: str(started - 10)})
     with start_run(root, "next"):
         pass
     assert status(root, run) == "KILLED"
@@ -360,7 +331,7 @@ def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
 
 def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
     elsewhere = start_run(root, "elsewhere")
-    elsewhere.set_tags({"pointcover.host": "elsewhere", "pointcover.pid": str(NOBODY)})
+    elsewhere.set_tags({owners.HOST_TAG: "elsewhere", owners.PID_TAG: str(NOBODY)})
     experiment_id = stored(root, elsewhere).info.experiment_id
     by_hand = client(root).create_run(experiment_id, run_name="by hand").info.run_id
     with start_run(root, "next"):
@@ -369,13 +340,54 @@ def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
     assert client(root).get_run(by_hand).info.status == "RUNNING"
 
 
-def test_orphans_are_ended_in_every_experiment(root):
+@pytest.mark.parametrize("tag", [owners.MACHINE_TAG, owners.NAMESPACE_TAG, owners.BOOT_TAG])
+def test_a_run_of_a_container_with_the_same_host_name_is_left_alone(tag, root, monkeypatch):
+    monkeypatch.setattr(tracking, "is_own_store", lambda uri: False)  # as on a server
+    elsewhere = start_run(root, "elsewhere")
+    elsewhere.set_tags({tag: "another", owners.PID_TAG: str(NOBODY)})
+    with start_run(root, "next"):
+        pass
+    assert status(root, elsewhere) == "RUNNING"
+
+
+def test_a_run_of_before_a_reboot_is_ended_in_the_own_store(root):
+    before = start_run(root, "before")
+    before.set_tags({owners.BOOT_TAG: "another"})  # the process id may belong to another one now
+    with start_run(root, "next"):
+        pass
+    assert status(root, before) == "KILLED"
+
+
+def test_training_resumes_its_run_after_a_reboot_on_a_server_too(root, monkeypatch):
+    monkeypatch.setattr(tracking, "is_own_store", lambda uri: False)
+    before = start_run(root, "before")
+    before.set_tags({owners.BOOT_TAG: "another"})
+    with start_run(root, "after", resume_id=before.id) as run:
+        pass
+    assert run.id == before.id
+    assert status(root, before) == "FINISHED"
+
+
+def test_orphans_of_other_experiments_are_left_alone(root):
     runs = [start_run(root, "dead", experiment=name) for name in ("one", "two")]
     for run in runs:
-        run.set_tags({"pointcover.pid": str(NOBODY)})
-    with start_run(root, "next", experiment="three"):
+        run.set_tags({owners.PID_TAG: str(NOBODY)})
+    with start_run(root, "next", experiment="two"):
         pass
-    assert [status(root, run) for run in runs] == ["KILLED", "KILLED"]
+    assert [status(root, run) for run in runs] == ["RUNNING", "KILLED"]
+
+
+def test_the_experiment_is_that_of_mlflows_own_variable(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "north")
+    run = train(root)
+    found = client(root).get_experiment(stored(root, run).info.experiment_id)
+    assert found.name == "north"
+    with resume_training_run(root, "abc", "toy") as again:
+        pass
+    assert again.id == run.id
+    assert tracking.is_tagged(root, MODEL_TAG, "abc")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert not tracking.is_tagged(root, MODEL_TAG, "abc")
 
 
 # What a run is called and holds
@@ -510,7 +522,7 @@ def test_training_that_cannot_continue_its_run_gets_a_new_one(wanted, reason, ro
 
 def test_a_resumed_run_belongs_to_the_process_that_resumed_it(root):
     run = start_run(root, "a")
-    run.set_tags({"pointcover.pid": str(NOBODY)})
+    run.set_tags({owners.PID_TAG: str(NOBODY)})
     with start_run(root, "b", resume_id=run.id) as again, start_run(root, "beside"):
         assert again.id == run.id  # the orphan was ended, then opened again
         assert status(root, again) == "RUNNING"
@@ -740,8 +752,8 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network
         server.wait()
 
 
-def champion(root):
-    return MlflowClient(tracking_uri(root)).get_model_version_by_alias("valley", "champion")
+def champion(root, name="valley"):
+    return MlflowClient(tracking_uri(root)).get_model_version_by_alias(name, "champion")
 
 
 def evaluated(root, score, split="a"):
@@ -761,11 +773,25 @@ def test_the_champion_is_the_best_model_of_a_split(root):
     assert len(versions) == 2, "only those that beat the last are registered"
 
 
-def test_a_champion_of_another_split_is_kept_with_a_warning(root, caplog):
+def test_another_split_has_a_champion_of_its_own(root, caplog):
     _, first = evaluated(root, 0.5)
-    assert not evaluated(root, 0.9, split="b")[0]
+    name, second = evaluated(root, 0.4, split="b")
+    assert name.startswith("valley-")
     assert champion(root).run_id == first
-    assert "remove the alias 'champion' of version 1" in caplog.text
+    assert champion(root, name).run_id == second
+    assert f"so this model is registered as '{name}'" in caplog.text
+    assert evaluated(root, 0.6, split="b")[0] == name
+
+
+def test_models_of_one_name_of_two_experiments_are_registered_apart(root, monkeypatch):
+    _, first = evaluated(root, 0.5)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "north")
+    name, second = evaluated(root, 0.9)
+    assert name != "valley"
+    assert champion(root).run_id == first
+    assert champion(root, name).run_id == second
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert evaluated(root, 0.6)[0] == "valley"
 
 
 def model_folder(root, run):
@@ -930,6 +956,17 @@ def test_fetching_without_a_store_makes_none(bare_root, target):
     with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
         fetch_model(bare_root, "runs:/" + "0" * 32, target)
     assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]
+
+
+def test_reading_an_empty_store_leaves_it_empty(bare_root, target):
+    (bare_root / "mlflow.db").touch()
+    with pytest.raises(FileNotFoundError, match="there is no MLflow store at"):
+        fetch_model(bare_root, "models:/valley@champion", target)
+    assert tracking.reopen_model_run(bare_root, "abc") is None
+    assert {path.name: path.stat().st_size for path in bare_root.iterdir()} == {
+        "dvc.yaml": 0,
+        "mlflow.db": 0,
+    }
 
 
 def test_the_run_of_an_experiment_that_was_renamed_gets_its_new_name(root, monkeypatch):

@@ -7,6 +7,7 @@ from pointcover.tracking.runs import MODEL_FOLDER
 from pointcover.tracking.store import (
     connect,
     environment,
+    is_stored,
     locked_file,
     quieten_mlflow,
     sqlite_path,
@@ -57,7 +58,7 @@ def check_store(root: Path, reference: str) -> str:
         FileNotFoundError: there is no local store.
     """
     uri = tracking_uri(root)
-    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+    if uri.startswith("sqlite") and not is_stored(sqlite_path(uri)):
         raise FileNotFoundError(
             f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
             f"the project's folder, or set MLFLOW_TRACKING_URI"

@@ -28,6 +28,9 @@ from pointcover.runtime.signals import time_limit, uninterrupted
 if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     from mlflow import MlflowClient
 
+EXPERIMENT: Final = "pointcover"
+"""Name of the MLflow experiment, unless MLFLOW_EXPERIMENT_NAME is set."""
+
 _LOCK_TIMEOUT_S: Final = 120
 CONNECT_S: Final = 30
 """Most seconds for the first answer of a server, which may come a byte at a time."""
@@ -86,6 +89,11 @@ def tracking_uri(root: Path) -> str:
     )
 
 
+def experiment_name() -> str:
+    """Return the name of the MLflow experiment in which runs are recorded."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
 @contextlib.contextmanager
 def locked_file(uri: str) -> Iterator[None]:
     """Lock a store that is a SQLite file, and make it if it does not exist."""
@@ -96,7 +104,7 @@ def locked_file(uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
-            if not path.exists() or path.stat().st_size == 0:
+            if not is_stored(path):
                 _make_sqlite_store(path)
             yield
     except filelock.Timeout:
@@ -109,6 +117,11 @@ def locked_file(uri: str) -> Iterator[None]:
 def sqlite_path(uri: str) -> Path:
     """Return the file of a ``sqlite:///`` URI."""
     return Path(uri.partition(":///")[2].partition("?")[0])
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether a store is in a file; an empty one is not made a store by reading it."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _make_sqlite_store(path: Path) -> None:
@@ -198,6 +211,11 @@ def environment(**values: str) -> Iterator[None]:
 def is_server(uri: str) -> bool:
     """Return whether a store is a server, which stores artifacts itself, and not a database."""
     return uri.startswith("http")
+
+
+def is_own_store(uri: str) -> bool:
+    """Return whether a store is a file, which processes of this machine alone use."""
+    return uri.startswith("sqlite")
 
 
 def quieten_mlflow() -> None:
