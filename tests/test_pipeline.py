@@ -211,6 +211,11 @@ def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothi
     few = clone.run("dvc", "exp", "show", "--drop", ".*", "--keep", "Experiment|points$|miou$")
     assert "twenty" in few  # a metric called as a dependency is ends this with an error
     assert "lowest_iou" in clone.run("dvc", "metrics", "diff", "ten", "twenty")
+    shown = clone.run("dvc", "metrics", "show")
+    assert "null" not in shown
+    assert max(map(len, shown.splitlines())) < 120
+    headers = next(line for line in clone.run("dvc", "exp", "show").splitlines() if "miou" in line)
+    assert "clicks" in headers[:120].split(), "what is compared is at the left"
     clone.run("dvc", "plots", "diff", "ten", "twenty", "-o", "dvc_plots")
     clone.run("dvc", "exp", "run", "-S", "points=10", "-S", "seed=1")
 

@@ -12,15 +12,15 @@ from tests.evaluation.test_accumulate import predicted_of, tile_of
 
 TEN = (
     "miou",
-    "miou_low",
-    "miou_high",
     "lowest_iou",
     "accuracy",
     "mean_f1",
+    "clicks",
+    "val_miou",
     "boundary_f1",
     "ece",
-    "val_miou",
-    "clicks",
+    "miou_low",
+    "miou_high",
 )
 
 

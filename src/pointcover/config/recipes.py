@@ -115,11 +115,19 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     missing = dict(recipe.settings)
-    changed = []
+    changed: list[str] = []
+    items: list[str] | None = None  # of the list that a key got, after the comment of the key
     for line, key in _keyed(lines):
+        if items is not None:
+            if line.lstrip().startswith("- "):
+                continue
+            if not line.lstrip().startswith("#"):
+                changed += items
+                items = None
         if key in missing:
-            line = _with_value(line, missing.pop(key))
+            line, items = _with_value(line, missing.pop(key))
         changed.append(line)
+    changed += items or []
     if missing:
         raise ValueError(
             f"{path} has no line for {', '.join(missing)}: restore it with `git checkout "
@@ -143,12 +151,14 @@ def _keyed(lines: list[str]) -> Iterator[tuple[str, str]]:
         yield line, ".".join(name for _, name in path)
 
 
-def _with_value(line: str, value: Any) -> str:
+def _with_value(line: str, value: Any) -> tuple[str, list[str]]:
+    """Return a line with another value, and the items of a list, as DVC writes both."""
     found = KEY.match(line)
     assert found is not None
-    start = f"{found[1]}{found[2]}: {_yaml(value)}"
+    items = [f"{found[1]}- {_yaml(item)}" for item in value] if isinstance(value, list) else []
+    shown = "" if items or value is None else f" {_yaml(value)}"
     comment = (found[4] or "").strip()
-    return f"{start:<27} {comment}".rstrip()
+    return f"{found[1] + found[2] + ':' + shown:<27} {comment}".rstrip(), items
 
 
 def _yaml(value: Any) -> str:

@@ -29,14 +29,14 @@ def compared(
     ious = [scores["iou"] for scores in result["by_class"].values()]
     values = {
         "miou": result["miou"],
-        "miou_low": interval["low"],
-        "miou_high": interval["high"],
         "lowest_iou": min((iou for iou in ious if iou is not None), default=None),
         "accuracy": result["accuracy"],
         "mean_f1": result["mean_f1"],
+        "clicks": clicks,
+        "val_miou": training["val_miou"],
         "boundary_f1": result["boundary_f1"]["3px"],
         "ece": result["ece"],
-        "val_miou": training["val_miou"],
-        "clicks": clicks,
+        "miou_low": interval["low"],
+        "miou_high": interval["high"],
     }
     return {name: value for name, value in values.items() if value is not None}
