@@ -28,15 +28,14 @@ def points(
 
     # isort: split
     with one_message("pointcover points"):
-        from tqdm import tqdm
-
+        from pointcover.runtime.progress import show_progress
         from pointcover.tileset.tiles import read_index, read_tile_set
         from pointcover.vectors.write import write_points
 
         check_outputs(out, ".qml", force=force)
         classes = read_tile_set(tiles / "tiles.json").classes
         index = read_index(sparse / "index.csv")
-        progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
+        progress = show_progress(index, "collecting", "tile")
         layers = write_points(out, progress, sparse / "clicks", classes, limit=limit)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         typer.echo(f"{out}: {counts}", err=True)

@@ -17,6 +17,7 @@ NO_RESULT: Final = (
     "pointcover.figures",
     "pointcover.runtime.code_closure",
     "pointcover.runtime.errors",
+    "pointcover.runtime.progress",
     "pointcover.runtime.signals",
     "pointcover.text",
     "pointcover.tracking",

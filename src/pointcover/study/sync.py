@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe
+from pointcover.runtime.progress import show_progress
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.dvc_experiments import (
     ANNOTATION,
@@ -53,7 +52,7 @@ def sync(
         if name not in known and (only is None or name in only)
     }
     recorded, unreadable = [], {}
-    for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
+    for name in show_progress(sorted(missing), "recording", "experiment"):
         try:
             if not _rename(root, name, missing[name], listed):
                 _record(root, name, missing[name], (only or {}).get(name, {}))
