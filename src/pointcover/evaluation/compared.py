@@ -33,7 +33,7 @@ def compared(
         "accuracy": result["accuracy"],
         "mean_f1": result["mean_f1"],
         "clicks": clicks,
-        "val_miou": training["val_miou"],
+        "val_miou": training.get("val_miou"),  # a model from elsewhere may lack it
         "boundary_f1": result["boundary_f1"]["3px"],
         "ece": result["ece"],
         "miou_low": interval["low"],
