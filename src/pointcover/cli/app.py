@@ -16,6 +16,7 @@ from pointcover.cli.sample import sample
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
 from pointcover.cli.sync import sync
+from pointcover.cli.ui import ui
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -42,7 +43,7 @@ def main(
 
 
 COMMANDS = (
-    *(label, recipe, report, points, study, sync, predict, export, suggest),
+    *(label, recipe, report, points, study, sync, ui, predict, export, suggest),
     *(sample, assess, change),
 )
 for command in COMMANDS:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointcover.tracking.runs import MODEL_FOLDER
+from pointcover.tracking.logged_models import source_of
 from pointcover.tracking.store import (
     connect,
     environment,
@@ -88,7 +88,7 @@ def _source_of(client: "MlflowClient", reference: str) -> str:
     kind, _, name = reference.rpartition(":/")
     try:
         if kind != "models":
-            return f"{client.get_run(name).info.artifact_uri}/{MODEL_FOLDER}"
+            return source_of(client, client.get_run(name))
         if "@" in name:
             return str(client.get_model_version_by_alias(*name.rsplit("@", 1)).source)
         if "/" in name:

@@ -6,6 +6,7 @@ experiment or split has that name, as where two projects share a server, digits 
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
     Returns:
         the name of the entry; None where another model is as good.
     """
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # links the model to its versions
+
     name = _entry_for(client, candidate)
     last = _champion(client, name)
     if last is not None and float(last.tags[SCORE_TAG]) >= candidate.score:
@@ -69,6 +72,14 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
         description=candidate.description,
         model_id=candidate.model_id,
     )
+    if candidate.model_id is not None:
+        registered = json.loads(
+            client.get_logged_model(candidate.model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
+        )
+        registered.append({"name": name, "version": made.version})
+        client.set_logged_model_tags(
+            candidate.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered)}
+        )
     client.set_registered_model_alias(name, CHAMPION, made.version)
     return name
 

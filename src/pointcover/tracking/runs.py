@@ -4,16 +4,17 @@ A run is a context manager. It ends as FINISHED, as FAILED after an exception, o
 interrupt or SIGTERM (which a stage turns into SystemExit). After SIGKILL it stays RUNNING. So a run
 is tagged with its process, and the next run that is started ends those whose process is gone.
 
-Only this module, `tracking.store`, `tracking.mlmodel`, `models.fetch` and `serving` import MLflow.
+Only modules of this package, `models.fetch` and `serving` import MLflow.
 Its global state (``mlflow.start_run``, autolog) is not used.
 """
 
 import contextlib
+import getpass
 import json
 import logging
 import math
 import os
-import tempfile
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from pointcover.tracking import owners, registry
+from pointcover.tracking.dvc_experiments import head_commit
+from pointcover.tracking.logged_models import (
+    EPOCH,
+    MOST_DIGITS,
+    ScoredOn,
+    find_model,
+    source_of,
+    store_model,
+)
 from pointcover.tracking.store import (
     connect,
     experiment_id_of,
@@ -46,15 +56,6 @@ logger = logging.getLogger(__name__)
 MODEL_TAG: Final = "mlflow.pointcover.model_sha256"
 """Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of model.pt."""
 
-MODEL_FOLDER: Final = "model"
-"""Folder of model.pt, model.json and MLmodel among a run's artifacts."""
-
-OUTPUT_NAME: Final = "checkpoint"
-"""Name of the model among a run's outputs. No artifact folder may have this name: MLflow looks for
-such files both in the run's and the output's artifacts, and the output has none."""
-
-MODEL_FILES: Final = ("model.pt", "model.json")
-
 EVALUATED_TAG: Final = "mlflow.pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
 ENSEMBLE_TAG: Final = "ensemble"
@@ -66,10 +67,17 @@ METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
 EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
 
-_DIGEST_DIGITS: Final = 36  # maximum length in MLflow's database
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
+
+
+class ModelNotes(NamedTuple):
+    """What is said of a registered version of a model."""
+
+    text: str
+    """Markdown."""
+    tags: Mapping[str, str]
 
 
 class Run:
@@ -125,11 +133,7 @@ class Run:
         Raises:
             ValueError: a value is NaN or infinite.
         """
-        values = {name: value for name, value in metrics.items() if value is not None}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
-        self._log_values(values, step or 0)
+        self._log_values(_known(metrics), step or 0)
 
     def announce_metric(self, name: str) -> None:
         """Record NaN for a metric that gets its value later.
@@ -139,11 +143,18 @@ class Run:
         """
         self._log_values({name: math.nan}, step=0)
 
-    def _log_values(self, values: Mapping[str, float], step: int) -> None:
+    def _log_values(
+        self,
+        values: Mapping[str, float],
+        step: int,
+        model_id: str | None = None,
+        data: ScoredOn | None = None,
+    ) -> None:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        batch = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
+        of = (model_id, *((data.name, data.digest[:MOST_DIGITS]) if data else (None, None)))
+        batch = [Metric(name, float(value), now_ms, step, *of) for name, value in values.items()]
         with whole_call(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
@@ -195,54 +206,41 @@ class Run:
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
+        dataset = Dataset(name, digest[:MOST_DIGITS], "local", json.dumps({"uri": source}))
         with whole_call(self._uri):
             self._client.log_inputs(
                 self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
             )
 
     def log_model(self, folder: Path, epoch: int) -> None:
-        """Store a model in a form that MLflow can load and serve, in the run that trained it.
-
-        Files that are stored already are not copied again. The model becomes an output of the run,
-        at the step of its epoch.
+        """Store a model as output of the run that trained it; see `store_model`.
 
         Args:
             folder: with model.pt and model.json.
             epoch: of the weights.
         """
-        # Imported here, since the modules that training imports are part of its fingerprint.
-        from pointcover.tracking.mlmodel import write_mlmodel
+        with whole_call(self._uri):
+            trained = self._client.get_run(self._model_run_id)
+            store_model(self._client, trained, folder, epoch)
 
-        with whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
-            write_mlmodel(Path(aside), self._model_run_id, MODEL_FOLDER)
-            listed = self._client.list_artifacts(self._model_run_id, MODEL_FOLDER)
-            sizes = {Path(file.path).name: file.file_size for file in listed}
-            for name in MODEL_FILES:
-                if sizes.get(name) != (folder / name).stat().st_size:
-                    path = str(folder / name)
-                    self._client.log_artifact(self._model_run_id, path, MODEL_FOLDER)
-            self._client.log_artifacts(self._model_run_id, aside, MODEL_FOLDER)
-            self._link_model(epoch)
+    def log_scores(self, scores: Mapping[str, float | None], data: ScoredOn | None = None) -> None:
+        """Record scores of the run and of its model, at the epoch of the model.
 
-    def _link_model(self, epoch: int) -> None:
-        """Add the model to the run's outputs, if it is not there yet."""
-        from mlflow.entities import LoggedModelOutput
+        Args:
+            scores: values by name; None is left out.
+            data: that they are on, where it is known.
 
-        run = self._client.get_run(self._model_run_id)
-        if run.outputs and run.outputs.model_outputs:
-            return
-        uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
-        made = self._client.create_logged_model(
-            run.info.experiment_id,
-            OUTPUT_NAME,
-            self._model_run_id,
-            params={"epoch": str(epoch), "files": uri},
-        )
-        self._client.finalize_logged_model(made.model_id, "READY")
-        self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
+        Raises:
+            ValueError: a value is NaN or infinite.
+        """
+        with whole_call(self._uri):
+            model = find_model(self._client, self._client.get_run(self._model_run_id))
+        step = int(model.params.get(EPOCH, 0)) if model else 0
+        self._log_values(_known(scores), step, model.model_id if model else None, data)
 
-    def register_champion(self, name: str, score: float, split: str) -> str | None:
+    def register_champion(
+        self, name: str, score: float, split: str, about: "ModelNotes | None" = None
+    ) -> str | None:
         """Register the run's model with the alias `champion`, if its score is the best.
 
         Args:
@@ -250,22 +248,32 @@ class Run:
                 models of another test split or MLflow experiment.
             score: test mIoU.
             split: digest of the test split.
+            about: description and tags of the version.
 
         Returns:
             the name of the registered model if this run's model is now its champion, else None.
         """
+        about = about or ModelNotes("", {})
         with whole_call(self._uri):
             trained = self._client.get_run(self._model_run_id)
             experiment = self._client.get_experiment(trained.info.experiment_id)
+            model = find_model(self._client, trained)
             candidate = registry.Candidate(
                 name=name,
                 experiment=experiment.name,
                 split=split,
                 score=score,
-                source=f"{trained.info.artifact_uri}/{MODEL_FOLDER}",
+                source=source_of(self._client, trained),
                 run_id=self._model_run_id,
+                model_id=model.model_id if model else None,
+                tags={**about.tags, **_data_digests(trained)},
+                description=about.text,
             )
             return registry.register_champion(self._client, candidate)
+
+    def describe(self, text: str) -> None:
+        """Set the description of the run, which MLflow shows as Markdown."""
+        self.set_tags({"mlflow.note.content": text})
 
     def __enter__(self) -> Self:
         """Return the run, which is RUNNING already."""
@@ -436,6 +444,29 @@ def rename_run(
     return False
 
 
+def _data_digests(run: "MlflowRun") -> dict[str, str]:
+    """Return the digest of each dataset of a run, by its role: training_data, evaluation_data."""
+    return {
+        f"{tag.value}_data": used.dataset.digest
+        for used in (run.inputs.dataset_inputs if run.inputs else [])
+        for tag in used.tags
+        if tag.key == "mlflow.data.context"
+    }
+
+
+def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return metrics without those that have no value.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    values = {name: value for name, value in metrics.items() if value is not None}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
+    return values
+
+
 def _texts_of(params: _Params) -> dict[str, str]:
     return {key: "null" if value is None else str(value) for key, value in params.items()}
 
@@ -459,7 +490,13 @@ class _Store(NamedTuple):
     ) -> Run:
         if not name:  # MLflow would draw a name, which repeats, since its generator is seeded
             raise ValueError("the name of a run is empty: set one, such as dataset-points-time")
-        every_tag = {**_membership_tags(), **(tags or {}), **owners.owner_tags()}
+        membership = _membership_tags()
+        every_tag = {
+            **_origin_tags(membership.get(BASELINE_TAG)),
+            **membership,
+            **(tags or {}),
+            **owners.owner_tags(),
+        }
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
         return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
 
@@ -514,6 +551,26 @@ def _end_orphans(client: "MlflowClient", experiment_id: str, *, is_own_store: bo
                 run.info.run_id,
                 run.data.tags[owners.PID_TAG],
             )
+
+
+def _origin_tags(baseline: str | None) -> dict[str, str]:
+    """Return MLflow's own tags of who ran what, from which commit.
+
+    Args:
+        baseline: commit of a DVC experiment, whose own commit is made after its stages.
+    """
+    commit = baseline or head_commit(Path.cwd())
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        user = ""
+    tags = {
+        "mlflow.user": user,
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit or "",
+    }
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def _membership_tags() -> dict[str, str]:
