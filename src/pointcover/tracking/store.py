@@ -31,6 +31,10 @@ if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it whe
 EXPERIMENT: Final = "pointcover"
 """Name of the MLflow experiment, unless MLFLOW_EXPERIMENT_NAME is set."""
 
+KIND_TAG: Final = "mlflow.experimentKind"
+KIND: Final = "custom_model_development"
+"""Without this tag MLflow opens an experiment on its page for language models."""
+
 _LOCK_TIMEOUT_S: Final = 120
 CONNECT_S: Final = 30
 """Most seconds for the first answer of a server, which may come a byte at a time."""
@@ -177,7 +181,7 @@ def experiment_id_of(client: "MlflowClient", name: str, files: str | None) -> st
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=files)
+            return client.create_experiment(name, artifact_location=files, tags={KIND_TAG: KIND})
         except MlflowException as error:  # another client of the server may have made it
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pointcover.runtime.signals import end_with_parent
 from pointcover.tracking.metric_names import HEADLINE
 from pointcover.tracking.store import (
+    KIND,
+    KIND_TAG,
     connect,
     experiment_id_of,
     experiment_name,
@@ -49,8 +51,6 @@ START_S: Final = 120
 VIEW: Final = "pointcover"
 """Key of the shared view."""
 
-KIND_TAG: Final = "mlflow.experimentKind"
-KIND: Final = "custom_model_development"
 VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
 
 COLUMNS: Final = (
