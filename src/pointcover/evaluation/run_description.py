@@ -30,7 +30,7 @@ def describe_run(
     ]
     by_class = sorted(result["by_class"].items(), key=lambda item: -item[1]["pixels"])
     rows += [(f"IoU {name}", _shown(each["iou"])) for name, each in by_class[:MOST_CLASSES]]
-    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines = ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
     pictures = [f"![test tile]({picture_address(run_id, path)})" for path in panels]
     return "\n".join([*lines, "", *pictures])
 

@@ -54,12 +54,9 @@ VIEW: Final = "pointcover"
 VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
 
 COLUMNS: Final = (
-    "attributes.`Source`",
     f"metrics.`{HEADLINE}`",
     "metrics.`test/accuracy`",
-    "metrics.`test/miou_lowest_region`",
     "metrics.`labels/clicks`",
-    "metrics.`kept/val_miou`",
     "params.`points`",
     "params.`seed`",
     "params.`model`",
@@ -81,6 +78,7 @@ def view_state() -> dict[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(COLUMNS),
+        "columnOrder": list(COLUMNS),
     }
 
 
