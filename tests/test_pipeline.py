@@ -236,11 +236,15 @@ def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
     assert {k: v for k, v in again.data.metrics.items() if not k.startswith("kept/")} == shared
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     models = [
-        {file.path: file.file_size for file in client.list_artifacts(run.info.run_id, "model")}
+        {
+            file.path: file.file_size
+            for output in run.outputs.model_outputs
+            for file in client.list_logged_model_artifacts(output.model_id)
+        }
         for run in (again, first)
     ]
     assert models[0] == models[1]
-    assert "model/MLmodel" in models[0]
+    assert "MLmodel" in models[0]
     assert "none was missing" in clone.run("pointcover", "sync")
 
 

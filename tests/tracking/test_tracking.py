@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import mlflow
 import numpy as np
 import psutil
 import pytest
@@ -27,6 +28,7 @@ from pointcover.models.fetch import fetch_model
 from pointcover.tracking import owners
 from pointcover.tracking import runs as tracking
 from pointcover.tracking import store as mlflow_store
+from pointcover.tracking.logged_models import MODEL_FILES, ScoredOn
 from pointcover.tracking.runs import MODEL_TAG, resume_training_run, start_run
 from pointcover.tracking.store import project_root, tracking_uri
 
@@ -794,8 +796,14 @@ def test_models_of_one_name_of_two_experiments_are_registered_apart(root, monkey
     assert evaluated(root, 0.6)[0] == "valley"
 
 
+def model_of(root, run):
+    """The logged model of a run."""
+    (output,) = stored(root, run).outputs.model_outputs
+    return client(root).get_logged_model(output.model_id)
+
+
 def model_folder(root, run):
-    return Path(url2pathname(urlsplit(stored(root, run).info.artifact_uri).path)) / "model"
+    return Path(url2pathname(urlsplit(model_of(root, run).artifact_location).path))
 
 
 def written(root, run):
@@ -808,49 +816,110 @@ def network(tmp_path):
     """A folder with the files of a model; tracking does not look into them."""
     made = tmp_path / "models"
     made.mkdir()
-    for name in tracking.MODEL_FILES:
+    for name in MODEL_FILES:
         (made / name).write_text(name)
     return made
 
 
 def test_a_model_is_logged_for_mlflow_and_its_weights_are_stored_once(root, network):
     with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
-        for name in tracking.MODEL_FILES:  # as training does
-            run.log_file(network / name, tracking.MODEL_FOLDER)
+        run.log_model(network, 7)
     before = written(root, run)
     with resume_training_run(root, "abc", "toy") as again:
         again.log_model(network, 7)
-    assert written(root, run).items() > before.items()
+    for name in MODEL_FILES:
+        assert written(root, run)[name] == before[name]
     described = Model.load(str(model_folder(root, run)))
     assert described.run_id == run.id
+    assert described.model_id == model_of(root, run).model_id
     assert described.flavors["python_function"]["loader_module"] == "pointcover.serving"
     assert described.signature.inputs.input_names() == ["image"]
+    assert {"MLmodel", "requirements.txt", *MODEL_FILES} == set(written(root, run))
 
 
 def test_a_run_names_its_model_at_the_epoch_that_it_is_of_once(root, network):
     with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        run.log_params({"dataset": "sources/valley.yaml", "points": 20})
         run.log_metrics({"loss": 1.0}, step=9)
     for _ in range(2):  # the second is a child run
         with resume_training_run(root, "abc", "toy") as again:
             again.log_model(network, 7)
     (output,) = stored(root, run).outputs.model_outputs
     assert output.step == 7
-    model = MlflowClient(tracking_uri(root)).get_logged_model(output.model_id)
+    model = model_of(root, run)
     assert model.source_run_id == run.id
-    assert model.params["epoch"] == "7"
-    assert model.params["files"].endswith(f"{run.id}/artifacts/model")
-    assert model.status == "READY"
+    assert (model.params["epoch"], model.params["points"]) == ("7", "20")
+    assert model.tags["dataset"] == "valley"
+    assert (model.name, model.status) == ("model", "READY")
+
+
+def test_models_have_scores_with_dataset_and_step_and_the_best_is_found(root, network, monkeypatch):
+    for name, score in (("worse", 0.4), ("best", 0.6), ("middle", 0.5)):
+        with start_run(root, name) as run:
+            run.log_model(network, 7)
+            run.log_scores({"test/miou": score, "test/iou/road": None}, ScoredOn("toy", "ab" * 32))
+        found = {metric.key: metric for metric in model_of(root, run).metrics}
+        assert list(found) == ["test/miou"]
+        assert (found["test/miou"].value, found["test/miou"].step) == (score, 7)
+        assert found["test/miou"].dataset_name == "toy"
+        assert found["test/miou"].dataset_digest == ("ab" * 32)[:36]
+        assert stored(root, run).data.metrics == {"test/miou": score}
+    mlflow.set_tracking_uri(tracking_uri(root))
+    try:
+        best = mlflow.search_logged_models(
+            experiment_ids=[stored(root, run).info.experiment_id],
+            order_by=[{"field_name": "metrics.test/miou", "ascending": False}],
+            output_format="list",
+        )
+    finally:
+        mlflow.set_tracking_uri(None)
+    runs = [client(root).get_run(model.source_run_id).info.run_name for model in best]
+    assert runs == ["best", "middle", "worse"]
+
+
+def test_a_registered_version_is_linked_with_its_model_and_says_what_it_is(root, network):
+    with start_run(root, "training") as run:
+        run.log_dataset("valley", "cd" * 32, "data/sparse", "training")
+        run.log_model(network, 7)
+        about = tracking.ModelNotes("| mIoU | 0.5 |", {"clicks": "40"})
+        assert run.register_champion("valley", 0.5, "a", about) == "valley"
+    version = champion(root)
+    assert version.description == "| mIoU | 0.5 |"
+    wanted = {"test_miou": "0.5", "test_split": "a", "clicks": "40", "training_data": "cd" * 18}
+    assert version.tags == wanted
+    model = model_of(root, run)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [
+        {"name": "valley", "version": version.version}
+    ]
+    assert version.source == model.artifact_location
+    entry = client(root).get_registered_model("valley")
+    assert entry.tags == {"experiment": "pointcover", "test_split": "a"}
+    assert "highest test mIoU" in entry.description
+
+
+def test_a_run_says_who_ran_what_and_hides_what_is_internal(root, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    with start_run(root, "training", tags={"dataset": "toy"}) as run:
+        run.describe("| test mIoU | 0.5 |")
+    tags = stored(root, run).data.tags
+    assert tags["mlflow.source.git.commit"] == "0123abc"
+    assert tags["mlflow.source.name"] == Path(sys.argv[0]).name
+    assert tags["mlflow.note.content"] == "| test mIoU | 0.5 |"
+    shown = {tag for tag in tags if not tag.startswith("mlflow.")}  # as MLflow's pages choose
+    assert shown == {"dataset", "dvc.baseline_rev"}
 
 
 def test_a_model_without_weights_in_its_run_gets_them(root, network):
     with resume_training_run(root, "from another clone", "toy") as run:
         run.log_model(network, 7)
     with start_run(root, "cut short") as torn:
-        torn.log_text("mode", "model/model.pt")
+        torn.log_model(network, 7)
+        (model_folder(root, torn) / "model.pt").write_text("mode")
         torn.log_model(network, 7)
     for made in (run, torn):
-        assert {"MLmodel", "requirements.txt", *tracking.MODEL_FILES} == set(written(root, made))
-        for name in tracking.MODEL_FILES:
+        assert {"MLmodel", "requirements.txt", *MODEL_FILES} == set(written(root, made))
+        for name in MODEL_FILES:
             assert (model_folder(root, made) / name).read_text() == name
 
 
@@ -864,9 +933,10 @@ def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_
             scoring.log_model(network, 7)
             assert scoring.register_champion("valley", score, "a")
     assert scoring.id != run.id
-    assert champion(root).source.endswith(f"{run.id}/artifacts/model")
+    assert champion(root).source == model_of(root, run).artifact_location
     assert champion(root).run_id == run.id
-    assert fetch_model(root, "models:/valley@champion", target).name == "model"
+    found = fetch_model(root, "models:/valley@champion", target)
+    assert {path.name for path in found.iterdir()} > set(MODEL_FILES)
 
 
 def test_pictures_of_an_epoch_are_kept_with_its_step(root):
@@ -897,7 +967,7 @@ def trained(root, tmp_path):
         (made / name).write_text(name)
     with start_run(root, "training") as run:
         for path in sorted(made.iterdir()):
-            run.log_file(path, tracking.MODEL_FOLDER)
+            run.log_file(path, "model")
     return run.id, made
 
 
