@@ -96,7 +96,7 @@ def _source_of(client: "MlflowClient", reference: str) -> str:
     except MlflowException as error:
         raise ValueError(
             f"MLflow has no {reference} ({str(error).partition(chr(10))[0][:200]}): look it up in "
-            f"`mlflow ui`"
+            f"`pointcover ui`"
         ) from None
     raise ValueError(
         f"{reference} has no version: write models:/NAME@ALIAS or models:/NAME/VERSION"

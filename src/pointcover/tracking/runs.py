@@ -525,7 +525,7 @@ def _opened_store(root: Path, experiment: str | None = None) -> Iterator[_Store]
     quieten_mlflow()
     if any(root.glob("mlruns/*/meta.yaml")):
         logger.warning(
-            "%s holds runs of an old MLflow file store, and `mlflow ui` would show only these: "
+            "%s holds runs of an old MLflow file store, and MLflow would show only these: "
             "move its numbered folders to another place",
             root / "mlruns",
         )
