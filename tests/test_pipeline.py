@@ -169,9 +169,9 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     assert next(iter(run.data.metrics)) == "test/miou"  # what MLflow's compare view draws
     assert "val/iou/building" in run.data.metrics
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
-    kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
-    files = ("MLmodel", "model.json", "model.pt", "requirements.txt")
-    assert kept == {f"model/{name}" for name in files}
+    (model,) = run.outputs.model_outputs
+    kept = {file.path for file in client.list_logged_model_artifacts(model.model_id)}
+    assert kept == {"MLmodel", "model.json", "model.pt", "requirements.txt"}
     kinds = [file.path.split("_")[0] for file in client.list_artifacts(run.info.run_id, "panels")]
     assert kinds == ["panels/fixed"] * 2 + ["panels/train"] * 2 + ["panels/worst"] * 4
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
