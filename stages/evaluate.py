@@ -15,6 +15,7 @@ SPARSE = Path("data/sparse")
 MODELS = Path("models")
 ANNOTATION = Path("metrics/annotate.json")
 METRICS = Path("metrics/evaluate.json")
+SCORES = Path("metrics/scores.json")
 CONFUSION = Path("metrics/confusion.csv")
 TABLES = Path("metrics/evaluation")
 PANELS = Path("metrics/panels")
@@ -22,12 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(params: "Params") -> None:
-    """Write metrics/evaluate.json, tables, the confusion matrix and panels; end the MLflow run.
+    """Write scores, tables, the confusion matrix and panels; end the MLflow run.
 
     The model is scored on dense masks. If the dataset has none, it is scored on the real
     annotations of the test split, which training has not used.
     """
     from pointcover.config.run_summary import run_name
+    from pointcover.evaluation.compared import compared
     from pointcover.evaluation.evaluator import EvaluationFolders, Evaluator
     from pointcover.evaluation.record import EvaluationFiles, record_evaluation
     from pointcover.runtime.atomic_files import publish_json
@@ -39,6 +41,7 @@ def evaluate(params: "Params") -> None:
     evaluator.write_tables(TABLES, splits)
     evaluator.draw(PANELS, splits[0])
     publish_json(METRICS, result)
+    publish_json(SCORES, compared(result, evaluator.checkpoint.training, ANNOTATION))
     evaluator.write_confusion(CONFUSION, splits[0])
     files = EvaluationFiles(ANNOTATION, PANELS, TABLES, TILES, MODELS)
     name = run_name(params, datetime.now())

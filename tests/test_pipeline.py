@@ -169,9 +169,9 @@ def test_the_run_is_in_mlflow_with_params_scores_and_checkpoint(clone):
     assert next(iter(run.data.metrics)) == "test/miou"  # what MLflow's compare view draws
     assert "val/iou/building" in run.data.metrics
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
-    kept = {file.path for file in client.list_artifacts(run.info.run_id, "model")}
-    files = ("MLmodel", "model.json", "model.pt", "requirements.txt")
-    assert kept == {f"model/{name}" for name in files}
+    (model,) = run.outputs.model_outputs
+    kept = {file.path for file in client.list_logged_model_artifacts(model.model_id)}
+    assert kept == {"MLmodel", "model.json", "model.pt", "requirements.txt"}
     kinds = [file.path.split("_")[0] for file in client.list_artifacts(run.info.run_id, "panels")]
     assert kinds == ["panels/fixed"] * 2 + ["panels/train"] * 2 + ["panels/worst"] * 4
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
@@ -210,7 +210,12 @@ def test_points_alone_run_annotate_train_and_evaluate_and_coming_back_runs_nothi
         assert float(miou[name]) == pytest.approx(recorded, abs=1e-4)
     few = clone.run("dvc", "exp", "show", "--drop", ".*", "--keep", "Experiment|points$|miou$")
     assert "twenty" in few  # a metric called as a dependency is ends this with an error
-    assert "by_class" in clone.run("dvc", "metrics", "diff", "ten", "twenty")
+    assert "accuracy" in clone.run("dvc", "metrics", "diff", "ten", "twenty")
+    shown = clone.run("dvc", "metrics", "show")
+    assert "null" not in shown
+    assert max(map(len, shown.splitlines())) < 120
+    headers = next(line for line in clone.run("dvc", "exp", "show").splitlines() if "miou" in line)
+    assert "clicks" in headers[:120].split(), "what is compared is at the left"
     clone.run("dvc", "plots", "diff", "ten", "twenty", "-o", "dvc_plots")
     clone.run("dvc", "exp", "run", "-S", "points=10", "-S", "seed=1")
 
@@ -231,11 +236,15 @@ def test_an_experiment_that_came_from_the_cache_gets_its_run_by_sync(clone):
     assert {k: v for k, v in again.data.metrics.items() if not k.startswith("kept/")} == shared
     client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
     models = [
-        {file.path: file.file_size for file in client.list_artifacts(run.info.run_id, "model")}
+        {
+            file.path: file.file_size
+            for output in run.outputs.model_outputs
+            for file in client.list_logged_model_artifacts(output.model_id)
+        }
         for run in (again, first)
     ]
     assert models[0] == models[1]
-    assert "model/MLmodel" in models[0]
+    assert "MLmodel" in models[0]
     assert "none was missing" in clone.run("pointcover", "sync")
 
 

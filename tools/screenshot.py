@@ -21,8 +21,8 @@ from pathlib import Path
 from chromium import QUIET, find_browser
 from mlflow import MlflowClient
 
-from pointcover.tracking.runs import EXPERIMENT, STUDY_TAG
-from pointcover.tracking.store import tracking_uri
+from pointcover.tracking.runs import STUDY_TAG
+from pointcover.tracking.store import experiment_name, tracking_uri
 
 OPTIONS = (
     *QUIET,
@@ -37,9 +37,9 @@ TIMEOUT_S = 180
 def compare_page(study: str) -> str:
     """Return the path of the page that compares a study's runs."""
     client = MlflowClient(tracking_uri(Path.cwd()))
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(experiment_name())
     if experiment is None:
-        sys.exit(f"no experiment {EXPERIMENT!r} in MLflow here: run a study first")
+        sys.exit(f"no experiment {experiment_name()!r} in MLflow here: run a study first")
     found = client.search_runs(
         [experiment.experiment_id], f"tags.{STUDY_TAG} = '{study}' and metrics.`test/miou` > 0"
     )

@@ -46,10 +46,29 @@ def _lines_of(model: type[BaseModel], values: dict[str, Any], indent: int) -> It
             yield from _with_comment(f"{' ' * indent}{name}:", _description_of(field, section))
             yield from _lines_of(section, values[name], indent + 2)
         else:
-            shown = yaml.safe_dump(values[name], default_flow_style=True, width=1000)
-            shown = shown.removesuffix("\n").removesuffix("\n...")
             comment = " ".join(filter(None, [field.description, _choices_of(field)]))
-            yield from _with_comment(f"{' ' * indent}{name}: {shown}", comment)
+            key, items = _written(f"{' ' * indent}{name}:", values[name])
+            yield from _with_comment(key, comment)
+            yield from items
+
+
+def _written(key: str, value: object) -> tuple[str, list[str]]:
+    """Return a key with its value, and the lines of a list's items.
+
+    The text is the one that `dvc exp run -S` writes, so that it changes no other line: null is
+    nothing, and each item of a list has its own line.
+    """
+    if value is None:
+        return key, []
+    if isinstance(value, list) and value:
+        indent = " " * (len(key) - len(key.lstrip()))
+        return key, [f"{indent}- {_scalar(item)}" for item in value]
+    return f"{key} {_scalar(value)}", []
+
+
+def _scalar(value: object) -> str:
+    shown = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return shown.removesuffix("\n").removesuffix("\n...")
 
 
 def _with_comment(key: str, comment: str) -> Iterator[str]:

@@ -4,12 +4,14 @@ import re
 import subprocess
 import sys
 from datetime import datetime
+from difflib import unified_diff
 from functools import reduce
 from importlib import import_module
 from typing import get_args
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from pointcover.config.params import Params, load_params
 from pointcover.config.recipes import RECIPES
@@ -357,3 +359,26 @@ def test_every_setting_has_a_description_and_no_default_that_contradicts_params_
 
 def test_comments_and_schema_are_those_of_the_classes():
     subprocess.run([sys.executable, "tools/settings.py", "--check"], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "lines"),
+    [
+        ("points=500", {"points: 500"}),
+        ("train.gamma=3", {"  gamma: 3"}),
+        ("train.encoder=none", {"  encoder: none"}),
+        ("train.classifier.scales=[4]", {"    - 4"}),
+        ("evaluate.leave_out=[road]", {"  leave_out:", "  - road"}),
+        ("annotate.sampler=uniform", set()),  # its value
+    ],
+)
+def test_dvc_changes_only_the_lines_of_the_value_that_is_set(tmp_path, override, lines):
+    before = (ROOT / "params.yaml").read_text("utf-8")
+    path = tmp_path / "params.yaml"
+    path.write_text(before, "utf-8")
+    apply_overrides(path, [override])  # what `dvc exp run -S` calls
+    difference = list(unified_diff(before.splitlines(), path.read_text("utf-8").splitlines(), n=0))
+    added = [line[1:] for line in difference[2:] if line.startswith("+")]
+    removed = [line for line in difference[2:] if line.startswith("-")]
+    assert {line.partition("#")[0].rstrip() for line in added} == lines
+    assert len(removed) == (1 if lines else 0)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
@@ -25,15 +26,16 @@ def test_writing_a_recipe_changes_its_settings_and_nothing_else(tmp_path, name):
     load_params(path)
     before = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     assert yaml.safe_load(path.read_text("utf-8")) == change(before, dict(RECIPES[name].settings))
+    again = tmp_path / "again.yaml"
+    shutil.copy(path, again)
+    apply_overrides(again, ["seed=1"])
+    assert again.read_bytes() == path.read_bytes(), "DVC would write it in another way"
     comments = re.findall(r"#.*", (ROOT / "params.yaml").read_text("utf-8"))
     assert re.findall(r"#.*", path.read_text("utf-8")) == comments
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_options_are_read_by_dvc_as_the_settings(name):
-    from dvc.utils.hydra import apply_overrides  # what `dvc exp run -S` calls
-
-    assert apply_overrides is not None
     options = RECIPES[name].options()
     assert " ".join(options).split() == options, "`$(pointcover recipe …)` splits at blanks"
     assert not set("'\"\\$`*?;&|<>(){}~#!") & set("".join(options))

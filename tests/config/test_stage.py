@@ -358,7 +358,7 @@ def test_a_stage_in_a_bare_python_says_what_to_do(folder, name):
 def test_a_stage_that_lacks_one_package_alone_names_it(folder):
     code = """
         import runpy, sys
-        sys.modules["tqdm"] = None
+        sys.modules["rasterio"] = None
         runpy.run_path(sys.argv[1], run_name="__main__")
     """
     done = subprocess.run(
@@ -369,4 +369,4 @@ def test_a_stage_that_lacks_one_package_alone_names_it(folder):
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
     )
-    assert_names_the_missing_package(done, "tqdm")
+    assert_names_the_missing_package(done, "rasterio")

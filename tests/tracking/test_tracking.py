@@ -4,7 +4,6 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import socket
 import sqlite3
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+import mlflow
 import numpy as np
 import psutil
 import pytest
@@ -26,8 +26,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pointcover.models.fetch import fetch_model
+from pointcover.tracking import owners
 from pointcover.tracking import runs as tracking
 from pointcover.tracking import store as mlflow_store
+from pointcover.tracking.logged_models import MODEL_FILES, ScoredOn
 from pointcover.tracking.runs import MODEL_TAG, resume_training_run, start_run
 from pointcover.tracking.store import project_root, tracking_uri
 
@@ -42,35 +44,6 @@ run = start_run(Path(sys.argv[1]), "waiting")
 print(run.id, flush=True)
 time.sleep(300)
 """
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """An initialised store without experiments: copying one is quicker than making one."""
-    store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow_store._make_sqlite_store(store)
-    return store
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("DVC_ROOT", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def bare_root(tmp_path):
-    """A project without a store, its path with blanks and signs that URIs make much of."""
-    root = tmp_path / "my maps #1 é"
-    root.mkdir()
-    (root / "dvc.yaml").touch()
-    return root
-
-
-@pytest.fixture
-def root(bare_root, empty_store):
-    shutil.copy(empty_store, bare_root / "mlflow.db")
-    return bare_root
 
 
 @contextlib.contextmanager
@@ -397,8 +370,8 @@ def test_a_run_is_ended_as_killed_after_its_process_and_not_before(root, caplog)
 
 def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
     run = start_run(root, "dead")
-    started = float(stored(root, run).data.tags["pointcover.process_started"])
-    run.set_tags({"pointcover.process_started": str(started - 10)})
+    started = float(stored(root, run).data.tags[owners.STARTED_TAG])
+    run.set_tags({owners.STARTED_TAG: str(started - 10)})
     with start_run(root, "next"):
         pass
     assert status(root, run) == "KILLED"
@@ -406,7 +379,7 @@ def test_a_process_that_got_the_id_of_a_dead_one_does_not_own_its_run(root):
 
 def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
     elsewhere = start_run(root, "elsewhere")
-    elsewhere.set_tags({"pointcover.host": "elsewhere", "pointcover.pid": str(NOBODY)})
+    elsewhere.set_tags({owners.HOST_TAG: "elsewhere", owners.PID_TAG: str(NOBODY)})
     experiment_id = stored(root, elsewhere).info.experiment_id
     by_hand = client(root).create_run(experiment_id, run_name="by hand").info.run_id
     with start_run(root, "next"):
@@ -415,13 +388,54 @@ def test_runs_of_other_hosts_and_of_other_programs_are_left_alone(root):
     assert client(root).get_run(by_hand).info.status == "RUNNING"
 
 
-def test_orphans_are_ended_in_every_experiment(root):
+@pytest.mark.parametrize("tag", [owners.MACHINE_TAG, owners.NAMESPACE_TAG, owners.BOOT_TAG])
+def test_a_run_of_a_container_with_the_same_host_name_is_left_alone(tag, root, monkeypatch):
+    monkeypatch.setattr(tracking, "is_own_store", lambda uri: False)  # as on a server
+    elsewhere = start_run(root, "elsewhere")
+    elsewhere.set_tags({tag: "another", owners.PID_TAG: str(NOBODY)})
+    with start_run(root, "next"):
+        pass
+    assert status(root, elsewhere) == "RUNNING"
+
+
+def test_a_run_of_before_a_reboot_is_ended_in_the_own_store(root):
+    before = start_run(root, "before")
+    before.set_tags({owners.BOOT_TAG: "another"})  # the process id may belong to another one now
+    with start_run(root, "next"):
+        pass
+    assert status(root, before) == "KILLED"
+
+
+def test_training_resumes_its_run_after_a_reboot_on_a_server_too(root, monkeypatch):
+    monkeypatch.setattr(tracking, "is_own_store", lambda uri: False)
+    before = start_run(root, "before")
+    before.set_tags({owners.BOOT_TAG: "another"})
+    with start_run(root, "after", resume_id=before.id) as run:
+        pass
+    assert run.id == before.id
+    assert status(root, before) == "FINISHED"
+
+
+def test_orphans_of_other_experiments_are_left_alone(root):
     runs = [start_run(root, "dead", experiment=name) for name in ("one", "two")]
     for run in runs:
-        run.set_tags({"pointcover.pid": str(NOBODY)})
-    with start_run(root, "next", experiment="three"):
+        run.set_tags({owners.PID_TAG: str(NOBODY)})
+    with start_run(root, "next", experiment="two"):
         pass
-    assert [status(root, run) for run in runs] == ["KILLED", "KILLED"]
+    assert [status(root, run) for run in runs] == ["RUNNING", "KILLED"]
+
+
+def test_the_experiment_is_that_of_mlflows_own_variable(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "north")
+    run = train(root)
+    found = client(root).get_experiment(stored(root, run).info.experiment_id)
+    assert found.name == "north"
+    with resume_training_run(root, "abc", "toy") as again:
+        pass
+    assert again.id == run.id
+    assert tracking.is_tagged(root, MODEL_TAG, "abc")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert not tracking.is_tagged(root, MODEL_TAG, "abc")
 
 
 # What a run is called and holds
@@ -556,7 +570,7 @@ def test_training_that_cannot_continue_its_run_gets_a_new_one(wanted, reason, ro
 
 def test_a_resumed_run_belongs_to_the_process_that_resumed_it(root):
     run = start_run(root, "a")
-    run.set_tags({"pointcover.pid": str(NOBODY)})
+    run.set_tags({owners.PID_TAG: str(NOBODY)})
     with start_run(root, "b", resume_id=run.id) as again, start_run(root, "beside"):
         assert again.id == run.id  # the orphan was ended, then opened again
         assert status(root, again) == "RUNNING"
@@ -786,8 +800,8 @@ def test_mlflow_ui_shows_the_runs_with_nothing_to_set(root, monkeypatch, network
         server.wait()
 
 
-def champion(root):
-    return MlflowClient(tracking_uri(root)).get_model_version_by_alias("valley", "champion")
+def champion(root, name="valley"):
+    return MlflowClient(tracking_uri(root)).get_model_version_by_alias(name, "champion")
 
 
 def evaluated(root, score, split="a"):
@@ -807,15 +821,35 @@ def test_the_champion_is_the_best_model_of_a_split(root):
     assert len(versions) == 2, "only those that beat the last are registered"
 
 
-def test_a_champion_of_another_split_is_kept_with_a_warning(root, caplog):
+def test_another_split_has_a_champion_of_its_own(root, caplog):
     _, first = evaluated(root, 0.5)
-    assert not evaluated(root, 0.9, split="b")[0]
+    name, second = evaluated(root, 0.4, split="b")
+    assert name.startswith("valley-")
     assert champion(root).run_id == first
-    assert "remove the alias 'champion' of version 1" in caplog.text
+    assert champion(root, name).run_id == second
+    assert f"so this model is registered as '{name}'" in caplog.text
+    assert evaluated(root, 0.6, split="b")[0] == name
+
+
+def test_models_of_one_name_of_two_experiments_are_registered_apart(root, monkeypatch):
+    _, first = evaluated(root, 0.5)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "north")
+    name, second = evaluated(root, 0.9)
+    assert name != "valley"
+    assert champion(root).run_id == first
+    assert champion(root, name).run_id == second
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert evaluated(root, 0.6)[0] == "valley"
+
+
+def model_of(root, run):
+    """The logged model of a run."""
+    (output,) = stored(root, run).outputs.model_outputs
+    return client(root).get_logged_model(output.model_id)
 
 
 def model_folder(root, run):
-    return Path(url2pathname(urlsplit(stored(root, run).info.artifact_uri).path)) / "model"
+    return Path(url2pathname(urlsplit(model_of(root, run).artifact_location).path))
 
 
 def written(root, run):
@@ -828,49 +862,110 @@ def network(tmp_path):
     """A folder with the files of a model; tracking does not look into them."""
     made = tmp_path / "models"
     made.mkdir()
-    for name in tracking.MODEL_FILES:
+    for name in MODEL_FILES:
         (made / name).write_text(name)
     return made
 
 
 def test_a_model_is_logged_for_mlflow_and_its_weights_are_stored_once(root, network):
     with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
-        for name in tracking.MODEL_FILES:  # as training does
-            run.log_file(network / name, tracking.MODEL_FOLDER)
+        run.log_model(network, 7)
     before = written(root, run)
     with resume_training_run(root, "abc", "toy") as again:
         again.log_model(network, 7)
-    assert written(root, run).items() > before.items()
+    for name in MODEL_FILES:
+        assert written(root, run)[name] == before[name]
     described = Model.load(str(model_folder(root, run)))
     assert described.run_id == run.id
+    assert described.model_id == model_of(root, run).model_id
     assert described.flavors["python_function"]["loader_module"] == "pointcover.serving"
     assert described.signature.inputs.input_names() == ["image"]
+    assert {"MLmodel", "requirements.txt", *MODEL_FILES} == set(written(root, run))
 
 
 def test_a_run_names_its_model_at_the_epoch_that_it_is_of_once(root, network):
     with start_run(root, "training", tags={MODEL_TAG: "abc"}) as run:
+        run.log_params({"dataset": "sources/valley.yaml", "points": 20})
         run.log_metrics({"loss": 1.0}, step=9)
     for _ in range(2):  # the second is a child run
         with resume_training_run(root, "abc", "toy") as again:
             again.log_model(network, 7)
     (output,) = stored(root, run).outputs.model_outputs
     assert output.step == 7
-    model = MlflowClient(tracking_uri(root)).get_logged_model(output.model_id)
+    model = model_of(root, run)
     assert model.source_run_id == run.id
-    assert model.params["epoch"] == "7"
-    assert model.params["files"].endswith(f"{run.id}/artifacts/model")
-    assert model.status == "READY"
+    assert (model.params["epoch"], model.params["points"]) == ("7", "20")
+    assert model.tags["dataset"] == "valley"
+    assert (model.name, model.status) == ("model", "READY")
+
+
+def test_models_have_scores_with_dataset_and_step_and_the_best_is_found(root, network, monkeypatch):
+    for name, score in (("worse", 0.4), ("best", 0.6), ("middle", 0.5)):
+        with start_run(root, name) as run:
+            run.log_model(network, 7)
+            run.log_scores({"test/miou": score, "test/iou/road": None}, ScoredOn("toy", "ab" * 32))
+        found = {metric.key: metric for metric in model_of(root, run).metrics}
+        assert list(found) == ["test/miou"]
+        assert (found["test/miou"].value, found["test/miou"].step) == (score, 7)
+        assert found["test/miou"].dataset_name == "toy"
+        assert found["test/miou"].dataset_digest == ("ab" * 32)[:36]
+        assert stored(root, run).data.metrics == {"test/miou": score}
+    mlflow.set_tracking_uri(tracking_uri(root))
+    try:
+        best = mlflow.search_logged_models(
+            experiment_ids=[stored(root, run).info.experiment_id],
+            order_by=[{"field_name": "metrics.test/miou", "ascending": False}],
+            output_format="list",
+        )
+    finally:
+        mlflow.set_tracking_uri(None)
+    runs = [client(root).get_run(model.source_run_id).info.run_name for model in best]
+    assert runs == ["best", "middle", "worse"]
+
+
+def test_a_registered_version_is_linked_with_its_model_and_says_what_it_is(root, network):
+    with start_run(root, "training") as run:
+        run.log_dataset("valley", "cd" * 32, "data/sparse", "training")
+        run.log_model(network, 7)
+        about = tracking.ModelNotes("| mIoU | 0.5 |", {"clicks": "40"})
+        assert run.register_champion("valley", 0.5, "a", about) == "valley"
+    version = champion(root)
+    assert version.description == "| mIoU | 0.5 |"
+    wanted = {"test_miou": "0.5", "test_split": "a", "clicks": "40", "training_data": "cd" * 18}
+    assert version.tags == wanted
+    model = model_of(root, run)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [
+        {"name": "valley", "version": version.version}
+    ]
+    assert version.source == model.artifact_location
+    entry = client(root).get_registered_model("valley")
+    assert entry.tags == {"experiment": "pointcover", "test_split": "a"}
+    assert "highest test mIoU" in entry.description
+
+
+def test_a_run_says_who_ran_what_and_hides_what_is_internal(root, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0123abc")
+    with start_run(root, "training", tags={"dataset": "toy"}) as run:
+        run.describe("| test mIoU | 0.5 |")
+    tags = stored(root, run).data.tags
+    assert tags["mlflow.source.git.commit"] == "0123abc"
+    assert tags["mlflow.source.name"] == Path(sys.argv[0]).name
+    assert tags["mlflow.note.content"] == "| test mIoU | 0.5 |"
+    shown = {tag for tag in tags if not tag.startswith("mlflow.")}  # as MLflow's pages choose
+    assert shown == {"dataset", "dvc.baseline_rev"}
 
 
 def test_a_model_without_weights_in_its_run_gets_them(root, network):
     with resume_training_run(root, "from another clone", "toy") as run:
         run.log_model(network, 7)
     with start_run(root, "cut short") as torn:
-        torn.log_text("mode", "model/model.pt")
+        torn.log_model(network, 7)
+        (model_folder(root, torn) / "model.pt").write_text("mode")
         torn.log_model(network, 7)
     for made in (run, torn):
-        assert {"MLmodel", "requirements.txt", *tracking.MODEL_FILES} == set(written(root, made))
-        for name in tracking.MODEL_FILES:
+        assert {"MLmodel", "requirements.txt", *MODEL_FILES} == set(written(root, made))
+        for name in MODEL_FILES:
             assert (model_folder(root, made) / name).read_text() == name
 
 
@@ -884,9 +979,10 @@ def test_a_champion_of_a_second_evaluation_is_the_model_of_the_run_that_trained_
             scoring.log_model(network, 7)
             assert scoring.register_champion("valley", score, "a")
     assert scoring.id != run.id
-    assert champion(root).source.endswith(f"{run.id}/artifacts/model")
+    assert champion(root).source == model_of(root, run).artifact_location
     assert champion(root).run_id == run.id
-    assert fetch_model(root, "models:/valley@champion", target).name == "model"
+    found = fetch_model(root, "models:/valley@champion", target)
+    assert {path.name for path in found.iterdir()} > set(MODEL_FILES)
 
 
 def test_pictures_of_an_epoch_are_kept_with_its_step(root):
@@ -917,7 +1013,7 @@ def trained(root, tmp_path):
         (made / name).write_text(name)
     with start_run(root, "training") as run:
         for path in sorted(made.iterdir()):
-            run.log_file(path, tracking.MODEL_FOLDER)
+            run.log_file(path, "model")
     return run.id, made
 
 
@@ -976,6 +1072,17 @@ def test_fetching_without_a_store_makes_none(bare_root, target):
     with pytest.raises(FileNotFoundError, match=r"there is no MLflow store at .*MLFLOW_TRACKING_U"):
         fetch_model(bare_root, "runs:/" + "0" * 32, target)
     assert [path.name for path in bare_root.iterdir()] == ["dvc.yaml"]
+
+
+def test_reading_an_empty_store_leaves_it_empty(bare_root, target):
+    (bare_root / "mlflow.db").touch()
+    with pytest.raises(FileNotFoundError, match="there is no MLflow store at"):
+        fetch_model(bare_root, "models:/valley@champion", target)
+    assert tracking.reopen_model_run(bare_root, "abc") is None
+    assert {path.name: path.stat().st_size for path in bare_root.iterdir()} == {
+        "dvc.yaml": 0,
+        "mlflow.db": 0,
+    }
 
 
 def test_the_run_of_an_experiment_that_was_renamed_gets_its_new_name(root, monkeypatch):

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import re
 import time
 
 import psutil
@@ -236,6 +237,15 @@ def test_epochs_are_reported_in_order_with_what_they_saw():
         # Three batches of two; the one sample left over is not seen.
         assert result.images_per_s * result.seconds == pytest.approx(6)
         assert result.batches_without_labels == 0
+
+
+def test_each_epoch_is_a_line_where_there_is_no_terminal(capsys):
+    fit_drawn(pointwise(), drawn_loader(*easy_samples(8)))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [f"epoch {k} of 3" for k in (1, 2, 3)]
+    number, left = r"\d\.\d{3}", r"\d+ (s|min) left"
+    pattern = rf"epoch 2 of 3: loss {number}, val mIoU {number}, \d+ images/s, {left}"
+    assert re.fullmatch(pattern, lines[1])
 
 
 def test_the_loss_reported_is_that_of_the_masks_with_the_weights_of_the_step():

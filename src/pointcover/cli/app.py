@@ -19,6 +19,7 @@ from pointcover.cli.sample import sample
 from pointcover.cli.study import study
 from pointcover.cli.suggest import suggest
 from pointcover.cli.sync import sync
+from pointcover.cli.ui import ui
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -45,7 +46,7 @@ def main(
 
 
 COMMANDS = (
-    *(init, upgrade, label, recipe, report, points, study, sync, predict, export, suggest),
+    *(init, upgrade, label, recipe, report, points, study, sync, ui, predict, export, suggest),
     *(evaluate, sample, assess, change, check_labels),
 )
 for command in COMMANDS:

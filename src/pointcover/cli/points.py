@@ -41,8 +41,7 @@ def points(
 
     # isort: split
     with one_message("pointcover points"):
-        from tqdm import tqdm
-
+        from pointcover.runtime.progress import show_progress
         from pointcover.tileset.source_images import read_source_images
         from pointcover.tileset.tiles import read_index, read_tile_set
         from pointcover.vectors.point_labels import PointLabels
@@ -55,7 +54,7 @@ def points(
         check_outputs(out, *POINT_FORMATS[format_].beside, force=force)
         classes = read_tile_set(tiles / "tiles.json").classes
         index = read_index(sparse / "index.csv")
-        progress = tqdm(index, desc="collecting", unit="tile", leave=False, disable=None)
+        progress = show_progress(index, "collecting", "tile")
         labels = PointLabels(progress, sparse / "clicks", classes, limit)
         layers = write_points(out, labels, read_source_images(tiles), format_)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())

@@ -92,10 +92,9 @@ def predict(
     with one_message("pointcover predict"), removing_empty_folder(out):
         check_inputs([model, *(also or [])], images)
 
-        from tqdm import tqdm
-
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.prediction.priors import parse_priors
+        from pointcover.runtime.progress import BAR, Progress
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         if min_area_m2 is not None and not polygons:
@@ -131,21 +130,12 @@ def predict(
         for task in tasks:
             if task.is_done:
                 typer.echo(f"{task.path('_classes.tif')} exists already", err=True)
-        with tqdm(
-            desc="mapping",
-            total=sum(task.megapixels for task in todo),
-            unit="MPix",
-            leave=False,
-            disable=None,
-            bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} MPix "
-            "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
-        ) as bar:
+        total = float(sum(task.megapixels for task in todo))
+        with Progress("mapping", total, "megapixel", bar_format=BAR) as bar:
 
             def progress(megapixels: float, was_done: bool) -> None:
-                """Advance the bar; the work of an earlier attempt does not count for the speed."""
-                if was_done and not bar.disable:
-                    bar.initial += megapixels
-                bar.update(megapixels)
+                """Count work; that of an earlier attempt does not count for the speed."""
+                bar.update(megapixels, was_done=was_done)
 
             for task in todo:
                 result = mapper.make(task, progress)

@@ -63,10 +63,10 @@ def _format(values: dict[str, Any]) -> str:
             for name, scores in test["by_class"].items()
         ),
         "",
-        "Numbers   metrics/*.json (also: dvc metrics show, dvc exp show), metrics/evaluation",
+        "Numbers   metrics/*.json, metrics/evaluation; dvc metrics show, dvc exp show",
         "Figures   metrics/panels, metrics/annotate, metrics/curves.png",
         "Model     models/model.pt, described in models/model.json",
-        "Runs      source .venv/bin/activate, then mlflow ui, then open http://127.0.0.1:5000",
+        "Runs      source .venv/bin/activate, then pointcover ui, then open the address it prints",
         "",
     ]
     return "\n".join(lines)

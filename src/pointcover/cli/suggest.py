@@ -85,10 +85,9 @@ def suggest(
         check_outputs(out, ".qml", force=force)
         check_inputs([model, *(also or [])], images)
 
-        from tqdm import tqdm
-
         from pointcover.active.suggestion_file import write_suggestions
         from pointcover.maps.orthophotos import parse_reading
+        from pointcover.runtime.progress import Progress
         from pointcover.vectors.read import read_annotations
         from pointcover.vectors.settings import VectorSettings
 
@@ -113,7 +112,7 @@ def suggest(
         columns = VectorSettings(column=clicks_column)
         before = read_annotations(clicks, classes, columns) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
-        with tqdm(desc="predicting", total=total, unit="row", leave=False, disable=None) as bar:
+        with Progress("predicting", total, "row") as bar:
             found = suggester.suggest(orthophotos, bar.update, before)
         grids = [orthophoto.grid for orthophoto in orthophotos]
         stems = [path.stem for path in given]

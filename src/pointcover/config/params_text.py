@@ -22,11 +22,19 @@ def with_values(text: str, settings: Mapping[str, Any]) -> tuple[str, list[str]]
         the text, and the keys for which it has no line.
     """
     missing = dict(settings)
-    changed = []
+    changed: list[str] = []
+    items: list[str] | None = None  # of the list that a key got, after the comment of the key
     for line, key in _keyed(text.splitlines()):
+        if items is not None:
+            if line.lstrip().startswith("- "):
+                continue
+            if not line.lstrip().startswith("#"):
+                changed += items
+                items = None
         if key in missing:
-            line = _with_value(line, missing.pop(key))
+            line, items = _with_value(line, missing.pop(key))
         changed.append(line)
+    changed += items or []
     return "\n".join(changed) + "\n", list(missing)
 
 
@@ -48,12 +56,14 @@ def _keyed(lines: list[str]) -> Iterator[tuple[str, str]]:
         yield line, ".".join(name for _, name in path)
 
 
-def _with_value(line: str, value: Any) -> str:
+def _with_value(line: str, value: Any) -> tuple[str, list[str]]:
+    """Return a line with another value, and the items of a list, as DVC writes both."""
     found = KEY.match(line)
     assert found is not None
-    start = f"{found[1]}{found[2]}: {_yaml(value)}"
+    items = [f"{found[1]}- {_yaml(item)}" for item in value] if isinstance(value, list) else []
+    shown = "" if items or value is None else f" {_yaml(value)}"
     comment = (found[4] or "").strip()
-    return f"{start:<27} {comment}".rstrip()
+    return f"{found[1] + found[2] + ':' + shown:<27} {comment}".rstrip(), items
 
 
 def _yaml(value: Any) -> str:

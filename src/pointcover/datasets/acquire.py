@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from pointcover.datasets.archives import extract_archive
 from pointcover.datasets.card import DatasetCard, Download
@@ -16,6 +15,7 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.grids import north_up
 from pointcover.raster.raster_io import GeoTiffProfile, Window, write_geotiff
 from pointcover.runtime.atomic_files import digest
+from pointcover.runtime.progress import show_progress
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _SYNTHETIC_CRS = "EPSG:2180"
@@ -27,9 +27,7 @@ def draw_dataset(card: DatasetCard, folder: Path, settings: SyntheticSettings) -
     palette = dict(enumerate(card.class_table().colours))
     size_px = settings.size_px
     whole = Window(0, 0, size_px, size_px)
-    for number in tqdm(
-        range(settings.orthophotos), desc="drawing", unit="orthophoto", leave=False, disable=None
-    ):
+    for number in show_progress(range(settings.orthophotos), "drawing", "orthophoto"):
         image, mask = draw_orthophoto(size_px, np.random.default_rng([settings.seed, number]))
         x, y = _SYNTHETIC_ORIGIN
         profile = GeoTiffProfile(

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, NamedTuple
 
-from tqdm import tqdm
+from pointcover.runtime.progress import Progress
 
 MAX_UNPACKED_BYTES: Final = 100 * 2**30
 """The greatest size of an unpacked archive, unless the caller allows more."""
@@ -90,14 +90,7 @@ def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
     seen: dict[str, tuple[str, bool]] = {}
     with (
         archive.open("rb") as raw,
-        tqdm(
-            desc=archive.name,
-            total=packed,
-            unit="B",
-            unit_scale=True,
-            disable=None,
-            leave=False,
-        ) as bar,
+        Progress(archive.name, packed, "B") as bar,
     ):
         members = _zip_members if raw.read(2) == b"PK" else _tar_members
         raw.seek(0)
@@ -122,7 +115,7 @@ def _unpack(archive: Path, aside: Path, max_bytes: int) -> None:
                         if written > limit:  # whatever the headers said
                             raise _refusal(archive, name, too_big)
                         file.write(chunk)
-                        bar.update(raw.tell() - bar.n)
+                        bar.update(raw.tell() - bar.done)
                 if target.stat().st_size != member.size:
                     raise EOFError(f"{target.stat().st_size} of {member.size} bytes")
             if not written:

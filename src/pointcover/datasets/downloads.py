@@ -20,10 +20,10 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from pointcover.runtime.atomic_files import digest
+from pointcover.runtime.progress import Progress
 from pointcover.runtime.signals import time_limit
 
 logger = logging.getLogger(__name__)
@@ -264,14 +264,7 @@ def _transfer(url: str, part: Path, timeout_s: float) -> bool:
                 raise OSError(errno.ENOSPC, f"no room for {(length or 0) - have} bytes")
             with (
                 part.open("ab") as file,
-                tqdm(
-                    desc=part.stem,
-                    total=length,
-                    initial=have,
-                    unit="B",
-                    unit_scale=True,
-                    disable=None,
-                ) as bar,
+                Progress(part.stem, length, "B", done=have, leave=True) as bar,
             ):
                 # The bytes as sent: `iter_content` would unpack a Content-Encoding.
                 for chunk in _read_steadily(response.raw, timeout_s):

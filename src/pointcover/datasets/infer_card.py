@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from tqdm import tqdm
 
 from pointcover.datasets.card import FOLDER, DatasetCard, embedded_cards
 from pointcover.labels import IGNORE_INDEX, Colour, format_colour
 from pointcover.raster.raster_io import RasterReader, Window
+from pointcover.runtime.progress import show_progress
 from pointcover.text import shorten
 
 logger = logging.getLogger(__name__)
@@ -208,7 +208,7 @@ def _split(folder: Path, images: Sequence[Path]) -> dict[str, list[str]]:
 
 def _read_levels(masks: Sequence[Path]) -> _Levels:
     levels = _Levels()
-    for path in tqdm(masks, desc="reading masks", unit="mask", leave=False, disable=None):
+    for path in show_progress(masks, "reading masks", "mask"):
         reader = RasterReader(path)
         info = reader.info()
         if info.bands not in (1, 3):

@@ -5,11 +5,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pointcover.datasets.card import DatasetCard, Pair, find_pairs
 from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.atomic_files import own_file, publish_json, read_json, sha256
+from pointcover.runtime.progress import show_progress
 from pointcover.text import shorten
 
 _HERE, _SOURCE = "dataset", "source"
@@ -59,7 +58,7 @@ def write_inventory(
         asdict(pair)
         | (_digest_files(folder, pair) if name == _SOURCE else {})
         | _digest_beside(folder, pair)
-        for pair in tqdm(pairs, desc="hashing", unit="pair", leave=False, disable=None)
+        for pair in show_progress(pairs, "hashing", "pair")
     ]
     publish_json(
         path,

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.metrics.boundaries import (
@@ -20,6 +19,7 @@ from pointcover.metrics.calibration import ConfidenceCounts, count_confidences, 
 from pointcover.metrics.confusion import Confusion, confusion_matrix
 from pointcover.prediction.predict import Predicted
 from pointcover.raster.raster_io import pad
+from pointcover.runtime.progress import Progress
 from pointcover.tileset.dataset import Batch, TileDataset
 from pointcover.tileset.tiles import Tile, TileReader
 
@@ -136,9 +136,7 @@ def count_tiles(
     boundaries = np.zeros((len(tiles), len(DISTANCES_PX), classes, 4), np.int64)
     confidences = no_counts()
     done = 0
-    with tqdm(
-        total=len(tiles), desc="evaluating", unit="tile", leave=False, disable=None
-    ) as progress:
+    with Progress("evaluating", len(tiles), "tile") as progress:
         for _, masks, predictions, confidence in predicted:
             own = slice(done, done + len(masks))
             matrices = [

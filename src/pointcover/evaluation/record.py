@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from pointcover.evaluation.evaluator import Evaluator
+from pointcover.evaluation.run_description import describe_run
 from pointcover.runtime.atomic_files import own_file, read_json
 from pointcover.runtime.signals import entered_whole
+from pointcover.tracking.logged_models import ScoredOn
 from pointcover.tracking.metric_names import cost_of, test_metrics_of
-from pointcover.tracking.runs import Run, resume_training_run
+from pointcover.tracking.runs import ModelNotes, Run, resume_training_run
 from pointcover.tracking.store import project_root
+
+SHOWN_PANELS: Final = 2
+"""Number of panels in the description of a run."""
 
 MOST_PANELS: Final = 8
 """Maximum number of panels of each kind that are recorded."""
@@ -51,21 +56,40 @@ def record_evaluation(
         )
 
     split = evaluator.split_digest
+    with own_file(files.annotation):
+        labels = read_json(files.annotation)["train"]
+        cost = cost_of(labels)
     with entered_whole(open_run) as run:
-        with own_file(files.annotation):
-            cost = cost_of(read_json(files.annotation)["train"])
-        run.log_metrics(test_metrics_of(result) | cost)
+        run.log_dataset(dataset, split, files.tiles.as_posix(), "evaluation")
+        if others:
+            run.log_metrics(test_metrics_of(result) | cost)
+        else:
+            run.log_model(files.models, evaluator.checkpoint.training["kept_epoch"])
+            run.log_scores(test_metrics_of(result), ScoredOn(dataset, split))
+            run.log_metrics(cost)
         run.log_file(files.annotation)
         run.log_dict(result, "test.json")
         for figure in ("confusion", "classes", "reliability"):
             run.log_file(files.panels / f"{figure}.png", "figures")
+        shown: list[str] = []
         for kind in ("fixed", "worst", "train"):
             for picture in sorted(files.panels.glob(f"{kind}_*.png"))[:MOST_PANELS]:
                 run.log_file(picture, "panels")
+                shown.append(f"panels/{picture.name}")
+        about = describe_run(result, labels, run.id, shown[:SHOWN_PANELS])
+        run.describe(about)
         for table in sorted(files.tables.glob("*.csv")):
             run.log_file(table, "evaluation")
-        run.log_dataset(dataset, split, files.tiles.as_posix(), "evaluation")
-        if not others:
-            run.log_model(files.models, evaluator.checkpoint.training["kept_epoch"])
-            if result["miou"] is not None:
-                run.register_champion(dataset, result["miou"], split)
+        if not others and result["miou"] is not None:
+            run.register_champion(
+                dataset, result["miou"], split, ModelNotes(about, version_tags(evaluator, labels))
+            )
+
+
+def version_tags(evaluator: Evaluator, labels: dict[str, Any]) -> dict[str, str]:
+    """Return tags of a registered version: classes, number of labels, digest of the weights."""
+    return {
+        "classes": ", ".join(evaluator.classes.names),
+        "clicks": str(labels["clicks"]),
+        "model_sha256": evaluator.model_sha256,
+    }

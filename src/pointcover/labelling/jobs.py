@@ -138,7 +138,7 @@ class Jobs:
             text = f"The training ended with code {process.returncode}."
             return {"state": "failed", "text": text, "log": "\n".join(log)}
         return {
-            "text": "The model is in models/, its run in MLflow (`mlflow ui`). Map with it: "
+            "text": "The model is in models/, its run in MLflow (`pointcover ui`). Map with it: "
             "pointcover predict models IMAGES --out maps",
             "log": "\n".join(log),
         }

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pointcover.tracking.runs import MODEL_FOLDER
+from pointcover.tracking.logged_models import source_of
 from pointcover.tracking.store import (
     connect,
     environment,
+    is_stored,
     locked_file,
     quieten_mlflow,
     sqlite_path,
@@ -57,7 +58,7 @@ def check_store(root: Path, reference: str) -> str:
         FileNotFoundError: there is no local store.
     """
     uri = tracking_uri(root)
-    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+    if uri.startswith("sqlite") and not is_stored(sqlite_path(uri)):
         raise FileNotFoundError(
             f"there is no MLflow store at {uri}, wanted one that holds {reference}: run this in "
             f"the project's folder, or set MLFLOW_TRACKING_URI"
@@ -87,7 +88,7 @@ def _source_of(client: "MlflowClient", reference: str) -> str:
     kind, _, name = reference.rpartition(":/")
     try:
         if kind != "models":
-            return f"{client.get_run(name).info.artifact_uri}/{MODEL_FOLDER}"
+            return source_of(client, client.get_run(name))
         if "@" in name:
             return str(client.get_model_version_by_alias(*name.rsplit("@", 1)).source)
         if "/" in name:
@@ -95,7 +96,7 @@ def _source_of(client: "MlflowClient", reference: str) -> str:
     except MlflowException as error:
         raise ValueError(
             f"MLflow has no {reference} ({str(error).partition(chr(10))[0][:200]}): look it up in "
-            f"`mlflow ui`"
+            f"`pointcover ui`"
         ) from None
     raise ValueError(
         f"{reference} has no version: write models:/NAME@ALIAS or models:/NAME/VERSION"

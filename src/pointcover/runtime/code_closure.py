@@ -19,6 +19,7 @@ NO_RESULT: Final = (
     "pointcover.runtime.code_closure",
     "pointcover.runtime.code_lock",
     "pointcover.runtime.errors",
+    "pointcover.runtime.progress",
     "pointcover.runtime.signals",
     "pointcover.text",
     "pointcover.tracking",

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from pointcover.runtime.progress import show_progress
 from pointcover.runtime.signals import KILL, end_with_parent
 
 Item = TypeVar("Item")
@@ -64,13 +65,12 @@ def map_in_order(
     """
     from joblib import cpu_count
     from joblib.externals.loky.process_executor import BrokenProcessPool
-    from tqdm import tqdm
 
     workers = min(cpu_count() if machine.workers == -1 else machine.workers, max(len(items), 1))
     # Closed also after an error, so that no worker continues.
     with closing(BACKENDS[machine.backend](function, items, workers)) as results:
         try:
-            yield from tqdm(results, label, len(items), unit=unit, leave=False, disable=None)
+            yield from show_progress(results, label, unit, len(items))
         except (BrokenProcessPool, ThreadFailedError) as error:
             raise OSError(
                 f"a worker process was killed while {label}, or its results could not be read, "

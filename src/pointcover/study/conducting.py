@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pointcover.runtime.atomic_files import sha256
+from pointcover.runtime.progress import Progress
 from pointcover.study.plan import Scale, check_members, members_of, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
@@ -108,7 +107,7 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
             tracking.METHOD_VARIABLE: job.member.method,
         }
 
-    progress = tqdm(total=len(jobs), desc=prefix, unit="exp", disable=None, smoothing=0)
+    progress = Progress(prefix, len(jobs), "experiment", leave=True, smoothing=0)
     try:
         with (
             contextlib.closing(run_jobs(jobs, root, out, study_variables, pool)) as ended_jobs,
@@ -143,19 +142,18 @@ def _last_lines(log: Path) -> str:
     return "\n".join(f"    {line}" for line in lines[-LOG_LINES:])
 
 
-def _note(ended: Ended, conducted: Conducted, progress: Any) -> None:
+def _note(ended: Ended, conducted: Conducted, progress: Progress) -> None:
     """Add the result of a job, and print it."""
     label = ended.job.member.label
+    progress.update(was_done=ended.was_known)
     if ended.record is None:
         conducted.failed.append(ended)
-        progress.write(f"{label}: failed, see {ended.log}")
+        progress.milestone(f"{label}: failed, see {ended.log}", in_terminal=True)
     else:
         conducted.records.append(ended.record)
         if not ended.was_known:
-            progress.write(f"{label}: test mIoU {score(ended.record.numbers['miou'])}")
-    if ended.was_known and not progress.disable:
-        progress.initial += 1  # it took no time, so it must not count for the estimate
-    progress.update()
+            miou = score(ended.record.numbers["miou"])
+            progress.milestone(f"{label}: test mIoU {miou}", in_terminal=True)
 
 
 def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary, list[str]]:

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pointcover.config.params import Params, load_params
 from pointcover.config.run_summary import describe
+from pointcover.evaluation.run_description import describe_run
+from pointcover.runtime.progress import show_progress
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.dvc_experiments import (
     ANNOTATION,
@@ -53,7 +53,7 @@ def sync(
         if name not in known and (only is None or name in only)
     }
     recorded, unreadable = [], {}
-    for name in tqdm(sorted(missing), desc="recording", unit="exp", leave=False, disable=None):
+    for name in show_progress(sorted(missing), "recording", "experiment"):
         try:
             if not _rename(root, name, missing[name], listed):
                 _record(root, name, missing[name], (only or {}).get(name, {}))
@@ -85,11 +85,8 @@ def _read_params(text: str) -> Params:
 def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str, str]) -> None:
     files = read_files(root, experiment.commit, (PARAMS, ANNOTATION, TRAINING, TEST))
     training, result = json.loads(files[TRAINING]), json.loads(files[TEST])
-    metrics = {
-        **kept_metrics_of(training),
-        **test_metrics_of(result),
-        **cost_of(json.loads(files[ANNOTATION])["train"]),
-    }
+    labels = json.loads(files[ANNOTATION])["train"]
+    scores = kept_metrics_of(training) | test_metrics_of(result)
     params = _read_params(files[PARAMS])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PARAMS
@@ -103,7 +100,7 @@ def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str,
         }
         with tracking.start_run(root, name, tags=tags) as run:
             run.log_params(describe(params))
-            run.log_metrics(metrics)
+            run.log_metrics(cost_of(labels))
             run.log_file(path)
             run.log_text(files[ANNOTATION], "annotate.json")
             run.log_dict(result, "test.json")
@@ -113,3 +110,5 @@ def _record(root: Path, name: str, experiment: Experiment, further: Mapping[str,
                 logger.warning("%s: recorded without its model: %s", name, error)
             else:
                 run.log_model(Path(folder) / MODELS, training["kept_epoch"])
+            run.log_scores(scores)
+            run.describe(describe_run(result, labels, run.id, ()))

@@ -56,6 +56,14 @@ def list_experiments(root: Path) -> dict[str, Experiment]:
     return found
 
 
+def head_commit(root: Path) -> str | None:
+    """Return the git commit that a folder is at; None where it has none, or git is missing."""
+    try:
+        return _git(root, "rev-parse", "HEAD").strip() or None
+    except (ValueError, OSError):
+        return None
+
+
 def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
     """Read text files of an experiment from git and DVC's cache.
 

@@ -39,15 +39,18 @@ REQUIREMENTS: Final = (
 pointcover is not among them, since it is not published in a package index."""
 
 
-def write_mlmodel(folder: Path, run_id: str, artifact_path: str) -> None:
+def write_mlmodel(
+    folder: Path, run_id: str, artifact_path: str, model_id: str | None = None
+) -> None:
     """Write FILES, which belong beside a model's model.pt and model.json.
 
     Args:
         folder: an existing folder.
         run_id: of the run that has the model as artifact.
         artifact_path: path of the model among the run's artifacts.
+        model_id: of the logged model, if it is one.
     """
-    model = Model(run_id=run_id, artifact_path=artifact_path, signature=_signature())
+    model = Model(artifact_path, run_id, signature=_signature(), model_id=model_id)
     add_to_model(model, LOADER, model_config=dict(SETTINGS))  # type: ignore[no-untyped-call]
     model.save(str(folder / "MLmodel"))
     lines = (f"{name}=={version(name)}\n" for name in REQUIREMENTS)

@@ -4,29 +4,40 @@ A run is a context manager. It ends as FINISHED, as FAILED after an exception, o
 interrupt or SIGTERM (which a stage turns into SystemExit). After SIGKILL it stays RUNNING. So a run
 is tagged with its process, and the next run that is started ends those whose process is gone.
 
-Only this module, `tracking.store`, `tracking.mlmodel`, `models.fetch` and `serving` import MLflow.
+Only modules of this package, `models.fetch` and `serving` import MLflow.
 Its global state (``mlflow.start_run``, autolog) is not used.
 """
 
 import contextlib
+import getpass
 import json
 import logging
 import math
 import os
-import socket
-import tempfile
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-import psutil
-
+from pointcover.tracking import owners, registry
+from pointcover.tracking.dvc_experiments import head_commit
+from pointcover.tracking.logged_models import (
+    EPOCH,
+    MOST_DIGITS,
+    ScoredOn,
+    find_model,
+    source_of,
+    store_model,
+)
 from pointcover.tracking.store import (
     connect,
     experiment_id_of,
+    experiment_name,
+    is_own_store,
     is_server,
+    is_stored,
     locked_file,
     quieten_mlflow,
     sqlite_path,
@@ -39,31 +50,14 @@ if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it whe
     import numpy.typing as npt
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
-    from mlflow.entities.model_registry import ModelVersion
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT: Final = "pointcover"
-"""Default name of the MLflow experiment."""
-
-MODEL_TAG: Final = "pointcover.model_sha256"
+MODEL_TAG: Final = "mlflow.pointcover.model_sha256"
 """Tag of the run that trained a model, by which its evaluation finds it: SHA-256 of model.pt."""
 
-MODEL_FOLDER: Final = "model"
-"""Folder of model.pt, model.json and MLmodel among a run's artifacts."""
-
-OUTPUT_NAME: Final = "checkpoint"
-"""Name of the model among a run's outputs. No artifact folder may have this name: MLflow looks for
-such files both in the run's and the output's artifacts, and the output has none."""
-
-MODEL_FILES: Final = ("model.pt", "model.json")
-
-EVALUATED_TAG: Final = "pointcover.evaluated"
+EVALUATED_TAG: Final = "mlflow.pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
-CHAMPION: Final = "champion"
-"""Alias of the registered model with the best test mIoU on its split."""
-SCORE_TAG: Final = "pointcover.test_miou"
-SPLIT_TAG: Final = "pointcover.split"
 ENSEMBLE_TAG: Final = "ensemble"
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
@@ -72,14 +66,18 @@ STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
 METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
 EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
-_HOST_TAG: Final = "pointcover.host"
-_PID_TAG: Final = "pointcover.pid"
-_STARTED_TAG: Final = "pointcover.process_started"
 
-_DIGEST_DIGITS: Final = 36  # maximum length in MLflow's database
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
+
+
+class ModelNotes(NamedTuple):
+    """What is said of a registered version of a model."""
+
+    text: str
+    """Markdown."""
+    tags: Mapping[str, str]
 
 
 class Run:
@@ -135,11 +133,7 @@ class Run:
         Raises:
             ValueError: a value is NaN or infinite.
         """
-        values = {name: value for name, value in metrics.items() if value is not None}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
-        self._log_values(values, step or 0)
+        self._log_values(_known(metrics), step or 0)
 
     def announce_metric(self, name: str) -> None:
         """Record NaN for a metric that gets its value later.
@@ -149,11 +143,18 @@ class Run:
         """
         self._log_values({name: math.nan}, step=0)
 
-    def _log_values(self, values: Mapping[str, float], step: int) -> None:
+    def _log_values(
+        self,
+        values: Mapping[str, float],
+        step: int,
+        model_id: str | None = None,
+        data: ScoredOn | None = None,
+    ) -> None:
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        batch = [Metric(name, float(value), now_ms, step) for name, value in values.items()]
+        of = (model_id, *((data.name, data.digest[:MOST_DIGITS]) if data else (None, None)))
+        batch = [Metric(name, float(value), now_ms, step, *of) for name, value in values.items()]
         with whole_call(self._uri):
             self._client.log_batch(self.id, metrics=batch)
 
@@ -205,86 +206,74 @@ class Run:
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        dataset = Dataset(name, digest[:_DIGEST_DIGITS], "local", json.dumps({"uri": source}))
+        dataset = Dataset(name, digest[:MOST_DIGITS], "local", json.dumps({"uri": source}))
         with whole_call(self._uri):
             self._client.log_inputs(
                 self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
             )
 
     def log_model(self, folder: Path, epoch: int) -> None:
-        """Store a model in a form that MLflow can load and serve, in the run that trained it.
-
-        Files that are stored already are not copied again. The model becomes an output of the run,
-        at the step of its epoch.
+        """Store a model as output of the run that trained it; see `store_model`.
 
         Args:
             folder: with model.pt and model.json.
             epoch: of the weights.
         """
-        # Imported here, since the modules that training imports are part of its fingerprint.
-        from pointcover.tracking.mlmodel import write_mlmodel
+        with whole_call(self._uri):
+            trained = self._client.get_run(self._model_run_id)
+            store_model(self._client, trained, folder, epoch)
 
-        with whole_call(self._uri), tempfile.TemporaryDirectory() as aside:
-            write_mlmodel(Path(aside), self._model_run_id, MODEL_FOLDER)
-            listed = self._client.list_artifacts(self._model_run_id, MODEL_FOLDER)
-            sizes = {Path(file.path).name: file.file_size for file in listed}
-            for name in MODEL_FILES:
-                if sizes.get(name) != (folder / name).stat().st_size:
-                    path = str(folder / name)
-                    self._client.log_artifact(self._model_run_id, path, MODEL_FOLDER)
-            self._client.log_artifacts(self._model_run_id, aside, MODEL_FOLDER)
-            self._link_model(epoch)
-
-    def _link_model(self, epoch: int) -> None:
-        """Add the model to the run's outputs, if it is not there yet."""
-        from mlflow.entities import LoggedModelOutput
-
-        run = self._client.get_run(self._model_run_id)
-        if run.outputs and run.outputs.model_outputs:
-            return
-        uri = f"{run.info.artifact_uri}/{MODEL_FOLDER}"
-        made = self._client.create_logged_model(
-            run.info.experiment_id,
-            OUTPUT_NAME,
-            self._model_run_id,
-            params={"epoch": str(epoch), "files": uri},
-        )
-        self._client.finalize_logged_model(made.model_id, "READY")
-        self._client.log_outputs(self._model_run_id, [LoggedModelOutput(made.model_id, epoch)])
-
-    def register_champion(self, name: str, score: float, split: str) -> bool:
-        """Register the run's model with the alias `champion`, if its score is the best.
-
-        A champion that was scored on another split keeps the alias, since scores on different
-        splits cannot be compared.
+    def log_scores(self, scores: Mapping[str, float | None], data: ScoredOn | None = None) -> None:
+        """Record scores of the run and of its model, at the epoch of the model.
 
         Args:
-            name: of the registered model; that of the dataset.
-            score: test mIoU.
-            split: digest of the test split.
+            scores: values by name; None is left out.
+            data: that they are on, where it is known.
 
-        Returns:
-            whether this run's model is now the champion.
+        Raises:
+            ValueError: a value is NaN or infinite.
         """
         with whole_call(self._uri):
-            last = _champion(self._client, name)
-            if last is not None and last.tags[SPLIT_TAG] != split:
-                logger.warning(
-                    "the champion of %r was scored on another split, so it is kept: to replace it, "
-                    "remove the alias %r of version %s in MLflow",
-                    name,
-                    CHAMPION,
-                    last.version,
-                )
-                return False
-            if last is not None and float(last.tags[SCORE_TAG]) >= score:
-                return False
+            model = find_model(self._client, self._client.get_run(self._model_run_id))
+        step = int(model.params.get(EPOCH, 0)) if model else 0
+        self._log_values(_known(scores), step, model.model_id if model else None, data)
+
+    def register_champion(
+        self, name: str, score: float, split: str, about: "ModelNotes | None" = None
+    ) -> str | None:
+        """Register the run's model with the alias `champion`, if its score is the best.
+
+        Args:
+            name: of the registered model; that of the dataset. Digits are added where it holds
+                models of another test split or MLflow experiment.
+            score: test mIoU.
+            split: digest of the test split.
+            about: description and tags of the version.
+
+        Returns:
+            the name of the registered model if this run's model is now its champion, else None.
+        """
+        about = about or ModelNotes("", {})
+        with whole_call(self._uri):
             trained = self._client.get_run(self._model_run_id)
-            source = f"{trained.info.artifact_uri}/{MODEL_FOLDER}"
-            tags = {SCORE_TAG: repr(score), SPLIT_TAG: split}
-            made = self._client.create_model_version(name, source, self._model_run_id, tags=tags)
-            self._client.set_registered_model_alias(name, CHAMPION, made.version)
-        return True
+            experiment = self._client.get_experiment(trained.info.experiment_id)
+            model = find_model(self._client, trained)
+            candidate = registry.Candidate(
+                name=name,
+                experiment=experiment.name,
+                split=split,
+                score=score,
+                source=source_of(self._client, trained),
+                run_id=self._model_run_id,
+                model_id=model.model_id if model else None,
+                tags={**about.tags, **_data_digests(trained)},
+                description=about.text,
+            )
+            return registry.register_champion(self._client, candidate)
+
+    def describe(self, text: str) -> None:
+        """Set the description of the run, which MLflow shows as Markdown."""
+        self.set_tags({"mlflow.note.content": text})
 
     def __enter__(self) -> Self:
         """Return the run, which is RUNNING already."""
@@ -313,7 +302,7 @@ class Run:
 def start_run(
     root: Path,
     name: str,
-    experiment: str = EXPERIMENT,
+    experiment: str | None = None,
     tags: _Tags = None,
     resume_id: str | None = None,
 ) -> Run:
@@ -322,7 +311,8 @@ def start_run(
     Args:
         root: the project's root.
         name: of the run, if DVC_EXP_NAME is not set.
-        experiment: the MLflow experiment; made if it does not exist.
+        experiment: the MLflow experiment, made if it does not exist; by default that of
+            MLFLOW_EXPERIMENT_NAME, else `pointcover`.
         tags: in addition to those of the DVC experiment and of the process.
         resume_id: id of a run to resume, for training that resumes from a checkpoint. If the store
             does not have it, or another process has it open, a new run is started.
@@ -335,7 +325,9 @@ def start_run(
     with _opened_store(root, experiment) as store:
         if resume_id is not None:
             found = store.search(f"attributes.run_id = '{resume_id}'")
-            if found and found[0].info.status != "RUNNING":
+            if found and (
+                found[0].info.status != "RUNNING" or owners.was_rebooted(found[0].data.tags)
+            ):
                 return store.reopen(found[0], tags)
             state = "open in another process" if found else "not in the store"
             logger.warning("run %s is %s: a new run is started", resume_id, state)
@@ -346,7 +338,7 @@ def resume_training_run(
     root: Path,
     model_sha256: str,
     name: str,
-    experiment: str = EXPERIMENT,
+    experiment: str | None = None,
     *,
     models: int = 1,
 ) -> Run:
@@ -362,7 +354,7 @@ def resume_training_run(
         root: the project's root.
         model_sha256: of the checkpoint file.
         name: of a new run, as in `start_run`.
-        experiment: the MLflow experiment.
+        experiment: the MLflow experiment, as in `start_run`.
         models: number of models in an ensemble. If it is more than 1, the scores are recorded in a
             child run, tagged with the number, and the model does not count as evaluated.
 
@@ -392,13 +384,13 @@ def resume_training_run(
         return store.reopen(trained, tags, evaluated)
 
 
-def reopen_model_run(root: Path, model_sha256: str, experiment: str = EXPERIMENT) -> Run | None:
+def reopen_model_run(root: Path, model_sha256: str, experiment: str | None = None) -> Run | None:
     """Open the run that trained a model again, to add to what it says; its tags stay.
 
     Args:
         root: the project's root.
         model_sha256: of the checkpoint file.
-        experiment: the MLflow experiment.
+        experiment: the MLflow experiment, as in `start_run`.
 
     Returns:
         the newest run tagged MODEL_TAG; None where the store has none, or has it open in another
@@ -409,7 +401,7 @@ def reopen_model_run(root: Path, model_sha256: str, experiment: str = EXPERIMENT
         OSError: as `start_run`.
     """
     uri = tracking_uri(root)
-    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+    if uri.startswith("sqlite") and not is_stored(sqlite_path(uri)):
         return None
     with _opened_store(root, experiment) as store:
         found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
@@ -418,7 +410,7 @@ def reopen_model_run(root: Path, model_sha256: str, experiment: str = EXPERIMENT
         return store.reopen(found[0], None)
 
 
-def is_tagged(root: Path, tag: str, value: str, experiment: str = EXPERIMENT) -> bool:
+def is_tagged(root: Path, tag: str, value: str, experiment: str | None = None) -> bool:
     """Return whether the store has a run with this tag; raises as `start_run`."""
     with _opened_store(root, experiment) as store:
         return bool(store.search(f"tags.`{tag}` = '{value}'"))
@@ -440,7 +432,7 @@ def rename_run(
         whether there was such a run: of this model and these params, of an experiment that is gone.
     """
     wanted = _texts_of(params)
-    with _opened_store(root, EXPERIMENT) as store:
+    with _opened_store(root) as store:
         for run in store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'"):
             old = run.data.tags.get(EXPERIMENT_TAG)
             if old is None or old in others or not wanted.items() <= run.data.params.items():
@@ -452,11 +444,34 @@ def rename_run(
     return False
 
 
+def _data_digests(run: "MlflowRun") -> dict[str, str]:
+    """Return the digest of each dataset of a run, by its role: training_data, evaluation_data."""
+    return {
+        f"{tag.value}_data": used.dataset.digest
+        for used in (run.inputs.dataset_inputs if run.inputs else [])
+        for tag in used.tags
+        if tag.key == "mlflow.data.context"
+    }
+
+
+def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Return metrics without those that have no value.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    values = {name: value for name, value in metrics.items() if value is not None}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"metric {name} is {value}, not a number: pass None for no value")
+    return values
+
+
 def _texts_of(params: _Params) -> dict[str, str]:
     return {key: "null" if value is None else str(value) for key, value in params.items()}
 
 
-def recorded_experiments(root: Path, experiment: str = EXPERIMENT) -> frozenset[str]:
+def recorded_experiments(root: Path, experiment: str | None = None) -> frozenset[str]:
     """Return the names of the DVC experiments that have a run; raises as `start_run`."""
     with _opened_store(root, experiment) as store:
         runs = store.search(f"tags.`{EXPERIMENT_TAG}` != ''")
@@ -475,14 +490,20 @@ class _Store(NamedTuple):
     ) -> Run:
         if not name:  # MLflow would draw a name, which repeats, since its generator is seeded
             raise ValueError("the name of a run is empty: set one, such as dataset-points-time")
-        every_tag = {**_membership_tags(), **(tags or {}), **_owner_tags()}
+        membership = _membership_tags()
+        every_tag = {
+            **_origin_tags(membership.get(BASELINE_TAG)),
+            **membership,
+            **(tags or {}),
+            **owners.owner_tags(),
+        }
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
         return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
         opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
         # Set the process first: a RUNNING run whose tagged process is gone counts as an orphan.
-        opened.set_tags({**_membership_tags(), **(tags or {}), **_owner_tags()})
+        opened.set_tags({**_membership_tags(), **(tags or {}), **owners.owner_tags()})
         # An experiment that resumes the training of another one takes over its run and renames it.
         self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
         return opened
@@ -497,81 +518,59 @@ class _Store(NamedTuple):
 
 
 @contextlib.contextmanager
-def _opened_store(root: Path, experiment: str) -> Iterator[_Store]:
+def _opened_store(root: Path, experiment: str | None = None) -> Iterator[_Store]:
     """Open the store and end orphaned runs; lock the store if it is a file."""
     uri = tracking_uri(root)
     # mlflow reads these variables when it is imported. Those that are set already are kept.
     quieten_mlflow()
     if any(root.glob("mlruns/*/meta.yaml")):
         logger.warning(
-            "%s holds runs of an old MLflow file store, and `mlflow ui` would show only these: "
+            "%s holds runs of an old MLflow file store, and MLflow would show only these: "
             "move its numbered folders to another place",
             root / "mlruns",
         )
     with whole_call(uri), locked_file(uri):
         client = connect(uri)
-        _end_orphans(client)
         # A server stores artifacts itself. A database is opened by this process, and then MLflow's
         # default folder of artifacts is in the working directory.
         files = None if is_server(uri) else (root.absolute() / "mlruns").as_uri()
-        yield _Store(client, uri, experiment_id_of(client, experiment, files))
+        experiment_id = experiment_id_of(client, experiment or experiment_name(), files)
+        _end_orphans(client, experiment_id, is_own_store=is_own_store(uri))
+        yield _Store(client, uri, experiment_id)
 
 
-def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
-    """Return a registered model's champion or None; register the model if it does not exist."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(name)
-    try:
-        return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-
-
-def _end_orphans(client: "MlflowClient") -> None:
-    """End as KILLED every RUNNING run of this host whose process is gone."""
-    experiment_ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    running = f"attributes.status = 'RUNNING' and tags.`{_HOST_TAG}` = '{socket.gethostname()}'"
-    for run in client.search_runs(experiment_ids, running):
-        if not _is_alive(int(run.data.tags[_PID_TAG]), float(run.data.tags[_STARTED_TAG])):
+def _end_orphans(client: "MlflowClient", experiment_id: str, *, is_own_store: bool) -> None:
+    """End as KILLED every RUNNING run of this experiment and machine whose process is gone."""
+    running = f"attributes.status = 'RUNNING' and {owners.condition()}"
+    for run in client.search_runs([experiment_id], running):
+        if owners.is_gone(run.data.tags, is_own_store=is_own_store):
             client.set_terminated(run.info.run_id, "KILLED")
             logger.warning(
                 "run %s (%s) was RUNNING but its process %s is gone: ended as KILLED",
                 run.info.run_name,
                 run.info.run_id,
-                run.data.tags[_PID_TAG],
+                run.data.tags[owners.PID_TAG],
             )
 
 
-def _owner_tags() -> dict[str, str]:
-    process = psutil.Process()
-    return {
-        _HOST_TAG: socket.gethostname(),
-        _PID_TAG: str(process.pid),
-        _STARTED_TAG: f"{_started_s(process):.2f}",
-    }
+def _origin_tags(baseline: str | None) -> dict[str, str]:
+    """Return MLflow's own tags of who ran what, from which commit.
 
-
-def _started_s(process: psutil.Process) -> float:
-    """Return the seconds from boot to the start of a process, independent of the clock."""
-    return process.create_time() - psutil.boot_time()
-
-
-def _is_alive(pid: int, started_s: float) -> bool:
+    Args:
+        baseline: commit of a DVC experiment, whose own commit is made after its stages.
+    """
+    commit = baseline or head_commit(Path.cwd())
     try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return abs(_started_s(process) - started_s) < 1  # otherwise another process has the id
-    except psutil.Error:  # the process is gone, or hidden since another user owns it
-        return psutil.pid_exists(pid)
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        user = ""
+    tags = {
+        "mlflow.user": user,
+        "mlflow.source.name": Path(sys.argv[0]).name,
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit or "",
+    }
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def _membership_tags() -> dict[str, str]:

@@ -28,6 +28,13 @@ from pointcover.runtime.signals import time_limit, uninterrupted
 if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
     from mlflow import MlflowClient
 
+EXPERIMENT: Final = "pointcover"
+"""Name of the MLflow experiment, unless MLFLOW_EXPERIMENT_NAME is set."""
+
+KIND_TAG: Final = "mlflow.experimentKind"
+KIND: Final = "custom_model_development"
+"""Without this tag MLflow opens an experiment on its page for language models."""
+
 _LOCK_TIMEOUT_S: Final = 120
 CONNECT_S: Final = 30
 """Most seconds for the first answer of a server, which may come a byte at a time."""
@@ -88,6 +95,11 @@ def tracking_uri(root: Path) -> str:
     )
 
 
+def experiment_name() -> str:
+    """Return the name of the MLflow experiment in which runs are recorded."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+
+
 @contextlib.contextmanager
 def locked_file(uri: str) -> Iterator[None]:
     """Lock a store that is a SQLite file, and make it if it does not exist."""
@@ -98,7 +110,7 @@ def locked_file(uri: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(f"{path}.lock", timeout=_LOCK_TIMEOUT_S):
-            if not path.exists() or path.stat().st_size == 0:
+            if not is_stored(path):
                 _make_sqlite_store(path)
             yield
     except filelock.Timeout:
@@ -111,6 +123,11 @@ def locked_file(uri: str) -> Iterator[None]:
 def sqlite_path(uri: str) -> Path:
     """Return the file of a ``sqlite:///`` URI."""
     return Path(uri.partition(":///")[2].partition("?")[0])
+
+
+def is_stored(path: Path) -> bool:
+    """Return whether a store is in a file; an empty one is not made a store by reading it."""
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _make_sqlite_store(path: Path) -> None:
@@ -164,7 +181,7 @@ def experiment_id_of(client: "MlflowClient", name: str, files: str | None) -> st
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifact_location=files)
+            return client.create_experiment(name, artifact_location=files, tags={KIND_TAG: KIND})
         except MlflowException as error:  # another client of the server may have made it
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -198,6 +215,11 @@ def environment(**values: str) -> Iterator[None]:
 def is_server(uri: str) -> bool:
     """Return whether a store is a server, which stores artifacts itself, and not a database."""
     return uri.startswith("http")
+
+
+def is_own_store(uri: str) -> bool:
+    """Return whether a store is a file, which processes of this machine alone use."""
+    return uri.startswith("sqlite")
 
 
 def quieten_mlflow() -> None:

@@ -10,18 +10,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import peak_memory_mib
+from pointcover.runtime.progress import Progress
 from pointcover.tileset.dataset import Batch
 from pointcover.training.crops import CropBatch, EpochBatches, read_epochs
 from pointcover.training.losses.partial import Loss
 from pointcover.training.results import Callbacks, EpochResult, Fitted, State, Watch
 from pointcover.training.schedules import epochs_without_better, learning_rate
 from pointcover.training.settings import TrainSettings
-from pointcover.training.step import Learner
+from pointcover.training.step import Learner, describe
 from pointcover.training.totals import EpochTotals
 
 logger = logging.getLogger(__name__)
@@ -85,13 +85,12 @@ def fit(
     results, fitted = _restore(learner, saved) if saved else ([], None)
     for result in results:
         callbacks.report(result)
-    progress = tqdm(
-        total=settings.epochs * batches.samples,
-        initial=len(results) * batches.samples,
-        desc="training",
-        unit="image",
-        leave=False,
-        disable=None if fabric.is_global_zero else True,
+    progress = Progress(
+        "training",
+        settings.epochs * batches.samples,
+        "image",
+        done=len(results) * batches.samples,
+        is_shown=fabric.is_global_zero,
     )
     epochs = range(len(results) + 1, settings.epochs + 1)
     for epoch, crops in read_epochs(problem.train, epochs):
@@ -121,7 +120,11 @@ def fit(
         results.append(result)
         if callbacks.save is not None:
             callbacks.save(epoch, _state(learner, results, fitted))
-        progress.set_postfix(loss=f"{totals.loss:.3f}", val_miou=f"{result.val_miou or 0:.3f}")
+        reached = describe(totals.loss, result.val_miou)
+        progress.note(reached)
+        progress.milestone(
+            f"epoch {epoch} of {settings.epochs}: {reached}, {result.images_per_s:.0f} images/s"
+        )
         callbacks.report(result)
     progress.close()
     assert fitted is not None

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from pointcover.runtime.signals import entered_whole
+from pointcover.tracking.logged_models import ScoredOn
 from pointcover.tracking.metric_names import HEADLINE, kept_metrics_of
 from pointcover.tracking.runs import MODEL_TAG, Run, start_run
 from pointcover.tracking.store import StoreLockedError
+from pointcover.tracking.system_metrics import system_metrics
 from pointcover.training.data import TrainingData
 from pointcover.training.outputs import TrainingOutputs
 from pointcover.training.previews import Previews
@@ -60,7 +62,7 @@ class TrainingRecord:
         self.rows: list[dict[str, Any]] = []
         """Of the learning curves, one an epoch."""
         self._previews = Previews(data.val_set(), data.tile_set.classes, PREVIEWS)
-        self._run, self._data = run, data
+        self._run, self._data, self._dataset = run, data, ""
         self._recorded = run.logged_steps("train/loss")
         self._waiting: deque[Callable[[], None]] = deque()
         self._try_again_s = -math.inf  # of the monotonic clock, after the store was locked
@@ -73,6 +75,7 @@ class TrainingRecord:
             params: params.yaml.
             dataset: name of the dataset.
         """
+        self._dataset = dataset
         self._run.log_params(dict(settings))
         self._run.announce_metric(HEADLINE)
         self._run.log_file(params)
@@ -92,7 +95,7 @@ class TrainingRecord:
         if result.epoch not in self._recorded:
             step = result.epoch
             self._waiting += [
-                partial(self._run.log_metrics, result.metrics(), step=step),
+                partial(self._run.log_metrics, result.metrics() | system_metrics(), step=step),
                 partial(self._run.log_images, self._previews.take(), step=step),
             ]
         if time.monotonic() >= self._try_again_s:
@@ -140,8 +143,9 @@ class TrainingRecord:
             StoreLockedError: another process has locked the store for WAIT_S.
         """
         self._wait_for_store()
-        self._run.log_metrics(kept_metrics_of(dict(outcome)))
-        for file in ("model.pt", "model.json"):
-            self._run.log_file(outputs.models / file, "model")
+        self._run.log_model(outputs.models, outcome["kept_epoch"])
+        self._run.log_scores(
+            kept_metrics_of(dict(outcome)), ScoredOn(self._dataset, self._data.digest)
+        )
         self._run.log_file(outputs.figure, "figures")
         self._run.set_tags({MODEL_TAG: digest})

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pointcover.labels import IGNORE_INDEX
 from pointcover.networks.build import prepare_processes
 from pointcover.networks.segmenter import Segmenter
+from pointcover.runtime.progress import Progress
 from pointcover.training.crops import Clocked, CropBatch, EpochBatches, sample_seed
 from pointcover.training.ema import EmaWeights
 from pointcover.training.loss_fractions import loss_fractions, needs_point_labels
@@ -113,7 +114,7 @@ class Learner:
             group["lr"] = learning_rate(self.settings, step)
 
     def learn(
-        self, train: Iterable[CropBatch], epoch: int, mious: Sequence[float], progress: Any
+        self, train: Iterable[CropBatch], epoch: int, mious: Sequence[float], progress: Progress
     ) -> EpochTotals:
         """Run the steps of an epoch, from 1, given the sparse val mIoU of the epochs before."""
         started_s = time.perf_counter()
@@ -124,7 +125,6 @@ class Learner:
         sums = EpochSums(self.fabric.device)
         # Reading the loss would synchronise a GPU, and a single one of several must not stop.
         is_alone_on_cpu = self.fabric.device.type == "cpu" and self.fabric.world_size == 1
-        val = {"val_miou": f"{mious[-1]:.3f}"} if mious else {}
         for number, group in enumerate(grouped(crops, self.settings.accumulate)):
             step = self.step_at((epoch - 1) * self.epoch_steps + number, mious)
             self.set_rate(step)
@@ -132,7 +132,7 @@ class Learner:
             progress.update(sum(len(batch[0]) for batch in group) * self.batches.ranks)
             if is_alone_on_cpu:
                 loss = sums.loss_so_far()
-                progress.set_postfix(loss=f"{loss:.3f}", **val)
+                progress.note(describe(loss, mious[-1] if mious else None))
                 if not math.isfinite(loss):
                     break
         self._synchronise_statistics()
@@ -276,3 +276,8 @@ def grouped(batches: Iterable[CropBatch], size: int) -> Iterator[list[CropBatch]
     source = iter(batches)
     while group := list(islice(source, size)):
         yield group
+
+
+def describe(loss: float, val_miou: float | None) -> str:
+    """Return the loss and the sparse val mIoU as text."""
+    return f"loss {loss:.3f}" + ("" if val_miou is None else f", val mIoU {val_miou:.3f}")

@@ -1,6 +1,8 @@
 """Pixel classifiers in stages and commands, chosen by params.yaml alone: filters, no encoder."""
 
 import json
+import logging
+import re
 import shutil
 
 import mlflow.pyfunc
@@ -61,8 +63,12 @@ def train(project, **changes):
         for name in CLASSIFIERS
     ],
 )
-def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model):
+def test_every_classifier_is_trained_and_evaluated_by_params(prepared, model, caplog):
+    caplog.set_level(logging.INFO)
     digest, described = train(prepared, model=model)
+    assert re.search(r"\d+ labelled pixels of \d+ tiles, \d+ features, in \d+ s", caplog.text)
+    heads = re.findall(r"(\w+): fitted in \d+ s", caplog.text)
+    assert len(heads) > 1 if model == "classifier_mean" else heads == [model]
     assert described["model"] == model
     assert sum(described["label_fractions"].values()) == pytest.approx(1)
     prepared.run("evaluate")

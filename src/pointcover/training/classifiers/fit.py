@@ -1,5 +1,7 @@
 """Fit a pixel classifier on labelled pixels: one head, or several that are averaged."""
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +18,12 @@ from pointcover.networks.pixel_classifiers.settings import (
     PixelClassifierSettings,
     TreesHeadSettings,
 )
+from pointcover.runtime.progress import show_duration
 from pointcover.training.classifiers.heads import HEADS
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.settings import ClassifierSettings
+
+logger = logging.getLogger(__name__)
 
 MEAN = "classifier_mean"
 """The model that averages heads."""
@@ -55,9 +60,12 @@ class ClassifierFit:
         settings = getattr(self.settings, name)
         there = features.settings.blocks
         inputs = tuple(block for block in settings.inputs if block in there)
-        return HEADS[name](
+        started_s = time.perf_counter()
+        fitted = HEADS[name](
             settings.model_copy(update={"inputs": inputs}), pixels, self.classes, self.seed
         )
+        logger.info("%s: fitted in %s", name, show_duration(time.perf_counter() - started_s))
+        return fitted
 
 
 def join_heads(

@@ -9,13 +9,13 @@ from typing import Final
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
 from pointcover.labels import Image
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.devices import peak_memory_mib
+from pointcover.runtime.progress import show_duration, show_progress
 from pointcover.tileset.dataset import TileDataset, keep_own
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
@@ -63,7 +63,13 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
     if settings.propagated_loss_fraction is not None:
         weights = fix_fraction(weights, pixels.is_clicked, settings.propagated_loss_fraction)
     pixels = replace(pixels, weights=weights)
-    logger.info("%d labelled pixels, %d features", len(pixels.classes), features.count)
+    logger.info(
+        "%d labelled pixels of %d tiles, %d features, in %s",
+        len(pixels.classes),
+        len(labels.labelled),
+        features.count,
+        show_duration(time.perf_counter() - start),
+    )
     classifier = fit.fit(features, pixels)
     train_loss = classifier_loss(classifier, pixels)
     seconds = time.perf_counter() - start
@@ -104,8 +110,7 @@ def read_tiles(tiles: TileDataset, margin_px: int) -> Iterator[LabelledWindow]:
     """
     side_px = tiles.size_px + 2 * margin_px
     last: tuple[object, Image] | None = None
-    progress = tqdm(tiles.tiles, "pixel features", unit="tile", leave=False, disable=None)
-    for place, tile in enumerate(progress):
+    for place, tile in enumerate(show_progress(tiles.tiles, "pixel features", "tile")):
         image, around, row, column = tiles.read_around(place, side_px)
         square = (tile.split, tile.orthophoto, tile.row_off - row, tile.col_off - column)
         if last is not None and last[0] == square:

@@ -1,0 +1,142 @@
+"""Register a model in MLflow's model registry, if it is the best of its test split.
+
+An entry of the registry holds the models of one MLflow experiment that were scored on one test
+split, since only their scores can be compared. The first one has the dataset's name. Where another
+experiment or split has that name, as where two projects share a server, digits are added.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+logger = logging.getLogger(__name__)
+
+CHAMPION: Final = "champion"
+"""Alias of the version with the highest test mIoU."""
+SCORE_TAG: Final = "test_miou"
+SPLIT_TAG: Final = "test_split"
+EXPERIMENT_TAG: Final = "experiment"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may be the best one of its dataset."""
+
+    name: str
+    """Name of the dataset."""
+    experiment: str
+    """Name of the MLflow experiment."""
+    split: str
+    """Digest of the test split."""
+    score: float
+    """Test mIoU."""
+    source: str
+    """URI of its files."""
+    run_id: str
+    """Of the run that trained it."""
+    model_id: str | None = None
+    """Of the logged model."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str | None = None
+
+    @property
+    def entry_tags(self) -> dict[str, str]:
+        """What all models of one entry have in common."""
+        return {EXPERIMENT_TAG: self.experiment, SPLIT_TAG: self.split}
+
+
+def register_champion(client: "MlflowClient", candidate: Candidate) -> str | None:
+    """Register a model with the alias `champion`, if its score is the best in its entry.
+
+    Returns:
+        the name of the entry; None where another model is as good.
+    """
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # links the model to its versions
+
+    name = _entry_for(client, candidate)
+    last = _champion(client, name)
+    if last is not None and float(last.tags[SCORE_TAG]) >= candidate.score:
+        return None
+    made = client.create_model_version(
+        name,
+        candidate.source,
+        candidate.run_id,
+        tags={SCORE_TAG: repr(candidate.score), SPLIT_TAG: candidate.split, **candidate.tags},
+        description=candidate.description,
+        model_id=candidate.model_id,
+    )
+    if candidate.model_id is not None:
+        registered = json.loads(
+            client.get_logged_model(candidate.model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
+        )
+        registered.append({"name": name, "version": made.version})
+        client.set_logged_model_tags(
+            candidate.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered)}
+        )
+    client.set_registered_model_alias(name, CHAMPION, made.version)
+    return name
+
+
+def _entry_for(client: "MlflowClient", candidate: Candidate) -> str:
+    """Return the name of the entry of a model's experiment and test split, which is made."""
+    digits = hashlib.sha256(repr(sorted(candidate.entry_tags.items())).encode()).hexdigest()[:8]
+    other = f"{candidate.name}-{digits}"
+    found = _entry(client, candidate.name)
+    if found is None:
+        _create(client, candidate.name, candidate)
+        found = _entry(client, candidate.name)  # another process may have made it first
+    if found is not None and found.tags.items() >= candidate.entry_tags.items():
+        return candidate.name
+    if _entry(client, other) is None:
+        logger.warning(
+            "%r in the model registry holds models of another test split or MLflow experiment, "
+            "so this model is registered as %r",
+            candidate.name,
+            other,
+        )
+        _create(client, other, candidate)
+    return other
+
+
+def _entry(client: "MlflowClient", name: str) -> "RegisteredModel | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _create(client: "MlflowClient", name: str, candidate: Candidate) -> None:
+    from mlflow.exceptions import MlflowException
+
+    description = (
+        f"Models of the dataset {candidate.name} that were scored on one test split, by the "
+        f"experiment {candidate.experiment}. The alias `{CHAMPION}` is the one with the highest "
+        f"test mIoU, a score that this choice biases upwards."
+    )
+    try:
+        client.create_registered_model(name, tags=candidate.entry_tags, description=description)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
