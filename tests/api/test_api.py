@@ -121,6 +121,39 @@ def test_suggestions_are_those_of_the_command_line(folder):
     assert expected.geometry.equals(given.geometry)
 
 
+def test_files_with_labels_are_not_replaced_unasked(folder):
+    model = pointcover.open_model("models")
+    (made,) = model.map("north.tif", "maps")
+    for name, write in (
+        (
+            "sample.gpkg",
+            lambda **more: pointcover.sample([made.classes], "sample.gpkg", points=40, **more),
+        ),
+        (
+            "next.gpkg",
+            lambda **more: model.suggest("north.tif", "next.gpkg", points=2, edge_px=0, **more),
+        ),
+    ):
+        write()
+        before = (folder / name).read_bytes()
+        with pytest.raises(FileExistsError, match=f"{name} exists.*replace=True"):
+            write()
+        assert (folder / name).read_bytes() == before
+        write(replace=True)
+
+
+def test_areas_of_maps_of_older_versions_are_read(folder):
+    model = pointcover.open_model("models")
+    (made,) = model.map("north.tif", "maps")
+    table = folder / "maps" / "north_areas.csv"
+    table.write_text(table.read_text().replace("fraction", "share"))
+    assert model.map("north.tif", "maps") == [made]
+    table.unlink()
+    with pytest.raises(ValueError, match=r"north_areas\.csv is missing.*replace=True"):
+        model.map("north.tif", "maps")
+    assert model.map("north.tif", "maps", replace=True) == [made]
+
+
 def test_a_sample_of_a_map_is_assessed(folder):
     (made,) = pointcover.open_model("models").map("north.tif", "maps")
     path = pointcover.sample([made.classes], "sample.gpkg", points=60, seed=2, minimum=2)
@@ -159,8 +192,14 @@ def test_settings_of_a_project_are_changed_and_checked(project):
         project.set(annotate__smapler="spread")
     with pytest.raises(ValueError, match="sampler"):
         project.set(annotate__sampler="sprade")
+    with pytest.raises(ValueError, match="annotate is a section of params"):
+        project.set(annotate="x")
     assert (project.folder / "params.yaml").read_text() == after
     assert project.scores == {}
+    project.set(source=Path("images #1"), points=np.int64(5))
+    assert (project.params["source"], project.params["points"]) == ("images #1", 5)
+    project.set(source="Bildér")
+    assert "source: Bildér  " in (project.folder / "params.yaml").read_text("utf-8")
 
 
 def test_a_folder_without_a_pipeline_is_no_project(tmp_path):

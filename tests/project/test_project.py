@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from pointcover.cli.app import app
 from pointcover.project import create, upgrade
 from pointcover.project.template import project_files
+from pointcover.runtime import code_closure
 from pointcover.runtime.code_lock import LOCK, read_lock
 
 
@@ -161,3 +162,49 @@ def test_an_edited_setting_does_not_renew_params(project):
     (project / "params.yaml").write_text(text)
     assert run("upgrade").exit_code == 0
     assert (project / "params.yaml").read_text() == text
+
+
+def test_a_damaged_lock_is_written_again_and_all_edited_files_are_kept(project):
+    (project / LOCK).write_text("<<<<<<< ours\n")
+    mine = (project / "stages" / "train.py").read_text() + "# mine\n"
+    (project / "stages" / "train.py").write_text(mine)
+    done = run("upgrade")
+    assert done.exit_code == 0, done.output
+    assert "kept stages/train.py, which you edited" in done.output
+    assert (project / "stages" / "train.py").read_text() == mine
+    assert set(read_lock(project / LOCK)["stages"]) >= {"train", "evaluate"}
+
+
+def test_a_stage_that_is_no_python_is_one_message(project):
+    (project / "stages" / "train.py").write_text("def (:\n")
+    code_closure.imported_names.cache_clear()
+    done = run("upgrade")
+    assert done.exit_code == 1
+    assert "stages/train.py, line 1: " in done.output
+    assert "correct this line" in done.output
+
+
+def test_damaged_params_stop_an_upgrade_before_it_renews_anything(project, monkeypatch):
+    newer = project_files()
+    newer["dvc.yaml"] += "# newer\n"
+    monkeypatch.setattr(upgrade, "project_files", lambda: newer)
+    (project / "params.yaml").write_text("points: [\n")
+    done = run("upgrade")
+    assert done.exit_code == 1
+    assert "params.yaml" in done.output
+    assert "# newer" not in (project / "dvc.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_commit_that_git_refuses_leaves_a_project_to_commit(tmp_path):
+    (tmp_path / "gitconfig").write_text(
+        (tmp_path / "gitconfig").read_text() + "[core]\n\thooksPath = hooks\n"
+    )
+    hook = tmp_path / "project" / "hooks" / "pre-commit"
+    hook.parent.mkdir(parents=True)
+    hook.write_text("#!/bin/sh\necho no commits today >&2; exit 1\n")
+    hook.chmod(0o755)
+    done = run("init", str(tmp_path / "project"))
+    assert done.exit_code == 0, done.output
+    assert "commit its files yourself" in done.output
+    assert "no commits today" in done.output

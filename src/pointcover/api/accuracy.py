@@ -12,6 +12,7 @@ from pointcover.assessment.report import check_folder, write_report
 from pointcover.assessment.sample import Size, draw_sample
 from pointcover.assessment.sample_file import read_sample, write_sample
 from pointcover.assessment.settings import SampleSettings
+from pointcover.runtime.atomic_files import check_new_file
 from pointcover.validation import validate
 
 Place = str | PathLike[str]
@@ -23,6 +24,7 @@ def sample(
     *,
     points: int | None = None,
     half_width: float | None = None,
+    replace: bool = False,
     **settings: Any,
 ) -> Path:
     """Draw a probability sample of maps, to be labelled blind, as `pointcover sample` does.
@@ -32,6 +34,7 @@ def sample(
         out: the GeoPackage to write.
         points: how many, or
         half_width: of the 95 % interval of overall accuracy, for which as many as needed are drawn.
+        replace: whether an existing file may be replaced, with the labels in it.
         **settings: see SampleSettings: `allocation="equal"`, `seed=1`, …
 
     Returns:
@@ -39,7 +42,9 @@ def sample(
 
     Raises:
         ValueError: the maps do not belong together, or a setting has no such value.
+        FileExistsError: the file exists, and may not be replaced.
     """
+    check_new_file(Path(out), replace=replace)
     chosen = validate(SampleSettings, settings, Path("sample"))
     opened = open_class_maps([Path(one) for one in maps], None, chosen.block_px)
     design = draw_sample(opened, chosen, Size(points, half_width, None), None)

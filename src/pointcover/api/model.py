@@ -21,6 +21,7 @@ from pointcover.prediction.predict import make_score
 from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_px
 from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
+from pointcover.runtime.atomic_files import check_new_file
 from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
 from pointcover.tracking.store import project_root
 from pointcover.validation import validate
@@ -29,7 +30,7 @@ from pointcover.vectors.settings import VectorSettings
 
 Place = str | PathLike[str]
 Progress = Callable[[float], None]
-"""Called with the megapixels that were mapped, or the rows that were predicted, since before."""
+"""Called with the megapixels that were mapped since the call before."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their ids."""
+        """Return the names of the classes, in the order of their ids."""
         return self.models[0].tile_set.classes.names
 
     @property
     def bands(self) -> tuple[int, ...]:
-        """Band numbers of the training images, from 1."""
+        """Return the band numbers of the training images, from 1."""
         return tuple(self.models[0].tile_set.bands)
 
     def settings(self, **settings: Any) -> MapSettings:
@@ -102,10 +103,10 @@ class Model:
         Raises:
             ValueError: a setting does not exist, or has no such value.
         """
-        window_px = settings.pop("window_px", None) or usual_window_px(
-            self.models[0].tile_set.size_px,
-            needs_of(one.checkpoint.classifier for one in self.models),
-        )
+        window_px = settings.pop("window_px", None)
+        if window_px is None:
+            needs = needs_of(one.checkpoint.classifier for one in self.models)
+            window_px = usual_window_px(self.models[0].tile_set.size_px, needs)
         return validate(MapSettings, {"window_px": window_px} | settings, Path("map"))
 
     def mapper(
@@ -200,7 +201,7 @@ class Model:
         *,
         reading: ReadingSettings | None = None,
         clicks: Place | None = None,
-        progress: Progress | None = None,
+        replace: bool = False,
         **settings: Any,
     ) -> Suggested:
         """Suggest points to label next, as `pointcover suggest` does.
@@ -210,20 +211,22 @@ class Model:
             out: the GeoPackage to write.
             reading: how the images are read, if their files lack metadata.
             clicks: existing annotations, from which suggestions keep their distance.
-            progress: called with the rows that were predicted.
+            replace: whether an existing file may be replaced, with the labels in it.
             **settings: see ImageQuerySettings: `points=50`, `acquisition="entropy"`, …
 
         Raises:
             FileNotFoundError: an image is missing.
+            FileExistsError: the file exists, and may not be replaced.
             ValueError: an image does not match the model, or is not georeferenced.
         """
+        check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))
         suggester, given, path = self.suggester(query), _paths(images), Path(out)
         orthophotos = suggester.prepare(given, path, reading or ReadingSettings())
         table = self.models[0].tile_set.classes
         columns = VectorSettings(column="class")
         before = read_annotations(Path(clicks), table, columns) if clicks else None
-        found = suggester.suggest(orthophotos, progress or _ignore, before)
+        found = suggester.suggest(orthophotos, _ignore, before)
         grids = [one.grid for one in orthophotos]
         layers = write_suggestions(path, found, grids, [one.stem for one in given], table)
         return Suggested(path, dict(layers))

@@ -1,19 +1,22 @@
 """Projects: run their pipeline, and read what it found."""
 
+import os
 import subprocess
 import sys
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pointcover.api.model import Model, open_model
-from pointcover.config.params import load_params
-from pointcover.config.params_text import with_values
+from pointcover.config.params import Params, load_params
+from pointcover.config.params_text import keys_of, with_values
 from pointcover.project.create import create_project
 from pointcover.runtime.atomic_files import publish_text, read_json
 from pointcover.tracking.dvc_experiments import TEST
+from pointcover.validation import validate
 
 
 class Project:
@@ -45,7 +48,7 @@ class Project:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The settings of params.yaml, validated.
+        """Return the settings of params.yaml, validated.
 
         Raises:
             ValueError: a setting is unknown, missing or has no such value.
@@ -63,18 +66,17 @@ class Project:
             ValueError: a setting is unknown, or has no such value; then nothing is changed.
         """
         path = self.folder / "params.yaml"
+        named = {name.replace("__", "."): _plain(value) for name, value in settings.items()}
         before = path.read_text(encoding="utf-8")
-        named = {name.replace("__", "."): value for name, value in settings.items()}
-        text, missing = with_values(before, named)
-        if missing:
-            raise ValueError(f"params.yaml has no setting {', '.join(missing)}")
-        yaml.safe_load(text)
+        known = keys_of(before)
+        for name in named:
+            if name not in known:
+                raise ValueError(f"params.yaml has no setting {name}")
+            if first := next((key for key in known if key.startswith(f"{name}.")), None):
+                raise ValueError(f"{name} is a section of params.yaml: name a setting, as {first}")
+        text, _ = with_values(before, named)
+        validate(Params, yaml.safe_load(text), path)
         publish_text(path, text)
-        try:
-            load_params(path)
-        except ValueError:
-            publish_text(path, before)
-            raise
 
     def run(self, *stages: str) -> dict[str, Any]:
         """Run the pipeline, or stages with what they need: those that are out of date.
@@ -88,9 +90,16 @@ class Project:
         Raises:
             RuntimeError: a stage failed, with the end of what it printed.
         """
-        command = [sys.executable, "-m", "dvc", "repro", *stages]
+        # Stages run as `python`: this one, with this package.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, errors="replace", check=False
+            [sys.executable, "-m", "dvc", "repro", *stages],
+            cwd=self.folder,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines()
@@ -99,7 +108,7 @@ class Project:
 
     @property
     def scores(self) -> dict[str, Any]:
-        """The scores of the last evaluation, empty before it."""
+        """Return the scores of the last evaluation, empty before it."""
         path = self.folder / TEST
         return dict(read_json(path)) if path.is_file() else {}
 
@@ -112,3 +121,18 @@ class Project:
         return open_model(
             self.folder / "models", device=device, precision=precision, root=self.folder
         )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML has it: paths are texts, numbers of numpy are numbers."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return value

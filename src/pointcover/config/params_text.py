@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import yaml
 
-KEY: Final = re.compile(r"^( *)(\w+):(?: (.*?))?( *#.*)?$")
+KEY: Final = re.compile(
+    r"""^( *)(\w+):(?: ((?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^'"#\n]|(?<! )[#'"])*?))?( +#.*)?$"""
+)
 """A line of a YAML mapping: indentation, key, value, comment."""
 
 
@@ -68,4 +70,6 @@ def _with_value(line: str, value: Any) -> tuple[str, list[str]]:
 
 def _yaml(value: Any) -> str:
     """Return a value as YAML in one line."""
-    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]
+    return yaml.safe_dump(
+        [value], default_flow_style=True, width=math.inf, allow_unicode=True
+    ).strip()[1:-1]

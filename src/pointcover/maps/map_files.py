@@ -206,7 +206,7 @@ def read_areas(path: Path) -> list[ClassArea]:
         ValueError: it is not such a table.
     """
 
-    def number(text: str) -> float | None:
+    def number(text: str | None) -> float | None:
         return float(text) if text else None
 
     try:
@@ -216,14 +216,15 @@ def read_areas(path: Path) -> list[ClassArea]:
                     int(row["class_id"]),
                     row["class"],
                     int(row["pixels"]),
-                    number(row["fraction"]),
+                    number(row.get("fraction", row.get("share"))),
                     number(row["area_m2"]),
                 )
                 for row in csv.DictReader(file)
             ]
-    except (ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise ValueError(
-            f"{path} is not the table of areas of a map: delete it, and map the image again"
+            f"{path} is missing or is not the table of areas of a map: map the image again with "
+            f"replace=True"
         ) from None
 
 

@@ -51,8 +51,11 @@ def create_project(folder: Path) -> str:
     publish_text(folder / LOCK, lock_of(folder, files))
     if not is_new:
         return "commit its files, which `dvc exp run` needs: `git add .`, `git commit`"
-    if commit_files(folder, [*files, LOCK], "Start a project of pointcover"):
-        return ""
+    try:
+        if commit_files(folder, [*files, LOCK], "Start a project of pointcover"):
+            return ""
+    except ValueError as error:  # a signature that is wanted, a hook, ignored files
+        return f"commit its files yourself, which `dvc exp run` needs: {error}"
     return (
         "tell git who you are (`git config --global user.name NAME`, `git config --global "
         "user.email ADDRESS`) and commit, which `dvc exp run` needs: `git add .`, `git commit`"

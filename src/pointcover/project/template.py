@@ -48,7 +48,7 @@ def written_by_us(files: dict[str, str]) -> dict[str, str]:
     return {
         name: text
         for name, text in files.items()
-        if name in (PIPELINE, SCHEMA) or name.startswith("stages/")
+        if name in (PIPELINE, SCHEMA, PLOT) or name.startswith("stages/")
     }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -49,8 +49,13 @@ def upgrade_project(folder: Path) -> Upgrade:
             f"{folder.resolve()} has no {LOCK}, so it is no project that `pointcover init` made: "
             "run this in the project's folder"
         )
-    lock, files = read_lock(path), project_files()
-    done = Upgrade(lock["version"])
+    files = project_files()
+    params, renewed = _renew_params(folder / PARAMS, files[PARAMS])
+    try:
+        lock = read_lock(path)
+    except ValueError:  # as after a merge: all files count as edited
+        lock = {"version": "unknown", "stages": {}, "files": {}}
+    done = Upgrade(lock["version"], added=params.added, removed=params.removed)
     for name, text in written_by_us(files).items():
         place = folder / name
         found = place.read_text(encoding="utf-8") if place.is_file() else None
@@ -63,25 +68,34 @@ def upgrade_project(folder: Path) -> Upgrade:
             continue
         publish_text(place, text)
         done.replaced.append(name)
-    _renew_params(folder / PARAMS, files[PARAMS], done)
+    if renewed is not None:
+        publish_text(folder / PARAMS, renewed)
+        done.replaced.append(PARAMS)
     publish_text(path, lock_of(folder, files))
     after = read_lock(path)["stages"]
     done.stages = [name for name, digest in after.items() if lock["stages"].get(name) != digest]
     return done
 
 
-def _renew_params(path: Path, template: str, done: Upgrade) -> None:
-    """Write params.yaml anew where its settings are not those of this version."""
+class _Changes(NamedTuple):
+    """Settings that params.yaml lacks, and has too many, with their values."""
+
+    added: dict[str, Any]
+    removed: dict[str, Any]
+
+
+def _renew_params(path: Path, template: str) -> tuple[_Changes, str | None]:
+    """Return the text of params.yaml with the settings of this version; None if it has them."""
     ours = _leaves(yaml.safe_load(template), keys_of(template))
-    values = read_yaml(path)
-    theirs = _leaves(values, keys_of(template))
-    done.added = {key: value for key, value in ours.items() if key not in theirs}
-    done.removed = {key: value for key, value in theirs.items() if key not in ours}
-    if not done.added and not done.removed:
-        return
+    theirs = _leaves(read_yaml(path), keys_of(template))
+    changes = _Changes(
+        {key: value for key, value in ours.items() if key not in theirs},
+        {key: value for key, value in theirs.items() if key not in ours},
+    )
+    if not changes.added and not changes.removed:
+        return changes, None
     text, _ = with_values(template, {key: theirs[key] for key in ours if key in theirs})
-    publish_text(path, text)
-    done.replaced.append(path.name)
+    return changes, text
 
 
 def _leaves(values: Any, sections: list[str], prefix: str = "") -> dict[str, Any]:

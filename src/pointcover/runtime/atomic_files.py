@@ -67,6 +67,16 @@ def publish_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_new_file(path: Path, *, replace: bool) -> None:
+    """Check that a file does not exist, or may be replaced.
+
+    Raises:
+        FileExistsError: it exists, and may not be replaced.
+    """
+    if path.exists() and not replace:
+        raise FileExistsError(f"{path} exists: name another file, or say replace=True")
+
+
 def publish_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with publish_file(path) as aside:

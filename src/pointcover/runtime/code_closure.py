@@ -46,10 +46,16 @@ def imported_names(path: Path) -> frozenset[str]:
     """Return every name that a Python file imports, as `module` and `module.name`.
 
     Raises:
-        ValueError: the file imports relatively.
+        ValueError: the file imports relatively, or is no valid Python.
     """
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(
+            f"{path}, line {error.lineno}: {error.msg}: correct this line, or restore the file"
+        ) from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
