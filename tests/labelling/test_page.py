@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import shapely
 
 from pointcover.labelling.point_log import newest_of, read_log
+from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import LOG
 from pointcover.labels import parse_colour
 from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
@@ -173,6 +175,118 @@ def test_a_long_stroke_is_kept_whole_with_its_image_and_class(browser, server, t
     page.wait_saved(len(points.points))
     assert {(one.image, one.label) for one in points.points} == {("a.tif", "meadow")}
     assert page.errors == []
+
+
+def areas_of(server):
+    points = server.session.project.history.points
+    return [(one.label, to_polygon(one.shape)) for one in points if one.shape]
+
+
+def test_polygons_and_the_brush_label_areas(browser, server):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    page.tab.focus("#map")
+    page.tab.keyboard.press("1")
+    page.tab.keyboard.press("p")
+    for x, y in ((10, 10), (50, 10), (50, 80), (90, 90), (10, 80)):
+        page.click(x, y)
+    page.tab.keyboard.press("Backspace")
+    page.tab.keyboard.press("Backspace")
+    page.click(10, 80)
+    assert server.session.project.history.points == []
+    page.click(10, 10)
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    page.tab.keyboard.press("2")
+    page.tab.keyboard.press("b")
+    page.tab.mouse.move(*page.place(80, 30))
+    page.tab.mouse.down()
+    page.tab.mouse.move(*page.place(110, 30), steps=8)
+    page.tab.mouse.up()
+    page.wait(lambda: page.tab.inner_text("#saved") == "2 polygons saved", "the brush")
+    (first, field), (second, stroke) = areas_of(server)
+    assert (first, second) == ("meadow", "water")
+    assert field.symmetric_difference(shapely.box(10, 10, 50, 80)).area < 150
+    assert (
+        stroke.symmetric_difference(shapely.LineString([(80, 30), (110, 30)]).buffer(5)).area < 80
+    )
+    page.tab.keyboard.press("Escape")
+    page.tab.keyboard.press("3")
+    page.click(160, 100)
+    page.wait(lambda: "1 point, 2 polygons saved" in page.tab.inner_text("#saved"), "the point")
+    page.wait(
+        lambda: page.tab.inner_text("#map-state").startswith("map of 1 point, 2 polygons"), "a map"
+    )
+    page.slide("#opacity", 100)
+    assert is_like(page.colour_at(30, 150), parse_colour(CLASSES[0].colour))
+    assert is_like(page.colour_at(110, 150), parse_colour(CLASSES[1].colour))
+    for number in (1, 0):
+        page.tab.keyboard.press("Control+z")
+        page.wait(lambda number=number: len(areas_of(server)) == number + 1, "the undo")
+    page.tab.keyboard.press("Control+Shift+z")
+    page.wait(lambda: len(areas_of(server)) == 2, "the redo")
+    page.tab.locator("#points tr[data-id] button[title=Remove]").first.click()
+    page.wait(lambda: len(areas_of(server)) == 1, "the removal")
+    assert len(page.tab.query_selector_all("path.area")) == 1
+    assert page.errors == []
+
+
+def test_an_outline_that_crosses_itself_stays_to_be_mended(browser, server):
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    page.tab.click("label:has(input[value=polygon])")
+    for x, y in ((20, 20), (80, 80), (80, 20), (20, 80)):
+        page.click(x, y)
+    page.tab.click("#finish")
+    page.wait(lambda: "crosses or touches itself" in page.tab.inner_text("#banner"), "the refusal")
+    assert "4 corners of meadow" in page.tab.inner_text("#hint")
+    page.tab.click("#back")
+    page.tab.click("#finish")
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    assert page.errors == []
+
+
+def test_a_polygon_that_is_not_saved_is_kept_in_the_page(browser, server):
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    page.tab.route("**/api/add_polygon", lambda route: route.abort())
+    page.tab.focus("#map")
+    page.tab.keyboard.press("p")
+    for x, y in ((20, 20), (80, 80), (80, 20)):
+        page.click(x, y)
+    page.tab.keyboard.press("f")
+    page.wait(lambda: "1 label is not saved" in page.tab.inner_text("#banner"), "the warning")
+    page.tab.unroute("**/api/add_polygon")
+    page.tab.click("#retry")
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    assert len(areas_of(server)) == 1
+    assert page.errors == []
+
+
+def test_fingers_draw_polygons_and_paint(browser, server):
+    page = open_page(browser, server, viewport={"width": 390, "height": 780}, has_touch=True)
+    page.add_class("meadow")
+    page.tab.tap("label:has(input[value=polygon])")
+    for x, y in ((20, 20), (80, 80), (80, 20)):
+        page.tab.touchscreen.tap(*page.place(x, y))
+        page.tab.wait_for_timeout(300)
+    page.tab.tap("#finish")
+    page.wait(lambda: len(areas_of(server)) == 1, "the polygon")
+    page.tab.tap("label:has(input[value=brush])")
+    drag_finger(page, [page.place(x, 120) for x in range(30, 100, 5)])
+    page.wait(lambda: len(areas_of(server)) == 2, "the brush")
+    _, stroke = areas_of(server)[1]
+    assert stroke.distance(shapely.Point(60, 120)) == 0
+    assert page.errors == []
+
+
+def drag_finger(page, places):
+    """Drag a finger, by the protocol of the browser's tools."""
+    tools = page.tab.context.new_cdp_session(page.tab)
+    for number, (x, y) in enumerate(places):
+        kind = "touchMove" if number else "touchStart"
+        tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    tools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_points_whose_answer_is_lost_are_saved_once(browser, server):

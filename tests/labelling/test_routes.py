@@ -329,7 +329,7 @@ def test_the_map_of_the_view_and_its_next_points(session, client):
         return status["scores"] and status["map"] and status
 
     status = wait_for(finished)
-    assert status["map"]["points"] == 12
+    assert status["map"]["labels"] == {"points": 12, "polygons": 0, "pixels": 0}
     assert status["scores"]["points"] == 12
     assert [one["points"] for one in status["scores"]["curve"]] == [12]
     number = status["map"]["number"]

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
 from pointcover.labelling.jobs import Jobs
-from pointcover.labelling.point_log import ID
+from pointcover.labelling.point_log import ID, parse_line
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.settings import ClassSettings
 from pointcover.labelling.view import View
@@ -162,6 +162,17 @@ def _add_stroke(session: Session, values: dict[str, Any]) -> Any:
     return session.add_stroke(image, [_place(one) for one in places], label, points)
 
 
+def _add_polygon(session: Session, values: dict[str, Any]) -> Any:
+    image, named = _whole(values, "image"), (_new_id(values), _text(values, "class"))
+    if "outline" in values:
+        return session.add_polygon(image, parse_line(values["outline"], 3), named)
+    line = parse_line(values.get("line"), 1)
+    radius: Any = values.get("radius_px")
+    if type(radius) not in (int, float) or not math.isfinite(radius):
+        raise ValueError("radius_px: wanted a finite number")
+    return session.add_polygon(image, line, named, float(radius))
+
+
 def _pass_over(session: Session, values: dict[str, Any]) -> Any:
     state: Any = _text(values, "state")
     return session.pass_over(_whole(values, "image"), _place(values), state)
@@ -203,6 +214,7 @@ def _suggest(session: Session, values: dict[str, Any]) -> Any:
 ACTIONS: Final[dict[str, Work]] = {
     "add": _add,
     "add_stroke": _add_stroke,
+    "add_polygon": _add_polygon,
     "pass_over": _pass_over,
     "move": _move,
     "relabel": _relabel,

@@ -15,6 +15,13 @@ from typing import Any, Final
 from pointcover.labelling.live_map import LiveMap
 from pointcover.labelling.pace import measure_pace
 from pointcover.labelling.point_log import Record, State, as_values
+from pointcover.labelling.polygons import (
+    MOST_PX,
+    Line,
+    check_outline,
+    outline_stroke,
+    place_within,
+)
 from pointcover.labelling.project import CACHE, EXPORT, Project, free_colour
 from pointcover.labelling.rendering import Layer, encode_image, encode_map
 from pointcover.labelling.score_curve import ScoreCurve
@@ -114,6 +121,7 @@ class Session:
             "images": [self._describe(number) for number in range(len(self.readers))],
             "points": [as_values(one) for one in self.project.history.points],
             "tile_px": TILE_PX,
+            "polygon_px": MOST_PX,
             "most_of_stroke": MOST_OF_STROKE,
             **self.status(),
         }
@@ -142,7 +150,7 @@ class Session:
                 "image": shown.image,
                 "level": shown.level,
                 "extent": asdict(shown.extent),
-                "points": shown.points,
+                "labels": asdict(shown.labels),
                 "changes": shown.changes,
                 "seconds": round(shown.seconds, 3),
             },
@@ -247,6 +255,8 @@ class Session:
             OSError: the disk is full.
         """
         found = self._point(point)
+        if found.shape:
+            raise ValueError("polygons are not moved: remove this one, and draw it again")
         self._check_place(self._image_called(found.image), place)
         return self._changed(self.project.history.move(point, *place))
 
@@ -302,6 +312,35 @@ class Session:
         for place in places:
             name = self._check_place(image, place)
         return self._all_changed(self.project.history.add_stroke(name, places, label, points))
+
+    def add_polygon(
+        self, image: int, line: Line, named: tuple[str, str], radius_px: float | None = None
+    ) -> dict[str, Any]:
+        """Add a polygon of a class.
+
+        Args:
+            image: number of the image.
+            line: the polygon's outline, or the way of a brush.
+            named: id of the polygon and name of its class; a known one is not added again.
+            radius_px: of the brush; None for an outline.
+
+        Raises:
+            NotFound: there is no such image.
+            ValueError: the outline leaves the image or crosses itself, or there is no such class.
+            OSError: the disk is full.
+        """
+        info = self._reader(image).info
+        name = self.project.description.images[image].name
+        if known := self.project.history.find(named[:1]):  # the answer was lost
+            return self._changed(known[0])
+        self._check_class(named[1])
+        size = info.height, info.width
+        if radius_px is None:
+            shape = check_outline(line, size)
+        else:
+            shape = outline_stroke(line, radius_px, size)
+        place = place_within(shape)
+        return self._changed(self.project.history.add_polygon(name, shape, place, named))
 
     def undo(self) -> dict[str, Any]:
         """Undo the last action of this session.

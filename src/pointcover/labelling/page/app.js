@@ -12,7 +12,7 @@ const page = {
   image: 0,
   points: new Map(), // by id: {record, marker}
   changes: 0, // of the points that this page knows of
-  pending: [], // points that are not confirmed: {id, image, x, y, class, marker, failed}
+  pending: [], // labels that are not confirmed: {id, image, x, y, class, marker, failed}; of polygons with `sent`
   current: 0, // number of the class of the next point
   chosen: null, // id of a point
   suggestions: [], // of one map
@@ -20,6 +20,7 @@ const page = {
   suggestion: null,
   doubt: -1,
   layer: "classes",
+  tool: "point",
 };
 
 // Requests ------------------------------------------------------------------------------------------
@@ -66,7 +67,9 @@ async function ask(path, values) {
   }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-    throw new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
+    const error = new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
+    error.isRefused = answer.status === 400; // the same request will never be taken
+    throw error;
   }
   const found = await answer.json();
   if (found && found.session) checkSession(found.session);
@@ -122,6 +125,8 @@ function boundsOf(image) {
 
 function openImage(number, place = null) {
   endStroke();
+  endBrush();
+  cancelPolygon();
   page.image = number;
   const image = described();
   if (tiles) tiles.remove();
@@ -245,7 +250,32 @@ function drawPoints() {
   }
 }
 
+// The shape of a polygon, in its colour with a white and black border that shows on any image.
+function makeArea(rings, colour, kind = "area") {
+  const latlngs = rings.map((ring) => ring.map(([x, y]) => toLatLng(x, y)));
+  const back = L.polygon(latlngs, { color: "#000000", weight: 5, fill: false, interactive: false });
+  const front = L.polygon(latlngs, { color: colour, weight: 3, fillColor: colour, fillOpacity: 0.25, className: kind });
+  return L.featureGroup([back, front]);
+}
+
+function putArea(entry) {
+  const { record } = entry;
+  entry.marker = makeArea(record.shape, colourOf(record.class)).addTo(map);
+  entry.marker.on("click", (event) => { L.DomEvent.stop(event); choose(record.id); });
+  entry.marker.on("contextmenu", (event) => { L.DomEvent.stop(event); removePoint(record.id); });
+  markChosen(entry, page.chosen === record.id);
+}
+
+function markChosen({ marker, record }, isChosen) {
+  if (!record.shape) marker.getElement().classList.toggle("chosen", isChosen);
+  else marker.setStyle({ dashArray: isChosen ? "6 5" : null });
+}
+
 function putMarker(entry) {
+  if (entry.record.shape) {
+    putArea(entry);
+    return;
+  }
   const { record } = entry;
   const marker = makeMarker(record.x, record.y, "point", record.class);
   entry.marker = marker;
@@ -254,7 +284,7 @@ function putMarker(entry) {
   marker.on("click", () => choose(record.id));
   marker.on("contextmenu", () => removePoint(record.id));
   marker.on("dragend", () => movePoint(record.id, toPlace(marker.getLatLng())));
-  marker.getElement().classList.toggle("chosen", page.chosen === record.id);
+  markChosen(entry, page.chosen === record.id);
 }
 
 function take(record) {
@@ -275,7 +305,7 @@ function take(record) {
 function choose(id) {
   page.chosen = id;
   for (const [key, one] of page.points) {
-    if (one.marker) one.marker.getElement().classList.toggle("chosen", key === id);
+    if (one.marker) markChosen(one, key === id);
   }
   for (const row of document.querySelectorAll("#points tr[data-id]")) {
     row.classList.toggle("chosen", row.dataset.id === id);
@@ -299,6 +329,10 @@ function showPending(pending) {
   pending.marker.remove();
   if (pending.image !== page.image) return;
   pending.marker.addTo(map);
+  if (pending.sent) {
+    pending.marker.setStyle(pending.failed ? { color: "#ff1f1f", dashArray: "4 4" } : { color: colourOf(pending.class), dashArray: null });
+    return;
+  }
   paint(pending.marker, colourOf(pending.class));
   pending.marker.getElement().classList.toggle("failed", pending.failed);
 }
@@ -329,12 +363,176 @@ async function addPoint(place) {
   if (wasSuggested) nextSuggestion();
 }
 
+// Polygons and the brush ----------------------------------------------------------------------------
+
+const TOOL_TEXTS = {
+  point: "",
+  polygon: "Click on the corners; a click on the first one, or F, finishes the polygon.",
+  brush: "Drag over the area. With two fingers, or the arrow keys, the image moves.",
+};
+const FIRST_CORNER_PX = 12;
+const BRUSH_STEP_PX = 3;
+let sketch = null; // of a polygon: {image, chosen, corners, marker}
+let brush = null; // of a brush: {image, chosen, radius, line, last, marker}
+
+function setTool(tool) {
+  cancelPolygon();
+  endBrush();
+  page.tool = tool;
+  for (const radio of document.getElementsByName("tool")) radio.checked = radio.value === tool;
+  $("brush-row").hidden = tool !== "brush";
+  $("tool-text").hidden = tool === "point";
+  $("tool-text").textContent = TOOL_TEXTS[tool] + (tool === "point" ? "" :
+    ` The map learns from ${page.state.polygon_px} pixels of each, drawn at random; all of them are exported.`);
+  map.getContainer().classList.toggle("draws", tool !== "point");
+  if (tool === "brush") map.dragging.disable();
+  else map.dragging.enable();
+  hint();
+}
+
+function inside({ x, y }) {
+  const { width, height } = described();
+  return { x: Math.min(Math.max(x, 0), width), y: Math.min(Math.max(y, 0), height) };
+}
+
+function addCorner(place) {
+  const chosen = page.state.classes[page.current];
+  if (!chosen) {
+    hint();
+    $("new-name").focus();
+    return;
+  }
+  if (!sketch) sketch = { image: page.image, chosen, corners: [], marker: null };
+  const { corners } = sketch;
+  if (corners.length > 2) {
+    const first = map.latLngToContainerPoint(toLatLng(corners[0].x, corners[0].y));
+    if (map.latLngToContainerPoint(toLatLng(place.x, place.y)).distanceTo(first) < FIRST_CORNER_PX) {
+      finishPolygon();
+      return;
+    }
+  }
+  corners.push(inside(place));
+  drawSketch();
+}
+
+function drawSketch() {
+  if (sketch.marker) sketch.marker.remove();
+  const latlngs = sketch.corners.map(({ x, y }) => toLatLng(x, y));
+  const colour = colourOf(sketch.chosen.name);
+  sketch.marker = L.featureGroup([
+    L.polygon(latlngs, { color: "#000000", weight: 5, fill: false, interactive: false }),
+    L.polygon(latlngs, { color: colour, weight: 3, fillColor: colour, fillOpacity: 0.25, dashArray: "6 5", interactive: false }),
+    ...latlngs.map((one, number) => L.circleMarker(one, {
+      radius: number ? 4 : 7, color: "#000000", weight: 1.5, fillColor: "#ffffff", fillOpacity: 1, interactive: false })),
+  ]).addTo(map);
+  $("drawing").hidden = false;
+  $("finish").disabled = sketch.corners.length < 3;
+  hint();
+}
+
+function takeCornerBack() {
+  if (!sketch) return;
+  sketch.corners.pop();
+  if (sketch.corners.length) drawSketch();
+  else cancelPolygon();
+}
+
+function cancelPolygon() {
+  if (sketch && sketch.marker) sketch.marker.remove();
+  sketch = null;
+  $("drawing").hidden = true;
+  if (page.state) hint();
+}
+
+// A refused outline, such as one that crosses itself, stays a sketch, so that corners can be taken back.
+async function finishPolygon() {
+  if (!sketch || sketch.corners.length < 3) return;
+  const done = sketch;
+  cancelPolygon();
+  const outline = done.corners.map(({ x, y }) => [x, y]);
+  const pending = makePendingArea(done, { outline }, makeArea([outline], colourOf(done.chosen.name)));
+  const error = await save(pending);
+  if (error && error.isRefused && !sketch && page.image === done.image) {
+    dropPending(pending);
+    drawSaved();
+    tell(error.message);
+    sketch = { ...done, marker: null };
+    drawSketch();
+  }
+}
+
+function makePendingArea({ image, chosen }, sent, marker) {
+  const pending = { id: makeId(), image, class: chosen.name, failed: false, sent, marker };
+  page.pending.push(pending);
+  showPending(pending);
+  return pending;
+}
+
+function startBrush(event) {
+  const chosen = page.state.classes[page.current];
+  if (!chosen) {
+    hint();
+    $("new-name").focus();
+    return;
+  }
+  const radius = $("brush").value / 2 / 2 ** map.getZoom();
+  const marker = L.polyline([event.latlng], {
+    color: colourOf(chosen.name), weight: Number($("brush").value), opacity: 0.6, lineCap: "round", interactive: false,
+  }).addTo(map);
+  brush = { image: page.image, chosen, radius, line: [inside(toPlace(event.latlng))], last: event.containerPoint, marker };
+}
+
+function moveBrush(event) {
+  if (event.containerPoint.distanceTo(brush.last) < BRUSH_STEP_PX) return;
+  brush.last = event.containerPoint;
+  brush.line.push(inside(toPlace(event.latlng)));
+  brush.marker.addLatLng(event.latlng);
+}
+
+async function endBrush() {
+  if (!brush) return;
+  const done = brush;
+  brush = null;
+  const sent = { line: done.line.map(({ x, y }) => [x, y]), radius_px: Math.max(done.radius, 0.5) };
+  const pending = makePendingArea(done, sent, done.marker);
+  const error = await save(pending);
+  if (error && error.isRefused) {
+    dropPending(pending);
+    drawSaved();
+    tell(error.message);
+  }
+}
+
+// Leaflet gives mouse events only: a finger that paints becomes one, and two fingers zoom.
+const canvas = map.getContainer();
+const asMouse = (touch) => {
+  const containerPoint = map.mouseEventToContainerPoint(touch);
+  return { containerPoint, latlng: map.containerPointToLatLng(containerPoint) };
+};
+canvas.addEventListener("touchstart", (event) => {
+  if (page.tool !== "brush" || event.target.closest(".leaflet-control")) return;
+  if (event.touches.length === 1) startBrush(asMouse(event.touches[0]));
+  else if (brush) { // a second finger: no painting
+    brush.marker.remove();
+    brush = null;
+  }
+}, { passive: true });
+canvas.addEventListener("touchmove", (event) => {
+  if (brush && event.touches.length === 1) {
+    event.preventDefault();
+    moveBrush(asMouse(event.touches[0]));
+  }
+}, { passive: false });
+canvas.addEventListener("touchend", endBrush);
+
 // A stroke: points along a line that is drawn with Shift, undone together.
 const STROKE_STEP_PX = 14;
 let stroke = null;
 let isOfStroke = false; // the button was pressed with Shift, so that the click at its end is no point
 
 map.on("mousedown", (event) => {
+  if (page.tool === "brush" && event.originalEvent.button === 0 && !brush) startBrush(event);
+  if (page.tool !== "point") return;
   isOfStroke = event.originalEvent.shiftKey;
   if (!event.originalEvent.shiftKey || event.originalEvent.button !== 0 || !page.state.classes[page.current]) return;
   map.dragging.disable();
@@ -343,11 +541,12 @@ map.on("mousedown", (event) => {
   };
 });
 map.on("mousemove", (event) => {
+  if (brush) moveBrush(event);
   if (!stroke || event.containerPoint.distanceTo(stroke.last) < STROKE_STEP_PX) return;
   stroke.last = event.containerPoint;
   stroke.places.push(toPlace(event.latlng));
 });
-document.addEventListener("mouseup", endStroke);
+document.addEventListener("mouseup", () => { endStroke(); endBrush(); });
 
 function endStroke() {
   if (!stroke) return;
@@ -383,20 +582,25 @@ async function addStroke({ image, chosen, places }) {
 async function save(pending) {
   drawSaved();
   try {
-    const { id, image, x, y } = pending;
-    const answer = await ask("add", { id, image, x, y, class: pending.class });
+    const { id, image, x, y, sent } = pending;
+    const what = sent || { x, y };
+    const answer = await ask(sent ? "add_polygon" : "add", { id, image, class: pending.class, ...what });
     dropPending(pending);
     take(answer.point);
   } catch (error) {
     markFailed(pending, true);
     sayUnsaved(error.message);
+    drawSaved();
+    return error;
   }
   drawSaved();
+  return null;
 }
 
 function sayUnsaved(reason) {
   const count = page.pending.filter((one) => one.failed).length;
-  const what = count === 1 ? "1 point is" : `${count} points are`;
+  const kind = page.pending.some((one) => one.failed && one.sent) ? "label" : "point";
+  const what = count === 1 ? `1 ${kind} is` : `${count} ${kind}s are`;
   const advice = page.isStopped
     ? "shown in this tab only. To save, start `pointcover label` with the former project on this port, then save again."
     : "kept in this page. Leave it open, then save again.";
@@ -450,7 +654,8 @@ function showImageOf(record) {
 const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
 
 map.on("click", (event) => {
-  if (!isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
+  if (page.tool === "polygon") addCorner(toPlace(event.latlng));
+  else if (page.tool === "point" && !isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
 });
 
 // Suggestions and doubts ----------------------------------------------------------------------------
@@ -639,6 +844,7 @@ function hint() {
   const classes = page.state.classes;
   $("hint").textContent = !classes.length
     ? "Name your classes in the panel first."
+    : sketch ? `${sketch.corners.length} ${sketch.corners.length === 1 ? "corner" : "corners"} of ${sketch.chosen.name}`
     : !page.state.points.length
       ? `Click on the image where it is ${classes[page.current].name}.`
       : "";
@@ -646,7 +852,7 @@ function hint() {
 
 function drawImages() {
   const counts = countsBy("image");
-  const header = element("tr", {}, element("th", { textContent: "image" }), element("th", { textContent: "points", className: "number" }));
+  const header = element("tr", {}, element("th", { textContent: "image" }), element("th", { textContent: "labels", className: "number" }));
   const rows = page.state.images.map((one, number) => {
     const open = element("button", { type: "button", className: "plain", textContent: one.name });
     open.onclick = () => openImage(number);
@@ -667,18 +873,19 @@ function drawTable() {
   const titles = [["class", ""], ["column", "number"], ["row", "number"], ["", ""]];
   const header = element("tr", {}, ...titles.map(([textContent, className]) => element("th", { textContent, className })));
   const rows = own.slice().reverse().slice(0, 300).map((one) => {
+    const kind = one.shape ? "polygon" : "point";
     const select = element("select", {}, ...page.state.classes.map(({ name }) => element("option", { textContent: name, value: name })));
     select.value = one.class;
-    select.setAttribute("aria-label", "Class of the point");
+    select.setAttribute("aria-label", `Class of the ${kind}`);
     select.onchange = () => relabel(one.id, select.value);
-    const go = element("button", { type: "button", className: "plain", textContent: String(Math.floor(one.x)), title: "Show this point" });
-    go.setAttribute("aria-label", `Show the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    const go = element("button", { type: "button", className: "plain", textContent: String(Math.floor(one.x)), title: `Show this ${kind}` });
+    go.setAttribute("aria-label", `Show the ${kind} at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
     go.onclick = () => { map.panTo(toLatLng(one.x, one.y), { animate: false }); choose(one.id); };
     const remove = element("button", { type: "button", className: "plain", textContent: "×", title: "Remove" });
-    remove.setAttribute("aria-label", `Remove the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    remove.setAttribute("aria-label", `Remove the ${kind} at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
     remove.onclick = () => removePoint(one.id);
     const row = element("tr", { className: one.id === page.chosen ? "chosen" : "" },
-      element("td", {}, swatch(colourOf(one.class)), select), element("td", { className: "number" }, go),
+      element("td", {}, swatch(colourOf(one.class)), select, ...(one.shape ? [areaSign()] : [])), element("td", { className: "number" }, go),
       element("td", { className: "number", textContent: String(Math.floor(one.y)) }), element("td", {}, remove));
     row.dataset.id = one.id;
     return row;
@@ -686,13 +893,28 @@ function drawTable() {
   $("points").replaceChildren(element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows)));
 }
 
+function areaSign() {
+  const made = element("span", { className: "sign", textContent: "⬠", title: "polygon" });
+  made.setAttribute("aria-hidden", "true");
+  return made;
+}
+
+const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+// Polygons are said only where there are some.
+function sayLabels(points, polygons) {
+  if (!polygons) return count(points, "point");
+  return points ? `${count(points, "point")}, ${count(polygons, "polygon")}` : count(polygons, "polygon");
+}
+
 function drawSaved() {
   const failed = page.pending.filter((one) => one.failed).length;
   const pill = $("saved");
-  const count = page.state ? page.state.points.length : 0;
+  const labels = page.state ? page.state.points : [];
+  const polygons = labels.filter((one) => one.shape).length;
   pill.className = failed ? "pill bad" : page.pending.length ? "pill" : "pill good";
   pill.textContent = failed ? `${failed} not saved` : page.pending.length ? "saving …"
-    : `${count} ${count === 1 ? "point" : "points"} saved`;
+    : `${sayLabels(labels.length - polygons, polygons)} saved`;
 }
 
 const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}\u00a0%`;
@@ -705,9 +927,9 @@ function drawQuality(scores) {
   const about = element("p", {}, element("span", { className: "figure", textContent: percent(scores.miou) }),
     element("span", { className: "quiet", textContent: ` mean IoU on own points, ${between}` }));
   const note = element("p", { className: "quiet", textContent:
-    `${scores.points} points in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
+    `${scores.points} labelled pixels in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
     "hard ones, so the map is usually better than this." });
-  const header = element("tr", {}, ...["class", "points", "IoU", "precision", "recall"].map((textContent, n) =>
+  const header = element("tr", {}, ...["class", "pixels", "IoU", "precision", "recall"].map((textContent, n) =>
     element("th", { textContent, className: n ? "number" : "" })));
   const rows = Object.entries(scores.by_class).map(([name, one]) => element("tr", {},
     element("td", {}, swatch(colourOf(name)), name),
@@ -784,7 +1006,8 @@ function drawStatus() {
   else if (status.is_busy) text = "mapping …";
   else if (!text && status.map && status.map.image === page.image) {
     const level = status.map.level;
-    text = `map of ${status.map.points} points${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+    const { points, polygons, pixels } = status.map.labels;
+    text = `map of ${sayLabels(points, polygons)}${polygons ? ` (${pixels} pixels of them)` : ""}${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
   }
   if (!page.state.classes.length) text = "";
   $("map-state").textContent = text;
@@ -875,6 +1098,11 @@ $("acquisition").onchange = async () => {
 for (const name of ["export", "map-images", "train"]) {
   $(name).onclick = () => attempt(() => ask(name.replace("-", "_"), {}));
 }
+for (const radio of document.getElementsByName("tool")) radio.onchange = () => setTool(radio.value);
+$("finish").onclick = finishPolygon;
+$("back").onclick = takeCornerBack;
+$("cancel").onclick = cancelPolygon;
+$("brush").oninput = () => { $("brush-value").textContent = `${$("brush").value} px`; };
 for (const radio of document.getElementsByName("layer")) radio.onchange = () => setLayer(radio.value);
 
 function setLayer(layer) {
@@ -907,10 +1135,18 @@ document.addEventListener("keydown", (event) => {
   } else if (isCommand || event.altKey) {
     return;
   } else if (key >= "1" && key <= "9" && key.length === 1) pickClass(Number(key) - 1);
+  else if (key === "backspace" && sketch) takeCornerBack();
   else if ((key === "delete" || key === "backspace") && page.chosen) removePoint(page.chosen);
   else if (key === "enter" && event.target === map.getContainer()) {
-    addPoint(page.suggestion || toPlace(map.getCenter()));
-  } else if (key === "n") nextSuggestion();
+    if (page.tool === "polygon") addCorner(toPlace(map.getCenter()));
+    else addPoint(page.suggestion || toPlace(map.getCenter()));
+  } else if (key === "escape") {
+    if (sketch) cancelPolygon();
+    else setTool("point");
+  } else if (key === "p") setTool("polygon");
+  else if (key === "b") setTool("brush");
+  else if (key === "f") finishPolygon();
+  else if (key === "n") nextSuggestion();
   else if (key === "s") passOver("skipped");
   else if (key === "u") passOver("unsure");
   else if (key === "w") nextDoubt();
