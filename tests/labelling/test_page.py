@@ -267,7 +267,7 @@ def test_fingers_draw_polygons_and_paint(browser, server):
     page = open_page(browser, server, viewport={"width": 390, "height": 780}, has_touch=True)
     page.add_class("meadow")
     page.tab.tap("label:has(input[value=polygon])")
-    for x, y in ((20, 20), (80, 80), (80, 20)):
+    for x, y in ((50, 50), (110, 80), (110, 50)):
         page.tab.touchscreen.tap(*page.place(x, y))
         page.tab.wait_for_timeout(300)
     page.tab.tap("#finish")
