@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import shapely
 
 from pointcover.labelling.point_log import newest_of, read_log
 from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import LOG
-from pointcover.labels import parse_colour
+from pointcover.labelling.trained_maps import TrainedModel
+from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.raster_io import Window, write_mask
 from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
 from tests.labelling.scenes import CLASSES, POINTS, write_scene
 
@@ -287,6 +290,54 @@ def drag_finger(page, places):
         kind = "touchMove" if number else "touchStart"
         tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
     tools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_the_trained_models_map_is_beside_the_live_one(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    for x, y, name in POINTS:
+        server.session.add(0, (x, y), name)
+    page.wait_map(12)
+    assert not page.tab.is_visible("#trained-layer")
+    table = ClassTable(
+        tuple(c.name for c in CLASSES), tuple(parse_colour(c.colour) for c in CLASSES)
+    )
+    path = tmp_path / "a_classes.tif"
+    with write_mask(
+        path, like=server.session.readers[0].info, block_px=64, classes=table
+    ) as writer:
+        writer.write(np.full((1, 192, 192), 2, np.uint8), Window(0, 0, 192, 192))
+    server.session.trained.take(
+        TrainedModel(
+            number=1,
+            experiment="tidy-gull",
+            classes=table.names,
+            maps={"a.tif": str(path)},
+            run=("1", "2"),
+            test_miou=0.5,
+        )
+    )
+    server.session.touch()
+    page.wait(lambda: page.tab.is_visible("#trained-layer"), "the trained model")
+    assert "tidy-gull: mean IoU 50" in page.tab.inner_text("#trained-text")
+    assert page.tab.get_attribute("#run", "href") == "run"
+    page.slide("#opacity", 100)
+    page.tab.click("label:has(input[value=trained])")
+    page.tab.wait_for_selector(".trained-tile .leaflet-tile-loaded")
+    assert is_like(page.colour_at(40, 150), parse_colour(CLASSES[2].colour))
+    page.tab.click("#compare")
+    page.slide("#swipe", 50)
+    page.tab.wait_for_selector("img.overlay")
+    page.tab.wait_for_timeout(300)
+    assert is_like(page.colour_at(40, 150), parse_colour(CLASSES[0].colour))
+    assert is_like(page.colour_at(110, 150), parse_colour(CLASSES[2].colour))
+    page.tab.focus("#map")
+    page.tab.keyboard.press("m")
+    page.tab.keyboard.press("m")
+    assert page.tab.is_checked("input[value=trained]")
+    assert page.tab.input_value("#other") == "none"
+    assert page.errors == []
 
 
 def test_points_whose_answer_is_lost_are_saved_once(browser, server):

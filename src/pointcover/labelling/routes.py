@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
@@ -91,6 +91,17 @@ def make_app(session: Session, access: Access) -> Starlette:
         content = session.map_png(request.path_params["number"], layer)
         return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=600"})
 
+    def trained_tile(request: Request) -> Response:
+        check_start(request)
+        number, image, *place = (
+            request.path_params[name] for name in ("number", "image", "level", "row", "col")
+        )
+        content = session.trained_tile(number, image, tuple(place))
+        return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=600"})
+
+    def run_in_mlflow(request: Request) -> Response:
+        return RedirectResponse(jobs.address_of_run(), 303)
+
     def check_start(request: Request) -> None:
         """Refuse addresses of another start: their numbers are of other images and maps."""
         if request.path_params["session"] != session.id:
@@ -126,6 +137,11 @@ def make_app(session: Session, access: Access) -> Starlette:
         Route("/api/status", status),
         Route("/api/{session}/images/{image:int}/tiles/{level:int}/{row:int}/{col:int}", tile),
         Route("/api/{session}/map/{number:int}/{layer}.png", map_png),
+        Route(
+            "/api/{session}/trained/{number:int}/{image:int}/{level:int}/{row:int}/{col:int}",
+            trained_tile,
+        ),
+        Route("/run", run_in_mlflow),
         *(post(f"/api/{name}", work) for name, work in ACTIONS.items()),
         begin("/api/export", Jobs.export),
         begin("/api/map_images", Jobs.map_images),

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -26,6 +26,7 @@ from pointcover.labelling.project import CACHE, EXPORT, Project, free_colour
 from pointcover.labelling.rendering import Layer, encode_image, encode_map
 from pointcover.labelling.score_curve import ScoreCurve
 from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.trained_maps import FOLDER, TrainedMaps
 from pointcover.labelling.view import View
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.grids import gsd_of
@@ -66,6 +67,7 @@ class Session:
         self.id = f"{secrets.token_hex(8)}-{_digest(project)}"
         """Of this start of the server, and after the dash of the project and its images."""
         self.curve = ScoreCurve(project.folder)
+        self.trained = TrainedMaps(self.export_folder / FOLDER)
         self.live = LiveMap(project, self.readers, threads or _cores(), self.touch)
         self._lock = Lock()
         self._number = 0
@@ -76,6 +78,8 @@ class Session:
         self._ends = False
         self._writer = Thread(target=self._write_overviews, name="overviews", daemon=True)
         self.job: dict[str, Any] = {"state": "none"}
+        self.at_end: list[Callable[[], None]] = []
+        """Called when the session is closed."""
 
     def start(self) -> None:
         """Start the threads."""
@@ -87,8 +91,11 @@ class Session:
         self._ends = True
         self._wants_overviews.set()
         self.live.stop()
+        for end in self.at_end:
+            end()
         for reader in self.readers:
             reader.close()
+        self.trained.close()
         self.project.close()
 
     # What the page shows --------------------------------------------------------------------------
@@ -143,6 +150,7 @@ class Session:
             "overviews": {str(number): done for number, done in self._overviews.items()},
             "failed": {str(number): text for number, text in self._failed.items()},
             "job": self.job,
+            "trained": self.trained.describe(self.numbers_of_images()),
             "map": None
             if shown is None
             else {
@@ -190,6 +198,28 @@ class Session:
             raise NotFound("there are newer maps by now")
         colours = {one.name: one.colour for one in self.project.description.classes}
         return encode_map(shown, layer, colours)
+
+    def trained_tile(self, number: int, image: int, place: tuple[int, int, int]) -> bytes:
+        """Return a tile of the map of the trained model, as PNG.
+
+        Args:
+            number: of the training.
+            image: number of the image.
+            place: level, row and column of the tile.
+
+        Raises:
+            NotFound: there is no such map.
+            ValueError: the map is damaged there.
+        """
+        reader = self._reader(image)
+        colours = {one.name: one.colour for one in self.project.description.classes}
+        name = self.project.description.images[image].name
+        found = None
+        if 0 <= place[0] < reader.levels:
+            found = self.trained.tile(number, name, (*place, TILE_PX), colours)
+        if found is None:
+            raise NotFound("there is no such map")
+        return found
 
     def show(self, view: View) -> None:
         """Make the map of a view.
@@ -414,6 +444,11 @@ class Session:
     def export_folder(self) -> Path:
         """Folder of what is exported."""
         return self.project.folder / EXPORT
+
+    def numbers_of_images(self) -> dict[str, int]:
+        """Return the numbers of the images by name."""
+        images = self.project.description.images
+        return {entry.name: number for number, entry in enumerate(images)}
 
     def _pace(self) -> Any:
         return measure_pace(self.project.log.records, len(self.project.history.points))

@@ -284,6 +284,24 @@ class RasterReader:
             raise ValueError(_damaged(self.path, inside, error)) from None
         return pad(values, int(window.height), int(window.width), fill)
 
+    def read_nearest(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Read the first band of a window with fewer pixels, the nearest of the file's overviews.
+
+        Args:
+            window: inside the raster.
+            shape: height and width of the result.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        try:
+            found: npt.NDArray[Any] = self.dataset.read(
+                1, window=window, out_shape=shape, resampling=Resampling.nearest
+            )
+        except RasterioError as error:
+            raise ValueError(_damaged(self.path, window, error)) from None
+        return found
+
     def read_scaled(
         self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:

@@ -106,6 +106,8 @@ const map = L.map("map", {
   doubleClickZoom: false,
 });
 map.createPane("prediction").style.zIndex = 300;
+map.createPane("trained").style.zIndex = 310;
+let trained = null; // tiles of the map of the trained model
 let tiles = null;
 let overlay = null;
 
@@ -118,6 +120,13 @@ const Tiles = L.TileLayer.extend({
 const described = () => page.state.images[page.image];
 const toLatLng = (x, y) => L.latLng(-y, x);
 const toPlace = (latlng) => ({ x: latlng.lng, y: -latlng.lat });
+
+const TrainedTiles = L.TileLayer.extend({
+  getTileUrl(place) {
+    const { number, image } = this.options;
+    return `api/${page.session}/trained/${number}/${image}/${Math.abs(place.z)}/${place.y}/${place.x}`;
+  },
+});
 
 function boundsOf(image) {
   return L.latLngBounds(toLatLng(0, image.height), toLatLng(image.width, 0));
@@ -140,6 +149,7 @@ function openImage(number, place = null) {
     minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
   }).addTo(map);
   map.setMaxBounds(bounds.pad(0.5));
+  drawTrained();
   if (place) map.setView(toLatLng(place.x, place.y), Math.min(0, map.getZoom() ?? 0), { animate: false });
   else map.fitBounds(bounds, { animate: false });
   $("image").value = String(number);
@@ -177,13 +187,40 @@ function hideOverlay() {
   overlay = null;
 }
 
+// What the live map shows: on the left of the border, on the right, or alone.
+function liveLayer() {
+  if (page.layer === "classes" || page.layer === "confidence") return page.layer;
+  return $("swipes").checked && $("other").value === "classes" ? "classes" : "none";
+}
+
+const showsTrained = () => page.layer === "trained" || ($("swipes").checked && $("other").value === "trained");
+
+function drawTrained() {
+  const known = page.status && page.status.trained;
+  const isWanted = known && known.images.includes(page.image) && showsTrained();
+  const key = isWanted ? `${known.number}/${page.image}` : "";
+  if (trained && trained.options.key === key) return;
+  if (trained) trained.remove();
+  trained = null;
+  if (!isWanted) return;
+  const image = described();
+  trained = new TrainedTiles("", {
+    key, number: known.number, image: page.image, bounds: boundsOf(image), tileSize: page.state.tile_px,
+    minNativeZoom: -(image.levels - 1), maxNativeZoom: 0, minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
+    pane: "trained", opacity: $("opacity").value / 100, className: "trained-tile",
+  }).addTo(map);
+  clipOverlay();
+}
+
 function drawOverlay() {
   const shown = page.status && page.status.map;
-  if (!shown || shown.image !== page.image || page.layer === "none") {
-    if (!shown || page.layer === "none") hideOverlay();
+  const layer = liveLayer();
+  drawTrained();
+  if (!shown || shown.image !== page.image || layer === "none") {
+    if (!shown || layer === "none") hideOverlay();
     return;
   }
-  const key = `${shown.number}/${page.layer}`;
+  const key = `${shown.number}/${layer}`;
   if (overlay && overlay.key === key) return;
   const url = `api/${page.session}/map/${key}.png`;
   const scale = 2 ** shown.level;
@@ -212,16 +249,23 @@ function drawOverlay() {
 }
 
 function clipOverlay() {
-  const pane = map.getPane("prediction");
+  const panes = { live: map.getPane("prediction"), trained: map.getPane("trained") };
   if (!$("swipes").checked || !page.state) {
-    pane.style.clipPath = "";
+    for (const pane of Object.values(panes)) pane.style.clipPath = "";
     return;
   }
   const size = map.getSize();
   const corner = map.containerPointToLayerPoint([0, 0]);
-  const right = corner.x + size.x * $("swipe").value / 100;
-  const points = [[corner.x, corner.y], [right, corner.y], [right, corner.y + size.y], [corner.x, corner.y + size.y]];
-  pane.style.clipPath = `polygon(${points.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
+  const border = corner.x + size.x * $("swipe").value / 100;
+  const clip = (pane, left, right) => {
+    const points = [[left, corner.y], [right, corner.y], [right, corner.y + size.y], [left, corner.y + size.y]];
+    pane.style.clipPath = `polygon(${points.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
+  };
+  const isLeft = { live: page.layer === "classes" || page.layer === "confidence", trained: page.layer === "trained" };
+  for (const [name, pane] of Object.entries(panes)) {
+    if (isLeft[name]) clip(pane, corner.x, border);
+    else clip(pane, border, corner.x + size.x);
+  }
 }
 
 // Points --------------------------------------------------------------------------------------------
@@ -986,6 +1030,16 @@ function drawJob(job) {
   $("job").replaceChildren(...parts);
 }
 
+function drawTrainedModel(known) {
+  $("trained-layer").hidden = $("trained").hidden = !known;
+  $("other").options[2].hidden = !known;
+  if (!known) return;
+  if (page.layer !== "trained") $("other").options[2].disabled = false;
+  const score = known.test_miou === null ? "" : `: mean IoU ${percent(known.test_miou)} on the labels of the test images`;
+  $("trained-text").textContent = `Trained model ${known.experiment}${score}.`;
+  $("run").hidden = !known.has_run;
+}
+
 // Status --------------------------------------------------------------------------------------------
 
 function drawStatus() {
@@ -997,6 +1051,7 @@ function drawStatus() {
   drawOverlay();
   drawQuality(status.scores);
   drawJob(status.job);
+  drawTrainedModel(status.trained);
   drawSaved();
   const reading = status.overviews[page.image];
   const failed = status.failed[page.image];
@@ -1008,6 +1063,10 @@ function drawStatus() {
     const level = status.map.level;
     const { points, polygons, pixels } = status.map.labels;
     text = `map of ${sayLabels(points, polygons)}${polygons ? ` (${pixels} pixels of them)` : ""}${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+  }
+  if (page.layer === "trained" && status.trained) {
+    text = status.trained.images.includes(page.image) ? `map of the trained model ${status.trained.experiment}`
+      : "The trained model has no map of this image.";
   }
   if (!page.state.classes.length) text = "";
   $("map-state").textContent = text;
@@ -1088,8 +1147,14 @@ $("open-help").onclick = () => $("help").showModal();
 $("opacity").oninput = () => {
   $("opacity-value").textContent = `${$("opacity").value} %`;
   if (overlay) overlay.setOpacity($("opacity").value / 100);
+  if (trained) trained.setOpacity($("opacity").value / 100);
 };
-$("swipes").onchange = () => { $("swipe").hidden = !$("swipes").checked; clipOverlay(); };
+$("swipes").onchange = $("other").onchange = () => setLayer(page.layer);
+$("compare").onclick = () => {
+  $("swipes").checked = true;
+  $("other").value = "trained";
+  setLayer("classes");
+};
 $("swipe").oninput = clipOverlay;
 $("acquisition").onchange = async () => {
   page.suggestions = [];
@@ -1109,7 +1174,18 @@ function setLayer(layer) {
   page.layer = layer;
   for (const radio of document.getElementsByName("layer")) radio.checked = radio.value === layer;
   $("ramp").hidden = layer !== "confidence";
-  drawOverlay();
+  const isSwiped = $("swipes").checked;
+  $("swipe").hidden = $("other").disabled = !isSwiped;
+  $("other").options[1].disabled = layer === "classes" || layer === "confidence";
+  $("other").options[2].disabled = layer === "trained" || !page.status.trained;
+  if ($("other").selectedOptions[0].disabled) $("other").value = "none";
+  drawStatus();
+  clipOverlay();
+}
+
+function nextLayer() {
+  const layers = ["classes", "confidence", ...(page.status.trained ? ["trained"] : []), "none"];
+  return layers[(layers.indexOf(page.layer) + 1) % layers.length];
 }
 
 function stepImage(step) {
@@ -1150,7 +1226,7 @@ document.addEventListener("keydown", (event) => {
   else if (key === "s") passOver("skipped");
   else if (key === "u") passOver("unsure");
   else if (key === "w") nextDoubt();
-  else if (key === "m") setLayer({ classes: "confidence", confidence: "none", none: "classes" }[page.layer]);
+  else if (key === "m") setLayer(nextLayer());
   else if (key === "[") stepImage(-1);
   else if (key === "]") stepImage(1);
   else if (key === "?") $("help").showModal();
