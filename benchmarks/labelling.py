@@ -1,12 +1,12 @@
 """Latency of the page for labelling, and the score that a simulated annotator reaches with it.
 
-    PYTHONPATH=src python benchmarks/labelling.py latency [--points 500] [--clicks 300]
+    PYTHONPATH=src python benchmarks/labelling.py latency [--points 500] [--clicks 500]
     PYTHONPATH=src python benchmarks/labelling.py annotate IMAGES MASKS CARD [--clicks 200]
 
 `latency` draws an image of 1024² px, gives it points, and clicks: each click goes to the server by
 HTTP, as from the page. It prints the median and the 95th percentile from a click to its
-confirmation, and to the first map that knows it. The processor time is printed, too, since other
-programs may run.
+confirmation, and to the picture of the first map that knows it, which is fetched as the page does.
+The processor time is printed, too, since other programs may run.
 
 `annotate` clicks on all images of a folder but the last third, which are for testing: on each class
 first, then where the page suggests, or at random. The answer comes from the mask. At some numbers
@@ -64,7 +64,7 @@ class Client:
 
     def __init__(self, session: Session, access: Access) -> None:
         """Take what the page has."""
-        self._port = access.port
+        self._port, self._session = access.port, session.id
         self._headers = {
             "X-Pointcover": "1",
             "X-Pointcover-Session": session.id,
@@ -78,13 +78,26 @@ class Client:
 
     def post(self, path: str, values: dict[str, Any]) -> Any:
         """Send a request, and return its answer."""
+        return json.loads(self._request("POST", f"/api/{path}", json.dumps(values)))
+
+    def fetch_map(self, changes: int) -> None:
+        """Wait for the first map that knows so many changes, and fetch its picture."""
+        seen = ""
+        while True:
+            status = json.loads(self._request("GET", f"/api/status?seen={seen}"))
+            shown, seen = status["map"], status["number"]
+            if shown is not None and shown["changes"] >= changes:
+                self._request("GET", f"/api/{self._session}/map/{shown['number']}/classes.png")
+                return
+
+    def _request(self, method: str, path: str, body: str | None = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
-        connection.request("POST", f"/api/{path}", json.dumps(values), self._headers)
+        connection.request(method, path, body, self._headers)
         answer = connection.getresponse()
-        content = json.loads(answer.read())
+        content = answer.read()
         connection.close()
         if answer.status != 200:
-            raise ValueError(content["error"])
+            raise ValueError(content.decode())
         return content
 
 
@@ -149,7 +162,7 @@ def latency(points: int, clicks: int) -> None:
                 start, begun = time.perf_counter(), processor_s()
                 answer = client.add({"image": 0, "x": col + 0.5, "y": row + 0.5, "class": label})
                 stored.append(time.perf_counter() - start)
-                wait_for_map(session, answer["changes"], 0)
+                client.fetch_map(answer["changes"])
                 mapped.append(time.perf_counter() - start)
                 used.append(processor_s() - begun)
     print(
@@ -308,7 +321,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("latency")
     one.add_argument("--points", type=int, default=500)
-    one.add_argument("--clicks", type=int, default=300)
+    one.add_argument("--clicks", type=int, default=500)
     two = commands.add_parser("annotate")
     for name in ("images", "masks", "card"):
         two.add_argument(name, type=Path)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointcover.labelling.blocks import BlockFeatures, read_features
+from pointcover.labelling.blocks import COARSE, BlockFeatures, read_features
 from pointcover.labelling.live_classifier import (
     LiveClassifier,
     fit_live,
@@ -33,9 +33,6 @@ from pointcover.raster.overviews import LevelReader
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 
 logger = logging.getLogger(__name__)
-
-COARSE: Final = 2
-"""The first map after a click has the class of every so-many-th pixel; the next one all."""
 
 FINE: Final = 1
 """Levels up to this one are read without overviews."""
@@ -158,10 +155,11 @@ class MapMaker:
             list(self._pool.map(self._features_at.compute, cells[first : first + AT_A_TIME]))
         classifier = self._fit(points)
         for step in (COARSE, 1):
-            self._score(wanted, keys, classifier, step)
+            is_new = self._score(wanted, keys, classifier, step)
             if self._page.is_old(wanted):
                 return
-            self._publish(wanted, keys, classifier)
+            if is_new:
+                self._publish(wanted, keys, classifier)
         self._rest(wanted, points)
 
     def _rest(self, wanted: Wanted, points: "_Points") -> None:
@@ -263,10 +261,14 @@ class MapMaker:
         keys: Sequence[BlockKey],
         classifier: LiveClassifier | None,
         step: int,
-    ) -> None:
-        """Score blocks whose features are known, and that are not scored as finely already."""
+    ) -> bool:
+        """Score blocks whose features are known, and that are not scored as finely already.
+
+        Returns:
+            whether there were any.
+        """
         if classifier is None:
-            return
+            return False
         todo = [
             key
             for key in keys
@@ -279,13 +281,15 @@ class MapMaker:
         ]
 
         def score(key: BlockKey) -> None:
-            if step == 1 and self._page.is_old(wanted):
-                return
-            scores = classifier.score_block(self._blocks[key], step)
-            with self._lock:
-                self._scored[key] = _Scored(classifier, scores, step)
+            is_old = self._page.is_old if step == 1 else lambda wanted: False
+            scores = classifier.score_block(self._blocks[key], step, lambda: is_old(wanted))
+            if scores is not None:
+                scored = _Scored(classifier, scores, step)
+                with self._lock:
+                    self._scored[key] = scored
 
         list(self._pool.map(score, todo))
+        return bool(todo)
 
     def _read(self, key: BlockKey) -> BlockFeatures:
         """Compute the features of a block."""
