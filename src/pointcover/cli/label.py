@@ -37,6 +37,13 @@ def label(
             "with the token that is printed. The connection is not encrypted."
         ),
     ] = None,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label the points of this file of `pointcover sample` blind, one after the other: "
+            "no map and no model is shown. The answers are written into it."
+        ),
+    ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address, and open no browser.")
     ] = False,
@@ -46,9 +53,12 @@ def label(
 
     # isort: split
     with one_message("pointcover label"):
+        from functools import partial
+
         from pointcover.labelling.access import LOOPBACK, Access
         from pointcover.labelling.point_log import merge_logs
-        from pointcover.labelling.project import LOG, Project
+        from pointcover.labelling.project import CACHE, LOG, Project, user_name
+        from pointcover.labelling.routes import make_app
         from pointcover.labelling.serve import serve
         from pointcover.labelling.session import Session
 
@@ -61,6 +71,27 @@ def label(
                 f"{folder} would lie in the folder of the images, where nothing is written: name "
                 f"another one with --project"
             )
+        access = Access(host or LOOPBACK, port)
+
+        def say(address: str) -> None:
+            typer.echo(f"open {address} (Ctrl+C ends)", err=True)
+
+        if sample is not None:
+            if merge:
+                raise ValueError("--merge adds to a project, and --sample has none: leave one out")
+            from pointcover.labelling.blind import BlindSession
+            from pointcover.labelling.blind_routes import make_blind_app
+
+            folder.mkdir(parents=True, exist_ok=True)
+            blind = BlindSession(given, sample, author or user_name(), folder / CACHE)
+            if blind.missing:
+                typer.echo(f"note: {blind.missing} points lie in none of these images", err=True)
+            try:
+                place = None if no_browser else folder
+                serve(partial(make_blind_app, blind), access, folder=place, say=say)
+            finally:
+                blind.close()
+            return
         if merge:
             Project(folder, given, author).close()  # nobody has it open
             own = folder / LOG
@@ -69,13 +100,13 @@ def label(
         session = Session(Project(folder, given, author))
         if remark := session.project.remark_on_closed_images():
             typer.echo(f"note: {remark}", err=True)
-        access = Access(host or LOOPBACK, port)
         try:
+            session.start()
             serve(
-                session,
+                partial(make_app, session),
                 access,
-                opens_browser=not no_browser,
-                say=lambda address: typer.echo(f"open {address} (Ctrl+C ends)", err=True),
+                folder=None if no_browser else folder,
+                say=say,
             )
         finally:
             session.close()

@@ -104,7 +104,7 @@ class Project:
                 f"images, such as `pointcover label images/*.tif --project {folder}`"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self.author = author or _user()
+        self.author = author or user_name()
         self._lock = _take_lock(folder, self.author)
         try:
             self.log = PointLog(folder / LOG)
@@ -206,7 +206,8 @@ def free_colour(taken: Sequence[str]) -> str:
     return f"#{number % 0x1000000:06X}"
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -282,12 +283,17 @@ def _describe(folder: Path, images: Sequence[Path], logged: Set[str]) -> Project
     closed = [one.model_dump() for one in stored if one.name not in names and one.path not in paths]
     infos = [RasterReader(Path(entry["path"])).info() for entry in entries]
     if "bands" not in values:
-        values["bands"] = _usual_bands(infos)
-        values["value_range"] = _usual_range(infos[0], values["bands"])
+        values["bands"] = usual_bands(infos)
+        values["value_range"] = usual_range(infos[0], values["bands"])
     return validate(ProjectDescription, values | {"images": entries, "closed_images": closed}, path)
 
 
-def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
+def usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
+    """Return the bands that all images have: three, or one; never alpha.
+
+    Raises:
+        ValueError: an image has no band but alpha.
+    """
     counts = []
     for info in infos:
         reader = RasterReader(info.path)
@@ -298,7 +304,7 @@ def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
     return [1, 2, 3] if min(counts) >= 3 else [1]
 
 
-def _usual_range(info: RasterInfo, bands: Sequence[int]) -> tuple[float, float]:
+def usual_range(info: RasterInfo, bands: Sequence[int]) -> tuple[float, float]:
     """Return the range of 8 bits, or that from the 2nd to the 98th percentile of an image."""
     if info.dtype == "uint8":
         return EIGHT_BIT

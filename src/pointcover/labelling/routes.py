@@ -38,7 +38,7 @@ Work = Callable[[Session, dict[str, Any]], Any]
 Begin = Callable[[Jobs], None]
 
 
-class _OtherProject(LookupError):
+class OtherProject(LookupError):
     """The request is of a tab that shows another project, or other images."""
 
 
@@ -56,14 +56,14 @@ def make_app(session: Session, access: Access) -> Starlette:
         session: started.
         access: who may talk to it.
     """
-    files = _static_files()
+    files = static_files()
     jobs = Jobs(session)
 
     async def page(request: Request) -> Response:
-        return _static(files, "index.html")
+        return answer_static(files, "index.html")
 
     async def static(request: Request) -> Response:
-        return _static(files, request.path_params["name"])
+        return answer_static(files, request.path_params["name"])
 
     async def state(request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(session.state))
@@ -109,7 +109,7 @@ def make_app(session: Session, access: Access) -> Starlette:
 
     def check_project(request: Request) -> None:
         if not session.is_same_project(request.headers.get(SESSION, "")):
-            raise _OtherProject(
+            raise OtherProject(
                 "Another project, or other images, are open at this address now, so this tab has "
                 "stopped. Reload it to see them."
             )
@@ -117,7 +117,7 @@ def make_app(session: Session, access: Access) -> Starlette:
     def post(path: str, work: Work) -> Route:
         async def answer(request: Request) -> Response:
             check_project(request)
-            values = _parse(await request.body())
+            values = parse_body(await request.body())
             return JSONResponse(await run_in_threadpool(work, session, values))
 
         return Route(path, answer, methods=["POST"])
@@ -147,19 +147,21 @@ def make_app(session: Session, access: Access) -> Starlette:
         begin("/api/map_images", Jobs.map_images),
         begin("/api/train", Jobs.train),
     ]
-    handlers = {
+    return Starlette(
+        routes=routes, middleware=[Middleware(Guard, access=access)], exception_handlers=handlers()
+    )
+
+
+def handlers() -> dict[Any, Any]:
+    """Return what answers errors, by their class."""
+    return {
         NotFound: _answer(404),
-        _OtherProject: _answer(409),
+        OtherProject: _answer(409),
         ValueError: _answer(400),
         TypeError: _answer(400),
         KeyError: _answer(400),
         OSError: _answer(507),
     }
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, access=access)],
-        exception_handlers=handlers,
-    )
 
 
 def _add(session: Session, values: dict[str, Any]) -> Any:
@@ -262,7 +264,7 @@ def _text_of(error: Exception) -> str:
     return str(error)
 
 
-def _static_files() -> dict[str, Path]:
+def static_files() -> dict[str, Path]:
     """Return the files of the page by name.
 
     Raises:
@@ -280,14 +282,24 @@ def _static_files() -> dict[str, Path]:
     }
 
 
-def _static(files: dict[str, Path], name: str) -> Response:
+def answer_static(files: dict[str, Path], name: str) -> Response:
+    """Return a file of the page.
+
+    Raises:
+        NotFound: there is no such file.
+    """
     if name not in files:
         raise NotFound(f"there is no file {name}")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Response(files[name].read_bytes(), media_type=media_type)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Return the values of a request.
+
+    Raises:
+        ValueError: it is too long, or no JSON object.
+    """
     if len(body) > MAX_BODY:
         raise ValueError("the request is too long")
     values = json.loads(body or b"{}")
