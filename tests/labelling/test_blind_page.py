@@ -59,7 +59,6 @@ def test_a_sample_is_labelled_by_keys_through_a_power_cut_and_assessed(browser, 
     assert "5 labelled" not in page.tab.inner_text("#counts")
     page.tab.click("#first-unsure")
     assert "Point 3 of 12" in page.tab.inner_text("#which")
-    page.tab.screenshot(path=str(tmp_path / "done.png"))
     assert again.stop() == 0, again.said
     assert page.errors == []
     labelled = read_sample(sample)
@@ -101,6 +100,5 @@ def test_the_blind_page_in_a_narrow_window(browser, tmp_path, scheme):
     )
     assert max(sizes) <= 0, "the whole page scrolls"
     assert page.tab.evaluate(CONTRAST) == []
-    page.tab.screenshot(path=f"/tmp/pagework/blind_{scheme}.png")
     assert server.stop() == 0, server.said
     assert page.errors == []

@@ -1,6 +1,7 @@
 """The page in a real browser."""
 
 import json
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import shapely
 from pointcover.labelling.point_log import newest_of, read_log
 from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import LOG
+from pointcover.labelling.serve import write_lead
 from pointcover.labelling.trained_maps import TrainedModel
 from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.overviews import LevelReader
 from pointcover.raster.raster_io import Window, write_mask
 from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
 from tests.labelling.scenes import CLASSES, POINTS, write_scene
@@ -419,6 +422,43 @@ def test_a_link_of_another_site_leads_to_the_page(browser, server):
     tab.click("a")
     tab.wait_for_selector("body[data-ready]")
     assert "token" not in tab.url
+
+
+def test_a_file_of_its_owner_leads_to_the_page(browser, server, tmp_path):
+    lead = write_lead(tmp_path, server.url)
+    assert lead.stat().st_mode & 0o777 == 0o600
+    tab = browser.new_context().new_page()
+    tab.goto(lead.as_uri())
+    tab.wait_for_selector("body[data-ready]")
+    assert tab.url == f"http://127.0.0.1:{server.port}/"
+
+
+def test_next_works_while_overviews_are_written(browser, tmp_path, monkeypatch):
+    release = Event()
+    write = LevelReader.write_overviews
+
+    def wait(reader, *options):
+        release.wait(120)
+        write(reader, *options)
+
+    monkeypatch.setattr(LevelReader, "write_overviews", wait)
+    image = write_scene(tmp_path / "images" / "a.tif", size=4608)
+    server = Here([image], tmp_path / "project")
+    try:
+        server.session.project.set_classes(CLASSES, {})
+        for x, y, name in POINTS:
+            server.session.add(0, (24 * x, 24 * y), name)
+        page = open_page(browser, server)
+        page.wait(lambda: "Overviews are being" in page.tab.inner_text("#map-state"), "overviews")
+        page.tab.focus("#map")
+        page.tab.keyboard.press("n")
+        page.tab.wait_for_selector(".suggestion", timeout=120_000)
+        assert "Click on the yellow point" in page.tab.inner_text("#next-text")
+        assert not server.session.readers[0].is_ready
+        assert page.errors == []
+    finally:
+        release.set()
+        server.stop()
 
 
 def test_the_keyboard_alone_labels(browser, server, tmp_path):

@@ -18,6 +18,7 @@ const page = {
   suggestions: [], // of one map
   suggestedBy: 0, // the number of that map
   suggestion: null,
+  wantsNext: false, // the next point is jumped to as soon as there is a map
   doubt: -1,
   layer: "classes",
   tool: "point",
@@ -137,6 +138,7 @@ function openImage(number, place = null) {
   endBrush();
   cancelPolygon();
   page.image = number;
+  page.wantsNext = false;
   const image = described();
   if (tiles) tiles.remove();
   hideOverlay();
@@ -714,8 +716,9 @@ async function nextSuggestion() {
   const wanted = page.image;
   clearSuggestion();
   const shown = page.status.map;
+  page.wantsNext = false;
   if (!shown || shown.image !== wanted) {
-    $("next-text").textContent = page.status.message || "The map of this view is being made: try again in a moment.";
+    $("next-text").textContent = page.status.message || waitForMap();
     return;
   }
   if (!page.suggestions.length || page.suggestedBy !== shown.number) {
@@ -737,6 +740,16 @@ async function nextSuggestion() {
     `Now ${one.predicted}, uncertainty ${one.uncertainty.toFixed(2)}. Click on the yellow point, or press Enter on the map.`;
   const place = toLatLng(one.x, one.y);
   if (!map.getBounds().pad(-0.1).contains(place)) map.panTo(place, { animate: false });
+}
+
+// Without overviews, only the two finest levels are mapped.
+function waitForMap() {
+  page.wantsNext = true;
+  if (page.status.overviews[page.image] === undefined || levelOfView() <= 1) {
+    return "The map of this view is being made; the next point follows.";
+  }
+  map.setZoom(-1, { animate: false });
+  return "Overviews of this image are being written, so this part of it comes first; the next point follows.";
 }
 
 async function passOver(state) {
@@ -1044,6 +1057,7 @@ function drawTrainedModel(known) {
 
 function drawStatus() {
   const { status } = page;
+  if (page.wantsNext && (status.message || status.map && status.map.image === page.image)) nextSuggestion();
   $("undo").disabled = !status.can_undo;
   $("redo").disabled = !status.can_redo;
   const { minutes, points_per_hour: rate } = status.pace;
