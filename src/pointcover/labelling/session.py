@@ -13,7 +13,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Final
 
 from pointcover.labelling.live_map import LiveMap
-from pointcover.labelling.pace import measure_pace
+from pointcover.labelling.pace import Pace, measure_pace
 from pointcover.labelling.point_log import Record, State, as_values
 from pointcover.labelling.polygons import (
     MOST_PX,
@@ -77,6 +77,7 @@ class Session:
         self._asked: list[int] = []
         self._ends = False
         self._writer = Thread(target=self._write_overviews, name="overviews", daemon=True)
+        self._measured: tuple[int, Pace] | None = None
         self.job: dict[str, Any] = {"state": "none"}
         self.at_end: list[Callable[[], None]] = []
         """Called when the session is closed."""
@@ -146,7 +147,7 @@ class Session:
             "counts": dict(Counter(one.image for one in points)),
             "message": self.live.message,
             "is_busy": self.live.is_busy,
-            "pace": asdict(measure_pace(self.project.log.records, len(points))),
+            "pace": asdict(self._pace()),
             "overviews": {str(number): done for number, done in self._overviews.items()},
             "failed": {str(number): text for number, text in self._failed.items()},
             "job": self.job,
@@ -450,8 +451,13 @@ class Session:
         images = self.project.description.images
         return {entry.name: number for number, entry in enumerate(images)}
 
-    def _pace(self) -> Any:
-        return measure_pace(self.project.log.records, len(self.project.history.points))
+    def _pace(self) -> Pace:
+        """Measure the pace, once for each number of records: the page asks many times a click."""
+        records, known = self.project.log.records, self._measured
+        if known is None or known[0] != len(records):
+            known = len(records), measure_pace(records, len(self.project.history.points))
+            self._measured = known
+        return known[1]
 
     def _describe(self, number: int) -> dict[str, Any]:
         reader = self.readers[number]
