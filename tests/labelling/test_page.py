@@ -295,21 +295,13 @@ def drag_finger(page, places):
     tools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
-def test_the_trained_models_map_is_beside_the_live_one(browser, server, tmp_path):
-    page = open_page(browser, server)
-    for one in CLASSES:
-        page.add_class(one.name, one.colour)
-    for x, y, name in POINTS:
-        server.session.add(0, (x, y), name)
-    page.wait_map(12)
-    assert not page.tab.is_visible("#trained-layer")
-    table = ClassTable(
-        tuple(c.name for c in CLASSES), tuple(parse_colour(c.colour) for c in CLASSES)
-    )
-    path = tmp_path / "a_classes.tif"
-    with write_mask(
-        path, like=server.session.readers[0].info, block_px=64, classes=table
-    ) as writer:
+def show_trained_model(server, folder):
+    """Let the trained model's map of the first image be of the last class alone."""
+    colours = tuple(parse_colour(one.colour) for one in CLASSES)
+    table = ClassTable(tuple(one.name for one in CLASSES), colours)
+    path = folder / "a_classes.tif"
+    info = server.session.readers[0].info
+    with write_mask(path, like=info, block_px=64, classes=table) as writer:
         writer.write(np.full((1, 192, 192), 2, np.uint8), Window(0, 0, 192, 192))
     server.session.trained.take(
         TrainedModel(
@@ -322,6 +314,17 @@ def test_the_trained_models_map_is_beside_the_live_one(browser, server, tmp_path
         )
     )
     server.session.touch()
+
+
+def test_the_trained_models_map_is_beside_the_live_one(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    for x, y, name in POINTS:
+        server.session.add(0, (x, y), name)
+    page.wait_map(12)
+    assert not page.tab.is_visible("#trained-layer")
+    show_trained_model(server, tmp_path)
     page.wait(lambda: page.tab.is_visible("#trained-layer"), "the trained model")
     assert "tidy-gull: mean IoU 50" in page.tab.inner_text("#trained-text")
     assert page.tab.get_attribute("#run", "href") == "run"
@@ -584,7 +587,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast(browser, server, scheme):
+def test_text_has_enough_contrast(browser, server, tmp_path, scheme):
     page = open_page(browser, server, color_scheme=scheme)
     page.add_class("meadow")
     page.click(20, 20)
@@ -592,6 +595,14 @@ def test_text_has_enough_contrast(browser, server, scheme):
     page.tab.fill("#new-name", "meadow")
     page.tab.click("#new-class button")
     page.wait(lambda: "occurs twice" in page.tab.inner_text("#banner"), "the message")
+    assert page.tab.evaluate(CONTRAST) == []
+    server.session.job = {"state": "failed", "text": "The training ended.", "log": "ERROR"}
+    show_trained_model(server, tmp_path)
+    page.tab.click("label:has(input[value=polygon])")
+    for x, y in ((50, 50), (90, 50), (90, 90)):
+        page.click(x, y)
+    page.wait(lambda: page.tab.is_visible("#compare"), "the trained model")
+    assert page.tab.is_visible("#finish")
     assert page.tab.evaluate(CONTRAST) == []
 
 

@@ -105,10 +105,7 @@ def test_jpeg_2000_is_shown_labelled_and_mapped(tmp_path, monkeypatch):
     answer = client.get(f"/api/{session.id}/images/0/tiles/0/0/0")
     assert answer.headers["content-type"] == "image/jpeg"
     tile = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
-    assert (
-        np.abs(tile[:, :, ::-1].astype(int) - image[:, :256, :256].transpose(1, 2, 0)).mean()
-        < 9
-    )
+    assert np.abs(tile[:, :, ::-1].astype(int) - image[:, :256, :256].transpose(1, 2, 0)).mean() < 9
     for x, y, name in POINTS:
         add(client, 5 * x / 3, 5 * y / 3, name)
     client.post("/api/view", json=WHOLE | {"bottom": 320, "right": 320})

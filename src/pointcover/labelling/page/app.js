@@ -296,12 +296,12 @@ function drawPoints() {
   }
 }
 
-// The shape of a polygon, in its colour with a white and black border that shows on any image.
+// The shape of a polygon, in its colour with a white and a black border, so that it shows on any image and map.
 function makeArea(rings, colour, kind = "area") {
   const latlngs = rings.map((ring) => ring.map(([x, y]) => toLatLng(x, y)));
-  const back = L.polygon(latlngs, { color: "#000000", weight: 5, fill: false, interactive: false });
-  const front = L.polygon(latlngs, { color: colour, weight: 3, fillColor: colour, fillOpacity: 0.25, className: kind });
-  return L.featureGroup([back, front]);
+  const border = (color, weight) => L.polygon(latlngs, { color, weight, fill: false, interactive: false });
+  const front = L.polygon(latlngs, { color: colour, weight: 2.5, fillColor: colour, fillOpacity: 0.25, className: kind });
+  return L.featureGroup([border("#000000", 7), border("#ffffff", 5), front]);
 }
 
 function putArea(entry) {
@@ -314,7 +314,7 @@ function putArea(entry) {
 
 function markChosen({ marker, record }, isChosen) {
   if (!record.shape) marker.getElement().classList.toggle("chosen", isChosen);
-  else marker.setStyle({ dashArray: isChosen ? "6 5" : null });
+  else marker.getLayers()[1].setStyle({ color: isChosen ? "#000000" : "#ffffff", weight: isChosen ? 9 : 5 });
 }
 
 function putMarker(entry) {
@@ -371,12 +371,23 @@ function makePending(image, { x, y }, chosen) {
   return pending;
 }
 
+// A polygon that is sent again is drawn as at first.
+function redrawPending(pending) {
+  if (!pending.sent.outline) {
+    pending.marker.setStyle({ color: colourOf(pending.class), dashArray: null });
+    return;
+  }
+  pending.marker.remove();
+  pending.marker = makeArea([pending.sent.outline], colourOf(pending.class)).addTo(map);
+}
+
 function showPending(pending) {
   pending.marker.remove();
   if (pending.image !== page.image) return;
   pending.marker.addTo(map);
   if (pending.sent) {
-    pending.marker.setStyle(pending.failed ? { color: "#ff1f1f", dashArray: "4 4" } : { color: colourOf(pending.class), dashArray: null });
+    if (pending.failed) pending.marker.setStyle({ color: "#ff1f1f", dashArray: "4 4" });
+    else redrawPending(pending);
     return;
   }
   paint(pending.marker, colourOf(pending.class));
@@ -729,6 +740,11 @@ async function nextSuggestion() {
     page.suggestedBy = shown.number;
   }
   const one = page.suggestions.shift();
+  if (!one && page.status.is_busy) { // a part of the view is not mapped yet
+    page.wantsNext = true;
+    $("next-text").textContent = "The map of this view is being made; the next point follows.";
+    return;
+  }
   if (!one) {
     $("next-text").textContent = "No place in view is far enough from other points: move or zoom out.";
     return;
@@ -1031,7 +1047,7 @@ function drawCurve(curve) {
 function drawJob(job) {
   for (const id of ["export", "map-images", "train"]) $(id).disabled = job.state === "running";
   if (job.state === "none") return;
-  const parts = [element("p", { textContent: job.text })];
+  const parts = [element("p", { textContent: job.text, className: job.state === "failed" ? "bad" : "" })];
   if (job.state === "running" && job.fraction !== undefined) {
     parts.push(element("progress", { max: 1, value: job.fraction }));
   }
@@ -1057,7 +1073,8 @@ function drawTrainedModel(known) {
 
 function drawStatus() {
   const { status } = page;
-  if (page.wantsNext && (status.message || status.map && status.map.image === page.image)) nextSuggestion();
+  const isMapped = status.map && status.map.image === page.image && (status.map.number !== page.suggestedBy || !status.is_busy);
+  if (page.wantsNext && (status.message || isMapped)) nextSuggestion();
   $("undo").disabled = !status.can_undo;
   $("redo").disabled = !status.can_redo;
   const { minutes, points_per_hour: rate } = status.pace;
@@ -1076,7 +1093,7 @@ function drawStatus() {
   else if (!text && status.map && status.map.image === page.image) {
     const level = status.map.level;
     const { points, polygons, pixels } = status.map.labels;
-    text = `map of ${sayLabels(points, polygons)}${polygons ? ` (${pixels} pixels of them)` : ""}${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+    text = `map of ${sayLabels(points, polygons)}${polygons ? ` (${pixels} of ${polygons === 1 ? "its" : "their"} pixels)` : ""}${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
   }
   if (page.layer === "trained" && status.trained) {
     text = status.trained.images.includes(page.image) ? `map of the trained model ${status.trained.experiment}`
