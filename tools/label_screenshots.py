@@ -37,6 +37,8 @@ FIRST = 3
 SUGGESTED = 6
 """Suggestions that are answered in each image."""
 LONGEST_S = 600
+ANSWERS = 12
+"""Points of a sample that are answered."""
 NEXT_MS = 1500
 """Time in which the page goes on to the next suggestion by itself."""
 POLYGON = ((6, 6), (56, 10), (54, 56), (10, 52))
@@ -59,7 +61,7 @@ def main() -> None:
     command = [sys.executable, "-m", "pointcover", "sample", *map(str, maps), "--force"]
     subprocess.run([*command, "--points", "200", "--out", str(sample)], check=True)
     with serve(images, project, ["--sample", str(sample)]) as address, open_browser() as browser:
-        show_blind(browser, address, pictures)
+        show_blind(browser, address, truths, pictures)
 
 
 @contextmanager
@@ -90,13 +92,14 @@ def open_browser() -> Iterator[Any]:
         browser.close()
 
 
-def show_blind(browser: Any, address: str, pictures: Path) -> None:
+def show_blind(browser: Any, address: str, truths: list[np.ndarray], pictures: Path) -> None:
     """Answer some points of a sample, and take a picture."""
     page = browser.new_context(viewport=SIZE, color_scheme="light").new_page()
     page.goto(address)
     page.wait_for_selector("body[data-ready]")
-    for count, key in enumerate("131u2", 1):
-        page.keyboard.press(key)
+    points = page.evaluate("() => fetch('api/state').then((one) => one.json())")["points"]
+    for count, one in enumerate(points[:ANSWERS], 1):
+        page.keyboard.press(str(truths[one["image"]][int(one["y"]), int(one["x"])] + 1))
         wait_for(page, lambda n=count: page.inner_text("#saved").startswith(f"{n} of"), "an answer")
     page.keyboard.press("ArrowLeft")
     time.sleep(2)
@@ -129,6 +132,8 @@ def draw_areas(page: Any, pictures: Path, count: int) -> None:
     for left in ("1 polygon", f"{count} points saved"):
         page.keyboard.press("Control+z")
         wait_for(page, lambda text=left: text in page.inner_text("#saved"), "the undo")
+    state = f"map of {count} points"
+    wait_for(page, lambda: page.inner_text("#map-state") == state, state)
 
 
 def truth_of(image: Path) -> np.ndarray:

@@ -29,6 +29,9 @@ class Page:
     def rests(self, wanted):
         return False
 
+    def expect_map(self):
+        self.expected = True
+
     def take_map(self, made):
         self.maps.append(made)
 

@@ -118,6 +118,12 @@ class LiveMap:
         with self._condition:
             return not self._condition.wait_for(lambda: self.is_old(wanted), PAUSE_S)
 
+    def expect_map(self) -> None:
+        """Note that a map follows: two classes have points."""
+        if self.message == NEEDS_TWO:
+            self.message = ""
+            self._changed()
+
     def take_map(self, made: ViewMap | None) -> None:
         """Show a map; None where fewer than two classes have points."""
         self.message = NEEDS_TWO if made is None else ""

@@ -2,7 +2,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const FIRST_ZOOM_PX = 24; // side of a pixel's square in the window at first, at most at zoom 4
+const FIRST_ZOOM_PX = 24; // side of a pixel's square in the window at first, if that is not too close
 
 const page = {
   state: null,
@@ -86,7 +86,7 @@ function show(number) {
   draw();
 }
 
-const firstZoom = (point) => Math.max(0, Math.min(3, Math.floor(Math.log2(FIRST_ZOOM_PX / point.side_px))));
+const firstZoom = (point) => Math.max(0, Math.min(2, Math.floor(Math.log2(FIRST_ZOOM_PX / point.side_px))));
 
 // The unit that is sampled: the pixel of the map that the point lies in, or the block.
 function drawMark({ x, y, side_px: side }) {
