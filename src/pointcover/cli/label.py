@@ -22,6 +22,13 @@ def label(
             f"{FOLDER}, unless the images lie beside it."
         ),
     ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            help="Add the classes of a dataset card to the project: a file, or the name of a card "
+            "that pointcover brings."
+        ),
+    ] = None,
     author: Annotated[
         str | None, typer.Option(help="Name written beside each point. By default the user's.")
     ] = None,
@@ -61,6 +68,7 @@ def label(
         from pointcover.labelling.routes import make_app
         from pointcover.labelling.serve import serve
         from pointcover.labelling.session import Session
+        from pointcover.labelling.settings import ClassSettings
 
         if author is not None and not 0 < len(author.strip()) <= 100:
             raise ValueError(f"--author: got {author!r}, wanted a name of 1 to 100 characters")
@@ -77,8 +85,11 @@ def label(
             typer.echo(f"open {address} (Ctrl+C ends)", err=True)
 
         if sample is not None:
-            if merge:
-                raise ValueError("--merge adds to a project, and --sample has none: leave one out")
+            if merge or card is not None:
+                raise ValueError(
+                    "--merge and --card add to a project, and --sample has its own classes and "
+                    "points: leave them out"
+                )
             from pointcover.labelling.blind import BlindSession
             from pointcover.labelling.blind_routes import make_blind_app
 
@@ -97,7 +108,19 @@ def label(
             own = folder / LOG
             count = merge_logs([own, *merge], own)
             typer.echo(f"{own}: {count} records after merging", err=True)
-        session = Session(Project(folder, given, author))
+        opened = Project(folder, given, author)
+        try:
+            if card is not None:
+                from pointcover.datasets.card import load_card
+
+                entries = load_card(card, Path(card).parent).classes
+                opened.add_classes(
+                    [ClassSettings(name=one.name, colour=one.colour.upper()) for one in entries]
+                )
+            session = Session(opened)
+        except BaseException:
+            opened.close()
+            raise
         if remark := session.project.remark_on_closed_images():
             typer.echo(f"note: {remark}", err=True)
         try:

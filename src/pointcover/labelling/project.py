@@ -170,6 +170,22 @@ class Project:
             self.history.rename_class(old, new)
         self._save({})
 
+    def add_classes(self, classes: Sequence[ClassSettings]) -> int:
+        """Add classes of a card, apart from those that the project has by name.
+
+        Returns:
+            how many are new.
+
+        Raises:
+            ValueError: a colour is taken.
+            OSError: the disk is full.
+        """
+        known = self.class_names
+        new = [one for one in classes if one.name not in known]
+        if new:
+            self.set_classes((*self.description.classes, *new), {})
+        return len(new)
+
     def set_settings(self, changes: dict[str, Any]) -> None:
         """Change settings.
 
