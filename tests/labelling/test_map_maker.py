@@ -29,9 +29,6 @@ class Page:
     def rests(self, wanted):
         return False
 
-    def expect_map(self):
-        self.expected = True
-
     def take_map(self, made):
         self.maps.append(made)
 

@@ -57,7 +57,8 @@ class LiveMap:
         self.recent: deque[ViewMap] = deque(maxlen=4)
         """The last maps: a page may just be about to ask for an older one."""
         self.scores: SpatialScores | None = None
-        self.message = NEEDS_TWO
+        self.message = ""
+        self._tell_classes()
         self.is_busy = False
 
     def start(self) -> None:
@@ -89,6 +90,7 @@ class LiveMap:
         with self._condition:
             now = time.monotonic()
             self._wanted = Wanted(self._wanted.view, self._wanted.changes + 1, now)
+            self._tell_classes()
             self._condition.notify_all()
             return self._wanted.changes
 
@@ -118,12 +120,6 @@ class LiveMap:
         with self._condition:
             return not self._condition.wait_for(lambda: self.is_old(wanted), PAUSE_S)
 
-    def expect_map(self) -> None:
-        """Note that a map follows: two classes have points."""
-        if self.message == NEEDS_TWO:
-            self.message = ""
-            self._changed()
-
     def take_map(self, made: ViewMap | None) -> None:
         """Show a map; None where fewer than two classes have points."""
         self.message = NEEDS_TWO if made is None else ""
@@ -136,6 +132,12 @@ class LiveMap:
         """Show scores."""
         self.scores = found
         self._changed()
+
+    def _tell_classes(self) -> None:
+        """Say at once that another class is missing, or that no longer one is."""
+        if self.message in ("", NEEDS_TWO):
+            has_two = len(self._project.history.labels()) > 1
+            self.message = "" if has_two else NEEDS_TWO
 
     # The thread -----------------------------------------------------------------------------------
 

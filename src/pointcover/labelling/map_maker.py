@@ -50,9 +50,6 @@ class Page(Protocol):
     def rests(self, wanted: Wanted) -> bool:
         """Wait for a while; return whether nothing else is wanted."""
 
-    def expect_map(self) -> None:
-        """Note that a map follows: two classes have points."""
-
     def take_map(self, made: ViewMap | None) -> None:
         """Show a map; None where fewer than two classes have points."""
 
@@ -132,7 +129,6 @@ class MapMaker:
         if len(np.unique(points.classes)) < 2:
             self._fit(points)
             return
-        self._page.expect_map()
         if view.level > FINE and not reader.is_ready:
             return
         keys = view.blocks(reader.size(view.level), self._settings.block_px)
