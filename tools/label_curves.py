@@ -34,7 +34,9 @@ def main() -> None:
     figure, panels = plt.subplots(1, len(TITLES), figsize=(9, 3.7), sharey=True, dpi=110)
     for panel, (dataset, title) in zip(panels, TITLES.items(), strict=True):
         for name, (label, colour, style) in LINES.items():
-            points = curves[dataset][name]
+            points = curves[dataset].get(name)
+            if points is None:
+                continue
             xs, ys = [one["clicks"] for one in points], [one["miou"] for one in points]
             panel.plot(xs, ys, style, color=colour, label=label, markersize=4, linewidth=1.8)
         panel.set_title(title, fontsize=11)
