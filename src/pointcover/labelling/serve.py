@@ -38,6 +38,7 @@ def listen(access: Access) -> tuple[socket.socket, Access]:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((access.host, access.port))
+        opened.listen()  # a browser that comes before the server runs waits, and is not refused
     except OSError as error:
         opened.close()
         raise OSError(
