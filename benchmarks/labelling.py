@@ -1,17 +1,21 @@
 """Latency of the page for labelling, and the score that a simulated annotator reaches with it.
 
-    PYTHONPATH=src python benchmarks/labelling.py latency [--points 500] [--clicks 300]
+    PYTHONPATH=src python benchmarks/labelling.py latency [--points 500] [--clicks 500]
     PYTHONPATH=src python benchmarks/labelling.py annotate IMAGES MASKS CARD [--clicks 200]
+    PYTHONPATH=src python benchmarks/labelling.py pipeline IMAGES MASKS CARD [--clicks 200]
 
 `latency` draws an image of 1024² px, gives it points, and clicks: each click goes to the server by
 HTTP, as from the page. It prints the median and the 95th percentile from a click to its
-confirmation, and to the first map that knows it. The processor time is printed, too, since other
-programs may run.
+confirmation, and to the picture of the first map that knows it, which is fetched as the page does.
+The processor time is printed, too, since other programs may run.
 
 `annotate` clicks on all images of a folder but the last third, which are for testing: on each class
 first, then where the page suggests, or at random. The answer comes from the mask. At some numbers
 of clicks the test images are mapped by the server and compared with their masks. CARD is a YAML
 file with the classes; --out FILE writes the scores as JSON.
+
+`pipeline` fits what the pipeline does by default (the recipe `fast`) on as many clicks at uniform
+places of the same images, and scores it on the same test images.
 """
 # ruff: noqa: T201
 
@@ -24,6 +28,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -33,6 +38,7 @@ import numpy as np
 import torch
 import uvicorn
 
+from pointcover.config.params import load_params
 from pointcover.datasets.card import DatasetCard
 from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.labelling.access import Access
@@ -46,6 +52,11 @@ from pointcover.labels import IGNORE_INDEX, ids_from_colours, ids_from_values
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.raster.grids import north_up
 from pointcover.raster.raster_io import GeoTiffProfile, RasterReader, Window, write_geotiff
+from pointcover.training.classifiers.features import make_features
+from pointcover.training.classifiers.fit import ClassifierFit
+from pointcover.training.classifiers.labelled_pixels import LabelledWindow, collect
+from pointcover.training.classifiers.sample_weights import weight_classes
+from pointcover.training.losses.make import balanced_weights
 from pointcover.validation import read_yaml
 
 SIZE_PX = 1024
@@ -64,7 +75,7 @@ class Client:
 
     def __init__(self, session: Session, access: Access) -> None:
         """Take what the page has."""
-        self._port = access.port
+        self._port, self._session = access.port, session.id
         self._headers = {
             "X-Pointcover": "1",
             "X-Pointcover-Session": session.id,
@@ -78,13 +89,26 @@ class Client:
 
     def post(self, path: str, values: dict[str, Any]) -> Any:
         """Send a request, and return its answer."""
+        return json.loads(self._request("POST", f"/api/{path}", json.dumps(values)))
+
+    def fetch_map(self, changes: int) -> None:
+        """Wait for the first map that knows so many changes, and fetch its picture."""
+        seen = ""
+        while True:
+            status = json.loads(self._request("GET", f"/api/status?seen={seen}"))
+            shown, seen = status["map"], status["number"]
+            if shown is not None and shown["changes"] >= changes:
+                self._request("GET", f"/api/{self._session}/map/{shown['number']}/classes.png")
+                return
+
+    def _request(self, method: str, path: str, body: str | None = None) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self._port)
-        connection.request("POST", f"/api/{path}", json.dumps(values), self._headers)
+        connection.request(method, path, body, self._headers)
         answer = connection.getresponse()
-        content = json.loads(answer.read())
+        content = answer.read()
         connection.close()
         if answer.status != 200:
-            raise ValueError(content["error"])
+            raise ValueError(content.decode())
         return content
 
 
@@ -149,7 +173,7 @@ def latency(points: int, clicks: int) -> None:
                 start, begun = time.perf_counter(), processor_s()
                 answer = client.add({"image": 0, "x": col + 0.5, "y": row + 0.5, "class": label})
                 stored.append(time.perf_counter() - start)
-                wait_for_map(session, answer["changes"], 0)
+                client.fetch_map(answer["changes"])
                 mapped.append(time.perf_counter() - start)
                 used.append(processor_s() - begun)
     print(
@@ -167,10 +191,7 @@ def latency(points: int, clicks: int) -> None:
 
 def annotate(options: argparse.Namespace) -> None:
     """Click on a folder of images, and print the score at some numbers of clicks."""
-    card = DatasetCard.model_validate(read_yaml(options.card) | {"images": "*.tif", "masks": None})
-    endings = {".tif", ".png", ".jpg"}
-    images = sorted(p for p in options.images.iterdir() if p.suffix.lower() in endings)
-    masks = [read_mask(path, options.masks, card) for path in images]
+    card, images, masks = read_all(options)
     classes = [ClassSettings(name=one.name, colour=one.colour.upper()) for one in card.classes]
     cut = len(images) - max(1, len(images) // 3)
     found = {}
@@ -184,6 +205,60 @@ def annotate(options: argparse.Namespace) -> None:
             )
     if options.out:
         options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def pipeline(options: argparse.Namespace) -> None:
+    """Fit the pipeline's classifier on uniform clicks, and print its score on the test images."""
+    card, images, masks = read_all(options)
+    names = [one.name for one in card.classes]
+    cut = len(images) - max(1, len(images) // 3)
+    pictures = [read_image(path) for path in images]
+    settings = load_params(Path(__file__).parents[1] / "params.yaml").train
+    fit = ClassifierFit(settings.model, settings.classifier, len(names), 1)
+    features = make_features(settings, fit, 3).eval()
+    generator = np.random.default_rng(2)
+    chosen = [np.full_like(mask, IGNORE_INDEX) for mask in masks[:cut]]
+    done, found = 0, []
+    for check in [count for count in CHECKS if count <= options.clicks]:
+        while done < check:
+            image = done % cut
+            row, col = (int(generator.integers(side)) for side in masks[image].shape)
+            if masks[image][row, col] != IGNORE_INDEX:
+                chosen[image][row, col] = masks[image][row, col]
+                done += 1
+        windows = [
+            LabelledWindow(picture, mask, str(number))
+            for number, (picture, mask) in enumerate(zip(pictures, chosen, strict=False))
+        ]
+        pixels = collect(features, windows)
+        balanced = balanced_weights(np.bincount(pixels.classes, minlength=len(names)).tolist())
+        weights = weight_classes(pixels.classes, pixels.weights, balanced)
+        classifier = fit.fit(features, replace(pixels, weights=weights)).eval()
+        confusion = torch.zeros((len(names), len(names)), dtype=torch.int64)
+        for picture, mask in zip(pictures[cut:], masks[cut:], strict=True):
+            with torch.inference_mode():
+                predicted = classifier(torch.from_numpy(picture)[None]).argmax(dim=1)
+            confusion += confusion_matrix(predicted, torch.from_numpy(mask)[None], len(names))
+        miou = float(scores(confusion.numpy(), names)["miou"])
+        print(f"pipeline   {done:4} clicks: mIoU {miou:.3f}", flush=True)
+        found.append({"clicks": done, "miou": miou, "person_s": done * SECONDS_A_CLICK})
+    if options.out:
+        options.out.write_text(json.dumps({"pipeline": found}, indent=2) + "\n", encoding="utf-8")
+
+
+def read_all(options: argparse.Namespace) -> tuple[DatasetCard, list[Path], list[np.ndarray]]:
+    """Return the card, the images, and their masks."""
+    card = DatasetCard.model_validate(read_yaml(options.card) | {"images": "*.tif", "masks": None})
+    endings = {".tif", ".png", ".jpg"}
+    images = sorted(p for p in options.images.iterdir() if p.suffix.lower() in endings)
+    return card, images, [read_mask(path, options.masks, card) for path in images]
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read the first three bands of an image."""
+    reader = RasterReader(path)
+    info = reader.info()
+    return reader.read(Window(0, 0, info.width, info.height), (1, 2, 3))
 
 
 def click_all(
@@ -308,17 +383,20 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("latency")
     one.add_argument("--points", type=int, default=500)
-    one.add_argument("--clicks", type=int, default=300)
-    two = commands.add_parser("annotate")
-    for name in ("images", "masks", "card"):
-        two.add_argument(name, type=Path)
-    two.add_argument("--clicks", type=int, default=200)
-    two.add_argument("--out", type=Path)
+    one.add_argument("--clicks", type=int, default=500)
+    for command in ("annotate", "pipeline"):
+        two = commands.add_parser(command)
+        for name in ("images", "masks", "card"):
+            two.add_argument(name, type=Path)
+        two.add_argument("--clicks", type=int, default=200)
+        two.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.command == "latency":
         latency(options.points, options.clicks)
-    else:
+    elif options.command == "annotate":
         annotate(options)
+    else:
+        pipeline(options)
 
 
 if __name__ == "__main__":

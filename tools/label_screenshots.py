@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import rasterio
 import yaml
 from chromium import QUIET, find_browser
 from PIL import Image
+from playwright.sync_api import TimeoutError as WaitedTooLong
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +36,13 @@ FIRST = 3
 """Clicks on each class of the first image."""
 SUGGESTED = 6
 """Suggestions that are answered in each image."""
-LONGEST_S = 300
+LONGEST_S = 600
+ANSWERS = 12
+"""Points of a sample that are answered."""
+NEXT_MS = 1500
+"""Time in which the page goes on to the next suggestion by itself."""
+POLYGON = ((6, 6), (56, 10), (54, 56), (10, 52))
+STROKE = ((462, 14), (480, 30), (496, 48))
 
 
 def main() -> None:
@@ -43,10 +52,24 @@ def main() -> None:
     images = sorted((folder / "images").glob("*.tif"))
     project = folder / "valley-labels"
     shutil.rmtree(project, ignore_errors=True)
+    truths = [truth_of(image) for image in images]
+    start = time.monotonic()
+    with serve(images, project, []) as address, open_browser() as browser:
+        record(browser, address, truths, pictures, start)
+    sample = folder / "sample.gpkg"
+    maps = sorted((project / "export" / "maps").glob("*_classes.tif"))
+    command = [sys.executable, "-m", "pointcover", "sample", *map(str, maps), "--force"]
+    subprocess.run([*command, "--points", "200", "--out", str(sample)], check=True)
+    with serve(images, project, ["--sample", str(sample)]) as address, open_browser() as browser:
+        show_blind(browser, address, truths, pictures)
+
+
+@contextmanager
+def serve(images: list[Path], project: Path, options: list[str]) -> Iterator[str]:
+    """Start `pointcover label`; yield the address that it prints."""
     command = [sys.executable, "-m", "pointcover", "label", *map(str, images), "--no-browser"]
-    process = subprocess.Popen(
-        [*command, "--project", str(project), "--author", "anna"], stderr=subprocess.PIPE, text=True
-    )
+    command += ["--project", str(project), "--author", "anna", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -54,14 +77,63 @@ def main() -> None:
             if not line:
                 sys.exit("pointcover label ended")
             line = process.stderr.readline()
-        address = re.findall(r"http\S+", line)[0]
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=find_browser(), args=list(QUIET))
-            record(browser, address, [truth_of(image) for image in images], pictures)
-            browser.close()
+        yield re.findall(r"http\S+", line)[0]
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """Open a browser with an empty profile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+def show_blind(browser: Any, address: str, truths: list[np.ndarray], pictures: Path) -> None:
+    """Answer some points of a sample, and take a picture."""
+    page = browser.new_context(viewport=SIZE, color_scheme="light").new_page()
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+    points = page.evaluate("() => fetch('api/state').then((one) => one.json())")["points"]
+    for count, one in enumerate(points[:ANSWERS], 1):
+        page.keyboard.press(str(truths[one["image"]][int(one["y"]), int(one["x"])] + 1))
+        wait_for(page, lambda n=count: page.inner_text("#saved").startswith(f"{n} of"), "an answer")
+    page.keyboard.press("ArrowLeft")
+    time.sleep(2)
+    save(page, pictures / "label_blind.jpg")
+
+
+def draw_areas(page: Any, pictures: Path, count: int) -> None:
+    """Draw a polygon and a brush stroke, take a picture, and undo them."""
+    x, y, size = corner_and_scale(page)
+    page.keyboard.press("1")
+    page.keyboard.press("p")
+    for col, row in POLYGON:
+        page.mouse.click(x + col * size, y + row * size)
+        time.sleep(0.3)
+    page.keyboard.press("f")
+    wait_for(page, lambda: "1 polygon saved" in page.inner_text("#saved"), "the polygon")
+    page.keyboard.press("3")
+    page.keyboard.press("b")
+    page.mouse.move(x + STROKE[0][0] * size, y + STROKE[0][1] * size)
+    page.mouse.down()
+    for col, row in STROKE[1:]:
+        page.mouse.move(x + col * size, y + row * size, steps=5)
+    page.mouse.up()
+    wait_for(page, lambda: "2 polygons saved" in page.inner_text("#saved"), "the stroke")
+    state = f"map of {count} points, 2 polygons"
+    wait_for(page, lambda: page.inner_text("#map-state").startswith(state), state)
+    time.sleep(1)
+    save(page, pictures / "label_polygon.jpg")
+    page.keyboard.press("Escape")
+    for left in ("1 polygon", f"{count} points saved"):
+        page.keyboard.press("Control+z")
+        wait_for(page, lambda text=left: text in page.inner_text("#saved"), "the undo")
+    state = f"map of {count} points"
+    wait_for(page, lambda: page.inner_text("#map-state") == state, state)
 
 
 def truth_of(image: Path) -> np.ndarray:
@@ -70,14 +142,15 @@ def truth_of(image: Path) -> np.ndarray:
         return file.read(1)
 
 
-def record(browser: Any, address: str, truths: list[np.ndarray], pictures: Path) -> None:
-    """Do what the tutorial says."""
+def record(
+    browser: Any, address: str, truths: list[np.ndarray], pictures: Path, start: float
+) -> None:
+    """Do what the tutorial says; `start` is when the command was typed."""
     context = browser.new_context(viewport=SIZE, color_scheme="light")
     page = context.new_page()
     page.goto(address)
     page.wait_for_selector("body[data-ready]")
     frames: list[bytes] = []
-    start = time.monotonic()
     for entry in CARD["classes"]:
         page.fill("#new-colour", entry["colour"].lower())
         page.fill("#new-name", entry["name"])
@@ -98,7 +171,9 @@ def record(browser: Any, address: str, truths: list[np.ndarray], pictures: Path)
             page.keyboard.press("]")
         wait_for_map(page, count)
         for _ in range(SUGGESTED):
-            if not page.is_visible(".suggestion"):
+            try:
+                page.wait_for_selector(".suggestion", timeout=NEXT_MS)
+            except WaitedTooLong:
                 page.keyboard.press("n")
             page.wait_for_selector(".suggestion")
             row, col = suggested(page)
@@ -109,6 +184,10 @@ def record(browser: Any, address: str, truths: list[np.ndarray], pictures: Path)
             if image == 0:
                 wait_for_map(page, count)
                 frames.append(page.screenshot())
+        if image == len(truths) - 1:
+            labelled_s = time.monotonic() - start
+            draw_areas(page, pictures, count)
+            start += time.monotonic() - start - labelled_s  # is no part of the tutorial's time
         print(f"image {image + 1}: {count} points, {(time.monotonic() - start) / 60:.1f} min")
     wait_for(page, lambda: "mean IoU" in page.inner_text("#quality"), "the scores")
     save(page, pictures / "label_page.jpg")
@@ -167,7 +246,9 @@ def click(page: Any, place: tuple[int, int], class_id: int, count: int) -> None:
 def suggested(page: Any) -> tuple[int, int]:
     """Return the row and column of the yellow point."""
     x, y, size = corner_and_scale(page)
-    box = page.locator(".suggestion").bounding_box()
+    box = None
+    while box is None:  # the page may be about to replace it
+        box = page.locator(".suggestion").bounding_box()
     col = (box["x"] + box["width"] / 2 - x) / size
     row = (box["y"] + box["height"] / 2 - y) / size
     return int(row), int(col)

@@ -15,10 +15,10 @@ def served(tmp_path, monkeypatch):
     """Sessions and accesses that would have been served."""
     calls = []
 
-    def record(session, access, *, opens_browser, say):
+    def record(make, access, *, folder, say):
         say("http://address/")
-        calls.append((session.project.folder, len(session.readers), access, opens_browser))
-        session.start()
+        (session,) = make.args
+        calls.append((session.project.folder, len(session.readers), access, folder))
 
     monkeypatch.setattr(serving, "serve", record)
     monkeypatch.chdir(tmp_path)
@@ -34,8 +34,8 @@ def test_images_are_opened_and_the_address_is_said(served, tmp_path):
     done = run(*images, "--no-browser")
     assert done.exit_code == 0, done.stderr
     assert "open http://address/ (Ctrl+C ends)" in done.stderr
-    ((folder, count, access, opens_browser),) = served
-    assert (folder.name, count, opens_browser) == ("pointcover-labels", 2, False)
+    ((folder, count, access, browser_folder),) = served
+    assert (folder.name, count, browser_folder) == ("pointcover-labels", 2, None)
     assert access.host == "127.0.0.1"
     assert len(access.token) >= 32
     again = run("--host", "0.0.0.0", "--port", "8765")

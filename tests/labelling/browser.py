@@ -56,10 +56,12 @@ def open_browser() -> Iterator[Any]:
 class Server:
     """`pointcover label` in a process of its own."""
 
-    def __init__(self, images: Sequence[Path], project: Path, port: int = 0) -> None:
+    def __init__(
+        self, images: Sequence[Path], project: Path, port: int = 0, options: Sequence[str] = ()
+    ) -> None:
         command = [sys.executable, "-m", "pointcover", "label", *map(str, images), "--no-browser"]
         self.process = subprocess.Popen(
-            [*command, "--project", str(project), "--port", str(port)],
+            [*command, "--project", str(project), "--port", str(port), *options],
             stderr=subprocess.PIPE,
             text=True,
             cwd=project.parent,

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 import yaml
 
 from pointcover.annotation.rasters import CLICKS
 from pointcover.datasets.card import DatasetCard, find_pairs
 from pointcover.labelling.export_maps import map_images, save_model
 from pointcover.labelling.export_points import export_points
+from pointcover.labelling.polygons import place_within
 from pointcover.labelling.project import Project
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.overviews import LevelReader
@@ -104,6 +107,59 @@ def test_points_of_images_without_a_crs_are_click_rasters_of_their_split(tmp_pat
     fewer = export_points(project, infos_of(project), tmp_path / "export")
     assert fewer.files == ()
     assert [path for path in (tmp_path / "export").rglob("*") if path.is_file()] == []
+    project.close()
+
+
+def add_polygon(project, name, shape, label="water"):
+    project.history.add_polygon(name, shape, place_within(shape), ("d" * 32, label))
+
+
+HOUSE = ((70.0, 20.0), (100.0, 20.0), (100.0, 60.0), (85.2, 75.3), (70.0, 60.0))
+
+
+def test_polygons_are_a_layer_that_annotations_reads_with_all_their_pixels(placed, tmp_path):
+    label(placed)
+    add_polygon(placed, "a.tif", (HOUSE,))
+    export_points(placed, infos_of(placed), tmp_path / "export")
+    path = tmp_path / "export" / "labels" / "points.gpkg"
+    table = geopandas.read_file(path, layer="polygons")
+    assert (list(table["class"]), list(table["author"])) == (["water"], ["anna"])
+    assert len(geopandas.read_file(path, layer="points")) == 36
+    read = read_annotations(path, table_of(placed), VectorSettings(column="class"), {"a", "b", "c"})
+    placement = place_annotations(
+        read, infos_of(placed)[0], PlacementReport(read), orthophoto="a", all_touched=False
+    )
+    burned = placement.burn(Window(0, 0, 192, 192))
+    rows, cols = np.mgrid[:192, :192] + 0.5
+    inside = shapely.contains_xy(shapely.Polygon(HOUSE), cols, rows)
+    assert inside.sum() > 1000
+    assert (burned[inside] == 1).all()
+    assert (burned != 255).sum() == inside.sum() + sum(not inside[y, x] for x, y, _ in POINTS)
+
+
+def test_polygons_alone_are_exported(placed, tmp_path):
+    add_polygon(placed, "a.tif", (HOUSE,))
+    export_points(placed, infos_of(placed), tmp_path / "export")
+    path = tmp_path / "export" / "labels" / "points.gpkg"
+    assert [name for name, _ in pyogrio.list_layers(path)] == ["polygons", "layer_styles"]
+
+
+def test_polygons_of_images_without_a_crs_are_all_their_pixels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = open_scene(tmp_path, images=3, size=400, crs=None, transform=None)
+    label(project)
+    hole = ((80.0, 30.0), (90.0, 30.0), (90.0, 40.0), (80.0, 40.0))
+    large = ((5.5, 5.5), (400.0, 5.5), (400.0, 300.0))
+    add_polygon(project, "a.tif", (large, hole))
+    project.history.add("a.tif", 200.5, 50.5, "road")
+    found = export_points(project, infos_of(project), tmp_path / "export")
+    (train,) = [path for path in found.files if "train" in path.parts]
+    values = RasterReader(train).read(Window(0, 0, 400, 400))[0]
+    rows, cols = np.mgrid[:400, :400] + 0.5
+    inside = shapely.contains_xy(shapely.Polygon(large, [hole]), cols, rows)
+    inside[50, 200] = False
+    assert values[50, 200] == 2
+    assert (values[inside] == 1).all()
     project.close()
 
 

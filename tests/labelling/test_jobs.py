@@ -8,7 +8,10 @@ import pytest
 
 from pointcover.labelling.jobs import Jobs
 from pointcover.labelling.session import Session
+from pointcover.labelling.trained_maps import TrainedModel
 from tests.labelling.scenes import POINTS, open_scene, wait_for
+
+MODEL = {"number": 1, "experiment": "", "classes": ("a",), "maps": {}, "test_miou": 0.634}
 
 FAKE_DVC = """
 import sys
@@ -43,7 +46,8 @@ def label(jobs, images=3):
             jobs.session.add(image, (x, y), name)
 
 
-def test_training_shows_its_log_and_where_the_model_is(jobs):
+def test_training_shows_its_log_and_where_the_model_is(jobs, monkeypatch):
+    monkeypatch.setattr(Jobs, "_map_trained", lambda jobs, name: TrainedModel(**MODEL))
     label(jobs)
     jobs.train()
     with pytest.raises(ValueError, match="another job runs"):
@@ -51,7 +55,8 @@ def test_training_shows_its_log_and_where_the_model_is(jobs):
     job = finished(jobs)
     assert job["state"] == "done", job
     assert job["log"].splitlines() == ["Running stage 'train'", "exp run"]
-    assert "models/" in job["text"]
+    assert "models, its maps in" in job["text"]
+    assert "test images: 0.63" in job["text"]
     assert (jobs.folder / "sources" / "label_project.yaml").is_file()
     jobs.train()  # its own card is replaced
     assert finished(jobs)["state"] == "done"
@@ -104,7 +109,7 @@ def test_a_training_that_fails_is_said(jobs, monkeypatch):
     label(jobs)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     jobs.train()
-    assert finished(jobs)["text"] == "The training ended with code 1."
+    assert finished(jobs)["text"] == "The training ended with code 1; its log says why."
 
 
 def test_too_few_images_are_not_trained_on(jobs):
@@ -113,3 +118,13 @@ def test_too_few_images_are_not_trained_on(jobs):
     job = finished(jobs)
     assert job["state"] == "failed"
     assert "training needs 3" in job["text"]
+
+
+def test_a_model_without_maps_is_said(jobs):
+    """The stand-in for DVC makes no model."""
+    label(jobs)
+    jobs.train()
+    job = finished(jobs)
+    assert job["state"] == "failed"
+    assert "The model is trained, but its maps are not made" in job["text"]
+    assert "Running stage 'train'" in job["log"]

@@ -57,7 +57,7 @@ def test_a_map_appears_with_the_second_class_and_follows_clicks(scene):
     assert set(np.unique(two.class_ids)) == {0, 1}
     three = finished(live, click(project, live, *POINTS[8:]))
     assert three.number > two.number
-    assert (three.points, three.names) == (12, ("meadow", "water", "road"))
+    assert (three.labels.points, three.names) == (12, ("meadow", "water", "road"))
     assert (three.class_ids == draw_truth()).mean() > 0.93
     assert three.confidence.max() <= 100
     for _ in range(4):
@@ -156,5 +156,5 @@ def test_features_of_points_are_kept_for_the_next_session(scene, tmp_path):
     third = LiveMap(project, readers, 1, lambda: None)
     third.start()
     third.show(WHOLE)
-    assert finished(third, 0).points == 12
+    assert finished(third, 0).labels.points == 12
     third.stop()

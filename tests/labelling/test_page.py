@@ -1,12 +1,20 @@
 """The page in a real browser."""
 
 import json
+from threading import Event
 
+import numpy as np
 import pytest
+import shapely
 
 from pointcover.labelling.point_log import newest_of, read_log
+from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import LOG
-from pointcover.labels import parse_colour
+from pointcover.labelling.serve import write_lead
+from pointcover.labelling.trained_maps import TrainedModel
+from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.overviews import LevelReader
+from pointcover.raster.raster_io import Window, write_mask
 from tests.labelling.browser import Here, LabelPage, Server, open_browser, require_browser
 from tests.labelling.scenes import CLASSES, POINTS, write_scene
 
@@ -175,6 +183,169 @@ def test_a_long_stroke_is_kept_whole_with_its_image_and_class(browser, server, t
     assert page.errors == []
 
 
+def areas_of(server):
+    points = server.session.project.history.points
+    return [(one.label, to_polygon(one.shape)) for one in points if one.shape]
+
+
+def test_polygons_and_the_brush_label_areas(browser, server):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    page.tab.focus("#map")
+    page.tab.keyboard.press("1")
+    page.tab.keyboard.press("p")
+    for x, y in ((10, 10), (50, 10), (50, 80), (90, 90), (10, 80)):
+        page.click(x, y)
+    page.tab.keyboard.press("Backspace")
+    page.tab.keyboard.press("Backspace")
+    page.click(10, 80)
+    assert server.session.project.history.points == []
+    page.click(10, 10)
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    page.tab.keyboard.press("2")
+    page.tab.keyboard.press("b")
+    page.tab.mouse.move(*page.place(80, 30))
+    page.tab.mouse.down()
+    page.tab.mouse.move(*page.place(110, 30), steps=8)
+    page.tab.mouse.up()
+    page.wait(lambda: page.tab.inner_text("#saved") == "2 polygons saved", "the brush")
+    (first, field), (second, stroke) = areas_of(server)
+    assert (first, second) == ("meadow", "water")
+    assert field.symmetric_difference(shapely.box(10, 10, 50, 80)).area < 150
+    assert (
+        stroke.symmetric_difference(shapely.LineString([(80, 30), (110, 30)]).buffer(5)).area < 80
+    )
+    page.tab.keyboard.press("Escape")
+    page.tab.keyboard.press("3")
+    page.click(160, 100)
+    page.wait(lambda: "1 point, 2 polygons saved" in page.tab.inner_text("#saved"), "the point")
+    page.wait(
+        lambda: page.tab.inner_text("#map-state").startswith("map of 1 point, 2 polygons"), "a map"
+    )
+    page.slide("#opacity", 100)
+    assert is_like(page.colour_at(30, 150), parse_colour(CLASSES[0].colour))
+    assert is_like(page.colour_at(110, 150), parse_colour(CLASSES[1].colour))
+    for number in (1, 0):
+        page.tab.keyboard.press("Control+z")
+        page.wait(lambda number=number: len(areas_of(server)) == number + 1, "the undo")
+    page.tab.keyboard.press("Control+Shift+z")
+    page.wait(lambda: len(areas_of(server)) == 2, "the redo")
+    page.tab.locator("#points tr[data-id] button[title=Remove]").first.click()
+    page.wait(lambda: len(areas_of(server)) == 1, "the removal")
+    assert len(page.tab.query_selector_all("path.area")) == 1
+    assert page.errors == []
+
+
+def test_an_outline_that_crosses_itself_stays_to_be_mended(browser, server):
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    page.tab.click("label:has(input[value=polygon])")
+    for x, y in ((20, 20), (80, 80), (80, 20), (20, 80)):
+        page.click(x, y)
+    page.tab.click("#finish")
+    page.wait(lambda: "crosses or touches itself" in page.tab.inner_text("#banner"), "the refusal")
+    assert "4 corners of meadow" in page.tab.inner_text("#hint")
+    page.tab.click("#back")
+    page.tab.click("#finish")
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    assert page.errors == []
+
+
+def test_a_polygon_that_is_not_saved_is_kept_in_the_page(browser, server):
+    page = open_page(browser, server)
+    page.add_class("meadow")
+    page.tab.route("**/api/add_polygon", lambda route: route.abort())
+    page.tab.focus("#map")
+    page.tab.keyboard.press("p")
+    for x, y in ((20, 20), (80, 80), (80, 20)):
+        page.click(x, y)
+    page.tab.keyboard.press("f")
+    page.wait(lambda: "1 label is not saved" in page.tab.inner_text("#banner"), "the warning")
+    page.tab.unroute("**/api/add_polygon")
+    page.tab.click("#retry")
+    page.wait(lambda: page.tab.inner_text("#saved") == "1 polygon saved", "the polygon")
+    assert len(areas_of(server)) == 1
+    assert page.errors == []
+
+
+def test_fingers_draw_polygons_and_paint(browser, server):
+    page = open_page(browser, server, viewport={"width": 390, "height": 780}, has_touch=True)
+    page.add_class("meadow")
+    page.tab.tap("label:has(input[value=polygon])")
+    for x, y in ((50, 50), (110, 80), (110, 50)):
+        page.tab.touchscreen.tap(*page.place(x, y))
+        page.tab.wait_for_timeout(300)
+    page.tab.tap("#finish")
+    page.wait(lambda: len(areas_of(server)) == 1, "the polygon")
+    page.tab.tap("label:has(input[value=brush])")
+    drag_finger(page, [page.place(x, 120) for x in range(30, 100, 5)])
+    page.wait(lambda: len(areas_of(server)) == 2, "the brush")
+    _, stroke = areas_of(server)[1]
+    assert stroke.distance(shapely.Point(60, 120)) == 0
+    assert page.errors == []
+
+
+def drag_finger(page, places):
+    """Drag a finger, by the protocol of the browser's tools."""
+    tools = page.tab.context.new_cdp_session(page.tab)
+    for number, (x, y) in enumerate(places):
+        kind = "touchMove" if number else "touchStart"
+        tools.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    tools.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def show_trained_model(server, folder):
+    """Let the trained model's map of the first image be of the last class alone."""
+    colours = tuple(parse_colour(one.colour) for one in CLASSES)
+    table = ClassTable(tuple(one.name for one in CLASSES), colours)
+    path = folder / "a_classes.tif"
+    info = server.session.readers[0].info
+    with write_mask(path, like=info, block_px=64, classes=table) as writer:
+        writer.write(np.full((1, 192, 192), 2, np.uint8), Window(0, 0, 192, 192))
+    server.session.trained.take(
+        TrainedModel(
+            number=1,
+            experiment="tidy-gull",
+            classes=table.names,
+            maps={"a.tif": str(path)},
+            run=("1", "2"),
+            test_miou=0.5,
+        )
+    )
+    server.session.touch()
+
+
+def test_the_trained_models_map_is_beside_the_live_one(browser, server, tmp_path):
+    page = open_page(browser, server)
+    for one in CLASSES:
+        page.add_class(one.name, one.colour)
+    for x, y, name in POINTS:
+        server.session.add(0, (x, y), name)
+    page.wait_map(12)
+    assert not page.tab.is_visible("#trained-layer")
+    show_trained_model(server, tmp_path)
+    page.wait(lambda: page.tab.is_visible("#trained-layer"), "the trained model")
+    assert "tidy-gull: mean IoU 50" in page.tab.inner_text("#trained-text")
+    assert page.tab.get_attribute("#run", "href") == "run"
+    page.slide("#opacity", 100)
+    page.tab.click("label:has(input[value=trained])")
+    page.tab.wait_for_selector(".trained-tile .leaflet-tile-loaded")
+    assert is_like(page.colour_at(40, 150), parse_colour(CLASSES[2].colour))
+    page.tab.click("#compare")
+    page.slide("#swipe", 50)
+    page.tab.wait_for_selector("img.overlay")
+    page.tab.wait_for_timeout(300)
+    assert is_like(page.colour_at(40, 150), parse_colour(CLASSES[0].colour))
+    assert is_like(page.colour_at(110, 150), parse_colour(CLASSES[2].colour))
+    page.tab.focus("#map")
+    page.tab.keyboard.press("m")
+    page.tab.keyboard.press("m")
+    assert page.tab.is_checked("input[value=trained]")
+    assert page.tab.input_value("#other") == "none"
+    assert page.errors == []
+
+
 def test_points_whose_answer_is_lost_are_saved_once(browser, server):
     page = open_page(browser, server)
     page.add_class("meadow")
@@ -254,6 +425,43 @@ def test_a_link_of_another_site_leads_to_the_page(browser, server):
     tab.click("a")
     tab.wait_for_selector("body[data-ready]")
     assert "token" not in tab.url
+
+
+def test_a_file_of_its_owner_leads_to_the_page(browser, server, tmp_path):
+    lead = write_lead(tmp_path, server.url)
+    assert lead.stat().st_mode & 0o777 == 0o600
+    tab = browser.new_context().new_page()
+    tab.goto(lead.as_uri())
+    tab.wait_for_selector("body[data-ready]")
+    assert tab.url == f"http://127.0.0.1:{server.port}/"
+
+
+def test_next_works_while_overviews_are_written(browser, tmp_path, monkeypatch):
+    release = Event()
+    write = LevelReader.write_overviews
+
+    def wait(reader, *options):
+        release.wait(120)
+        write(reader, *options)
+
+    monkeypatch.setattr(LevelReader, "write_overviews", wait)
+    image = write_scene(tmp_path / "images" / "a.tif", size=4608)
+    server = Here([image], tmp_path / "project")
+    try:
+        server.session.project.set_classes(CLASSES, {})
+        for x, y, name in POINTS:
+            server.session.add(0, (24 * x, 24 * y), name)
+        page = open_page(browser, server)
+        page.wait(lambda: "Overviews are being" in page.tab.inner_text("#map-state"), "overviews")
+        page.tab.focus("#map")
+        page.tab.keyboard.press("n")
+        page.tab.wait_for_selector(".suggestion", timeout=120_000)
+        assert "Click on the yellow point" in page.tab.inner_text("#next-text")
+        assert not server.session.readers[0].is_ready
+        assert page.errors == []
+    finally:
+        release.set()
+        server.stop()
 
 
 def test_the_keyboard_alone_labels(browser, server, tmp_path):
@@ -379,7 +587,7 @@ CONTRAST = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast(browser, server, scheme):
+def test_text_has_enough_contrast(browser, server, tmp_path, scheme):
     page = open_page(browser, server, color_scheme=scheme)
     page.add_class("meadow")
     page.click(20, 20)
@@ -387,6 +595,14 @@ def test_text_has_enough_contrast(browser, server, scheme):
     page.tab.fill("#new-name", "meadow")
     page.tab.click("#new-class button")
     page.wait(lambda: "occurs twice" in page.tab.inner_text("#banner"), "the message")
+    assert page.tab.evaluate(CONTRAST) == []
+    server.session.job = {"state": "failed", "text": "The training ended.", "log": "ERROR"}
+    show_trained_model(server, tmp_path)
+    page.tab.click("label:has(input[value=polygon])")
+    for x, y in ((50, 50), (90, 50), (90, 90)):
+        page.click(x, y)
+    page.wait(lambda: page.tab.is_visible("#compare"), "the trained model")
+    assert page.tab.is_visible("#finish")
     assert page.tab.evaluate(CONTRAST) == []
 
 

@@ -96,6 +96,61 @@ def test_undo_and_redo_take_back_and_repeat(tmp_path):
     log.close()
 
 
+def shown(history):
+    return sorted((p.id, p.x, p.y, p.label) for p in history.points)
+
+
+@given(ACTIONS, ACTIONS)
+def test_undo_goes_on_after_a_restart(tmp_path_factory, first, second):
+    """Undo and redo do the same in a session that goes on and in one that begins anew."""
+    path = tmp_path_factory.mktemp("log") / "points.jsonl"
+    log = PointLog(path)
+    history = PointHistory(log, "anna")
+    act(history, first)
+    log.close()
+    copy = path.with_name("copy.jsonl")
+    copy.write_bytes(path.read_bytes())
+    logs = [PointLog(path), PointLog(copy)]
+    going, again = history, PointHistory(logs[1], "anna")
+    going._log = logs[0]
+    for what, number in second:
+        if what in ("undo", "redo"):
+            act(going, [(what, number)])
+            act(again, [(what, number)])
+            assert shown(again) == shown(going)
+            assert (again.can_undo, again.can_redo) == (going.can_undo, going.can_redo)
+    while going.can_undo:
+        going.undo()
+        again.undo()
+    assert shown(again) == shown(going) == []
+    for one in logs:
+        one.close()
+
+
+def test_undo_after_a_restart_leaves_what_somebody_else_changed(tmp_path):
+    path = tmp_path / "points.jsonl"
+    log = PointLog(path)
+    anna, ben = PointHistory(log, "anna"), PointHistory(log, "ben")
+    first = anna.add("a.tif", 1, 2, "land")
+    anna.add("a.tif", 3, 4, "land")
+    ben._points = newest_of(log.records)
+    ben.relabel(first.id, "water")
+    again = PointHistory(log, "anna")
+    assert [p.id for p in again.undo()] != [first.id]
+    assert [(p.id, p.label) for p in again.points] == [(first.id, "water")]
+    assert not again.can_undo
+    log.close()
+
+
+def test_a_renamed_class_ends_what_can_be_undone_after_a_restart(tmp_path):
+    log = PointLog(tmp_path / "points.jsonl")
+    history = PointHistory(log, "anna")
+    history.add("a.tif", 1, 2, "land")
+    history.rename_class("land", "soil")
+    assert not PointHistory(log, "anna").can_undo
+    log.close()
+
+
 def test_a_stroke_is_undone_at_once(tmp_path):
     log = PointLog(tmp_path / "points.jsonl")
     history = PointHistory(log, "anna")

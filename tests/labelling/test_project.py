@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
+from pointcover.cli.app import app
 from pointcover.labelling.images import name_images
 from pointcover.labelling.point_log import merge_logs
 from pointcover.labelling.project import DESCRIPTION, LOG, Project, free_colour
@@ -24,6 +26,30 @@ def images(tmp_path):
     return [
         write_raster(tmp_path / "images" / name, draw_image(40, 50)) for name in ("a.tif", "b.tif")
     ]
+
+
+def test_classes_of_a_card_are_added_to_those_of_the_project(tmp_path, images):
+    project = Project(tmp_path / "p", images, "anna")
+    project.set_classes(CLASSES[:1], {})
+    assert project.add_classes(CLASSES) == 1
+    assert project.add_classes(CLASSES) == 0
+    assert project.class_names == ("land", "water")
+    with pytest.raises(ValueError, match=r"colour #E2A929 occurs twice"):
+        project.add_classes([ClassSettings(name="road", colour="#E2A929")])
+    project.close()
+
+
+def test_the_command_takes_the_classes_of_a_card(tmp_path, images, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pointcover.labelling.serve.serve", lambda *given, **named: None)
+    done = CliRunner().invoke(app, ["label", str(images[0]), "--card", "dubai", "--project", "p"])
+    assert done.exit_code == 0, done.output
+    again = Project(tmp_path / "p", [], "anna")
+    assert "Vegetation" in again.class_names or "vegetation" in again.class_names
+    again.close()
+    done = CliRunner().invoke(app, ["label", "--card", "nowhere", "--project", "p"])
+    assert done.exit_code == 1
+    assert "nowhere" in done.output
 
 
 def test_a_project_reopens_with_classes_points_and_images(tmp_path, images):

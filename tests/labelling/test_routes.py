@@ -15,7 +15,16 @@ from pointcover.labelling.point_log import read_log
 from pointcover.labelling.project import LOG, Project
 from pointcover.labelling.routes import ACTIONS, make_app
 from pointcover.labelling.session import Session
-from tests.labelling.scenes import POINTS, draw_truth, open_scene, wait_for
+from tests.imagery import write_raster
+from tests.labelling.scenes import (
+    CLASSES,
+    COLOURS,
+    POINTS,
+    QUICK,
+    draw_truth,
+    open_scene,
+    wait_for,
+)
 
 OWN = {"X-Pointcover": "1"}
 ID = "0123456789abcdef" * 2
@@ -79,6 +88,32 @@ def test_a_click_is_on_the_disk_when_it_is_confirmed(client, tmp_path):
     assert [one["class"] for one in state["points"]] == ["water"]
     assert state["counts"] == {"a.tif": 1}
     assert state["can_redo"]
+
+
+def test_jpeg_2000_is_shown_labelled_and_mapped(tmp_path, monkeypatch):
+    """Without a CRS; nothing is written beside it."""
+    monkeypatch.setattr(live_map, "PAUSE_S", 0.05)
+    image = np.array(COLOURS, np.uint8)[draw_truth(320)].transpose(2, 0, 1)
+    path = write_raster(tmp_path / "images" / "a.jp2", image, driver="JP2OpenJPEG", crs=None)
+    before = sorted(tmp_path.joinpath("images").iterdir())
+    project = Project(tmp_path / "project", [path], "anna")
+    project.set_classes(CLASSES, {})
+    project.set_settings(QUICK | {"block_px": 512})
+    session = Session(project, threads=1)
+    session.start()
+    client = make_client(session, Access(port=80))
+    answer = client.get(f"/api/{session.id}/images/0/tiles/0/0/0")
+    assert answer.headers["content-type"] == "image/jpeg"
+    tile = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(tile[:, :, ::-1].astype(int) - image[:, :256, :256].transpose(1, 2, 0)).mean() < 9
+    for x, y, name in POINTS:
+        add(client, 5 * x / 3, 5 * y / 3, name)
+    client.post("/api/view", json=WHOLE | {"bottom": 320, "right": 320})
+    wait_for(lambda: session.live.view_map and not session.live.is_busy)
+    shown = session.live.view_map
+    assert (shown.class_ids[:320, :320] == draw_truth(320)).mean() > 0.95
+    session.close()
+    assert sorted(tmp_path.joinpath("images").iterdir()) == before
 
 
 def test_a_full_disk_is_said(client, monkeypatch):
@@ -334,7 +369,7 @@ def test_the_map_of_the_view_and_its_next_points(session, client):
         return status["scores"] and status["map"] and status
 
     status = wait_for(finished)
-    assert status["map"]["points"] == 12
+    assert status["map"]["labels"] == {"points": 12, "polygons": 0, "pixels": 0}
     assert status["scores"]["points"] == 12
     assert [one["points"] for one in status["scores"]["curve"]] == [12]
     number = status["map"]["number"]

@@ -146,19 +146,15 @@ def read_sample(path: Path) -> LabelledSample:
     design = read_design(path)
     if not design.points:
         raise ValueError(f"{path} is a sample of no points: draw one with --points")
-    layers = [
-        str(name) for name, _ in pyogrio.list_layers(vector_path(path)) if _is_sample(str(name))
-    ]
-    if not layers:
-        raise ValueError(f"{path} has no layer {LAYER!r} any more: draw the sample again")
+    layers = layers_of(path)
     tables = {name: _read_layer(path, name) for name in layers}
     if not any(len(table) for table in tables.values()):
         raise ValueError(f"{path}, layer {shorten(layers)}, has no point: draw the sample again")
     _check_points(path, design, list(tables.values()))
     if all((_texts(table) == "").all() for table in tables.values()):
         raise ValueError(
-            f"{path}: nobody has labelled any of its {len(design.points)} points: open it in QGIS "
-            f"and choose a class for each"
+            f"{path}: nobody has labelled any of its {len(design.points)} points: `pointcover "
+            f"label IMAGES --sample {path}` shows one after the other, or choose classes in QGIS"
         )
     sample = LabelledSample(design, np.full(len(design.points), IGNORE_INDEX, np.int64))
     found = read_annotations(
@@ -173,6 +169,20 @@ def read_sample(path: Path) -> LabelledSample:
     for fid, class_id in zip(found.fids, found.class_ids, strict=True):
         sample.labels[places[ids[fid]]] = class_id
     return sample
+
+
+def layers_of(path: Path) -> list[str]:
+    """Return the layers of points of a sample; there is one a CRS.
+
+    Raises:
+        ValueError: there is none.
+    """
+    layers = [
+        str(name) for name, _ in pyogrio.list_layers(vector_path(path)) if _is_sample(str(name))
+    ]
+    if not layers:
+        raise ValueError(f"{path} has no layer {LAYER!r} any more: draw the sample again")
+    return layers
 
 
 def _is_sample(layer: str) -> bool:

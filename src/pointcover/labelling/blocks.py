@@ -4,6 +4,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pointcover.features.encoder_pyramid import sample_points, sample_rows
 from pointcover.labelling.view import Extent
@@ -13,6 +14,10 @@ from pointcover.raster.overviews import LevelReader, Valid
 
 BAND_PX: Final = 64
 """Rows that are classified at once."""
+
+COARSE: Final = 2
+"""The first map after a click has the class of every so-many-th pixel; the next one all. The
+features of these pixels are kept a second time, beside each other."""
 
 
 def read_features(
@@ -57,6 +62,7 @@ class BlockFeatures:
         ]
         self._inner = inner
         self._dense: dict[BlockName, Tensor] = {}
+        self._coarse: dict[BlockName, Tensor] = {}
         self._levels: list[Tensor] = []
         self._padded = 0, 0
         scaled = features.scale(image)
@@ -64,6 +70,10 @@ class BlockFeatures:
             self._dense["filter_bank"] = _middle(features.filter_bank, scaled, inner)
         if features.local_statistics is not None:
             self._dense["local_statistics"] = _middle(features.local_statistics, scaled, inner)
+        self._coarse = {
+            name: dense[:, :, ::COARSE, ::COARSE].contiguous()
+            for name, dense in self._dense.items()
+        }
         if features.encoder is not None:
             levels = features.encoder.encode(scaled[:, features.encoder_bands])
             self._levels = [level.values for level in levels]
@@ -73,7 +83,7 @@ class BlockFeatures:
     @property
     def mib(self) -> float:
         """Memory of the features, MiB."""
-        kept = [*self._dense.values(), *self._levels]
+        kept = [*self._dense.values(), *self._coarse.values(), *self._levels]
         return sum(one.numel() * one.element_size() for one in kept) / 2**20
 
     def at(self, rows: Tensor, cols: Tensor) -> dict[BlockName, Tensor]:
@@ -92,6 +102,8 @@ class BlockFeatures:
 
     def dense(self, block: BlockName, rows: slice, step: int) -> Tensor:
         """Return a block of features of every `step`-th pixel of some rows."""
+        if step == COARSE:
+            return self._coarse[block][:, :, rows.start // step : -(-rows.stop // step)]
         return self._dense[block][:, :, rows][:, :, ::step, ::step]
 
     def project(self, weight: Tensor, rows: slice, step: int) -> Tensor:
@@ -103,10 +115,14 @@ class BlockFeatures:
         for level in self._levels:
             columns = weight[:, first : first + level.shape[1]].float()
             first += level.shape[1]
-            part = sample_rows(level, placed, self._padded, columns)
+            if step == 1:
+                part = sample_rows(level, placed, self._padded, columns)
+            else:
+                part = _sample_cells(level, placed, (self._padded, step), columns)
             total = part if total is None else total + part
         assert total is not None
-        return total[:, :, ::step, inner.left : inner.left + inner.width : step]
+        left = inner.left // step
+        return total[:, :, :, left : left + -(-inner.width // step)]
 
 
 class BlockRows:
@@ -127,6 +143,35 @@ class BlockRows:
         else:
             found = torch.einsum("kf,nfhw->nkhw", weight, self.dense(block).float())
         return found + bias.view(1, -1, 1, 1)
+
+
+def _sample_cells(
+    level: Tensor, rows: slice, sizes: tuple[tuple[int, int], int], weight: Tensor
+) -> Tensor:
+    """Apply a linear layer to an encoder's level, and sample it in the middle of squares of pixels.
+
+    Args:
+        level: (1, C, h, w).
+        rows: of the image; the first one is the first one of a square.
+        sizes: of the image, and of the squares.
+        weight: (K, C).
+
+    Returns:
+        (1, K, rows of squares, columns of squares of the whole image).
+    """
+    size, step = sizes
+    cells = level.shape[2]
+    middles = torch.arange(rows.start, rows.stop, step, dtype=torch.float64) + step / 2
+    place = (middles * cells / size[0] - 0.5).clamp(0, cells - 1)
+    before = place.floor().long()
+    after = (before + 1).clamp(max=cells - 1)
+    first = int(before[0])
+    part = level[:, :, first : int(after[-1]) + 1].float()
+    part = functional.conv2d(part, weight[:, :, None, None])
+    above, below = (part.index_select(2, one - first) for one in (before, after))
+    part = torch.lerp(above, below, (place - before).float()[:, None])
+    shape = len(place), size[1] // step
+    return functional.interpolate(part, size=shape, mode="bilinear", align_corners=False)
 
 
 def _middle(module: object, image: Tensor, inner: Extent) -> Tensor:

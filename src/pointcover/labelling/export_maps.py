@@ -8,6 +8,7 @@ import numpy as np
 
 from pointcover.labelling.live_classifier import ENCODER, fit_live, make_live_features, table_of
 from pointcover.labelling.point_features import Place, PointFeatures
+from pointcover.labelling.polygons import places_of
 from pointcover.labelling.project import CACHE, Project
 from pointcover.labels import ClassTable
 from pointcover.maps.mapper import Mapper
@@ -59,7 +60,16 @@ def save_model(
         raise ValueError("fewer than two classes have points: label points of another class first")
     features = make_live_features(settings, len(description.bands))
     known = PointFeatures(project.folder / CACHE, features, readers)
-    rows = [known.get(Place(images[one.image], 0, int(one.y), int(one.x))) for one in records]
+    of_labels = [places_of(one) for one in records]
+    labels = labels.repeat([len(one) for one in of_labels])
+    places = [
+        Place(images[record.image], 0, int(y), int(x))
+        for record, found in zip(records, of_labels, strict=True)
+        for x, y in found.tolist()
+    ]
+    for cell in known.unknown_cells(places):
+        known.compute(cell)
+    rows = [known.get(place) for place in places]
     pixels = table_of(rows, labels, np.zeros(len(labels), np.int64))
     classifier = fit_live(features, pixels, len(classes), settings).join(features)
     tile_set = _describe(readers, classes)
@@ -68,7 +78,7 @@ def save_model(
     checkpoint = Checkpoint(
         NetworkSettings(model=MEAN, encoder=encoder, width=1.0),
         tile_set,
-        {"labelled_points": len(records)},
+        {"labelled_points": len(labels)},
         weight_fractions(pixels.classes, pixels.weights, len(classes)),
         classifier.settings,
     )

@@ -20,20 +20,24 @@ from pointcover.annotation.rasters import CLICKS
 from pointcover.config.recipes import RECIPES
 from pointcover.datasets.card import DatasetCard, find_pairs
 from pointcover.labelling.point_log import Record
+from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import Project
-from pointcover.labels import IGNORE_INDEX, ClassTable, Split, parse_colour
+from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, Split, parse_colour
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, Window, write_mask
 from pointcover.runtime.atomic_files import publish_folder, publish_text
 from pointcover.text import shorten
 from pointcover.tileset.tiles import raster_path
 from pointcover.validation import validate
 from pointcover.vectors.features import ORTHOPHOTO
-from pointcover.vectors.qgis_styles import style_points
-from pointcover.vectors.write import publish_points
+from pointcover.vectors.qgis_styles import style_points, style_polygons
+from pointcover.vectors.rasterize import rasterize_shapes
+from pointcover.vectors.write import VectorLayer, publish_layers
 
 LABELS: Final = "labels"
 """The folder that `annotations` names: DVC compares all files in it."""
 POINTS: Final = "points.gpkg"
+POINT_LAYER: Final = "points"
+POLYGON_LAYER: Final = "polygons"
 CARD: Final = "card.yaml"
 COMMAND: Final = "run.sh"
 LEAST_IMAGES: Final = 3
@@ -264,7 +268,7 @@ def _check(values: Mapping[str, Any]) -> DatasetCard:
 def _write_vector(
     path: Path, images: Sequence[_Image], names: Mapping[Path, str], classes: ClassTable
 ) -> Path:
-    """Write one layer for each CRS, with author and time of each point."""
+    """Write points and polygons, a layer of each for each CRS, with author and time of each."""
     by_crs: dict[pyproj.CRS, list[tuple[_Image, Record]]] = {}
     for image in images:
         if image.points:
@@ -272,48 +276,101 @@ def _write_vector(
             crs = pyproj.CRS.from_wkt(image.info.crs.to_wkt())
             by_crs.setdefault(crs, []).extend((image, point) for point in image.points)
     ids = {name: number for number, name in enumerate(classes.names)}
-    tables = [
-        geopandas.GeoDataFrame(
-            {
-                "class": [point.label for _, point in placed],
-                "class_id": np.array([ids[point.label or ""] for _, point in placed], np.int16),
-                ORTHOPHOTO: [names.get(image.path, "") for image, _ in placed],
-                "author": [point.author for _, point in placed],
-                "time": [point.time for _, point in placed],
-                "id": [point.id for _, point in placed],
-            },
-            geometry=[
-                shapely.Point(image.info.transform @ (point.x, point.y)) for image, point in placed
-            ],
-            crs=crs,
-        )
-        for crs, placed in by_crs.items()
-    ]
-    publish_points(path, "points", tables, style_points(classes, "class"))
+    layers = {}
+    for layer, kind, style in (
+        (POINT_LAYER, "Point", style_points),
+        (POLYGON_LAYER, "Polygon", style_polygons),
+    ):
+        tables = [
+            table
+            for crs, placed in by_crs.items()
+            if (labels := [one for one in placed if bool(one[1].shape) == (kind == "Polygon")])
+            and len(table := _table(labels, crs, (names, ids)))
+        ]
+        for number, table in enumerate(tables, 1):
+            name = layer if len(tables) == 1 else f"{layer}_{number}"
+            layers[name] = VectorLayer(table, kind, style(classes, "class"))
+    publish_layers(path, layers)
     return path
+
+
+def _table(
+    placed: Sequence[tuple[_Image, Record]],
+    crs: pyproj.CRS,
+    named: tuple[Mapping[Path, str], Mapping[str, int]],
+) -> geopandas.GeoDataFrame:
+    """Return labels of one CRS as features."""
+    names, ids = named
+    return geopandas.GeoDataFrame(
+        {
+            "class": [label.label for _, label in placed],
+            "class_id": np.array([ids[label.label or ""] for _, label in placed], np.int16),
+            ORTHOPHOTO: [names.get(image.path, "") for image, _ in placed],
+            "author": [label.author for _, label in placed],
+            "time": [label.time for _, label in placed],
+            "id": [label.id for _, label in placed],
+        },
+        geometry=[_geometry(image.info, label) for image, label in placed],
+        crs=crs,
+    )
+
+
+def _geometry(info: RasterInfo, label: Record) -> shapely.Geometry:
+    """Return a label in the CRS of its image."""
+    transform = info.transform
+    if not label.shape:
+        return shapely.Point(transform @ (label.x, label.y))
+    polygon = to_polygon(label.shape)
+    return shapely.transform(polygon, lambda xy: np.array([transform @ (x, y) for x, y in xy]))
+
+
+def _bounds(label: Record) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of a label, in pixels of the image."""
+    if not label.shape:
+        return label.x, label.y, label.x, label.y
+    xs, ys = zip(*label.shape[0], strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _burn(labels: Sequence[Record], window: Window, ids: Mapping[str, int]) -> Mask:
+    """Return the class ids of labels in a window; of two on a pixel the last one counts."""
+    values = np.full((int(window.height), int(window.width)), IGNORE_INDEX, np.uint8)
+    for label in labels:
+        class_id = ids[label.label or ""]
+        if label.shape:
+            shapes = [(to_polygon(label.shape), 1)]
+            values[rasterize_shapes(shapes, window, all_touched=False) > 0] = class_id
+        else:
+            values[int(label.y) - int(window.row_off), int(label.x) - int(window.col_off)] = (
+                class_id
+            )
+    return values
 
 
 def _write_rasters(
     folder: Path, images: Sequence[_Image], dataset: _Dataset, classes: ClassTable
 ) -> list[Path]:
-    """Write a raster of each image with points; of two points on a pixel the newer one counts."""
+    """Write a raster of each image with labels; of two labels on a pixel the newer one counts."""
     ids = {name: number for number, name in enumerate(classes.names)}
     paths = []
     for image in images:
         if not image.points:
             continue
         blocks: dict[tuple[int, int], list[Record]] = defaultdict(list)
-        for point in sorted(image.points, key=lambda one: one.order):
-            blocks[int(point.y) // BLOCK_PX, int(point.x) // BLOCK_PX].append(point)
+        for label in sorted(image.points, key=lambda one: one.order):
+            left, top, right, bottom = _bounds(label)
+            for row in range(int(top) // BLOCK_PX, int(bottom) // BLOCK_PX + 1):
+                for col in range(int(left) // BLOCK_PX, int(right) // BLOCK_PX + 1):
+                    blocks[row, col].append(label)
         path = raster_path(folder, dataset.splits[image.path], dataset.names[image.path])
         with write_mask(path, like=image.info, block_px=BLOCK_PX, classes=classes) as writer:
-            for (row, col), points in sorted(blocks.items()):
-                top, left = row * BLOCK_PX, col * BLOCK_PX
-                height = min(BLOCK_PX, image.info.height - top)
-                width = min(BLOCK_PX, image.info.width - left)
-                values = np.full((1, height, width), IGNORE_INDEX, np.uint8)
-                for point in points:
-                    values[0, int(point.y) - top, int(point.x) - left] = ids[point.label or ""]
-                writer.write(values, Window(left, top, width, height))
+            for (row, col), labels in sorted(blocks.items()):
+                first_row, first_col = row * BLOCK_PX, col * BLOCK_PX
+                height = min(BLOCK_PX, image.info.height - first_row)
+                width = min(BLOCK_PX, image.info.width - first_col)
+                if height < 1 or width < 1:
+                    continue
+                window = Window(first_col, first_row, width, height)
+                writer.write(_burn(labels, window, ids)[None], window)
         paths.append(path)
     return paths

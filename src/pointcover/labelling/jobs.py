@@ -3,7 +3,10 @@
 What writes vector files and maps is imported when it is needed, so that the page opens sooner.
 """
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,11 +18,15 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
-from pointcover.labelling.session import Session
+from pointcover.labelling.mlflow_page import MlflowPage
+from pointcover.labelling.session import NotFound, Session
+from pointcover.labelling.trained_maps import TrainedModel
 from pointcover.runtime.signals import end_with_parent
 
 LINES: Final = 40
 """Lines of the log of a training that the page shows."""
+
+RAN: Final = re.compile(r"Ran experiment\(s\): (\S+)")
 
 Result = dict[str, Any]
 
@@ -32,6 +39,12 @@ class Jobs:
     folder: Path = field(default_factory=Path.cwd)
     """Of the pipeline, for training."""
     _lock: Lock = field(default_factory=Lock)
+    _mlflow: MlflowPage = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare MLflow's page."""
+        self._mlflow = MlflowPage(self.folder)
+        self.session.at_end.append(self._mlflow.close)
 
     def export(self) -> None:
         """Export the points.
@@ -62,6 +75,18 @@ class Jobs:
                 f"there"
             )
         self._start("exporting points", self._train)
+
+    def address_of_run(self) -> str:
+        """Return the address of the trained model's run in MLflow, which is started if need be.
+
+        Raises:
+            NotFound: there is no trained model, or MLflow has no run of it.
+            OSError: MLflow's page does not start.
+        """
+        model = self.session.trained.model
+        if model is None or model.run is None:
+            raise NotFound("MLflow has no run of a model that was trained here")
+        return self._mlflow.address_of(model.run)
 
     def _start(self, text: str, work: Callable[[], Result]) -> None:
         with self._lock:
@@ -120,6 +145,7 @@ class Jobs:
         command = [sys.executable, "-m", "dvc", "exp", "run", *found.options]
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         log: deque[str] = deque(maxlen=LINES)
+        experiment = ""
         with subprocess.Popen(
             command,
             cwd=self.folder,
@@ -133,15 +159,60 @@ class Jobs:
             assert process.stdout is not None
             for line in process.stdout:
                 log.append(line.rstrip())
+                if said := RAN.search(line):
+                    experiment = said[1]
                 self._say({"state": "running", "text": "training …", "log": "\n".join(log)})
         if process.returncode:
-            text = f"The training ended with code {process.returncode}."
+            text = f"The training ended with code {process.returncode}; its log says why."
             return {"state": "failed", "text": text, "log": "\n".join(log)}
+        self._say({"state": "running", "text": "mapping …", "log": "\n".join(log)})
+        try:
+            model = self._map_trained(experiment)
+        except (ValueError, OSError) as error:
+            text = f"The model is trained, but its maps are not made: {error}"
+            return {"state": "failed", "text": text, "log": "\n".join(log)}
+        miou = model.test_miou
+        score = "" if miou is None else f" Its mIoU on the labels of the test images: {miou:.2f}."
         return {
-            "text": "The model is in models/, its run in MLflow (`pointcover ui`). Map with it: "
-            "pointcover predict models IMAGES --out maps",
+            "text": f"The model is in {self.folder / 'models'}, its maps in "
+            f"{self.session.trained.folder}.{score}",
             "log": "\n".join(log),
         }
+
+    def _map_trained(self, experiment: str) -> TrainedModel:
+        """Map all images with the model that was trained, and show the maps."""
+        from pointcover.labelling.export_maps import map_images
+        from pointcover.models.load import load_model
+        from pointcover.tracking.runs import address_of_model_run
+
+        session = self.session
+        before = session.trained.model
+        number = 1 if before is None else before.number + 1
+        named = load_model(str(self.folder / "models"), self.folder)
+        images = {one.name: Path(one.path) for one in session.project.description.images}
+        folder = session.trained.folder / str(number)
+        maps = map_images(self.folder / "models", list(images.values()), folder, self._note)
+        found = TrainedModel(
+            number=number,
+            experiment=experiment,
+            classes=named.tile_set.classes.names,
+            maps={name: str(path) for name, path in zip(images, maps, strict=True)},
+            run=address_of_model_run(self.folder, named.sha256),
+            test_miou=_read_miou(self.folder / "metrics" / "evaluate.json"),
+        )
+        session.trained.take(found)
+        if before is not None:
+            shutil.rmtree(session.trained.folder / str(before.number), ignore_errors=True)
+        return found
+
+
+def _read_miou(path: Path) -> float | None:
+    """Return the mIoU of the test split; None where it is not known."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["miou"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _count(images: int) -> str:

@@ -1,7 +1,7 @@
 """The classifier that follows the clicks: a logistic regression and a small forest."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -97,12 +97,23 @@ class LiveClassifier:
         return torch.stack([head(view).float().log_softmax(dim=1)[0] for head in self.heads])
 
     @torch.inference_mode()
-    def score_block(self, block: BlockFeatures, step: int) -> Tensor:
-        """Return the log-probabilities of every `step`-th pixel of a block, in half precision."""
-        parts = [
-            self.score(BlockRows(block, slice(top, min(top + BAND_PX, block.height)), step)).half()
-            for top in range(0, block.height, BAND_PX)
-        ]
+    def score_block(
+        self, block: BlockFeatures, step: int, is_old: Callable[[], bool] = lambda: False
+    ) -> Tensor | None:
+        """Return the log-probabilities of every `step`-th pixel of a block, in half precision.
+
+        Args:
+            block: to score.
+            step: 1 for all pixels.
+            is_old: whether the result is no longer wanted; then None is returned.
+        """
+        parts = []
+        band_px = BAND_PX * step
+        for top in range(0, block.height, band_px):
+            if is_old():
+                return None
+            rows = slice(top, min(top + band_px, block.height))
+            parts.append(self.score(BlockRows(block, rows, step)).half())
         return torch.cat(parts, dim=2)
 
     def join(self, features: PixelFeatures) -> PixelClassifier:

@@ -57,7 +57,8 @@ class LiveMap:
         self.recent: deque[ViewMap] = deque(maxlen=4)
         """The last maps: a page may just be about to ask for an older one."""
         self.scores: SpatialScores | None = None
-        self.message = NEEDS_TWO
+        self.message = ""
+        self._tell_classes()
         self.is_busy = False
 
     def start(self) -> None:
@@ -89,6 +90,7 @@ class LiveMap:
         with self._condition:
             now = time.monotonic()
             self._wanted = Wanted(self._wanted.view, self._wanted.changes + 1, now)
+            self._tell_classes()
             self._condition.notify_all()
             return self._wanted.changes
 
@@ -130,6 +132,12 @@ class LiveMap:
         """Show scores."""
         self.scores = found
         self._changed()
+
+    def _tell_classes(self) -> None:
+        """Say at once that another class is missing, or that no longer one is."""
+        if self.message in ("", NEEDS_TWO):
+            has_two = len(self._project.history.labels()) > 1
+            self.message = "" if has_two else NEEDS_TWO
 
     # The thread -----------------------------------------------------------------------------------
 

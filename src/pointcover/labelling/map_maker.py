@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pointcover.labelling.blocks import BlockFeatures, read_features
+from pointcover.labelling.blocks import COARSE, BlockFeatures, read_features
 from pointcover.labelling.live_classifier import (
     LiveClassifier,
     fit_live,
@@ -24,23 +24,21 @@ from pointcover.labelling.live_classifier import (
 )
 from pointcover.labelling.point_features import Place, PointFeatures
 from pointcover.labelling.point_log import Record
+from pointcover.labelling.polygons import places_of
 from pointcover.labelling.project import CACHE, Project
 from pointcover.labelling.spatial_scores import SpatialScores, cross_validate, group_points
-from pointcover.labelling.view import BlockKey, Extent, ViewMap, Wanted
+from pointcover.labelling.view import BlockKey, Extent, LabelCount, ViewMap, Wanted
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.overviews import LevelReader
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 
 logger = logging.getLogger(__name__)
 
-COARSE: Final = 2
-"""The first map after a click has the class of every so-many-th pixel; the next one all."""
-
 FINE: Final = 1
 """Levels up to this one are read without overviews."""
 
 AT_A_TIME: Final = 8
-"""Points outside the view whose features are computed before the map is made again."""
+"""Cells with points outside the view that are computed before the map is made again."""
 
 
 class Page(Protocol):
@@ -96,6 +94,7 @@ class MapMaker:
         self._features_at = PointFeatures(project.folder / CACHE, self._features, readers)
         self._names: tuple[str, ...] = ()
         self._fitted: tuple[tuple[tuple[Place, int], ...], LiveClassifier] | None = None
+        self._labels = LabelCount(0, 0, 0)
         self._blocks: OrderedDict[BlockKey, BlockFeatures] = OrderedDict()
         self._scored: dict[BlockKey, _Scored] = {}
         self._lock = Lock()
@@ -149,17 +148,18 @@ class MapMaker:
                 self._take_points(points, key)
             self._score(wanted, group, classifier, COARSE)
             self._publish(wanted, keys, classifier)
-        unknown = [place for place in points.places if not self._features_at.has(place)]
-        for first in range(0, len(unknown), AT_A_TIME):
+        cells = self._features_at.unknown_cells(points.places)
+        for first in range(0, len(cells), AT_A_TIME):
             if self._page.is_old(wanted):
                 return
-            list(self._pool.map(self._features_at.get, unknown[first : first + AT_A_TIME]))
+            list(self._pool.map(self._features_at.compute, cells[first : first + AT_A_TIME]))
         classifier = self._fit(points)
         for step in (COARSE, 1):
-            self._score(wanted, keys, classifier, step)
+            is_new = self._score(wanted, keys, classifier, step)
             if self._page.is_old(wanted):
                 return
-            self._publish(wanted, keys, classifier)
+            if is_new:
+                self._publish(wanted, keys, classifier)
         self._rest(wanted, points)
 
     def _rest(self, wanted: Wanted, points: "_Points") -> None:
@@ -197,18 +197,26 @@ class MapMaker:
         description = self._project.description
         images = {entry.name: number for number, entry in enumerate(description.images)}
         ids = {name: number for number, name in enumerate(self._names)}
-        records = [
-            one for one in self._project.history.points if one.image in images and one.label in ids
-        ]
-        places = []
-        for one in records:
+        records: list[Record] = []
+        places: list[Place] = []
+        pixels: list[tuple[float, float]] = []
+        for one in self._project.history.points:
+            if one.image not in images or one.label not in ids:
+                continue
             image = images[one.image]
             height, width = self._readers[image].size(level)
-            row = min(max(int(one.y) >> level, 0), height - 1)
-            col = min(max(int(one.x) >> level, 0), width - 1)
-            places.append(Place(image, level, row, col))
+            seen: set[Place] = set()
+            for x, y in places_of(one).tolist():
+                row = min(max(int(y) >> level, 0), height - 1)
+                col = min(max(int(x) >> level, 0), width - 1)
+                place = Place(image, level, row, col)
+                if place not in seen:  # at a coarse level, a polygon has fewer pixels
+                    seen.add(place)
+                    records.append(one)
+                    places.append(place)
+                    pixels.append((x, y))
         classes = np.array([ids[one.label or ""] for one in records], np.int64)
-        groups = group_points(records, self._settings.score_block_px)
+        groups = group_points(records, pixels, self._settings.score_block_px)
         return _Points(level, tuple(records), tuple(places), classes, groups)
 
     def _take_points(self, points: "_Points", key: BlockKey) -> None:
@@ -244,6 +252,7 @@ class MapMaker:
             return None
         classifier = fit_live(self._features, pixels, len(self._names), self._settings)
         self._fitted = known, classifier
+        self._labels = points.count(self._features_at.has)
         return classifier
 
     def _score(
@@ -252,10 +261,14 @@ class MapMaker:
         keys: Sequence[BlockKey],
         classifier: LiveClassifier | None,
         step: int,
-    ) -> None:
-        """Score blocks whose features are known, and that are not scored as finely already."""
+    ) -> bool:
+        """Score blocks whose features are known, and that are not scored as finely already.
+
+        Returns:
+            whether there were any.
+        """
         if classifier is None:
-            return
+            return False
         todo = [
             key
             for key in keys
@@ -268,13 +281,15 @@ class MapMaker:
         ]
 
         def score(key: BlockKey) -> None:
-            if step == 1 and self._page.is_old(wanted):
-                return
-            scores = classifier.score_block(self._blocks[key], step)
-            with self._lock:
-                self._scored[key] = _Scored(classifier, scores, step)
+            is_old = self._page.is_old if step == 1 else lambda wanted: False
+            scores = classifier.score_block(self._blocks[key], step, lambda: is_old(wanted))
+            if scores is not None:
+                scored = _Scored(classifier, scores, step)
+                with self._lock:
+                    self._scored[key] = scored
 
         list(self._pool.map(score, todo))
+        return bool(todo)
 
     def _read(self, key: BlockKey) -> BlockFeatures:
         """Compute the features of a block."""
@@ -338,7 +353,7 @@ class MapMaker:
             ids,
             confidence,
             self._names,
-            len(self._fitted[0]) if self._fitted else 0,
+            self._labels,
             wanted.changes,
             time.monotonic() - wanted.since,
         )
@@ -347,13 +362,21 @@ class MapMaker:
 
 @dataclass(frozen=True)
 class _Points:
-    """The points of the project at a level."""
+    """The labelled pixels of the project at a level: points, and pixels of polygons."""
 
     level: int
     records: tuple[Record, ...]
+    """The label of each pixel."""
     places: tuple[Place, ...]
     classes: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64]
+
+    def count(self, is_known: Callable[[Place], bool]) -> LabelCount:
+        """Count the labels whose features are known."""
+        pairs = zip(self.records, self.places, strict=True)
+        known = [one for one, place in pairs if is_known(place)]
+        of_polygons = [one.id for one in known if one.shape]
+        return LabelCount(len(known) - len(of_polygons), len(set(of_polygons)), len(of_polygons))
 
 
 def _enlarge(values: Tensor, step: int, extent: Extent) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import shapely
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -23,6 +24,7 @@ from pointcover.active.settings import ImageQuerySettings
 from pointcover.active.uncertainty import Uncertainties
 from pointcover.labelling.live_classifier import mean_of
 from pointcover.labelling.point_log import Record
+from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.settings import LabelSettings
 from pointcover.labelling.view import BlockKey, ViewMap
 from pointcover.labels import IGNORE_INDEX
@@ -56,7 +58,7 @@ def choose_next(
 
     Args:
         scored: the map of the view, and the scores of its blocks.
-        taken: points of the image, and suggestions that were passed over.
+        taken: labels of the image, and suggestions that were passed over.
         settings: of the project.
 
     Raises:
@@ -64,7 +66,8 @@ def choose_next(
     """
     shown, blocks = scored
     scale = 1 << shown.level
-    near = cKDTree([(one.y / scale, one.x / scale) for one in taken]) if taken else None
+    points = [(one.y / scale, one.x / scale) for one in taken if not one.shape]
+    near = cKDTree(points) if points else None
     found: list[Candidates] = []
     for key, scores, step in blocks:
         if (key.image, key.level) == (shown.image, shown.level):
@@ -80,6 +83,11 @@ def choose_next(
     if near is not None and len(joined.rows):
         distances, _ = near.query(np.stack([joined.rows, joined.cols], axis=1))
         joined = joined.take(np.flatnonzero(distances >= settings.distance_px))
+    for polygon in [to_polygon(one.shape) for one in taken if one.shape]:
+        shapely.prepare(polygon)
+        places = shapely.points((joined.cols + 0.5) * scale, (joined.rows + 0.5) * scale)
+        is_near = shapely.dwithin(polygon, places, settings.distance_px * scale)
+        joined = joined.take(np.flatnonzero(~is_near))
     generator = np.random.default_rng([settings.seed, len(taken)])
     ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=True)
     chosen = choose([ranked], COUNT, settings.distance_px, by_class=True)

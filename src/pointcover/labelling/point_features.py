@@ -78,15 +78,32 @@ class PointFeatures:
         Raises:
             ValueError: the image is damaged there.
         """
-        found = self._known.get(place)
-        if found is None:
-            top, left = place.row // CELL_PX * CELL_PX, place.col // CELL_PX * CELL_PX
-            reader = self._readers[place.image]
-            height, width = reader.size(place.level)
-            extent = Extent(top, left, min(CELL_PX, height - top), min(CELL_PX, width - left))
-            block = read_features(reader, self._features, place.level, extent)
-            (found,) = self._keep([place], block, (top, left))
-        return found
+        if place not in self._known:
+            self.compute([place])
+        return self._known[place]
+
+    def unknown_cells(self, places: Iterable[Place]) -> list[list[Place]]:
+        """Return the places whose features are not known, those of one cell together."""
+        cells: dict[tuple[int, int, int, int], list[Place]] = {}
+        for place in places:
+            if place not in self._known:
+                cell = place.image, place.level, place.row // CELL_PX, place.col // CELL_PX
+                cells.setdefault(cell, []).append(place)
+        return list(cells.values())
+
+    def compute(self, places: Sequence[Place]) -> None:
+        """Compute the features of places in one cell from its own window.
+
+        Raises:
+            ValueError: the image is damaged there.
+        """
+        first = places[0]
+        top, left = first.row // CELL_PX * CELL_PX, first.col // CELL_PX * CELL_PX
+        reader = self._readers[first.image]
+        height, width = reader.size(first.level)
+        extent = Extent(top, left, min(CELL_PX, height - top), min(CELL_PX, width - left))
+        block = read_features(reader, self._features, first.level, extent)
+        self._keep(places, block, (top, left))
 
     def take_from(
         self, block: BlockFeatures, key: BlockKey, places: Iterable[Place], block_px: int
@@ -127,9 +144,7 @@ class PointFeatures:
         """Whether features are new since they were saved."""
         return self._changed
 
-    def _keep(
-        self, places: Sequence[Place], block: BlockFeatures, start: tuple[int, int]
-    ) -> list[Rows]:
+    def _keep(self, places: Sequence[Place], block: BlockFeatures, start: tuple[int, int]) -> None:
         each = [(place, *offset) for place in places for offset in OFFSETS_PX]
         rows = torch.tensor([place.row + down - start[0] for place, down, _ in each])
         cols = torch.tensor([place.col + right - start[1] for place, _, right in each])
@@ -142,7 +157,6 @@ class PointFeatures:
         with self._lock:
             self._known |= dict(zip(places, kept, strict=True))
             self._changed = True
-        return kept
 
     def _load(self) -> None:
         """Read the file; one that is damaged or of other features is computed anew."""

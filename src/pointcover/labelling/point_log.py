@@ -23,6 +23,14 @@ ID: Final = re.compile(r"[0-9a-f]{32}")
 LONGEST: Final = 1000
 """Characters of a text in a record."""
 KEYS: Final = ("id", "image", "x", "y", "class", "state", "author", "time")
+OPTIONAL: Final = ("shape", "action")
+
+Shape = tuple[tuple[tuple[float, float], ...], ...]
+"""Rings of a polygon, the outer one first, then holes: each of x and y in pixels of the image; the
+last vertex is not the first one again."""
+
+MOST_VERTICES: Final = 5000
+ACTION: Final = re.compile(r"(do|undo|redo|rename) [0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,20 @@ class Record:
     author: str
     time: str
     """UTC, ISO 8601 with microseconds."""
+    shape: Shape = ()
+    """Of a polygon; empty for a point. x and y of a polygon lie within it."""
+    action: str = ""
+    """What a person did: `do`, `undo`, `redo` or `rename`, and the number of what was done. Records
+    of one action belong together. Logs of older versions have none."""
 
     def to_line(self) -> str:
         """Return the record as a line of JSON, with its line break."""
         values = (self.id, self.image, self.x, self.y, self.label, self.state)
-        pairs = dict(zip(KEYS, (*values, self.author, self.time), strict=True))
+        pairs: dict[str, Any] = dict(zip(KEYS, (*values, self.author, self.time), strict=True))
+        if self.shape:
+            pairs["shape"] = self.shape
+        if self.action:
+            pairs["action"] = self.action
         return json.dumps(pairs, ensure_ascii=False, allow_nan=False) + "\n"
 
     @property
@@ -63,7 +80,7 @@ def parse_record(line: str) -> Record:
         ValueError: it is no record.
     """
     values = json.loads(line)
-    if not isinstance(values, dict) or set(values) != set(KEYS):
+    if not isinstance(values, dict) or set(values) - set(OPTIONAL) != set(KEYS):
         raise ValueError(f"wanted an object with the keys {', '.join(KEYS)}")
     for key in ("id", "image", "author", "time", "state"):
         if not isinstance(values[key], str) or not 0 < len(values[key]) <= LONGEST:
@@ -77,6 +94,9 @@ def parse_record(line: str) -> Record:
     if state not in get_args(State) or (state == "labelled") != isinstance(label, str):
         raise ValueError(f"wanted a class and state labelled, or null and {get_args(State)[1:]}")
     time_of(values["time"])
+    action = values.get("action", "")
+    if not isinstance(action, str) or (action and not ACTION.fullmatch(action)):
+        raise ValueError("action: wanted do, undo, redo or rename, and 8 hexadecimal digits")
     return Record(
         values["id"],
         values["image"],
@@ -86,7 +106,38 @@ def parse_record(line: str) -> Record:
         state,
         values["author"],
         values["time"],
+        parse_shape(values["shape"]) if "shape" in values else (),
+        action,
     )
+
+
+def parse_shape(values: Any) -> Shape:
+    """Parse the rings of a polygon.
+
+    Raises:
+        ValueError: they are no rings of finite numbers.
+    """
+    if not isinstance(values, list) or not values or not all(isinstance(r, list) for r in values):
+        raise ValueError("shape: wanted a list of rings")
+    if sum(len(ring) for ring in values) > MOST_VERTICES:
+        raise ValueError(f"shape: wanted at most {MOST_VERTICES} vertices")
+    return tuple(parse_line(ring, 3) for ring in values)
+
+
+def parse_line(values: Any, least: int) -> tuple[tuple[float, float], ...]:
+    """Parse vertices.
+
+    Raises:
+        ValueError: they are fewer than `least`, or no pairs of finite numbers.
+    """
+    if not isinstance(values, list) or not least <= len(values) <= MOST_VERTICES:
+        raise ValueError(f"shape: wanted {least} to {MOST_VERTICES} vertices")
+    for pair in values:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError("shape: wanted vertices of x and y")
+        if not all(type(one) in (int, float) and math.isfinite(one) for one in pair):
+            raise ValueError("shape: wanted finite numbers")
+    return tuple((float(x), float(y)) for x, y in values)
 
 
 def time_of(text: str) -> datetime:

@@ -104,7 +104,7 @@ class Project:
                 f"images, such as `pointcover label images/*.tif --project {folder}`"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self.author = author or _user()
+        self.author = author or user_name()
         self._lock = _take_lock(folder, self.author)
         try:
             self.log = PointLog(folder / LOG)
@@ -179,6 +179,22 @@ class Project:
             self.history.rename_class(old, new)
         self._save({})
 
+    def add_classes(self, classes: Sequence[ClassSettings]) -> int:
+        """Add classes of a card, apart from those that the project has by name.
+
+        Returns:
+            how many are new.
+
+        Raises:
+            ValueError: a colour is taken.
+            OSError: the disk is full.
+        """
+        known = self.class_names
+        new = [one for one in classes if one.name not in known]
+        if new:
+            self.set_classes((*self.description.classes, *new), {})
+        return len(new)
+
     def set_settings(self, changes: dict[str, Any]) -> None:
         """Change settings.
 
@@ -215,7 +231,8 @@ def free_colour(taken: Sequence[str]) -> str:
     return f"#{number % 0x1000000:06X}"
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Return the name of the user."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -296,8 +313,8 @@ def _describe(
         entry |= {"height": info.height, "width": info.width}
     changed = _find_changed(stored, entries, logged)
     if "bands" not in values:
-        values["bands"] = _usual_bands(infos)
-        values["value_range"] = _usual_range(infos[0], values["bands"])
+        values["bands"] = usual_bands(infos)
+        values["value_range"] = usual_range(infos[0], values["bands"])
     values |= {"images": entries, "closed_images": closed}
     return validate(ProjectDescription, values, path), changed
 
@@ -327,7 +344,12 @@ def _find_changed(
     return changed
 
 
-def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
+def usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
+    """Return the bands that all images have: three, or one; never alpha.
+
+    Raises:
+        ValueError: an image has no band but alpha.
+    """
     counts = []
     for info in infos:
         reader = RasterReader(info.path)
@@ -338,7 +360,7 @@ def _usual_bands(infos: Sequence[RasterInfo]) -> list[int]:
     return [1, 2, 3] if min(counts) >= 3 else [1]
 
 
-def _usual_range(info: RasterInfo, bands: Sequence[int]) -> tuple[float, float]:
+def usual_range(info: RasterInfo, bands: Sequence[int]) -> tuple[float, float]:
     """Return the range of 8 bits, or that from the 2nd to the 98th percentile of an image."""
     if info.dtype == "uint8":
         return EIGHT_BIT

@@ -1,6 +1,6 @@
 """Encode windows of images and maps for the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import cv2
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointcover.labelling.view import ViewMap
-from pointcover.labels import IGNORE_INDEX, Image, parse_colour
+from pointcover.labels import IGNORE_INDEX, Image, Mask, parse_colour
 from pointcover.raster.overviews import Valid
 
 Layer = Literal["classes", "confidence"]
@@ -53,13 +53,23 @@ def encode_map(shown: ViewMap, layer: Layer, colours: Mapping[str, str]) -> byte
         table = _ramp()
         pixels = table[shown.confidence]
         pixels[shown.class_ids == IGNORE_INDEX] = 0
-    else:
-        table = np.zeros((256, 4), np.uint8)
-        for number, name in enumerate(shown.names):
-            if name in colours:
-                table[number] = (*parse_colour(colours[name])[::-1], 255)
-        pixels = table[shown.class_ids]
-    return _encode(".png", pixels, FAST)
+        return _encode(".png", pixels, FAST)
+    return encode_ids(shown.class_ids, shown.names, colours)
+
+
+def encode_ids(ids: Mask, names: Sequence[str], colours: Mapping[str, str]) -> bytes:
+    """Encode class ids as PNG, transparent where there is none.
+
+    Args:
+        ids: (H, W).
+        names: of the classes, by id.
+        colours: by name of the class; one that is missing is transparent.
+    """
+    table = np.zeros((256, 4), np.uint8)
+    for number, name in enumerate(names):
+        if name in colours:
+            table[number] = (*parse_colour(colours[name])[::-1], 255)
+    return _encode(".png", table[ids], FAST)
 
 
 def _ramp() -> npt.NDArray[np.uint8]:

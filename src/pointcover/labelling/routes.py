@@ -16,12 +16,12 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from pointcover.labelling.access import MAX_BODY, Access, Guard
 from pointcover.labelling.jobs import Jobs
-from pointcover.labelling.point_log import ID
+from pointcover.labelling.point_log import ID, parse_line
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.settings import ClassSettings
 from pointcover.labelling.view import View
@@ -38,7 +38,7 @@ Work = Callable[[Session, dict[str, Any]], Any]
 Begin = Callable[[Jobs], None]
 
 
-class _OtherProject(LookupError):
+class OtherProject(LookupError):
     """The request is of a tab that shows another project, or other images."""
 
 
@@ -56,14 +56,14 @@ def make_app(session: Session, access: Access) -> Starlette:
         session: started.
         access: who may talk to it.
     """
-    files = _static_files()
+    files = static_files()
     jobs = Jobs(session)
 
     async def page(request: Request) -> Response:
-        return _static(files, "index.html")
+        return answer_static(files, "index.html")
 
     async def static(request: Request) -> Response:
-        return _static(files, request.path_params["name"])
+        return answer_static(files, request.path_params["name"])
 
     async def state(request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(session.state))
@@ -91,6 +91,17 @@ def make_app(session: Session, access: Access) -> Starlette:
         content = session.map_png(request.path_params["number"], layer)
         return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=600"})
 
+    def trained_tile(request: Request) -> Response:
+        check_start(request)
+        number, image, *place = (
+            request.path_params[name] for name in ("number", "image", "level", "row", "col")
+        )
+        content = session.trained_tile(number, image, tuple(place))
+        return Response(content, media_type="image/png", headers={"Cache-Control": "max-age=600"})
+
+    def run_in_mlflow(request: Request) -> Response:
+        return RedirectResponse(jobs.address_of_run(), 303)
+
     def check_start(request: Request) -> None:
         """Refuse addresses of another start: their numbers are of other images and maps."""
         if request.path_params["session"] != session.id:
@@ -98,7 +109,7 @@ def make_app(session: Session, access: Access) -> Starlette:
 
     def check_project(request: Request) -> None:
         if not session.is_same_project(request.headers.get(SESSION, "")):
-            raise _OtherProject(
+            raise OtherProject(
                 "Another project, or other images, are open at this address now, so this tab has "
                 "stopped. Reload it to see them."
             )
@@ -106,7 +117,7 @@ def make_app(session: Session, access: Access) -> Starlette:
     def post(path: str, work: Work) -> Route:
         async def answer(request: Request) -> Response:
             check_project(request)
-            values = _parse(await request.body())
+            values = parse_body(await request.body())
             return JSONResponse(await run_in_threadpool(work, session, values))
 
         return Route(path, answer, methods=["POST"])
@@ -126,24 +137,31 @@ def make_app(session: Session, access: Access) -> Starlette:
         Route("/api/status", status),
         Route("/api/{session}/images/{image:int}/tiles/{level:int}/{row:int}/{col:int}", tile),
         Route("/api/{session}/map/{number:int}/{layer}.png", map_png),
+        Route(
+            "/api/{session}/trained/{number:int}/{image:int}/{level:int}/{row:int}/{col:int}",
+            trained_tile,
+        ),
+        Route("/run", run_in_mlflow),
         *(post(f"/api/{name}", work) for name, work in ACTIONS.items()),
         begin("/api/export", Jobs.export),
         begin("/api/map_images", Jobs.map_images),
         begin("/api/train", Jobs.train),
     ]
-    handlers = {
+    return Starlette(
+        routes=routes, middleware=[Middleware(Guard, access=access)], exception_handlers=handlers()
+    )
+
+
+def handlers() -> dict[Any, Any]:
+    """Return what answers errors, by their class."""
+    return {
         NotFound: _answer(404),
-        _OtherProject: _answer(409),
+        OtherProject: _answer(409),
         ValueError: _answer(400),
         TypeError: _answer(400),
         KeyError: _answer(400),
         OSError: _answer(507),
     }
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(Guard, access=access)],
-        exception_handlers=handlers,
-    )
 
 
 def _add(session: Session, values: dict[str, Any]) -> Any:
@@ -160,6 +178,17 @@ def _add_stroke(session: Session, values: dict[str, Any]) -> Any:
         raise ValueError("places: wanted ids that differ")
     image, label = _whole(values, "image"), _text(values, "class")
     return session.add_stroke(image, [_place(one) for one in places], label, points)
+
+
+def _add_polygon(session: Session, values: dict[str, Any]) -> Any:
+    image, named = _whole(values, "image"), (_new_id(values), _text(values, "class"))
+    if "outline" in values:
+        return session.add_polygon(image, parse_line(values["outline"], 3), named)
+    line = parse_line(values.get("line"), 1)
+    radius: Any = values.get("radius_px")
+    if type(radius) not in (int, float) or not math.isfinite(radius):
+        raise ValueError("radius_px: wanted a finite number")
+    return session.add_polygon(image, line, named, float(radius))
 
 
 def _pass_over(session: Session, values: dict[str, Any]) -> Any:
@@ -203,6 +232,7 @@ def _suggest(session: Session, values: dict[str, Any]) -> Any:
 ACTIONS: Final[dict[str, Work]] = {
     "add": _add,
     "add_stroke": _add_stroke,
+    "add_polygon": _add_polygon,
     "pass_over": _pass_over,
     "move": _move,
     "relabel": _relabel,
@@ -234,7 +264,7 @@ def _text_of(error: Exception) -> str:
     return str(error)
 
 
-def _static_files() -> dict[str, Path]:
+def static_files() -> dict[str, Path]:
     """Return the files of the page by name.
 
     Raises:
@@ -252,14 +282,24 @@ def _static_files() -> dict[str, Path]:
     }
 
 
-def _static(files: dict[str, Path], name: str) -> Response:
+def answer_static(files: dict[str, Path], name: str) -> Response:
+    """Return a file of the page.
+
+    Raises:
+        NotFound: there is no such file.
+    """
     if name not in files:
         raise NotFound(f"there is no file {name}")
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Response(files[name].read_bytes(), media_type=media_type)
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Return the values of a request.
+
+    Raises:
+        ValueError: it is too long, or no JSON object.
+    """
     if len(body) > MAX_BODY:
         raise ValueError("the request is too long")
     values = json.loads(body or b"{}")

@@ -1,18 +1,28 @@
 """Serve the page until it is interrupted."""
 
+import html
+import os
 import signal
 import socket
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import uvicorn
+from starlette.applications import Starlette
 
 from pointcover.labelling.access import LOOPBACK, Access
-from pointcover.labelling.routes import make_app
-from pointcover.labelling.session import Session
+
+REDIRECT: Final = "open.html"
+LEAD: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">
+<title>pointcover label</title><p><a href="{address}">Open the page</a></html>
+"""
+"""A file that leads a browser to the address with the token, and that only its owner can read. The
+arguments of a browser's process can be read by all users of the machine."""
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,6 +38,7 @@ def listen(access: Access) -> tuple[socket.socket, Access]:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((access.host, access.port))
+        opened.listen()  # a browser that comes before the server runs waits, and is not refused
     except OSError as error:
         opened.close()
         raise OSError(
@@ -45,14 +56,18 @@ def address_of(access: Access) -> str:
 
 
 def serve(
-    session: Session, access: Access, *, opens_browser: bool, say: Callable[[str], None]
+    make: Callable[[Access], Starlette],
+    access: Access,
+    *,
+    folder: Path | None,
+    say: Callable[[str], None],
 ) -> None:
     """Serve the page until it is interrupted.
 
     Args:
-        session: not started yet.
+        make: returns the application.
         access: where to listen.
-        opens_browser: open the page in the user's browser.
+        folder: in which a file is kept that leads the user's browser to the page; None opens none.
         say: called with the address.
 
     Raises:
@@ -61,18 +76,37 @@ def serve(
     opened, access = listen(access)
     with opened:
         config = uvicorn.Config(
-            make_app(session, access),
+            make(access),
             log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        session.start()
         address = address_of(access)
         say(address)
-        if opens_browser:
-            webbrowser.open(address)
-        _Server(config).run(sockets=[opened])
+        lead = None
+        if folder is not None:
+            lead = write_lead(folder, address)
+            webbrowser.open(lead.resolve().as_uri())
+        try:
+            _Server(config).run(sockets=[opened])
+        finally:
+            if lead is not None:
+                lead.unlink(missing_ok=True)
+
+
+def write_lead(folder: Path, address: str) -> Path:
+    """Write the file that leads to an address, readable by its owner alone.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = folder / REDIRECT
+    path.unlink(missing_ok=True)
+    number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(LEAD.format(address=html.escape(address)))
+    return path
 
 
 class _Server(uvicorn.Server):

@@ -6,19 +6,27 @@ import logging
 import os
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
 from pointcover.labelling.live_map import LiveMap
-from pointcover.labelling.pace import measure_pace
+from pointcover.labelling.pace import Pace, measure_pace
 from pointcover.labelling.point_log import Record, State, as_values
+from pointcover.labelling.polygons import (
+    MOST_PX,
+    Line,
+    check_outline,
+    outline_stroke,
+    place_within,
+)
 from pointcover.labelling.project import CACHE, EXPORT, Project, free_colour
 from pointcover.labelling.rendering import Layer, encode_image, encode_map
 from pointcover.labelling.score_curve import ScoreCurve
 from pointcover.labelling.settings import ClassSettings
+from pointcover.labelling.trained_maps import FOLDER, TrainedMaps
 from pointcover.labelling.view import View
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.grids import gsd_of
@@ -59,6 +67,7 @@ class Session:
         self.id = f"{secrets.token_hex(8)}-{_digest(project)}"
         """Of this start of the server, and after the dash of the project and its images."""
         self.curve = ScoreCurve(project.folder)
+        self.trained = TrainedMaps(self.export_folder / FOLDER)
         self.live = LiveMap(project, self.readers, threads or _cores(), self.touch)
         self._lock = Lock()
         self._number = 0
@@ -68,7 +77,10 @@ class Session:
         self._asked: list[int] = []
         self._ends = False
         self._writer = Thread(target=self._write_overviews, name="overviews", daemon=True)
+        self._measured: tuple[int, Pace] | None = None
         self.job: dict[str, Any] = {"state": "none"}
+        self.at_end: list[Callable[[], None]] = []
+        """Called when the session is closed."""
 
     def start(self) -> None:
         """Start the threads."""
@@ -80,8 +92,11 @@ class Session:
         self._ends = True
         self._wants_overviews.set()
         self.live.stop()
+        for end in self.at_end:
+            end()
         for reader in self.readers:
             reader.close()
+        self.trained.close()
         self.project.close()
 
     # What the page shows --------------------------------------------------------------------------
@@ -114,6 +129,7 @@ class Session:
             "images": [self._describe(number) for number in range(len(self.readers))],
             "points": [as_values(one) for one in self.project.history.points],
             "tile_px": TILE_PX,
+            "polygon_px": MOST_PX,
             "most_of_stroke": MOST_OF_STROKE,
             **self.status(),
         }
@@ -131,10 +147,11 @@ class Session:
             "counts": dict(Counter(one.image for one in points)),
             "message": self.live.message,
             "is_busy": self.live.is_busy,
-            "pace": asdict(measure_pace(self.project.log.records, len(points))),
+            "pace": asdict(self._pace()),
             "overviews": {str(number): done for number, done in self._overviews.items()},
             "failed": {str(number): text for number, text in self._failed.items()},
             "job": self.job,
+            "trained": self.trained.describe(self.numbers_of_images()),
             "map": None
             if shown is None
             else {
@@ -142,7 +159,7 @@ class Session:
                 "image": shown.image,
                 "level": shown.level,
                 "extent": asdict(shown.extent),
-                "points": shown.points,
+                "labels": asdict(shown.labels),
                 "changes": shown.changes,
                 "seconds": round(shown.seconds, 3),
             },
@@ -182,6 +199,28 @@ class Session:
             raise NotFound("there are newer maps by now")
         colours = {one.name: one.colour for one in self.project.description.classes}
         return encode_map(shown, layer, colours)
+
+    def trained_tile(self, number: int, image: int, place: tuple[int, int, int]) -> bytes:
+        """Return a tile of the map of the trained model, as PNG.
+
+        Args:
+            number: of the training.
+            image: number of the image.
+            place: level, row and column of the tile.
+
+        Raises:
+            NotFound: there is no such map.
+            ValueError: the map is damaged there.
+        """
+        reader = self._reader(image)
+        colours = {one.name: one.colour for one in self.project.description.classes}
+        name = self.project.description.images[image].name
+        found = None
+        if 0 <= place[0] < reader.levels:
+            found = self.trained.tile(number, name, (*place, TILE_PX), colours)
+        if found is None:
+            raise NotFound("there is no such map")
+        return found
 
     def show(self, view: View) -> None:
         """Make the map of a view.
@@ -247,6 +286,8 @@ class Session:
             OSError: the disk is full.
         """
         found = self._point(point)
+        if found.shape:
+            raise ValueError("polygons are not moved: remove this one, and draw it again")
         self._check_place(self._image_called(found.image), place)
         return self._changed(self.project.history.move(point, *place))
 
@@ -302,6 +343,35 @@ class Session:
         for place in places:
             name = self._check_place(image, place)
         return self._all_changed(self.project.history.add_stroke(name, places, label, points))
+
+    def add_polygon(
+        self, image: int, line: Line, named: tuple[str, str], radius_px: float | None = None
+    ) -> dict[str, Any]:
+        """Add a polygon of a class.
+
+        Args:
+            image: number of the image.
+            line: the polygon's outline, or the way of a brush.
+            named: id of the polygon and name of its class; a known one is not added again.
+            radius_px: of the brush; None for an outline.
+
+        Raises:
+            NotFound: there is no such image.
+            ValueError: the outline leaves the image or crosses itself, or there is no such class.
+            OSError: the disk is full.
+        """
+        info = self._reader(image).info
+        name = self.project.description.images[image].name
+        if known := self.project.history.find(named[:1]):  # the answer was lost
+            return self._changed(known[0])
+        self._check_class(named[1])
+        size = info.height, info.width
+        if radius_px is None:
+            shape = check_outline(line, size)
+        else:
+            shape = outline_stroke(line, radius_px, size)
+        place = place_within(shape)
+        return self._changed(self.project.history.add_polygon(name, shape, place, named))
 
     def undo(self) -> dict[str, Any]:
         """Undo the last action of this session.
@@ -376,8 +446,18 @@ class Session:
         """Folder of what is exported."""
         return self.project.folder / EXPORT
 
-    def _pace(self) -> Any:
-        return measure_pace(self.project.log.records, len(self.project.history.points))
+    def numbers_of_images(self) -> dict[str, int]:
+        """Return the numbers of the images by name."""
+        images = self.project.description.images
+        return {entry.name: number for number, entry in enumerate(images)}
+
+    def _pace(self) -> Pace:
+        """Measure the pace, once for each number of records: the page asks many times a click."""
+        records, known = self.project.log.records, self._measured
+        if known is None or known[0] != len(records):
+            known = len(records), measure_pace(records, len(self.project.history.points))
+            self._measured = known
+        return known[1]
 
     def _describe(self, number: int) -> dict[str, Any]:
         reader = self.readers[number]

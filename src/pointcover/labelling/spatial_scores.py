@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold
 
 from pointcover.labelling.live_classifier import fit_live, mean_of, take
@@ -39,6 +41,7 @@ class SpatialScores:
     """Scores of the classifier on points that lie in squares it was not fitted on."""
 
     points: int
+    """Labelled pixels: of each point one, of a polygon several."""
     squares: int
     miou: float | None
     accuracy: float | None
@@ -50,14 +53,37 @@ class SpatialScores:
     """The surest first."""
 
 
-def group_points(records: Sequence[Record], side_px: int) -> npt.NDArray[np.int64]:
-    """Return the number of each point's square, (P,)."""
+def group_points(
+    records: Sequence[Record], pixels: Sequence[tuple[float, float]], side_px: int
+) -> npt.NDArray[np.int64]:
+    """Return the number of each pixel's square, (P,); squares that share a polygon have one.
+
+    Args:
+        records: the label of each pixel.
+        pixels: x and y of each.
+        side_px: of the squares.
+    """
     names: dict[tuple[str, int, int], int] = {}
-    numbers = [
-        names.setdefault((one.image, int(one.y // side_px), int(one.x // side_px)), len(names))
-        for one in records
+    numbers = np.array(
+        [
+            names.setdefault((one.image, int(y // side_px), int(x // side_px)), len(names))
+            for one, (x, y) in zip(records, pixels, strict=True)
+        ],
+        np.int64,
+    )
+    first: dict[str, int] = {}
+    pairs = [
+        (first.setdefault(one.id, int(number)), int(number))
+        for one, number in zip(records, numbers, strict=True)
+        if one.shape
     ]
-    return np.array(numbers, np.int64)
+    if not pairs:
+        return numbers
+    ends = np.array(pairs).T
+    shape = (len(names), len(names))
+    links = coo_array((np.ones(len(pairs), np.int8), (ends[0], ends[1])), shape)
+    _, joined = connected_components(links, directed=False)
+    return np.asarray(joined[numbers], np.int64)
 
 
 def cross_validate(
@@ -71,8 +97,8 @@ def cross_validate(
 
     Args:
         features: with which those of the points were computed.
-        pixels: the points.
-        ids: of the points.
+        pixels: points, and pixels of polygons.
+        ids: of the label of each pixel.
         task: names of the classes, and the settings of the project.
         is_old: whether the result is no longer wanted.
     """
@@ -93,10 +119,11 @@ def cross_validate(
         confidence[left] = logs.exp().amax(dim=0).numpy()
     is_wrong = (predicted != pixels.classes) & (confidence >= SURE)
     wrong = points[is_wrong[points]]
-    doubts = tuple(
-        Doubt(ids[n], names[pixels.classes[n]], names[predicted[n]], round(float(confidence[n]), 3))
-        for n in wrong[np.argsort(-confidence[wrong], kind="stable")]
-    )
+    surest: dict[str, Doubt] = {}  # of a polygon, its surest pixel
+    for n in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist():
+        label, other = names[pixels.classes[n]], names[predicted[n]]
+        surest.setdefault(ids[n], Doubt(ids[n], label, other, round(float(confidence[n]), 3)))
+    doubts = tuple(surest.values())
     return _summarise(take(pixels, points), predicted[points], names, doubts)
 
 

@@ -59,6 +59,16 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class LabelCount:
+    """Labels that a classifier was fitted on."""
+
+    points: int
+    polygons: int
+    pixels: int
+    """Of the polygons, which were used."""
+
+
+@dataclass(frozen=True)
 class ViewMap:
     """A map of the blocks that a view touches."""
 
@@ -73,7 +83,7 @@ class ViewMap:
     """(H, W) percent."""
     names: tuple[str, ...]
     """Of the classes, by id."""
-    points: int
+    labels: "LabelCount"
     """On which the classifier was fitted."""
     changes: int
     """Number of changes of the points that the map knows of."""

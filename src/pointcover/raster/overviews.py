@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.transform import Affine
 
-from pointcover.labels import Image
+from pointcover.labels import IGNORE_INDEX, Image, Mask
 from pointcover.raster.addresses import Address
 from pointcover.raster.raster_io import (
     EIGHT_BIT,
@@ -232,6 +232,50 @@ def _identify(source: RasterReader) -> list[object]:
         return [source.digest()]
     state = source.path.stat()
     return [str(source.path.resolve()), state.st_size, state.st_mtime_ns]
+
+
+class ClassReader:
+    """Reads windows of a raster of class ids at any level, by its own overviews; for threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a raster.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no raster.
+        """
+        self._source = RasterReader(path)
+        self.info: RasterInfo = self._source.info()
+        self._lock = Lock()
+
+    def read(self, level: int, row: int, col: int, size_px: int) -> Mask:
+        """Read a square window: (size_px, size_px) ids, IGNORE_INDEX outside the raster.
+
+        Args:
+            level: from 0.
+            row: of the window's first pixel, at this level, like `col`.
+            col: of the window's first pixel, at this level.
+            size_px: side of the window.
+
+        Raises:
+            ValueError: the raster is damaged there.
+        """
+        ids = np.full((size_px, size_px), IGNORE_INDEX, np.uint8)
+        top, left = row << level, col << level
+        height = min(size_px << level, self.info.height - top)
+        width = min(size_px << level, self.info.width - left)
+        if min(top, left) < 0 or min(height, width) <= 0:
+            return ids
+        shape = -(-height >> level), -(-width >> level)
+        with self._lock:
+            found = self._source.read_nearest(Window(left, top, width, height), shape)
+        ids[: shape[0], : shape[1]] = found
+        return ids
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._source.close()
 
 
 def _average(image: Image, valid: Valid, factor: int) -> tuple[Image, Valid]:

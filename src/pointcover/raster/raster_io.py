@@ -372,6 +372,22 @@ class RasterReader:
         with rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(VSI)):
             self.dataset  # noqa: B018
 
+    def read_nearest(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Read the first band of a window with fewer pixels, the nearest of the file's overviews.
+
+        Args:
+            window: inside the raster.
+            shape: height and width of the result.
+
+        Raises:
+            ValueError: the file is damaged there.
+        """
+        read = methodcaller(
+            "read", 1, window=window, out_shape=shape, resampling=Resampling.nearest
+        )
+        found: npt.NDArray[Any] = self._try(window, read)
+        return found
+
     def read_scaled(
         self, window: Window, bands: Sequence[int], value_range: tuple[float, float]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:

@@ -410,6 +410,23 @@ def reopen_model_run(root: Path, model_sha256: str, experiment: str | None = Non
         return store.reopen(found[0], None)
 
 
+def address_of_model_run(
+    root: Path, model_sha256: str, experiment: str | None = None
+) -> tuple[str, str] | None:
+    """Return the ids of the experiment and of the newest run that trained a model, or None.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    uri = tracking_uri(root)
+    if uri.startswith("sqlite") and not sqlite_path(uri).is_file():
+        return None
+    with _opened_store(root, experiment) as store:
+        found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+        return (store.experiment_id, found[0].info.run_id) if found else None
+
+
 def is_tagged(root: Path, tag: str, value: str, experiment: str | None = None) -> bool:
     """Return whether the store has a run with this tag; raises as `start_run`."""
     with _opened_store(root, experiment) as store:

@@ -4,6 +4,7 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,35 @@ def publish_points(
     return {name: len(table) for name, table in layers.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class VectorLayer:
+    """A layer of a GeoPackage."""
+
+    table: geopandas.GeoDataFrame
+    geometry_type: str
+    """GDAL's name of the geometry type."""
+    style: str
+    """QML."""
+
+
+def publish_layers(path: Path, layers: Mapping[str, VectorLayer]) -> None:
+    """Publish layers as a GeoPackage, and the first one's style as a .qml beside it.
+
+    Args:
+        path: of the .gpkg; replaced if it exists.
+        layers: by name, at least one.
+
+    Raises:
+        OSError: the disk is full, or the file does not read back as written.
+    """
+    tables = {name: [layer.table] for name, layer in layers.items()}
+    styles = {name: layer.style for name, layer in layers.items()}
+    types = {name: layer.geometry_type for name, layer in layers.items()}
+    with publish_file(path) as aside:
+        write_geopackage_in_parts(aside, path, tables, styles, types)
+    publish_text(path.with_suffix(".qml"), next(iter(styles.values())))
+
+
 def write_geopackage(
     aside: Path,
     path: Path,
@@ -76,8 +106,8 @@ def write_geopackage_in_parts(
     aside: Path,
     path: Path,
     layers: Mapping[str, Iterable[geopandas.GeoDataFrame]],
-    style: str,
-    geometry_type: str,
+    style: str | Mapping[str, str],
+    geometry_type: str | Mapping[str, str],
 ) -> dict[str, int]:
     """Write layers in parts, so that memory holds only one part; see `write_geopackage`.
 
@@ -85,8 +115,8 @@ def write_geopackage_in_parts(
         aside: the path to write to.
         path: its final path, for messages.
         layers: iterators over parts by layer, each with at least one part.
-        style: QML of all layers.
-        geometry_type: GDAL's name of the geometry type of all layers.
+        style: QML of all layers, or by layer.
+        geometry_type: GDAL's name of the geometry type of all layers, or by layer.
 
     Returns:
         the number of features by layer.
@@ -98,6 +128,10 @@ def write_geopackage_in_parts(
     target = vector_path(aside)
     aside.unlink(missing_ok=True)
     counts = dict.fromkeys(layers, 0)
+    styles = dict.fromkeys(layers, style) if isinstance(style, str) else style
+    types = (
+        dict.fromkeys(layers, geometry_type) if isinstance(geometry_type, str) else geometry_type
+    )
     try:
         with warnings.catch_warnings():
             # The warning that the name should end in .gpkg; the final name does.
@@ -111,12 +145,12 @@ def write_geopackage_in_parts(
                         target,
                         layer=name,
                         driver="GPKG",
-                        geometry_type=geometry_type,
+                        geometry_type=types[name],
                         append=number > 0,
                     )
                     counts[name] += len(table)
         with closing(sqlite3.connect(aside)) as database, database:
-            _add_style(database, list(counts), style)
+            _add_styles(database, styles)
         with closing(sqlite3.connect(aside)) as database:
             _check_written(database, counts)
     except (DataSourceError, DataLayerError, sqlite3.Error) as error:
@@ -130,7 +164,7 @@ def write_geopackage_in_parts(
     return counts
 
 
-def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) -> None:
+def _add_styles(database: sqlite3.Connection, styles: Mapping[str, str]) -> None:
     """Add the table `layer_styles`, in which QGIS stores the styles of layers.
 
     It has the columns that QGIS and GDAL write, and is an attribute table of the GeoPackage.
@@ -146,8 +180,8 @@ def _add_style(database: sqlite3.Connection, layers: Sequence[str], style: str) 
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) "
         "VALUES ('layer_styles', 'attributes', 'layer_styles', 0)"
     )
-    database.execute("INSERT INTO gpkg_ogr_contents VALUES ('layer_styles', ?)", [len(layers)])
-    for layer in layers:
+    database.execute("INSERT INTO gpkg_ogr_contents VALUES ('layer_styles', ?)", [len(styles)])
+    for layer, style in styles.items():
         (geometry,) = database.execute(
             "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", [layer]
         ).fetchone()

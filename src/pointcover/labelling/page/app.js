@@ -12,14 +12,16 @@ const page = {
   image: 0,
   points: new Map(), // by id: {record, marker}
   changes: 0, // of the points that this page knows of
-  pending: [], // points that are not confirmed: {id, image, x, y, class, marker, failed}
+  pending: [], // labels that are not confirmed: {id, image, x, y, class, marker, failed}; of polygons with `sent`
   current: 0, // number of the class of the next point
   chosen: null, // id of a point
   suggestions: [], // of one map
   suggestedBy: 0, // the number of that map
   suggestion: null,
+  wantsNext: false, // the next point is jumped to as soon as there is a map
   doubt: -1,
   layer: "classes",
+  tool: "point",
 };
 
 // Requests ------------------------------------------------------------------------------------------
@@ -66,7 +68,9 @@ async function ask(path, values) {
   }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-    throw new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
+    const error = new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
+    error.isRefused = answer.status === 400; // the same request will never be taken
+    throw error;
   }
   const found = await answer.json();
   if (found && found.session) checkSession(found.session);
@@ -103,6 +107,8 @@ const map = L.map("map", {
   doubleClickZoom: false,
 });
 map.createPane("prediction").style.zIndex = 300;
+map.createPane("trained").style.zIndex = 310;
+let trained = null; // tiles of the map of the trained model
 let tiles = null;
 let overlay = null;
 
@@ -116,13 +122,23 @@ const described = () => page.state.images[page.image];
 const toLatLng = (x, y) => L.latLng(-y, x);
 const toPlace = (latlng) => ({ x: latlng.lng, y: -latlng.lat });
 
+const TrainedTiles = L.TileLayer.extend({
+  getTileUrl(place) {
+    const { number, image } = this.options;
+    return `api/${page.session}/trained/${number}/${image}/${Math.abs(place.z)}/${place.y}/${place.x}`;
+  },
+});
+
 function boundsOf(image) {
   return L.latLngBounds(toLatLng(0, image.height), toLatLng(image.width, 0));
 }
 
 function openImage(number, place = null) {
   endStroke();
+  endBrush();
+  cancelPolygon();
   page.image = number;
+  page.wantsNext = false;
   const image = described();
   if (tiles) tiles.remove();
   hideOverlay();
@@ -135,6 +151,7 @@ function openImage(number, place = null) {
     minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
   }).addTo(map);
   map.setMaxBounds(bounds.pad(0.5));
+  drawTrained();
   if (place) map.setView(toLatLng(place.x, place.y), Math.min(0, map.getZoom() ?? 0), { animate: false });
   else map.fitBounds(bounds, { animate: false });
   $("image").value = String(number);
@@ -172,13 +189,40 @@ function hideOverlay() {
   overlay = null;
 }
 
+// What the live map shows: on the left of the border, on the right, or alone.
+function liveLayer() {
+  if (page.layer === "classes" || page.layer === "confidence") return page.layer;
+  return $("swipes").checked && $("other").value === "classes" ? "classes" : "none";
+}
+
+const showsTrained = () => page.layer === "trained" || ($("swipes").checked && $("other").value === "trained");
+
+function drawTrained() {
+  const known = page.status && page.status.trained;
+  const isWanted = known && known.images.includes(page.image) && showsTrained();
+  const key = isWanted ? `${known.number}/${page.image}` : "";
+  if (trained && trained.options.key === key) return;
+  if (trained) trained.remove();
+  trained = null;
+  if (!isWanted) return;
+  const image = described();
+  trained = new TrainedTiles("", {
+    key, number: known.number, image: page.image, bounds: boundsOf(image), tileSize: page.state.tile_px,
+    minNativeZoom: -(image.levels - 1), maxNativeZoom: 0, minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
+    pane: "trained", opacity: $("opacity").value / 100, className: "trained-tile",
+  }).addTo(map);
+  clipOverlay();
+}
+
 function drawOverlay() {
   const shown = page.status && page.status.map;
-  if (!shown || shown.image !== page.image || page.layer === "none") {
-    if (!shown || page.layer === "none") hideOverlay();
+  const layer = liveLayer();
+  drawTrained();
+  if (!shown || shown.image !== page.image || layer === "none") {
+    if (!shown || layer === "none") hideOverlay();
     return;
   }
-  const key = `${shown.number}/${page.layer}`;
+  const key = `${shown.number}/${layer}`;
   if (overlay && overlay.key === key) return;
   const url = `api/${page.session}/map/${key}.png`;
   const scale = 2 ** shown.level;
@@ -207,16 +251,23 @@ function drawOverlay() {
 }
 
 function clipOverlay() {
-  const pane = map.getPane("prediction");
+  const panes = { live: map.getPane("prediction"), trained: map.getPane("trained") };
   if (!$("swipes").checked || !page.state) {
-    pane.style.clipPath = "";
+    for (const pane of Object.values(panes)) pane.style.clipPath = "";
     return;
   }
   const size = map.getSize();
   const corner = map.containerPointToLayerPoint([0, 0]);
-  const right = corner.x + size.x * $("swipe").value / 100;
-  const points = [[corner.x, corner.y], [right, corner.y], [right, corner.y + size.y], [corner.x, corner.y + size.y]];
-  pane.style.clipPath = `polygon(${points.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
+  const border = corner.x + size.x * $("swipe").value / 100;
+  const clip = (pane, left, right) => {
+    const points = [[left, corner.y], [right, corner.y], [right, corner.y + size.y], [left, corner.y + size.y]];
+    pane.style.clipPath = `polygon(${points.map(([x, y]) => `${x}px ${y}px`).join(",")})`;
+  };
+  const isLeft = { live: page.layer === "classes" || page.layer === "confidence", trained: page.layer === "trained" };
+  for (const [name, pane] of Object.entries(panes)) {
+    if (isLeft[name]) clip(pane, corner.x, border);
+    else clip(pane, border, corner.x + size.x);
+  }
 }
 
 // Points --------------------------------------------------------------------------------------------
@@ -245,7 +296,32 @@ function drawPoints() {
   }
 }
 
+// The shape of a polygon, in its colour with a white and a black border, so that it shows on any image and map.
+function makeArea(rings, colour, kind = "area") {
+  const latlngs = rings.map((ring) => ring.map(([x, y]) => toLatLng(x, y)));
+  const border = (color, weight) => L.polygon(latlngs, { color, weight, fill: false, interactive: false });
+  const front = L.polygon(latlngs, { color: colour, weight: 2.5, fillColor: colour, fillOpacity: 0.25, className: kind });
+  return L.featureGroup([border("#000000", 7), border("#ffffff", 5), front]);
+}
+
+function putArea(entry) {
+  const { record } = entry;
+  entry.marker = makeArea(record.shape, colourOf(record.class)).addTo(map);
+  entry.marker.on("click", (event) => { L.DomEvent.stop(event); choose(record.id); });
+  entry.marker.on("contextmenu", (event) => { L.DomEvent.stop(event); removePoint(record.id); });
+  markChosen(entry, page.chosen === record.id);
+}
+
+function markChosen({ marker, record }, isChosen) {
+  if (!record.shape) marker.getElement().classList.toggle("chosen", isChosen);
+  else marker.getLayers()[1].setStyle({ color: isChosen ? "#000000" : "#ffffff", weight: isChosen ? 9 : 5 });
+}
+
 function putMarker(entry) {
+  if (entry.record.shape) {
+    putArea(entry);
+    return;
+  }
   const { record } = entry;
   const marker = makeMarker(record.x, record.y, "point", record.class);
   entry.marker = marker;
@@ -254,7 +330,7 @@ function putMarker(entry) {
   marker.on("click", () => choose(record.id));
   marker.on("contextmenu", () => removePoint(record.id));
   marker.on("dragend", () => movePoint(record.id, toPlace(marker.getLatLng())));
-  marker.getElement().classList.toggle("chosen", page.chosen === record.id);
+  markChosen(entry, page.chosen === record.id);
 }
 
 function take(record) {
@@ -275,7 +351,7 @@ function take(record) {
 function choose(id) {
   page.chosen = id;
   for (const [key, one] of page.points) {
-    if (one.marker) one.marker.getElement().classList.toggle("chosen", key === id);
+    if (one.marker) markChosen(one, key === id);
   }
   for (const row of document.querySelectorAll("#points tr[data-id]")) {
     row.classList.toggle("chosen", row.dataset.id === id);
@@ -295,10 +371,25 @@ function makePending(image, { x, y }, chosen) {
   return pending;
 }
 
+// A polygon that is sent again is drawn as at first.
+function redrawPending(pending) {
+  if (!pending.sent.outline) {
+    pending.marker.setStyle({ color: colourOf(pending.class), dashArray: null });
+    return;
+  }
+  pending.marker.remove();
+  pending.marker = makeArea([pending.sent.outline], colourOf(pending.class)).addTo(map);
+}
+
 function showPending(pending) {
   pending.marker.remove();
   if (pending.image !== page.image) return;
   pending.marker.addTo(map);
+  if (pending.sent) {
+    if (pending.failed) pending.marker.setStyle({ color: "#ff1f1f", dashArray: "4 4" });
+    else redrawPending(pending);
+    return;
+  }
   paint(pending.marker, colourOf(pending.class));
   pending.marker.getElement().classList.toggle("failed", pending.failed);
 }
@@ -329,12 +420,176 @@ async function addPoint(place) {
   if (wasSuggested) nextSuggestion();
 }
 
+// Polygons and the brush ----------------------------------------------------------------------------
+
+const TOOL_TEXTS = {
+  point: "",
+  polygon: "Click on the corners; a click on the first one, or F, finishes the polygon.",
+  brush: "Drag over the area. With two fingers, or the arrow keys, the image moves.",
+};
+const FIRST_CORNER_PX = 12;
+const BRUSH_STEP_PX = 3;
+let sketch = null; // of a polygon: {image, chosen, corners, marker}
+let brush = null; // of a brush: {image, chosen, radius, line, last, marker}
+
+function setTool(tool) {
+  cancelPolygon();
+  endBrush();
+  page.tool = tool;
+  for (const radio of document.getElementsByName("tool")) radio.checked = radio.value === tool;
+  $("brush-row").hidden = tool !== "brush";
+  $("tool-text").hidden = tool === "point";
+  $("tool-text").textContent = TOOL_TEXTS[tool] + (tool === "point" ? "" :
+    ` The map learns from ${page.state.polygon_px} pixels of each, drawn at random; all of them are exported.`);
+  map.getContainer().classList.toggle("draws", tool !== "point");
+  if (tool === "brush") map.dragging.disable();
+  else map.dragging.enable();
+  hint();
+}
+
+function inside({ x, y }) {
+  const { width, height } = described();
+  return { x: Math.min(Math.max(x, 0), width), y: Math.min(Math.max(y, 0), height) };
+}
+
+function addCorner(place) {
+  const chosen = page.state.classes[page.current];
+  if (!chosen) {
+    hint();
+    $("new-name").focus();
+    return;
+  }
+  if (!sketch) sketch = { image: page.image, chosen, corners: [], marker: null };
+  const { corners } = sketch;
+  if (corners.length > 2) {
+    const first = map.latLngToContainerPoint(toLatLng(corners[0].x, corners[0].y));
+    if (map.latLngToContainerPoint(toLatLng(place.x, place.y)).distanceTo(first) < FIRST_CORNER_PX) {
+      finishPolygon();
+      return;
+    }
+  }
+  corners.push(inside(place));
+  drawSketch();
+}
+
+function drawSketch() {
+  if (sketch.marker) sketch.marker.remove();
+  const latlngs = sketch.corners.map(({ x, y }) => toLatLng(x, y));
+  const colour = colourOf(sketch.chosen.name);
+  sketch.marker = L.featureGroup([
+    L.polygon(latlngs, { color: "#000000", weight: 5, fill: false, interactive: false }),
+    L.polygon(latlngs, { color: colour, weight: 3, fillColor: colour, fillOpacity: 0.25, dashArray: "6 5", interactive: false }),
+    ...latlngs.map((one, number) => L.circleMarker(one, {
+      radius: number ? 4 : 7, color: "#000000", weight: 1.5, fillColor: "#ffffff", fillOpacity: 1, interactive: false })),
+  ]).addTo(map);
+  $("drawing").hidden = false;
+  $("finish").disabled = sketch.corners.length < 3;
+  hint();
+}
+
+function takeCornerBack() {
+  if (!sketch) return;
+  sketch.corners.pop();
+  if (sketch.corners.length) drawSketch();
+  else cancelPolygon();
+}
+
+function cancelPolygon() {
+  if (sketch && sketch.marker) sketch.marker.remove();
+  sketch = null;
+  $("drawing").hidden = true;
+  if (page.state) hint();
+}
+
+// A refused outline, such as one that crosses itself, stays a sketch, so that corners can be taken back.
+async function finishPolygon() {
+  if (!sketch || sketch.corners.length < 3) return;
+  const done = sketch;
+  cancelPolygon();
+  const outline = done.corners.map(({ x, y }) => [x, y]);
+  const pending = makePendingArea(done, { outline }, makeArea([outline], colourOf(done.chosen.name)));
+  const error = await save(pending);
+  if (error && error.isRefused && !sketch && page.image === done.image) {
+    dropPending(pending);
+    drawSaved();
+    tell(error.message);
+    sketch = { ...done, marker: null };
+    drawSketch();
+  }
+}
+
+function makePendingArea({ image, chosen }, sent, marker) {
+  const pending = { id: makeId(), image, class: chosen.name, failed: false, sent, marker };
+  page.pending.push(pending);
+  showPending(pending);
+  return pending;
+}
+
+function startBrush(event) {
+  const chosen = page.state.classes[page.current];
+  if (!chosen) {
+    hint();
+    $("new-name").focus();
+    return;
+  }
+  const radius = $("brush").value / 2 / 2 ** map.getZoom();
+  const marker = L.polyline([event.latlng], {
+    color: colourOf(chosen.name), weight: Number($("brush").value), opacity: 0.6, lineCap: "round", interactive: false,
+  }).addTo(map);
+  brush = { image: page.image, chosen, radius, line: [inside(toPlace(event.latlng))], last: event.containerPoint, marker };
+}
+
+function moveBrush(event) {
+  if (event.containerPoint.distanceTo(brush.last) < BRUSH_STEP_PX) return;
+  brush.last = event.containerPoint;
+  brush.line.push(inside(toPlace(event.latlng)));
+  brush.marker.addLatLng(event.latlng);
+}
+
+async function endBrush() {
+  if (!brush) return;
+  const done = brush;
+  brush = null;
+  const sent = { line: done.line.map(({ x, y }) => [x, y]), radius_px: Math.max(done.radius, 0.5) };
+  const pending = makePendingArea(done, sent, done.marker);
+  const error = await save(pending);
+  if (error && error.isRefused) {
+    dropPending(pending);
+    drawSaved();
+    tell(error.message);
+  }
+}
+
+// Leaflet gives mouse events only: a finger that paints becomes one, and two fingers zoom.
+const canvas = map.getContainer();
+const asMouse = (touch) => {
+  const containerPoint = map.mouseEventToContainerPoint(touch);
+  return { containerPoint, latlng: map.containerPointToLatLng(containerPoint) };
+};
+canvas.addEventListener("touchstart", (event) => {
+  if (page.tool !== "brush" || event.target.closest(".leaflet-control")) return;
+  if (event.touches.length === 1) startBrush(asMouse(event.touches[0]));
+  else if (brush) { // a second finger: no painting
+    brush.marker.remove();
+    brush = null;
+  }
+}, { passive: true });
+canvas.addEventListener("touchmove", (event) => {
+  if (brush && event.touches.length === 1) {
+    event.preventDefault();
+    moveBrush(asMouse(event.touches[0]));
+  }
+}, { passive: false });
+canvas.addEventListener("touchend", endBrush);
+
 // A stroke: points along a line that is drawn with Shift, undone together.
 const STROKE_STEP_PX = 14;
 let stroke = null;
 let isOfStroke = false; // the button was pressed with Shift, so that the click at its end is no point
 
 map.on("mousedown", (event) => {
+  if (page.tool === "brush" && event.originalEvent.button === 0 && !brush) startBrush(event);
+  if (page.tool !== "point") return;
   isOfStroke = event.originalEvent.shiftKey;
   if (!event.originalEvent.shiftKey || event.originalEvent.button !== 0 || !page.state.classes[page.current]) return;
   map.dragging.disable();
@@ -343,11 +598,12 @@ map.on("mousedown", (event) => {
   };
 });
 map.on("mousemove", (event) => {
+  if (brush) moveBrush(event);
   if (!stroke || event.containerPoint.distanceTo(stroke.last) < STROKE_STEP_PX) return;
   stroke.last = event.containerPoint;
   stroke.places.push(toPlace(event.latlng));
 });
-document.addEventListener("mouseup", endStroke);
+document.addEventListener("mouseup", () => { endStroke(); endBrush(); });
 
 function endStroke() {
   if (!stroke) return;
@@ -383,20 +639,25 @@ async function addStroke({ image, chosen, places }) {
 async function save(pending) {
   drawSaved();
   try {
-    const { id, image, x, y } = pending;
-    const answer = await ask("add", { id, image, x, y, class: pending.class });
+    const { id, image, x, y, sent } = pending;
+    const what = sent || { x, y };
+    const answer = await ask(sent ? "add_polygon" : "add", { id, image, class: pending.class, ...what });
     dropPending(pending);
     take(answer.point);
   } catch (error) {
     markFailed(pending, true);
     sayUnsaved(error.message);
+    drawSaved();
+    return error;
   }
   drawSaved();
+  return null;
 }
 
 function sayUnsaved(reason) {
   const count = page.pending.filter((one) => one.failed).length;
-  const what = count === 1 ? "1 point is" : `${count} points are`;
+  const kind = page.pending.some((one) => one.failed && one.sent) ? "label" : "point";
+  const what = count === 1 ? `1 ${kind} is` : `${count} ${kind}s are`;
   const advice = page.isStopped
     ? "shown in this tab only. To save, start `pointcover label` with the former project on this port, then save again."
     : "kept in this page. Leave it open, then save again.";
@@ -450,7 +711,8 @@ function showImageOf(record) {
 const near = (one, other) => Math.hypot(one.x - other.x, one.y - other.y) < 24 / 2 ** map.getZoom();
 
 map.on("click", (event) => {
-  if (!isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
+  if (page.tool === "polygon") addCorner(toPlace(event.latlng));
+  else if (page.tool === "point" && !isOfStroke && !event.originalEvent.shiftKey) addPoint(toPlace(event.latlng));
 });
 
 // Suggestions and doubts ----------------------------------------------------------------------------
@@ -465,8 +727,9 @@ async function nextSuggestion() {
   const wanted = page.image;
   clearSuggestion();
   const shown = page.status.map;
+  page.wantsNext = false;
   if (!shown || shown.image !== wanted) {
-    $("next-text").textContent = page.status.message || "The map of this view is being made: try again in a moment.";
+    $("next-text").textContent = page.status.message || waitForMap();
     return;
   }
   if (!page.suggestions.length || page.suggestedBy !== shown.number) {
@@ -477,6 +740,11 @@ async function nextSuggestion() {
     page.suggestedBy = shown.number;
   }
   const one = page.suggestions.shift();
+  if (!one && page.status.is_busy) { // a part of the view is not mapped yet
+    page.wantsNext = true;
+    $("next-text").textContent = "The map of this view is being made; the next point follows.";
+    return;
+  }
   if (!one) {
     $("next-text").textContent = "No place in view is far enough from other points: move or zoom out.";
     return;
@@ -488,6 +756,16 @@ async function nextSuggestion() {
     `Now ${one.predicted}, uncertainty ${one.uncertainty.toFixed(2)}. Click on the yellow point, or press Enter on the map.`;
   const place = toLatLng(one.x, one.y);
   if (!map.getBounds().pad(-0.1).contains(place)) map.panTo(place, { animate: false });
+}
+
+// Without overviews, only the two finest levels are mapped.
+function waitForMap() {
+  page.wantsNext = true;
+  if (page.status.overviews[page.image] === undefined || levelOfView() <= 1) {
+    return "The map of this view is being made; the next point follows.";
+  }
+  map.setZoom(-1, { animate: false });
+  return "Overviews of this image are being written, so this part of it comes first; the next point follows.";
 }
 
 async function passOver(state) {
@@ -639,6 +917,7 @@ function hint() {
   const classes = page.state.classes;
   $("hint").textContent = !classes.length
     ? "Name your classes in the panel first."
+    : sketch ? `${sketch.corners.length} ${sketch.corners.length === 1 ? "corner" : "corners"} of ${sketch.chosen.name}`
     : !page.state.points.length
       ? `Click on the image where it is ${classes[page.current].name}.`
       : "";
@@ -646,7 +925,7 @@ function hint() {
 
 function drawImages() {
   const counts = countsBy("image");
-  const header = element("tr", {}, element("th", { textContent: "image" }), element("th", { textContent: "points", className: "number" }));
+  const header = element("tr", {}, element("th", { textContent: "image" }), element("th", { textContent: "labels", className: "number" }));
   const rows = page.state.images.map((one, number) => {
     const open = element("button", { type: "button", className: "plain", textContent: one.name });
     open.onclick = () => openImage(number);
@@ -667,18 +946,19 @@ function drawTable() {
   const titles = [["class", ""], ["column", "number"], ["row", "number"], ["", ""]];
   const header = element("tr", {}, ...titles.map(([textContent, className]) => element("th", { textContent, className })));
   const rows = own.slice().reverse().slice(0, 300).map((one) => {
+    const kind = one.shape ? "polygon" : "point";
     const select = element("select", {}, ...page.state.classes.map(({ name }) => element("option", { textContent: name, value: name })));
     select.value = one.class;
-    select.setAttribute("aria-label", "Class of the point");
+    select.setAttribute("aria-label", `Class of the ${kind}`);
     select.onchange = () => relabel(one.id, select.value);
-    const go = element("button", { type: "button", className: "plain", textContent: String(Math.floor(one.x)), title: "Show this point" });
-    go.setAttribute("aria-label", `Show the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    const go = element("button", { type: "button", className: "plain", textContent: String(Math.floor(one.x)), title: `Show this ${kind}` });
+    go.setAttribute("aria-label", `Show the ${kind} at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
     go.onclick = () => { map.panTo(toLatLng(one.x, one.y), { animate: false }); choose(one.id); };
     const remove = element("button", { type: "button", className: "plain", textContent: "×", title: "Remove" });
-    remove.setAttribute("aria-label", `Remove the point at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
+    remove.setAttribute("aria-label", `Remove the ${kind} at column ${Math.floor(one.x)}, row ${Math.floor(one.y)}`);
     remove.onclick = () => removePoint(one.id);
     const row = element("tr", { className: one.id === page.chosen ? "chosen" : "" },
-      element("td", {}, swatch(colourOf(one.class)), select), element("td", { className: "number" }, go),
+      element("td", {}, swatch(colourOf(one.class)), select, ...(one.shape ? [areaSign()] : [])), element("td", { className: "number" }, go),
       element("td", { className: "number", textContent: String(Math.floor(one.y)) }), element("td", {}, remove));
     row.dataset.id = one.id;
     return row;
@@ -686,13 +966,28 @@ function drawTable() {
   $("points").replaceChildren(element("table", {}, element("thead", {}, header), element("tbody", {}, ...rows)));
 }
 
+function areaSign() {
+  const made = element("span", { className: "sign", textContent: "⬠", title: "polygon" });
+  made.setAttribute("aria-hidden", "true");
+  return made;
+}
+
+const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+// Polygons are said only where there are some.
+function sayLabels(points, polygons) {
+  if (!polygons) return count(points, "point");
+  return points ? `${count(points, "point")}, ${count(polygons, "polygon")}` : count(polygons, "polygon");
+}
+
 function drawSaved() {
   const failed = page.pending.filter((one) => one.failed).length;
   const pill = $("saved");
-  const count = page.state ? page.state.points.length : 0;
+  const labels = page.state ? page.state.points : [];
+  const polygons = labels.filter((one) => one.shape).length;
   pill.className = failed ? "pill bad" : page.pending.length ? "pill" : "pill good";
   pill.textContent = failed ? `${failed} not saved` : page.pending.length ? "saving …"
-    : `${count} ${count === 1 ? "point" : "points"} saved`;
+    : `${sayLabels(labels.length - polygons, polygons)} saved`;
 }
 
 const percent = (value) => value === null || value === undefined ? "–" : `${(100 * value).toFixed(0)}\u00a0%`;
@@ -705,9 +1000,9 @@ function drawQuality(scores) {
   const about = element("p", {}, element("span", { className: "figure", textContent: percent(scores.miou) }),
     element("span", { className: "quiet", textContent: ` mean IoU on own points, ${between}` }));
   const note = element("p", { className: "quiet", textContent:
-    `${scores.points} points in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
+    `${scores.points} labelled pixels in ${scores.squares} squares; each square was left out of its fit. Suggested points are ` +
     "hard ones, so the map is usually better than this." });
-  const header = element("tr", {}, ...["class", "points", "IoU", "precision", "recall"].map((textContent, n) =>
+  const header = element("tr", {}, ...["class", "pixels", "IoU", "precision", "recall"].map((textContent, n) =>
     element("th", { textContent, className: n ? "number" : "" })));
   const rows = Object.entries(scores.by_class).map(([name, one]) => element("tr", {},
     element("td", {}, swatch(colourOf(name)), name),
@@ -752,7 +1047,7 @@ function drawCurve(curve) {
 function drawJob(job) {
   for (const id of ["export", "map-images", "train"]) $(id).disabled = job.state === "running";
   if (job.state === "none") return;
-  const parts = [element("p", { textContent: job.text })];
+  const parts = [element("p", { textContent: job.text, className: job.state === "failed" ? "bad" : "" })];
   if (job.state === "running" && job.fraction !== undefined) {
     parts.push(element("progress", { max: 1, value: job.fraction }));
   }
@@ -764,10 +1059,22 @@ function drawJob(job) {
   $("job").replaceChildren(...parts);
 }
 
+function drawTrainedModel(known) {
+  $("trained-layer").hidden = $("trained").hidden = !known;
+  $("other").options[2].hidden = !known;
+  if (!known) return;
+  if (page.layer !== "trained") $("other").options[2].disabled = false;
+  const score = known.test_miou === null ? "" : `: mean IoU ${percent(known.test_miou)} on the labels of the test images`;
+  $("trained-text").textContent = `Trained model ${known.experiment}${score}.`;
+  $("run").hidden = !known.has_run;
+}
+
 // Status --------------------------------------------------------------------------------------------
 
 function drawStatus() {
   const { status } = page;
+  const isMapped = status.map && status.map.image === page.image && (status.map.number !== page.suggestedBy || !status.is_busy);
+  if (page.wantsNext && (status.message || isMapped)) nextSuggestion();
   $("undo").disabled = !status.can_undo;
   $("redo").disabled = !status.can_redo;
   const { minutes, points_per_hour: rate } = status.pace;
@@ -775,6 +1082,7 @@ function drawStatus() {
   drawOverlay();
   drawQuality(status.scores);
   drawJob(status.job);
+  drawTrainedModel(status.trained);
   drawSaved();
   const reading = status.overviews[page.image];
   const failed = status.failed[page.image];
@@ -784,7 +1092,12 @@ function drawStatus() {
   else if (status.is_busy) text = "mapping …";
   else if (!text && status.map && status.map.image === page.image) {
     const level = status.map.level;
-    text = `map of ${status.map.points} points${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+    const { points, polygons, pixels } = status.map.labels;
+    text = `map of ${sayLabels(points, polygons)}${polygons ? ` (${pixels} of ${polygons === 1 ? "its" : "their"} pixels)` : ""}${level ? `, at 1 : ${2 ** level} of the resolution` : ""}`;
+  }
+  if (page.layer === "trained" && status.trained) {
+    text = status.trained.images.includes(page.image) ? `map of the trained model ${status.trained.experiment}`
+      : "The trained model has no map of this image.";
   }
   if (!page.state.classes.length) text = "";
   $("map-state").textContent = text;
@@ -865,8 +1178,14 @@ $("open-help").onclick = () => $("help").showModal();
 $("opacity").oninput = () => {
   $("opacity-value").textContent = `${$("opacity").value} %`;
   if (overlay) overlay.setOpacity($("opacity").value / 100);
+  if (trained) trained.setOpacity($("opacity").value / 100);
 };
-$("swipes").onchange = () => { $("swipe").hidden = !$("swipes").checked; clipOverlay(); };
+$("swipes").onchange = $("other").onchange = () => setLayer(page.layer);
+$("compare").onclick = () => {
+  $("swipes").checked = true;
+  $("other").value = "trained";
+  setLayer("classes");
+};
 $("swipe").oninput = clipOverlay;
 $("acquisition").onchange = async () => {
   page.suggestions = [];
@@ -875,13 +1194,29 @@ $("acquisition").onchange = async () => {
 for (const name of ["export", "map-images", "train"]) {
   $(name).onclick = () => attempt(() => ask(name.replace("-", "_"), {}));
 }
+for (const radio of document.getElementsByName("tool")) radio.onchange = () => setTool(radio.value);
+$("finish").onclick = finishPolygon;
+$("back").onclick = takeCornerBack;
+$("cancel").onclick = cancelPolygon;
+$("brush").oninput = () => { $("brush-value").textContent = `${$("brush").value} px`; };
 for (const radio of document.getElementsByName("layer")) radio.onchange = () => setLayer(radio.value);
 
 function setLayer(layer) {
   page.layer = layer;
   for (const radio of document.getElementsByName("layer")) radio.checked = radio.value === layer;
   $("ramp").hidden = layer !== "confidence";
-  drawOverlay();
+  const isSwiped = $("swipes").checked;
+  $("swipe").hidden = $("other").disabled = !isSwiped;
+  $("other").options[1].disabled = layer === "classes" || layer === "confidence";
+  $("other").options[2].disabled = layer === "trained" || !page.status.trained;
+  if ($("other").selectedOptions[0].disabled) $("other").value = "none";
+  drawStatus();
+  clipOverlay();
+}
+
+function nextLayer() {
+  const layers = ["classes", "confidence", ...(page.status.trained ? ["trained"] : []), "none"];
+  return layers[(layers.indexOf(page.layer) + 1) % layers.length];
 }
 
 function stepImage(step) {
@@ -907,14 +1242,22 @@ document.addEventListener("keydown", (event) => {
   } else if (isCommand || event.altKey) {
     return;
   } else if (key >= "1" && key <= "9" && key.length === 1) pickClass(Number(key) - 1);
+  else if (key === "backspace" && sketch) takeCornerBack();
   else if ((key === "delete" || key === "backspace") && page.chosen) removePoint(page.chosen);
   else if (key === "enter" && event.target === map.getContainer()) {
-    addPoint(page.suggestion || toPlace(map.getCenter()));
-  } else if (key === "n") nextSuggestion();
+    if (page.tool === "polygon") addCorner(toPlace(map.getCenter()));
+    else addPoint(page.suggestion || toPlace(map.getCenter()));
+  } else if (key === "escape") {
+    if (sketch) cancelPolygon();
+    else setTool("point");
+  } else if (key === "p") setTool("polygon");
+  else if (key === "b") setTool("brush");
+  else if (key === "f") finishPolygon();
+  else if (key === "n") nextSuggestion();
   else if (key === "s") passOver("skipped");
   else if (key === "u") passOver("unsure");
   else if (key === "w") nextDoubt();
-  else if (key === "m") setLayer({ classes: "confidence", confidence: "none", none: "classes" }[page.layer]);
+  else if (key === "m") setLayer(nextLayer());
   else if (key === "[") stepImage(-1);
   else if (key === "]") stepImage(1);
   else if (key === "?") $("help").showModal();
