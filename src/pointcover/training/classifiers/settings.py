@@ -7,6 +7,7 @@ from pydantic import Field
 from pointcover.features.settings import Scale
 from pointcover.training.classifiers.head_settings import (
     BoostingSettings,
+    LinearDiscriminantSettings,
     LogisticRegressionSettings,
     PerceptronSettings,
     TreesSettings,
@@ -46,6 +47,7 @@ class ClassifierSettings(Section):
         Field(description="Labelled pixels of a split that are used at most, drawn at random."),
     ]
     logistic_regression: LogisticRegressionSettings
+    linear_discriminant: LinearDiscriminantSettings
     perceptron: PerceptronSettings
     random_forest: TreesSettings
     extra_trees: TreesSettings
