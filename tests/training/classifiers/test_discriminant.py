@@ -46,10 +46,12 @@ def test_it_gives_the_probabilities_of_scikit_learn(known, monkeypatch) -> None:
     _, state = fit_discriminant(SETTINGS, pixels, CLASSES)
     table = pixels.features["encoder"]
     scaler = StandardScaler().fit(table)
+    shares = np.sqrt(np.bincount(pixels.classes)[list(known)])  # theirs in the covariance as well
     theirs = LinearDiscriminantAnalysis(
-        solver="lsqr", shrinkage=0.2, priors=[1 / len(known)] * len(known)
+        solver="lsqr", shrinkage=0.2, priors=shares / shares.sum()
     ).fit(scaler.transform(table), pixels.classes)
-    wanted = theirs.predict_proba(scaler.transform(table))
+    wanted = theirs.predict_proba(scaler.transform(table)) / shares
+    wanted /= wanted.sum(1, keepdims=True)
     found = np.exp(log_scores(state, table))
     np.testing.assert_allclose(found[:, list(known)], wanted, atol=1e-4)
     assert found[:, sorted(set(range(CLASSES)) - set(known))].max() < 1e-6

@@ -1,7 +1,8 @@
 """Fit a linear discriminant analysis, its shrinkage and temperature by cross-validation.
 
 The covariance within classes contains how features differ between tiles and regions. Directions
-that vary much there get little weight, so that scores carry over to images of other regions.
+that vary much there get little weight, so that scores carry over to images of other regions. The
+weights of pixels in the covariance are the square roots of their weights.
 """
 
 from dataclasses import dataclass
@@ -62,7 +63,10 @@ class _Moments:
         joined = np.zeros((sample.count, len(share)), np.float32)
         joined[sample.classes, np.arange(len(share))] = share
         means = (joined @ sample.table) / np.maximum(priors, 1e-12)[:, None].astype(np.float32)
-        rest = (sample.table - means[sample.classes]) * np.sqrt(share)[:, None].astype(np.float32)
+        # Between all pixels alike, and all classes alike, which rare classes would make noisy.
+        roots = np.sqrt(sample.weights)
+        scale = np.sqrt(roots / roots.sum()).astype(np.float32)
+        rest = (sample.table - means[sample.classes]) * scale[:, None]
         return cls(priors, means.astype(np.float64), (rest.T @ rest).astype(np.float64))
 
     def solve(self, shrinkage: float) -> tuple[Floats, Floats]:
