@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.features.settings import Scale
+from pointcover.features.settings import EncoderViews, Scale
 from pointcover.training.classifiers.head_settings import (
     BoostingSettings,
     LinearDiscriminantSettings,
@@ -32,6 +32,14 @@ class ClassifierSettings(Section):
         Field(
             min_length=1,
             description="The encoder sees images enlarged by each of these factors (powers of 2).",
+        ),
+    ]
+    encoder_views: Annotated[
+        EncoderViews,
+        Field(
+            description="The encoder sees images 1, 2 (also rotated by 180 degrees), 4 (also "
+            "flipped) or 8 times (also rotated by 90 degrees), and its features are averaged: more "
+            "accurate, at as many times the cost of the encoder.",
         ),
     ]
     blocks: Annotated[
