@@ -85,11 +85,11 @@ class EncoderPyramid(nn.Module):
 
     The encoder is frozen: it stays in evaluation mode, and its parameters need no gradient. The
     image is resized by each scale (bicubic), and each level of the encoder is sampled bilinearly at
-    the centres of the image's pixels. With `views` the levels are means over rotated and flipped
-    views: a strided encoder is not symmetric, and the mean has less noise. Images are reflected at their lower and right edges up to a
-    multiple of `alignment_px`. Within autocast the encoder computes in autocast's type; features
-    are float32. In bfloat16 those of EfficientNet-Lite0 differ by 0.03 to 0.04 of their standard
-    deviation (root mean square).
+    the centres of the image's pixels. With `views` levels are means over rotated and flipped views:
+    a strided encoder is not symmetric, and means have less noise. Images are reflected at their
+    lower and right edges up to a multiple of `alignment_px`. Within autocast the encoder computes
+    in autocast's type; features are float32. In bfloat16 those of EfficientNet-Lite0 differ by 0.03
+    to 0.04 of their standard deviation (root mean square).
 
     Features of all pixels take much memory. `at` samples some pixels. `project` applies a linear
     layer to the levels before sampling, which gives the same logits as after it (sampling is linear

@@ -23,7 +23,7 @@ from pointcover.training.classifiers.linear import CLIP, split_weight, standardi
 from pointcover.training.classifiers.sample_weights import Weights
 
 TEMPERATURES: Final = tuple(float(2 ** (step / 2)) for step in range(0, 13))
-"""Scores are divided by one of these, 1 to 64: with more features than pixels they are too large."""
+"""Scores are divided by one of these: with more features than pixels they are too large."""
 
 _LEAST_PROBABILITY: Final = 1e-6
 """In cross-validation, so that one wrong pixel does not decide."""
