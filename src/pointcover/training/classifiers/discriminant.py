@@ -59,7 +59,7 @@ class _Moments:
     def of(cls, sample: _Sample) -> "_Moments":
         """Estimate."""
         share = sample.weights / sample.weights.sum()
-        priors = np.bincount(sample.classes, share, minlength=sample.count)
+        priors = np.bincount(sample.classes, share, sample.count).astype(np.float64)
         joined = np.zeros((sample.count, len(share)), np.float32)
         joined[sample.classes, np.arange(len(share))] = share
         means = (joined @ sample.table) / np.maximum(priors, 1e-12)[:, None].astype(np.float32)
@@ -135,8 +135,8 @@ def _choose(
             for column, temperature in enumerate(TEMPERATURES):
                 logits = scores / temperature + moments.log_priors()
                 total[row, column] += _log_likelihood(logits, rest)
-    row, column = np.unravel_index(np.argmax(total), total.shape)
-    return shrinkages[row], TEMPERATURES[column]
+    best = divmod(int(np.argmax(total)), len(TEMPERATURES))
+    return shrinkages[best[0]], TEMPERATURES[best[1]]
 
 
 def _log_likelihood(logits: Floats, sample: _Sample) -> float:
