@@ -263,13 +263,14 @@ class EncoderPyramid(nn.Module):
 
     def _encode(self, normal: Tensor, scale: float) -> list[Tensor]:
         """Compute the levels of normalised images at a scale, in the encoder's type."""
-        mean: list[Tensor] = []
-        for view in _VIEWS[: self.settings.views]:
-            levels = [view.undo(level) for level in self._encode_view(view.turn(normal), scale)]
-            if self.settings.views == 1:
-                return levels
-            parts = [level / self.settings.views for level in levels]
-            mean = [one + part for one, part in zip(mean, parts, strict=True)] if mean else parts
+        first, *others = _VIEWS[: self.settings.views]
+        mean = self._encode_view(first.turn(normal), scale)
+        if not others:
+            return mean
+        mean = [level / self.settings.views for level in mean]
+        for view in others:
+            for one, level in zip(mean, self._encode_view(view.turn(normal), scale), strict=True):
+                one.add_(view.undo(level), alpha=1 / self.settings.views)
         return mean
 
     def _encode_view(self, normal: Tensor, scale: float) -> list[Tensor]:
