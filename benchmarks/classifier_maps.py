@@ -58,6 +58,8 @@ class Case:
 
     heads: tuple[str, ...]
     scales: tuple[int, ...] = ()
+    views: int = 1
+    """Of the image, over which the encoder's features are averaged."""
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def settings(self) -> ClassifierSettings:
@@ -76,8 +78,9 @@ def recipe(name: str) -> Case:
     settings = RECIPES[name].settings
     ours = {key.removeprefix(section): value for key, value in settings.items() if section in key}
     heads = ours.pop("mean_of")
-    scales = ours.pop("scales", ())
-    return Case(tuple(heads), tuple(scales), {key.partition(".")[0]: ours[key] for key in ours})
+    scales, views = ours.pop("scales", ()), ours.pop("encoder_views", 1)
+    inputs = {key.partition(".")[0]: ours[key] for key in ours if key.endswith(".inputs")}
+    return Case(tuple(heads), tuple(scales), views, inputs)
 
 
 BANK = ("filter_bank",)
@@ -86,7 +89,7 @@ CASES = {
     **{f"{name}, filters": Case((name,)) for name in SINGLE},
     "extra_trees, filter bank": Case(("extra_trees",), inputs={"extra_trees": BANK}),
     **{
-        f"{name}, encoder": Case((name,), (2,), {name: ("filter_bank", "encoder")})
+        f"{name}, encoder": Case((name,), (2,), inputs={name: ("filter_bank", "encoder")})
         for name in SINGLE
         if name != "extra_trees"
     },
@@ -100,7 +103,9 @@ def fit(case: Case, image: np.ndarray) -> PixelSegmenter:
     settings = case.settings()
     needed = {block for head in case.heads for block in getattr(settings, head).inputs}
     has_statistics = "local_statistics" in needed
-    scales = EncoderFeatureSettings(scales=case.scales or (2,))
+    scales = EncoderFeatureSettings.model_validate(
+        {"scales": case.scales or (2,), "views": case.views}
+    )
     features = PixelFeatures(
         PixelFeatureSettings(
             local_statistics=LocalStatisticsSettings() if has_statistics else None,

@@ -28,7 +28,11 @@ from torch import Tensor
 from pointcover.annotation.click import click, tile_generator
 from pointcover.annotation.settings import AnnotateSettings
 from pointcover.datasets.card import find_pairs, load_card
-from pointcover.features.settings import EncoderFeatureSettings, LocalStatisticsSettings
+from pointcover.features.settings import (
+    EncoderFeatureSettings,
+    EncoderViews,
+    LocalStatisticsSettings,
+)
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.encoder_weights import load_encoder
@@ -62,6 +66,7 @@ DENSE = 0
 
 BANK, STATISTICS, ENCODER = "filter_bank", "local_statistics", "encoder"
 LINEAR, FOREST, EXTRA = "logistic_regression", "random_forest", "extra_trees"
+DISCRIMINANT, PERCEPTRON = "linear_discriminant", "perceptron"
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,13 @@ class Method:
     changes: dict[str, dict[str, object]] = field(default_factory=dict)
     """Of `train.classifier` in params.yaml, by head."""
     average: str = "geometric"
+    views: EncoderViews = 1
+    """Of the image, over which the encoder's features are averaged."""
+
+    @property
+    def encoder(self) -> EncoderFeatureSettings:
+        """Scales and views."""
+        return EncoderFeatureSettings(scales=self.scales, views=self.views)
 
     def settings(self) -> ClassifierSettings:
         """Return the settings of `train.classifier`."""
@@ -87,6 +99,9 @@ class Method:
 
 FILTERS = {FOREST: {"inputs": (BANK,)}}
 ALL = {FOREST: {"inputs": (BANK, ENCODER)}}
+EVERYTHING: dict[str, object] = {"inputs": (BANK, STATISTICS, ENCODER)}
+BEST = ALL | {EXTRA: EVERYTHING}
+MANY = {PERCEPTRON: EVERYTHING | {"hidden": 256, "steps": 2500}, EXTRA: EVERYTHING}
 METHODS: dict[str, Method] = {
     "forest": Method((FOREST,), changes={FOREST: {"inputs": (BANK,), "max_depth": None}}),
     "regression": Method((LINEAR,), balance=0),
@@ -94,8 +109,11 @@ METHODS: dict[str, Method] = {
     "fast, square roots": Method((LINEAR, FOREST), balance=0.5, changes=FILTERS),
     "fast, with extra trees": Method((LINEAR, FOREST, EXTRA), changes=FILTERS),
     "arithmetic": Method((LINEAR, FOREST), changes=FILTERS, average="arithmetic"),
-    "best": Method((LINEAR, FOREST, EXTRA), (2, 4), changes=ALL),
-    "many": Method((LINEAR, "perceptron", FOREST), (2, 4), balance=0.5, changes=ALL),
+    "fast, forest on all": Method((LINEAR, FOREST), changes=ALL),
+    "best, before": Method((LINEAR, FOREST, EXTRA), (2, 4), changes=ALL),
+    "many, before": Method((LINEAR, PERCEPTRON, FOREST), (2, 4), balance=0.5, changes=ALL),
+    "best": Method((DISCRIMINANT, FOREST, EXTRA), (2, 4), changes=BEST, views=8),
+    "many": Method((LINEAR, PERCEPTRON, EXTRA), (2, 4), balance=0.5, changes=MANY, views=8),
 }
 """Methods by name."""
 
@@ -168,11 +186,10 @@ def read_split(folder: Path, card_name: str, out: Path) -> tuple[list[Orthophoto
     return list(found.values()), card.class_table()
 
 
-def make_features(scales: tuple[float, ...], weights: Path) -> PixelFeatures:
+def make_features(encoder: EncoderFeatureSettings, weights: Path) -> PixelFeatures:
     """Build all blocks of features."""
     settings = PixelFeatureSettings(
-        local_statistics=LocalStatisticsSettings(),
-        encoder=EncoderBlockSettings(features=EncoderFeatureSettings(scales=scales)),
+        local_statistics=LocalStatisticsSettings(), encoder=EncoderBlockSettings(features=encoder)
     )
     features = PixelFeatures(settings, bands=3)
     load_encoder(features, str(weights))
@@ -224,8 +241,9 @@ def run_split(arguments: argparse.Namespace, card_name: str) -> None:
     keys = [one.name if within else one.region for one in train]
     numbers = np.unique(keys, return_inverse=True)[1]
     groups = np.concatenate([np.full(w.sum(), n) for n, w in zip(numbers, union, strict=True)])
-    for scales in sorted({METHODS[name].scales for name in arguments.methods}):
-        features = make_features(scales, arguments.weights)
+    encoders = {METHODS[name].encoder: None for name in arguments.methods}
+    for encoder in encoders:
+        features = make_features(encoder, arguments.weights)
         fitted_on = sample(features, train, union)
         tested_on = sample(features, test, tested)
         for (points, seed), where in labelled.items():
@@ -241,7 +259,7 @@ def run_split(arguments: argparse.Namespace, card_name: str) -> None:
             )
             counts = np.bincount(pixels.classes, minlength=len(names)).clip(min=1)
             for name in arguments.methods:
-                if METHODS[name].scales != scales:
+                if METHODS[name].encoder != encoder:
                     continue
                 method, start = METHODS[name], time.process_time()
                 weights = weight_classes(

@@ -27,6 +27,7 @@ FILTERS_ALONE = {
     f"{head}.inputs": ["filter_bank"]
     for head in (
         "logistic_regression",
+        "linear_discriminant",
         "perceptron",
         "random_forest",
         "extra_trees",
@@ -36,6 +37,7 @@ FILTERS_ALONE = {
 
 SMALL: dict[str, Any] = FILTERS_ALONE | {
     "logistic_regression.inverse_penalties": [0.01],
+    "linear_discriminant.shrinkages": [0.3],
     "perceptron.hidden": 8,
     "perceptron.steps": 200,
     "random_forest.trees": 12,

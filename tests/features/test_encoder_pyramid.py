@@ -61,6 +61,28 @@ def test_levels_are_chosen_by_number() -> None:
     assert chosen.names()[-1] == "scale_2_level_3_channel_2"
 
 
+@pytest.mark.parametrize(
+    ("views", "turn"),
+    [
+        (2, lambda images: images.flip(2, 3)),
+        (4, lambda images: images.flip(3)),
+        (8, lambda images: images.transpose(2, 3)),
+        (8, lambda images: images.rot90(1, (2, 3))),
+    ],
+)
+def test_the_mean_of_views_turns_with_the_image(views: int, turn) -> None:
+    image = torch.rand(1, 3, 64, 96)
+    averaged, single = resnet(scales=(1,), views=views), resnet(scales=(1,))
+    assert averaged.count == single.count
+    torch.testing.assert_close(averaged(turn(image)), turn(averaged(image)), rtol=1e-4, atol=1e-4)
+    assert (single(turn(image)) - turn(single(image))).abs().max() > 0.01
+
+
+def test_views_change_nothing_where_the_encoder_is_symmetric() -> None:
+    image = torch.rand(1, 2, 32, 48)
+    torch.testing.assert_close(pooling(views=8)(image), pooling()(image))
+
+
 def test_points_have_the_features_of_the_map() -> None:
     pyramid = resnet(scales=(1, 2))
     image = torch.rand(3, 75, 101)
@@ -132,7 +154,7 @@ def test_export_of_the_projection_gives_the_same_values_at_another_size() -> Non
         def forward(self, images: Tensor) -> Tensor:
             return self.pyramid.project(images, self.linear.weight, self.linear.bias)
 
-    head = Head(resnet(levels=(1, 2, 3)))
+    head = Head(resnet(levels=(1, 2, 3), views=8))
     sides = {2: 32 * torch.export.Dim("rows", min=2), 3: 32 * torch.export.Dim("cols", min=2)}
     program = torch.export.export(head, (torch.rand(1, 3, 64, 96),), dynamic_shapes=(sides,))
     images = torch.rand(1, 3, 96, 160)

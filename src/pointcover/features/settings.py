@@ -15,6 +15,8 @@ FilterName = Literal[
     "hessian_eigenvalues",
 ]
 
+EncoderViews = Literal[1, 2, 4, 8]
+
 Sigma = Annotated[float, Field(ge=0.3, le=64)]
 Scale = Annotated[float, Field(ge=0.25, le=8)]
 
@@ -86,6 +88,11 @@ class EncoderFeatureSettings(Section):
     levels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None,
         description="Levels to use, 1 for the finest (usually half of the size); null for all.",
+    )
+    views: EncoderViews = Field(
+        default=1,
+        description="Views of the image whose levels are averaged: 1, 2 (also rotated by 180 "
+        "degrees), 4 (also flipped), 8 (also rotated by 90 degrees).",
     )
     margin_cells: int = Field(
         default=6,

@@ -129,6 +129,7 @@ MODELS: Final[dict[str, Architecture]] = {
         unetplusplus_scratch, {"base_width": 32}, has_encoder=False
     ),
     "logistic_regression": _CLASSIFIER,
+    "linear_discriminant": _CLASSIFIER,
     "perceptron": _CLASSIFIER,
     "random_forest": _CLASSIFIER,
     "extra_trees": _CLASSIFIER,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import timm
 
 from pointcover.features.encoder_pyramid import IMAGENET_MEAN, IMAGENET_STD
-from pointcover.features.settings import EncoderFeatureSettings
+from pointcover.features.settings import EncoderFeatureSettings, EncoderViews
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
 from pointcover.networks.vision_transformer import is_vision_transformer
@@ -13,7 +13,11 @@ from pointcover.networks.weights import load_encoder_weights
 
 
 def describe_encoder(
-    encoder: str, bands: int, scales: tuple[float, ...], blocks: tuple[int, ...] | None = None
+    encoder: str,
+    bands: int,
+    scales: tuple[float, ...],
+    blocks: tuple[int, ...] | None = None,
+    views: EncoderViews = 1,
 ) -> EncoderBlockSettings | None:
     """Describe the features of a frozen encoder; None where timm has none of this name.
 
@@ -22,6 +26,7 @@ def describe_encoder(
         bands: of the images; of fewer than three the first is taken three times.
         scales: of the image.
         blocks: of a vision transformer, from 1; None for four, evenly spaced.
+        views: of the image whose levels are averaged.
 
     Raises:
         ValueError: blocks are chosen of an encoder that is no vision transformer.
@@ -41,7 +46,7 @@ def describe_encoder(
         bands=(1, 2, 3) if bands >= 3 else (1, 1, 1),
         mean=_three(published.mean) if published else IMAGENET_MEAN,
         std=_three(published.std) if published else IMAGENET_STD,
-        features=EncoderFeatureSettings(scales=scales),
+        features=EncoderFeatureSettings(scales=scales, views=views),
     )
 
 

@@ -52,7 +52,9 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
 
 def _encoder_block(settings: TrainSettings, bands: int) -> EncoderBlockSettings:
     chosen = settings.classifier
-    block = describe_encoder(settings.encoder, bands, chosen.scales, chosen.blocks)
+    block = describe_encoder(
+        settings.encoder, bands, chosen.scales, chosen.blocks, chosen.encoder_views
+    )
     if block is None:
         raise ValueError(
             f"train.encoder: got {settings.encoder!r}, wanted tu- and a name of timm for model "

@@ -32,6 +32,21 @@ class LogisticRegressionSettings(Section):
     folds: Annotated[int, Field(ge=2, description="Folds of the cross-validation.")]
 
 
+class LinearDiscriminantSettings(Section):
+    """Linear discriminant analysis of standardised features."""
+
+    inputs: Inputs
+    shrinkages: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1)], ...],
+        Field(
+            min_length=1,
+            description="Fractions of the covariance that are replaced by a multiple of the "
+            "identity, one of which is chosen by cross-validation over tiles.",
+        ),
+    ]
+    folds: Annotated[int, Field(ge=2, description="Folds of the cross-validation.")]
+
+
 class PerceptronSettings(Section):
     """A perceptron with one hidden layer on standardised features."""
 

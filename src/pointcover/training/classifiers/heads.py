@@ -24,6 +24,15 @@ def logistic_regression(
     return fit_linear(settings, pixels, classes)
 
 
+def linear_discriminant(
+    settings: Any, pixels: "LabelledPixels", classes: int, seed: int
+) -> "FittedHead":
+    """Fit a linear discriminant analysis with a shrunk covariance."""
+    from pointcover.training.classifiers.discriminant import fit_discriminant
+
+    return fit_discriminant(settings, pixels, classes)
+
+
 def perceptron(settings: Any, pixels: "LabelledPixels", classes: int, seed: int) -> "FittedHead":
     """Fit a perceptron with one hidden layer."""
     from pointcover.training.classifiers.perceptron import fit_perceptron
@@ -64,6 +73,7 @@ settings of the head and its state dict."""
 
 HEADS: Final[dict[str, HeadFitter]] = {
     "logistic_regression": logistic_regression,
+    "linear_discriminant": linear_discriminant,
     "perceptron": perceptron,
     "random_forest": random_forest,
     "extra_trees": extra_trees,

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pointcover.features.settings import Scale
+from pointcover.features.settings import EncoderViews, Scale
 from pointcover.training.classifiers.head_settings import (
     BoostingSettings,
+    LinearDiscriminantSettings,
     LogisticRegressionSettings,
     PerceptronSettings,
     TreesSettings,
@@ -33,6 +34,14 @@ class ClassifierSettings(Section):
             description="The encoder sees images enlarged by each of these factors (powers of 2).",
         ),
     ]
+    encoder_views: Annotated[
+        EncoderViews,
+        Field(
+            description="The encoder sees images 1, 2 (also rotated by 180 degrees), 4 (also "
+            "flipped) or 8 times (also rotated by 90 degrees), and its features are averaged: more "
+            "accurate, at as many times the cost of the encoder.",
+        ),
+    ]
     blocks: Annotated[
         tuple[Count, ...] | None,
         Field(
@@ -46,6 +55,7 @@ class ClassifierSettings(Section):
         Field(description="Labelled pixels of a split that are used at most, drawn at random."),
     ]
     logistic_regression: LogisticRegressionSettings
+    linear_discriminant: LinearDiscriminantSettings
     perceptron: PerceptronSettings
     random_forest: TreesSettings
     extra_trees: TreesSettings
