@@ -382,6 +382,17 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, document, said):
     assert "labels." in text
 
 
+@pytest.mark.parametrize(
+    ("key", "entry", "number"),
+    [("images", {"id": 8, "file_name": "a.png"}, 2), ("categories", {"id": 3, "name": "water"}, 2)],
+)
+def test_an_id_of_coco_that_is_given_twice_is_refused(tmp_path, key, entry, number):
+    document = coco([{"keypoints": [1, 1, 1]}])
+    document[key].append(entry)
+    wanted = f"labels.json, {key} {number}: id {entry['id']} is given twice: number them anew"
+    assert wanted in refusal(write(tmp_path, document))
+
+
 def test_a_long_list_of_faults_is_shortened(tmp_path):
     document = coco([{"keypoints": [500, 3, 2]}] * 50)
     assert refusal(write(tmp_path, document)).endswith("\n  - and 30 more")
