@@ -393,6 +393,24 @@ def test_an_id_of_coco_that_is_given_twice_is_refused(tmp_path, key, entry, numb
     assert wanted in refusal(write(tmp_path, document))
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("keypointlabels", {"x": 50, "y": 50}),
+        ("polygonlabels", {"points": [[1, 1], [9, 1], [9, 9]]}),
+        ("rectanglelabels", {"x": 1, "y": 1, "width": 9, "height": 9}),
+        ("ellipselabels", {"x": 50, "y": 50, "radiusX": 9, "radiusY": 9}),
+        ("brushlabels", {"rle": brush()}),
+    ],
+)
+def test_a_shape_of_label_studio_that_lacks_a_coordinate_is_refused(tmp_path, kind, value):
+    assert read(write(tmp_path, label_studio(result(kind, value)))).read == 1
+    for key in value:
+        rest = {other: value[other] for other in value if other != key}
+        said = refusal(write(tmp_path, label_studio(result(kind, rest))))
+        assert f"labels.json, task 9, result r0: {key}: Field required" in said
+
+
 def test_a_long_list_of_faults_is_shortened(tmp_path):
     document = coco([{"keypoints": [500, 3, 2]}] * 50)
     assert refusal(write(tmp_path, document)).endswith("\n  - and 30 more")
