@@ -9,6 +9,7 @@ import pytest
 from pointcover.labels import IGNORE_INDEX
 from pointcover.vectors import documents
 from pointcover.vectors.formats import FORMATS
+from pointcover.vectors.read_labels import is_vector_file
 from pointcover.vectors.read_pixels import recognise
 from tests.vectors.formats.labels import (
     HEIGHT,
@@ -409,6 +410,20 @@ def test_a_shape_of_label_studio_that_lacks_a_coordinate_is_refused(tmp_path, ki
         rest = {other: value[other] for other in value if other != key}
         said = refusal(write(tmp_path, label_studio(result(kind, rest))))
         assert f"labels.json, task 9, result r0: {key}: Field required" in said
+
+
+def test_the_type_of_geojson_is_that_of_the_whole_document(tmp_path):
+    inside = coco([{"keypoints": [1, 1, 1]}], info={"type": "Polygon"})
+    for document in ({"info": inside.pop("info"), **inside}, coco([{"keypoints": [1, 1, 1]}])):
+        path = write(tmp_path, document)
+        assert not is_vector_file(path)
+        assert read(path).read == 1
+    collection = {"type": "FeatureCollection", "features": []}
+    for document in (collection, dict(reversed(collection.items()))):
+        assert is_vector_file(write(tmp_path, document))
+    path = tmp_path / "a.json"
+    path.write_text('\n {"type" : "Feature", "properties": NaN', encoding="utf-8-sig")
+    assert is_vector_file(path), "GDAL says what is wrong with it"
 
 
 def test_a_long_list_of_faults_is_shortened(tmp_path):
