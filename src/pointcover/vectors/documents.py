@@ -112,7 +112,13 @@ def load_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip() for name in next(rows, [])]
+    try:
+        names = [name.strip() for name in next(rows, [])]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} cannot be read as CSV, by its first line ({error}): wanted the names of "
+            f"columns there; export it again"
+        ) from None
     if len(set(names)) != len(names):
         raise ValueError(f"{path} has a column twice: {', '.join(names)[:200]}. Rename one")
 

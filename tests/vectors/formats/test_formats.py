@@ -482,6 +482,7 @@ FILE = '<!DOCTYPE annotations [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
         (cvat("<points>"), "cannot be read as XML (mismatched tag"),
         ("<a", "cannot be read as XML (unclosed token"),
         ("class,column,row\n" + "x" * 200_000 + ",1,2\n", "field larger than field limit"),
+        ("x" * 200_000, "labels.csv cannot be read as CSV, by its first line (field larger than"),
     ],
 )
 def test_a_hostile_text_is_refused(tmp_path, document, said):
