@@ -511,6 +511,14 @@ def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
     assert "wanted labels of at most 100: export fewer images a file" in refusal(path)
 
 
+def test_xml_of_very_many_elements_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_ELEMENTS", 9)
+    point = '<points label="water" points="1,1"/>'
+    assert read(write(tmp_path, cvat(*[point] * 3))).read == 3  # after six others
+    said = refusal(write(tmp_path, cvat(*[point] * 4)))
+    assert "cannot be read as XML (more than 9 elements, wanted fewer images a file)" in said
+
+
 def test_text_in_another_encoding_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("class,column,row\nWälder,1,1\n".encode("latin-1"))
