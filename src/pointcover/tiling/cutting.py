@@ -481,7 +481,7 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     try:
         has_colours = card.mask_values == "colours"
         values = reader.read_rgb(window) if has_colours else _read_numbers(reader, window)
-        hidden = reader.read_hidden(window) | _find_nan(reader, values, card)
+        hidden = reader.read_hidden(window, has_colours=has_colours) | _find_nan(reader, values, card)
         if hidden.all():
             return np.full(hidden.shape, IGNORE_INDEX, np.uint8)
         if hidden.any():  # where the numbers may be any
