@@ -544,6 +544,21 @@ def test_alpha_that_equals_red_hides_colours(tmp_path):
     assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [2] * 4]
 
 
+def test_nan_that_is_hidden_is_no_class_to_name(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    mask = np.ones((3, 4), np.float32)
+    mask[1] = np.nan
+    with rasterio.open(write_raster(tmp_path / "mask.tif", mask), "r+") as file:
+        file.write_mask(np.isfinite(mask))
+    cut(tmp_path)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [1] * 4]
+    mask[2, 0] = np.nan
+    with rasterio.open(tmp_path / "mask.tif", "r+") as file:
+        file.write(mask, 1)
+    with pytest.raises(ValueError, match="1 px are NaN, which is no class"):
+        cut(tmp_path)
+
+
 @pytest.mark.parametrize("how", ["alpha", "mask"])
 def test_ids_that_alpha_or_a_mask_hides_are_unlabelled(tmp_path, how):
     write_raster(tmp_path / "image.tif", draw_image(3, 4))

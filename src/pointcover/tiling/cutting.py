@@ -481,7 +481,8 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     try:
         has_colours = card.mask_values == "colours"
         values = reader.read_rgb(window) if has_colours else _read_numbers(reader, window)
-        hidden = reader.read_hidden(window, has_colours=has_colours) | _find_nan(reader, values, card)
+        hidden = reader.read_hidden(window, has_colours=has_colours)
+        hidden |= _find_nan(reader, values, hidden, card)
         if hidden.all():
             return np.full(hidden.shape, IGNORE_INDEX, np.uint8)
         if hidden.any():  # where the numbers may be any
@@ -538,16 +539,16 @@ def _ids_of_numbers(reader: RasterReader, values: npt.NDArray[Any], card: Datase
 
 
 def _find_nan(
-    reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard
+    reader: RasterReader, values: npt.NDArray[Any], hidden: npt.NDArray[np.bool_], card: DatasetCard
 ) -> npt.NDArray[np.bool_]:
-    """Return (H, W) bool: where a mask is NaN in a band.
+    """Return (H, W) bool: where a mask is NaN in a band, and not hidden.
 
     Raises:
         ValueError: NaN is neither in the card's `ignore` nor the mask's nodata value.
     """
     if not np.issubdtype(values.dtype, np.floating):
         return np.zeros(values.shape[1:], bool)
-    empty: npt.NDArray[np.bool_] = np.isnan(values).any(axis=0)
+    empty: npt.NDArray[np.bool_] = np.isnan(values).any(axis=0) & ~hidden
     nodata = reader.dataset.nodata
     if empty.any() and not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
         raise ValueError(
