@@ -173,6 +173,18 @@ class RasterInfo:
         """Whether the transform is not the identity."""
         return bool(self.transform != Affine.identity())
 
+    def check_brightness(self) -> None:
+        """Check that the values of an image are brightness.
+
+        Raises:
+            ValueError: they are numbers of a palette.
+        """
+        if self.has_palette:
+            raise ValueError(
+                f"{self.path} is a palette image, whose numbers are no brightness: expand it with "
+                f"`gdal_translate -expand rgb IN OUT`"
+            )
+
     @property
     def warp_advice(self) -> str | None:
         """What to do where there is no transform, but a CRS, ground control points or RPCs."""

@@ -298,11 +298,7 @@ def _common_grid(
             f"{image.path} has {image.bands} band(s), but the card names bands "
             f"{list(card.bands)}: correct `bands` in the card"
         )
-    if image.has_palette:
-        raise ValueError(
-            f"{image.path} is a palette image, whose numbers are no brightness: expand it with "
-            f"`gdal_translate -expand rgb IN OUT`"
-        )
+    image.check_brightness()
     if image.dtype == "uint8" and card.value_range is not None and card.value_range[1] > 255:
         raise ValueError(
             f"{image.path} holds uint8, but `value_range` in the card is "
