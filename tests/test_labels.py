@@ -1,5 +1,7 @@
 """Class tables, and masks read by colour or number: an unknown one is an error, never a class."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from pointcover import labels
 from pointcover.labels import (
     IGNORE_INDEX,
     ClassTable,
+    UnknownValues,
     count_pixels,
     format_colour,
     ids_from_colours,
@@ -105,6 +108,13 @@ def test_an_unknown_number_is_an_error_that_counts_it(values, shown):
     with pytest.raises(ValueError, match=r"known: 0, 1\. Add it to the card's `classes`") as caught:
         ids_from_values(values, {0: 0, 1: 1})
     assert shown in str(caught.value)
+
+
+def test_unknown_values_are_pickled():
+    error = UnknownValues("id", {"7": 3}, "0, 1", "a.tif: ")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
 
 
 def test_unlabelled_pixels_are_not_counted():

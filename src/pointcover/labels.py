@@ -124,7 +124,7 @@ class UnknownValues(ValueError):
             known: the values that are allowed.
             where: what the message begins with.
         """
-        self.kind, self.counts, self.known = kind, counts, known
+        self.kind, self.counts, self.known, self.where = kind, counts, known, where
         most = sorted(counts.items(), key=lambda pair: -pair[1])
         found = ", ".join(f"{value} ({count} px)" for value, count in most[:5])
         more = f" and {len(most) - 5} more" if len(most) > 5 else ""
@@ -132,6 +132,10 @@ class UnknownValues(ValueError):
             f"{where}unknown {kind} {found}{more}; known: {known}. Add it to the card's `classes` "
             f"(`value` may be a list) or, where it means unlabelled, to its `ignore`"
         )
+
+    def __reduce__(self) -> tuple[type["UnknownValues"], tuple[object, ...]]:
+        """Return how to make it again, as from another process."""
+        return type(self), (self.kind, dict(self.counts), self.known, self.where)
 
 
 def ids_from_colours(rgb: npt.NDArray[np.uint8], ids: Mapping[Colour, int]) -> Mask:

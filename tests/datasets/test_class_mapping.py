@@ -325,6 +325,11 @@ def test_a_model_of_one_dataset_is_scored_on_the_test_split_of_another(two_datas
     tile_card(two_datasets, "same")
     score("--out", "again")
     assert json.loads(Path("again/evaluate.json").read_text()) == found
+    two_datasets.set({"evaluate.ensemble": "first"})
+    said = score("--out", "both")
+    assert "the softmax is averaged with that of the models in first (`evaluate.ensemble`" in said
+    assert "of 2 models, on dense masks" in said
+    two_datasets.set({"evaluate.ensemble": "sources"})
     two_datasets.set({"tile.size_px": 128, "train.crop_px": 128})
     two_datasets.run("tile")
     score("--out", "larger")

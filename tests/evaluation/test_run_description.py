@@ -22,6 +22,12 @@ def test_a_description_has_scores_classes_and_panels():
     assert "interval" not in describe_run(result_of(2), {"clicks": 40}, "abc", [])
 
 
+def test_a_class_name_stays_in_its_cell():
+    result = result_of(0) | {"by_class": {"grass | trees": {"iou": 0.25, "pixels": 1}}}
+    text = describe_run(result, {"clicks": 40}, "abc", [])
+    assert r"| IoU grass \| trees | 0.250 |" in text
+
+
 def test_many_classes_do_not_pass_the_length_that_mlflow_stores():
     text = describe_run(result_of(500), {"clicks": 40}, "abc", [])
     assert len(text) < 5000

@@ -1,11 +1,14 @@
 """A TIFF of several images of one size is refused, as GDAL reads the first alone (ilastik#106)."""
 
+import struct
+
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
 from rasterio.enums import Resampling
 
+from pointcover.raster import tiff_pages
 from pointcover.raster.raster_io import RasterReader
 from pointcover.raster.tiff_pages import count_pages
 from tests.imagery import draw_image, write_raster
@@ -48,7 +51,7 @@ def test_another_format_and_a_file_cut_anywhere_have_one_page(tmp_path):
         assert count_pages(tmp_path / "b.tif") in (1, 2)
 
 
-def test_directories_in_a_circle_end(tmp_path):
+def test_directories_in_a_circle_are_read_once(tmp_path, monkeypatch):
     path = write_raster(tmp_path / "a.tif", draw_image(9, 9))
     data = bytearray(path.read_bytes())
     place = int.from_bytes(data[4:8], "little")
@@ -56,4 +59,39 @@ def test_directories_in_a_circle_end(tmp_path):
     after = place + 2 + 12 * count
     data[after : after + 4] = data[4:8]
     path.write_bytes(data)
-    assert count_pages(path) > 1
+    opened = []
+    monkeypatch.setattr(
+        tiff_pages,
+        "_read_directory",
+        lambda *args, read=tiff_pages._read_directory, **options: (
+            opened.append(args[1]) or read(*args, **options)
+        ),
+    )
+    assert count_pages(path) == 1
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize("offset", [2**64 - 1, 2**63, 2**62, 10**6])
+def test_a_directory_beyond_the_end_is_none(tmp_path, offset):
+    page = np.zeros((30, 40), np.uint8)
+    path = write_pages(tmp_path / "a.tif", page, big_tiff=True)
+    data = bytearray(path.read_bytes())
+    place = int.from_bytes(data[8:16], "little")
+    after = place + 8 + 20 * int.from_bytes(data[place : place + 8], "little")
+    assert data[after : after + 8] == bytes(8)
+    data[after : after + 8] = offset.to_bytes(8, "little")
+    path.write_bytes(data)
+    assert count_pages(path) == 1
+
+
+def test_a_number_that_is_shorter_than_its_type_is_filled_with_zeros(tmp_path):
+    page = np.zeros((30, 40), np.uint8)
+    path = write_pages(tmp_path / "a.tif", page, page)
+    data = bytearray(path.read_bytes())
+    place = int.from_bytes(data[4:8], "little")
+    for entry in range(place + 2, place + 2 + 12 * data[place], 12):
+        if int.from_bytes(data[entry : entry + 2], "little") == tiff_pages.WIDTH:
+            # The type of eight bytes, of which a classic TIFF holds four in its directory
+            data[entry + 2 : entry + 12] = struct.pack("<HII", 16, 1, 40)
+    path.write_bytes(data)
+    assert count_pages(path) == 2

@@ -6,6 +6,7 @@ import pytest
 
 from pointcover.runtime import progress as module
 from pointcover.runtime.progress import Progress, show_duration, show_progress
+from tests.imagery import ROOT
 
 
 class Clock:
@@ -104,3 +105,11 @@ def test_a_terminal_shows_a_bar_and_no_lines(monkeypatch):
 )
 def test_durations_are_rounded_up(seconds, shown):
     assert show_duration(seconds) == shown
+
+
+def test_every_command_shows_progress_in_this_way():
+    """A bar of tqdm prints nothing for hours where there is no terminal."""
+    users = {
+        path.name for path in (ROOT / "src").rglob("*.py") if "import tqdm" in path.read_text()
+    }
+    assert users == {"progress.py"}

@@ -514,6 +514,51 @@ def test_transparent_pixels_of_a_mask_are_unlabelled_whatever_their_colour(tmp_p
     assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [0] * 4]
 
 
+@pytest.mark.parametrize("kind", ["colours", "ids", "grey"])
+def test_a_few_transparent_pixels_of_a_large_mask_are_unlabelled(tmp_path, kind):
+    """Wherever they are, also beside the windows in which images are sampled."""
+    hole = (slice(180, 220), slice(180, 220))
+    write_raster(tmp_path / "image.tif", draw_image(1000, 1000), crs=None, transform=None)
+    mask = np.full((1000, 1000, 2 if kind == "grey" else 4), 255, np.uint8)
+    mask[*hole, -1] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    black, white = ({"name": n, "colour": f"#{v * 3}"} for n, v in (("b", "00"), ("w", "FF")))
+    card = {"classes": [black, white], "ignore": [], "mask_values": "colours"}
+    if kind != "colours":
+        card = {"classes": [black | {"value": 0}, white | {"value": 255}], "ignore": []}
+    cut(tmp_path, mask="mask.png", **card)
+    wanted = np.ones((1000, 1000), np.uint8)
+    wanted[hole] = 255
+    assert np.array_equal(read_cut(tmp_path, "masks")[0], wanted)
+
+
+def test_alpha_that_equals_red_hides_colours(tmp_path):
+    """Red and yellow are drawn on transparent black."""
+    write_raster(tmp_path / "image.tif", draw_image(3, 4), crs=None, transform=None)
+    mask = np.empty((3, 4, 4), np.uint8)
+    mask[:] = np.array([(255, 0, 0, 255), (0, 0, 0, 0), (255, 255, 0, 255)])[:, np.newaxis]
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    names = {"none": "#000000", "red": "#FF0000", "yellow": "#FFFF00"}
+    classes = [{"name": name, "colour": colour} for name, colour in names.items()]
+    cut(tmp_path, mask="mask.png", classes=classes, ignore=[], mask_values="colours")
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [2] * 4]
+
+
+def test_nan_that_is_hidden_is_no_class_to_name(tmp_path):
+    write_raster(tmp_path / "image.tif", draw_image(3, 4))
+    mask = np.ones((3, 4), np.float32)
+    mask[1] = np.nan
+    with rasterio.open(write_raster(tmp_path / "mask.tif", mask), "r+") as file:
+        file.write_mask(np.isfinite(mask))
+    cut(tmp_path)
+    assert read_cut(tmp_path, "masks")[0].tolist() == [[1] * 4, [255] * 4, [1] * 4]
+    mask[2, 0] = np.nan
+    with rasterio.open(tmp_path / "mask.tif", "r+") as file:
+        file.write(mask, 1)
+    with pytest.raises(ValueError, match="1 px are NaN, which is no class"):
+        cut(tmp_path)
+
+
 @pytest.mark.parametrize("how", ["alpha", "mask"])
 def test_ids_that_alpha_or_a_mask_hides_are_unlabelled(tmp_path, how):
     write_raster(tmp_path / "image.tif", draw_image(3, 4))

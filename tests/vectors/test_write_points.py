@@ -1,5 +1,6 @@
 """Point labels that are written in any format are read back as the same masks."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,8 +34,8 @@ PLACES = {
 class Labelled:
     """Point labels of images, on tiles of their pixels or of several pixels each."""
 
-    def __init__(self, folder, masks, place="none", downsample=1):
-        self.folder, self.masks = folder, masks
+    def __init__(self, folder, masks, place="none", downsample=1, classes=CLASSES):
+        self.folder, self.masks, self.classes = folder, masks, classes
         crs, transform = PLACES[place]
         self.tiles, images = [], []
         for (split, name), mask in masks.items():
@@ -76,13 +77,13 @@ class Labelled:
 
     def write(self, kind, limit=10**6):
         path = self.folder / f"out{POINT_FORMATS[kind].ending}"
-        labels = PointLabels(self.tiles, self.folder / "clicks", CLASSES, limit)
+        labels = PointLabels(self.tiles, self.folder / "clicks", self.classes, limit)
         return path, write_points(path, labels, self.images, kind)
 
     def read(self, path):
         """Return the masks of the written points."""
         paths = sorted(path.iterdir()) if path.is_dir() else [path]
-        found = read_labels(paths, CLASSES, VectorSettings(), self.images)
+        found = read_labels(paths, self.classes, VectorSettings(), self.images)
         masks = {}
         for split, name in self.masks:
             grid = RasterReader(raster_path(self.folder / "clicks", split, name)).info()
@@ -127,6 +128,16 @@ def one_mask(*points, size=(20, 30)):
     for row, column, class_id in points:
         mask[row, column] = class_id
     return mask
+
+
+@pytest.mark.parametrize("kind", POINT_FORMATS)
+def test_any_class_name_is_written_and_read_back(tmp_path, kind):
+    names = ("grass & <trees>", "7\" pipe; 'old'", "Straße, | nass")
+    classes = replace(CLASSES, names=names)
+    mask = one_mask((1, 2, 0), (3, 4, 1), (5, 6, 2))
+    labelled = Labelled(tmp_path, {("train", "a & b"): mask}, classes=classes)
+    path, _ = labelled.write(kind)
+    np.testing.assert_array_equal(labelled.read(path)["train", "a & b"], mask)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in POINT_FORMATS if kind != "geopackage"])

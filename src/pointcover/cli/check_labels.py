@@ -74,8 +74,6 @@ def check_labels(
             )
         check_outputs(out, ".qml", force=force)
 
-        from tqdm import tqdm
-
         from pointcover.config.params import load_params
         from pointcover.label_errors.check import LabelCheck
         from pointcover.label_errors.class_names import read_class_names
@@ -85,6 +83,7 @@ def check_labels(
         from pointcover.label_errors.workspace import find_workspace_labels
         from pointcover.maps.orthophotos import parse_bands, parse_range
         from pointcover.runtime.devices import be_deterministic
+        from pointcover.runtime.progress import Progress
         from pointcover.vectors.read import read_annotations
         from pointcover.vectors.settings import VectorSettings
 
@@ -123,8 +122,8 @@ def check_labels(
         check = LabelCheck.prepare(source, chosen, settings)
         labels = check.read()
         fits = folds * rounds
-        with tqdm(desc="fitting", total=fits, unit="fold", leave=False, disable=None) as bar:
-            checked = check.judge(labels, bar.update)
+        with Progress("fitting", fits, "fold") as progress:
+            checked = check.judge(labels, progress.update)
         for text in checked.remarks():
             typer.echo(f"note: {text}", err=True)
         for name, given, wrong in checked.counts():

@@ -1,7 +1,7 @@
 """`pointcover evaluate`: score a model on the test split of another dataset."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -92,9 +92,22 @@ def evaluate(
                 f"{trained.show_gsds()}",
                 err=True,
             )
-        miou, accuracy = result["miou"], result["accuracy"]
-        typer.echo(
-            f"{out / METRICS}: test mIoU {miou or 0:.3f}, accuracy {accuracy or 0:.3f}, on "
-            f"{result['scored_on']}",
-            err=True,
-        )
+        if evaluator.other_models:
+            typer.echo(
+                f"note: the softmax is averaged with that of the models in {settings.ensemble} "
+                f"(`evaluate.ensemble` of {params})",
+                err=True,
+            )
+        typer.echo(f"{out / METRICS}: {describe_scores(result)}", err=True)
+
+
+def describe_scores(result: dict[str, Any]) -> str:
+    """Return the scores of an evaluation, and of how many models and on what they are."""
+    miou, accuracy = (
+        "none" if result[name] is None else f"{result[name]:.3f}" for name in ("miou", "accuracy")
+    )
+    count = result["model_count"]
+    return (
+        f"test mIoU {miou}, accuracy {accuracy}, of {count} model{'s' * (count > 1)}, on "
+        f"{result['scored_on']}"
+    )

@@ -30,7 +30,7 @@ def describe_run(
     ]
     by_class = sorted(result["by_class"].items(), key=lambda item: -item[1]["pixels"])
     rows += [(f"IoU {name}", _shown(each["iou"])) for name, each in by_class[:MOST_CLASSES]]
-    lines = ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines = ["| | |", "|---|---:|", *(_row(name, value) for name, value in rows)]
     pictures = [f"![test tile]({picture_address(run_id, path)})" for path in panels]
     return "\n".join([*lines, "", *pictures])
 
@@ -38,6 +38,10 @@ def describe_run(
 def picture_address(run_id: str, path: str) -> str:
     """Return the address of an artifact, relative to that of the MLflow server."""
     return f"get-artifact?{urlencode({'path': path, 'run_uuid': run_id})}"
+
+
+def _row(*texts: str) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
 def _shown(value: float | None) -> str:

@@ -77,11 +77,7 @@ class LevelReader:
                 f"{path} has {self.info.bands} band(s), wanted band {max(bands)}: leave it out, or "
                 f"choose bands that all images have"
             )
-        if self.info.has_palette:
-            raise ValueError(
-                f"{path} is a palette image, whose numbers are no brightness: expand it with "
-                f"`gdal_translate -expand rgb IN OUT`"
-            )
+        self.info.check_brightness()
         self.bands = tuple(bands)
         self.value_range = value_range
         self._lock = RLock()

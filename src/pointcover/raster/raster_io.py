@@ -10,7 +10,7 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -89,6 +89,9 @@ SAMPLES: Final = 4
 
 SAMPLE_PX: Final = 128
 """Height and width of such a window."""
+
+STRIP_PX: Final = 512
+"""Rows that are read at once where a raster is read whole."""
 
 
 def configure_gdal() -> None:
@@ -169,6 +172,18 @@ class RasterInfo:
     def is_georeferenced(self) -> bool:
         """Whether the transform is not the identity."""
         return bool(self.transform != Affine.identity())
+
+    def check_brightness(self) -> None:
+        """Check that the values of an image are brightness.
+
+        Raises:
+            ValueError: they are numbers of a palette.
+        """
+        if self.has_palette:
+            raise ValueError(
+                f"{self.path} is a palette image, whose numbers are no brightness: expand it with "
+                f"`gdal_translate -expand rgb IN OUT`"
+            )
 
     @property
     def warp_advice(self) -> str | None:
@@ -438,8 +453,8 @@ class RasterReader:
         """
         dataset = self.dataset
         if dataset.driver != "GTiff":
-            for top in range(0, dataset.height, 512):
-                self.read(Window(0, top, dataset.width, min(512, dataset.height - top)), [1])
+            for strip in self._strips():
+                self.read(strip, [1])
             return np.zeros((1, 1), bool)
         return self._find_unwritten()
 
@@ -606,31 +621,44 @@ class RasterReader:
                 )
         return found
 
-    def is_mask(self, band: int) -> bool:
-        """Return whether a band has the values of a mask, in windows spread over the raster."""
+    def is_mask(self, band: int, windows: Iterable[Window] | None = None) -> bool:
+        """Return whether a band has the values of a mask, by default in windows spread over it."""
+        if windows is None:
+            windows = spread_over(self.dataset.height, self.dataset.width)
         full = np.iinfo(self.dataset.dtypes[band - 1]).max if self._is_integer(band) else 1
-        return all(
-            np.isin(self.read(window, [band]), (0, 255, full)).all()
-            for window in spread_over(self.dataset.height, self.dataset.width)
-        )
+        return all(np.isin(self.read(window, [band]), (0, 255, full)).all() for window in windows)
 
     def hiding_bands(self) -> tuple[int, ...]:
-        """Return the alpha bands of a mask by which pixels are transparent.
+        """Return the alpha bands of a mask of numbers by which pixels are transparent.
 
-        The fourth of four equal bands is a copy of the ids, which GDAL calls alpha, too.
+        The fourth of four equal bands is a copy of the ids, which GDAL calls alpha, too. This is
+        decided over the whole mask, as bands may differ in a few pixels alone.
         """
         if self._hiding is None:
-            windows = spread_over(self.dataset.height, self.dataset.width)
             self._hiding = tuple(
                 band
                 for band in self.alpha_bands()
-                if (self.dataset.count > 3 or self.is_mask(band))
-                and any(np.ptp(self.read(window, [1, band]), axis=0).any() for window in windows)
+                if (self.dataset.count > 3 or self.is_mask(band, self._strips()))
+                and self._differs(band)
             )
         return self._hiding
 
-    def read_hidden(self, window: Window) -> npt.NDArray[np.bool_]:
+    def _differs(self, band: int) -> bool:
+        """Return whether a band differs from the first one anywhere."""
+        return any(np.ptp(self.read(strip, [1, band]), axis=0).any() for strip in self._strips())
+
+    def _strips(self) -> Iterator[Window]:
+        """Yield windows of whole rows, which cover the raster."""
+        height, width = self.dataset.height, self.dataset.width
+        for top in range(0, height, STRIP_PX):
+            yield Window(0, top, width, min(STRIP_PX, height - top))
+
+    def read_hidden(self, window: Window, *, has_colours: bool = False) -> npt.NDArray[np.bool_]:
         """Return which pixels of a mask are hidden by an alpha band or the file's mask.
+
+        Args:
+            window: inside the raster.
+            has_colours: whether the mask is coded by colour: then every alpha band hides pixels.
 
         Returns:
             (H, W) bool. A nodata value hides none, as it may be a class.
@@ -640,7 +668,7 @@ class RasterReader:
         """
         hidden = np.zeros((int(window.height), int(window.width)), bool)
         try:
-            for band in self.hiding_bands():
+            for band in self.alpha_bands() if has_colours else self.hiding_bands():
                 hidden |= self.dataset.read(band, window=window) == 0
             if self._flags([1])[0] == [MaskFlags.per_dataset]:
                 hidden |= self.dataset.read_masks(1, window=window) == 0

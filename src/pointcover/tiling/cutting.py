@@ -298,11 +298,7 @@ def _common_grid(
             f"{image.path} has {image.bands} band(s), but the card names bands "
             f"{list(card.bands)}: correct `bands` in the card"
         )
-    if image.has_palette:
-        raise ValueError(
-            f"{image.path} is a palette image, whose numbers are no brightness: expand it with "
-            f"`gdal_translate -expand rgb IN OUT`"
-        )
+    image.check_brightness()
     if image.dtype == "uint8" and card.value_range is not None and card.value_range[1] > 255:
         raise ValueError(
             f"{image.path} holds uint8, but `value_range` in the card is "
@@ -481,7 +477,8 @@ def _read_mask(reader: RasterReader, window: Window, card: DatasetCard) -> Mask:
     try:
         has_colours = card.mask_values == "colours"
         values = reader.read_rgb(window) if has_colours else _read_numbers(reader, window)
-        hidden = reader.read_hidden(window) | _find_nan(reader, values, card)
+        hidden = reader.read_hidden(window, has_colours=has_colours)
+        hidden |= _find_nan(reader, values, hidden, card)
         if hidden.all():
             return np.full(hidden.shape, IGNORE_INDEX, np.uint8)
         if hidden.any():  # where the numbers may be any
@@ -538,16 +535,16 @@ def _ids_of_numbers(reader: RasterReader, values: npt.NDArray[Any], card: Datase
 
 
 def _find_nan(
-    reader: RasterReader, values: npt.NDArray[Any], card: DatasetCard
+    reader: RasterReader, values: npt.NDArray[Any], hidden: npt.NDArray[np.bool_], card: DatasetCard
 ) -> npt.NDArray[np.bool_]:
-    """Return (H, W) bool: where a mask is NaN in a band.
+    """Return (H, W) bool: where a mask is NaN in a band, and not hidden.
 
     Raises:
         ValueError: NaN is neither in the card's `ignore` nor the mask's nodata value.
     """
     if not np.issubdtype(values.dtype, np.floating):
         return np.zeros(values.shape[1:], bool)
-    empty: npt.NDArray[np.bool_] = np.isnan(values).any(axis=0)
+    empty: npt.NDArray[np.bool_] = np.isnan(values).any(axis=0) & ~hidden
     nodata = reader.dataset.nodata
     if empty.any() and not card.ignores_nan and not (nodata is not None and math.isnan(nodata)):
         raise ValueError(

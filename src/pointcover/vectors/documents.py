@@ -18,6 +18,9 @@ MAX_BYTES: Final = 256 << 20
 MAX_DEPTH: Final = 100
 """Levels of the deepest XML that is read; of JSON, Python's own limit counts."""
 
+MAX_ELEMENTS: Final = 2_000_000
+"""Elements of the longest XML that is read: the smallest ones take up to 0.5 GB of memory."""
+
 
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8.
@@ -55,7 +58,7 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"it holds {name}, which is no number")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Element:
     """An XML element with its attributes and those of its direct children."""
 
@@ -69,14 +72,19 @@ def load_xml(path: Path) -> Element:
     """Read the root of an XML file with all elements.
 
     Raises:
-        ValueError: it is too large, too deep, not XML, or has a document type.
+        ValueError: it is too large, too deep, too long, not XML, or has a document type.
     """
     text = read_text(path)
     parser = expat.ParserCreate("utf-8")
     root: list[Element] = []
     opened: list[Element] = []
+    count = 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_ELEMENTS:
+            raise ValueError(f"more than {MAX_ELEMENTS} elements, wanted fewer images a file")
         if len(opened) >= MAX_DEPTH:
             raise ValueError(f"its elements are nested more than {MAX_DEPTH} deep")
         element = Element(name, attributes, [], parser.CurrentLineNumber)
@@ -112,7 +120,13 @@ def load_csv(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names = [name.strip() for name in next(rows, [])]
+    try:
+        names = [name.strip() for name in next(rows, [])]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path} cannot be read as CSV, by its first line ({error}): wanted the names of "
+            f"columns there; export it again"
+        ) from None
     if len(set(names)) != len(names):
         raise ValueError(f"{path} has a column twice: {', '.join(names)[:200]}. Rename one")
 

@@ -54,9 +54,11 @@ def is_vector_file(path: Path) -> bool:
         return path.stat().st_size == 0
     with path.open("rb") as file:
         start = file.read(START_BYTES)
-    if re.search(rf'"type"\s*:\s*"(?:{GEOJSON})"'.encode(), start):
+    # The type is the first member as a rule, which is told without reading the file.
+    start = start.removeprefix(b"\xef\xbb\xbf")
+    if re.match(rf'\s*{{\s*"type"\s*:\s*"(?:{GEOJSON})"'.encode(), start):
         return True
-    document = load_json(path)  # the type may be the last member
+    document = load_json(path)
     return (
         isinstance(document, dict) and re.fullmatch(GEOJSON, str(document.get("type"))) is not None
     )

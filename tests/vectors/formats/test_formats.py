@@ -9,6 +9,7 @@ import pytest
 from pointcover.labels import IGNORE_INDEX
 from pointcover.vectors import documents
 from pointcover.vectors.formats import FORMATS
+from pointcover.vectors.read_labels import is_vector_file
 from pointcover.vectors.read_pixels import recognise
 from tests.vectors.formats.labels import (
     HEIGHT,
@@ -382,6 +383,49 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, document, said):
     assert "labels." in text
 
 
+@pytest.mark.parametrize(
+    ("key", "entry", "number"),
+    [("images", {"id": 8, "file_name": "a.png"}, 2), ("categories", {"id": 3, "name": "water"}, 2)],
+)
+def test_an_id_of_coco_that_is_given_twice_is_refused(tmp_path, key, entry, number):
+    document = coco([{"keypoints": [1, 1, 1]}])
+    document[key].append(entry)
+    wanted = f"labels.json, {key} {number}: id {entry['id']} is given twice: number them anew"
+    assert wanted in refusal(write(tmp_path, document))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("keypointlabels", {"x": 50, "y": 50}),
+        ("polygonlabels", {"points": [[1, 1], [9, 1], [9, 9]]}),
+        ("rectanglelabels", {"x": 1, "y": 1, "width": 9, "height": 9}),
+        ("ellipselabels", {"x": 50, "y": 50, "radiusX": 9, "radiusY": 9}),
+        ("brushlabels", {"rle": brush()}),
+    ],
+)
+def test_a_shape_of_label_studio_that_lacks_a_coordinate_is_refused(tmp_path, kind, value):
+    assert read(write(tmp_path, label_studio(result(kind, value)))).read == 1
+    for key in value:
+        rest = {other: value[other] for other in value if other != key}
+        said = refusal(write(tmp_path, label_studio(result(kind, rest))))
+        assert f"labels.json, task 9, result r0: {key}: Field required" in said
+
+
+def test_the_type_of_geojson_is_that_of_the_whole_document(tmp_path):
+    inside = coco([{"keypoints": [1, 1, 1]}], info={"type": "Polygon"})
+    for document in ({"info": inside.pop("info"), **inside}, coco([{"keypoints": [1, 1, 1]}])):
+        path = write(tmp_path, document)
+        assert not is_vector_file(path)
+        assert read(path).read == 1
+    collection = {"type": "FeatureCollection", "features": []}
+    for document in (collection, dict(reversed(collection.items()))):
+        assert is_vector_file(write(tmp_path, document))
+    path = tmp_path / "a.json"
+    path.write_text('\n {"type" : "Feature", "properties": NaN', encoding="utf-8-sig")
+    assert is_vector_file(path), "GDAL says what is wrong with it"
+
+
 def test_a_long_list_of_faults_is_shortened(tmp_path):
     document = coco([{"keypoints": [500, 3, 2]}] * 50)
     assert refusal(write(tmp_path, document)).endswith("\n  - and 30 more")
@@ -438,6 +482,7 @@ FILE = '<!DOCTYPE annotations [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
         (cvat("<points>"), "cannot be read as XML (mismatched tag"),
         ("<a", "cannot be read as XML (unclosed token"),
         ("class,column,row\n" + "x" * 200_000 + ",1,2\n", "field larger than field limit"),
+        ("x" * 200_000, "labels.csv cannot be read as CSV, by its first line (field larger than"),
     ],
 )
 def test_a_hostile_text_is_refused(tmp_path, document, said):
@@ -464,6 +509,14 @@ def test_a_huge_file_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "MAX_BYTES", 100)
     path = write_json(tmp_path / "a.json", coco([{"keypoints": [1, 1, 1]}]))
     assert "wanted labels of at most 100: export fewer images a file" in refusal(path)
+
+
+def test_xml_of_very_many_elements_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "MAX_ELEMENTS", 9)
+    point = '<points label="water" points="1,1"/>'
+    assert read(write(tmp_path, cvat(*[point] * 3))).read == 3  # after six others
+    said = refusal(write(tmp_path, cvat(*[point] * 4)))
+    assert "cannot be read as XML (more than 9 elements, wanted fewer images a file)" in said
 
 
 def test_text_in_another_encoding_is_refused(tmp_path):

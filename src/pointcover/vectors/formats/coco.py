@@ -115,11 +115,13 @@ def _list(file: LabelFile, document: Any, key: str) -> Sequence[Any]:
 def _entries(
     file: LabelFile, document: Any, key: str, model: type[_Image] | type[_Category]
 ) -> dict[int | str, Any]:
-    """Return images or categories by id."""
+    """Return images or categories by id; one that is given twice is a fault."""
     found: dict[int | str, Any] = {}
     for place, entry in enumerate(_list(file, document, key)):
         with file.record(f"{key} {place}"):
             one = model.model_validate(entry)
+            if one.id in found:
+                raise ValueError(f"id {one.id!r} is given twice: number them anew")
             found[one.id] = one
         file.records -= 1  # it has no shape
     return found

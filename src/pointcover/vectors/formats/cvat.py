@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 from pydantic import BaseModel, Field
 
@@ -149,7 +149,7 @@ def read(file: LabelFile, document: Any) -> None:
 def write(path: Path, parts: Sequence[ImagePoints], classes: ClassTable) -> None:
     """Write points as elements with one point each."""
     labels = "".join(
-        f"<label><name>{name}</name><type>points</type></label>" for name in classes.names
+        f"<label><name>{escape(name)}</name><type>points</type></label>" for name in classes.names
     )
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',

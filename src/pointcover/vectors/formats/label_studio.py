@@ -40,48 +40,69 @@ class _Result(BaseModel):
     image_rotation: float = 0
 
 
-class _Value(BaseModel):
-    """Coordinates of any shape."""
+class _Keypoint(BaseModel):
+    x: float
+    y: float
 
-    x: float = 0
-    y: float = 0
-    width: float = 0
-    height: float = 0
-    radius_x: float = Field(0, alias="radiusX")
-    radius_y: float = Field(0, alias="radiusY")
+
+class _Polygon(BaseModel):
+    points: list[tuple[float, float]]
+
+
+class _Rectangle(BaseModel):
+    x: float
+    y: float
+    width: float
+    height: float
     rotation: float = 0
-    points: list[tuple[float, float]] = Field(default_factory=list)
+
+
+class _Ellipse(BaseModel):
+    x: float
+    y: float
+    radius_x: float = Field(alias="radiusX")
+    radius_y: float = Field(alias="radiusY")
+    rotation: float = 0
+
+
+class _Brush(BaseModel):
     format: str = "rle"
-    rle: list[int] = Field(default_factory=list)
+    rle: list[int]
 
 
-Draw = Callable[[_Value, SourceImage], Any]
+Values = Mapping[str, Any]
+Draw = Callable[[Values, SourceImage], Any]
 
 
-def _keypoint(value: _Value, image: SourceImage) -> Any:
-    return points_of([_pixels(value.x, value.y, image)])
+def _keypoint(values: Values, image: SourceImage) -> Any:
+    point = _Keypoint.model_validate(values)
+    return points_of([_pixels(point.x, point.y, image)])
 
 
-def _polygon(value: _Value, image: SourceImage) -> Any:
-    return polygon_of([_pixels(x, y, image) for x, y in value.points])
+def _polygon(values: Values, image: SourceImage) -> Any:
+    polygon = _Polygon.model_validate(values)
+    return polygon_of([_pixels(x, y, image) for x, y in polygon.points])
 
 
-def _rectangle(value: _Value, image: SourceImage) -> Any:
-    left, top = _pixels(value.x, value.y, image)
-    right, bottom = _pixels(value.x + value.width, value.y + value.height, image)
-    return turn(box_of(left, top, right, bottom), value.rotation, left, top)
+def _rectangle(values: Values, image: SourceImage) -> Any:
+    box = _Rectangle.model_validate(values)
+    left, top = _pixels(box.x, box.y, image)
+    right, bottom = _pixels(box.x + box.width, box.y + box.height, image)
+    return turn(box_of(left, top, right, bottom), box.rotation, left, top)
 
 
-def _ellipse(value: _Value, image: SourceImage) -> Any:
-    x, y = _pixels(value.x, value.y, image)
-    ellipse = ellipse_of(x, y, *_pixels(value.radius_x, value.radius_y, image))
-    return turn(ellipse, value.rotation, x, y)
+def _ellipse(values: Values, image: SourceImage) -> Any:
+    found = _Ellipse.model_validate(values)
+    x, y = _pixels(found.x, found.y, image)
+    ellipse = ellipse_of(x, y, *_pixels(found.radius_x, found.radius_y, image))
+    return turn(ellipse, found.rotation, x, y)
 
 
-def _brush(value: _Value, image: SourceImage) -> Any:
-    if value.format != "rle":
-        raise ValueError(f"its brush has format {value.format!r}, wanted 'rle'")
-    return trace_mask(decode_brush(value.rle, *image.size))
+def _brush(values: Values, image: SourceImage) -> Any:
+    brush = _Brush.model_validate(values)
+    if brush.format != "rle":
+        raise ValueError(f"its brush has format {brush.format!r}, wanted 'rle'")
+    return trace_mask(decode_brush(brush.rle, *image.size))
 
 
 SHAPES: Final[Mapping[str, Draw]] = {
@@ -154,7 +175,7 @@ def _read_results(file: LabelFile, task_name: str, task: Any, results: Sequence[
             if result.image_rotation:
                 raise ValueError("its image was turned in Label Studio: undo this, label again")
             kind, label = _label_of(result)
-            shape = SHAPES[kind](_Value.model_validate(result.value), image)
+            shape = SHAPES[kind](result.value, image)
             file.add(name, image, label, shape)
 
 
