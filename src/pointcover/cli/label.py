@@ -5,14 +5,18 @@ from typing import Annotated
 
 import typer
 
+from pointcover.cli.options import Raster, raster
+
 FOLDER = Path("pointcover-labels")
 
 
 def label(
     images: Annotated[
-        list[Path] | None,
+        list[Raster] | None,
         typer.Argument(
-            help="Images: GeoTIFF, PNG, JPEG, JPEG 2000. Without any, those of the project."
+            parser=raster,
+            help="Images: GeoTIFF, PNG, JPEG, JPEG 2000, or addresses of cloud-optimised GeoTIFFs "
+            "(https://…, s3://…). Without any, those of the project.",
         ),
     ] = None,
     project: Annotated[

@@ -23,6 +23,7 @@ from pointcover.labelling.point_log import Record
 from pointcover.labelling.polygons import to_polygon
 from pointcover.labelling.project import Project
 from pointcover.labels import IGNORE_INDEX, ClassTable, Mask, Split, parse_colour
+from pointcover.raster.addresses import Address
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, Window, write_mask
 from pointcover.runtime.atomic_files import publish_folder, publish_text
 from pointcover.text import shorten
@@ -212,7 +213,7 @@ def _with_points(project: Project, infos: Sequence[RasterInfo]) -> list[_Image]:
     for record in project.history.points:
         points[record.image].append(record)
     return [
-        _Image(Path(entry.path), info, tuple(points[entry.name]))
+        _Image(project.paths[entry.name], info, tuple(points[entry.name]))
         for entry, info in zip(project.description.images, infos, strict=True)
     ]
 
@@ -223,6 +224,11 @@ def _describe(project: Project, images: Sequence[_Image]) -> _Dataset:
     Raises:
         ValueError: fewer than three images have points, or they lie in no common folder.
     """
+    if away := [str(one.path) for one in images if isinstance(one.path, Address)]:
+        raise ValueError(
+            f"{shorten(away)} lies on a server, and the pipeline reads files: download it, and "
+            f"label it in this project under its new path"
+        )
     labelled = sorted((one for one in images if one.points), key=lambda one: -len(one.points))
     if len(labelled) < LEAST_IMAGES:
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Final
 
 from pydantic import Field
 
+from pointcover.raster.addresses import Address, parse_image
 from pointcover.text import shorten
 from pointcover.validation import Section
 
@@ -22,7 +23,7 @@ class ImageEntry(Section):
     """An image of a project."""
 
     name: str = Field(min_length=1, description="Name in the point log.")
-    path: str = Field(min_length=1, description="Absolute path on this machine.")
+    path: str = Field(min_length=1, description="Absolute path on this machine, or address.")
     digest: str = Field(default="", description="Of parts of the file, by which it is found again.")
     height: int | None = Field(default=None, description="In pixels, when it was last opened.")
     width: int | None = Field(default=None, description="In pixels, when it was last opened.")
@@ -46,7 +47,7 @@ def name_images(
         raise ValueError(f"{shorten(twice)} is given twice: give each image once")
     stored = tuple(stored)
     digests = {path: _digest(path) for path in paths}
-    names = {Path(one.path).resolve(): one.name for one in stored}
+    names = {_stored_path(one): one.name for one in stored}
     moved = [one for one in stored if one.digest and not Path(one.path).is_file()]
     found = {path: names[path] for path in paths if path in names}
     for path in paths:
@@ -57,6 +58,17 @@ def name_images(
     new = [path for path in paths if path not in found]
     found |= _name_new(new, {*names.values(), *logged})
     return [ImageEntry(name=found[path], path=str(path), digest=digests[path]) for path in paths]
+
+
+def is_address(entry: ImageEntry) -> bool:
+    """Return whether an image lies at an address, which is read only where it was typed."""
+    return isinstance(parse_image(entry.path), Address)
+
+
+def _stored_path(entry: ImageEntry) -> Path:
+    """Return the path, or the address without its signature, for comparisons."""
+    path = parse_image(entry.path)
+    return path if isinstance(path, Address) else path.resolve()
 
 
 def _name_new(paths: Sequence[Path], taken: Collection[str]) -> dict[Path, str]:

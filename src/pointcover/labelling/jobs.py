@@ -126,7 +126,7 @@ class Jobs:
         session = self.session
         folder = session.export_folder
         model = save_model(session.project, session.readers, session.class_table(), folder / MODEL)
-        images = [Path(entry.path) for entry in session.project.description.images]
+        images = list(session.project.paths.values())
         maps = map_images(model, images, folder / MAPS, self._note)
         return {
             "text": f"{_count(len(maps))} mapped. The model is in {model}.",
@@ -189,7 +189,7 @@ class Jobs:
         before = session.trained.model
         number = 1 if before is None else before.number + 1
         named = load_model(str(self.folder / "models"), self.folder)
-        images = {one.name: Path(one.path) for one in session.project.description.images}
+        images = session.project.paths
         folder = session.trained.folder / str(number)
         maps = map_images(self.folder / "models", list(images.values()), folder, self._note)
         found = TrainedModel(

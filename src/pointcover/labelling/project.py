@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, model_validator
 
 from pointcover.labelling.history import PointHistory
-from pointcover.labelling.images import ImageEntry, name_images
+from pointcover.labelling.images import ImageEntry, is_address, name_images
 from pointcover.labelling.point_log import PointLog, format_time
 from pointcover.labelling.settings import ClassSettings, LabelSettings
 from pointcover.raster.raster_io import EIGHT_BIT, RasterInfo, RasterReader, Window
@@ -113,11 +113,12 @@ class Project:
             raise
         try:
             logged = {record.image for record in self.log.records}
-            self.description, self._changed = _describe(folder, images, logged)
+            self.description, self._changed, self.paths = _describe(folder, images, logged)
         except BaseException:
             self.log.close()
             self._lock.release()
             raise
+        """Paths of the open images by their names; addresses as they were typed."""
         self.history = PointHistory(self.log, self.author)
         self._add_missing_classes()
 
@@ -276,8 +277,8 @@ def _say_open(folder: Path) -> str:
 
 def _describe(
     folder: Path, images: Sequence[Path], logged: Set[str]
-) -> tuple[ProjectDescription, list[str]]:
-    """Return the description of the project, and the names of images with points that changed.
+) -> tuple[ProjectDescription, list[str], dict[str, Path]]:
+    """Return the description, the names of images with points that changed, and paths by name.
 
     Args:
         folder: of the project.
@@ -296,6 +297,11 @@ def _describe(
     if not images:
         found = validate(ProjectDescription, values, path)
         for image in found.images:
+            if is_address(image):
+                raise FileNotFoundError(
+                    f"{folder} has images at addresses, such as {image.path}, which are read only "
+                    f"where they are typed: give all images anew"
+                )
             if not Path(image.path).is_file():
                 raise FileNotFoundError(
                     f"{image.path} does not exist, and the project {folder} has it: give the "
@@ -308,7 +314,8 @@ def _describe(
     names = {entry["name"] for entry in entries}
     paths = {entry["path"] for entry in entries}
     closed = [one.model_dump() for one in stored if one.name not in names and one.path not in paths]
-    infos = [RasterReader(Path(entry["path"])).info() for entry in entries]
+    typed = dict(zip((entry["name"] for entry in entries), images, strict=True))
+    infos = [RasterReader(path).info() for path in typed.values()]
     for entry, info in zip(entries, infos, strict=True):
         entry |= {"height": info.height, "width": info.width}
     changed = _find_changed(stored, entries, logged)
@@ -316,7 +323,7 @@ def _describe(
         values["bands"] = usual_bands(infos)
         values["value_range"] = usual_range(infos[0], values["bands"])
     values |= {"images": entries, "closed_images": closed}
-    return validate(ProjectDescription, values, path), changed
+    return validate(ProjectDescription, values, path), changed, typed
 
 
 def _find_changed(

@@ -29,8 +29,10 @@ from pointcover.labelling.settings import ClassSettings
 from pointcover.labelling.trained_maps import FOLDER, TrainedMaps
 from pointcover.labelling.view import View
 from pointcover.labels import ClassTable, parse_colour
+from pointcover.raster.addresses import Address
 from pointcover.raster.grids import gsd_of
 from pointcover.raster.overviews import LevelReader
+from pointcover.raster.raster_io import RasterReader
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +63,8 @@ class Session:
         self.project = project
         cache = project.folder / CACHE
         self.readers = [
-            LevelReader(Path(entry.path), description.bands, cache, description.value_range)
-            for entry in description.images
+            LevelReader(path, description.bands, cache, description.value_range)
+            for path in project.paths.values()
         ]
         self.id = f"{secrets.token_hex(8)}-{_digest(project)}"
         """Of this start of the server, and after the dash of the project and its images."""
@@ -546,7 +548,11 @@ def _digest(project: Project) -> str:
     """Return a digest of the project's folder, and of its images as they are on the disk now."""
     values: list[Any] = [str(project.folder.resolve())]
     for entry in project.description.images:
-        found = Path(entry.path).stat()
+        path = project.paths[entry.name]
+        if isinstance(path, Address):
+            values.append((entry.name, entry.path, RasterReader(path).digest()))
+            continue
+        found = path.stat()
         values.append((entry.name, entry.path, found.st_size, found.st_mtime_ns))
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
