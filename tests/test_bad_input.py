@@ -288,7 +288,7 @@ def test_real_stages_refuse_in_one_message_and_leave_nothing(project):
     done = project.process("download")
     assert (done.returncode, done.stderr) == (0, "sources/mine.yaml: 3 orthophotos with masks\n")
     before = project.outputs()
-    assert_refused(project.process("tile"), "tile", "images/a.tif is damaged", "Copy it again")
+    assert_refused(project.process("tile"), "tile", "images/a.tif is cut short", "Copy it again")
     assert project.outputs() == before
     project.set({"points": 0})
     assert_refused(project.process("annotate"), "annotate", "params.yaml has one fault", "points")
