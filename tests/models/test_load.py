@@ -30,8 +30,7 @@ def test_a_model_of_a_run_is_the_one_that_was_logged(folder, tmp_path, monkeypat
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "dvc.yaml").touch()
     with tracking.start_run(tmp_path, "training") as run:
-        for name in ("model.pt", "model.json"):
-            run.log_file(folder / "two" / name, tracking.MODEL_FOLDER)
+        run.log_model(folder / "two", epoch=1)
     wanted = load_model(str(folder / "two"), tmp_path).sha256
     for reference in (run.id, f"runs:/{run.id}"):
         assert load_model(reference, tmp_path).sha256 == wanted
