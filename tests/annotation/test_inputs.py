@@ -141,3 +141,12 @@ def test_dvc_finds_annotate_changed_by_an_edit_beside_the_file(tmp_path, name):
         Repo(str(tmp_path)) as repo,
     ):
         assert "annotate" in repo.status()
+
+
+@pytest.mark.parametrize("name", ["suggestions.csv", "index.csv"])
+def test_tables_of_stages_beside_click_rasters_are_no_labels(tmp_path, name):
+    (tmp_path / "clicks").mkdir()
+    (tmp_path / name).write_text("orthophoto,row,col,answer\na,1,2,0\n")
+    assert find_label_files(tmp_path) == []
+    (tmp_path / "clicks").rmdir()
+    assert find_label_files(tmp_path) == [tmp_path / name]

@@ -233,7 +233,7 @@ def test_polygons_and_the_brush_label_areas(browser, server):
     page.wait(lambda: len(areas_of(server)) == 2, "the redo")
     page.tab.locator("#points tr[data-id] button[title=Remove]").first.click()
     page.wait(lambda: len(areas_of(server)) == 1, "the removal")
-    assert len(page.tab.query_selector_all("path.area")) == 1
+    page.wait(lambda: len(page.tab.query_selector_all("path.area")) == 1, "one area")
     assert page.errors == []
 
 

@@ -141,6 +141,8 @@ def find_label_files(annotations: Path) -> list[Path]:
         and not path.name.lower().endswith(SIDECAR)
         and not path.is_dir()
     ]
+    if (annotations / CLICKS).is_dir():  # of which stages write tables: index.csv, suggestions.csv
+        exports = [path for path in exports if path.suffix.lower() != ".csv"]
     if len(found) > 1:
         raise ValueError(
             f"annotations: {annotations} holds {shorten(path.name for path in found)}, wanted one "
