@@ -163,6 +163,7 @@ def test_a_stage_replaces_the_shell_that_dvc_starts_it_in_and_runs_the_code_besi
     assert pipeline()[stage]["cmd"] == f"exec env PYTHONPATH=src python stages/{stage}.py{item}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "counts"),
     [

@@ -69,6 +69,7 @@ def test_nothing_has_changed_before_an_edit(pipeline):
     assert changed_stages(pipeline) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -89,6 +90,7 @@ def test_messages_figures_tracking_and_other_settings_train_nothing_again(pipeli
     assert "train" not in edited(pipeline, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stage"),
     [

@@ -131,6 +131,7 @@ def test_sparse_masks_are_the_same(name, synthetic, blank_pictures):
     check(f"labels {name}", digest_tree("data/sparse", "metrics/annotate.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["default", *(pytest.param(one, marks=pytest.mark.slow) for one in ("all_terms", "scratch"))],
@@ -157,6 +158,7 @@ def test_models_scores_and_maps_are_the_same(
     check(key, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["full", "small"])
 def test_a_study_report_is_the_same(scale, tmp_path):
     name = {"full": "rounds", "small": "d_spread"}[scale]

@@ -94,6 +94,7 @@ def test_an_export_labels_images_without_a_crs(photos):
     assert (report["features"], report["placed"]) == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["geopackage", "geojson", "coco", "label-studio", "cvat", "labelme", "csv"]
 )

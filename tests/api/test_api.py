@@ -42,6 +42,7 @@ def read(path):
         return file.read(1)
 
 
+@pytest.mark.slow
 def test_names_are_imported_when_they_are_used():
     code = """
 import sys

@@ -14,6 +14,8 @@ from tests.imagery import PLACE, draw_image, write_raster
 from tests.map_models import save_model
 from tests.servers import serve_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):

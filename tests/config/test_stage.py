@@ -235,6 +235,7 @@ def test_a_signal_never_leaves_a_context_half_entered_or_half_left(folder, place
     assert (code, errors) == (143, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("uri", "said"),
     [

@@ -418,6 +418,7 @@ def trickle(body: bytes, *, in_headers: bool = False) -> Callable[[Handler], int
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("in_headers", "said"),
     [

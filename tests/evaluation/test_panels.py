@@ -76,6 +76,7 @@ def test_too_few_captions_are_an_error_and_none_draw_nothing(half_right, tmp_pat
     assert not list(empty.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_dense", "views"), [(True, 6), (False, 4)])
 def test_sparse_training_labels_are_shown_with_and_without_dense_masks(is_dense, views, tmp_path):
     tiles = write_easy_tiles(tmp_path / "tiles", 1, clicks=30, size_px=64)

@@ -61,6 +61,7 @@ def test_levels_are_chosen_by_number() -> None:
     assert chosen.names()[-1] == "scale_2_level_3_channel_2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("views", "turn"),
     [

@@ -36,6 +36,7 @@ def whole_levels(image: torch.Tensor, *scales: float) -> list[torch.Tensor]:
     return list(plain.levels_of(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.5, 1, 2, 4])
 def test_stripes_give_the_levels_of_timm(monkeypatch, scale) -> None:
     monkeypatch.setattr(encoder_stripes, "VALUES", 1 << 16)

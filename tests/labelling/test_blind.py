@@ -105,6 +105,7 @@ def test_an_answer_stays_when_nothing_is_closed(scenes, tmp_path):
     assert named == {one["id"]: "road", two["id"]: "meadow"}
 
 
+@pytest.mark.slow
 def test_a_file_that_is_locked_is_said_and_nothing_is_written(client, scenes):
     sample = scenes[2]
     client.get("/api/state")

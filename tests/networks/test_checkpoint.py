@@ -81,6 +81,7 @@ def test_a_model_read_back_gives_the_same_logits_to_the_last_bit(segmenter, fold
         assert torch.equal(again(images(seed)), segmenter(images(seed)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", NETWORKS)
 def test_every_model_comes_back_from_what_model_json_says(model, tmp_path):
     network = network_settings(model, small_encoder(model), 0.25)

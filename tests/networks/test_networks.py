@@ -123,6 +123,7 @@ def test_the_same_seed_gives_the_same_first_weights_and_another_seed_others(mode
     assert not are_equal(build(model, seed=6), first)
 
 
+@pytest.mark.slow
 @every_model
 def test_a_tiles_prediction_does_not_depend_on_its_batch(model):
     segmenter = build(model).eval()
@@ -162,6 +163,7 @@ def test_the_statistics_travel_with_the_weights():
 # The width
 
 
+@pytest.mark.slow
 @every_model
 def test_a_smaller_width_leaves_the_encoder_and_makes_the_rest_smaller(model):
     def count(width):
@@ -403,6 +405,7 @@ def weights_files(encoder_state, tmp_path_factory):
 endings = pytest.mark.parametrize("ending", ["pt", "safetensors"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pt", pytest.param("safetensors", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "model", [name for name in ON_ENCODERS if not MODELS[name].needs_vision_transformer]

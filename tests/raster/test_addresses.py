@@ -24,6 +24,8 @@ from tests.servers import serve_folder
 SIDE = 2048
 COG = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

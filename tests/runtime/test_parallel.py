@@ -99,6 +99,7 @@ def doze(item):
     return item * item
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_results_come_in_order_whoever_is_ready_first_and_workers_end(backend, workers):
     assert run(doze, [0, 1, 2, 3], backend, workers) == [0, 1, 4, 9]
@@ -338,6 +339,7 @@ TWO_WORKERS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a child of its parent's death"
 )

@@ -167,6 +167,7 @@ def test_an_empty_file_is_made_a_store(bare_root):
     assert left <= {"dvc.yaml", "mlflow.db", "mlflow.db.lock"}
 
 
+@pytest.mark.slow
 def test_an_old_file_store_is_not_used_and_has_a_warning(root, monkeypatch, caplog):
     (root / "mlruns" / "0").mkdir(parents=True)
     (root / "mlruns" / "0" / "meta.yaml").write_text("experiment_id: '0'\n")

@@ -213,6 +213,7 @@ def test_the_next_epoch_is_read_before_this_one_ends(tmp_path):
 # Learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_a_network_learns_to_tell_bright_from_dark(folder, train_tiles, val_tiles, precision):
     results, fitted = fit_tiles(folder, train_tiles, val_tiles, epochs=4, precision=precision)
@@ -262,6 +263,7 @@ def test_the_loss_reported_is_that_of_the_masks_with_the_weights_of_the_step():
 # Repeating
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["unet", pytest.param("fpn", marks=pytest.mark.slow)])
 def test_the_same_seed_gives_the_same_weights_and_scores_whatever_torchs_generator_holds(
     folder, train_tiles, val_tiles, model

@@ -142,6 +142,7 @@ def write_uneven_tiles(folder):
     return [one for one in tiles if sum(one.pixels)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop_px", [pytest.param(SIZE, marks=pytest.mark.slow), 48])
 @pytest.mark.parametrize("balance", ["none", "region", "class"])
 def test_they_are_what_crops_hold_in_the_long_run(tmp_path, balance, crop_px):

@@ -109,6 +109,7 @@ def masks_of_points(draw):
     return masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", POINT_FORMATS)
 @settings(max_examples=8, deadline=None)
@@ -186,8 +187,15 @@ def test_equal_labels_give_equal_bytes(tmp_path):
         for _ in range(2):
             path, _ = labelled.write(kind)
             files = sorted(path.iterdir()) if path.is_dir() else [path]
-            written.append([file.read_bytes() for file in files])
+            written.append([without_counters(file.read_bytes()) for file in files])
         assert written[0] == written[1]
+
+
+def without_counters(data):
+    """Leave out SQLite's count of transactions, which varies."""
+    if data.startswith(b"SQLite format 3"):
+        return data[:24] + data[28:92] + data[96:]
+    return data
 
 
 @pytest.mark.parametrize("kind", POINT_FORMATS)

@@ -56,6 +56,7 @@ def train(project, **changes):
     return described["weights_sha256"], described
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -121,6 +122,7 @@ def test_an_ensemble_of_a_network_and_a_classifier(prepared):
     assert read(prepared.root / "metrics/evaluate.json")["miou"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", ["a value", *(pytest.param(one, marks=pytest.mark.slow) for one in LESS)]
 )

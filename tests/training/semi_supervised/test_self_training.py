@@ -240,6 +240,7 @@ def test_what_was_labelled_in_a_round_counts_as_grown(tmp_path, train_tiles):
     assert not torch.allclose(half, first, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("after", [1, 2, 3, 4, 5])
 def test_rounds_that_go_on_end_as_rounds_that_were_not_interrupted(
