@@ -26,6 +26,7 @@ from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from pointcover.raster.raster_io import open_dataset
 from tests.classifiers import fit
+from tests.geopackages import without_counters
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
 from tests.map_models import CLASSES, TILE_SET, identity_model, make_map, make_mapper, save_model
 from tests.train_settings import network_settings
@@ -340,11 +341,7 @@ def test_polygons_are_added_only_to_the_same_map(tmp_path):
 
 def read_without_counters(folder):
     """Read all files; of a GeoPackage without SQLite's count of transactions, which varies."""
-    files = {path.name: bytearray(path.read_bytes()) for path in folder.iterdir()}
-    for name, data in files.items():
-        if name.endswith(".gpkg"):
-            data[24:28] = data[92:96] = bytes(4)  # "file change counter", "version-valid-for"
-    return files
+    return {path.name: without_counters(path.read_bytes()) for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -21,6 +21,7 @@ from pointcover.vectors.rasterize import PlacementReport, place_annotations
 from pointcover.vectors.read_labels import read_labels
 from pointcover.vectors.settings import VectorSettings
 from pointcover.vectors.write_points import POINT_FORMATS, write_points
+from tests.geopackages import without_counters
 from tests.tile_sets import lay_grid
 from tests.vectors.formats.labels import CLASSES
 
@@ -189,13 +190,6 @@ def test_equal_labels_give_equal_bytes(tmp_path):
             files = sorted(path.iterdir()) if path.is_dir() else [path]
             written.append([without_counters(file.read_bytes()) for file in files])
         assert written[0] == written[1]
-
-
-def without_counters(data):
-    """Leave out SQLite's count of transactions, which varies."""
-    if data.startswith(b"SQLite format 3"):
-        return data[:24] + data[28:92] + data[96:]
-    return data
 
 
 @pytest.mark.parametrize("kind", POINT_FORMATS)

@@ -1,6 +1,5 @@
 """Projects: run their pipeline, and read what it found."""
 
-import os
 import subprocess
 import sys
 from os import PathLike, fspath
@@ -15,6 +14,7 @@ from pointcover.config.params import Params, load_params
 from pointcover.config.params_text import keys_of, with_values
 from pointcover.project.create import create_project
 from pointcover.runtime.atomic_files import publish_text, read_json
+from pointcover.runtime.python_path import with_this_python
 from pointcover.tracking.dvc_experiments import TEST
 from pointcover.validation import validate
 
@@ -90,12 +90,10 @@ class Project:
         Raises:
             RuntimeError: a stage failed, with the end of what it printed.
         """
-        # Stages run as `python`: this one, with this package.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         done = subprocess.run(
             [sys.executable, "-m", "dvc", "repro", *stages],
             cwd=self.folder,
-            env=os.environ | {"PATH": path},
+            env=with_this_python(),
             capture_output=True,
             text=True,
             errors="replace",

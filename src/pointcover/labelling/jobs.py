@@ -4,7 +4,6 @@ What writes vector files and maps is imported when it is needed, so that the pag
 """
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ from typing import Any, Final
 from pointcover.labelling.mlflow_page import MlflowPage
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.trained_maps import TrainedModel
+from pointcover.runtime.python_path import with_this_python
 from pointcover.runtime.signals import end_with_parent
 
 LINES: Final = 40
@@ -143,7 +143,6 @@ class Jobs:
             raise ValueError(" ".join(found.remarks))
         copy_card(session.project, session.export_folder / CARD, self.folder / "sources")
         command = [sys.executable, "-m", "dvc", "exp", "run", *found.options]
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         log: deque[str] = deque(maxlen=LINES)
         experiment = ""
         with subprocess.Popen(
@@ -153,7 +152,7 @@ class Jobs:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | {"PATH": path},
+            env=with_this_python(),
             preexec_fn=partial(end_with_parent, signal.SIGTERM),
         ) as process:
             assert process.stdout is not None

@@ -1,6 +1,5 @@
 """MLflow's page, started on this machine when somebody wants to see a run."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Final
 
+from pointcover.runtime.python_path import with_this_python
 from pointcover.runtime.signals import end_with_parent
 from pointcover.tracking.store import is_server, tracking_uri
 
@@ -80,14 +80,13 @@ class MlflowPage:
             raise OSError(f"mlflow ui did not answer within {LONGEST_S:.0f} s: start it by hand")
 
     def _run(self, uri: str) -> None:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         with subprocess.Popen(
             self._command(uri, self._port),
             cwd=self._root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"PATH": path},
+            env=with_this_python(),
             preexec_fn=partial(end_with_parent, signal.SIGTERM),
         ) as self._process:
             self._process.wait()

@@ -1,13 +1,12 @@
 """Make a new project: its files, its lock, git and DVC."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from pointcover.project.template import STAGES, project_files, written_by_us
-from pointcover.runtime.atomic_files import publish_text
+from pointcover.runtime.atomic_files import digest_values, publish_text
 from pointcover.runtime.code_lock import LOCK, code_digests
 from pointcover.tracking.repository import commit_files, start_repository
 
@@ -86,7 +85,7 @@ def lock_of(folder: Path, files: Mapping[str, str]) -> str:
 
 def digest_text(text: str) -> str:
     """Return 16 hexadecimal digits of a file's text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest_values(text)[:16]
 
 
 def _joined(there: str, ours: str) -> str:

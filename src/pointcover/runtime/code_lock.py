@@ -4,14 +4,13 @@ There the code is an installed package, which DVC cannot track. So the lock has 
 of each stage, and DVC tracks it as a parameter of the stage.
 """
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from pointcover.runtime.atomic_files import sha256
+from pointcover.runtime.atomic_files import digest_values, sha256
 from pointcover.runtime.code_closure import PACKAGE, closure, modules
 
 LOCK: Final = "pointcover.lock"
@@ -29,10 +28,8 @@ def code_digest(script: Path) -> str:
     files = {modules()[name] for name in closure(script)}
     if folder := _DATA.get(script.stem):
         files |= {path for path in folder.rglob("*.yaml") if path.is_file()}
-    whole = hashlib.sha256()
-    for path in sorted(files):
-        whole.update(f"{path.relative_to(PACKAGE).as_posix()}\0{sha256(path)}\n".encode())
-    return whole.hexdigest()[:16]
+    named = [[path.relative_to(PACKAGE).as_posix(), sha256(path)] for path in sorted(files)]
+    return digest_values(named)[:16]
 
 
 def code_digests(scripts: Iterable[Path]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pointcover.runtime.atomic_files import publish_folder
+from pointcover.runtime.python_path import with_this_python
 
 TILING: Final = "metrics/tile.json"
 ANNOTATION: Final = "metrics/annotate.json"
@@ -182,9 +183,7 @@ class Processes:
             extra: environment variables, in addition to those of this process.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
-        bin_folder = str(Path(sys.executable).parent)  # stages are run as `python`
-        environment = {**os.environ, **extra}
-        environment["PATH"] = os.pathsep.join([bin_folder, environment.get("PATH", "")])
+        environment = with_this_python(extra)
         for attempt in range(LOCK_TRIES):
             with log.open("wb") as out:
                 code = self._run_once(command, folder, out, environment)
