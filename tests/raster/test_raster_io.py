@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import struct
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,21 @@ def test_a_photograph_without_a_place_is_read_without_a_warning(tmp_path, image)
     (tmp_path / "a.png.aux.xml").unlink(missing_ok=True)
     done = run_python(code, str(path))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_thread_that_restores_warnings_brings_none(tmp_path, image, monkeypatch):
+    """`warnings.catch_warnings` is of the process: another thread leaves it as this one opens."""
+    path = write_raster(tmp_path / "a.png", image, driver="PNG", crs=None, transform=None)
+    raster.open_dataset(path).close()
+    elsewhere = warnings.catch_warnings()
+    elsewhere.__enter__()
+
+    def open_late(*arguments, opened=rasterio.open, **options):
+        elsewhere.__exit__(None, None, None)
+        return opened(*arguments, **options)
+
+    monkeypatch.setattr(rasterio, "open", open_late)
+    raster.open_dataset(path).close()
 
 
 @settings(max_examples=40)

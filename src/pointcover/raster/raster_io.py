@@ -103,6 +103,8 @@ def configure_gdal() -> None:
     """
     os.environ.setdefault("GDAL_CACHEMAX", "64")  # MB; GDAL reads it with the first block
     drop_options()
+    _ignore_warning(NotGeoreferencedWarning)
+    _ignore_warning(NodataShadowWarning)  # rasterio says that it leaves out alpha
     # The error messages of this module include GDAL's, so those are not logged too.
     logger = logging.getLogger("rasterio")
     if logger.level != logging.CRITICAL:  # to set it takes long, as it empties all loggers' caches
@@ -117,9 +119,21 @@ def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Any:
     name: Path | str = path.absolute() if isinstance(path, Path) else path
     if isinstance(path, Address):
         name = path.gdal_name
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(name, mode, **options)
+    return rasterio.open(name, mode, **options)
+
+
+def _ignore_warning(category: type[Warning]) -> None:
+    """Ignore a warning in the whole process, unless that is done.
+
+    `warnings.catch_warnings` is not thread-safe: a thread that leaves it restores the filters that
+    it found, and with them the warnings of a thread that opens a raster at that time.
+    """
+    for action, message, known, module, _ in tuple(warnings.filters):
+        if message is None and module is None and issubclass(category, known):
+            if action == "ignore":
+                return
+            break
+    warnings.simplefilter("ignore", category)
 
 
 @cache
@@ -589,10 +603,8 @@ class RasterReader:
             read = methodcaller("read_masks", indexes[0], window=window)
             valid &= self._try(window, read) > 0
         elif any(MaskFlags.nodata in of_band for of_band in flags):
-            with warnings.catch_warnings():  # rasterio says that it leaves out alpha
-                warnings.simplefilter("ignore", NodataShadowWarning)
-                read = methodcaller("read_masks", indexes, window=window)
-                masks = self._try(window, read)
+            read = methodcaller("read_masks", indexes, window=window)
+            masks = self._try(window, read)
             valid &= (masks > 0).any(axis=0)
         if (missing := self.missing_blocks(bands)) is not None:
             valid &= ~missing.cover(window)
