@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import sklearn.metrics as reference
 import torch
-from clicks import SHARES, SIZE, best_ms, make_mask, report
+from clicks import FRACTIONS, SIZE, best_ms, make_mask, report
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -40,7 +40,7 @@ from pointcover.prediction.predict import Predictor, predict
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import Tile
 
-CLASSES = len(SHARES)
+CLASSES = len(FRACTIONS)
 TILES, BATCH, ROUNDS = 8, 4, 4
 
 

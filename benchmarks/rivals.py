@@ -27,7 +27,8 @@ from torch import Tensor
 
 from pointcover.annotation.click import click, tile_generator
 from pointcover.annotation.settings import AnnotateSettings
-from pointcover.datasets.card import find_pairs, load_card
+from pointcover.datasets.card import find_pairs
+from pointcover.datasets.load_card import load_card
 from pointcover.features.settings import (
     EncoderFeatureSettings,
     EncoderViews,
