@@ -35,7 +35,7 @@ def evaluate(params: "Params") -> None:
     from pointcover.runtime.atomic_files import publish_json
 
     folders = EvaluationFolders(TILES, SPARSE, MODELS)
-    evaluator = Evaluator(params.evaluate, folders, params.machine.readers)
+    evaluator = Evaluator(params.evaluate, folders, params.machine)
     splits = evaluator.count_splits()
     result = evaluator.summarise(splits)
     evaluator.write_tables(TABLES, splits)

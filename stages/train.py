@@ -35,7 +35,7 @@ def train(params: "Params") -> None:
     outputs = TrainingOutputs(MODELS, METRICS, CURVES, FIGURE)
     propagates = params.annotate.propagator != "none"
     data = TrainingData.read(TILE_SET, IMAGES, SPARSE, PSEUDO_LABELS, has_propagated=propagates)
-    training = TrainingRun.start(params.train, params.seed, data, params.machine.readers)
+    training = TrainingRun.start(params.train, params.seed, data, params.machine)
     if not training.is_main_process:
         training.assist()
         return

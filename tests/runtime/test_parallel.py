@@ -15,8 +15,8 @@ import threadpoolctl
 
 from pointcover.runtime import parallel
 from pointcover.runtime.parallel import BACKENDS, map_in_order
-from pointcover.runtime.settings import MachineSettings
 from tests.config.test_stage import start
+from tests.machine import MACHINE
 from tests.processes import is_alive, run_python
 
 
@@ -25,7 +25,7 @@ def run(function, items, backend="loky", workers=2):
         map_in_order(
             function,
             items,
-            MachineSettings(workers=workers, backend=backend, readers=0),
+            MACHINE.model_copy(update={"workers": workers, "backend": backend}),
             label="testing",
             unit="job",
         )
@@ -324,12 +324,12 @@ def test_a_disk_that_a_worker_finds_full_is_one_message(project):
 
 TWO_WORKERS = """
     from pointcover.runtime.parallel import map_in_order
-    from pointcover.runtime.settings import MachineSettings
+    from tests.machine import MACHINE
     from tests.processes import say_who_works
     for item in map_in_order(
         say_who_works,
         [0, 1, 2],
-        MachineSettings(workers=2, backend="loky", readers=0),
+        MACHINE.model_copy(update={"workers": 2}),
         label="x",
         unit="x",
     ):

@@ -12,6 +12,7 @@ from pointcover.training.fitters import FITTERS
 from pointcover.training.results import Callbacks, EpochResult, Fitted
 from pointcover.training.run import TrainingRun
 from pointcover.training.task import TrainingTask
+from tests.machine import MACHINE
 from tests.map_models import TILE_SET
 from tests.tile_sets import CLASSES, write_easy_tiles
 from tests.train_settings import train_settings
@@ -28,7 +29,7 @@ def data(tmp_path):
 
 def run_of(data, **settings):
     settings = train_settings(crop_px=64, **settings)
-    return TrainingRun(TrainingTask(make_fabric("cpu", "fp32"), settings, 0, data, 0))
+    return TrainingRun(TrainingTask(make_fabric("cpu", "fp32"), settings, 0, data, MACHINE))
 
 
 def fit_nothing(task, labels, callbacks, saved):

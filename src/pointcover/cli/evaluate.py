@@ -72,9 +72,7 @@ def evaluate(
                 raise ValueError(
                     f"{path} is an ONNX file, wanted the folder of the model that it was made of"
                 )
-            evaluator = Evaluator(
-                settings, EvaluationFolders(tiles, sparse, path), loaded.machine.readers
-            )
+            evaluator = Evaluator(settings, EvaluationFolders(tiles, sparse, path), loaded.machine)
             splits = evaluator.count_splits()
             result = evaluator.summarise(splits)
             with publish_folder(out) as aside:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from pointcover.evaluation.summary import (
     summarise,
     write_tables,
 )
+from pointcover.features.encoder_pyramid import use_cache
+from pointcover.features.level_cache import LevelCache
 from pointcover.figures import spread_evenly
 from pointcover.metrics.scores import check_left_out
 from pointcover.networks.checkpoint import Member, load_checkpoint, load_ensemble
@@ -34,6 +36,7 @@ from pointcover.prediction.predict import Correct, Predicted, Predictor, predict
 from pointcover.prediction.priors import make_correction
 from pointcover.runtime.atomic_files import digest_values, publish_csv, publish_folder
 from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
+from pointcover.runtime.settings import MachineSettings
 from pointcover.tileset.dataset import TileDataset, tile_loader
 from pointcover.tileset.tiles import Tile, TileSet, read_index, read_tile_set
 
@@ -61,14 +64,14 @@ class Evaluator:
     """
 
     def __init__(
-        self, settings: EvaluateSettings, folders: EvaluationFolders, readers: int | Literal["auto"]
+        self, settings: EvaluateSettings, folders: EvaluationFolders, machine: MachineSettings
     ) -> None:
         """Read models and tiles, and check them against the settings.
 
         Args:
             settings: of the evaluation.
             folders: of tiles, labels and models.
-            readers: number of reading processes, `machine.readers`.
+            machine: reading processes and the cache of features.
 
         Raises:
             ValueError: the test split has no labels, or the settings do not match the labels or
@@ -84,6 +87,8 @@ class Evaluator:
         self.tiles, self.is_dense = tiles_to_score(settings, folders)
         self._oracle_tiles = tiles_of_oracle(folders) if settings.oracle else []
         members = [Member(folders.models, model, checkpoint), *others]
+        for member in members:
+            use_cache(member.segmenter, LevelCache.of(machine))
         self._predictor = Predictor(
             [member.segmenter for member in members],
             average_views=settings.views == "d4",
@@ -91,7 +96,7 @@ class Evaluator:
             refine=MeanField(settings.crf) if settings.crf.iterations else None,
         )
         self._fabric = make_fabric(settings.device, settings.precision)
-        self._readers = count_readers(readers, self._fabric)
+        self._readers = count_readers(machine.readers, self._fabric)
         be_deterministic()
 
     @property

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from pointcover.features.encoder_stripes import StripedEncoder
 from pointcover.features.gaussian import Part, whole_of
+from pointcover.features.level_cache import LevelCache, digest_module, key_of
 from pointcover.features.settings import EncoderFeatureSettings
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -126,6 +127,10 @@ class EncoderPyramid(nn.Module):
             max(1, *(level.stride / min(self.settings.scales) for level in self._levels))
         )
         """Windows begin at multiples of this, where cells of all levels begin."""
+        self.cache: LevelCache | None = None
+        """Keeps levels that were computed on a CPU."""
+        self._digest: str | None = None
+        self.register_load_state_dict_post_hook(_forget_digest)  # type: ignore[no-untyped-call]
 
     @property
     def bands(self) -> int:
@@ -258,11 +263,18 @@ class EncoderPyramid(nn.Module):
         return (self._pad(images.float()) - self.mean) / self.std
 
     def _striped_for(self, images: Tensor) -> StripedEncoder | None:
-        is_eager = images.device.type == "cpu" and not torch.compiler.is_compiling()
-        return self._striped if is_eager else None
+        return self._striped if _is_eager(images) else None
 
     def _encode(self, normal: Tensor, scale: float) -> list[Tensor]:
-        """Compute the levels of normalised images at a scale, in the encoder's type."""
+        """Compute or read the levels of normalised images at a scale, in the encoder's type."""
+        if self.cache is None or not _is_eager(normal):
+            return self._compute(normal, scale)
+        self._digest = self._digest or digest_module(self.encoder)
+        places = [level.place for level in self._levels]
+        about = (self._digest, scale, self.settings.views, places, _autocast_of(normal))
+        return self.cache.get(key_of(normal, about), partial(self._compute, normal, scale))
+
+    def _compute(self, normal: Tensor, scale: float) -> list[Tensor]:
         first, *others = _VIEWS[: self.settings.views]
         mean = self._encode_view(first.turn(normal), scale)
         if not others:
@@ -331,10 +343,33 @@ class EncoderPyramid(nn.Module):
         return tuple(found[number - 1] for number in wanted)
 
 
+def use_cache(model: nn.Module, cache: LevelCache | None) -> None:
+    """Have the encoder pyramids of a model keep their levels in a cache."""
+    for module in model.modules():
+        if isinstance(module, EncoderPyramid):
+            module.cache = cache
+
+
+def _is_eager(images: Tensor) -> bool:
+    """Whether images are computed now, and on a CPU."""
+    return images.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _autocast_of(images: Tensor) -> torch.dtype | None:
+    """Return the type in which the encoder computes within autocast."""
+    kind = images.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+
+
+def _forget_digest(pyramid: nn.Module, _: object) -> None:
+    """Have the digest of the encoder computed again after others were loaded."""
+    pyramid._digest = None  # type: ignore[assignment]
+
+
 def _resize(images: Tensor, scale: float) -> Tensor:
     if scale == 1:
         return images
-    if scale > 1 and images.device.type == "cpu" and not torch.compiler.is_compiling():
+    if scale > 1 and _is_eager(images):
         from pointcover.features.resize_loops import enlarge
 
         # Many times as fast as torch.

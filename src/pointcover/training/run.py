@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -12,8 +12,9 @@ from pointcover.networks.build import BandStatistics, build_fitted
 from pointcover.networks.checkpoint import Checkpoint
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.runtime.code_closure import code_files
-from pointcover.runtime.devices import be_deterministic, count_readers, make_fabric
+from pointcover.runtime.devices import be_deterministic, make_fabric
 from pointcover.runtime.fingerprint import environment_of, fingerprint
+from pointcover.runtime.settings import MachineSettings
 from pointcover.training.data import SparseLabels, TrainingData
 from pointcover.training.fitters import FITTERS
 from pointcover.training.results import Callbacks, Fitted, State
@@ -36,7 +37,7 @@ class TrainingRun:
         settings: TrainSettings,
         seed: int,
         data: TrainingData,
-        readers: int | Literal["auto"],
+        machine: MachineSettings,
     ) -> "TrainingRun":
         """Prepare the device; with several, one process of this program is started for each.
 
@@ -46,7 +47,7 @@ class TrainingRun:
         fabric = make_fabric(settings.device, settings.precision, settings.devices)
         fabric.launch()
         be_deterministic()
-        return cls(TrainingTask(fabric, settings, seed, data, count_readers(readers, fabric)))
+        return cls(TrainingTask(fabric, settings, seed, data, machine))
 
     @property
     def is_main_process(self) -> bool:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.segmenter import Segmenter
-from pointcover.runtime.devices import Fabric
+from pointcover.runtime.devices import Fabric, count_readers
+from pointcover.runtime.settings import MachineSettings
 from pointcover.training.crops import crop_weights
 from pointcover.training.data import SparseLabels, TrainingData
 from pointcover.training.loss_fractions import (
@@ -26,8 +27,12 @@ class TrainingTask:
     settings: TrainSettings
     seed: int
     data: TrainingData
-    readers: int
-    """Processes that read crops for each training process."""
+    machine: MachineSettings
+
+    @property
+    def readers(self) -> int:
+        """Number of processes that read crops for each training process."""
+        return count_readers(self.machine.readers, self.fabric)
 
     def build_model(self) -> Segmenter:
         """Build the model with its initial weights, which are the same each time."""

@@ -21,6 +21,7 @@ from pointcover.training.results import Callbacks
 from pointcover.training.semi_supervised.self_training import PseudoLabeller, fit_in_rounds
 from pointcover.training.semi_supervised.settings import SelfTrainingSettings
 from pointcover.training.task import TrainingTask
+from tests.machine import MACHINE
 from tests.map_models import TILE_SET
 from tests.tile_sets import write_easy_tiles, write_orthophoto
 from tests.train_settings import train_settings
@@ -275,7 +276,7 @@ def make_task(folder, **settings):
     labels = SparseLabels(tiles, folder / "masks", has_propagated=True)
     tile_set = replace(TILE_SET, classes=CLASSES)
     data = TrainingData(tile_set, tiles, folder / "images", folder, folder / "more", labels)
-    return TrainingTask(make_fabric("cpu", "fp32"), train_settings(**settings), 0, data, 0)
+    return TrainingTask(make_fabric("cpu", "fp32"), train_settings(**settings), 0, data, MACHINE)
 
 
 def test_balanced_class_weights_are_those_of_the_labels_of_a_round(tmp_path):

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pointcover.features.encoder_pyramid import use_cache
+from pointcover.features.level_cache import LevelCache
 from pointcover.labels import Image
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
@@ -57,6 +59,7 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
     names = data.tile_set.classes.names
     fit = ClassifierFit(settings.model, settings.classifier, len(names), task.seed)
     features = make_features(settings, fit, len(data.tile_set.mean))
+    use_cache(features, LevelCache.of(task.machine))
     features.to(task.fabric.device).eval()
     pixels = collect(features, read_windows(task, labels, features.margin_px))
     weights = weight_classes(pixels.classes, pixels.weights, task.loss(labels).class_weights)
