@@ -55,7 +55,7 @@ ADAPTERS = {
     "skimage": {"annotation"},
     "requests": {"datasets"},
     "huggingface_hub": {"networks"},
-    "safetensors": {"networks"},
+    "safetensors": {"features", "networks"},
     "onnx": {"models"},
     "onnxruntime": {"models"},
     "openvino": {"models"},

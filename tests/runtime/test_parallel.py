@@ -15,6 +15,7 @@ import threadpoolctl
 
 from pointcover.runtime import parallel
 from pointcover.runtime.parallel import BACKENDS, map_in_order
+from pointcover.runtime.settings import MachineSettings
 from tests.config.test_stage import start
 from tests.machine import MACHINE
 from tests.processes import is_alive, run_python
@@ -25,7 +26,7 @@ def run(function, items, backend="loky", workers=2):
         map_in_order(
             function,
             items,
-            MACHINE.model_copy(update={"workers": workers, "backend": backend}),
+            MachineSettings(**MACHINE.model_dump() | {"workers": workers, "backend": backend}),
             label="testing",
             unit="job",
         )

@@ -9,13 +9,13 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import safetensors
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -169,7 +169,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 @cache
 def _code() -> str:
     """Return a digest of this package's files and of the versions that values depend on."""
-    digest = hashlib.sha256(f"{torch.__version__} {timm.__version__} {np.__version__}".encode())
+    versions = " ".join(map(version, ("torch", "timm", "numpy")))
+    digest = hashlib.sha256(versions.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
