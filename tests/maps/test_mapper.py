@@ -21,7 +21,7 @@ from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
 from pointcover.maps.settings import ReadingSettings
 from pointcover.models.load import NamedModel
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from pointcover.raster.raster_io import open_dataset
@@ -288,7 +288,7 @@ def test_changes_of_the_last_bit_do_not_invalidate_a_map(tmp_path, monkeypatch, 
     changes = {"batch_size": 2} if what == "batch_size" else {}
     summary = tmp_path / "out" / "a.json"
     if what == "threads":
-        monkeypatch.setattr(mapping, "environment_of", lambda device: {"machine": "another"})
+        monkeypatch.setattr(fingerprint, "environment_of", lambda device: {"machine": "another"})
     elif what == "a map of before":
         values = json.loads(summary.read_text())
         del values["image_sha256"], values["seams"]
@@ -790,9 +790,11 @@ def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
     results = []
     for name in ("parts", "whole"):
         mapper = make_mapper([model], window_px=96)
-        assert mapper.score_parts is not None
+        inference = mapper.scoring.inference
+        assert inference.parts_at_a_time == 1
         if name == "whole":
-            mapper.score_parts = None
+            inference = replace(inference, score_parts=None)
+            mapper.scoring = replace(mapper.scoring, inference=inference)
         (task,) = mapper.prepare([path], tmp_path / name, replace=False)
         results.append(mapper.make(task, lambda megapixels, was_done: None))
     assert results[0].seams.pixels == results[1].seams.pixels > 0
@@ -800,8 +802,11 @@ def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
     parts, whole = (read_map(tmp_path / name) for name in ("parts", "whole"))
     assert (parts == whole).mean() > 0.999
     assert len(np.unique(parts)) > 1
-    assert make_mapper([model], window_px=96, average_views=True).score_parts is None
-    assert make_mapper().score_parts is None
+    assert (
+        make_mapper([model], window_px=96, average_views=True).scoring.inference.parts_at_a_time
+        == 0
+    )
+    assert make_mapper().scoring.inference.parts_at_a_time == 0
 
 
 @pytest.mark.parametrize("stem", ["a$_$", "a\nb", "x" * 220])

@@ -21,10 +21,11 @@ from pointcover.models import load as references
 from pointcover.models import onnx_model as onnx_files
 from pointcover.models.export import export_model
 from pointcover.models.load import NamedModel, load_model
-from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
+from pointcover.models.onnx_model import ENGINES, OnnxNetwork, read_onnx
+from pointcover.models.onnx_proto import each_weight, parse_model
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
 from pointcover.networks.segmenter import PixelSegmenter, Segmenter
 from pointcover.training.classifiers.fit import MEAN as AVERAGE
@@ -249,12 +250,35 @@ def test_an_onnx_file_with_nan_for_a_weight_is_refused(tmp_path, folder):
         read_onnx(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
-def test_a_missing_package_is_named_with_how_to_get_it(model, tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    path = tmp_path / "a.onnx"
-    with pytest.raises(ValueError, match=rf"{package}', .* `pip install 'pointcover\[onnx\]'`"):
-        read_onnx(path) if package == "onnx" else export_model(model, path)
+def test_a_package_that_export_lacks_is_named_with_how_to_get_it(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"onnxscript', .* `pip install 'pointcover\[onnx\]'`"):
+        export_model(model, tmp_path / "a.onnx")
+
+
+def test_a_package_that_reading_lacks_is_named_with_how_to_get_it(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(ValueError, match=r"protobuf', .* `pip install 'pointcover\[maps\]'`"):
+        read_onnx(folder / "any.onnx")
+
+
+def test_a_file_is_read_without_the_package_onnx(model, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in ("any", "deepness", "int8"):
+        _, checkpoint, _ = read_onnx(folder / f"{name}.onnx")
+        assert checkpoint == model.checkpoint
+
+
+def test_what_is_not_declared_of_a_file_is_kept(folder):
+    content = (folder / "deepness.onnx").read_bytes()
+    proto = parse_model(content)
+    again = onnx.ModelProto.FromString(proto.SerializeToString())
+    assert again == onnx.ModelProto.FromString(content)
+    weights = dict(each_weight(proto))
+    wanted = {one.name: numpy_helper.to_array(one).ravel() for one in again.graph.initializer}
+    wanted = {name: values for name, values in wanted.items() if values.dtype.kind == "f"}
+    assert weights.keys() == wanted.keys()
+    assert all(np.array_equal(weights[name], wanted[name]) for name in wanted)
 
 
 def test_without_any_engine_the_error_names_one(monkeypatch):
@@ -264,10 +288,10 @@ def test_without_any_engine_the_error_names_one(monkeypatch):
 
 
 def test_images_that_do_not_fit_are_refused(folder):
-    segmenter, _, _ = read_onnx(folder / "any.onnx")
+    network, _, _ = read_onnx(folder / "any.onnx")
     for shape in ((1, 3, 64, 80), (1, 4, 64, 64)):
         with pytest.raises(ValueError, match=r"wanted 3 band\(s\) and multiples of 32 px"):
-            segmenter(torch.zeros(shape, dtype=torch.uint8))
+            network.probabilities(np.zeros(shape, np.uint8))
 
 
 @every_engine
@@ -275,7 +299,7 @@ def test_a_damaged_network_is_refused_by_its_engine(folder, engine):
     proto = onnx.load(folder / "any.onnx")
     proto.graph.node[0].op_type = "Nonsense"
     with pytest.raises(ValueError, match=f"{engine} .* cannot run the file"):
-        OnnxSegmenter(proto.SerializeToString(), 3, engine)
+        OnnxNetwork(proto.SerializeToString(), 3, engine)
 
 
 # The command

@@ -118,7 +118,7 @@ class Inference(Protocol):
     def parts_at_a_time(self) -> int:
         """Windows of which a part is scored at a time; 0 where whole ones take no longer."""
 
-    def score(self, windows: npt.NDArray[np.uint8], parts: Sequence[Part] | None) -> Any:
+    def score(self, windows: npt.NDArray[Any], parts: Sequence[Part] | None) -> Any:
         """Return the scores of windows (B, bands, H, W), with sides of multiples of 32 px.
 
         Args:

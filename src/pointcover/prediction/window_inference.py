@@ -95,7 +95,7 @@ class WindowInference:
         return 1 if self.device.type == "cpu" else self.batch_size
 
     @torch.inference_mode()
-    def score(self, windows: npt.NDArray[np.uint8], parts: Sequence[Part] | None) -> Tensor:
+    def score(self, windows: npt.NDArray[Any], parts: Sequence[Part] | None) -> Tensor:
         """Return the scores of windows, on the device."""
         images = torch.from_numpy(windows).to(self.device, non_blocking=True)
         if self.score_parts is not None and parts is not None:
