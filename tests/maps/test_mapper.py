@@ -25,6 +25,7 @@ from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from pointcover.raster.raster_io import open_dataset
+from pointcover.runtime import fingerprint
 from tests.classifiers import fit
 from tests.geopackages import without_counters
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster

@@ -17,6 +17,8 @@ from pointcover.maps.map_files import (
     SUFFIXES,
     ClassArea,
     MapLegend,
+    can_draw,
+    check_polygons,
     draw_preview,
     fraction_without_data,
     measure_areas,
@@ -117,9 +119,11 @@ class Mapper:
             reading: how images are read.
 
         Raises:
-            ValueError: the priors do not match a model, or the models have no such device or
-                precision.
+            ValueError: the priors do not match a model, the models have no such device or
+                precision, or a package is missing.
         """
+        if settings.polygons:
+            check_polygons()
         self._models, self._settings, self._reading = models, settings, reading
         self.classes = models[0].tile_set.classes
         self.scoring = make_scoring(device, models, settings)
@@ -241,7 +245,8 @@ class Mapper:
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", result.areas)
         mask = folder / f"{stem}_classes.tif"
-        draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
+        if can_draw():
+            draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
         publish_json(
             folder / f"{stem}.json",
             {
