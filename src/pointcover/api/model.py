@@ -22,6 +22,7 @@ from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_p
 from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.atomic_files import check_new_file
+from pointcover.runtime.errors import naming_packages
 from pointcover.tracking.store import project_root
 from pointcover.validation import validate
 from pointcover.vectors.settings import VectorSettings
@@ -78,8 +79,9 @@ def open_model(
     wanted = validate(
         DeviceSettings, {"device": device, "precision": precision}, Path("open_model")
     )
-    models = load_models([str(one) for one in references], root or project_root())
-    return Model(wanted, models)
+    with naming_packages("this model"):
+        models = load_models([str(one) for one in references], root or project_root())
+        return Model(wanted, models)
 
 
 class Model:
@@ -136,7 +138,8 @@ class Model:
             reading: how the images are read.
         """
         settings = settings or self.settings()
-        device = self._fabric if need_torch(self.models, settings) else self._wanted
+        with naming_packages("this setting"):
+            device = self._fabric if need_torch(self.models, settings) else self._wanted
         return Mapper(device, list(self.models), settings, reading or ReadingSettings())
 
     def map(
@@ -206,7 +209,8 @@ class Model:
 
     def suggester(self, settings: ImageQuerySettings) -> "Suggester":
         """Return what chooses points to label next, with progress."""
-        from pointcover.active.suggest import Suggester
+        with naming_packages("suggest"):
+            from pointcover.active.suggest import Suggester
 
         return Suggester(self._fabric, self.models, settings)
 
@@ -235,8 +239,9 @@ class Model:
             FileExistsError: the file exists, and may not be replaced.
             ValueError: an image does not match the model, or is not georeferenced.
         """
-        from pointcover.active.suggestion_file import write_suggestions
-        from pointcover.vectors.read import read_annotations
+        with naming_packages("suggest"):
+            from pointcover.active.suggestion_file import write_suggestions
+            from pointcover.vectors.read import read_annotations
 
         check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))

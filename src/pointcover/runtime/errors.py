@@ -121,6 +121,25 @@ def _message_of_missing(error: ModuleNotFoundError) -> str:
     )
 
 
+@contextmanager
+def naming_packages(name: str) -> Iterator[None]:
+    """Let a failed import in the block say how to install the package.
+
+    Args:
+        name: of what needs it; the message begins with it.
+
+    Raises:
+        ModuleNotFoundError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "pointcover"):
+            raise
+        text = f"{name} {_message_of_missing(error)}"
+        raise ModuleNotFoundError(text, name=error.name) from None
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the memory of the machine or device is full.
 
