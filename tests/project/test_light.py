@@ -92,7 +92,7 @@ def read(folder: Path, what: str) -> np.ndarray:
 
 
 def test_nothing_heavy_is_installed_and_all_is_small(light, work):
-    code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+    code = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
     assert light.run("-c", code, *HEAVY, cwd=work) == "[]\n"
     assert light.size_mb() < 300
     assert {"numpy", "rasterio", "onnxruntime", "typer"} <= set(light.packages)
@@ -136,7 +136,6 @@ model.map("a.tif", "resumed", window_px=128, layers=layers, progress=stop)
     folder = work / "resumed" / "a.map.partial"
     begun = sorted(folder.glob("strip_*.tif"))
     assert 1 <= len(begun) < 3
-    light.run("-c", "import rasterio", cwd=work)
     before = begun[0].stat().st_mtime_ns
     code = """
 import sys
@@ -169,26 +168,23 @@ def test_options_without_torch_work(light, work):
     assert 0 < (found != read(work / "full", "classes")).mean() < 0.9
 
 
+TRAIN = "run `pip install 'pointcover[train]'`"
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (
-            [*PREDICT, "crf", "--crf", "3"],
-            "needs the package 'torch', which .* 'pointcover[train]'",
-        ),
-        ([*PREDICT, "areas", "--polygons"], "polygons need geopandas, .* 'pointcover[polygons]'"),
-        (
-            ["predict", "models", "a.tif", "--out", "no"],
-            "needs the package 'torch', which .*[train]",
-        ),
-        ([*PREDICT, "gpu", "--device", "cuda"], "got cuda, but ONNX files run on the CPU"),
-        ([*PREDICT, "bf16", "--precision", "bf16"], "onnxruntime .* does not compute in bf16"),
-        (["suggest", "model.onnx", "a.tif", "--out", "n.gpkg"], "needs the package .*[train]"),
-        (["sample", "full/a_classes.tif", "--out", "s.gpkg", "--points", "9"], "needs .*[train]"),
-        (["label", "labels", "a.tif"], "needs the package 'starlette', .* 'pointcover[label]'"),
-        (["recipe"], "needs the package 'yaml', which .* 'pointcover[train]'"),
-        (["init", "project"], "needs the package 'yaml', which .* 'pointcover[train]'"),
-        (["export", "models", "--out", "x.onnx"], "needs the package 'torch', which .*[train]"),
+        ([*PREDICT, "crf", "--crf", "3"], ("'torch'", TRAIN)),
+        ([*PREDICT, "areas", "--polygons"], ("polygons need geopandas", "[polygons]'`")),
+        (["predict", "models", "a.tif", "--out", "no"], ("'torch'", TRAIN)),
+        ([*PREDICT, "gpu", "--device", "cuda"], ("got cuda, but ONNX files run on the CPU",)),
+        ([*PREDICT, "bf16", "--precision", "bf16"], ("onnxruntime", "does not compute in bf16")),
+        (["suggest", "model.onnx", "a.tif", "--out", "n.gpkg"], (TRAIN,)),
+        (["sample", "full/a_classes.tif", "--out", "s.gpkg", "--points", "9"], (TRAIN,)),
+        (["label", "labels", "a.tif"], ("'starlette'", "`pip install 'pointcover[label]'`")),
+        (["recipe"], ("'yaml'", TRAIN)),
+        (["init", "project"], ("'yaml'", TRAIN)),
+        (["export", "models", "--out", "x.onnx"], ("'torch'", TRAIN)),
     ],
 )
 def test_what_is_not_installed_is_one_message(light, work, command, said):
@@ -196,9 +192,7 @@ def test_what_is_not_installed_is_one_message(light, work, command, said):
     output = light.run("-m", "pointcover", *command, cwd=work, fails=True)
     (message,) = (line for line in output.splitlines() if line and not line.startswith("note: "))
     assert message.startswith(f"pointcover {command[0]}: ")
-    first, _, second = said.partition(" .* ")
-    start, _, extra = (second or first).partition(".*")
-    assert all(part in message for part in (first.partition(".*")[0], start, extra))
+    assert all(part in message for part in said)
     assert {path.name for path in work.iterdir()} <= before | {"labels"}
 
 
