@@ -16,6 +16,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
+from pointcover.maps import map_files
 from pointcover.maps import mapper as mapping
 from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
@@ -825,3 +826,20 @@ def test_names_with_which_no_map_can_be_written_are_refused_before_any_work(tmp_
     image = write_raster(tmp_path / f"{stem}.tif", np.ones((3, 64, 64), np.uint8))
     with pytest.raises(ValueError, match=said):
         make_map(image, tmp_path / "out")
+
+
+def test_without_matplotlib_only_the_preview_is_missing(tmp_path, monkeypatch):
+    path = write_raster(tmp_path / "a.tif", np.ones((3, 64, 64), np.uint8))
+    make_map(path, tmp_path / "with")
+    monkeypatch.setattr(map_files, "find_spec", lambda name: None)
+    make_map(path, tmp_path / "without")
+    found, wanted = ({one.name for one in (tmp_path / n).iterdir()} for n in ("without", "with"))
+    assert wanted - found == {"a_preview.png"}
+
+
+@pytest.mark.parametrize("missing", ["geopandas", "shapely"])
+def test_packages_of_polygons_are_looked_for_before_work(monkeypatch, missing):
+    monkeypatch.setattr(map_files, "find_spec", lambda name: None if name == missing else name)
+    with pytest.raises(ValueError, match=rf"polygons need {missing}, .* 'pointcover\[polygons\]'"):
+        make_mapper(polygons=True)
+    make_mapper()

@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 
 from pointcover.cli.app import app
 from pointcover.features.settings import EncoderFeatureSettings, FilterBankSettings
+from pointcover.maps.scoring import BF16, FP32, make_scoring, need_torch
+from pointcover.maps.settings import MapSettings
 from pointcover.models import export as exporting
 from pointcover.models import load as references
 from pointcover.models import onnx_model as onnx_files
@@ -28,6 +30,7 @@ from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.description import Checkpoint
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
 from pointcover.networks.segmenter import PixelSegmenter, Segmenter
+from pointcover.prediction.settings import DeviceSettings, MeanFieldSettings
 from pointcover.training.classifiers.fit import MEAN as AVERAGE
 from tests import classifiers
 from tests.classifiers import fit
@@ -184,6 +187,59 @@ def test_a_map_by_onnx_equals_that_by_torch(model, folder, tmp_path, monkeypatch
     assert (classes == classes_found).mean() >= 0.999
     assert abs(confidence - confidence_found).max() <= 1
     assert len(np.unique(classes)) > 1
+
+
+def map_classes(image, out, models, **settings):
+    mapper = make_mapper(models, window_px=96, **settings)
+    (task,) = mapper.prepare([image], out, replace=False)
+    mapper.make(task, lambda megapixels, was_done: None)
+    with rasterio.open(task.path("_classes.tif")) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("settings", [{}, {"crf": MeanFieldSettings(iterations=2)}])
+def test_files_are_mapped_by_torch_where_it_is_needed(model, folder, tmp_path, settings):
+    image = write_raster(tmp_path / "a.tif", draw_image(100, 130))
+    exported = load_model(str(folder / "any.onnx"), folder)
+    models = [exported] if settings else [exported, model]
+    assert need_torch(models, make_mapper(models, **settings)._settings)
+    assert not need_torch([exported, exported], make_mapper([exported])._settings)
+    wanted = map_classes(image, tmp_path / "one", [model], **settings)
+    found = map_classes(image, tmp_path / "two", models, **settings)
+    assert (found == wanted).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "precision"),
+    [("auto", True, BF16), ("auto", False, FP32), ("fp32", True, FP32), ("bf16", True, BF16)],
+)
+def test_engines_compute_in_bf16_where_they_have_it(
+    folder, monkeypatch, wanted, has_bf16, precision
+):
+    monkeypatch.setattr(OnnxNetwork, "has_bf16", has_bf16)
+    models = [load_model(str(folder / "any.onnx"), folder)]
+    settings = MapSettings(window_px=64)
+    found = make_scoring(DeviceSettings(precision=wanted), models, settings)
+    assert found.precision == precision
+    score = found.inference.networks[0]
+    assert score.keywords == {"in_bf16": precision == BF16}
+
+
+def test_a_device_or_precision_that_engines_lack_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(OnnxNetwork, "has_bf16", False)
+    models = [load_model(str(folder / "any.onnx"), folder)]
+    settings = MapSettings(window_px=64)
+    for device, said in (
+        ({"device": "cuda"}, "got cuda, but ONNX files run on the CPU"),
+        ({"precision": "bf16"}, "openvino .* does not compute in bf16 on this processor"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make_scoring(DeviceSettings(**device), models, settings)
+
+
+def test_onnx_runtime_has_no_bf16(folder):
+    network = OnnxNetwork((folder / "any.onnx").read_bytes(), 3, "onnxruntime")
+    assert not network.has_bf16
 
 
 def test_a_map_by_another_engine_or_file_is_not_resumed(folder, tmp_path, monkeypatch):
