@@ -115,8 +115,8 @@ def find_best(scores: Scores) -> tuple[Scores, npt.NDArray[np.uint8]]:
     best, ids = scores[:, 0].copy(), np.zeros(scores[:, 0].shape, np.uint8)
     for number in range(1, scores.shape[1]):
         larger = scores[:, number] > best
-        best[larger] = scores[:, number][larger]
-        ids[larger] = number
+        np.copyto(best, scores[:, number], where=larger)
+        np.copyto(ids, np.uint8(number), where=larger)
     return best, ids
 
 
