@@ -29,7 +29,7 @@ from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.pixel_classifiers.encoder_weights import load_encoder
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
@@ -44,7 +44,7 @@ from pointcover.runtime.devices import make_fabric
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.settings import ClassifierSettings
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 PARAMS = read_yaml(Path(__file__).parents[1] / "params.yaml")["train"]["classifier"]
 LABELS, TILE_PX = 1100, 256

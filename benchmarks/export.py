@@ -22,7 +22,8 @@ from pointcover.labels import IGNORE_INDEX
 from pointcover.metrics.confusion import confusion_matrix, scores
 from pointcover.models.export import export_model
 from pointcover.models.load import load_model
-from pointcover.models.onnx_model import OnnxSegmenter, find_engines, read_onnx
+from pointcover.models.onnx_model import OnnxNetwork, find_engines, read_onnx
+from pointcover.models.onnx_segmenter import OnnxSegmenter
 from pointcover.tileset.tiles import Tile, TileReader, read_index
 
 BATCH = 2
@@ -97,10 +98,9 @@ def main() -> None:
             path = Path(place) / f"{label}.onnx"
             export_model(model, path, calibration=calibration)
             for engine in find_engines():
-                segmenter = read_onnx(path)[0]
-                content = segmenter.content
-                network = OnnxSegmenter(content, len(tile_set.bands), engine)
-                networks[f"{network.engine} {label}"] = network
+                content = read_onnx(path)[0].content
+                runs = OnnxNetwork(content, len(tile_set.bands), engine)
+                networks[f"{runs.engine} {label}"] = OnnxSegmenter(runs)
             print(f"{label}: {path.stat().st_size / 1e6:.1f} MB")
     batch = torch.stack([read(tile)[0] for tile in by_split["test"][:BATCH]])
     with torch.inference_mode():

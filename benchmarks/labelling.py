@@ -57,7 +57,7 @@ from pointcover.training.classifiers.fit import ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import LabelledWindow, collect
 from pointcover.training.classifiers.sample_weights import weight_classes
 from pointcover.training.losses.make import balanced_weights
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 SIZE_PX = 1024
 NAMES = ("field", "building", "forest", "water", "road")

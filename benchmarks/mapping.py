@@ -32,7 +32,7 @@ from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import Segmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.prediction.sliding_window import plan_windows

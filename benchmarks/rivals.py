@@ -53,7 +53,7 @@ from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.sample_weights import weight_classes
 from pointcover.training.classifiers.settings import ClassifierSettings
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 PARAMS = read_yaml(Path(__file__).parents[1] / "params.yaml")
 """Of the project: settings that a method does not change are those."""

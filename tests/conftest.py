@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from pytest_socket import socket_allow_hosts
 
 from pointcover.config.params import Params
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 from tests.imagery import NETWORK, ROOT, Project, change, write_dataset
 
 # Tiny networks: a second thread waits more than it works. Stages that tests start inherit it.

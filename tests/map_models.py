@@ -12,7 +12,8 @@ from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import Segmenter
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import TileSet

@@ -27,7 +27,7 @@ STAGES = (*CHAIN, "suggest")
 
 LAYERS = (
     {"text"},
-    {"labels", "validation"},
+    {"labels", "validation", "yaml_files"},
     {"runtime"},
     {"raster", "metrics", "figures"},
     {"datasets", "tileset", "tracking", "features"},

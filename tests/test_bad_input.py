@@ -12,7 +12,8 @@ import torch
 from pytest_socket import SocketConnectBlockedError
 from rasterio.transform import Affine
 
-from pointcover.networks.checkpoint import Checkpoint, Member
+from pointcover.networks.checkpoint import Member
+from pointcover.networks.description import Checkpoint
 from tests.imagery import draw_image, draw_mask, write_raster
 from tests.map_models import TILE_SET
 from tests.train_settings import network_settings

@@ -1,6 +1,7 @@
 """Class tables, and masks read by colour or number: an unknown one is an error, never a class."""
 
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -129,3 +130,13 @@ def test_values_are_counted_exactly_in_parts_and_from_any_layout(monkeypatch):
         monkeypatch.setattr(labels, "_COUNTED_EXACTLY", limit)
         assert np.array_equal(labels.count_values(values.transpose(2, 0, 1)), wanted)
         assert labels.count_values(values[:, :0]).tolist() == [0] * 256
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 999])
+def test_values_are_counted_without_opencv_too(monkeypatch, limit):
+    values = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    monkeypatch.setattr(labels, "_CONVERTED", limit)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    wanted = np.bincount(values.ravel(), minlength=256)
+    assert np.array_equal(labels.count_values(values.transpose(2, 0, 1)), wanted)
+    assert labels.count_values(values[:, :0]).tolist() == [0] * 256

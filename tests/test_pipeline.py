@@ -28,12 +28,8 @@ from pointcover.datasets.synthetic.landscape import draw_orthophoto
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.prediction.predict import make_score
 from pointcover.prediction.settings import LayerSettings
-from pointcover.prediction.sliding_window import (
-    MapLayers,
-    WindowInference,
-    plan_windows,
-    stream_strips,
-)
+from pointcover.prediction.sliding_window import plan_windows, stream_strips
+from pointcover.prediction.window_inference import MapLayers, WindowInference
 from pointcover.prediction.windows import usual_window_px
 from tests.prediction.test_sliding_window import Picture
 

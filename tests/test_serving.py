@@ -35,7 +35,8 @@ from typer.testing import CliRunner
 from pointcover.cli.app import app
 from pointcover.maps.mapper import Mapper
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
-from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.runtime.atomic_files import sha256
 from pointcover.tracking import runs as tracking

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 
 def expand(levels):

@@ -5,7 +5,7 @@ from functools import cache
 from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.networks.settings import NetworkSettings
 from pointcover.training.settings import TrainSettings
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 from tests.imagery import NETWORK, ROOT, change
 
 NETWORKS = [name for name, one in MODELS.items() if one.fitted_by == GRADIENT_DESCENT]

@@ -35,7 +35,10 @@ else:
         if name in _API:
             from importlib import import_module
 
-            return getattr(import_module(_API[name]), name)
+            from pointcover.runtime.errors import naming_packages
+
+            with naming_packages(f"pointcover.{name}"):
+                return getattr(import_module(_API[name]), name)
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version

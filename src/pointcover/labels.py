@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +16,9 @@ MAX_CLASSES: Final = 255
 
 _COUNTED_EXACTLY: Final = 1 << 24
 """OpenCV returns counts as float32, which represents integers exactly up to this one."""
+
+_CONVERTED: Final = 1 << 20
+"""Values that numpy converts to 64 bits at a time."""
 
 Colour = tuple[int, int, int]
 
@@ -188,6 +190,8 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
     if unknown:
         raise UnknownValues("id", unknown, _listed(ids))
     if values.dtype == np.uint8:
+        import cv2
+
         table = np.full(256, IGNORE_INDEX, np.uint8)
         table[found] = [class_id for class_id in meant if class_id is not None]
         return np.asarray(cv2.LUT(values, table), np.uint8)
@@ -200,10 +204,17 @@ def ids_from_values(values: npt.NDArray[Any], ids: Mapping[int, int]) -> Mask:
 def count_values(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Count how often each value from 0 to 255 occurs: uint8 of any shape → (256,).
 
-    OpenCV is four to eight times as fast as `np.bincount`, which converts the values to 64 bits.
+    OpenCV is four to eight times as fast as `np.bincount`, which converts the values to 64 bits,
+    and is used where it is installed.
     """
     flat = np.ascontiguousarray(values).reshape(1, -1)
     counts = np.zeros(256, np.int64)
+    try:
+        import cv2
+    except ModuleNotFoundError:
+        for start in range(0, flat.size, _CONVERTED):
+            counts += np.bincount(flat[0, start : start + _CONVERTED], minlength=256)
+        return counts
     for start in range(0, flat.size, _COUNTED_EXACTLY):
         part = flat[:, start : start + _COUNTED_EXACTLY]
         counts += cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64)

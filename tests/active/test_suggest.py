@@ -62,7 +62,7 @@ class Doubter(nn.Module):
 
 def doubter():
     segmenter = Segmenter(Doubter(), (0.0,) * 3, (1.0,) * 3)
-    return replace(identity_model(), segmenter=segmenter)
+    return replace(identity_model(), network=segmenter)
 
 
 def draw(path, sure, named=None, place=(500_000, 600_000)):

@@ -50,7 +50,8 @@ import pointcover
 assert not {"torch", "rasterio", "pydantic"} & set(sys.modules)
 for name in pointcover.__all__:
     assert getattr(pointcover, name) is not None, name
-assert "torch" in sys.modules
+assert "rasterio" in sys.modules
+assert not {"torch", "timm", "mlflow", "dvc"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     with pytest.raises(AttributeError, match="has no attribute 'open_modell'"):

@@ -17,7 +17,8 @@ from pointcover.config.params import Params, load_params
 from pointcover.config.recipes import RECIPES
 from pointcover.config.run_summary import describe, run_name
 from pointcover.networks.weights_files import find_packaged_weights
-from pointcover.validation import read_yaml, section_in
+from pointcover.validation import section_in
+from pointcover.yaml_files import read_yaml
 from tests.imagery import NETWORK, ROOT, change
 
 PARAMS = ROOT / "params.yaml"

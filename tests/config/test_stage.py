@@ -123,7 +123,10 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ModuleNotFoundError("No module", name="torch.nn"), "lacks 'torch.nn'. Run `make setup`"),
+        (ModuleNotFoundError("", name="torch.nn"), "needs the package 'torch.nn', which this"),
+        (ModuleNotFoundError("", name="torch.nn"), "`pip install 'pointcover[train]'`"),
+        (ModuleNotFoundError("", name="onnxscript"), "`pip install 'pointcover[onnx]'`"),
+        (ModuleNotFoundError("", name="uvicorn"), "`pip install 'pointcover[label]'`"),
         (ModuleNotFoundError("No module", name="pointcover.x"), "This is a defect of pointcover"),
     ],
 )
@@ -337,7 +340,8 @@ def test_a_stage_does_not_outlive_the_dvc_that_started_it(folder):
 def assert_names_the_missing_package(done, package):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 2
-    assert f"lacks '{package}'. Run `make setup`, then `source .venv/bin/activate`" in done.stderr
+    assert f"needs the package '{package}', which this python" in done.stderr
+    assert "run `pip install 'pointcover[train]'`; in a clone, `make setup`" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from pointcover.evaluation.summary import (
 from pointcover.metrics.confusion import scores
 from pointcover.metrics.scores import split_scores
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.tileset.tiles import read_tile_set
 from tests.evaluation.test_accumulate import predicted_of, tile_of
 from tests.evaluation.test_tile_confusions import read_confusions

@@ -16,15 +16,17 @@ import pytest
 import rasterio
 from rasterio.transform import Affine, from_origin
 
+from pointcover.maps import map_files
 from pointcover.maps import mapper as mapping
 from pointcover.maps.journal import MapJournal
 from pointcover.maps.map_files import SUFFIXES
 from pointcover.maps.settings import ReadingSettings
 from pointcover.models.load import NamedModel
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.prediction.settings import LayerSettings, MeanFieldSettings, PriorSettings
 from pointcover.raster.raster_io import open_dataset
+from pointcover.runtime import fingerprint
 from tests.classifiers import fit
 from tests.geopackages import without_counters
 from tests.imagery import CRS, ROOT, draw_image, read_tree, write_raster
@@ -288,7 +290,7 @@ def test_changes_of_the_last_bit_do_not_invalidate_a_map(tmp_path, monkeypatch, 
     changes = {"batch_size": 2} if what == "batch_size" else {}
     summary = tmp_path / "out" / "a.json"
     if what == "threads":
-        monkeypatch.setattr(mapping, "environment_of", lambda device: {"machine": "another"})
+        monkeypatch.setattr(fingerprint, "environment_of", lambda device: {"machine": "another"})
     elif what == "a map of before":
         values = json.loads(summary.read_text())
         del values["image_sha256"], values["seams"]
@@ -790,9 +792,11 @@ def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
     results = []
     for name in ("parts", "whole"):
         mapper = make_mapper([model], window_px=96)
-        assert mapper.score_parts is not None
+        inference = mapper.scoring.inference
+        assert inference.parts_at_a_time == 1
         if name == "whole":
-            mapper.score_parts = None
+            inference = replace(inference, score_parts=None)
+            mapper.scoring = replace(mapper.scoring, inference=inference)
         (task,) = mapper.prepare([path], tmp_path / name, replace=False)
         results.append(mapper.make(task, lambda megapixels, was_done: None))
     assert results[0].seams.pixels == results[1].seams.pixels > 0
@@ -800,8 +804,11 @@ def test_pixel_classifiers_score_only_what_is_kept_with_the_same_map(tmp_path):
     parts, whole = (read_map(tmp_path / name) for name in ("parts", "whole"))
     assert (parts == whole).mean() > 0.999
     assert len(np.unique(parts)) > 1
-    assert make_mapper([model], window_px=96, average_views=True).score_parts is None
-    assert make_mapper().score_parts is None
+    assert (
+        make_mapper([model], window_px=96, average_views=True).scoring.inference.parts_at_a_time
+        == 0
+    )
+    assert make_mapper().scoring.inference.parts_at_a_time == 0
 
 
 @pytest.mark.parametrize("stem", ["a$_$", "a\nb", "x" * 220])
@@ -819,3 +826,20 @@ def test_names_with_which_no_map_can_be_written_are_refused_before_any_work(tmp_
     image = write_raster(tmp_path / f"{stem}.tif", np.ones((3, 64, 64), np.uint8))
     with pytest.raises(ValueError, match=said):
         make_map(image, tmp_path / "out")
+
+
+def test_without_matplotlib_only_the_preview_is_missing(tmp_path, monkeypatch):
+    path = write_raster(tmp_path / "a.tif", np.ones((3, 64, 64), np.uint8))
+    make_map(path, tmp_path / "with")
+    monkeypatch.setattr(map_files, "find_spec", lambda name: None)
+    make_map(path, tmp_path / "without")
+    found, wanted = ({one.name for one in (tmp_path / n).iterdir()} for n in ("without", "with"))
+    assert wanted - found == {"a_preview.png"}
+
+
+@pytest.mark.parametrize("missing", ["geopandas", "shapely"])
+def test_packages_of_polygons_are_looked_for_before_work(monkeypatch, missing):
+    monkeypatch.setattr(map_files, "find_spec", lambda name: None if name == missing else name)
+    with pytest.raises(ValueError, match=rf"polygons need {missing}, .* 'pointcover\[polygons\]'"):
+        make_mapper(polygons=True)
+    make_mapper()

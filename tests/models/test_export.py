@@ -16,17 +16,21 @@ from typer.testing import CliRunner
 
 from pointcover.cli.app import app
 from pointcover.features.settings import EncoderFeatureSettings, FilterBankSettings
+from pointcover.maps.scoring import BF16, FP32, make_scoring, need_torch
+from pointcover.maps.settings import MapSettings
 from pointcover.models import export as exporting
 from pointcover.models import load as references
 from pointcover.models import onnx_model as onnx_files
 from pointcover.models.export import export_model
 from pointcover.models.load import NamedModel, load_model
-from pointcover.models.onnx_model import ENGINES, OnnxSegmenter, read_onnx
+from pointcover.models.onnx_model import ENGINES, OnnxNetwork, read_onnx
+from pointcover.models.onnx_proto import each_weight, parse_model
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.build import BandStatistics, build_model
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.pixel_classifiers.settings import EncoderBlockSettings
 from pointcover.networks.segmenter import PixelSegmenter, Segmenter
+from pointcover.prediction.settings import DeviceSettings, MeanFieldSettings
 from pointcover.training.classifiers.fit import MEAN as AVERAGE
 from tests import classifiers
 from tests.classifiers import fit
@@ -185,6 +189,59 @@ def test_a_map_by_onnx_equals_that_by_torch(model, folder, tmp_path, monkeypatch
     assert len(np.unique(classes)) > 1
 
 
+def map_classes(image, out, models, **settings):
+    mapper = make_mapper(models, window_px=96, **settings)
+    (task,) = mapper.prepare([image], out, replace=False)
+    mapper.make(task, lambda megapixels, was_done: None)
+    with rasterio.open(task.path("_classes.tif")) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("settings", [{}, {"crf": MeanFieldSettings(iterations=2)}])
+def test_files_are_mapped_by_torch_where_it_is_needed(model, folder, tmp_path, settings):
+    image = write_raster(tmp_path / "a.tif", draw_image(100, 130))
+    exported = load_model(str(folder / "any.onnx"), folder)
+    models = [exported] if settings else [exported, model]
+    assert need_torch(models, make_mapper(models, **settings)._settings)
+    assert not need_torch([exported, exported], make_mapper([exported])._settings)
+    wanted = map_classes(image, tmp_path / "one", [model], **settings)
+    found = map_classes(image, tmp_path / "two", models, **settings)
+    assert (found == wanted).mean() > 0.999
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_bf16", "precision"),
+    [("auto", True, BF16), ("auto", False, FP32), ("fp32", True, FP32), ("bf16", True, BF16)],
+)
+def test_engines_compute_in_bf16_where_they_have_it(
+    folder, monkeypatch, wanted, has_bf16, precision
+):
+    monkeypatch.setattr(OnnxNetwork, "has_bf16", has_bf16)
+    models = [load_model(str(folder / "any.onnx"), folder)]
+    settings = MapSettings(window_px=64)
+    found = make_scoring(DeviceSettings(precision=wanted), models, settings)
+    assert found.precision == precision
+    score = found.inference.networks[0]
+    assert score.keywords == {"in_bf16": precision == BF16}
+
+
+def test_a_device_or_precision_that_engines_lack_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(OnnxNetwork, "has_bf16", False)
+    models = [load_model(str(folder / "any.onnx"), folder)]
+    settings = MapSettings(window_px=64)
+    for device, said in (
+        ({"device": "cuda"}, "got cuda, but ONNX files run on the CPU"),
+        ({"precision": "bf16"}, "openvino .* does not compute in bf16 on this processor"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            make_scoring(DeviceSettings(**device), models, settings)
+
+
+def test_onnx_runtime_has_no_bf16(folder):
+    network = OnnxNetwork((folder / "any.onnx").read_bytes(), 3, "onnxruntime")
+    assert not network.has_bf16
+
+
 def test_a_map_by_another_engine_or_file_is_not_resumed(folder, tmp_path, monkeypatch):
     image = write_raster(tmp_path / "a.tif", draw_image(64, 64))
     keys = set()
@@ -249,12 +306,35 @@ def test_an_onnx_file_with_nan_for_a_weight_is_refused(tmp_path, folder):
         read_onnx(tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
-def test_a_missing_package_is_named_with_how_to_get_it(model, tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    path = tmp_path / "a.onnx"
-    with pytest.raises(ValueError, match=rf"{package}', .* `pip install 'pointcover\[onnx\]'`"):
-        read_onnx(path) if package == "onnx" else export_model(model, path)
+def test_a_package_that_export_lacks_is_named_with_how_to_get_it(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"onnxscript', .* `pip install 'pointcover\[onnx\]'`"):
+        export_model(model, tmp_path / "a.onnx")
+
+
+def test_a_package_that_reading_lacks_is_named_with_how_to_get_it(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(ValueError, match=r"protobuf', .* `pip install 'pointcover\[maps\]'`"):
+        read_onnx(folder / "any.onnx")
+
+
+def test_a_file_is_read_without_the_package_onnx(model, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in ("any", "deepness", "int8"):
+        _, checkpoint, _ = read_onnx(folder / f"{name}.onnx")
+        assert checkpoint == model.checkpoint
+
+
+def test_what_is_not_declared_of_a_file_is_kept(folder):
+    content = (folder / "deepness.onnx").read_bytes()
+    proto = parse_model(content)
+    again = onnx.ModelProto.FromString(proto.SerializeToString())
+    assert again == onnx.ModelProto.FromString(content)
+    weights = dict(each_weight(proto))
+    wanted = {one.name: numpy_helper.to_array(one).ravel() for one in again.graph.initializer}
+    wanted = {name: values for name, values in wanted.items() if values.dtype.kind == "f"}
+    assert weights.keys() == wanted.keys()
+    assert all(np.array_equal(weights[name], wanted[name]) for name in wanted)
 
 
 def test_without_any_engine_the_error_names_one(monkeypatch):
@@ -264,10 +344,10 @@ def test_without_any_engine_the_error_names_one(monkeypatch):
 
 
 def test_images_that_do_not_fit_are_refused(folder):
-    segmenter, _, _ = read_onnx(folder / "any.onnx")
+    network, _, _ = read_onnx(folder / "any.onnx")
     for shape in ((1, 3, 64, 80), (1, 4, 64, 64)):
         with pytest.raises(ValueError, match=r"wanted 3 band\(s\) and multiples of 32 px"):
-            segmenter(torch.zeros(shape, dtype=torch.uint8))
+            network.probabilities(np.zeros(shape, np.uint8))
 
 
 @every_engine
@@ -275,7 +355,7 @@ def test_a_damaged_network_is_refused_by_its_engine(folder, engine):
     proto = onnx.load(folder / "any.onnx")
     proto.graph.node[0].op_type = "Nonsense"
     with pytest.raises(ValueError, match=f"{engine} .* cannot run the file"):
-        OnnxSegmenter(proto.SerializeToString(), 3, engine)
+        OnnxNetwork(proto.SerializeToString(), 3, engine)
 
 
 # The command

@@ -13,11 +13,11 @@ from pointcover.labels import ClassTable
 from pointcover.networks.build import BandStatistics, build_model
 from pointcover.networks.checkpoint import (
     NO_MODELS,
-    Checkpoint,
     load_checkpoint,
     load_ensemble,
     save_checkpoint,
 )
+from pointcover.networks.description import Checkpoint
 from pointcover.tileset.tiles import TileSet
 from tests.tile_sets import CLASSES
 from tests.train_settings import NETWORKS, network_settings, small_encoder, train_settings

@@ -9,13 +9,8 @@ from torch import nn
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.settings import LayerSettings
-from pointcover.prediction.sliding_window import (
-    MapLayers,
-    SeamCount,
-    WindowInference,
-    plan_windows,
-    stream_strips,
-)
+from pointcover.prediction.sliding_window import SeamCount, plan_windows, stream_strips
+from pointcover.prediction.window_inference import MapLayers, WindowInference
 
 CPU = torch.device("cpu")
 TWO = MapLayers(LayerSettings())

@@ -207,7 +207,9 @@ def test_every_task_counts_on_one_thread_in_a_cluster(client):
 
 def test_without_dask_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask", None)
-    with pytest.raises(ValueError, match="'dask' is not installed: run `pip install 'distributed"):
+    with pytest.raises(
+        ValueError, match=r"'dask' is not installed: run `pip install 'pointcover\[cluster\]'"
+    ):
         run(doze, [0], "dask")
 
 

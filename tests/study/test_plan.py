@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pointcover.study.plan import DENSE, check_members, members_of, parse_setting, read_study
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 from tests.imagery import ROOT
 
 PLAN = {

@@ -23,7 +23,7 @@ from pointcover.study.plan import Member, check_members, members_of, read_study
 from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
 from pointcover.tracking import dvc_experiments as experiments
 from pointcover.tracking.dvc_experiments import Experiment
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 from tests.imagery import ROOT
 
 FAKE_DVC = """

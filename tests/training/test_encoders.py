@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pointcover.cli.app import app
 from pointcover.config.params import Params
 from pointcover.networks.checkpoint import load_checkpoint
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 from tests.classifiers import SMALL
 from tests.imagery import NETWORK, ROOT, change
 

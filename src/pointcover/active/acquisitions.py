@@ -28,7 +28,7 @@ def margin(networks: Networks, average_views: bool) -> Score:
 def entropy(networks: Networks, average_views: bool) -> Score:
     """Return a score by the entropy of the class probabilities."""
     from pointcover.active.uncertainty import score_uncertainty
-    from pointcover.prediction.sliding_window import entropy_of
+    from pointcover.prediction.window_inference import entropy_of
 
     return score_uncertainty(networks, entropy_of, average_views=average_views)
 

@@ -16,13 +16,8 @@ from pointcover.active.acquisitions import ACQUISITIONS
 from pointcover.active.settings import QuerySettings
 from pointcover.active.uncertainty import MOST, Networks, Uncertainties, away_from_edges
 from pointcover.labels import IGNORE_INDEX
-from pointcover.prediction.sliding_window import (
-    Plan,
-    Score,
-    Source,
-    WindowInference,
-    stream_strips,
-)
+from pointcover.prediction.sliding_window import Plan, Source, stream_strips
+from pointcover.prediction.window_inference import Score, WindowInference
 from pointcover.prediction.windows import WindowNeeds, lay_axis, usual_window_px
 from pointcover.raster.raster_io import RasterInfo
 from pointcover.tileset.tiles import TileSet

@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool2d
 
 from pointcover.labels import IGNORE_INDEX
 from pointcover.prediction.predict import each_view, make_score, score_once
-from pointcover.prediction.sliding_window import Score, entropy_of
+from pointcover.prediction.window_inference import Score, entropy_of
 
 Networks = Sequence[Callable[[Tensor], Any]]
 """One network or an ensemble; each maps images (B, bands, H, W) to logits (B, C, H, W)."""

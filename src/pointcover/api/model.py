@@ -2,31 +2,34 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pointcover.active.settings import ImageQuerySettings
-from pointcover.active.suggest import Suggester
-from pointcover.active.suggestion_file import write_suggestions
 from pointcover.maps.map_files import ClassArea, read_areas
 from pointcover.maps.mapper import Mapper, MapTask
+from pointcover.maps.scoring import make_scoring, need_torch
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel, load_models
-from pointcover.prediction.predict import make_score
+from pointcover.prediction.array_inference import find_best
+from pointcover.prediction.settings import DeviceSettings
 from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_px
 from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.atomic_files import check_new_file
-from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
+from pointcover.runtime.errors import naming_packages
 from pointcover.tracking.store import project_root
 from pointcover.validation import validate
-from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
+
+if TYPE_CHECKING:  # maps of ONNX files are made without torch
+    from pointcover.active.suggest import Suggester
+    from pointcover.runtime.devices import Fabric
 
 Place = str | PathLike[str]
 Progress = Callable[[float], None]
@@ -73,19 +76,35 @@ def open_model(
     """
     if not references:
         raise ValueError("got no model: give a folder such as models")
-    fabric = make_fabric(device, precision)
-    be_deterministic()
-    models = load_models([str(one) for one in references], root or project_root())
-    return Model(fabric, models)
+    wanted = validate(
+        DeviceSettings, {"device": device, "precision": precision}, Path("open_model")
+    )
+    with naming_packages("this model"):
+        models = load_models([str(one) for one in references], root or project_root())
+        return Model(wanted, models)
 
 
 class Model:
     """One model, or the mean of several, on a device."""
 
-    def __init__(self, fabric: Fabric, models: Sequence[NamedModel]) -> None:
-        """Keep models that belong together; see `open_model`."""
-        self._fabric = fabric
+    def __init__(self, device: DeviceSettings, models: Sequence[NamedModel]) -> None:
+        """Keep models that belong together; see `open_model`.
+
+        Raises:
+            ValueError: torch computes, and there is no such device.
+        """
+        self._wanted = device
         self.models = tuple(models)
+        if need_torch(models):
+            _ = self._fabric
+
+    @cached_property
+    def _fabric(self) -> "Fabric":
+        from pointcover.runtime.devices import be_deterministic, make_fabric
+
+        fabric = make_fabric(self._wanted.device, self._wanted.precision)
+        be_deterministic()
+        return fabric
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,12 +137,10 @@ class Model:
             settings: of the maps, from `settings`.
             reading: how the images are read.
         """
-        return Mapper(
-            self._fabric,
-            list(self.models),
-            settings or self.settings(),
-            reading or ReadingSettings(),
-        )
+        settings = settings or self.settings()
+        with naming_packages("this setting"):
+            device = self._fabric if need_torch(self.models, settings) else self._wanted
+        return Mapper(device, list(self.models), settings, reading or ReadingSettings())
 
     def map(
         self,
@@ -183,15 +200,18 @@ class Model:
             )
         height, width = values.shape[1:]
         padding = [(0, 0), *((0, -side % ALIGNMENT_PX) for side in (height, width))]
-        padded = torch.from_numpy(np.pad(values.astype(np.float32), padding, mode="symmetric"))
-        networks = [self._fabric.setup_module(one.segmenter).eval() for one in self.models]
-        score = make_score(networks, average_views=False)
-        most, ids = score(padded[None].to(self._fabric.device))[0].max(dim=0)
-        found = ids.to(torch.uint8).cpu().numpy(), most.float().cpu().numpy()
-        return found[0][:height, :width], found[1][:height, :width]
+        padded = np.pad(values.astype(np.float32), padding, mode="symmetric")
+        device = self._fabric if need_torch(self.models) else self._wanted
+        inference = make_scoring(device, self.models, self.settings()).inference
+        scores = inference.fetch(inference.score(padded[None], None))
+        most, ids = find_best(scores)
+        return ids[0, :height, :width], most[0, :height, :width]
 
-    def suggester(self, settings: ImageQuerySettings) -> Suggester:
+    def suggester(self, settings: ImageQuerySettings) -> "Suggester":
         """Return what chooses points to label next, with progress."""
+        with naming_packages("suggest"):
+            from pointcover.active.suggest import Suggester
+
         return Suggester(self._fabric, self.models, settings)
 
     def suggest(
@@ -219,6 +239,10 @@ class Model:
             FileExistsError: the file exists, and may not be replaced.
             ValueError: an image does not match the model, or is not georeferenced.
         """
+        with naming_packages("suggest"):
+            from pointcover.active.suggestion_file import write_suggestions
+            from pointcover.vectors.read import read_annotations
+
         check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))
         suggester, given, path = self.suggester(query), _paths(images), Path(out)

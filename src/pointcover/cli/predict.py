@@ -92,6 +92,7 @@ def predict(
     with one_message("pointcover predict"), removing_empty_folder(out):
         check_inputs([model, *(also or [])], images)
 
+        from pointcover.maps.map_files import can_draw
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.prediction.priors import parse_priors
         from pointcover.runtime.progress import BAR, Progress
@@ -126,6 +127,12 @@ def predict(
         mapper = opened.mapper(settings, reading)
         tasks = mapper.prepare(without_maps(images), out, replace=force)
         print_remarks([task.orthophoto for task in tasks])
+        if not can_draw():
+            typer.echo(
+                "note: without matplotlib no previews are drawn: `pip install "
+                "'pointcover[preview]'` draws them",
+                err=True,
+            )
         todo = [task for task in tasks if not task.is_done]
         for task in tasks:
             if task.is_done:

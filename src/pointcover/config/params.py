@@ -13,7 +13,8 @@ from pointcover.networks.architectures import GRADIENT_DESCENT, MODELS
 from pointcover.runtime.settings import MachineSettings
 from pointcover.tiling.settings import TileSettings
 from pointcover.training.settings import TrainSettings
-from pointcover.validation import Count, Section, Seed, missing_keys, read_yaml, validate
+from pointcover.validation import Count, Section, Seed, missing_keys, validate
+from pointcover.yaml_files import read_yaml
 
 
 class Params(Section):

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from pointcover.datasets.card import CARDS, DatasetCard, embedded_cards
 from pointcover.text import shorten
-from pointcover.validation import ClassName, Section, read_yaml, validate
+from pointcover.validation import ClassName, Section, validate
+from pointcover.yaml_files import read_yaml
 
 
 def load_card(dataset: str, own_cards: Path) -> DatasetCard:

@@ -14,7 +14,8 @@ from pointcover.labels import ClassTable
 from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import load_model
-from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.prediction.windows import usual_window_px

@@ -8,13 +8,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from pointcover.figures import Frame, draw_panel, view_image, view_mask
 from pointcover.labels import IGNORE_INDEX, ClassTable, Colour, count_pixels
 from pointcover.maps.cog import CogLayer, write_cog
 from pointcover.maps.orthophotos import Orthophoto
@@ -60,6 +60,10 @@ NO_DATA: Final = (
     "no pixel has data, so the map is empty: check the image's nodata value, alpha band or mask"
 )
 """Message for a map without any pixel of a class."""
+
+
+FOR_POLYGONS: Final = ("geopandas", "pyogrio", "pyproj", "shapely", "scipy")
+"""Packages that write polygons, which maps alone do not need."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +232,25 @@ def read_areas(path: Path) -> list[ClassArea]:
         ) from None
 
 
+def can_draw() -> bool:
+    """Return whether previews can be drawn: not where only what maps need is installed."""
+    return find_spec("matplotlib") is not None
+
+
+def check_polygons() -> None:
+    """Check, before an image is mapped, that the packages for polygons are installed.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    missing = [name for name in FOR_POLYGONS if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"polygons need {', '.join(missing)}, not installed here: run `pip install "
+            f"'pointcover[polygons]'`, or leave out --polygons"
+        )
+
+
 def draw_preview(
     path: Path, title: str, orthophoto: Orthophoto, mask: Path, classes: ClassTable
 ) -> None:
@@ -240,6 +263,8 @@ def draw_preview(
         mask: GeoTIFF of class ids with overviews.
         classes: names and colours.
     """
+    from pointcover.figures import Frame, draw_panel, view_image, view_mask
+
     grid = orthophoto.grid
     longest = max(grid.height, grid.width)
     shrink = min(1.0, PREVIEW_PX / longest)

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pointcover.maps.cog import check_cog_path
 from pointcover.maps.journal import MapJournal
@@ -17,6 +17,8 @@ from pointcover.maps.map_files import (
     SUFFIXES,
     ClassArea,
     MapLegend,
+    can_draw,
+    check_polygons,
     draw_preview,
     fraction_without_data,
     measure_areas,
@@ -24,25 +26,19 @@ from pointcover.maps.map_files import (
     write_rasters,
 )
 from pointcover.maps.orthophotos import Orthophoto, open_orthophoto
+from pointcover.maps.scoring import make_scoring
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel
-from pointcover.prediction.mean_field import MeanField
-from pointcover.prediction.predict import Correct, Predictor
-from pointcover.prediction.priors import make_correction
-from pointcover.prediction.settings import PriorSettings
-from pointcover.prediction.sliding_window import (
-    MapLayers,
-    Plan,
-    SeamCount,
-    WindowInference,
-    stream_strips,
-)
+from pointcover.prediction.settings import DeviceSettings
+from pointcover.prediction.sliding_window import Plan, SeamCount, stream_strips
 from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.raster.grids import middle_pixel_m2
 from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.atomic_files import probe_folder, publish_json
-from pointcover.runtime.devices import Fabric
-from pointcover.runtime.fingerprint import environment_of, fingerprint
+from pointcover.runtime.fingerprint import fingerprint
+
+if TYPE_CHECKING:  # maps of ONNX files are made without torch
+    from pointcover.runtime.devices import Fabric
 
 FORMAT: Final = 1
 """Version of the strips' contents. Increase it when these change, so that older strips are not
@@ -108,7 +104,7 @@ class Mapper:
 
     def __init__(
         self,
-        fabric: Fabric,
+        device: "Fabric | DeviceSettings",
         models: Sequence[NamedModel],
         settings: MapSettings,
         reading: ReadingSettings,
@@ -116,27 +112,21 @@ class Mapper:
         """Move models to a device.
 
         Args:
-            fabric: device and precision.
+            device: device and precision; a Fabric where torch computes. ONNX files alone need none.
             models: an ensemble, of which probabilities are averaged; all have the same classes
                 and bands.
             settings: how images are mapped.
             reading: how images are read.
 
         Raises:
-            ValueError: the priors do not match a model.
+            ValueError: the priors do not match a model, the models have no such device or
+                precision, or a package is missing.
         """
+        if settings.polygons:
+            check_polygons()
         self._models, self._settings, self._reading = models, settings, reading
-        self._device = fabric.device
-        self._precision = str(fabric.strategy.precision.precision)
         self.classes = models[0].tile_set.classes
-        predictor = Predictor(
-            [model.segmenter for model in models],
-            average_views=settings.average_views,
-            corrections=_corrections_of(models, settings.priors),
-            refine=MeanField(settings.crf) if settings.crf else None,
-        )
-        self.score = predictor.score_on(fabric)
-        self.score_parts = predictor.score_parts_on(fabric)
+        self.scoring = make_scoring(device, models, settings)
 
     def prepare(self, images: Sequence[Path], folder: Path, *, replace: bool) -> list[MapTask]:
         """Check images, settings and the output folder before the first image is mapped.
@@ -220,20 +210,14 @@ class Mapper:
         self, task: MapTask, plan: Plan, journal: MapJournal, progress: Progress
     ) -> None:
         """Predict an image, from the first strip that is missing in the journal."""
-        settings, width, done = self._settings, task.orthophoto.grid.width, journal.done()
+        width, done = task.orthophoto.grid.width, journal.done()
         progress(plan.cuts[done] * width / 1e6, True)
         if done == len(plan.cuts) - 1:
             return
         seams = SeamCount()
-        inference = WindowInference(
-            self.score,
-            len(self.classes),
-            MapLayers(settings.layers),
-            settings.batch_size,
-            self._device,
-            self.score_parts,
+        strips = stream_strips(
+            task.orthophoto, plan, self.scoring.inference, first=done, seams=seams
         )
-        strips = stream_strips(task.orthophoto, plan, inference, first=done, seams=seams)
         with closing(strips), ThreadPoolExecutor(1) as writer:
             saving: Future[None] | None = None
             for number, strip in strips:
@@ -261,7 +245,8 @@ class Mapper:
         orthophoto, stem, grid = task.orthophoto, task.stem, task.orthophoto.grid
         write_areas(folder / f"{stem}_areas.csv", result.areas)
         mask = folder / f"{stem}_classes.tif"
-        draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
+        if can_draw():
+            draw_preview(folder / f"{stem}_preview.png", stem, orthophoto, mask, self.classes)
         publish_json(
             folder / f"{stem}.json",
             {
@@ -324,7 +309,7 @@ class Mapper:
                 for model in self._models
             ],
             "settings": json.loads(json.dumps(settings)),  # as read from JSON: tuples are lists
-            "precision": self._precision,
+            "precision": self.scoring.precision,
             **({"label_fractions": self._label_fractions()} if self._settings.priors else {}),
         }
 
@@ -344,9 +329,9 @@ class Mapper:
                 else {}
             ),
             "layers": settings.layers.model_dump(),
-            "precision": self._precision,
+            "precision": self.scoring.precision,
             **({"beside": beside} if beside else {}),
-            **environment_of(self._device.type),
+            **self.scoring.environment,
         }
         path = orthophoto.reader.path
         return fingerprint(inputs, {"image": path}, {path: image_sha256})
@@ -358,17 +343,6 @@ class Mapper:
         """
         fractions = [model.checkpoint.label_fractions for model in self._models]
         return [None if each is None else list(each) for each in fractions]
-
-
-def _corrections_of(models: Sequence[NamedModel], priors: PriorSettings | None) -> list[Correct]:
-    if priors is None:
-        return []
-    return [
-        make_correction(
-            priors, model.reference, model.tile_set.classes.names, model.checkpoint.label_fractions
-        )
-        for model in models
-    ]
 
 
 def _pixel_m2(orthophoto: Orthophoto) -> float | None:

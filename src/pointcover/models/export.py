@@ -15,12 +15,13 @@ from pointcover.models.load import NamedModel
 from pointcover.models.onnx_model import (
     IMAGE,
     PROBABILITIES,
-    OnnxSegmenter,
+    OnnxNetwork,
     declare_size,
     describe,
     find_engines,
     need_extra,
 )
+from pointcover.models.onnx_segmenter import OnnxSegmenter
 from pointcover.models.quantize import quantise
 from pointcover.networks.segmenter import STRIDE_PX, PixelSegmenter, Segmenter
 from pointcover.runtime.atomic_files import publish_file
@@ -101,12 +102,12 @@ def export_model(
             does not agree with it; or a package is missing.
         OSError: the file cannot be written.
     """
-    segmenter = model.segmenter
+    segmenter = model.network
     if not isinstance(segmenter, Segmenter):
         raise ValueError(
             f"{model.reference} is an ONNX file already: name the model that it was exported from"
         )
-    with need_extra():
+    with need_extra("onnx"):
         import onnxruntime as onnxruntime  # the engine of Deepness, so the file is checked with it
     segmenter = segmenter.cpu().eval()
     proto = _trace(model.reference, segmenter)
@@ -160,7 +161,7 @@ def _trace(reference: str, segmenter: Segmenter) -> Any:
     Raises:
         ValueError: torch cannot export the network, or a package is missing.
     """
-    with need_extra():
+    with need_extra("onnx"):
         import onnxscript as onnxscript  # torch's exporter needs it, and fails late without it
     most = MAX_PX // STRIDE_PX
     sides = [STRIDE_PX * torch.export.Dim(name, min=2, max=most) for name in ("rows", "columns")]
@@ -218,7 +219,8 @@ def _draw_images(model: NamedModel) -> list[Tensor]:
 def _compare(segmenter: Segmenter, content: bytes, images: Sequence[Tensor]) -> Agreement:
     """Compare a file with its model on batches of images, with all installed engines."""
     bands = segmenter.mean.numel()
-    networks = [OnnxSegmenter(content, bands, engine) for engine in find_engines()]
+    engines = [OnnxNetwork(content, bands, engine) for engine in find_engines()]
+    networks = [OnnxSegmenter(engine) for engine in engines]
     largest, pixels = 0.0, 0
     same, beyond = [0] * len(networks), [0] * len(networks)
     for batch in images:
@@ -230,5 +232,5 @@ def _compare(segmenter: Segmenter, content: bytes, images: Sequence[Tensor]) -> 
             largest = max(largest, float(difference.max()))
             beyond[number] += int((~(difference <= TOLERANCE)).sum())
             same[number] += int((found.argmax(dim=1) == wanted.argmax(dim=1)).sum())
-    engines = tuple(network.engine for network in networks)
-    return Agreement(largest, min(same) / pixels, engines, max(beyond) / pixels)
+    names = tuple(engine.engine for engine in engines)
+    return Agreement(largest, min(same) / pixels, names, max(beyond) / pixels)

@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from pointcover.models.fetch import fetch_model
-from pointcover.models.onnx_model import OnnxSegmenter, read_onnx
+from pointcover.models.onnx_model import OnnxNetwork, read_onnx
 from pointcover.models.references import is_in_mlflow, path_of
-from pointcover.networks.checkpoint import Checkpoint, check_alike, load_checkpoint
-from pointcover.networks.segmenter import Segmenter
+from pointcover.networks.description import Checkpoint, check_alike
 from pointcover.prediction.windows import WindowNeeds, needs_of
 from pointcover.tileset.tiles import TileSet
+
+if TYPE_CHECKING:  # an ONNX file needs no torch
+    from torch import nn
+
+    from pointcover.networks.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class NamedModel:
 
     reference: str
     """See `load_model`."""
-    segmenter: Segmenter | OnnxSegmenter
+    network: "Segmenter | OnnxNetwork"
+    """With its normalisation; see `segmenter` for a network of torch."""
     checkpoint: Checkpoint
     sha256: str
     """SHA-256 of its weights, or of its ONNX file."""
@@ -38,7 +45,16 @@ class NamedModel:
     @property
     def engine(self) -> str:
         """Name and version of its ONNX runtime; `torch` for a model of PyTorch."""
-        return self.segmenter.engine if isinstance(self.segmenter, OnnxSegmenter) else "torch"
+        return self.network.engine if isinstance(self.network, OnnxNetwork) else "torch"
+
+    @cached_property
+    def segmenter(self) -> "nn.Module":
+        """The network as one of torch: images (B, bands, H, W) uint8 → logits (B, C, H, W)."""
+        if not isinstance(self.network, OnnxNetwork):
+            return self.network
+        from pointcover.models.onnx_segmenter import OnnxSegmenter
+
+        return OnnxSegmenter(self.network)
 
 
 def load_model(reference: str, root: Path) -> NamedModel:
@@ -59,13 +75,19 @@ def load_model(reference: str, root: Path) -> NamedModel:
         with TemporaryDirectory() as folder:
             found = fetch_model(root, reference, Path(folder))
             try:
-                return NamedModel(reference, *load_checkpoint(found))
+                return NamedModel(reference, *_load_folder(found))
             except ValueError as error:
                 raise ValueError(f"{reference}: {error}") from None
     path = path_of(reference)
     if path.is_file():
         return NamedModel(reference, *read_onnx(path))
-    return NamedModel(reference, *load_checkpoint(path))
+    return NamedModel(reference, *_load_folder(path))
+
+
+def _load_folder(folder: Path) -> "tuple[Segmenter, Checkpoint, str]":
+    from pointcover.networks.checkpoint import load_checkpoint
+
+    return load_checkpoint(folder)
 
 
 def load_models(references: Sequence[str], root: Path) -> list[NamedModel]:

@@ -1,5 +1,7 @@
 """Read and run ONNX files: a network with its metadata, in OpenVINO or ONNX Runtime.
 
+Torch is not needed here; see `onnx_segmenter` for a network of torch that runs such a file.
+
 The input of a file's network are images (B, bands, H, W) float32 from 0 to 1 (bytes divided by
 255), its output class probabilities (B, C, H, W) float32. Input, output and metadata are those of
 a `Segmentor` of Deepness, a plugin for QGIS (https://github.com/PUTvision/qgis-plugin-deepness).
@@ -17,6 +19,7 @@ map_processor_segmentation.py, deepness_dockwidget.py) Deepness
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -25,12 +28,13 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
-from pointcover.networks.checkpoint import Checkpoint
-from pointcover.networks.segmenter import STRIDE_PX
+from pointcover.models.onnx_proto import each_weight, parse_model
+from pointcover.networks.description import Checkpoint
+from pointcover.prediction.windows import ALIGNMENT_PX
+from pointcover.runtime.processor import count_threads
 from pointcover.text import shorten
+from pointcover.tileset.tiles import WHITE
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"
@@ -50,8 +54,11 @@ Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
 @contextmanager
-def need_extra() -> Iterator[None]:
+def need_extra(extra: str) -> Iterator[None]:
     """Turn a failed import in the block into an error that says how to install the package.
+
+    Args:
+        extra: of pointcover that has the package.
 
     Raises:
         ValueError: a package is missing.
@@ -61,7 +68,7 @@ def need_extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise ValueError(
             f"ONNX files need the package {error.name!r}, which is not installed: run "
-            f"`pip install 'pointcover[onnx]'` (in a clone, `pip install -e '.[onnx]'`)"
+            f"`pip install 'pointcover[{extra}]'` (in a clone, `pip install -e '.[{extra}]'`)"
         ) from None
 
 
@@ -82,7 +89,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "seg_small_segment": 0,
         "standardization_mean": [0.0] * bands,
         "standardization_std": [1.0] * bands,
-        OWN_KEY: {"multiple_of_px": STRIDE_PX, **checkpoint.to_json()},
+        OWN_KEY: {"multiple_of_px": ALIGNMENT_PX, **checkpoint.to_json()},
     }
     if tile_set.gsds_m:
         middle_m = sorted(tile_set.gsds_m)[len(tile_set.gsds_m) // 2]
@@ -103,8 +110,8 @@ def declare_size(proto: Any, size_px: int | None) -> None:
             height.dim_value = width.dim_value = size_px
 
 
-class OnnxSegmenter(nn.Module):
-    """The network of an ONNX file, with the interface of a `Segmenter`; it cannot be trained."""
+class OnnxNetwork:
+    """The network of an ONNX file, with the engine that runs it on the CPU."""
 
     def __init__(self, content: bytes, bands: int, engine: EngineName | None = None) -> None:
         """Load a network.
@@ -118,7 +125,6 @@ class OnnxSegmenter(nn.Module):
         Raises:
             ValueError: no engine is installed, or it cannot run the file.
         """
-        super().__init__()
         self.content, self._bands = content, bands
         self._engine = engine or find_engines()[0]
         self._runs: dict[bool, Run] = {}
@@ -129,24 +135,34 @@ class OnnxSegmenter(nn.Module):
         """Name and version of the engine that runs the network."""
         return f"{self._engine} {version(self._engine)}"
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits of images: (B, bands, H, W) uint8 → (B, C, H, W) float32.
+    @cached_property
+    def has_bf16(self) -> bool:
+        """Whether the engine computes in bf16, and the processor has such instructions."""
+        if self._engine != "openvino":
+            return False
+        import openvino
 
-        The logits are logarithms of probabilities. The network runs on the CPU, whatever the
-        images' device. Within bf16 autocast, OpenVINO computes in bf16.
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+    def probabilities(
+        self, images: npt.NDArray[np.generic], *, in_bf16: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Return class probabilities: (B, bands, H, W) of 0 to 255 → (B, C, H, W) float32.
+
+        Args:
+            images: H and W are multiples of 32.
+            in_bf16: compute in bf16 with OpenVINO; ONNX Runtime does not.
 
         Raises:
             ValueError: H or W is not a multiple of 32, or the number of bands is wrong.
         """
         _, bands, height, width = images.shape
-        if bands != self._bands or height % STRIDE_PX or width % STRIDE_PX:
+        if bands != self._bands or height % ALIGNMENT_PX or width % ALIGNMENT_PX:
             raise ValueError(
                 f"got images of {bands} band(s) and {height} × {width} px, wanted {self._bands} "
-                f"band(s) and multiples of {STRIDE_PX} px"
+                f"band(s) and multiples of {ALIGNMENT_PX} px"
             )
-        run = self._run(in_bf16=torch.is_autocast_enabled(images.device.type))
-        probabilities = run((images.cpu().float() / 255).numpy())
-        return torch.tensor(probabilities).log().to(images.device)
+        return self._run(in_bf16=in_bf16)(images.astype(np.float32) / np.float32(WHITE))
 
     def _run(self, *, in_bf16: bool) -> Run:
         if in_bf16 not in self._runs:
@@ -169,12 +185,12 @@ def find_engines() -> list[EngineName]:
     """
     found = [name for name in ENGINES if find_spec(name)]
     if not found:
-        with need_extra():
+        with need_extra("maps"):
             raise ModuleNotFoundError(name=ENGINES[-1])
     return found
 
 
-def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
+def read_onnx(path: Path) -> tuple[OnnxNetwork, Checkpoint, str]:
     """Read a model from a file that `pointcover export` wrote.
 
     Returns:
@@ -185,36 +201,30 @@ def read_onnx(path: Path) -> tuple[OnnxSegmenter, Checkpoint, str]:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or was not written by pointcover; or a package is missing.
     """
-    with need_extra():
-        import onnx
-        from onnx import numpy_helper
     content = path.read_bytes()
+    with need_extra("maps"):
+        import google.protobuf as protobuf  # noqa: F401
     try:
-        proto = onnx.load_model_from_string(content)
+        proto = parse_model(content)
         values = {entry.key: entry.value for entry in proto.metadata_props}
         checkpoint = Checkpoint.from_json(json.loads(values[OWN_KEY]))
         declare_size(proto, None)
-        weights = {one.name: numpy_helper.to_array(one) for one in proto.graph.initializer}
+        broken = [name for name, values in each_weight(proto) if np.isnan(values).any()]
     except Exception as error:  # protobuf's own types, or invalid metadata
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise ValueError(
             f"{path} is not a model of pointcover ({reason}): wanted a file that `pointcover "
             f"export` wrote; export it again"
         ) from None
-    broken = [name for name, values in weights.items() if _has_nan(values)]
     if broken:
         raise ValueError(
             f"{path} holds weights that are not numbers ({shorten(broken, 3)}): export it again"
         )
     try:
-        segmenter = OnnxSegmenter(proto.SerializeToString(), len(checkpoint.tile_set.bands))
+        network = OnnxNetwork(proto.SerializeToString(), len(checkpoint.tile_set.bands))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return segmenter, checkpoint, sha256(content).hexdigest()
-
-
-def _has_nan(values: npt.NDArray[Any]) -> bool:
-    return np.issubdtype(values.dtype, np.floating) and bool(np.isnan(values).any())
+    return network, checkpoint, sha256(content).hexdigest()
 
 
 def _run_openvino(content: bytes, in_bf16: bool) -> Run:
@@ -225,7 +235,7 @@ def _run_openvino(content: bytes, in_bf16: bool) -> Run:
         core.read_model(content),
         "CPU",
         {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": count_threads(),
             "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         },
     )
@@ -236,7 +246,7 @@ def _run_onnxruntime(content: bytes, in_bf16: bool) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = count_threads()
     options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: np.asarray(session.run(None, {IMAGE: images})[0], np.float32)

@@ -33,7 +33,7 @@ def quantise(proto: Any, calibration: Sequence[npt.NDArray[np.uint8]]) -> Any:
     Raises:
         ValueError: a package is missing.
     """
-    with need_extra():
+    with need_extra("onnx"):
         import onnx
         from onnxruntime.quantization import (
             CalibrationDataReader,

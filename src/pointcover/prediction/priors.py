@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pointcover.prediction.settings import PriorSettings
+
+if TYPE_CHECKING:  # maps of ONNX files are made without torch
+    from torch import Tensor
 
 SUM_TOLERANCE = 0.01
 """Largest difference of the sum of fractions from 1, which allows rounded percentages. Fractions
@@ -19,8 +20,22 @@ def make_correction(
     model: str,
     names: Sequence[str],
     label_fractions: Sequence[float] | None,
-) -> Callable[[Tensor], Tensor]:
+) -> "Callable[[Tensor], Tensor]":
     """Return a function that corrects a model's logits for the given class priors.
+
+    Args and errors are those of `make_shifts`.
+    """
+    wanted, seen = _check_model(priors, model, names, label_fractions)
+    return partial(correct_logits, priors=wanted, label_fractions=seen, tau=priors.strength)
+
+
+def make_shifts(
+    priors: PriorSettings,
+    model: str,
+    names: Sequence[str],
+    label_fractions: Sequence[float] | None,
+) -> tuple[float, ...]:
+    """Return what is added to a model's logits of each class for the given class priors.
 
     Args:
         priors: of all classes; see `check_priors`.
@@ -32,6 +47,16 @@ def make_correction(
         ValueError: the priors name other classes than the model has, or its label fractions are
             not known, or not above 0.
     """
+    return shifts_of(*_check_model(priors, model, names, label_fractions), priors.strength)
+
+
+def _check_model(
+    priors: PriorSettings,
+    model: str,
+    names: Sequence[str],
+    label_fractions: Sequence[float] | None,
+) -> tuple[tuple[float, ...], Sequence[float]]:
+    """Return priors and label fractions in the order of the classes; see `make_shifts`."""
     wanted = check_priors(priors.fractions, names)
     if label_fractions is None:
         raise ValueError(
@@ -46,9 +71,7 @@ def make_correction(
             f"{model} was trained without labels of {unseen}, so priors cannot correct it: label "
             f"these classes and train it again, or omit priors"
         )
-    return partial(
-        correct_logits, priors=wanted, label_fractions=label_fractions, tau=priors.strength
-    )
+    return wanted, label_fractions
 
 
 def parse_priors(text: str) -> dict[str, float]:
@@ -102,30 +125,40 @@ def check_priors(fractions: Mapping[str, float], names: Sequence[str]) -> tuple[
     return tuple(fractions[name] / total for name in names)
 
 
-def correct_logits(
-    logits: Tensor, priors: Sequence[float], label_fractions: Sequence[float], tau: float = 1.0
-) -> Tensor:
-    """Add tau · log(prior / label fraction) to logits: Bayes' rule with the priors of the area.
+def shifts_of(
+    priors: Sequence[float], label_fractions: Sequence[float], tau: float = 1.0
+) -> tuple[float, ...]:
+    """Return tau · log(prior / label fraction) of each class: Bayes' rule with the area's priors.
 
     This is the post-hoc correction of Menon et al. 2021, "Long-tail learning via logit adjustment".
 
     Args:
-        logits: (B, C, H, W).
         priors: (C,) fraction of each class in the area, above 0.
         label_fractions: (C,) fraction of each class in the training loss, above 0.
         tau: strength of the correction; 0 changes nothing.
 
-    Returns:
-        logits of the same shape and dtype.
+    Raises:
+        ValueError: the numbers of values differ.
+    """
+    if len(priors) != len(label_fractions):
+        raise ValueError(
+            f"{len(priors)} priors and {len(label_fractions)} label fractions: wanted one of each "
+            f"per class"
+        )
+    return tuple(tau * math.log(p / q) for p, q in zip(priors, label_fractions, strict=True))
+
+
+def correct_logits(
+    logits: "Tensor", priors: Sequence[float], label_fractions: Sequence[float], tau: float = 1.0
+) -> "Tensor":
+    """Add the shifts of `shifts_of` to logits (B, C, H, W).
 
     Raises:
         ValueError: the number of values differs from the number of classes.
     """
-    classes = logits.shape[1]
-    if len(priors) != classes or len(label_fractions) != classes:
-        raise ValueError(
-            f"{len(priors)} priors and {len(label_fractions)} label fractions for {classes} "
-            f"classes: wanted one of each per class"
-        )
-    shifts = [tau * math.log(p / q) for p, q in zip(priors, label_fractions, strict=True)]
+    import torch
+
+    shifts = shifts_of(priors, label_fractions, tau)
+    if len(shifts) != logits.shape[1]:
+        raise ValueError(f"{len(shifts)} priors for {logits.shape[1]} classes: wanted one a class")
     return logits + torch.tensor(shifts, dtype=logits.dtype, device=logits.device)[:, None, None]

@@ -5,28 +5,22 @@ write strips in another. Positions of windows and contents of batches depend onl
 a map that is resumed at any strip has the same bytes.
 """
 
-import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from pointcover.labels import IGNORE_INDEX
-from pointcover.prediction.predict import ScoreParts
-from pointcover.prediction.settings import LayerSettings
 from pointcover.prediction.windows import Axis, lay_axis
 from pointcover.raster.raster_io import mirror, pad
 from pointcover.runtime.parallel import one_ahead
 
-Score = Callable[[Tensor], Tensor]
-"""Class probabilities (B, C, H, W) float32 of images (B, bands, H, W) uint8, H and W multiples of
-32, on the device of the images."""
+Part = tuple[slice, slice]
+"""Rows and columns of a window."""
 
 Rows = tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]
 """A row of windows: its number, its image (bands, size, reach), and whether that has data (size,
@@ -41,9 +35,6 @@ NEAR_PX: Final = 16
 AVERAGED_COLUMNS: Final = 2048
 """Columns of a strip that are averaged at a time."""
 
-PERCENT: Final = 100
-"""Probabilities and entropies are stored as whole percents, which fit in a byte."""
-
 
 class Source(Protocol):
     """A raster that can be read by whole rows."""
@@ -52,46 +43,6 @@ class Source(Protocol):
         self, top: int, bottom: int
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
         """Return (bands, rows, W) uint8, and (rows, W) bool: has data."""
-
-
-class Layers(Protocol):
-    """The layers of a strip, as bytes computed from a network's scores."""
-
-    def count(self, classes: int) -> int:
-        """Return the number of layers."""
-
-    def encode(self, scores: Tensor) -> Tensor:
-        """Convert scores (B, C, H, W) to layers (B, layers, H, W) uint8, 254 at most."""
-
-
-class MapLayers:
-    """The layers of a map: class, confidence, and those of the settings."""
-
-    def __init__(self, settings: LayerSettings) -> None:
-        """Set the optional layers."""
-        self.settings = settings
-
-    def count(self, classes: int) -> int:
-        """Return the number of layers."""
-        return 2 + self.settings.entropy + classes * self.settings.probabilities
-
-    def encode(self, scores: Tensor) -> Tensor:
-        """Convert class probabilities to the layers of a map.
-
-        Args:
-            scores: (B, C, H, W) float32 with a sum of 1 over the classes.
-
-        Returns:
-            (B, layers, H, W) uint8: class id, confidence, then entropy and probabilities by the
-            settings, in rounded percents. An entropy of 100 % is that of equal probabilities.
-        """
-        confidence, class_ids = scores.max(dim=1, keepdim=True)
-        found = [class_ids.to(torch.uint8), _percent(confidence)]
-        if self.settings.entropy:
-            found.append(_percent(entropy_of(scores)))
-        if self.settings.probabilities:
-            found.append(_percent(scores))
-        return torch.cat(found, dim=1)
 
 
 @dataclass
@@ -145,29 +96,50 @@ def plan_windows(height: int, width: int, window_px: int, overlap: float, blend:
     return Plan(lay_axis(height, window_px, overlap), lay_axis(width, window_px, overlap), blend)
 
 
-@dataclass(frozen=True)
-class WindowInference:
-    """How windows are scored, and which layers are kept."""
+class Inference(Protocol):
+    """How windows are scored, and which layers of the scores are kept.
 
-    score: Score
-    """Of a network or an ensemble."""
-    channels: int
-    """Channels of the scores: the classes, and further values of the score."""
-    layers: Layers
-    """The layers that are computed from the scores and kept."""
-    batch_size: int
-    """Windows that are scored at a time."""
-    device: torch.device
-    """Device of `score`."""
-    score_parts: ScoreParts | None = None
-    """Used instead of `score` where only a part of each window is kept."""
+    Scores are (B, C, H, W) arrays of the library that computes them, on its device.
+    """
+
+    @property
+    def channels(self) -> int:
+        """Channels of the scores: the classes, and further values of the score."""
+
+    @property
+    def layers_count(self) -> int:
+        """Layers that are computed from the scores and kept."""
+
+    @property
+    def batch_size(self) -> int:
+        """Windows that are scored at a time."""
+
+    @property
+    def parts_at_a_time(self) -> int:
+        """Windows of which a part is scored at a time; 0 where whole ones take no longer."""
+
+    def score(self, windows: npt.NDArray[Any], parts: Sequence[Part] | None) -> Any:
+        """Return the scores of windows (B, bands, H, W), with sides of multiples of 32 px.
+
+        Args:
+            windows: to score.
+            parts: the rows and columns of each that are kept, or None for all.
+        """
+
+    def encode(self, scores: Any) -> Any:
+        """Convert scores to layers (B, layers, H, W) of bytes, 254 at most, on their device."""
+
+    def encode_mean(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        """Convert averaged scores to layers, as `encode` does."""
+
+    def fetch(self, values: Any) -> npt.NDArray[Any]:
+        """Return scores or layers as an array of numpy."""
 
 
-@torch.inference_mode()
 def stream_strips(
     source: Source,
     plan: Plan,
-    inference: WindowInference,
+    inference: Inference,
     *,
     first: int = 0,
     seams: SeamCount | None = None,
@@ -224,10 +196,8 @@ def _extend(
     return image, pad(valid, image.shape[1], image.shape[2], False)
 
 
-def _scores(
-    rows: Rows, plan: Plan, inference: WindowInference
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield batches of a row's windows that have data: their numbers and (B, C, H, W) scores."""
+def _scores(rows: Rows, plan: Plan, inference: Inference) -> Iterator[tuple[list[int], Any]]:
+    """Yield batches of a row's windows that have data: their numbers and scores."""
     row, image, valid = rows
     size = plan.columns.size
     has_data = np.asarray(valid.any(axis=0))
@@ -236,20 +206,17 @@ def _scores(
         for number, left in enumerate(plan.columns.starts)
         if has_data[left : left + size].any()
     ]
-    takes_parts = inference.score_parts is not None and not plan.blend
-    # On a CPU pixel classifiers score one window after the other: more would only take memory.
-    batch_size = 1 if takes_parts and inference.device.type == "cpu" else inference.batch_size
-    for at in range(0, len(seen), batch_size):
-        numbers = seen[at : at + batch_size]
+    takes_parts = inference.parts_at_a_time and not plan.blend
+    step = inference.parts_at_a_time if takes_parts else inference.batch_size
+    for at in range(0, len(seen), step):
+        numbers = seen[at : at + step]
         lefts = [plan.columns.starts[number] for number in numbers]
         windows = np.stack([image[:, :, left : left + size] for left in lefts])
-        images = torch.from_numpy(windows).to(inference.device, non_blocking=True)
-        if inference.score_parts and not plan.blend:
+        parts = None
+        if takes_parts:
             down = _kept(plan.rows, row, 0)
             parts = [(down, _kept(plan.columns, number, NEAR_PX)) for number in numbers]
-            yield numbers, inference.score_parts(images, parts)
-        else:
-            yield numbers, inference.score(images)
+        yield numbers, inference.score(windows, parts)
 
 
 def _kept(axis: Axis, number: int, near_px: int) -> slice:
@@ -262,22 +229,22 @@ def _kept(axis: Axis, number: int, near_px: int) -> slice:
 def _centred(
     rows_of_windows: Iterator[Rows],
     plan: Plan,
-    inference: WindowInference,
+    inference: Inference,
     seams: SeamCount | None,
 ) -> Iterator[Strip]:
     """Yield strips of the windows' centres."""
     cuts, across = plan.cuts, plan.columns
-    layers = inference.layers.count(inference.channels)
+    layers = inference.layers_count
     last: dict[int, npt.NDArray[np.uint8]] = {}  # number and classes of the window to the left
 
     def put(
         strip: npt.NDArray[np.uint8],
         valid: npt.NDArray[np.bool_],
         columns: list[int],
-        encoded: Tensor,
+        encoded: Any,
     ) -> None:
         """Copy the centres of a batch of windows to a strip."""
-        for column, part in zip(columns, encoded.cpu().numpy(), strict=True):
+        for column, part in zip(columns, inference.fetch(encoded), strict=True):
             start, left, right = across.starts[column], across.cuts[column], across.cuts[column + 1]
             strip[:, :, left:right] = part[:, :, left - start : right - start]
             if seams is not None and column - 1 in last:
@@ -298,9 +265,9 @@ def _centred(
         last.clear()
         strip = np.zeros((layers, bottom - top, across.length), np.uint8)
         # A batch is copied to the CPU after the next one is started, to keep a GPU busy.
-        waiting: tuple[list[int], Tensor] | None = None
+        waiting: tuple[list[int], Any] | None = None
         for columns, scores in _scores(rows, plan, inference):
-            encoded = inference.layers.encode(scores[:, :, top:bottom])
+            encoded = inference.encode(scores[:, :, top:bottom])
             if waiting:
                 put(strip, valid, *waiting)
             waiting = columns, encoded
@@ -309,40 +276,27 @@ def _centred(
         yield number, strip, valid
 
 
-def _blended(
-    rows_of_windows: Iterator[Rows], plan: Plan, inference: WindowInference
-) -> Iterator[Strip]:
+def _blended(rows_of_windows: Iterator[Rows], plan: Plan, inference: Inference) -> Iterator[Strip]:
     """Yield strips of mean probabilities, with weights that decrease to the windows' edges."""
     down, across = plan.rows, plan.columns
-    weights = torch.from_numpy(np.outer(down.weights, across.weights))
-    total_down, total_across = (torch.from_numpy(axis.total_weights()) for axis in (down, across))
+    weights = np.outer(down.weights, across.weights)
+    total_down, total_across = (axis.total_weights() for axis in (down, across))
     # Weighted sums over the rows of the current row of windows.
-    layers = inference.layers.count(inference.channels)
-    sums = torch.zeros(inference.channels, down.size, across.reach)
+    sums = np.zeros((inference.channels, down.size, across.reach), np.float32)
     for rows in rows_of_windows:
         number, _, valid = rows
         start = down.starts[number]
         for columns, scores in _scores(rows, plan, inference):
-            for column, part in zip(columns, scores.cpu() * weights, strict=True):
+            for column, part in zip(columns, inference.fetch(scores), strict=True):
                 left = across.starts[column]
-                sums[:, :, left : left + across.size] += part
+                sums[:, :, left : left + across.size] += part * weights
         height = plan.cuts[number + 1] - start
-        strip = np.empty((layers, height, across.length), np.uint8)
+        strip = np.empty((inference.layers_count, height, across.length), np.uint8)
         for left in range(0, across.length, AVERAGED_COLUMNS):
             columns_now = slice(left, min(left + AVERAGED_COLUMNS, across.length))
             weight = total_down[start : start + height, None] * total_across[columns_now]
             mean = sums[None, :, :height, columns_now] / weight
-            strip[:, :, columns_now] = inference.layers.encode(mean)[0].numpy()
+            strip[:, :, columns_now] = inference.encode_mean(mean)[0]
         yield number, strip, valid[:height, : across.length]
-        sums[:, : down.size - height] = sums[:, height:].clone()
+        sums[:, : down.size - height] = sums[:, height:].copy()
         sums[:, down.size - height :] = 0
-
-
-def entropy_of(scores: Tensor) -> Tensor:
-    """Return the normalised entropy, from 0 to 1, of probabilities: (B, C, H, W) → (B, 1, H, W)."""
-    entropy: Tensor = torch.special.entr(scores).sum(dim=1, keepdim=True)
-    return entropy / math.log(scores.shape[1])
-
-
-def _percent(fractions: Tensor) -> Tensor:
-    return (fractions * PERCENT).round().clamp(0, PERCENT).to(torch.uint8)

@@ -11,7 +11,7 @@ from pointcover.project.create import digest_text, lock_of
 from pointcover.project.template import PARAMS, project_files, written_by_us
 from pointcover.runtime.atomic_files import publish_text
 from pointcover.runtime.code_lock import LOCK, read_lock
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 NEW = ".new"
 """Suffix of the new version of a file that the user edited."""

@@ -152,7 +152,7 @@ def check_crs_database() -> None:
             f"the environment has {' and '.join(found)}, which another installation of PROJ or "
             f"GDAL set: `unset {names}`, and try again"
             if found
-            else "install the packages again (`make setup`), which bring it"
+            else "install rasterio again, which brings it"
         )
         raise ValueError(
             f"the database of CRSs cannot be read ({gdal_reason(error)}): {advice}"

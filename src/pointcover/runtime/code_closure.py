@@ -24,6 +24,7 @@ NO_RESULT: Final = (
     "pointcover.text",
     "pointcover.tracking",
     "pointcover.validation",
+    "pointcover.yaml_files",
 )
 """Packages and modules that log, draw, format messages or validate settings. Their code does not
 change the outputs of a stage, so editing them must not run a training again. Modules `settings` are

@@ -37,6 +37,14 @@ LOWER = {
 }
 """What to lower for a command or stage to take less memory."""
 
+EXTRAS = {
+    "maps": ("onnxruntime", "google"),
+    "onnx": ("onnx", "onnxscript", "openvino"),
+    "label": ("starlette", "uvicorn", "xstatic"),
+    "cluster": ("distributed", "dask"),
+}
+"""Packages by the extra of pyproject.toml that installs them; the others are in `train`."""
+
 
 @contextmanager
 def one_message(name: str) -> Iterator[None]:
@@ -105,10 +113,31 @@ def _message_of_missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("", "pointcover"):
         return _message_of_defect(error)
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), "train")
     return (
-        f"this python ({sys.executable}) lacks {error.name!r}. Run `make setup`, then "
-        f"`source .venv/bin/activate`, and try again"
+        f"needs the package {error.name!r}, which this python ({sys.executable}) lacks: run `pip "
+        f"install 'pointcover[{extra}]'`; in a clone, `make setup`, then `source "
+        f".venv/bin/activate`"
     )
+
+
+@contextmanager
+def naming_packages(name: str) -> Iterator[None]:
+    """Let a failed import in the block say how to install the package.
+
+    Args:
+        name: of what needs it; the message begins with it.
+
+    Raises:
+        ModuleNotFoundError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "pointcover"):
+            raise
+        text = f"{name} {_message_of_missing(error)}"
+        raise ModuleNotFoundError(text, name=error.name) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import torch
-
 from pointcover.runtime.atomic_files import sha256
 
 DECIDING_LIBRARIES: Final = (
@@ -56,6 +54,8 @@ def environment_of(device: str) -> dict[str, object]:
     Args:
         device: cpu or cuda.
     """
+    import torch
+
     return {
         "machine": {
             "device": device,

@@ -183,7 +183,7 @@ def _by_cluster(
     except ModuleNotFoundError as error:
         raise ValueError(
             f"machine.backend is 'dask', but {error.name!r} is not installed: run "
-            f"`pip install 'distributed>=2024.8'`, or set machine.backend to loky"
+            f"`pip install 'pointcover[cluster]'`, or set machine.backend to loky"
         ) from None
     address = config.get("scheduler-address", None)
     if address is None:  # Client() would then start a cluster of its own

@@ -16,7 +16,7 @@ from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
 from pointcover.study.summary import Summary, exceeded_references, score, summarise
 from pointcover.study.sync import sync
 from pointcover.tracking import runs as tracking
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 RESULTS = "results.csv"
 LOG_LINES = 6

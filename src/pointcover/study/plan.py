@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pointcover.config.params import Params
-from pointcover.validation import Section, read_yaml, validate
+from pointcover.validation import Section, validate
+from pointcover.yaml_files import read_yaml
 
 DENSE = "dense"
 """Name of the dense reference as a method."""

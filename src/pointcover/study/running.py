@@ -33,7 +33,7 @@ from pointcover.tracking.dvc_experiments import (
     read_outputs,
     untracked_in,
 )
-from pointcover.validation import read_yaml
+from pointcover.yaml_files import read_yaml
 
 TILE_STAGE: Final = "tile"
 """Stage with outputs that experiments have in common; only one experiment at a time runs it."""

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from pointcover.figures import draw_curves
-from pointcover.networks.checkpoint import Checkpoint, save_checkpoint
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.runtime.atomic_files import publish_csv, publish_folder, publish_json
 
 

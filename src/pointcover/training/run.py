@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pointcover.networks.architectures import MODELS
 from pointcover.networks.build import BandStatistics, build_fitted
-from pointcover.networks.checkpoint import Checkpoint
+from pointcover.networks.description import Checkpoint
 from pointcover.networks.pixel_classifiers.settings import PixelClassifierSettings
 from pointcover.runtime.code_closure import code_files
 from pointcover.runtime.devices import be_deterministic, make_fabric
