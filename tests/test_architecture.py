@@ -34,7 +34,7 @@ LAYERS = (
     {"tiling", "vectors", "networks"},
     {"prediction"},
     {"annotation", "training", "evaluation", "models"},
-    {"maps"},
+    {"maps", "image_labels"},
     {"active", "assessment"},
     {"config"},
     {"study", "serving", "labelling", "project", "label_errors"},

@@ -42,6 +42,22 @@ def read(path):
         return file.read(1)
 
 
+def test_ten_names_are_public():
+    """More would be a library to learn. Other modules may change without notice."""
+    assert sorted(pointcover.__all__) == [
+        "ImageArray",
+        "Map",
+        "Model",
+        "Project",
+        "ReadingSettings",
+        "__version__",
+        "assess",
+        "fit",
+        "open_model",
+        "sample",
+    ]
+
+
 @pytest.mark.slow
 def test_names_are_imported_when_they_are_used():
     code = """

@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.label_errors.check import LabelCheck
 from pointcover.label_errors.cross_validation import _trusted_of, classifier_of
 from pointcover.label_errors.doubted_file import _place
@@ -29,7 +30,6 @@ from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.tileset.tiles import TileSet, write_index, write_tile_set
-from pointcover.training.classifiers.label_source import LabelSource, LabelTile
 from pointcover.training.classifiers.labelled_pixels import LabelledWindow
 from pointcover.training.settings import TrainSettings
 from tests.classifiers import FILTERS, SMALL

@@ -17,13 +17,17 @@ from pointcover.maps.map_files import ClassArea, read_areas
 from pointcover.maps.mapper import Mapper, MapTask
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import NamedModel, load_models
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.networks.segmenter import Segmenter
 from pointcover.prediction.predict import make_score
 from pointcover.prediction.windows import ALIGNMENT_PX, needs_of, usual_window_px
 from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.atomic_files import check_new_file
 from pointcover.runtime.devices import Fabric, be_deterministic, make_fabric
+from pointcover.text import shorten
 from pointcover.tracking.store import project_root
+from pointcover.training.fit import weights_of
 from pointcover.validation import validate
 from pointcover.vectors.read import read_annotations
 from pointcover.vectors.settings import VectorSettings
@@ -153,7 +157,7 @@ class Model:
             ValueError: an image does not match the model, or is damaged.
         """
         mapper = self.mapper(self.settings(**settings), reading)
-        tasks = mapper.prepare(_paths(images), Path(out), replace=replace)
+        tasks = mapper.prepare(as_paths(images), Path(out), replace=replace)
         return list(_make(mapper, tasks, progress))
 
     def classify(
@@ -190,6 +194,29 @@ class Model:
         found = ids.to(torch.uint8).cpu().numpy(), most.float().cpu().numpy()
         return found[0][:height, :width], found[1][:height, :width]
 
+    def save(self, folder: Place, *, replace: bool = False) -> Path:
+        """Write model.pt and model.json, which `open_model` and `pointcover predict` read.
+
+        Args:
+            folder: of the files; made where it is missing.
+            replace: whether a model in the folder may be replaced.
+
+        Raises:
+            FileExistsError: the folder has a model, which may not be replaced.
+            ValueError: there are several models, or it is an exported one.
+        """
+        out = Path(folder)
+        (model, *others) = self.models
+        if others or not isinstance(model.segmenter, Segmenter):
+            kind = f"a mean of {len(self.models)} models" if others else "an ONNX file"
+            known = shorten(one.reference for one in self.models)
+            raise ValueError(f"{kind} is not saved as one model: keep {known}")
+        for name in ("model.pt", "model.json"):
+            check_new_file(out / name, replace=replace)
+        out.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(out, model.checkpoint, weights_of(model.segmenter))
+        return out
+
     def suggester(self, settings: ImageQuerySettings) -> Suggester:
         """Return what chooses points to label next, with progress."""
         return Suggester(self._fabric, self.models, settings)
@@ -221,7 +248,7 @@ class Model:
         """
         check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))
-        suggester, given, path = self.suggester(query), _paths(images), Path(out)
+        suggester, given, path = self.suggester(query), as_paths(images), Path(out)
         orthophotos = suggester.prepare(given, path, reading or ReadingSettings())
         table = self.models[0].tile_set.classes
         columns = VectorSettings(column="class")
@@ -249,7 +276,7 @@ def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -
         )
 
 
-def _paths(images: Sequence[Place] | Place) -> list[Path]:
+def as_paths(images: Sequence[Place] | Place) -> list[Path]:
     """Return paths; a text may be an address, as on the command line."""
     given = [images] if isinstance(images, (str, PathLike)) else images
     return [image if isinstance(image, Path) else parse_image(str(image)) for image in given]

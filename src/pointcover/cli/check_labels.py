@@ -75,6 +75,7 @@ def check_labels(
         check_outputs(out, ".qml", force=force)
 
         from pointcover.config.params import load_params
+        from pointcover.image_labels.images import ImageReading, LabelledImages
         from pointcover.label_errors.check import LabelCheck
         from pointcover.label_errors.class_names import read_class_names
         from pointcover.label_errors.cross_validation import classifier_of
@@ -83,7 +84,6 @@ def check_labels(
         from pointcover.maps.orthophotos import parse_bands, parse_range
         from pointcover.runtime.devices import be_deterministic
         from pointcover.runtime.progress import Progress
-        from pointcover.training.classifiers.image_labels import ImageReading, LabelledImages
         from pointcover.vectors.read import read_annotations
         from pointcover.vectors.settings import VectorSettings
 

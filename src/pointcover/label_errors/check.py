@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pointcover.image_labels.source import LabelSource
 from pointcover.label_errors.confident_learning import Flags, Floats, normalised_margin
 from pointcover.label_errors.cross_validation import CrossValidation, average_by
 from pointcover.label_errors.filters import find_doubted
@@ -14,7 +15,6 @@ from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.text import shorten
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
-from pointcover.training.classifiers.label_source import LabelSource
 from pointcover.training.settings import TrainSettings
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold
 
+from pointcover.image_labels.class_weights import weight_pixels
 from pointcover.label_errors.confident_learning import Flags, Floats, Ids
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
-from pointcover.training.classifiers.class_weights import weight_pixels
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.fitter import score_pixels
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels

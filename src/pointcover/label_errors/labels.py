@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.label_errors.confident_learning import Ids
 from pointcover.label_errors.settings import GROUPS
 from pointcover.labels import IGNORE_INDEX, Mask
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
-from pointcover.training.classifiers.label_source import LabelSource, LabelTile
 from pointcover.training.classifiers.labelled_pixels import (
     LabelledPixels,
     LabelledWindow,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.tileset.dataset import TileDataset
 from pointcover.tileset.tiles import Tile, TileReader, raster_path, read_index, read_tile_set
 from pointcover.training.classifiers.fitter import read_tiles
-from pointcover.training.classifiers.label_source import LabelSource, LabelTile
 from pointcover.training.classifiers.labelled_pixels import LabelledWindow
 
 CLICKS = "clicks"

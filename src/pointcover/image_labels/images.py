@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.labels import IGNORE_INDEX, ClassTable
 from pointcover.raster.raster_io import EIGHT_BIT, RasterReader, ResampledReader, Window
 from pointcover.text import shorten
 from pointcover.tileset.source_images import SourceImage, SourceImages
-from pointcover.training.classifiers.label_source import LabelSource, LabelTile
 from pointcover.training.classifiers.labelled_pixels import LabelledWindow
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.rasterize import PlacementReport, place_annotations
