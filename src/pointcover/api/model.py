@@ -12,7 +12,6 @@ import torch
 
 from pointcover.active.settings import ImageQuerySettings
 from pointcover.active.suggest import Suggester
-from pointcover.active.suggestion_file import write_suggestions
 from pointcover.maps.map_files import ClassArea, read_areas
 from pointcover.maps.mapper import Mapper, MapTask
 from pointcover.maps.settings import MapSettings, ReadingSettings
@@ -29,8 +28,6 @@ from pointcover.text import shorten
 from pointcover.tracking.store import project_root
 from pointcover.training.fit import weights_of
 from pointcover.validation import validate
-from pointcover.vectors.read import read_annotations
-from pointcover.vectors.settings import VectorSettings
 
 Place = str | PathLike[str]
 Progress = Callable[[float], None]
@@ -248,15 +245,11 @@ class Model:
         """
         check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))
-        suggester, given, path = self.suggester(query), as_paths(images), Path(out)
-        orthophotos = suggester.prepare(given, path, reading or ReadingSettings())
-        table = self.models[0].tile_set.classes
-        columns = VectorSettings(column="class")
-        before = read_annotations(Path(clicks), table, columns) if clicks else None
+        suggester, path = self.suggester(query), Path(out)
+        orthophotos = suggester.prepare(as_paths(images), path, reading or ReadingSettings())
+        before = suggester.read_clicks(Path(clicks)) if clicks else None
         found = suggester.suggest(orthophotos, _ignore, before)
-        grids = [one.grid for one in orthophotos]
-        layers = write_suggestions(path, found, grids, [one.stem for one in given], table)
-        return Suggested(path, dict(layers))
+        return Suggested(path, suggester.write(path, orthophotos, found))
 
 
 def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -> Iterator[Map]:
