@@ -62,6 +62,7 @@ ADAPTERS = {
     "onnxscript": {"models"},
     "dvc": {"tracking"},
     "jinja2": {"study", "assessment"},
+    "optuna": {"study"},
     "geopandas": {"vectors", "maps", "active", "assessment", "labelling", "label_errors"},
     "pyogrio": {"vectors", "assessment", "label_errors"},
     "pyproj": {"vectors", "maps", "active", "assessment", "labelling", "label_errors"},

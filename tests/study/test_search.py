@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -214,6 +215,16 @@ def test_another_search_does_not_use_the_trials_of_the_first(tmp_path):
 def test_what_cannot_be_searched_is_refused_before_the_first_trial(tmp_path, change, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         _Plan.read(StudyRun(write(tmp_path, **change)), ROOT, tmp_path)
+
+
+def test_the_search_of_the_guide_can_be_read(tmp_path):
+    text = (ROOT / "docs" / "guides" / "sweeps-mlflow.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"`studies/rates\.yaml`:\n\n```yaml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "rates.yaml").write_text(block)
+    plan = _Plan.read(StudyRun(tmp_path / "rates.yaml"), ROOT, tmp_path)
+    assert len(plan.params([])) == 1
+    keys = set(re.findall(r"^\| `(\w+)` \|", text.partition("| key of `search`")[2], re.MULTILINE))
+    assert keys == set(Search.model_fields)
 
 
 @pytest.mark.parametrize(
