@@ -13,7 +13,6 @@ import yaml
 
 import pointcover
 from pointcover.labels import IGNORE_INDEX
-from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.devices import make_fabric
 from pointcover.training.classifiers.fitter import fit_pixel_classifier
 from pointcover.training.data import SparseLabels, TrainingData
@@ -23,7 +22,7 @@ from pointcover.training.task import TrainingTask
 from tests.classifiers import SMALL
 from tests.imagery import CRS, PLACE, ROOT, change, write_raster
 from tests.map_models import TILE_SET
-from tests.tile_sets import CLASSES, write_easy_tiles
+from tests.tile_sets import CLASSES, write_orthophoto
 
 FOREST = {
     "model": "random_forest",
@@ -107,35 +106,44 @@ def test_a_fitted_model_maps_suggests_and_is_saved(scene, tmp_path):
         pointcover.open_model("model", "model").save("both")
 
 
-def test_the_fit_is_that_of_the_stage(tmp_path):
-    """The same clicks, settings and windows give the same weights, bit by bit."""
-    tiles = write_easy_tiles(tmp_path, 4, clicks=30) + write_easy_tiles(tmp_path, 2, split="val")
+FILTERS = {"encoder": "none", "weights": "none"}
+FILTERS |= {f"classifier.{key}": value for key, value in SMALL.items()}
+
+
+@pytest.mark.parametrize(
+    ("own", "tile_px"),
+    [(FILTERS, 64), pytest.param({"classifier.scales": [1]}, 256, marks=pytest.mark.slow)],
+)
+def test_the_fit_is_that_of_the_stage(tmp_path, own, tile_px):
+    """The same clicks and settings give the same weights, bit by bit, at edges of images, too."""
+    generator = np.random.default_rng(5)
+    tiles, clicks, images = [], [], []
+    shape = 2 * tile_px + 32, 2 * tile_px + 44
+    for number, split in enumerate(("train", "train", "val")):
+        dense = np.zeros(shape, np.uint8)
+        dense[:, tile_px + 20 * number :] = 1
+        image = (70 + 110 * dense + generator.normal(0, 12, (3, *dense.shape))).clip(0, 255)
+        mask = np.full_like(dense, IGNORE_INDEX)
+        rows, cols = (generator.integers(0, side, 40) for side in shape)
+        mask[rows, cols] = dense[rows, cols]
+        name = f"o{number}"
+        tiles += write_orthophoto(tmp_path, name, image.astype(np.uint8), mask, tile_px, split)
+        if split == "train":
+            rows, cols = np.nonzero(mask != IGNORE_INDEX)
+            clicks.append((rows, cols, mask[rows, cols]))
+            images.append(tmp_path / "images" / "train" / f"{name}.tif")
     tiles = [replace(tile, pixels=tile.pixels[: len(CLASSES)]) for tile in tiles]
     train = [tile for tile in tiles if tile.split == "train"]
+    assert {tile.width for tile in train} == {tile_px, 44}
     labels = SparseLabels(train, tmp_path / "masks", has_propagated=False)
-    tile_set = replace(TILE_SET, classes=CLASSES, size_px=64)
+    tile_set = replace(TILE_SET, classes=CLASSES, size_px=tile_px)
     data = TrainingData(tile_set, tiles, tmp_path / "images", tmp_path, tmp_path / "pseudo", labels)
     values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["train"]
-    own = {"encoder": "none", "weights": "none"}
-    own |= {f"classifier.{key}": value for key, value in SMALL.items()}
     settings = TrainSettings.model_validate(change(values, own))
     task = TrainingTask(make_fabric("cpu", "fp32"), settings, 7, data, 0)
     expected = fit_pixel_classifier(task, labels, Callbacks(lambda _: None))
-
-    images = [tmp_path / "images" / "train" / f"{tile.orthophoto}.tif" for tile in train]
-    clicks = []
-    for tile in train:
-        mask = RasterReader(tmp_path / "masks" / "train" / f"{tile.orthophoto}.tif").dataset.read(1)
-        rows, cols = np.nonzero(mask != IGNORE_INDEX)
-        clicks.append((rows, cols, mask[rows, cols]))
-    model = pointcover.fit(
-        images,
-        clicks,
-        classes=CLASSES.names,
-        seed=7,
-        tile_px=64,
-        **{key.replace(".", "__"): value for key, value in own.items()},
-    )
+    given = {key.replace(".", "__"): value for key, value in own.items()} | {"tile_px": tile_px}
+    model = pointcover.fit(images, clicks, classes=CLASSES.names, seed=7, **given)
     found, wanted = weights(model), expected.weights
     fitted = [name for name in wanted if name.startswith("network.")]
     assert fitted

@@ -1,16 +1,17 @@
 """Labels on images, without the pipeline's tiles."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pointcover.image_labels.source import LabelSource, LabelTile
-from pointcover.labels import IGNORE_INDEX, ClassTable
+from pointcover.labels import IGNORE_INDEX, ClassTable, Image
 from pointcover.raster.raster_io import EIGHT_BIT, RasterReader, ResampledReader, Window
 from pointcover.text import shorten
 from pointcover.tileset.source_images import SourceImage, SourceImages
+from pointcover.tileset.tiles import begin_around
 from pointcover.training.classifiers.labelled_pixels import LabelledWindow
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.rasterize import PlacementReport, place_annotations
@@ -106,8 +107,8 @@ class LabelledImages:
         report.check()
 
         def windows(margin_px: int) -> Iterator[LabelledWindow]:
-            for image, tile in zip(read, tiles, strict=True):
-                yield _read(image, tile, margin_px)
+            side_px = self.reading.tile_px + 2 * margin_px
+            return _read_all(zip(read, tiles, strict=True), side_px)
 
         return FoundLabels(LabelSource(tiles, classes, len(self.bands), windows), report)
 
@@ -173,15 +174,23 @@ def _cut(
     return tiles
 
 
-def _read(image: _Image, tile: LabelTile, margin_px: int) -> LabelledWindow:
-    """Read a tile with its surroundings, within the image."""
-    height, width = tile.clicks.shape
-    top, left = max(0, tile.row_off - margin_px), max(0, tile.col_off - margin_px)
-    bottom = min(tile.row_off + height + margin_px, tile.grid.height)
-    right = min(tile.col_off + width + margin_px, tile.grid.width)
-    window = Window(left, top, right - left, bottom - top)
-    values, _ = image.reader.read_scaled(window, image.bands, image.value_range)
-    mask = np.full(values.shape[1:], IGNORE_INDEX, np.uint8)
-    row, col = tile.row_off - top, tile.col_off - left
-    mask[row : row + height, col : col + width] = tile.clicks
-    return LabelledWindow(values, mask, tile.id)
+def _read_all(pairs: Iterable[tuple[_Image, LabelTile]], side_px: int) -> Iterator[LabelledWindow]:
+    """Read each tile at the centre of a square that is moved inward, as the stage `train` does.
+
+    Tiles that follow each other in one square have one image, whose features are computed once.
+    """
+    last: tuple[object, Image] | None = None
+    for image, tile in pairs:
+        height, width = tile.clicks.shape
+        top = begin_around(tile.row_off, height, side_px, tile.grid.height)
+        left = begin_around(tile.col_off, width, side_px, tile.grid.width)
+        sides = min(side_px, tile.grid.height - top), min(side_px, tile.grid.width - left)
+        square = image.reader.path, top, left
+        if last is None or last[0] != square:
+            window = Window(left, top, sides[1], sides[0])
+            values, _ = image.reader.read_scaled(window, image.bands, image.value_range)
+            last = square, values
+        mask = np.full(sides, IGNORE_INDEX, np.uint8)
+        row, col = tile.row_off - top, tile.col_off - left
+        mask[row : row + height, col : col + width] = tile.clicks
+        yield LabelledWindow(last[1], mask, tile.id)
