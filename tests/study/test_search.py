@@ -180,6 +180,10 @@ def test_another_search_does_not_use_the_trials_of_the_first(tmp_path):
     plan = _Plan.read(StudyRun(narrow), ROOT, tmp_path / "out")
     assert plan.kept.was_other
     assert plan.kept.params == ()
+    same = StudyRun(write(tmp_path), settings={"machine.readers": 3})
+    plan = _Plan.read(same, ROOT, tmp_path / "out")
+    assert not plan.kept.was_other, "the same search on another machine"
+    assert len(plan.kept.params) == 14
     (tmp_path / "out" / TRIALS).write_text('{"search": 3}')
     with pytest.raises(ValueError, match=r"trials\.json has .*fault"):
         _Plan.read(StudyRun(narrow), ROOT, tmp_path / "out")
@@ -286,7 +290,7 @@ def test_the_report_shows_trials_by_validation_and_the_test_score_of_the_best_al
     text = (tmp_path / "out" / "report.md").read_text()
     assert f"trial {best.number} with {best.score:.3f}" in text
     assert f"Its test mIoU is {best.test:.3f}" in text
-    assert "1 of 14 trials have no score" in text
+    assert "Trials without a score: 1 of 14" in text
     assert "dvc exp run -S dataset=synthetic -S train.model=random_forest -S train.lr=" in text
     with (tmp_path / "out" / "tables" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

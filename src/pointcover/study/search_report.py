@@ -66,11 +66,13 @@ class SearchSummary:
             )
         without = [trial for trial in self.trials if trial.score is None]
         left = self.search.trials - len(self.trials)
-        if without or left > 0:
+        if without:
             found.append(
-                f"{len(without)} of {self.search.trials} trials have no score, and {left} have not "
-                f"been run."
+                f"Trials without a score: {len(without)} of {self.search.trials}; the remarks say "
+                f"why."
             )
+        if left > 0:
+            found.append(f"Trials that have not been run: {left} of {self.search.trials}.")
         return found
 
     def tables(self) -> tuple[Table, ...]:

@@ -74,7 +74,9 @@ class _Plan:
         _check_space(study, study.search, base, run.path)
         prefix = f"{run.path.stem}-small" if run.scale == "small" else run.path.stem
         space = study.search.model_dump(mode="json", exclude={"trials"})
-        kept = KeptTrials(out / TRIALS, [study.settings, study.points, study.seeds, space])
+        # `--jobs` sets one of machine, which nothing depends on.
+        settings = {k: v for k, v in study.settings.items() if not k.startswith("machine.")}
+        kept = KeptTrials(out / TRIALS, [settings, study.points, study.seeds, space])
         return cls(run.path, study, study.search, base, prefix, kept)
 
     def params(self, before: Sequence[Trial]) -> list[Params]:
