@@ -6,8 +6,10 @@ UNKNOWN_VERSION = "0+unknown"
 """The value of `__version__` where the source runs without being installed."""
 
 _API = {
+    "ImageArray": "pointcover.raster.arrays",
     "Map": "pointcover.api.model",
     "Model": "pointcover.api.model",
+    "fit": "pointcover.api.fit",
     "open_model": "pointcover.api.model",
     "Project": "pointcover.api.project",
     "assess": "pointcover.api.accuracy",
@@ -21,11 +23,13 @@ __all__ = ["__version__", *_API]
 if TYPE_CHECKING:
     from pointcover.api.accuracy import assess as assess
     from pointcover.api.accuracy import sample as sample
+    from pointcover.api.fit import fit as fit
     from pointcover.api.model import Map as Map
     from pointcover.api.model import Model as Model
     from pointcover.api.model import open_model as open_model
     from pointcover.api.project import Project as Project
     from pointcover.maps.settings import ReadingSettings as ReadingSettings
+    from pointcover.raster.arrays import ImageArray as ImageArray
 
     __version__: str
 else:

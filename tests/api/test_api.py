@@ -1,5 +1,6 @@
 """The Python interface does what the command line does."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 import pointcover
 from pointcover.cli.app import app
 from pointcover.project.template import project_files
+from tests.assessment.maps import NAMES, draw_ids, label, write_map
 from tests.imagery import ROOT, write_raster
 from tests.map_models import CLASSES, save_model
 
@@ -40,6 +42,22 @@ def run(*args):
 def read(path):
     with rasterio.open(path) as file:
         return file.read(1)
+
+
+def test_ten_names_are_public():
+    """More would be a library to learn. Other modules may change without notice."""
+    assert sorted(pointcover.__all__) == [
+        "ImageArray",
+        "Map",
+        "Model",
+        "Project",
+        "ReadingSettings",
+        "__version__",
+        "assess",
+        "fit",
+        "open_model",
+        "sample",
+    ]
 
 
 @pytest.mark.slow
@@ -231,3 +249,18 @@ def test_a_project_runs_and_its_model_maps(tmp_path):
     project.set(dataset="nothing")
     with pytest.raises(RuntimeError, match="the pipeline failed:"):
         project.run()
+
+
+def test_blocks_of_another_map_are_assessed_as_by_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old, new = (
+        write_map(tmp_path / f"{name}.tif", draw_ids(seed=seed))
+        for seed, name in enumerate(("old", "new"))
+    )
+    path = pointcover.sample([old], "sample.gpkg", points=60, block_px=5)
+    label(path, lambda number, _x, _y: NAMES[number % 2])
+    run("assess", "new.tif", "sample.gpkg", "--out", "report", "--other-map")
+    said = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    found = pointcover.assess([new], path, other_map=True)
+    assert found.estimates.overall.value == said["overall"]["value"]
+    assert found.mapped_pixels.sum() == 12 * 16  # blocks, not pixels

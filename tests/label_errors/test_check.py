@@ -14,13 +14,12 @@ from rasterio.transform import Affine
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.label_errors.check import LabelCheck
 from pointcover.label_errors.cross_validation import _trusted_of, classifier_of
 from pointcover.label_errors.doubted_file import _place
 from pointcover.label_errors.labels import (
     Labels,
-    LabelSource,
-    LabelTile,
     _split_labels,
     read_labels,
 )

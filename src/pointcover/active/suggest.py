@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pointcover.active.select import Progress, QuerySearch, Suggestion, make_score_of_queries
 from pointcover.active.settings import ImageQuerySettings
-from pointcover.active.suggestion_file import leave_out_near
+from pointcover.active.suggestion_file import leave_out_near, write_suggestions
 from pointcover.maps.orthophotos import Orthophoto, open_orthophoto
 from pointcover.maps.settings import ReadingSettings
 from pointcover.models.load import NamedModel
@@ -14,6 +14,8 @@ from pointcover.prediction.windows import needs_of
 from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.devices import Fabric
 from pointcover.vectors.features import Annotations
+from pointcover.vectors.read import read_annotations
+from pointcover.vectors.settings import VectorSettings
 
 
 class Suggester:
@@ -104,6 +106,34 @@ class Suggester:
             )
         grids = [orthophoto.grid for orthophoto in orthophotos]
         return self._search.choose(candidates, settings.points, grids)
+
+    def read_clicks(self, path: Path, column: str = "class") -> Annotations:
+        """Read existing annotations, to which queries keep their distance.
+
+        Args:
+            path: of a GeoPackage, GeoJSON or Shapefile.
+            column: of the classes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it cannot be read, or has other classes than the models.
+        """
+        return read_annotations(path, self._tile_sets[0].classes, VectorSettings(column=column))
+
+    def write(
+        self, path: Path, orthophotos: Sequence[Orthophoto], found: Sequence[Suggestion]
+    ) -> dict[str, int]:
+        """Write queries as points, with an empty column `class`; see `write_suggestions`.
+
+        Returns:
+            the number of points by layer.
+
+        Raises:
+            OSError: the disk is full, or the file does not read back as written.
+        """
+        grids = [orthophoto.grid for orthophoto in orthophotos]
+        names = [orthophoto.reader.path.stem for orthophoto in orthophotos]
+        return write_suggestions(path, found, grids, names, self._tile_sets[0].classes)
 
 
 def _check_places(images: Sequence[Path]) -> None:

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pointcover.assessment.assess import Assessment
-from pointcover.assessment.assess import assess as estimate_from
-from pointcover.assessment.class_maps import open_class_maps
 from pointcover.assessment.report import check_folder, write_report
-from pointcover.assessment.sample import Size, draw_sample
-from pointcover.assessment.sample_file import read_sample, write_sample
+from pointcover.assessment.sample import Size
 from pointcover.assessment.settings import SampleSettings
+from pointcover.assessment.tasks import AssessmentTask, SampleTask
 from pointcover.runtime.atomic_files import check_new_file
 from pointcover.validation import validate
 
@@ -46,9 +44,8 @@ def sample(
     """
     check_new_file(Path(out), replace=replace)
     chosen = validate(SampleSettings, settings, Path("sample"))
-    opened = open_class_maps([Path(one) for one in maps], None, chosen.block_px)
-    design = draw_sample(opened, chosen, Size(points, half_width, None), None)
-    write_sample(Path(out), design, opened)
+    task = SampleTask([Path(one) for one in maps], chosen, Size(points, half_width, None))
+    task.write(Path(out))
     return Path(out)
 
 
@@ -74,10 +71,9 @@ def assess(
     """
     if out is not None:
         check_folder(Path(out), force=replace)
-    found_sample = read_sample(Path(labelled))
-    block_px = 1 if other_map else found_sample.design.block_px
-    opened = open_class_maps([Path(one) for one in maps], None, block_px)
-    found = estimate_from(opened, found_sample, other_map=other_map)
+    found = AssessmentTask(
+        [Path(one) for one in maps], Path(labelled), other_map=other_map
+    ).estimate()
     if out is not None:
         write_report(Path(out), found)
     return found

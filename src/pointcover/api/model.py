@@ -23,9 +23,9 @@ from pointcover.raster.addresses import parse_image
 from pointcover.raster.raster_io import EIGHT_BIT
 from pointcover.runtime.atomic_files import check_new_file
 from pointcover.runtime.errors import naming_packages
+from pointcover.text import shorten
 from pointcover.tracking.store import project_root
 from pointcover.validation import validate
-from pointcover.vectors.settings import VectorSettings
 
 if TYPE_CHECKING:  # maps of ONNX files are made without torch
     from pointcover.active.suggest import Suggester
@@ -170,7 +170,7 @@ class Model:
             ValueError: an image does not match the model, or is damaged.
         """
         mapper = self.mapper(self.settings(**settings), reading)
-        tasks = mapper.prepare(_paths(images), Path(out), replace=replace)
+        tasks = mapper.prepare(as_paths(images), Path(out), replace=replace)
         return list(_make(mapper, tasks, progress))
 
     def classify(
@@ -207,6 +207,34 @@ class Model:
         most, ids = find_best(scores)
         return ids[0, :height, :width], most[0, :height, :width]
 
+    def save(self, folder: Place, *, replace: bool = False) -> Path:
+        """Write model.pt and model.json, which `open_model` and `pointcover predict` read.
+
+        Args:
+            folder: of the files; made where it is missing.
+            replace: whether a model in the folder may be replaced.
+
+        Raises:
+            FileExistsError: the folder has a model, which may not be replaced.
+            ValueError: there are several models, or it is an exported one.
+        """
+        from pointcover.networks.segmenter import Segmenter
+
+        out = Path(folder)
+        (model, *others) = self.models
+        if others or not isinstance(model.segmenter, Segmenter):
+            kind = f"a mean of {len(self.models)} models" if others else "an ONNX file"
+            known = shorten(one.reference for one in self.models)
+            raise ValueError(f"{kind} is not saved as one model: keep {known}")
+        from pointcover.networks.checkpoint import save_checkpoint
+        from pointcover.training.fit import weights_of
+
+        for name in ("model.pt", "model.json"):
+            check_new_file(out / name, replace=replace)
+        out.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(out, model.checkpoint, weights_of(model.segmenter))
+        return out
+
     def suggester(self, settings: ImageQuerySettings) -> "Suggester":
         """Return what chooses points to label next, with progress."""
         with naming_packages("suggest"):
@@ -239,21 +267,13 @@ class Model:
             FileExistsError: the file exists, and may not be replaced.
             ValueError: an image does not match the model, or is not georeferenced.
         """
-        with naming_packages("suggest"):
-            from pointcover.active.suggestion_file import write_suggestions
-            from pointcover.vectors.read import read_annotations
-
         check_new_file(Path(out), replace=replace)
         query = validate(ImageQuerySettings, settings, Path("suggest"))
-        suggester, given, path = self.suggester(query), _paths(images), Path(out)
-        orthophotos = suggester.prepare(given, path, reading or ReadingSettings())
-        table = self.models[0].tile_set.classes
-        columns = VectorSettings(column="class")
-        before = read_annotations(Path(clicks), table, columns) if clicks else None
+        suggester, path = self.suggester(query), Path(out)
+        orthophotos = suggester.prepare(as_paths(images), path, reading or ReadingSettings())
+        before = suggester.read_clicks(Path(clicks)) if clicks else None
         found = suggester.suggest(orthophotos, _ignore, before)
-        grids = [one.grid for one in orthophotos]
-        layers = write_suggestions(path, found, grids, [one.stem for one in given], table)
-        return Suggested(path, dict(layers))
+        return Suggested(path, suggester.write(path, orthophotos, found))
 
 
 def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -> Iterator[Map]:
@@ -273,7 +293,7 @@ def _make(mapper: Mapper, tasks: Sequence[MapTask], progress: Progress | None) -
         )
 
 
-def _paths(images: Sequence[Place] | Place) -> list[Path]:
+def as_paths(images: Sequence[Place] | Place) -> list[Path]:
     """Return paths; a text may be an address, as on the command line."""
     given = [images] if isinstance(images, (str, PathLike)) else images
     return [image if isinstance(image, Path) else parse_image(str(image)) for image in given]

@@ -33,19 +33,15 @@ def assess(
 
     # isort: split
     with one_message("pointcover assess"):
-        from pointcover.assessment.assess import assess as estimate_from
-        from pointcover.assessment.class_maps import open_class_maps
         from pointcover.assessment.record import record
         from pointcover.assessment.report import HTML, check_folder, write_report
-        from pointcover.assessment.sample_file import read_sample
         from pointcover.assessment.tables import sentence_of
+        from pointcover.assessment.tasks import AssessmentTask
         from pointcover.tracking.store import project_root
 
         check_folder(out, force=force)
-        labelled = read_sample(sample)
         said = names.split(",") if names else None
-        opened = open_class_maps(maps, said, labelled.design.block_px)
-        found = estimate_from(opened, labelled, other_map=other_map)
+        found = AssessmentTask(maps, sample, said, other_map).estimate()
         write_report(out, found)
         for text in found.remarks:
             typer.echo(f"note: {text}", err=True)

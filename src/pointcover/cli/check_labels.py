@@ -75,11 +75,11 @@ def check_labels(
         check_outputs(out, ".qml", force=force)
 
         from pointcover.config.params import load_params
+        from pointcover.image_labels.images import ImageReading, LabelledImages
         from pointcover.label_errors.check import LabelCheck
         from pointcover.label_errors.class_names import read_class_names
         from pointcover.label_errors.cross_validation import classifier_of
         from pointcover.label_errors.doubted_file import write_doubted
-        from pointcover.label_errors.images import ImageReading, find_image_labels
         from pointcover.label_errors.workspace import find_workspace_labels
         from pointcover.maps.orthophotos import parse_bands, parse_range
         from pointcover.runtime.devices import be_deterministic
@@ -114,8 +114,9 @@ def check_labels(
                 parse_bands(bands) if bands else None,
                 parse_range(value_range) if value_range else None,
             )
-            source, report = find_image_labels(images, annotations, classes, reading)
-            typer.echo(f"note: {clicks}: {report.describe()}", err=True)
+            found = LabelledImages.open(images, reading).find(annotations, classes)
+            source = found.source
+            typer.echo(f"note: {clicks}: {found.report.describe()}", err=True)
         else:
             source = find_workspace_labels(tiles, sparse)
         be_deterministic()

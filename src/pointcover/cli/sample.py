@@ -79,9 +79,8 @@ def sample(
 
     # isort: split
     with one_message("pointcover sample"):
-        from pointcover.assessment.class_maps import open_class_maps
-        from pointcover.assessment.sample import Size, draw_sample
-        from pointcover.assessment.sample_file import write_sample
+        from pointcover.assessment.sample import Size
+        from pointcover.assessment.tasks import SampleTask
 
         check_outputs(out, ".qml", force=force)
         settings = Settings(
@@ -92,9 +91,8 @@ def sample(
             seed=seed,
         )
         size = Size(points, half_width, area_half_width)
-        opened = open_class_maps(maps, names.split(",") if names else None, settings.block_px)
-        design = draw_sample(opened, settings, size, strata)
-        layers = write_sample(out, design, opened)
+        said = names.split(",") if names else None
+        design, layers = SampleTask(maps, settings, size, said, strata).write(out)
         for text in design.assumed:
             typer.echo(f"note: {text}", err=True)
         counts = ", ".join(f"{count} points in layer {name!r}" for name, count in layers.items())

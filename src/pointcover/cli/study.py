@@ -28,7 +28,10 @@ def study(
         bool, typer.Option("--report-only", help="Write the report again; run nothing.")
     ] = False,
 ) -> None:
-    """Run the experiments of a study that have no results yet, and write the report."""
+    """Run the experiments of a study that have no results yet, and write the report.
+
+    A study compares methods, or searches settings by their validation score (`search`).
+    """
     from pointcover.runtime.errors import one_message  # first: reports missing packages
 
     # isort: split
@@ -37,14 +40,19 @@ def study(
         from pointcover.study.conducting import StudyRun, conduct, rewrite_report
         from pointcover.study.plan import parse_setting
         from pointcover.study.running import JobPool
+        from pointcover.study.searching import conduct_search, is_search, rewrite_search_report
 
         folder = out or Path("reports") / (plan.stem + ("-small" if scale == "small" else ""))
+        given = dict(parse_setting(text) for text in settings or ())
+        searches = is_search(plan, scale)
         if report_only:
-            rewrite_report(plan, folder, scale)
+            if searches:
+                rewrite_search_report(StudyRun(plan, scale, given), Path.cwd(), folder)
+            else:
+                rewrite_report(plan, folder, scale)
             typer.echo(f"{folder}/report.html", err=True)
             return
         end_on_signals()
-        given = dict(parse_setting(text) for text in settings or ())
         gpus = 0
         if jobs > 1:  # torch takes seconds to import
             from pointcover.runtime.devices import count_gpus, readers_per_program
@@ -53,6 +61,14 @@ def study(
             if gpus:
                 given.setdefault("machine.readers", readers_per_program(jobs))
         run = StudyRun(plan, scale, given)
+        if searches:
+            searched = conduct_search(run, Path.cwd(), folder, JobPool(jobs, gpus))
+            if searched.scored:
+                counts = f"{searched.scored} of {searched.count} trials"
+                typer.echo(f"{folder}/report.html: {counts}", err=True)
+            if searched.failed:
+                raise ValueError(searched.complaint())
+            return
         done = conduct(run, Path.cwd(), folder, JobPool(jobs, gpus))
         if done.records:
             typer.echo(

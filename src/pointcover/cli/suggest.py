@@ -85,11 +85,8 @@ def suggest(
         check_outputs(out, ".qml", force=force)
         check_inputs([model, *(also or [])], images)
 
-        from pointcover.active.suggestion_file import write_suggestions
         from pointcover.maps.orthophotos import parse_reading
         from pointcover.runtime.progress import Progress
-        from pointcover.vectors.read import read_annotations
-        from pointcover.vectors.settings import VectorSettings
 
         reading = parse_reading(bands, value_range, gsd_m, resample)
         settings = ImageQuerySettings(
@@ -105,18 +102,13 @@ def suggest(
         )
         opened = open_models([model, *(also or [])], device, precision)
         suggester = opened.suggester(settings)
-        given = without_maps(images)
-        orthophotos = suggester.prepare(given, out, reading)
+        orthophotos = suggester.prepare(without_maps(images), out, reading)
         print_remarks(orthophotos)
-        classes = opened.models[0].tile_set.classes
-        columns = VectorSettings(column=clicks_column)
-        before = read_annotations(clicks, classes, columns) if clicks else None
+        before = suggester.read_clicks(clicks, clicks_column) if clicks else None
         total = sum(orthophoto.grid.height for orthophoto in orthophotos)
         with Progress("predicting", total, "row") as bar:
             found = suggester.suggest(orthophotos, bar.update, before)
-        grids = [orthophoto.grid for orthophoto in orthophotos]
-        stems = [path.stem for path in given]
-        layers = write_suggestions(out, found, grids, stems, classes)
+        layers = suggester.write(out, orthophotos, found)
         counts = ", ".join(f"{count} in layer {name!r}" for name, count in layers.items())
         fewer = ""
         if len(found) < points:

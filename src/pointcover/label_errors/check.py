@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pointcover.image_labels.source import LabelSource
 from pointcover.label_errors.confident_learning import Flags, Floats, normalised_margin
 from pointcover.label_errors.cross_validation import CrossValidation, average_by
 from pointcover.label_errors.filters import find_doubted
-from pointcover.label_errors.labels import Labels, LabelSource, read_labels
+from pointcover.label_errors.labels import Labels, read_labels
 from pointcover.label_errors.settings import LabelErrorSettings
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.text import shorten

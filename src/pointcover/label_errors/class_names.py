@@ -1,5 +1,6 @@
 """The names of classes that a vector file has, where no dataset says them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +47,24 @@ def read_class_names(path: Path, settings: VectorSettings) -> ClassTable:
     except (DataSourceError, DataLayerError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read ({reason}): copy or export it again") from None
-    found = sorted(names - ignored)
+    return name_classes(names - ignored, f"{path}, column {settings.column!r}")
+
+
+def name_classes(names: Iterable[str], where: str) -> ClassTable:
+    """Return classes of these names, in alphabetical order, with colours that differ.
+
+    Args:
+        names: that were found; the same one may come several times.
+        where: for messages.
+
+    Raises:
+        ValueError: there is one, or so many that they are no classes.
+    """
+    found = sorted(set(names))
     if not 2 <= len(found) <= MOST:
         raise ValueError(
-            f"{path}, column {settings.column!r}, has {len(found)} values ({shorten(found)}), "
-            f"wanted 2 to {MOST} classes: name another column with --clicks-column"
+            f"{where}, has {len(found)} values ({shorten(found)}), wanted 2 to {MOST} classes: "
+            f"label another class, or name another column (--clicks-column)"
         )
     colours = tuple(map(distinct_colour, range(len(found))))
     return ClassTable(tuple(map(check_class_name, found)), colours)

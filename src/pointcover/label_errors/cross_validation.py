@@ -1,20 +1,19 @@
 """Out-of-sample class probabilities of labelled pixels, by cross-validation over groups."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import GroupKFold
 
+from pointcover.image_labels.class_weights import weight_pixels
 from pointcover.label_errors.confident_learning import Flags, Floats, Ids
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.fitter import score_pixels
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
-from pointcover.training.classifiers.sample_weights import weight_classes
-from pointcover.training.losses.make import make_loss
 from pointcover.training.settings import TrainSettings
 
 
@@ -69,17 +68,13 @@ class CrossValidation:
         count = min(self.folds, len(np.unique(pixels.groups)))
         for fitted, left in GroupKFold(count).split(pixels.classes, groups=pixels.groups):
             fitted = _trusted_of(fitted, pixels.classes, trusted)
-            classifier = self.fit.fit(features, self._weight(take(pixels, fitted)))
+            weighted = weight_pixels(self.settings, self.names, take(pixels, fitted))
+            classifier = self.fit.fit(features, weighted)
             logits = score_pixels(classifier, take(pixels, left))[0, :, 0]
             found[left] = logits.double().softmax(dim=0).T.numpy()
             is_known[left] = np.isin(pixels.classes[left], pixels.classes[fitted])
             progress()
         return found, is_known
-
-    def _weight(self, pixels: LabelledPixels) -> LabelledPixels:
-        counts = np.bincount(pixels.classes, minlength=len(self.names)).tolist()
-        weights = make_loss(self.settings, self.names, counts).class_weights
-        return replace(pixels, weights=weight_classes(pixels.classes, pixels.weights, weights))
 
     def _check(self, pixels: LabelledPixels) -> None:
         known = np.unique(pixels.classes)

@@ -1,52 +1,22 @@
-"""Point labels of tiles or images: where they lie, and the windows around them."""
+"""The features of point labels, and which pixels are one label."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.label_errors.confident_learning import Ids
 from pointcover.label_errors.settings import GROUPS
-from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
+from pointcover.labels import IGNORE_INDEX, Mask
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
-from pointcover.raster.raster_io import RasterInfo
 from pointcover.training.classifiers.labelled_pixels import (
     LabelledPixels,
     LabelledWindow,
-    Thinning,
     collect,
 )
-
-
-@dataclass(frozen=True)
-class LabelTile:
-    """A tile with point labels."""
-
-    id: str
-    region: str
-    image: str
-    """Name of its orthophoto."""
-    split: str
-    """train, val or test; empty outside a workspace."""
-    grid: RasterInfo
-    """Of the orthophoto."""
-    row_off: int
-    col_off: int
-    clicks: Mask
-    """(H, W) the point labels alone."""
-
-
-@dataclass(frozen=True)
-class LabelSource:
-    """Tiles with point labels, and how their images are read."""
-
-    tiles: Sequence[LabelTile]
-    classes: ClassTable
-    bands: int
-    windows: Callable[[int], Iterator[LabelledWindow]]
-    """From the features' margin in pixels: the window of each tile, in their order."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +56,13 @@ def read_labels(
     Raises:
         ValueError: there is no label, or an image is damaged.
     """
-    counts = [int(np.count_nonzero(tile.clicks != IGNORE_INDEX)) for tile in source.tiles]
-    thinning = Thinning(counts, most, np.random.default_rng((seed, 1)))
+    thinning = source.thinning(most, seed)
     kept = [thinning.thin(place, tile.clicks) for place, tile in enumerate(source.tiles)]
 
     def windows() -> Iterator[LabelledWindow]:
-        each = zip(source.tiles, source.windows(features.margin_px), strict=True)
-        for place, (tile, window) in enumerate(each):
-            group = getattr(tile, GROUPS[group_by])
-            yield replace(window, mask=thinning.thin(place, window.mask), group=group)
+        read = source.read(features.margin_px, thinning)
+        for tile, window in zip(source.tiles, read, strict=True):
+            yield replace(window, group=getattr(tile, GROUPS[group_by]))
 
     pixels = collect(features, windows())
     parts = [_split_labels(tile, mask) for tile, mask in zip(source.tiles, kept, strict=True)]

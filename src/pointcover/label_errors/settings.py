@@ -4,14 +4,15 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from pointcover.image_labels.settings import ImageLabelSettings
 from pointcover.label_errors.filters import FILTERS
-from pointcover.validation import Count, OneOf, Section, Seed
+from pointcover.validation import Count, OneOf
 
 GROUPS: Final = {"tile": "id", "region": "region"}
 """What cross-validation leaves out whole: the attribute of a tile that names it."""
 
 
-class LabelErrorSettings(Section):
+class LabelErrorSettings(ImageLabelSettings):
     """How point labels are checked; the defaults are those of the command line."""
 
     filter_by: Annotated[str, OneOf(FILTERS)] = Field(
@@ -33,11 +34,3 @@ class LabelErrorSettings(Section):
         description="Rounds of cross-validation; from the second on, models are fitted without the "
         "labels that the round before doubted.",
     )
-    tile_px: Count = Field(
-        default=256, description="Side of the tiles that images are divided into, pixels."
-    )
-    downsample: Count = Field(
-        default=1,
-        description="The factor by which the height and width of images are reduced first.",
-    )
-    seed: Seed = Field(default=1, description="Seed of the fits.")

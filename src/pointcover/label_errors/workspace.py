@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pointcover.label_errors.labels import LabelSource, LabelTile
+from pointcover.image_labels.source import LabelSource, LabelTile
 from pointcover.labels import IGNORE_INDEX, ClassTable, Mask
 from pointcover.raster.raster_io import RasterInfo, RasterReader
 from pointcover.tileset.dataset import TileDataset

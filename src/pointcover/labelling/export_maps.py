@@ -6,6 +6,8 @@ from typing import Final
 
 import numpy as np
 
+from pointcover.image_labels.describe import describe_classifier
+from pointcover.image_labels.sample import ImageSample
 from pointcover.labelling.live_classifier import ENCODER, fit_live, make_live_features, table_of
 from pointcover.labelling.point_features import Place, PointFeatures
 from pointcover.labelling.polygons import places_of
@@ -15,16 +17,12 @@ from pointcover.maps.mapper import Mapper
 from pointcover.maps.settings import MapSettings, ReadingSettings
 from pointcover.models.load import load_model
 from pointcover.networks.checkpoint import save_checkpoint
-from pointcover.networks.description import Checkpoint
-from pointcover.networks.segmenter import PixelSegmenter
 from pointcover.networks.settings import NetworkSettings
 from pointcover.prediction.windows import usual_window_px
-from pointcover.raster.grids import gsd_of
 from pointcover.raster.overviews import LevelReader
 from pointcover.runtime.devices import make_fabric
 from pointcover.tileset.tiles import TileSet
 from pointcover.training.classifiers.fit import MEAN
-from pointcover.training.classifiers.sample_weights import weight_fractions
 from pointcover.training.fit import weights_of
 
 MODEL: Final = "model"
@@ -73,15 +71,12 @@ def save_model(
     rows = [known.get(place) for place in places]
     pixels = table_of(rows, labels, np.zeros(len(labels), np.int64))
     classifier = fit_live(features, pixels, len(classes), settings).join(features)
-    tile_set = _describe(readers, classes)
-    segmenter = PixelSegmenter(classifier, tile_set.mean, tile_set.std)
     encoder = "none" if features.encoder is None else f"tu-{ENCODER}"
-    checkpoint = Checkpoint(
+    segmenter, checkpoint = describe_classifier(
+        classifier,
         NetworkSettings(model=MEAN, encoder=encoder, width=1.0),
-        tile_set,
-        {"labelled_points": len(labels)},
-        weight_fractions(pixels.classes, pixels.weights, len(classes)),
-        classifier.settings,
+        _describe(readers, classes),
+        pixels,
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(folder, checkpoint, weights_of(segmenter))
@@ -129,18 +124,12 @@ def _describe(readers: Sequence[LevelReader], classes: ClassTable) -> TileSet:
         reader.write_overviews()  # else the whole image is read at once
         level = reader.levels - 1
         image, valid = reader.read(level, 0, 0, reader.size(level))
-        parts.append(image[:, valid].astype(np.float64))
-    pixels = np.concatenate(parts, axis=1)
-    if not pixels.size:
-        raise ValueError("no pixel of the images has data: check their nodata value and alpha band")
+        parts.append(image[:, valid])
     first = readers[0]
-    known = {gsd for reader in readers if (gsd := gsd_of(reader.info)) is not None}
-    return TileSet(
-        classes,
-        TILE_PX,
-        tuple(sorted(known)),
-        tuple(pixels.mean(axis=1).tolist()),
-        tuple(np.maximum(pixels.std(axis=1), 1).tolist()),
-        first.value_range,
+    sample = ImageSample(
+        [reader.info for reader in readers],
         first.bands,
+        first.value_range,
+        np.concatenate(parts, axis=1),
     )
+    return sample.tile_set(classes, TILE_PX)

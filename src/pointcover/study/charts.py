@@ -83,7 +83,7 @@ def draw_methods(summary: Summary) -> str:
     for axes, (points, rows) in zip(plots, by_budget.items(), strict=True):
         axes.set_title(f"{points:,} points", fontsize=9)
         axes.set_xlabel("test mIoU")
-        _plain(axes)
+        style_plain(axes)
         shown = [value for _, value in dense]
         for at, (number, line, miou) in enumerate(rows):
             axes.errorbar(
@@ -104,7 +104,7 @@ def draw_methods(summary: Summary) -> str:
         for number, value in dense:
             axes.axvline(value, color=_INK, linestyle=_dash(number), linewidth=1)
         axes.set_xlim(max(0, min(shown) - MARGIN), min(1, max(shown) + MARGIN))
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
@@ -152,7 +152,7 @@ def draw_classes(summary: Summary) -> str:
     first = figure.axes[0]
     first.set_ylabel("test IoU")
     _add_legend(figure, first)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _crowded(lines: Sequence[Line]) -> list[int]:
@@ -200,10 +200,11 @@ def _style(axes: Axes, x_label: str, y_label: str) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    _plain(axes)
+    style_plain(axes)
 
 
-def _plain(axes: Axes) -> None:
+def style_plain(axes: Axes) -> None:
+    """Draw a light grid, and no frame at the top and on the right."""
     axes.grid(alpha=0.25)
     axes.patch.set_alpha(0)
     for side in ("top", "right"):
@@ -266,7 +267,7 @@ def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[
         low, high = min([*means, *others]), max([*means, *others])
         axes.set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
     _add_legend(figure, axes)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _add_legend(figure: Figure, axes: Axes) -> None:
@@ -283,7 +284,8 @@ def _add_legend(figure: Figure, axes: Axes) -> None:
     )
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """Return a figure as an <svg> element in the text colour of the page."""
     for axes in figure.axes:
         axes.tick_params(colors=_INK, which="both", labelsize=8)
         for spine in axes.spines.values():

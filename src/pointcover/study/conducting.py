@@ -39,16 +39,12 @@ class Conducted:
 
     def complaint(self) -> str:
         """Return a message on the failed experiments, each with the end of its log."""
-        logs = [
-            f"{ended.job.member.label} ({ended.log}):\n{_last_lines(ended.log)}"
-            for ended in self.failed
-        ]
         others = "the finished ones are in the report" if self.records else "no report was written"
         head = (
             f"{len(self.failed)} of {self.count} experiments failed; {others}. Correct the errors "
             f"in their logs and run the same command, which runs only those without a result:"
         )
-        return "\n\n".join([head, *logs])
+        return "\n\n".join([head, *logs_of(self.failed)])
 
     def warnings(self, summary: Summary) -> list[str]:
         """Return warnings that belong before the results."""
@@ -135,6 +131,11 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
         )
         _record(root, prefix, out, summary)
     return conducted
+
+
+def logs_of(failed: Sequence[Ended]) -> list[str]:
+    """Return the end of the log of each failed experiment."""
+    return [f"{one.job.member.label} ({one.log}):\n{_last_lines(one.log)}" for one in failed]
 
 
 def _last_lines(log: Path) -> str:

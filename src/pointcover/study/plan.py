@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pointcover.config.params import Params
+from pointcover.study.search_plan import Search
 from pointcover.validation import Section, validate
 from pointcover.yaml_files import read_yaml
 
@@ -80,12 +81,40 @@ class Study(Section):
     axes: dict[str, tuple[Any, ...] | dict[str, Settings]] = Field(default_factory=dict)
     """Further factors, with which all methods are crossed: values of a setting, or settings by name
     (``network: {U-Net: {train.model: unet}, …}``)."""
-    methods: dict[str, Method] = Field(min_length=1)
+    methods: dict[str, Method] = Field(default_factory=dict)
     dense: Settings | None = None
     baseline: str | None = None
     published: tuple[Claim, ...] = ()
     questions: tuple[Question, ...] = ()
+    search: Search | None = None
+    """A search over settings instead of methods, scored on the validation split."""
     small: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_methods_or_a_search(self) -> "Study":
+        if self.search is None:
+            if not self.methods:
+                raise ValueError(
+                    "methods: got none, wanted one at least; or a section `search` with the "
+                    "settings to search"
+                )
+            return self
+        others = ("methods", "axes", "dense", "baseline", "published", "questions")
+        if there := [key for key in others if getattr(self, key)]:
+            raise ValueError(
+                f"a study with `search` has no {', '.join(there)}: compare methods in a study of "
+                f"their own"
+            )
+        if len(self.points) != 1:
+            raise ValueError(
+                f"points: got {list(self.points)}, wanted one budget, since scores on sparse "
+                f"validation labels are not comparable between budgets"
+            )
+        if twice := sorted(set(self.search.params) & set(self.settings)):
+            raise ValueError(
+                f"settings and search.params both name {', '.join(twice)}: leave out one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "Study":
@@ -315,6 +344,14 @@ def members_of(study: Study) -> list[Member]:
                         for seed in seeds
                     ]
     return found
+
+
+def members_of_trial(study: Study, number: int, params: Mapping[str, Any]) -> list[Member]:
+    """Return the experiments of a trial of a search, one for each seed."""
+    return [
+        _member(study, f"trial {number}", (), (study.points[0], seed), params)
+        for seed in study.seeds
+    ]
 
 
 Draw = tuple[int, int]

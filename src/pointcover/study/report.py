@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from pointcover.runtime.atomic_files import publish_csv, publish_text
@@ -57,9 +57,8 @@ def markdown_table(table: Table) -> str:
 
 def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
     """Return the report as an HTML page with styles and figures, without scripts or links."""
-    template = files("pointcover.study").joinpath("report.html.j2").read_text(encoding="utf-8")
     # Texts of the study file are escaped; figures are SVG of this package.
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
+    page = page_of("report.html.j2")
     return page.render(
         study=summary.study,
         tables=summary.tables,
@@ -71,7 +70,15 @@ def html(summary: Summary, command: str, warnings: Sequence[str] = ()) -> str:
         by_class=Markup(draw_classes(summary)),
         settings=settings_text(summary.study),
         version=metadata.version("pointcover"),
+        source="results.csv",
     )
+
+
+def page_of(name: str) -> Template:
+    """Return a template of this package; texts are escaped, and an unknown name is an error."""
+    folder = files("pointcover.study")
+    loader = FunctionLoader(lambda one: folder.joinpath(one).read_text(encoding="utf-8"))
+    return Environment(autoescape=True, undefined=StrictUndefined, loader=loader).get_template(name)
 
 
 def settings_text(study: Study) -> str:

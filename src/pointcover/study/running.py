@@ -146,7 +146,7 @@ def run_jobs(
     known = list_experiments(root)
     todo: list[Job] = []
     for job in jobs:
-        record = _kept_record(job, out)
+        record = kept_record(job, out)
         if record is None and job.name in known:
             record = _read_known(job, root, known[job.name].commit, out)
         if record is None:
@@ -259,7 +259,12 @@ def _log_path(job: Job, out: Path) -> Path:
     return out / "logs" / f"{job.name}.log"
 
 
-def _kept_record(job: Job, out: Path) -> Record | None:
+def kept_record(job: Job, out: Path) -> Record | None:
+    """Return the record of a job that an earlier run of the study kept, if there is one.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     path = out / "records" / f"{job.name}.json"
     if not path.exists():
         return None

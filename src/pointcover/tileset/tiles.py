@@ -204,6 +204,18 @@ def raster_path(folder: Path, split: str, orthophoto: str) -> Path:
     return folder / split / f"{orthophoto}.tif"
 
 
+def begin_around(offset: int, length: int, side_px: int, total: int) -> int:
+    """Return where the side of a square with a tile at its centre begins, moved inward.
+
+    Args:
+        offset: of the tile's first row or column.
+        length: of the tile.
+        side_px: of the square.
+        total: rows or columns of the orthophoto.
+    """
+    return max(0, min(offset - (side_px - length) // 2, total - side_px))
+
+
 class TileReader:
     """Reads tiles out of the rasters of one folder: images, masks or clicks of a tile set.
 
@@ -254,8 +266,8 @@ class TileReader:
         reader = self._reader(tile)
         height, width = reader.dataset.height, reader.dataset.width
         side_px = side_px or self.size_px
-        top = max(0, min(tile.row_off - (side_px - tile.height) // 2, height - side_px))
-        left = max(0, min(tile.col_off - (side_px - tile.width) // 2, width - side_px))
+        top = begin_around(tile.row_off, tile.height, side_px, height)
+        left = begin_around(tile.col_off, tile.width, side_px, width)
         size = min(side_px, height - top), min(side_px, width - left)
         values = reader.read(Window(left, top, size[1], size[0]))
         return np.asarray(values, np.uint8), tile.row_off - top, tile.col_off - left

@@ -64,6 +64,9 @@ METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
 """Environment variables by which a study passes its name and the method to the stages."""
 METHOD_VARIABLE: Final = "POINTCOVER_METHOD"
+PARENT_TAG: Final = "mlflow.parentRunId"
+PARENT_VARIABLE: Final = "POINTCOVER_PARENT_RUN"
+"""By this a search passes the id of its run, whose children those of its trials are."""
 EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
 
@@ -377,7 +380,7 @@ def resume_training_run(
         own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
         trained = (own or found)[0]
         if models > 1 or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
-            parent = {"mlflow.parentRunId": trained.info.run_id}
+            parent = {PARENT_TAG: trained.info.run_id}
             child = exp_name or f"{trained.info.run_name}-evaluate"
             keeper = trained.info.run_id
             return store.create(child, {**parent, **tags}, model_run_id=keeper)
@@ -597,6 +600,7 @@ def _membership_tags() -> dict[str, str]:
         BASELINE_TAG: "DVC_EXP_BASELINE_REV",
         STUDY_TAG: STUDY_VARIABLE,
         METHOD_TAG: METHOD_VARIABLE,
+        PARENT_TAG: PARENT_VARIABLE,
     }
     return {tag: os.environ[name] for tag, name in names.items() if os.environ.get(name)}
 

@@ -48,6 +48,9 @@ VIEW_S: Final = 10
 BLANK: Final = b"\xef\xbb\xbf \t\r\n"
 """Bytes before the first sign of JSON; the first three say that it is UTF-8."""
 
+TABLE: Final = Path("points")
+"""Stands for the path of a table that is no file."""
+
 SQLITE: Final = b"SQLite format 3\0"
 SHAPEFILE: Final = b"\0\0\x27\x0a"
 
@@ -127,6 +130,48 @@ def read_annotations(
             f"geometry: correct the values, or `ignore`"
         )
     return found
+
+
+def annotations_of(
+    table: geopandas.GeoDataFrame,
+    classes: ClassTable,
+    settings: VectorSettings,
+    images: SourceImages | None = None,
+) -> Annotations:
+    """Take labelled points, lines and polygons from a table, as `read_annotations` reads a file.
+
+    Args:
+        table: with a column of classes; features are numbered from 0.
+        classes: that features may have.
+        settings: the column, and the meaning of values.
+        images: of the dataset; without them, coordinates are those of a CRS.
+
+    Raises:
+        ValueError: the table is empty, or lacks the column or the CRS; a value is not a class; or a
+            polygon is invalid.
+    """
+    in_pixels = images if images is not None and not images.are_placed else None
+    layer = _Layer(
+        TABLE,
+        "GeoDataFrame",
+        settings.column,
+        known_values(classes, settings.codes),
+        {normalise(value) for value in settings.ignore},
+        in_pixels if table.crs is None else None,
+    )
+    if settings.column not in table:
+        raise ValueError(
+            f"{layer}, has no column {settings.column!r} of classes, it has "
+            f"{shorten(map(str, table.columns))}: rename one with .rename(columns=…)"
+        )
+    if layer.images is None and table.crs is None:
+        raise ValueError(
+            f"{layer}, has no CRS, so it cannot be placed: set it with .set_crs(…). (Coordinates "
+            f"are pixels only where no image has a CRS or a transform)"
+        )
+    if not len(table):
+        raise ValueError(f"{layer}, has no features: label some")
+    return _read_layer(layer, table.reset_index(drop=True), None)
 
 
 def _read_table(layer: _Layer) -> geopandas.GeoDataFrame:

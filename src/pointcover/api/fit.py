@@ -1,0 +1,239 @@
+"""Fit pixel classifiers on labelled points of images, without a project."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pointcover.api.model import Model, as_paths
+from pointcover.image_labels.class_weights import weight_pixels
+from pointcover.image_labels.describe import describe_classifier
+from pointcover.image_labels.images import ImageReading, LabelledImages
+from pointcover.image_labels.sample import ImageSample
+from pointcover.image_labels.settings import ImageLabelSettings
+from pointcover.image_labels.source import LabelSource
+from pointcover.label_errors.class_names import name_classes, read_class_names
+from pointcover.label_errors.cross_validation import classifier_of
+from pointcover.labels import ClassTable, check_class_name, parse_colour
+from pointcover.maps.settings import ReadingSettings
+from pointcover.models.load import NamedModel
+from pointcover.networks.checkpoint import save_checkpoint
+from pointcover.prediction.settings import DeviceSettings
+from pointcover.project.template import PARAMS, project_files
+from pointcover.raster.arrays import ImageArray
+from pointcover.runtime.devices import be_deterministic, make_fabric
+from pointcover.text import shorten
+from pointcover.training.classifiers.features import make_features
+from pointcover.training.classifiers.fit import ClassifierFit
+from pointcover.training.classifiers.labelled_pixels import LabelledPixels, LabelledWindow, collect
+from pointcover.training.fit import weights_of
+from pointcover.training.settings import TrainSettings
+from pointcover.validation import validate
+from pointcover.vectors.class_values import normalise
+from pointcover.vectors.features import Annotations
+from pointcover.vectors.pixel_points import PixelPoints, annotations_at
+from pointcover.vectors.read import annotations_of, read_annotations
+from pointcover.vectors.settings import VectorSettings
+
+Place = str | PathLike[str]
+Images = Place | ImageArray | Sequence[Place | ImageArray]
+Classes = Sequence[str] | Mapping[str, str]
+
+CALLED = "pointcover.fit"
+"""Stands for the path of a model that is no file."""
+
+EVERY = 8
+"""Of the windows around the labels, every so-many-th row and column is taken for the statistics of
+the bands."""
+
+COLUMNS = VectorSettings()
+
+
+def fit(
+    images: Images,
+    points: Any,
+    *,
+    classes: Classes | None = None,
+    reading: ReadingSettings | None = None,
+    **settings: Any,
+) -> Model:
+    """Fit a pixel classifier on labelled points of images, as the stage `train` does.
+
+    Nothing is written, and no project is needed. Fits take seconds: features are computed around
+    the labels alone.
+
+    Args:
+        images: a GeoTIFF or another raster, an `ImageArray`, or several of these.
+        points: the path of a GeoPackage, GeoJSON or Shapefile, or a GeoDataFrame, with a column
+            `class`: points, lines and polygons. Or a tuple of arrays (rows, columns, classes), for
+            several images a list of such tuples, one for each.
+        classes: their names in the order of their ids, or colours by name
+            (`{"water": "#2E86C1"}`); by default the names that the points have.
+        reading: bands, value range and GSD of images whose files lack metadata.
+        **settings: of `train`, with two underscores for a dot, where they differ from those of a
+            new project (`model="random_forest"`, `classifier__random_forest__trees=100`); and
+            `seed`, `tile_px` and `downsample`.
+
+    Raises:
+        FileNotFoundError: an image or the file of the points is missing.
+        ValueError: images, points or settings do not go together; the message says what to change.
+    """
+    own, train = _settings(settings)
+    how = reading or ReadingSettings()
+    if how.resample:
+        raise ValueError(
+            "reading: resample is for maps of images of another GSD: set downsample to reduce the "
+            "images on which a model is fitted"
+        )
+    with TemporaryDirectory() as folder:
+        opened = LabelledImages.open(
+            list(_files(images, Path(folder))),
+            ImageReading(own.tile_px, own.downsample, how.bands, how.value_range),
+        )
+        table = _class_table(points, classes)
+        found = opened.find(_read(points, table, opened), table)
+        return _fit(found.source, opened, own, train)
+
+
+def _settings(given: Mapping[str, Any]) -> tuple[ImageLabelSettings, TrainSettings]:
+    """Return the settings of reading and of training."""
+    mine = {key: value for key, value in given.items() if key in ImageLabelSettings.model_fields}
+    own = validate(ImageLabelSettings, mine, Path("fit"))
+    values = yaml.safe_load(project_files()[PARAMS])["train"]
+    for name, value in given.items():
+        if name not in mine:
+            *steps, last = name.split("__")
+            section = values
+            for step in steps:
+                section = section.get(step)
+                if not isinstance(section, dict):
+                    raise ValueError(f"fit: {name} is not a setting: {step!r} is no section")
+            section[last] = list(value) if isinstance(value, tuple) else value
+    train = validate(TrainSettings, values, Path("fit"))
+    if classifier_of(train) is not train:
+        raise ValueError(
+            f"fit: model {train.model!r} is a network, which is trained on many tiles: choose a "
+            f"pixel classifier such as random_forest, or train it in a project (Project.run)"
+        )
+    return own, train
+
+
+def _files(images: Images, folder: Path) -> Iterator[Path]:
+    """Return the files of images, those of arrays in a folder."""
+    given = [images] if isinstance(images, (str, PathLike, ImageArray)) else images
+    for number, image in enumerate(given):
+        if isinstance(image, ImageArray):
+            yield image.write(folder / f"image_{number}.tif")
+        elif hasattr(image, "shape"):
+            raise ValueError(
+                f"got an array as image {number}, wanted ImageArray(values, transform, crs), or "
+                f"ImageArray(values) where it has no place on the ground"
+            )
+        else:
+            yield from as_paths(image)
+
+
+def _is_table(points: Any) -> bool:
+    return hasattr(points, "geometry")
+
+
+def _pairs(points: Any) -> list[PixelPoints]:
+    """Return the points of each image.
+
+    Raises:
+        ValueError: they are none of what `fit` takes.
+    """
+    listed = points if isinstance(points, list) else [points]
+    if not all(isinstance(one, tuple) and len(one) == 3 for one in listed):
+        raise ValueError(
+            f"got points of type {type(points).__name__}, wanted a path, a GeoDataFrame, or a "
+            f"tuple (rows, columns, classes), for several images a list of such tuples"
+        )
+    return [(rows, columns, classes) for rows, columns, classes in listed]
+
+
+def _class_table(points: Any, classes: Classes | None) -> ClassTable:
+    if isinstance(classes, Mapping):
+        colours = tuple(map(parse_colour, classes.values()))
+        return ClassTable(tuple(map(check_class_name, classes)), colours)
+    if classes is not None:
+        from pointcover.assessment.class_maps import distinct_colour
+
+        names = tuple(map(check_class_name, classes))
+        return ClassTable(names, tuple(map(distinct_colour, range(len(names)))))
+    if isinstance(points, (str, PathLike)):
+        return read_class_names(Path(points), COLUMNS)
+    if _is_table(points):
+        values = list(points[COLUMNS.column]) if COLUMNS.column in points else []
+        return name_classes([str(one).strip() for one in values if normalise(one)], "points")
+    values = [one for each in _pairs(points) for one in np.asarray(each[2]).ravel().tolist()]
+    if any(not isinstance(one, str) for one in values):
+        raise ValueError(
+            f"points have classes such as {shorten(sorted(map(str, set(values))), 3)}: say with "
+            f"`classes` what they are called, in the order of their ids"
+        )
+    return name_classes(values, "points")
+
+
+def _read(points: Any, classes: ClassTable, opened: LabelledImages) -> Annotations:
+    images = opened.sources()
+    if isinstance(points, (str, PathLike)):
+        return read_annotations(Path(points), classes, COLUMNS, images=images)
+    if _is_table(points):
+        return annotations_of(points, classes, COLUMNS, images)
+    pairs, names = _pairs(points), list(images.by_orthophoto)
+    if len(pairs) != len(names):
+        raise ValueError(
+            f"got points of {len(pairs)} image(s), but {len(names)} image(s): give one tuple "
+            f"(rows, columns, classes) for each"
+        )
+    return annotations_at(dict(zip(names, pairs, strict=True)), classes, images)
+
+
+def _fit(
+    source: LabelSource, opened: LabelledImages, own: ImageLabelSettings, train: TrainSettings
+) -> Model:
+    fabric = make_fabric(train.device, train.precision)
+    be_deterministic()
+    names = source.classes.names
+    fit_of = ClassifierFit(train.model, train.classifier, len(names), own.seed)
+    features = make_features(train, fit_of, source.bands).to(fabric.device).eval()
+    thinning = source.thinning(train.classifier.max_pixels, own.seed)
+    seen: list[Any] = []
+    windows = _watched(source.read(features.margin_px, thinning), seen)
+    pixels = weight_pixels(train, names, collect(features, windows))
+    _check(pixels, names)
+    sample = ImageSample(
+        [tile.grid for tile in source.tiles],
+        opened.bands,
+        opened.value_range,
+        np.concatenate(seen, axis=1),
+    )
+    segmenter, checkpoint = describe_classifier(
+        fit_of.fit(features, pixels), train, sample.tile_set(source.classes, own.tile_px), pixels
+    )
+    with TemporaryDirectory() as folder:  # the digest is that of the file that `save` writes
+        digest = save_checkpoint(Path(folder), checkpoint, weights_of(segmenter))
+    device = DeviceSettings(device=train.device, precision=train.precision)
+    return Model(device, [NamedModel(CALLED, segmenter.eval(), checkpoint, digest)])
+
+
+def _watched(windows: Iterator[LabelledWindow], seen: list[Any]) -> Iterator[LabelledWindow]:
+    """Keep some pixels with data of each window."""
+    for window in windows:
+        some = window.image[:, ::EVERY, ::EVERY].reshape(len(window.image), -1)
+        seen.append(some[:, some.any(axis=0)])
+        yield window
+
+
+def _check(pixels: LabelledPixels, names: Sequence[str]) -> None:
+    known = np.unique(pixels.classes)
+    if len(known) < 2:
+        raise ValueError(
+            f"all labels on the images are {names[known[0]]!r}, so there is nothing to tell apart: "
+            f"label other classes, too"
+        )

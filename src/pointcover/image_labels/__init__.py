@@ -1,0 +1,1 @@
+"""Labels on images without the pipeline's tiles, and what classifiers fitted on them need."""
