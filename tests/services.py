@@ -98,9 +98,10 @@ def postgres() -> Iterator[str]:
             for path in (place, place / "password"):
                 shutil.chown(path, user)
         data = place / "data"
+        make = [str(programs / "initdb"), "-D", str(data), "-U", "mlflow", "-A", "scram-sha-256"]
+        make += ["--no-sync", "-E", "UTF8", "--locale=C", f"--pwfile={place / 'password'}"]
         made = subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256", "--no-sync"]
-            + ["-E", "UTF8", "--locale=C", f"--pwfile={place / 'password'}"],
+            make,
             check=False,
             capture_output=True,
             text=True,

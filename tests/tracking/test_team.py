@@ -125,7 +125,7 @@ def model_digest(path: Path) -> str:
 
 def test_two_clones_share_data_runs_models_and_the_champion(team):
     # The second clone gets the tiles from S3, and cuts none.
-    team.second.run("dvc", "pull", "tile")
+    team.second.run("dvc", "pull", "--with-deps", "tile")
     assert ran(team.second.run("dvc", "repro", "tile")) == []
 
     # Six experiments, three queued in each clone, from both at once.
@@ -142,13 +142,7 @@ def test_two_clones_share_data_runs_models_and_the_champion(team):
     def have_ended() -> bool:
         return sum(is_evaluated(run) for run in team.runs().values()) == 6
 
-    try:
-        wait_for(have_ended, 900, pause=2)
-    except AssertionError:
-        for member in team.members:
-            print(member.run("dvc", "queue", "status"))
-            print(member.run("dvc", "queue", "logs", next(n for n in names if names[n] is member)))
-        raise
+    wait_for(have_ended, 900, pause=2)
     for member in team.members:
         wait_for(lambda one=member: one.run("dvc", "queue", "status").count("Success") == 3, 120, 3)
     runs = team.runs()
@@ -162,8 +156,11 @@ def test_two_clones_share_data_runs_models_and_the_champion(team):
     assert float(champion.tags["test_miou"]) == best
     fetched = []
     for member in team.members:
-        member.run("python", "-c", FETCH, "champion")
-        fetched.append(model_digest(member.folder / "champion" / "model.pt"))
+        folder = team.folder / f"champion of {member.folder.name}"
+        folder.mkdir()
+        member.run("python", "-c", FETCH, str(folder))
+        (model,) = folder.rglob("model.pt")
+        fetched.append(model_digest(model))
     assert fetched[0] == fetched[1] == champion.tags["model_sha256"]
 
     # Experiments and their models go from one clone to the other by git and S3.
@@ -194,7 +191,7 @@ def test_a_training_goes_on_without_its_server_and_nothing_is_lost(team):
     said = log.read_text()
     assert "no MLflow server answers" in said
     assert "connection refused" in said
-    assert "Traceback" not in said
+    assert not re.search("Traceback|HTTPConnectionPool|Retrying", said)
     unlogged = team.first.folder / ".pointcover" / "unlogged"
     assert len(list(unlogged.glob("*/run.json"))) == 2, "the training and the evaluation"
     said = team.first.run("pointcover", "sync", fails=True)
@@ -235,4 +232,4 @@ def check_whole(team: Team, run_id: str) -> None:
     context = {tag.value for used in run.inputs.dataset_inputs for tag in used.tags}
     assert context == {"training", "evaluation"}
     assert run_id in run.data.tags["mlflow.note.content"]
-    assert "unlogged" not in run.data.tags["mlflow.note.content"]
+    assert "evaluation-" not in run.data.tags["mlflow.note.content"]

@@ -426,7 +426,7 @@ def _postponed_evaluation(
     """Return a run that is opened when its calls are logged."""
     from mlflow import MlflowClient
 
-    uri, placeholder = tracking_uri(root), f"unlogged{uuid.uuid4().hex}"
+    uri, placeholder = tracking_uri(root), f"evaluation-{uuid.uuid4().hex}"
     membership = _membership_tags()
     about = {
         "uri": without_password(uri),

@@ -234,6 +234,8 @@ def quieten_mlflow() -> None:
         os.environ.setdefault(variable, value)
     # It prints SQL with a traceback of errors that `whole_call` turns into one line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # It tells of each repeated request.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -268,14 +270,13 @@ def whole_call(uri: str) -> Iterator[None]:
             f"s3://"
         ) from None
     except (MlflowException, SQLAlchemyError) as error:
-        reason = without_password(str(error).partition("\n")[0])[:300]
-        where = without_password(uri)
         code = getattr(error, "error_code", None)
         if code == "INVALID_PARAMETER_VALUE":
+            where, reason = without_password(uri), _line_of(str(error))
             raise ValueError(f"MLflow at {where} rejected this: {reason}") from None
         if is_server(uri):
-            raise _server_error(uri, str(code), reason) from None
-        raise _database_error(uri, error, reason) from None
+            raise _server_error(uri, str(code), str(error)) from None
+        raise _database_error(uri, error, str(error)) from None
     except Exception as error:
         # Of the libraries that send files, which are not installed everywhere.
         library = type(error).__module__.partition(".")[0]
@@ -350,8 +351,12 @@ def _s3_error(uri: str, error: Exception) -> OSError:
 
 def _short(reason: str) -> str:
     """Return what a message of MLflow or its libraries means, in a few words if they are known."""
-    line = without_password(reason.partition("\n")[0])[:300]
-    return next((short for part, short in _SHORT_REASONS.items() if part in reason), line)
+    known = (short for part, short in _SHORT_REASONS.items() if part in reason)
+    return next(known, _line_of(reason))
+
+
+def _line_of(text: str) -> str:
+    return without_password(text.partition("\n")[0])[:300]
 
 
 def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
@@ -382,7 +387,7 @@ def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
             f"MLFLOW_TRACKING_URI"
         )
     return OSError(
-        f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
+        f"the MLflow store {where} cannot be used ({_line_of(reason)}): correct MLFLOW_TRACKING_URI or "
         f"unset it; if the file is damaged, rename it, and a new one is made"
     )
 
