@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pointcover.tracking.runs import EVALUATED_TAG, MODEL_TAG
 from tests.services import KEYS, MLflowServer, postgres, s3_server
 from tests.test_pipeline import SMALL, Clone, ran
 
@@ -116,7 +117,7 @@ def wait_for(is_so, seconds: float, pause: float = 0.5) -> None:
 
 
 def is_evaluated(run) -> bool:
-    return run.info.status == "FINISHED" and "test/miou" in run.data.metrics
+    return run.info.status == "FINISHED" and EVALUATED_TAG in run.data.tags
 
 
 def model_digest(path: Path) -> str:
@@ -169,9 +170,8 @@ def test_two_clones_share_data_runs_models_and_the_champion(team):
     team.second.run("dvc", "exp", "apply", "a2")
     assert ran(team.second.run("dvc", "repro")) == []
     model = json.loads((team.second.folder / "models/model.json").read_text())
-    tag = "mlflow.pointcover.model_sha256"
-    assert model_digest(team.second.folder / "models/model.pt") == runs["a2"].data.tags[tag]
-    assert model["weights_sha256"] == runs["a2"].data.tags[tag]
+    assert model_digest(team.second.folder / "models/model.pt") == runs["a2"].data.tags[MODEL_TAG]
+    assert model["weights_sha256"] == runs["a2"].data.tags[MODEL_TAG]
     assert "0 recorded: none was missing" in team.second.run("pointcover", "sync")
 
 
@@ -199,7 +199,7 @@ def test_a_training_goes_on_without_its_server_and_nothing_is_lost(team):
 
     team.server.start()
     before = team.runs()[PATIENT]
-    assert "test/miou" not in before.data.metrics
+    assert not is_evaluated(before)
     said = team.first.run("pointcover", "sync")
     assert "2 runs that waited for the server are logged" in said
     assert not list(unlogged.iterdir())

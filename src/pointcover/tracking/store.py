@@ -387,8 +387,8 @@ def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
             f"MLFLOW_TRACKING_URI"
         )
     return OSError(
-        f"the MLflow store {where} cannot be used ({_line_of(reason)}): correct MLFLOW_TRACKING_URI or "
-        f"unset it; if the file is damaged, rename it, and a new one is made"
+        f"the MLflow store {where} cannot be used ({_line_of(reason)}): correct "
+        f"MLFLOW_TRACKING_URI or unset it; if the file is damaged, rename it, and a new one is made"
     )
 
 
