@@ -336,7 +336,12 @@ REFUSED = "API request to x failed with exception (Caused by [Errno 111] Connect
         (
             MlflowException("Permission denied", error_code=PERMISSION_DENIED),
             PermissionError,
-            "does not allow this .Permission denied.: set MLFLOW_TRACKING_USERNAME",
+            "does not allow this .permission denied.: set MLFLOW_TRACKING_USERNAME",
+        ),
+        (
+            MlflowException("Invalid Host header - possible", error_code=PERMISSION_DENIED),
+            PermissionError,
+            "does not accept that name of its host: start it with `--allowed-hosts`",
         ),
         (
             MlflowException("Run 'x' not found", error_code=RESOURCE_DOES_NOT_EXIST),

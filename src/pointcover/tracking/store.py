@@ -307,6 +307,8 @@ _SHORT_REASONS: Final = {
     "timed out": "no answer in time",
     "Remote end closed": "it closed the connection",
     "Connection reset": "it closed the connection",
+    "You are not authenticated": "it wants a login",
+    "Permission denied": "permission denied",
     "too many 500": "error 500: its log names the cause, such as a database or S3 that is away",
     "too many 502": "error 502 of the proxy before it",
     "too many 503": "error 503: it is starting, or overloaded",
@@ -319,6 +321,11 @@ _SHORT_REASONS: Final = {
 def _server_error(uri: str, code: str, reason: str) -> OSError:
     """Return the error of a server: it does not answer, wants a login, or refuses."""
     where = without_password(uri)
+    if "Invalid Host header" in reason:
+        return PermissionError(
+            f"the MLflow server at {where} does not accept that name of its host: start it with "
+            f"`--allowed-hosts` and that name, or set MLFLOW_TRACKING_URI to a name it accepts"
+        )
     if code in _LOGIN_CODES:
         return PermissionError(
             f"the MLflow server at {where} does not allow this ({_short(reason)}): set "
