@@ -46,6 +46,9 @@ _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # Files go through the server, so that only its address must be reached, and not that of S3.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
 
 LOCKED: Final = ("database is locked", "database table is locked")
@@ -330,7 +333,7 @@ def _server_error(uri: str, code: str, reason: str) -> OSError:
         return PermissionError(
             f"the MLflow server at {where} does not allow this ({_short(reason)}): set "
             f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and ask the server's "
-            f"administrator for the permission EDIT on the experiment"
+            f"administrator for the permission EDIT on the experiment and the registered model"
         )
     if code in _AWAY_CODES:
         return _unreachable(uri, reason)
