@@ -37,6 +37,9 @@ LOWER = {
 }
 """What to lower for a command or stage to take less memory."""
 
+EXTRAS = {"boto3": "s3", "botocore": "s3", "psycopg2": "server"}
+"""The extra of pointcover that installs a package which some MLflow stores need."""
+
 
 @contextmanager
 def one_message(name: str) -> Iterator[None]:
@@ -105,6 +108,11 @@ def _message_of_missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("", "pointcover"):
         return _message_of_defect(error)
+    if package in EXTRAS:
+        return (
+            f"this python ({sys.executable}) lacks {error.name!r}, which this store needs: "
+            f"`pip install 'pointcover[{EXTRAS[package]}]'`, and try again"
+        )
     return (
         f"this python ({sys.executable}) lacks {error.name!r}. Run `make setup`, then "
         f"`source .venv/bin/activate`, and try again"
