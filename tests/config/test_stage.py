@@ -124,6 +124,10 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
     ("error", "said"),
     [
         (ModuleNotFoundError("No module", name="torch.nn"), "lacks 'torch.nn'. Run `make setup`"),
+        (
+            ModuleNotFoundError("No module", name="psycopg2"),
+            "lacks 'psycopg2', which this store needs: `pip install 'pointcover[server]'`",
+        ),
         (ModuleNotFoundError("No module", name="pointcover.x"), "This is a defect of pointcover"),
     ],
 )
