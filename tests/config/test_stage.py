@@ -127,6 +127,7 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
         (ModuleNotFoundError("", name="torch.nn"), "`pip install 'pointcover[train]'`"),
         (ModuleNotFoundError("", name="onnxscript"), "`pip install 'pointcover[onnx]'`"),
         (ModuleNotFoundError("", name="uvicorn"), "`pip install 'pointcover[label]'`"),
+        (ModuleNotFoundError("", name="psycopg2"), "`pip install 'pointcover[server]'`"),
         (ModuleNotFoundError("No module", name="pointcover.x"), "This is a defect of pointcover"),
     ],
 )

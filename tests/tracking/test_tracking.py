@@ -346,7 +346,7 @@ def test_an_error_in_the_block_is_not_hidden_by_a_lost_store(root, monkeypatch, 
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(run._client, "set_terminated", fail)
+    monkeypatch.setattr(run.target.client, "set_terminated", fail)
     with pytest.raises(RuntimeError, match="broken"), run:
         raise RuntimeError("broken")
     assert "could not be ended as FAILED: disk full" in caplog.text

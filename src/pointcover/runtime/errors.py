@@ -42,6 +42,8 @@ EXTRAS = {
     "onnx": ("onnx", "onnxscript", "openvino"),
     "label": ("starlette", "uvicorn", "xstatic"),
     "cluster": ("distributed", "dask"),
+    "s3": ("boto3", "botocore"),
+    "server": ("psycopg2",),
 }
 """Packages by the extra of pyproject.toml that installs them; the others are in `train`."""
 

@@ -93,8 +93,8 @@ def read_files(root: Path, commit: str, paths: Sequence[str]) -> dict[str, str]:
 
 def _not_cached(path: str, commit: str) -> FileNotFoundError:
     return FileNotFoundError(
-        f"{path} of experiment {commit[:8]} is not in DVC's cache: run this experiment again, or "
-        f"get it from your remote with `dvc pull`"
+        f"{path} of experiment {commit[:8]} is neither in DVC's cache nor in its remote, or the "
+        f"remote does not answer: `dvc pull` says which; or run this experiment again"
     )
 
 

@@ -80,8 +80,26 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
         client.set_logged_model_tags(
             candidate.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered)}
         )
-    client.set_registered_model_alias(name, CHAMPION, made.version)
-    return name
+    return name if _settle_champion(client, name) == str(made.version) else None
+
+
+def _settle_champion(client: "MlflowClient", name: str) -> str:
+    """Set the alias to the best version, and return that version.
+
+    Other processes register versions at the same time. Each looks again after it has set the alias,
+    so the last one sees all versions.
+    """
+    while True:
+        scored = [
+            (float(version.tags[SCORE_TAG]), -int(version.version))
+            for version in client.search_model_versions(f"name = '{name}'")
+            if SCORE_TAG in version.tags
+        ]
+        best = str(-max(scored)[1])  # of equal ones the first
+        champion = _champion(client, name)
+        if champion is not None and str(champion.version) == best:
+            return best
+        client.set_registered_model_alias(name, CHAMPION, best)
 
 
 def _entry_for(client: "MlflowClient", candidate: Candidate) -> str:

@@ -16,22 +16,19 @@ import math
 import os
 import sys
 import time
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from pointcover.tracking import owners, registry
+from pointcover.tracking import owners
+from pointcover.tracking.calls import Call, Target, perform
 from pointcover.tracking.dvc_experiments import head_commit
-from pointcover.tracking.logged_models import (
-    EPOCH,
-    MOST_DIGITS,
-    ScoredOn,
-    find_model,
-    source_of,
-    store_model,
-)
+from pointcover.tracking.logged_models import ScoredOn
+from pointcover.tracking.postponed import Postponed, taken, waiting_runs
 from pointcover.tracking.store import (
+    StoreUnreachableError,
     connect,
     experiment_id_of,
     experiment_name,
@@ -43,6 +40,7 @@ from pointcover.tracking.store import (
     sqlite_path,
     tracking_uri,
     whole_call,
+    without_password,
 )
 
 if TYPE_CHECKING:  # mlflow takes a second to import, so functions import it when they need it
@@ -70,6 +68,7 @@ PARENT_VARIABLE: Final = "POINTCOVER_PARENT_RUN"
 EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
 
+_CANNOT: Final = "what waits in %s cannot be logged (%s): remove the cause, or that folder"
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
@@ -86,45 +85,92 @@ class ModelNotes(NamedTuple):
 class Run:
     """One MLflow run, RUNNING until the ``with`` block ends; made by `start_run`.
 
+    Where the server stops answering, what is to be logged is written to the project's folder, and
+    logged once the server answers: by this run, by the next run that is started, or by `sync`.
+
     Every method raises ValueError for values that MLflow rejects (such as a name with brackets, or
     a parameter that was logged with another value) and OSError if the store cannot be written.
     """
 
     id: str
+    """MLflow's id; where no server answered when the run was opened, a placeholder for it."""
 
     def __init__(
         self,
-        client: "MlflowClient",
-        uri: str,
-        run_id: str,
+        root: Path,
+        target: Target,
         tags_at_end: _Tags,
-        model_run_id: str | None = None,
+        postponed: Postponed | None = None,
     ) -> None:
         """Wrap a run that is already RUNNING in the store.
 
         Args:
-            client: of the store.
-            uri: of the store, for messages.
-            run_id: MLflow's id.
+            root: the project's root.
+            target: the run in the store.
             tags_at_end: set only when the run ends as FINISHED.
-            model_run_id: id of the run with the model; by default this run.
+            postponed: calls of a run that is not in the store yet.
         """
-        self.id = run_id
-        self._model_run_id = model_run_id or run_id
-        self._client = client
-        self._uri = uri
+        self.id = target.run_id
+        self.target = target
+        self._root = root
         self._tags_at_end = tags_at_end
+        self._postponed = postponed
+        self._is_in_store = postponed is None
+
+    def _log(self, name: str, source: Path | None = None, **values: Any) -> str | None:
+        return self._perform(Call(name, values, source))
+
+    def _perform(self, call: Call) -> str | None:
+        """Log something, or postpone it where the server does not answer."""
+        if self._postponed is not None and not self._catch_up(self._postponed):
+            self._postponed.add(call)
+            return None
+        try:
+            with whole_call(self.target.uri):
+                return perform(self.target, call)
+        except StoreUnreachableError as error:
+            self._postponed = self._postpone()
+            self._postponed.add(call)
+            self._postponed.wait()
+            logger.warning(
+                "%s. This goes on, and what is to be logged waits in %s",
+                error,
+                self._postponed.folder,
+            )
+            return None
+
+    def _postpone(self) -> Postponed:
+        target = self.target
+        about = {
+            "uri": without_password(target.uri),
+            "run_id": target.run_id,
+            "model_run_id": target.model_run_id,
+        }
+        return Postponed.start(self._root, target.run_id, about)
+
+    def _catch_up(self, postponed: Postponed) -> bool:
+        """Log what waits; return False if it has to wait on."""
+        if not self._is_in_store or not postponed.is_due():
+            return False
+        try:
+            with whole_call(self.target.uri):
+                connect(self.target.uri)  # fails sooner than a call
+                count = postponed.perform_all(self.target)
+        except (OSError, ValueError) as error:
+            if not isinstance(error, StoreUnreachableError):
+                logger.warning(_CANNOT, postponed.folder, error)
+            postponed.wait()
+            return False
+        self._postponed = None
+        logger.info("the MLflow server answers again: %d waiting records are logged", count)
+        return True
 
     def log_params(self, params: _Params) -> None:
         """Record settings. A recorded value cannot be changed.
 
         None is recorded as null, as in params.yaml.
         """
-        from mlflow.entities import Param
-
-        with whole_call(self._uri):
-            written = [Param(*one) for one in _texts_of(params).items()]
-            self._client.log_batch(self.id, params=written)
+        self._log("params", params=_texts_of(params))
 
     def log_metrics(self, metrics: Mapping[str, float | None], step: int | None = None) -> None:
         """Record metrics in one transaction.
@@ -136,7 +182,7 @@ class Run:
         Raises:
             ValueError: a value is NaN or infinite.
         """
-        self._log_values(_known(metrics), step or 0)
+        self._log("metrics", metrics=_known(metrics), step=step or 0, at_ms=_now_ms())
 
     def announce_metric(self, name: str) -> None:
         """Record NaN for a metric that gets its value later.
@@ -144,40 +190,23 @@ class Run:
         MLflow's compare view plots the first metric that the runs have in common. Without this, a
         test score would never be the first.
         """
-        self._log_values({name: math.nan}, step=0)
-
-    def _log_values(
-        self,
-        values: Mapping[str, float],
-        step: int,
-        model_id: str | None = None,
-        data: ScoredOn | None = None,
-    ) -> None:
-        from mlflow.entities import Metric
-
-        now_ms = int(time.time() * 1000)
-        of = (model_id, *((data.name, data.digest[:MOST_DIGITS]) if data else (None, None)))
-        batch = [Metric(name, float(value), now_ms, step, *of) for name, value in values.items()]
-        with whole_call(self._uri):
-            self._client.log_batch(self.id, metrics=batch)
+        self._log("metrics", metrics={name: None}, step=0, at_ms=_now_ms())
 
     def logged_steps(self, name: str) -> frozenset[int]:
         """Return the steps for which a metric is recorded, which a resumed run does not repeat."""
-        with whole_call(self._uri):
-            history = self._client.get_metric_history(self.id, name)
+        with whole_call(self.target.uri):
+            history = self.target.client.get_metric_history(self.id, name)
         return frozenset(metric.step for metric in history)
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy a file to ``folder`` in the run's artifacts."""
         if not path.is_file():
             raise FileNotFoundError(f"{path} is not a file: write it before it is logged")
-        with whole_call(self._uri):
-            self._client.log_artifact(self.id, str(path), folder or None)
+        self._log("file", path, folder=folder)
 
     def log_text(self, text: str, name: str) -> None:
         """Write text to the artifact ``name``, for example ``figures/report.html``."""
-        with whole_call(self._uri):
-            self._client.log_text(self.id, text, name)
+        self._perform(Call("text", {"text": text, "name": name}))
 
     def log_dict(self, values: Mapping[str, object], name: str) -> None:
         """Write JSON to the artifact ``name``; raise ValueError for NaN, which JSON lacks."""
@@ -185,18 +214,13 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
-        from mlflow.entities import RunTag
-
-        with whole_call(self._uri):
-            self._client.log_batch(
-                self.id, tags=[RunTag(key, value) for key, value in tags.items()]
-            )
+        self._log("tags", tags=dict(tags))
 
     def log_images(self, images: "Mapping[str, npt.NDArray[np.uint8]]", step: int) -> None:
         """Record images of an epoch, (H, W, 3) uint8, which the UI shows by step."""
         for name, image in images.items():
-            with whole_call(self._uri):
-                self._client.log_image(self.id, image, key=name, step=step)
+            values = {"name": name, "step": step, "at_ms": _now_ms()}
+            self._perform(Call("image", values, image=image))
 
     def log_dataset(self, name: str, digest: str, source: str, role: str) -> None:
         """Record the dataset of the run.
@@ -207,13 +231,9 @@ class Run:
             source: folder or URL of the files.
             role: `training` or `evaluation`.
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(name, digest[:MOST_DIGITS], "local", json.dumps({"uri": source}))
-        with whole_call(self._uri):
-            self._client.log_inputs(
-                self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
-            )
+        self._perform(
+            Call("dataset", {"name": name, "digest": digest, "source": source, "role": role})
+        )
 
     def log_model(self, folder: Path, epoch: int) -> None:
         """Store a model as output of the run that trained it; see `store_model`.
@@ -222,9 +242,7 @@ class Run:
             folder: with model.pt and model.json.
             epoch: of the weights.
         """
-        with whole_call(self._uri):
-            trained = self._client.get_run(self._model_run_id)
-            store_model(self._client, trained, folder, epoch)
+        self._log("model", folder, epoch=epoch)
 
     def log_scores(self, scores: Mapping[str, float | None], data: ScoredOn | None = None) -> None:
         """Record scores of the run and of its model, at the epoch of the model.
@@ -236,10 +254,7 @@ class Run:
         Raises:
             ValueError: a value is NaN or infinite.
         """
-        with whole_call(self._uri):
-            model = find_model(self._client, self._client.get_run(self._model_run_id))
-        step = int(model.params.get(EPOCH, 0)) if model else 0
-        self._log_values(_known(scores), step, model.model_id if model else None, data)
+        self._log("scores", metrics=_known(scores), data=data and list(data), at_ms=_now_ms())
 
     def register_champion(
         self, name: str, score: float, split: str, about: "ModelNotes | None" = None
@@ -257,22 +272,8 @@ class Run:
             the name of the registered model if this run's model is now its champion, else None.
         """
         about = about or ModelNotes("", {})
-        with whole_call(self._uri):
-            trained = self._client.get_run(self._model_run_id)
-            experiment = self._client.get_experiment(trained.info.experiment_id)
-            model = find_model(self._client, trained)
-            candidate = registry.Candidate(
-                name=name,
-                experiment=experiment.name,
-                split=split,
-                score=score,
-                source=source_of(self._client, trained),
-                run_id=self._model_run_id,
-                model_id=model.model_id if model else None,
-                tags={**about.tags, **_data_digests(trained)},
-                description=about.text,
-            )
-            return registry.register_champion(self._client, candidate)
+        values = {"name": name, "score": score, "split": split, "tags": dict(about.tags)}
+        return self._perform(Call("champion", values | {"text": about.text}))
 
     def describe(self, text: str) -> None:
         """Set the description of the run, which MLflow shows as Markdown."""
@@ -290,16 +291,30 @@ class Run:
     ) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
         status = _status_after(error)
+        if self._postponed is not None:
+            self._postponed.try_now()
         try:
             if status == "FINISHED" and self._tags_at_end:
                 self.set_tags(self._tags_at_end)
-            with whole_call(self._uri):
-                self._client.set_terminated(self.id, status)
+            self._log("end", status=status, at_ms=_now_ms())
         except (OSError, ValueError) as end_error:
             if error is None:
                 raise
             # The error that ends the run is the one to raise; it may have caused this one.
             logger.error("run %s could not be ended as %s: %s", self.id, status, end_error)
+        finally:
+            if self._postponed is not None:
+                logger.warning(
+                    "%d records of this run wait in %s: `pointcover sync`, or the next run, logs "
+                    "them when the MLflow server answers",
+                    self._postponed.count,
+                    self._postponed.folder,
+                )
+                self._postponed.close()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def start_run(
@@ -347,6 +362,8 @@ def resume_training_run(
 ) -> Run:
     """Open the run that trained a model, to record its evaluation there.
 
+    Where the server does not answer, the evaluation is postponed, and the run is found later.
+
     The newest run with this MODEL_TAG is reopened; a run of this DVC experiment is preferred. If it
     has been evaluated before, or is RUNNING, a child run is started instead, named after the DVC
     experiment or the run. If there is no such run (the model came from the cache of another clone,
@@ -366,25 +383,67 @@ def resume_training_run(
         ConnectionError: the tracking server does not answer.
         OSError: the store cannot be read or written.
     """
-    evaluated = {EVALUATED_TAG: "true"}
-    exp_name = os.environ.get("DVC_EXP_NAME")
-    tags = {ENSEMBLE_TAG: f"{models} models"} if models > 1 else {}
-    with _opened_store(root, experiment) as store:
-        found = store.search(f"tags.`{MODEL_TAG}` = '{model_sha256}'")
+    evaluation = _Evaluation(model_sha256, name, models)
+    try:
+        with _opened_store(root, experiment) as store:
+            return evaluation.open(store)
+    except StoreUnreachableError as error:
+        if not is_server(tracking_uri(root)):
+            raise
+        return _postponed_evaluation(root, evaluation, experiment or experiment_name(), error)
+
+
+class _Evaluation(NamedTuple):
+    """An evaluation to be recorded: the SHA-256 of the model, a name, and the number of models."""
+
+    model_sha256: str
+    name: str
+    models: int
+
+    def open(self, store: "_Store") -> Run:
+        """Open the run of the model, or another one."""
+        evaluated = {EVALUATED_TAG: "true"}
+        exp_name = store.membership.get(EXPERIMENT_TAG)
+        tags = {ENSEMBLE_TAG: f"{self.models} models"} if self.models > 1 else {}
+        found = store.search(f"tags.`{MODEL_TAG}` = '{self.model_sha256}'")
         if not found:
             logger.warning(
-                "no run trained this model (%s…): a new run is started", model_sha256[:8]
+                "no run trained this model (%s…): a new run is started", self.model_sha256[:8]
             )
-            origin = {TRAINING_TAG: "from cache", MODEL_TAG: model_sha256}
-            return store.create(exp_name or name, {**origin, **tags}, evaluated)
+            origin = {TRAINING_TAG: "from cache", MODEL_TAG: self.model_sha256}
+            return store.create(exp_name or self.name, {**origin, **tags}, evaluated)
         own = [run for run in found if run.data.tags.get(EXPERIMENT_TAG) == exp_name]
         trained = (own or found)[0]
-        if models > 1 or EVALUATED_TAG in trained.data.tags or trained.info.status == "RUNNING":
-            parent = {PARENT_TAG: trained.info.run_id}
-            child = exp_name or f"{trained.info.run_name}-evaluate"
-            keeper = trained.info.run_id
-            return store.create(child, {**parent, **tags}, model_run_id=keeper)
-        return store.reopen(trained, tags, evaluated)
+        is_single = self.models == 1 and EVALUATED_TAG not in trained.data.tags
+        if is_single and trained.info.status != "RUNNING":
+            return store.reopen(trained, tags, evaluated)
+        parent = {PARENT_TAG: trained.info.run_id}
+        child = exp_name or f"{trained.info.run_name}-evaluate"
+        keeper = trained.info.run_id
+        return store.create(child, {**parent, **tags}, model_run_id=keeper)
+
+
+def _postponed_evaluation(
+    root: Path, evaluation: _Evaluation, experiment: str, error: StoreUnreachableError
+) -> Run:
+    """Return a run that is opened when its calls are logged."""
+    from mlflow import MlflowClient
+
+    uri, placeholder = tracking_uri(root), f"evaluation-{uuid.uuid4().hex}"
+    membership = _membership_tags()
+    about = {
+        "uri": without_password(uri),
+        "experiment": experiment,
+        "evaluation": list(evaluation),
+        "membership": membership,
+        "origin": _origin_tags(membership.get(BASELINE_TAG)),
+    }
+    postponed = Postponed.start(root, placeholder, about)
+    logger.warning(
+        "%s. The evaluation goes on, and what is to be logged waits in %s", error, postponed.folder
+    )
+    target = Target(MlflowClient(uri), uri, placeholder, placeholder)
+    return Run(root, target, {EVALUATED_TAG: "true"}, postponed)
 
 
 def reopen_model_run(root: Path, model_sha256: str, experiment: str | None = None) -> Run | None:
@@ -464,16 +523,6 @@ def rename_run(
     return False
 
 
-def _data_digests(run: "MlflowRun") -> dict[str, str]:
-    """Return the digest of each dataset of a run, by its role: training_data, evaluation_data."""
-    return {
-        f"{tag.value}_data": used.dataset.digest
-        for used in (run.inputs.dataset_inputs if run.inputs else [])
-        for tag in used.tags
-        if tag.key == "mlflow.data.context"
-    }
-
-
 def _known(metrics: Mapping[str, float | None]) -> dict[str, float]:
     """Return metrics without those that have no value.
 
@@ -499,34 +548,44 @@ def recorded_experiments(root: Path, experiment: str | None = None) -> frozenset
 
 
 class _Store(NamedTuple):
-    """An experiment in an open store."""
+    """An experiment in an open store, and the tags of the runs that this process records."""
 
+    root: Path
     client: "MlflowClient"
     uri: str
     experiment_id: str
+    membership: Mapping[str, str]
+    """Of the DVC experiment, study and method."""
+    origin: Mapping[str, str]
+    """Of who runs what, from which commit."""
 
     def create(
         self, name: str, tags: _Tags, tags_at_end: _Tags = None, model_run_id: str | None = None
     ) -> Run:
         if not name:  # MLflow would draw a name, which repeats, since its generator is seeded
             raise ValueError("the name of a run is empty: set one, such as dataset-points-time")
-        membership = _membership_tags()
         every_tag = {
-            **_origin_tags(membership.get(BASELINE_TAG)),
-            **membership,
+            **self.origin,
+            **self.membership,
             **(tags or {}),
             **owners.owner_tags(),
         }
         run = self.client.create_run(self.experiment_id, tags=every_tag, run_name=name)
-        return Run(self.client, self.uri, run.info.run_id, tags_at_end, model_run_id)
+        return Run(self.root, self._target(run.info.run_id, model_run_id), tags_at_end)
 
     def reopen(self, run: "MlflowRun", tags: _Tags, tags_at_end: _Tags = None) -> Run:
-        opened = Run(self.client, self.uri, run.info.run_id, tags_at_end)
+        opened = Run(self.root, self._target(run.info.run_id), tags_at_end)
         # Set the process first: a RUNNING run whose tagged process is gone counts as an orphan.
-        opened.set_tags({**_membership_tags(), **(tags or {}), **owners.owner_tags()})
+        every_tag = {**self.membership, **(tags or {}), **owners.owner_tags()}
+        perform(self._target(run.info.run_id), Call("tags", {"tags": every_tag}))
         # An experiment that resumes the training of another one takes over its run and renames it.
-        self.client.update_run(opened.id, status="RUNNING", name=os.environ.get("DVC_EXP_NAME"))
+        self.client.update_run(
+            opened.id, status="RUNNING", name=self.membership.get(EXPERIMENT_TAG)
+        )
         return opened
+
+    def _target(self, run_id: str, model_run_id: str | None = None) -> Target:
+        return Target(self.client, self.uri, run_id, model_run_id or run_id)
 
     def search(self, condition: str) -> "list[MlflowRun]":
         newest_first = ["attributes.start_time DESC"]
@@ -555,8 +614,83 @@ def _opened_store(root: Path, experiment: str | None = None) -> Iterator[_Store]
         # default folder of artifacts is in the working directory.
         files = None if is_server(uri) else (root.absolute() / "mlruns").as_uri()
         experiment_id = experiment_id_of(client, experiment or experiment_name(), files)
+        membership = _membership_tags()
+        origin = _origin_tags(membership.get(BASELINE_TAG))
+        store = _Store(root, client, uri, experiment_id, membership, origin)
+        _log_postponed(store)  # first: a run that ended while the server was away is no orphan
         _end_orphans(client, experiment_id, is_own_store=is_own_store(uri))
-        yield _Store(client, uri, experiment_id)
+        yield store
+
+
+def log_postponed(root: Path) -> tuple[int, dict[str, str]]:
+    """Log what could not be logged before, since the server did not answer.
+
+    Returns:
+        the number of runs that are logged whole now; and the reason of each other one, by the name
+        of its folder.
+
+    Raises:
+        ValueError: as `start_run`.
+        OSError: as `start_run`.
+    """
+    waiting = waiting_runs(root)
+    if not waiting:
+        return 0, {}
+    uri = without_password(tracking_uri(root))
+    reasons = {
+        run["folder"]: f"it waits for the MLflow server {run['uri']}: set MLFLOW_TRACKING_URI to it"
+        for run in waiting
+        if run["uri"] != uri
+    }
+    if len(reasons) < len(waiting):
+        try:
+            with _opened_store(root):  # logs them
+                pass
+        except StoreUnreachableError as error:
+            raise StoreUnreachableError(
+                f"{len(waiting)} runs wait to be logged, but {error}"
+            ) from None
+        left = {run["folder"] for run in waiting_runs(root)} - reasons.keys()
+        for run in waiting:
+            if run["folder"] in left:
+                reasons[run["folder"]] = "its process is alive, or a message above says why"
+    return len(waiting) - len(reasons), reasons
+
+
+def _log_postponed(store: _Store) -> None:
+    """Log what waits for this store, but for runs whose process is alive."""
+    for waiting in waiting_runs(store.root):
+        if waiting["uri"] != without_password(store.uri):
+            continue
+        with taken(store.root, waiting["folder"]) as postponed:
+            if postponed is None:
+                continue
+            try:
+                with whole_call(store.uri):
+                    target = _target_of(store, postponed)
+                    is_known = waiting["folder"] == target.run_id
+                    count = postponed.perform_all(target, "" if is_known else waiting["folder"])
+            except StoreUnreachableError:
+                raise
+            except (OSError, ValueError) as error:
+                logger.warning(_CANNOT, postponed.folder, error)
+            else:
+                logger.info("run %s: %d records that waited are logged", target.run_id, count)
+
+
+def _target_of(store: _Store, postponed: Postponed) -> Target:
+    """Return the run that calls are for; that of an evaluation is found or made first."""
+    run = postponed.run
+    if "run_id" in run:
+        return Target(store.client, store.uri, run["run_id"], run["model_run_id"])
+    of_then = store._replace(
+        experiment_id=experiment_id_of(store.client, run["experiment"], None),
+        membership=run["membership"],
+        origin=run["origin"],
+    )
+    target = _Evaluation(*run["evaluation"]).open(of_then).target
+    postponed.set_run(target.run_id, target.model_run_id)
+    return target
 
 
 def _end_orphans(client: "MlflowClient", experiment_id: str, *, is_own_store: bool) -> None:

@@ -40,10 +40,15 @@ CONNECT_S: Final = 30
 """Most seconds for the first answer of a server, which may come a byte at a time."""
 REQUEST_S: Final = 10
 """Most seconds between two bytes of the first answer; it is asked for twice."""
+RETRIES: Final = "1"
+"""How often MLflow repeats a request; by itself it does so for minutes."""
 _MLFLOW_SETTINGS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # Files go through the server, so that only its address must be reached, and not that of S3.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
 }
 
 LOCKED: Final = ("database is locked", "database table is locked")
@@ -52,6 +57,10 @@ LOCKED: Final = ("database is locked", "database table is locked")
 
 class StoreLockedError(OSError):
     """The store cannot be written now, since another process has locked it."""
+
+
+class StoreUnreachableError(ConnectionError):
+    """The server, its database or its files do not answer now; they may be back later."""
 
 
 _DATABASES: Final = ("postgresql", "mysql", "mssql")
@@ -228,6 +237,8 @@ def quieten_mlflow() -> None:
         os.environ.setdefault(variable, value)
     # It prints SQL with a traceback of errors that `whole_call` turns into one line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    # It tells of each repeated request.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
@@ -239,18 +250,20 @@ def whole_call(uri: str) -> Iterator[None]:
 
     Raises:
         ValueError: MLflow rejected a value.
-        ConnectionError: the server does not answer.
+        StoreUnreachableError: the server, or the database or store of files, does not answer.
         StoreLockedError: another process has locked the store.
+        PermissionError: the server wants a login, or does not allow this.
         OSError: the store cannot be used.
     """
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import HTTP_STATUS_TO_ERROR_CODE, MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    settings = environment(MLFLOW_HTTP_REQUEST_MAX_RETRIES=RETRIES)
     try:
-        with contextlib.nullcontext() if is_server(uri) else uninterrupted():
+        with settings if is_server(uri) else uninterrupted():
             yield
     except (FileNotFoundError, PermissionError) as error:
-        if not is_server(uri):
+        if not is_server(uri) or error.filename is None:
             raise
         raise OSError(
             f"a file of the run cannot be written to {error.filename} ({error.strerror}), where "
@@ -260,20 +273,106 @@ def whole_call(uri: str) -> Iterator[None]:
             f"s3://"
         ) from None
     except (MlflowException, SQLAlchemyError) as error:
-        reason = without_password(str(error).partition("\n")[0])[:300]
-        where = without_password(uri)
-        if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
+        code = getattr(error, "error_code", None)
+        if code == "INVALID_PARAMETER_VALUE":
+            where, reason = without_password(uri), _line_of(str(error))
             raise ValueError(f"MLflow at {where} rejected this: {reason}") from None
         if is_server(uri):
-            raise ConnectionError(
-                f"no MLflow server answers at {where} ({reason}): start it, correct "
-                f"MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"
-            ) from None
-        raise _database_error(uri, error, reason) from None
+            raise _server_error(uri, str(code), str(error)) from None
+        raise _database_error(uri, error, str(error)) from None
+    except Exception as error:
+        # Of the libraries that send files, which are not installed everywhere.
+        library = type(error).__module__.partition(".")[0]
+        if library == "requests":
+            response = getattr(error, "response", None)
+            status = 500 if response is None else response.status_code
+            code = HTTP_STATUS_TO_ERROR_CODE.get(status, "") if status < 500 else "INTERNAL_ERROR"
+            raise _server_error(uri, code, str(error)) from None
+        if library in ("botocore", "boto3", "s3transfer"):
+            raise _s3_error(uri, error) from None
+        raise
+
+
+_LOGIN_CODES: Final = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
+_AWAY_CODES: Final = (
+    "INTERNAL_ERROR",
+    "TEMPORARILY_UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "REQUEST_LIMIT_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+)
+_SHORT_REASONS: Final = {
+    "Connection refused": "connection refused",
+    "Failed to resolve": "its name is not known here",
+    "Name or service not known": "its name is not known here",
+    "Network is unreachable": "no network",
+    "No route to host": "no route to it",
+    "timed out": "no answer in time",
+    "Remote end closed": "it closed the connection: it was ended, or its S3 is away",
+    "Connection reset": "it closed the connection: it was ended, or its S3 is away",
+    "You are not authenticated": "it wants a login",
+    "Permission denied": "permission denied",
+    "too many 500": "error 500: its log names the cause, such as a database or S3 that is away",
+    "too many 502": "error 502 of the proxy before it",
+    "too many 503": "error 503: it starts, is overloaded, or its database is away",
+    "too many 504": "error 504 of the proxy before it",
+    "too many 429": "error 429: too many requests",
+}
+"""What MLflow's messages of many lines mean, by a part of their text."""
+
+
+def _server_error(uri: str, code: str, reason: str) -> OSError:
+    """Return the error of a server: it does not answer, wants a login, or refuses."""
+    where = without_password(uri)
+    if "Invalid Host header" in reason:
+        return PermissionError(
+            f"the MLflow server at {where} does not accept that name of its host: start it with "
+            f"`--allowed-hosts` and that name, or set MLFLOW_TRACKING_URI to a name it accepts"
+        )
+    if code in _LOGIN_CODES:
+        return PermissionError(
+            f"the MLflow server at {where} does not allow this ({_short(reason)}): set "
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and ask the server's "
+            f"administrator for the permission EDIT on the experiment and the registered model"
+        )
+    if code in _AWAY_CODES:
+        return _unreachable(uri, reason)
+    return OSError(f"the MLflow server at {where} refused this ({_short(reason)}): see its log")
+
+
+def _unreachable(uri: str, reason: str) -> StoreUnreachableError:
+    return StoreUnreachableError(
+        f"no MLflow server answers at {without_password(uri)} ({_short(reason)}): start it, "
+        f"correct MLFLOW_TRACKING_URI, or unset that to record in the project's own mlflow.db"
+    )
+
+
+def _s3_error(uri: str, error: Exception) -> OSError:
+    """Return the error of files that this machine writes to S3 itself."""
+    text = (
+        f"the files of a run cannot be stored in S3 ({_short(str(error))}), where the MLflow "
+        f"server at {without_password(uri)} says that they belong: set MLFLOW_S3_ENDPOINT_URL, "
+        f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY here, or start the server with "
+        f"`--artifacts-destination s3://…` alone, which stores files itself"
+    )
+    is_away = "Connection" in type(error).__name__ or "connect to the endpoint" in str(error)
+    return StoreUnreachableError(text) if is_away else OSError(text)
+
+
+def _short(reason: str) -> str:
+    """Return what a message of MLflow or its libraries means, in a few words if they are known."""
+    known = (short for part, short in _SHORT_REASONS.items() if part in reason)
+    return next(known, _line_of(reason))
+
+
+def _line_of(text: str) -> str:
+    return without_password(text.partition("\n")[0])[:300]
 
 
 def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
     """Return the error of a database, with the disk or process that is the cause where known."""
+    from sqlalchemy.exc import OperationalError
+
     where, found = without_password(uri), _find_sqlite_error(error)
     if found is not None:
         reason = str(found)
@@ -292,10 +391,20 @@ def _database_error(uri: str, error: BaseException, reason: str) -> OSError:
                 f"the MLflow store {path} was removed or renamed while a run was recorded there: "
                 f"put it back, or run this again, which makes a new one"
             )
+    elif isinstance(_original(error), OperationalError):
+        return StoreUnreachableError(
+            f"no database answers at {where} ({_short(reason)}): start it, or correct "
+            f"MLFLOW_TRACKING_URI"
+        )
     return OSError(
-        f"the MLflow store {where} cannot be used ({reason}): correct MLFLOW_TRACKING_URI or "
-        f"unset it; if the file is damaged, rename it, and a new one is made"
+        f"the MLflow store {where} cannot be used ({_line_of(reason)}): correct "
+        f"MLFLOW_TRACKING_URI or unset it; if the file is damaged, rename it, and a new one is made"
     )
+
+
+def _original(error: BaseException) -> BaseException:
+    """Return the error of SQLAlchemy from which MLflow made its own."""
+    return error.__cause__ or error
 
 
 def _find_sqlite_error(error: BaseException | None) -> sqlite3.Error | None:
