@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 
 from pointcover.api.model import Model, as_paths
+from pointcover.assessment.class_maps import distinct_colour
 from pointcover.image_labels.class_weights import weight_pixels
 from pointcover.image_labels.describe import describe_classifier
 from pointcover.image_labels.images import ImageReading, LabelledImages
@@ -161,8 +162,6 @@ def _class_table(points: Any, classes: Classes | None) -> ClassTable:
         colours = tuple(map(parse_colour, classes.values()))
         return ClassTable(tuple(map(check_class_name, classes)), colours)
     if classes is not None:
-        from pointcover.assessment.class_maps import distinct_colour
-
         names = tuple(map(check_class_name, classes))
         return ClassTable(names, tuple(map(distinct_colour, range(len(names)))))
     if isinstance(points, (str, PathLike)):
