@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def pids_in(log):
 def is_alive(pid):
     """Whether a process runs; those that ended but that nobody waited for do not."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        with Path(f"/proc/{pid}/stat").open(encoding="utf-8") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
@@ -69,7 +70,7 @@ def start(tmp_path, *arguments):
     return process, pids_in(log)
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads the states of processes")
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="reads the states of processes")
 class TestProcesses:
     @pytest.mark.parametrize("kind", ["plain", "fork"])
     def test_all_end_when_the_one_that_started_them_is_killed(self, tmp_path, kind):
