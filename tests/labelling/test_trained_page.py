@@ -57,7 +57,7 @@ def test_the_link_leads_to_the_metrics_of_the_run_and_mlflow_ends_with_a_killed_
             server.kill()
             page.wait(lambda: not is_up(address), "the end of MLflow")
     finally:
-        server.kill()
+        server.process.kill()
 
 
 def is_up(address):
