@@ -1,8 +1,12 @@
-"""Choose the points of a view that are worth most, by the acquisition functions of `active`."""
+"""Choose the points of a view that are worth most, by the acquisition functions of `active`.
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+Of few labels a classifier learns too little to know where it is uncertain: Hacohen et al. 2022
+(Active learning on a budget: opposite strategies suit high and low budgets). So the first
+points are drawn at random.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +25,7 @@ from pointcover.active.select import (
     make_score_of_queries,
 )
 from pointcover.active.settings import ImageQuerySettings
-from pointcover.active.uncertainty import Uncertainties
+from pointcover.active.uncertainty import MOST, Uncertainties
 from pointcover.labelling.live_classifier import mean_of
 from pointcover.labelling.point_log import Record
 from pointcover.labelling.polygons import to_polygon
@@ -50,15 +54,18 @@ class NextPoint:
 def choose_next(
     scored: tuple[ViewMap, Sequence[tuple[BlockKey, Tensor, int]]],
     taken: Sequence[Record],
+    labelled: Mapping[str, int],
     settings: LabelSettings,
 ) -> list[NextPoint]:
-    """Choose points of the view, of all predicted classes and apart from each other.
+    """Choose points of the view, apart from each other.
 
-    Classes with fewer points come first.
+    With few labels they are drawn at random. Later they are uncertain ones of all predicted
+    classes, and those of the class with the fewest labels come first.
 
     Args:
         scored: the map of the view, and the scores of its blocks.
         taken: labels of the image, and suggestions that were passed over.
+        labelled: number of labels of each class, in all images.
         settings: of the project.
 
     Raises:
@@ -66,12 +73,13 @@ def choose_next(
     """
     shown, blocks = scored
     scale = 1 << shown.level
+    by_class = sum(labelled.values()) >= settings.random_labels * len(shown.names)
     points = [(one.y / scale, one.x / scale) for one in taken if not one.shape]
     near = cKDTree(points) if points else None
     found: list[Candidates] = []
     for key, scores, step in blocks:
         if (key.image, key.level) == (shown.image, shown.level):
-            found.append(_search(shown, (key, scores, step), settings))
+            found.append(_search(shown, (key, scores, step), settings, by_class=by_class))
     if not found:
         return []
     joined = Candidates(
@@ -89,9 +97,11 @@ def choose_next(
         is_near = shapely.dwithin(polygon, places, settings.distance_px * scale)
         joined = joined.take(np.flatnonzero(~is_near))
     generator = np.random.default_rng([settings.seed, len(taken)])
-    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=True)
-    chosen = choose([ranked], COUNT, settings.distance_px, by_class=True)
-    labelled = Counter(one.label for one in taken)
+    top_fraction = settings.top_fraction if by_class else 1
+    ranked = draw_priorities(joined, top_fraction, generator, by_class=by_class)
+    chosen = choose([ranked], COUNT, settings.distance_px, by_class=by_class)
+    if by_class:
+        chosen.sort(key=lambda one: labelled.get(shown.names[one.class_id], 0))
     return [
         NextPoint(
             (one.col + 0.5) * scale,
@@ -99,14 +109,22 @@ def choose_next(
             shown.names[one.class_id],
             round(one.uncertainty, 3),
         )
-        for one in sorted(chosen, key=lambda one: labelled[shown.names[one.class_id]])
+        for one in chosen
     ]
 
 
 def _search(
-    shown: ViewMap, block: tuple[BlockKey, Tensor, int], settings: LabelSettings
+    shown: ViewMap,
+    block: tuple[BlockKey, Tensor, int],
+    settings: LabelSettings,
+    *,
+    by_class: bool,
 ) -> Candidates:
-    """Return the most uncertain pixels of the squares of a block, by predicted class."""
+    """Return one pixel of each square of a block.
+
+    With `by_class`, it is the most uncertain one of each predicted class that is off the edges;
+    otherwise any pixel.
+    """
     key, scores, step = block
     classes = scores.shape[1]
     networks: list[Callable[[Tensor], Any]]
@@ -117,7 +135,7 @@ def _search(
         ]
     else:
         logs, networks = mean_of(scores)[None], [torch.nn.Identity()]
-    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step))
+    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step) if by_class else 0)
     score = make_score_of_queries(networks, settings.acquisition, edges)
     strip = Uncertainties().encode(score(logs))[0].numpy().copy()
     extent = shown.extent
@@ -129,13 +147,20 @@ def _search(
     else:
         known = shown.class_ids[rows, cols]
         strip[1, : known.shape[0], : known.shape[1]][known == IGNORE_INDEX] = IGNORE_INDEX
-    squares = Squares(max(1, SQUARE_PX // step), True, np.random.default_rng(settings.seed))
+    uncertainties = strip[1] / np.float32(MOST)
+    if not by_class:
+        strip[1][strip[1] != IGNORE_INDEX] = 0  # so the generator alone decides
+    generator = np.random.default_rng([settings.seed, key.row, key.col])
+    squares = Squares(max(1, SQUARE_PX // step), by_class, generator)
     rows_in, cols_in, values, ids = best_of_strip(strip, 0, squares)
-    found = Candidates(rows_in, cols_in, values, ids, values)
-    return replace(
-        found,
-        rows=(found.rows * step + key.row * settings.block_px).astype(np.int32),
-        cols=(found.cols * step + key.col * settings.block_px).astype(np.int32),
+    if not by_class:
+        values = uncertainties[rows_in, cols_in]
+    return Candidates(
+        (rows_in * step + key.row * settings.block_px).astype(np.int32),
+        (cols_in * step + key.col * settings.block_px).astype(np.int32),
+        values,
+        ids,
+        values,
     )
 
 

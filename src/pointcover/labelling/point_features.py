@@ -149,7 +149,7 @@ class PointFeatures:
         down, right = torch.tensor(OFFSETS_PX).T
         rows = torch.tensor([place.row - start[0] for place in places])
         cols = torch.tensor([place.col - start[1] for place in places])
-        around = _beside(rows, down, block.height), _beside(cols, right, block.width)
+        around = beside(rows, down, block.height), beside(cols, right, block.width)
         found = {
             name: values.view(len(places), len(OFFSETS_PX), -1).numpy()
             for name, values in block.at(*around).items()
@@ -183,7 +183,7 @@ class PointFeatures:
             self._known.clear()
 
 
-def _beside(places: torch.Tensor, offsets: torch.Tensor, side: int) -> torch.Tensor:
+def beside(places: torch.Tensor, offsets: torch.Tensor, side: int) -> torch.Tensor:
     """Return rows or columns around places, within their cells and within a block.
 
     Args:

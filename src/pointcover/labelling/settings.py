@@ -65,6 +65,13 @@ class LabelSettings(Section):
         description="Suggested points are drawn at random from this fraction of the candidates, "
         "the most uncertain ones of each class; 0: the most uncertain ones.",
     )
+    random_labels: int = Field(
+        default=6,
+        ge=0,
+        description="With fewer labels a class than this, on average, suggested points are drawn "
+        "at random from the view: what a classifier of few points is uncertain of says little. "
+        "0: never.",
+    )
     trees: Count = Field(default=24, description="Trees of the forest that follows the clicks.")
     encoder: bool = Field(
         default=True,
