@@ -94,7 +94,7 @@ class Annotator:
         settings = LabelSettings(**self.changes, seed=seed)
         clicks = self._first(generator)
         checks = [count for count in CHECKS if count <= most]
-        found = []
+        found: list[float] = []
         while True:
             if len(clicks) == checks[len(found)]:
                 found.append(self._test(self._fit(clicks, settings)))

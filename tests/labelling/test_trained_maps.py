@@ -96,7 +96,7 @@ def test_the_address_of_the_run_is_that_of_a_tracking_server_or_of_one_started_h
         jobs.address_of_run()
     session.trained.take(model_of(tmp_path, run=("7", "abc")))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@mlflow.example:5000/")
-    wanted = "/#/experiments/7/runs/abc"
+    wanted = "/#/experiments/7/runs/abc?workflowType=machine_learning"
     assert jobs.address_of_run() == f"http://mlflow.example:5000{wanted}"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr(MlflowServer, "start", lambda self: "http://127.0.0.1:5001")

@@ -68,7 +68,7 @@ def test_without_a_store_nothing_is_started_or_made(bare_root, monkeypatch):
 def test_a_run_has_an_address_and_a_server_is_shown_without_its_password():
     server = ui.shown_address("https://anna:secret@mlflow.example:5000/")
     assert ui.run_address(("7", "abc"), server) == (
-        "https://mlflow.example:5000/#/experiments/7/runs/abc"
+        "https://mlflow.example:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     )
 
 

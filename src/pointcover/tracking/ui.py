@@ -109,10 +109,10 @@ def shown_address(uri: str) -> str:
 
 
 def run_address(run: tuple[str, str], server: str) -> str:
-    """Return the address of a run.
+    """Return the address of a run, beside the pages for training and not those for language models.
 
     Args:
         run: ids of its experiment and of the run.
         server: address of the server.
     """
-    return f"{server}/#/experiments/{run[0]}/runs/{run[1]}"
+    return f"{server}/#/experiments/{run[0]}/runs/{run[1]}?workflowType=machine_learning"
