@@ -10,7 +10,8 @@ gets three clicks first, and the images take turns. The answers come from the ma
 `valley` draws three valleys of eight images of 512² px: four are clicked on, four score. `dubai`
 takes the first image of each tile, reduced (--reduce), clicks on five and scores on three, twice.
 Each valley or half is clicked on with several seeds, from which the differences and their 95 %
-intervals come. --random-labels is the page's setting, 0 for suggestions from the first click on.
+intervals come. --balanced-from is the page's setting, 0 for a balance over predicted
+classes from the first click on.
 """
 # ruff: noqa: T201
 
@@ -197,7 +198,7 @@ def compare(worlds: Sequence[Callable[[], World]], options: argparse.Namespace) 
     """Print the scores of both strategies, and their difference with its interval."""
     found: dict[str, list[list[float]]] = {"random": [], "suggested": []}
     for number, make in enumerate(worlds):
-        annotator = Annotator(make(), {"random_labels": options.random_labels})
+        annotator = Annotator(make(), {"balanced_from": options.balanced_from})
         for seed in range(1, options.seeds + 1):
             for strategy, runs in found.items():
                 runs.append(annotator.run(strategy, seed, options.clicks))
@@ -231,8 +232,8 @@ def main() -> None:
     parser.add_argument("--reduce", type=int, default=3)
     parser.add_argument("--clicks", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    default = LabelSettings().random_labels
-    parser.add_argument("--random-labels", type=int, default=default)
+    default = LabelSettings().balanced_from
+    parser.add_argument("--balanced-from", type=int, default=default)
     parser.add_argument("--only", type=int, help="number of a valley or half, from 0")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

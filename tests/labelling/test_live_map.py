@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from pointcover.labelling import live_map
 from pointcover.labelling.live_map import LiveMap
@@ -103,7 +102,7 @@ def test_scores_are_of_squares_that_were_left_out(scene):
 )
 def test_the_next_points_are_uncertain_and_apart_from_all_others(scene, acquisition):
     project, live = scene
-    project.set_settings({"acquisition": acquisition, "distance_px": 24, "random_labels": 4})
+    project.set_settings({"acquisition": acquisition, "distance_px": 24, "balanced_from": 4})
     live.show(WHOLE)
     finished(live, click(project, live, *POINTS))
     project.history.add("a.tif", 64, 100, None, "skipped")
@@ -117,29 +116,11 @@ def test_the_next_points_are_uncertain_and_apart_from_all_others(scene, acquisit
     assert distances[: len(found)][distances[: len(found)] > 0].min() >= 23
     predicted = [one.predicted for one in found]
     assert list(dict.fromkeys(predicted)) == ["road", "meadow", "water"], "fewest labels first"
-    few = choose_next(live.scored_view(), taken, labelled | {"road": 2}, settings)
-    places = np.array([(one.x, one.y) for one in few] + [(one.x, one.y) for one in taken])
-    distances = np.linalg.norm(places[:, None] - places[None], axis=2)
-    assert distances[: len(few)][distances[: len(few)] > 0].min() >= 23
-    assert {(one.x, one.y) for one in few}.isdisjoint({(one.x, one.y) for one in found})
-
-
-def test_the_first_points_are_drawn_from_all_of_the_view(scene):
-    """Also at edges between classes, where the classifier is uncertain, and where it is certain."""
-    project, live = scene
-    project.set_settings({"distance_px": 4})
-    live.show(WHOLE)
-    finished(live, click(project, live, *POINTS))
-    drawn = []
-    for seed in range(20):
-        settings = project.description.settings.model_copy(update={"seed": seed})
-        drawn += choose_next(live.scored_view(), (), {"road": 17}, settings)
-    assert len(drawn) == 20 * 12
-    places = np.array([(one.x, one.y) for one in drawn]) / 192
-    counts, _, _ = np.histogram2d(*places.T, bins=4, range=((0, 1), (0, 1)))
-    assert chisquare(counts.ravel()).pvalue > 0.001
-    edges = np.abs(places[:, 0, None] - np.array([1 / 3, 2 / 3])).min(axis=1) < 4 / 192
-    assert 0.02 < edges.mean() < 0.2
+    first = settings.model_copy(update={"top_fraction": 0.0})
+    few = choose_next(live.scored_view(), taken, labelled | {"road": 2}, first)
+    values = [one.uncertainty for one in few]
+    assert values == sorted(values, reverse=True), "most uncertain first, of whichever class"
+    assert values[0] >= max(one.uncertainty for one in found)
 
 
 @pytest.mark.slow

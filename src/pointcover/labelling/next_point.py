@@ -1,8 +1,7 @@
 """Choose the points of a view that are worth most, by the acquisition functions of `active`.
 
-Of few labels a classifier learns too little to know where it is uncertain: Hacohen et al. 2022
-(Active learning on a budget: opposite strategies suit high and low budgets). So the first
-points are drawn at random.
+Of few labels a classifier often predicts the wrong class, so a balance over predicted classes
+begins later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from pointcover.active.select import (
     make_score_of_queries,
 )
 from pointcover.active.settings import ImageQuerySettings
-from pointcover.active.uncertainty import MOST, Uncertainties
+from pointcover.active.uncertainty import Uncertainties
 from pointcover.labelling.live_classifier import mean_of
 from pointcover.labelling.point_log import Record
 from pointcover.labelling.polygons import to_polygon
@@ -59,8 +58,8 @@ def choose_next(
 ) -> list[NextPoint]:
     """Choose points of the view, apart from each other.
 
-    With few labels they are drawn at random. Later they are uncertain ones of all predicted
-    classes, and those of the class with the fewest labels come first.
+    With few labels they are uncertain ones of the whole view. Later they are uncertain ones of
+    each predicted class, and those of the class with the fewest labels come first.
 
     Args:
         scored: the map of the view, and the scores of its blocks.
@@ -73,13 +72,13 @@ def choose_next(
     """
     shown, blocks = scored
     scale = 1 << shown.level
-    by_class = sum(labelled.values()) >= settings.random_labels * len(shown.names)
+    by_class = sum(labelled.values()) >= settings.balanced_from * len(shown.names)
     points = [(one.y / scale, one.x / scale) for one in taken if not one.shape]
     near = cKDTree(points) if points else None
     found: list[Candidates] = []
     for key, scores, step in blocks:
         if (key.image, key.level) == (shown.image, shown.level):
-            found.append(_search(shown, (key, scores, step), settings, by_class=by_class))
+            found.append(_search(shown, (key, scores, step), settings))
     if not found:
         return []
     joined = Candidates(
@@ -97,8 +96,7 @@ def choose_next(
         is_near = shapely.dwithin(polygon, places, settings.distance_px * scale)
         joined = joined.take(np.flatnonzero(~is_near))
     generator = np.random.default_rng([settings.seed, len(taken)])
-    top_fraction = settings.top_fraction if by_class else 1
-    ranked = draw_priorities(joined, top_fraction, generator, by_class=by_class)
+    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=by_class)
     chosen = choose([ranked], COUNT, settings.distance_px, by_class=by_class)
     if by_class:
         chosen.sort(key=lambda one: labelled.get(shown.names[one.class_id], 0))
@@ -114,17 +112,9 @@ def choose_next(
 
 
 def _search(
-    shown: ViewMap,
-    block: tuple[BlockKey, Tensor, int],
-    settings: LabelSettings,
-    *,
-    by_class: bool,
+    shown: ViewMap, block: tuple[BlockKey, Tensor, int], settings: LabelSettings
 ) -> Candidates:
-    """Return one pixel of each square of a block.
-
-    With `by_class`, it is the most uncertain one of each predicted class that is off the edges;
-    otherwise any pixel.
-    """
+    """Return the most uncertain pixels of the squares of a block, by predicted class."""
     key, scores, step = block
     classes = scores.shape[1]
     networks: list[Callable[[Tensor], Any]]
@@ -135,7 +125,7 @@ def _search(
         ]
     else:
         logs, networks = mean_of(scores)[None], [torch.nn.Identity()]
-    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step) if by_class else 0)
+    edges = ImageQuerySettings(edge_px=-(-settings.edge_px // step))
     score = make_score_of_queries(networks, settings.acquisition, edges)
     strip = Uncertainties().encode(score(logs))[0].numpy().copy()
     extent = shown.extent
@@ -147,14 +137,8 @@ def _search(
     else:
         known = shown.class_ids[rows, cols]
         strip[1, : known.shape[0], : known.shape[1]][known == IGNORE_INDEX] = IGNORE_INDEX
-    uncertainties = strip[1] / np.float32(MOST)
-    if not by_class:
-        strip[1][strip[1] != IGNORE_INDEX] = 0  # so the generator alone decides
-    generator = np.random.default_rng([settings.seed, key.row, key.col])
-    squares = Squares(max(1, SQUARE_PX // step), by_class, generator)
+    squares = Squares(max(1, SQUARE_PX // step), True, np.random.default_rng(settings.seed))
     rows_in, cols_in, values, ids = best_of_strip(strip, 0, squares)
-    if not by_class:
-        values = uncertainties[rows_in, cols_in]
     return Candidates(
         (rows_in * step + key.row * settings.block_px).astype(np.int32),
         (cols_in * step + key.col * settings.block_px).astype(np.int32),

@@ -65,12 +65,11 @@ class LabelSettings(Section):
         description="Suggested points are drawn at random from this fraction of the candidates, "
         "the most uncertain ones of each class; 0: the most uncertain ones.",
     )
-    random_labels: int = Field(
-        default=6,
+    balanced_from: int = Field(
+        default=5,
         ge=0,
-        description="With fewer labels a class than this, on average, suggested points are drawn "
-        "at random from the view: what a classifier of few points is uncertain of says little. "
-        "0: never.",
+        description="Labels a class, on average, from which suggested points are of all predicted "
+        "classes alike; before, the classes that are predicted are often wrong.",
     )
     trees: Count = Field(default=24, description="Trees of the forest that follows the clicks.")
     encoder: bool = Field(
