@@ -57,14 +57,19 @@ class Server:
     """`pointcover label` in a process of its own."""
 
     def __init__(
-        self, images: Sequence[Path], project: Path, port: int = 0, options: Sequence[str] = ()
+        self,
+        images: Sequence[Path],
+        project: Path,
+        port: int = 0,
+        options: Sequence[str] = (),
+        folder: Path | None = None,
     ) -> None:
         command = [sys.executable, "-m", "pointcover", "label", *map(str, images), "--no-browser"]
         self.process = subprocess.Popen(
             [*command, "--project", str(project), "--port", str(port), *options],
             stderr=subprocess.PIPE,
             text=True,
-            cwd=project.parent,
+            cwd=folder or project.parent,
             env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
         )
         assert self.process.stderr is not None

@@ -102,17 +102,25 @@ def test_scores_are_of_squares_that_were_left_out(scene):
 )
 def test_the_next_points_are_uncertain_and_apart_from_all_others(scene, acquisition):
     project, live = scene
-    project.set_settings({"acquisition": acquisition, "distance_px": 24})
+    project.set_settings({"acquisition": acquisition, "distance_px": 24, "balanced_from": 4})
     live.show(WHOLE)
     finished(live, click(project, live, *POINTS))
     project.history.add("a.tif", 64, 100, None, "skipped")
     taken = [*project.history.points, *project.history.passed_over]
-    found = choose_next(live.scored_view(), taken, project.description.settings)
+    labelled = {"meadow": 4, "water": 5, "road": 3}  # in all images
+    settings = project.description.settings
+    found = choose_next(live.scored_view(), taken, labelled, settings)
     assert 4 <= len(found) <= 12
     places = np.array([(one.x, one.y) for one in found] + [(one.x, one.y) for one in taken])
     distances = np.linalg.norm(places[:, None] - places[None], axis=2)
     assert distances[: len(found)][distances[: len(found)] > 0].min() >= 23
-    assert {one.predicted for one in found} == {"meadow", "water", "road"}
+    predicted = [one.predicted for one in found]
+    assert list(dict.fromkeys(predicted)) == ["road", "meadow", "water"], "fewest labels first"
+    first = settings.model_copy(update={"top_fraction": 0.0})
+    few = choose_next(live.scored_view(), taken, labelled | {"road": 2}, first)
+    values = [one.uncertainty for one in few]
+    assert values == sorted(values, reverse=True), "most uncertain first, of whichever class"
+    assert values[0] >= max(one.uncertainty for one in found)
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from pointcover.features.settings import LocalStatisticsSettings
-from pointcover.labelling.point_features import Place, PointFeatures
+from pointcover.labelling.blocks import read_features
+from pointcover.labelling.point_features import OFFSETS_PX, Place, PointFeatures
+from pointcover.labelling.view import BlockKey, Extent
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
 from pointcover.raster.overviews import LevelReader
@@ -69,3 +71,19 @@ def test_features_in_a_file_that_was_cut_short_are_computed_anew(kept, part):
     again.save()
     found = open_features(kept).get(PLACE)["local_statistics"]
     np.testing.assert_allclose(found, values, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("row", "col"), [(40, 50), (63, 64), (0, 127), (99, 99), (96, 31)])
+def test_a_point_has_the_same_features_from_its_own_window_and_from_a_block(tmp_path, row, col):
+    path = write_scene(tmp_path / "a.tif", 100)
+    place = Place(0, 0, row, min(col, 99))
+    own, of_block = open_features(path), open_features(path)
+    own.compute([place])
+    top, left = place.row // 64 * 64, place.col // 64 * 64
+    extent = Extent(top, left, min(64, 100 - top), min(64, 100 - left))
+    reader = LevelReader(path, (1, 2, 3), tmp_path / "cache")
+    block = read_features(reader, make_features(), 0, extent)
+    of_block.take_from(block, BlockKey(0, 0, top // 64, left // 64), [place], 64)
+    found, wanted = (each.get(place)["local_statistics"] for each in (own, of_block))
+    np.testing.assert_array_equal(found, wanted)
+    assert len(np.unique(found, axis=0)) == len(OFFSETS_PX)

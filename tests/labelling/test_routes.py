@@ -65,7 +65,9 @@ def test_the_page_needs_nothing_from_another_host(client):
     for name in ("leaflet.js", "leaflet.css", "style.css", "app.js", "icon.svg"):
         assert f"static/{name}" in page.text
         assert client.get(f"/static/{name}").status_code == 200
-    text = page.text + client.get("/static/app.js").text + client.get("/static/style.css").text
+    assert 'from "./shared.js"' in client.get("/static/app.js").text
+    names = ("app.js", "shared.js", "style.css")
+    text = page.text + "".join(client.get(f"/static/{name}").text for name in names)
     assert "http:" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "https:" not in text
     assert "default-src 'none'" in page.headers["content-security-policy"]

@@ -1,19 +1,18 @@
 """Training by DVC itself, and the maps of the trained model beside the live one."""
 
 import json
-import urllib.request
 
 import cv2
 import numpy as np
 import pytest
 
 from pointcover.labelling.jobs import Jobs
-from pointcover.labelling.mlflow_page import MlflowPage
-from pointcover.labelling.session import Session
+from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.trained_maps import DESCRIPTION, TrainedMaps, TrainedModel
 from pointcover.labels import ClassTable, parse_colour
 from pointcover.raster.overviews import ClassReader
 from pointcover.raster.raster_io import RasterReader, Window, write_mask
+from pointcover.tracking.mlflow_server import MlflowServer
 from tests.labelling.scenes import CLASSES, POINTS, draw_truth, open_scene, wait_for
 from tests.test_pipeline import SMALL, Clone
 
@@ -88,41 +87,21 @@ def test_coarse_levels_have_the_nearest_class(tmp_path):
     reader.close()
 
 
-SERVER = """
-import http.server, sys
-class Health(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers()
-    def log_message(self, *text): pass
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Health).serve_forever()
-"""
-
-
-def test_mlflow_is_started_once_and_ended(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    started = []
-
-    def command(uri, port):
-        started.append(uri)
-        return [__import__("sys").executable, "-c", SERVER, str(port)]
-
-    page = MlflowPage(tmp_path, command)
-    first = page.address_of(("7", "abc"))
-    assert first.endswith("/#/experiments/7/runs/abc")
-    assert page.address_of(("7", "abc")) == first
-    assert started == [f"sqlite:///{tmp_path / 'mlflow.db'}"]
-    page.close()
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(first, timeout=2)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000/")
-    assert page.address_of(("7", "abc")) == "http://mlflow.example:5000/#/experiments/7/runs/abc"
-
-
-def test_an_mlflow_that_ends_is_said(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    page = MlflowPage(tmp_path, lambda uri, port: ["false"])
-    with pytest.raises(OSError, match="mlflow ui ended with code 1"):
-        page.address_of(("7", "abc"))
+def test_the_address_of_the_run_is_that_of_a_tracking_server_or_of_one_started_here(
+    tmp_path, monkeypatch
+):
+    session = Session(open_scene(tmp_path), threads=1)
+    jobs = Jobs(session, tmp_path)
+    with pytest.raises(NotFound, match="MLflow has no run"):
+        jobs.address_of_run()
+    session.trained.take(model_of(tmp_path, run=("7", "abc")))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://anna:secret@mlflow.example:5000/")
+    wanted = "/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert jobs.address_of_run() == f"http://mlflow.example:5000{wanted}"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setattr(MlflowServer, "start", lambda self: "http://127.0.0.1:5001")
+    assert jobs.address_of_run() == f"http://127.0.0.1:5001{wanted}"
+    session.close()
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`pointcover ui`: open the project's runs in MLflow."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -23,8 +24,9 @@ def ui(
     # isort: split
     with one_message("pointcover ui"):
         from pointcover.runtime.signals import end_on_signals
+        from pointcover.tracking.mlflow_server import HOST, MlflowServer, find_port
         from pointcover.tracking.store import is_server, project_root, tracking_uri
-        from pointcover.tracking.ui import HOST, find_address, find_port, started_server
+        from pointcover.tracking.ui import find_address
 
         root = project_root()
         if is_server(tracking_uri(root)):
@@ -34,7 +36,8 @@ def ui(
         address = find_address(root, f"http://{HOST}:{found}")
         end_on_signals()
         typer.echo("starting MLflow …", err=True)
-        with started_server(root, found) as server:
+        with closing(MlflowServer(root, found)) as server:
+            server.start()
             typer.echo(address)
             typer.echo("Ctrl-C ends it", err=True)
             server.wait()

@@ -17,11 +17,13 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Final
 
-from pointcover.labelling.mlflow_page import MlflowPage
 from pointcover.labelling.session import NotFound, Session
 from pointcover.labelling.trained_maps import TrainedModel
 from pointcover.runtime.python_path import with_this_python
 from pointcover.runtime.signals import end_with_parent
+from pointcover.tracking.mlflow_server import MlflowServer
+from pointcover.tracking.store import is_server, tracking_uri
+from pointcover.tracking.ui import run_address, shown_address
 
 LINES: Final = 40
 """Lines of the log of a training that the page shows."""
@@ -39,11 +41,11 @@ class Jobs:
     folder: Path = field(default_factory=Path.cwd)
     """Of the pipeline, for training."""
     _lock: Lock = field(default_factory=Lock)
-    _mlflow: MlflowPage = field(init=False)
+    _mlflow: MlflowServer = field(init=False)
 
     def __post_init__(self) -> None:
-        """Prepare MLflow's page."""
-        self._mlflow = MlflowPage(self.folder)
+        """Prepare MLflow's server."""
+        self._mlflow = MlflowServer(self.folder)
         self.session.at_end.append(self._mlflow.close)
 
     def export(self) -> None:
@@ -81,12 +83,15 @@ class Jobs:
 
         Raises:
             NotFound: there is no trained model, or MLflow has no run of it.
-            OSError: MLflow's page does not start.
+            OSError: MLflow's server does not start.
+            ValueError: the pipeline's setting of the store is wrong.
         """
         model = self.session.trained.model
         if model is None or model.run is None:
             raise NotFound("MLflow has no run of a model that was trained here")
-        return self._mlflow.address_of(model.run)
+        uri = tracking_uri(self.folder)
+        server = shown_address(uri) if is_server(uri) else self._mlflow.start()
+        return run_address(model.run, server)
 
     def _start(self, text: str, work: Callable[[], Result]) -> None:
         with self._lock:

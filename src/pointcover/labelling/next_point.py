@@ -1,8 +1,11 @@
-"""Choose the points of a view that are worth most, by the acquisition functions of `active`."""
+"""Choose the points of a view that are worth most, by the acquisition functions of `active`.
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+Of few labels a classifier often predicts the wrong class, so a balance over predicted classes
+begins later.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -50,15 +53,18 @@ class NextPoint:
 def choose_next(
     scored: tuple[ViewMap, Sequence[tuple[BlockKey, Tensor, int]]],
     taken: Sequence[Record],
+    labelled: Mapping[str, int],
     settings: LabelSettings,
 ) -> list[NextPoint]:
-    """Choose points of the view, of all predicted classes and apart from each other.
+    """Choose points of the view, apart from each other.
 
-    Classes with fewer points come first.
+    With few labels they are uncertain ones of the whole view. Later they are uncertain ones of
+    each predicted class, and those of the class with the fewest labels come first.
 
     Args:
         scored: the map of the view, and the scores of its blocks.
         taken: labels of the image, and suggestions that were passed over.
+        labelled: number of labels of each class, in all images.
         settings: of the project.
 
     Raises:
@@ -66,6 +72,7 @@ def choose_next(
     """
     shown, blocks = scored
     scale = 1 << shown.level
+    by_class = sum(labelled.values()) >= settings.balanced_from * len(shown.names)
     points = [(one.y / scale, one.x / scale) for one in taken if not one.shape]
     near = cKDTree(points) if points else None
     found: list[Candidates] = []
@@ -89,9 +96,10 @@ def choose_next(
         is_near = shapely.dwithin(polygon, places, settings.distance_px * scale)
         joined = joined.take(np.flatnonzero(~is_near))
     generator = np.random.default_rng([settings.seed, len(taken)])
-    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=True)
-    chosen = choose([ranked], COUNT, settings.distance_px, by_class=True)
-    labelled = Counter(one.label for one in taken)
+    ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=by_class)
+    chosen = choose([ranked], COUNT, settings.distance_px, by_class=by_class)
+    if by_class:
+        chosen.sort(key=lambda one: labelled.get(shown.names[one.class_id], 0))
     return [
         NextPoint(
             (one.col + 0.5) * scale,
@@ -99,7 +107,7 @@ def choose_next(
             shown.names[one.class_id],
             round(one.uncertainty, 3),
         )
-        for one in sorted(chosen, key=lambda one: labelled[shown.names[one.class_id]])
+        for one in chosen
     ]
 
 
@@ -131,11 +139,12 @@ def _search(
         strip[1, : known.shape[0], : known.shape[1]][known == IGNORE_INDEX] = IGNORE_INDEX
     squares = Squares(max(1, SQUARE_PX // step), True, np.random.default_rng(settings.seed))
     rows_in, cols_in, values, ids = best_of_strip(strip, 0, squares)
-    found = Candidates(rows_in, cols_in, values, ids, values)
-    return replace(
-        found,
-        rows=(found.rows * step + key.row * settings.block_px).astype(np.int32),
-        cols=(found.cols * step + key.col * settings.block_px).astype(np.int32),
+    return Candidates(
+        (rows_in * step + key.row * settings.block_px).astype(np.int32),
+        (cols_in * step + key.col * settings.block_px).astype(np.int32),
+        values,
+        ids,
+        values,
     )
 
 

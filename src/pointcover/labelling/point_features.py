@@ -26,10 +26,11 @@ Rows = dict[BlockName, npt.NDArray[np.float32]]
 
 OFFSETS_PX: Final = ((0, 0), (-9, 6), (8, 11))
 """Rows and columns from a point to the pixels around it. These tell what features vary by where a
-few points do not."""
+few points do not. Where they lead out of the point's cell, they are taken the other way."""
 
 CELL_PX: Final = 32
-"""Side of the window whose features are computed for a point."""
+"""Side of the window whose features are computed for a point: at least twice the offsets, and a
+divisor of the blocks, so that a point has the same pixels around it in a window and in a block."""
 
 
 DAMAGED: Final = (zipfile.BadZipFile, zlib.error)
@@ -145,13 +146,13 @@ class PointFeatures:
         return self._changed
 
     def _keep(self, places: Sequence[Place], block: BlockFeatures, start: tuple[int, int]) -> None:
-        each = [(place, *offset) for place in places for offset in OFFSETS_PX]
-        rows = torch.tensor([place.row + down - start[0] for place, down, _ in each])
-        cols = torch.tensor([place.col + right - start[1] for place, _, right in each])
-        rows, cols = rows.clamp(0, block.height - 1), cols.clamp(0, block.width - 1)
+        down, right = torch.tensor(OFFSETS_PX).T
+        rows = torch.tensor([place.row - start[0] for place in places])
+        cols = torch.tensor([place.col - start[1] for place in places])
+        around = beside(rows, down, block.height), beside(cols, right, block.width)
         found = {
             name: values.view(len(places), len(OFFSETS_PX), -1).numpy()
-            for name, values in block.at(rows, cols).items()
+            for name, values in block.at(*around).items()
         }
         kept = [{name: values[n] for name, values in found.items()} for n in range(len(places))]
         with self._lock:
@@ -180,6 +181,25 @@ class PointFeatures:
                     self._known[place] = {block: values[n] for block, values in arrays.items()}
         except (OSError, ValueError, KeyError, TypeError, EOFError, *DAMAGED):
             self._known.clear()
+
+
+def beside(places: torch.Tensor, offsets: torch.Tensor, side: int) -> torch.Tensor:
+    """Return rows or columns around places, within their cells and within a block.
+
+    Args:
+        places: (P,) rows or columns, from the first one of the block.
+        offsets: (O,).
+        side: of the block, which begins with a cell.
+
+    Returns:
+        (P * O,).
+    """
+    places, offsets = places[:, None], offsets[None]
+    first = places // CELL_PX * CELL_PX
+    last = (first + CELL_PX).clamp(max=side) - 1
+    moved = places + offsets
+    moved = torch.where((moved < first) | (moved > last), places - offsets, moved)
+    return moved.clamp(first, last).flatten()
 
 
 def _digest(features: PixelFeatures) -> str:

@@ -426,9 +426,9 @@ class Session:
             return []
         history = self.project.history
         taken = [one for one in (*history.points, *history.passed_over) if one.image == name]
-        return [
-            asdict(one) for one in choose_next(scored, taken, self.project.description.settings)
-        ]
+        labelled = Counter(one.label for one in history.points if one.label is not None)
+        settings = self.project.description.settings
+        return [asdict(one) for one in choose_next(scored, taken, labelled, settings)]
 
     # Within ---------------------------------------------------------------------------------------
 

@@ -65,6 +65,12 @@ class LabelSettings(Section):
         description="Suggested points are drawn at random from this fraction of the candidates, "
         "the most uncertain ones of each class; 0: the most uncertain ones.",
     )
+    balanced_from: int = Field(
+        default=5,
+        ge=0,
+        description="Labels a class, on average, from which suggested points are of all predicted "
+        "classes alike; before, the classes that are predicted are often wrong.",
+    )
     trees: Count = Field(default=24, description="Trees of the forest that follows the clicks.")
     encoder: bool = Field(
         default=True,

@@ -1,7 +1,8 @@
 // The page of `pointcover label`. All text from files or people is set as text, never as HTML.
 "use strict";
 
-const $ = (id) => document.getElementById(id);
+import { $, Refused, boundsOf, element, send, swatch, tell, tilesOf, toLatLng } from "./shared.js";
+
 const STATUS_PAUSE_MS = 1000;
 
 const page = {
@@ -26,13 +27,6 @@ const page = {
 
 // Requests ------------------------------------------------------------------------------------------
 
-class Refused extends Error {
-  constructor(text, isFull = false, isLost = false) {
-    super(text);
-    Object.assign(this, { isFull, isLost });
-  }
-}
-
 class OtherProject extends Refused {
   constructor(text) {
     super(text);
@@ -51,28 +45,7 @@ function checkSession(session) {
 }
 
 async function ask(path, values) {
-  const options = values === undefined ? {} : {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-Pointcover": "1", "X-Pointcover-Session": page.session },
-    body: JSON.stringify(values),
-  };
-  let answer;
-  try {
-    answer = await fetch(`api/${path}`, options);
-  } catch {
-    throw new Refused("The server does not answer: is `pointcover label` still running?", false, true);
-  }
-  if (answer.status === 401) {
-    throw new Refused("The server was started again, and wants the token of its new address: open the address that " +
-      "`pointcover label` printed in another tab of this browser. Then this tab goes on.");
-  }
-  if (!answer.ok) {
-    const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-    const error = new (answer.status === 409 ? OtherProject : Refused)(said.error, said.is_full);
-    error.isRefused = answer.status === 400; // the same request will never be taken
-    throw error;
-  }
-  const found = await answer.json();
+  const found = await send(path, values, page.session, OtherProject);
   if (found && found.session) checkSession(found.session);
   if (found && (found.point || found.points && !found.classes)) noteChange(found.changes);
   return found;
@@ -81,12 +54,6 @@ async function ask(path, values) {
 // Where changes lie between, the page does not know them: the next status then leads to a reload.
 function noteChange(changes) {
   if (changes === page.changes + 1) page.changes = changes;
-}
-
-function tell(text, offersRetry = false) {
-  $("banner").hidden = !text;
-  $("banner-text").textContent = text;
-  $("retry").hidden = !offersRetry;
 }
 
 async function attempt(work) {
@@ -112,26 +79,8 @@ let trained = null; // tiles of the map of the trained model
 let tiles = null;
 let overlay = null;
 
-const Tiles = L.TileLayer.extend({
-  getTileUrl(place) {
-    return `api/${page.session}/images/${this.options.image}/tiles/${Math.abs(place.z)}/${place.y}/${place.x}`;
-  },
-});
-
 const described = () => page.state.images[page.image];
-const toLatLng = (x, y) => L.latLng(-y, x);
 const toPlace = (latlng) => ({ x: latlng.lng, y: -latlng.lat });
-
-const TrainedTiles = L.TileLayer.extend({
-  getTileUrl(place) {
-    const { number, image } = this.options;
-    return `api/${page.session}/trained/${number}/${image}/${Math.abs(place.z)}/${place.y}/${place.x}`;
-  },
-});
-
-function boundsOf(image) {
-  return L.latLngBounds(toLatLng(0, image.height), toLatLng(image.width, 0));
-}
 
 function openImage(number, place = null) {
   endStroke();
@@ -146,9 +95,8 @@ function openImage(number, place = null) {
   page.suggestions = [];
   map.setMinZoom(-(image.levels - 1) - 2);
   const bounds = boundsOf(image);
-  tiles = new Tiles("", {
-    image: number, bounds, tileSize: page.state.tile_px, minNativeZoom: -(image.levels - 1), maxNativeZoom: 0,
-    minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
+  tiles = tilesOf(image, () => `${page.session}/images/${number}/tiles`, {
+    tileSize: page.state.tile_px, minZoom: -12, maxZoom: 4, keepBuffer: 1,
   }).addTo(map);
   map.setMaxBounds(bounds.pad(0.5));
   drawTrained();
@@ -205,10 +153,8 @@ function drawTrained() {
   if (trained) trained.remove();
   trained = null;
   if (!isWanted) return;
-  const image = described();
-  trained = new TrainedTiles("", {
-    key, number: known.number, image: page.image, bounds: boundsOf(image), tileSize: page.state.tile_px,
-    minNativeZoom: -(image.levels - 1), maxNativeZoom: 0, minZoom: -12, maxZoom: 4, noWrap: true, keepBuffer: 1,
+  trained = tilesOf(described(), () => `${page.session}/trained/${key}`, {
+    key, tileSize: page.state.tile_px, minZoom: -12, maxZoom: 4, keepBuffer: 1,
     pane: "trained", opacity: $("opacity").value / 100, className: "trained-tile",
   }).addTo(map);
   clipOverlay();
@@ -791,18 +737,6 @@ function nextDoubt() {
 }
 
 // The panel -----------------------------------------------------------------------------------------
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
-
-function swatch(colour) {
-  const made = element("span", { className: "swatch" });
-  made.style.backgroundColor = colour;
-  return made;
-}
 
 function drawPanels() {
   drawClasses();

@@ -1,7 +1,8 @@
 // The blind page of `pointcover label --sample`. All text from files is set as text, never as HTML.
 "use strict";
 
-const $ = (id) => document.getElementById(id);
+import { $, element, send, swatch, tell, tilesOf, toLatLng } from "./shared.js";
+
 const FIRST_ZOOM_PX = 24; // side of a pixel's square in the window at first, if that is not too close
 
 const page = {
@@ -11,39 +12,7 @@ const page = {
   unsaved: null, // {point, label} that the server did not take
 };
 
-async function ask(path, values) {
-  const options = values === undefined ? {} : {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-Pointcover": "1", "X-Pointcover-Session": page.state.session },
-    body: JSON.stringify(values),
-  };
-  let answer;
-  try {
-    answer = await fetch(`api/${path}`, options);
-  } catch {
-    throw new Error("The server does not answer: is `pointcover label` still running?");
-  }
-  if (answer.status === 401) {
-    throw new Error("The server was started again: open the address that `pointcover label` printed in another tab.");
-  }
-  if (!answer.ok) {
-    const said = await answer.json().catch(() => ({ error: `The server answered ${answer.status}.` }));
-    throw new Error(said.error);
-  }
-  return answer.json();
-}
-
-function tell(text, offersRetry = false) {
-  $("banner").hidden = !text;
-  $("banner-text").textContent = text;
-  $("retry").hidden = !offersRetry;
-}
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
+const ask = (path, values) => send(path, values, page.state && page.state.session);
 
 // The image -----------------------------------------------------------------------------------------
 
@@ -54,22 +23,13 @@ const map = L.map("map", {
 let tiles = null;
 let mark = null;
 
-const toLatLng = (x, y) => L.latLng(-y, x);
-
-const Tiles = L.TileLayer.extend({
-  getTileUrl(place) {
-    return `api/${page.state.session}/images/${this.options.image}/tiles/${Math.abs(place.z)}/${place.y}/${place.x}`;
-  },
-});
-
 function openImage(number) {
   if (page.image === number) return;
   page.image = number;
   const image = page.state.images[number];
   if (tiles) tiles.remove();
-  tiles = new Tiles("", {
-    image: number, bounds: L.latLngBounds(toLatLng(0, image.height), toLatLng(image.width, 0)), tileSize: page.state.tile_px,
-    minNativeZoom: -(image.levels - 1), maxNativeZoom: 0, minZoom: -3, maxZoom: 5, noWrap: true, keepBuffer: 1,
+  tiles = tilesOf(image, () => `${page.state.session}/images/${number}/tiles`, {
+    tileSize: page.state.tile_px, minZoom: -3, maxZoom: 5, keepBuffer: 1,
   });
   map.setMinZoom(-(image.levels - 1));
 }
@@ -152,10 +112,8 @@ function draw() {
   $("counts").textContent = `${labelled} labelled, ${unsure} “cannot tell”, ${points.length - labelled - unsure} open` +
     (missing ? `. ${missing} more lie in none of the images that were given.` : "");
   $("answers").replaceChildren(...classes.map((one, number) => {
-    const swatch = element("span", { className: "swatch" });
-    swatch.style.backgroundColor = one.colour;
     const key = number < 9 ? [element("kbd", { textContent: String(number + 1) })] : [];
-    const button = element("button", { type: "button" }, swatch, element("span", { textContent: one.name }), ...key);
+    const button = element("button", { type: "button" }, swatch(one.colour), element("span", { textContent: one.name }), ...key);
     button.setAttribute("aria-pressed", String(chosen === one.name));
     button.onclick = () => answer(one.name);
     return button;
