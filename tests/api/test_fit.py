@@ -21,6 +21,7 @@ from pointcover.training.settings import TrainSettings
 from pointcover.training.task import TrainingTask
 from tests.classifiers import SMALL
 from tests.imagery import CRS, PLACE, ROOT, change, write_raster
+from tests.machine import MACHINE
 from tests.map_models import TILE_SET
 from tests.tile_sets import CLASSES, write_orthophoto
 
@@ -140,7 +141,7 @@ def test_the_fit_is_that_of_the_stage(tmp_path, own, tile_px):
     data = TrainingData(tile_set, tiles, tmp_path / "images", tmp_path, tmp_path / "pseudo", labels)
     values = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["train"]
     settings = TrainSettings.model_validate(change(values, own))
-    task = TrainingTask(make_fabric("cpu", "fp32"), settings, 7, data, 0)
+    task = TrainingTask(make_fabric("cpu", "fp32"), settings, 7, data, MACHINE)
     expected = fit_pixel_classifier(task, labels, Callbacks(lambda _: None))
     given = {key.replace(".", "__"): value for key, value in own.items()} | {"tile_px": tile_px}
     model = pointcover.fit(images, clicks, classes=CLASSES.names, seed=7, **given)

@@ -180,7 +180,7 @@ def test_parallel_experiments_divide_the_cores_for_reading(monkeypatch, gpus, sa
     monkeypatch.setattr(conducting, "conduct", conduct)
     monkeypatch.setattr(devices, "count_gpus", lambda: gpus)
     monkeypatch.setattr(devices, "cpu_count", lambda: 16)
-    assert run("study", "studies/mine.yaml", "--jobs", "4", *said).exit_code == 0
+    assert run("study", "studies/c_linking.yaml", "--jobs", "4", *said).exit_code == 0
     assert seen == ({"machine.readers": 9 if said else 3} if gpus else {})
 
 
@@ -189,7 +189,7 @@ def test_a_study_without_a_result_names_no_report(monkeypatch, tmp_path):
     log.write_text("ERROR: failed\n")
     failed = [Ended(Job(Member("links", (), 10, 1, ()), "a", "d"), None, log)]
     monkeypatch.setattr(conducting, "conduct", lambda *_: Conducted(1, failed=failed))
-    done = run("study", "studies/mine.yaml")
+    done = run("study", "studies/c_linking.yaml")
     assert done.exit_code == 1
     assert "1 of 1 experiments failed; no report was written." in done.stderr
     assert "report.html" not in done.stderr
