@@ -10,6 +10,7 @@ from pointcover.labelling.jobs import Jobs
 from pointcover.labelling.session import Session
 from pointcover.labelling.trained_maps import TrainedModel
 from tests.labelling.scenes import POINTS, open_scene, wait_for
+from tests.map_models import CLASSES, save_model
 
 MODEL = {"number": 1, "experiment": "", "classes": ("a",), "maps": {}, "test_miou": 0.634}
 
@@ -128,3 +129,17 @@ def test_a_model_without_maps_is_said(jobs):
     assert job["state"] == "failed"
     assert "The model is trained, but its maps are not made" in job["text"]
     assert "Running stage 'train'" in job["log"]
+
+
+def test_maps_are_made_where_the_mlflow_server_does_not_answer(jobs, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    save_model(jobs.folder / "models")
+    label(jobs)
+    jobs.train()
+    job = finished(jobs)
+    assert job["state"] == "done", job
+    shown = jobs.session.status()["trained"]
+    assert (shown["images"], shown["has_run"]) == ([0, 1, 2], False)
+    assert jobs.session.trained.model.classes == CLASSES.names
+    assert "does not link the run of the trained model" in caplog.text
+    assert "http://127.0.0.1:9" in caplog.text

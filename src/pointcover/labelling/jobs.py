@@ -4,6 +4,7 @@ What writes vector files and maps is imported when it is needed, so that the pag
 """
 
 import json
+import logging
 import re
 import shutil
 import signal
@@ -24,6 +25,8 @@ from pointcover.runtime.signals import end_with_parent
 from pointcover.tracking.mlflow_server import MlflowServer
 from pointcover.tracking.store import is_server, tracking_uri
 from pointcover.tracking.ui import run_address, shown_address
+
+logger = logging.getLogger(__name__)
 
 LINES: Final = 40
 """Lines of the log of a training that the page shows."""
@@ -187,7 +190,6 @@ class Jobs:
         """Map all images with the model that was trained, and show the maps."""
         from pointcover.labelling.export_maps import map_images
         from pointcover.models.load import load_model
-        from pointcover.tracking.runs import address_of_model_run
 
         session = self.session
         before = session.trained.model
@@ -201,13 +203,24 @@ class Jobs:
             experiment=experiment,
             classes=named.tile_set.classes.names,
             maps={name: str(path) for name, path in zip(images, maps, strict=True)},
-            run=address_of_model_run(self.folder, named.sha256),
+            run=_find_run(self.folder, named.sha256),
             test_miou=_read_miou(self.folder / "metrics" / "evaluate.json"),
         )
         session.trained.take(found)
         if before is not None:
             shutil.rmtree(session.trained.folder / str(before.number), ignore_errors=True)
         return found
+
+
+def _find_run(folder: Path, model_sha256: str) -> tuple[str, str] | None:
+    """Return the ids of the experiment and the run of a model; None where no store answers."""
+    from pointcover.tracking.runs import address_of_model_run
+
+    try:
+        return address_of_model_run(folder, model_sha256)
+    except OSError as error:
+        logger.warning("the page does not link the run of the trained model: %s", error)
+        return None
 
 
 def _read_miou(path: Path) -> float | None:
