@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pointcover.features.settings import LocalStatisticsSettings
+from pointcover.labelling import point_features
 from pointcover.labelling.blocks import read_features
 from pointcover.labelling.point_features import OFFSETS_PX, Place, PointFeatures
 from pointcover.labelling.view import BlockKey, Extent
@@ -58,6 +59,15 @@ def test_features_of_other_weights_are_computed_anew(kept):
     assert open_features(kept, features).has(PLACE)
     features.weight[1] = 2
     assert not open_features(kept, features).has(PLACE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RULE", 0), ("OFFSETS_PX", ((0, 0), (-9, 6), (8, 10))), ("CELL_PX", 64)],
+)
+def test_features_by_another_rule_are_computed_anew(kept, monkeypatch, name, value):
+    monkeypatch.setattr(point_features, name, value)
+    assert not open_features(kept).has(PLACE)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.98])

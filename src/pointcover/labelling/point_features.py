@@ -32,6 +32,9 @@ CELL_PX: Final = 32
 """Side of the window whose features are computed for a point: at least twice the offsets, and a
 divisor of the blocks, so that a point has the same pixels around it in a window and in a block."""
 
+RULE: Final = 1
+"""Version of the rule by which `beside` chooses the pixels around a point. Count it up when the
+rule changes, so that what an older version kept is computed anew."""
 
 DAMAGED: Final = (zipfile.BadZipFile, zlib.error)
 """Errors of a file that was cut short or changed."""
@@ -60,7 +63,8 @@ class PointFeatures:
             features: blocks of features.
             readers: of the project's images.
         """
-        said = [features.settings.model_dump(mode="json"), features.bands, _digest(features)]
+        rule = [RULE, OFFSETS_PX, CELL_PX]
+        said = [features.settings.model_dump(mode="json"), features.bands, _digest(features), rule]
         self._names = [reader.key for reader in readers]
         self._path = folder / f"points_{digest_values(said)[:16]}.npz"
         self._features, self._readers = features, readers
