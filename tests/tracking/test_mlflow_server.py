@@ -2,7 +2,9 @@
 
 import socket
 import sys
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -59,6 +61,23 @@ def test_one_that_does_not_answer_is_ended(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"did not start \(it wrote nothing\)"):
         server.start()
     server.wait()
+
+
+def test_one_that_does_not_answer_is_closed_at_once(tmp_path):
+    silent = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
+    server = MlflowServer(tmp_path, command=lambda uri, port: silent)
+    log = tmp_path / ".pointcover" / "mlflow_server.log"
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(server.start)
+        deadline = time.monotonic() + 20
+        while not log.is_file() or "begun" not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        begin = time.monotonic()
+        server.close()
+        assert time.monotonic() - begin < 3
+        with pytest.raises(OSError, match=r"did not start \(begun\)"):
+            started.result(5)
 
 
 def test_a_port_that_is_in_use_is_passed_over_and_many_are_an_error(monkeypatch):

@@ -75,8 +75,8 @@ class MlflowServer:
             OSError: it did not answer, with its last line.
             ValueError: the project's setting of the store is wrong.
         """
+        log = self._root / ".pointcover" / "mlflow_server.log"
         with self._lock:
-            log = self._root / ".pointcover" / "mlflow_server.log"
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 port = find_port(0) if self._wanted == 0 else self._wanted
@@ -84,12 +84,15 @@ class MlflowServer:
                 log.parent.mkdir(exist_ok=True)
                 self._address = f"http://{HOST}:{port}"
                 self._process = GuardedProcess(command, self._root, log)
-            try:
-                _wait_for(self._process, self._address, log)
-            except OSError:
-                self._end()
-                raise
-            return self._address
+            process, address = self._process, self._address
+        try:
+            _wait_for(process, address, log)  # without the lock, so that `close` can end it
+        except OSError:
+            with self._lock:
+                if self._process is process:
+                    self._end()
+            raise
+        return address
 
     def wait(self) -> None:
         """Wait for its end."""
@@ -97,7 +100,7 @@ class MlflowServer:
             self._process.wait()
 
     def close(self) -> None:
-        """End it."""
+        """End it, also while another thread waits for its answer in `start`, which then fails."""
         with self._lock:
             self._end()
 
