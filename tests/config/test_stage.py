@@ -252,13 +252,15 @@ def test_a_signal_waits_for_a_database_but_not_for_a_server(folder, uri, said):
     body = f"""
         import signal
         from pointcover.tracking import runs as tracking
+        from pointcover.tracking.calls import Target
         class Client:
             def log_batch(self, run_id, metrics):
                 {KILL}
                 print("written", flush=True)
-            def set_terminated(self, run_id, status):
+            def set_terminated(self, run_id, status, end_time):
                 print("ended", status, flush=True)
-        with processes.entered_whole(lambda: tracking.Run(Client(), "{uri}", "1", None)) as run:
+        target = Target(Client(), "{uri}", "1", "1")
+        with processes.entered_whole(lambda: tracking.Run(Path(), target, None)) as run:
             run.log_metrics({{"loss": 1.0}})
             print("went on", flush=True)
     """
