@@ -70,6 +70,13 @@ for name in pointcover.__all__:
     assert getattr(pointcover, name) is not None, name
 assert "rasterio" in sys.modules
 assert not {"torch", "timm", "mlflow", "dvc"} & set(sys.modules)
+sys.modules["torch"] = None
+try:
+    pointcover.fit("a.tif", ([1], [1], ["field"]))
+except ModuleNotFoundError as error:
+    assert str(error).startswith("pointcover.fit needs the package 'torch'"), error
+else:
+    raise AssertionError("fitted without torch")
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     with pytest.raises(AttributeError, match="has no attribute 'open_modell'"):

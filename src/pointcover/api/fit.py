@@ -4,34 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from pointcover.api.model import Model, as_paths
 from pointcover.assessment.class_maps import distinct_colour
-from pointcover.image_labels.class_weights import weight_pixels
-from pointcover.image_labels.describe import describe_classifier
-from pointcover.image_labels.images import ImageReading, LabelledImages
-from pointcover.image_labels.sample import ImageSample
 from pointcover.image_labels.settings import ImageLabelSettings
-from pointcover.image_labels.source import LabelSource
 from pointcover.label_errors.class_names import name_classes, read_class_names
-from pointcover.label_errors.cross_validation import classifier_of
 from pointcover.labels import ClassTable, check_class_name, parse_colour
 from pointcover.maps.settings import ReadingSettings
-from pointcover.models.load import NamedModel
-from pointcover.networks.checkpoint import save_checkpoint
-from pointcover.prediction.settings import DeviceSettings
 from pointcover.project.template import PARAMS, project_files
 from pointcover.raster.arrays import ImageArray
-from pointcover.runtime.devices import be_deterministic, make_fabric
+from pointcover.runtime.errors import naming_packages
 from pointcover.text import shorten
-from pointcover.training.classifiers.features import make_features
-from pointcover.training.classifiers.fit import ClassifierFit
-from pointcover.training.classifiers.labelled_pixels import LabelledPixels, LabelledWindow, collect
-from pointcover.training.fit import weights_of
 from pointcover.training.settings import TrainSettings
 from pointcover.validation import validate
 from pointcover.vectors.class_values import normalise
@@ -40,16 +27,12 @@ from pointcover.vectors.pixel_points import PixelPoints, annotations_at
 from pointcover.vectors.read import annotations_of, read_annotations
 from pointcover.vectors.settings import VectorSettings
 
+if TYPE_CHECKING:  # the name `fit` is imported without torch, which only a fit needs
+    from pointcover.image_labels.images import LabelledImages
+
 Place = str | PathLike[str]
 Images = Place | ImageArray | Sequence[Place | ImageArray]
 Classes = Sequence[str] | Mapping[str, str]
-
-CALLED = "pointcover.fit"
-"""Stands for the path of a model that is no file."""
-
-EVERY = 8
-"""Of the windows around the labels, every so-many-th row and column is taken for the statistics of
-the bands."""
 
 COLUMNS = VectorSettings()
 
@@ -81,27 +64,34 @@ def fit(
 
     Raises:
         FileNotFoundError: an image or the file of the points is missing.
+        ModuleNotFoundError: a package that fits is not installed.
         ValueError: images, points or settings do not go together; the message says what to change.
     """
-    own, train = _settings(settings)
-    how = reading or ReadingSettings()
-    if how.resample:
-        raise ValueError(
-            "reading: resample is for maps of images of another GSD: set downsample to reduce the "
-            "images on which a model is fitted"
-        )
-    with TemporaryDirectory() as folder:
-        opened = LabelledImages.open(
-            list(_files(images, Path(folder))),
-            ImageReading(own.tile_px, own.downsample, how.bands, how.value_range),
-        )
-        table = _class_table(points, classes)
-        found = opened.find(_read(points, table, opened), table)
-        return _fit(found.source, opened, own, train)
+    with naming_packages("pointcover.fit"):
+        from pointcover.api.fit_source import fit_source
+        from pointcover.image_labels.images import ImageReading, LabelledImages
+
+        own, train = _settings(settings)
+        how = reading or ReadingSettings()
+        if how.resample:
+            raise ValueError(
+                "reading: resample is for maps of images of another GSD: set downsample to reduce "
+                "the images on which a model is fitted"
+            )
+        with TemporaryDirectory() as folder:
+            opened = LabelledImages.open(
+                list(_files(images, Path(folder))),
+                ImageReading(own.tile_px, own.downsample, how.bands, how.value_range),
+            )
+            table = _class_table(points, classes)
+            found = opened.find(_read(points, table, opened), table)
+            return fit_source(found.source, opened, own, train)
 
 
 def _settings(given: Mapping[str, Any]) -> tuple[ImageLabelSettings, TrainSettings]:
     """Return the settings of reading and of training."""
+    from pointcover.label_errors.cross_validation import classifier_of
+
     mine = {key: value for key, value in given.items() if key in ImageLabelSettings.model_fields}
     own = validate(ImageLabelSettings, mine, Path("fit"))
     values = yaml.safe_load(project_files()[PARAMS])["train"]
@@ -178,7 +168,7 @@ def _class_table(points: Any, classes: Classes | None) -> ClassTable:
     return name_classes(values, "points")
 
 
-def _read(points: Any, classes: ClassTable, opened: LabelledImages) -> Annotations:
+def _read(points: Any, classes: ClassTable, opened: "LabelledImages") -> Annotations:
     images = opened.sources()
     if isinstance(points, (str, PathLike)):
         return read_annotations(Path(points), classes, COLUMNS, images=images)
@@ -191,48 +181,3 @@ def _read(points: Any, classes: ClassTable, opened: LabelledImages) -> Annotatio
             f"(rows, columns, classes) for each"
         )
     return annotations_at(dict(zip(names, pairs, strict=True)), classes, images)
-
-
-def _fit(
-    source: LabelSource, opened: LabelledImages, own: ImageLabelSettings, train: TrainSettings
-) -> Model:
-    fabric = make_fabric(train.device, train.precision)
-    be_deterministic()
-    names = source.classes.names
-    fit_of = ClassifierFit(train.model, train.classifier, len(names), own.seed)
-    features = make_features(train, fit_of, source.bands).to(fabric.device).eval()
-    thinning = source.thinning(train.classifier.max_pixels, own.seed)
-    seen: list[Any] = []
-    windows = _watched(source.read(features.margin_px, thinning), seen)
-    pixels = weight_pixels(train, names, collect(features, windows))
-    _check(pixels, names)
-    sample = ImageSample(
-        [tile.grid for tile in source.tiles],
-        opened.bands,
-        opened.value_range,
-        np.concatenate(seen, axis=1),
-    )
-    segmenter, checkpoint = describe_classifier(
-        fit_of.fit(features, pixels), train, sample.tile_set(source.classes, own.tile_px), pixels
-    )
-    with TemporaryDirectory() as folder:  # the digest is that of the file that `save` writes
-        digest = save_checkpoint(Path(folder), checkpoint, weights_of(segmenter))
-    device = DeviceSettings(device=train.device, precision=train.precision)
-    return Model(device, [NamedModel(CALLED, segmenter.eval(), checkpoint, digest)])
-
-
-def _watched(windows: Iterator[LabelledWindow], seen: list[Any]) -> Iterator[LabelledWindow]:
-    """Keep some pixels with data of each window."""
-    for window in windows:
-        some = window.image[:, ::EVERY, ::EVERY].reshape(len(window.image), -1)
-        seen.append(some[:, some.any(axis=0)])
-        yield window
-
-
-def _check(pixels: LabelledPixels, names: Sequence[str]) -> None:
-    known = np.unique(pixels.classes)
-    if len(known) < 2:
-        raise ValueError(
-            f"all labels on the images are {names[known[0]]!r}, so there is nothing to tell apart: "
-            f"label other classes, too"
-        )
