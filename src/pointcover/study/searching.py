@@ -12,9 +12,25 @@ from pointcover.study.conducting import (
     command_of,
     logs_of,
 )
-from pointcover.study.plan import Member, Study, members_of_trial, params_of, read_study
+from pointcover.study.plan import (
+    Member,
+    Study,
+    members_of_trial,
+    override,
+    params_of,
+    read_study,
+)
 from pointcover.study.records import Record
-from pointcover.study.running import Ended, Job, JobPool, kept_record, make_jobs, run_jobs
+from pointcover.study.running import (
+    Ended,
+    Job,
+    JobPool,
+    kept_record,
+    make_jobs,
+    run_jobs,
+    state_of_code,
+    state_of_files,
+)
 from pointcover.study.search_plan import OBJECTIVE, Params, Range, Search
 from pointcover.study.search_report import HTML, MARKDOWN, SearchSummary, write_search_report
 from pointcover.study.sync import sync
@@ -74,9 +90,13 @@ class _Plan:
         _check_space(study, study.search, base, run.path)
         prefix = f"{run.path.stem}-small" if run.scale == "small" else run.path.stem
         space = study.search.model_dump(mode="json", exclude={"trials"})
-        # `--jobs` sets one of machine, which nothing depends on.
-        settings = {k: v for k, v in study.settings.items() if not k.startswith("machine.")}
-        kept = KeptTrials(out / TRIALS, [settings, study.points, study.seeds, space])
+        depends_on = [
+            study.points,
+            study.seeds,
+            space,
+            *_fixed(study, study.search, base, run.path, root),
+        ]
+        kept = KeptTrials(out / TRIALS, depends_on)
         return cls(run.path, study, study.search, base, prefix, kept)
 
     def params(self, before: Sequence[Trial]) -> list[Params]:
@@ -135,7 +155,8 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
     with tracking.start_run(root, name, tags=tags, resume_id=plan.kept.run) as parent, progress:
         if plan.kept.was_other:
             progress.milestone(
-                f"{out / TRIALS} was of a search of other settings: begun anew", in_terminal=True
+                f"{out / TRIALS} was of a search of other settings, code or data: begun anew",
+                in_terminal=True,
             )
         plan.kept.keep_run(parent.id)
 
@@ -292,6 +313,22 @@ def _check_space(study: Study, search: Search, base: Mapping[str, Any], path: Pa
         raise ValueError(
             "\n".join(f"search.params.{name}: {fault}" for name, fault in faults.items())
         )
+
+
+def _fixed(
+    study: Study, search: Search, base: Mapping[str, Any], path: Path, root: Path
+) -> tuple[dict[str, Any], str, list[str]]:
+    """Return what is the same in all trials, and determines the names of their experiments.
+
+    Returns:
+        all settings but the searched ones and those of the machine; digests of the code, and of the
+        data.
+    """
+    (member, *_) = members_of_trial(study, 0, dict.fromkeys(search.params))
+    values = override(member, base, path)
+    values.pop("machine", None)
+    paths = (values["source"], values["annotations"], values["evaluate"]["ensemble"])
+    return values, state_of_code(root), [state_of_files(root / one) for one in paths]
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:
