@@ -28,6 +28,7 @@ from pointcover.study.search_plan import Range, Search
 from pointcover.study.search_report import SearchSummary, write_search_report
 from pointcover.study.searching import TRIALS, Searched, _Plan, _run_trials, conduct_search
 from pointcover.study.trials import Trial, ask, best_of, importances
+from pointcover.tracking.store import StoreUnreachableError
 from tests.imagery import ROOT, change
 from tests.test_pipeline import Clone
 
@@ -284,6 +285,25 @@ def test_a_search_that_begins_anew_is_a_new_run_with_the_new_scores(
     )
     assert len(old) == 3
     assert new == pytest.approx([value - 0.25 for value in old])
+
+
+def test_a_store_that_is_away_at_the_end_loses_no_report(tmp_path, project, monkeypatch, caplog):
+    def away(*_):
+        raise StoreUnreachableError("no MLflow server answers")
+
+    monkeypatch.setattr(searching, "sync", away)
+    conduct(tmp_path, project, monkeypatch)
+    (said,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    assert said.startswith("no MLflow server answers. Trials whose results were in the cache")
+    assert "run `pointcover sync`" in said
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    run = client.get_run(json.loads((tmp_path / "out" / TRIALS).read_text())["run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["best_trial"] in ("0", "1", "2")
+    assert "test/miou" in run.data.metrics
+    assert run.data.tags["mlflow.note.content"]
+    files = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
+    assert "report/report.html" in files
 
 
 # The study file -----------------------------------------------------------------------------------

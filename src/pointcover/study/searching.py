@@ -1,6 +1,7 @@
 """Conduct a search: choose trials, run their experiments, report, record a run with children."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,6 +42,8 @@ from pointcover.yaml_files import read_yaml
 TRIALS: Final = "trials.json"
 SCORE: Final = f"search/{OBJECTIVE.replace('/', '_')}"
 BEST: Final = f"{SCORE}_best"
+
+logger = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Member]], Iterator[Ended]]
 """Runs the experiments of some trials, and yields each when it ends."""
@@ -188,12 +191,12 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
                 summary = SearchSummary(plan.study, plan.search, tuple(searched.trials))
                 write_search_report(out, summary, command_of(run.path, run.scale))
         if searched.scored:
+            _record(parent, run.path, out, summary)
             of_run = {tracking.STUDY_TAG: plan.prefix, tracking.PARENT_TAG: parent.id}
-            sync(
+            _sync(
                 root,
                 {one: {**of_run, tracking.METHOD_TAG: method} for one, method in names.items()},
             )
-            _record(parent, run.path, out, summary)
     return searched
 
 
@@ -329,6 +332,18 @@ def _fixed(
     values.pop("machine", None)
     paths = (values["source"], values["annotations"], values["evaluate"]["ensemble"])
     return values, state_of_code(root), [state_of_files(root / one) for one in paths]
+
+
+def _sync(root: Path, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Record trials whose results were in the cache, where the store can be used."""
+    try:
+        sync(root, tags)
+    except OSError as error:
+        logger.warning(
+            "%s. Trials whose results were in the cache may lack a run in MLflow: when it can be "
+            "used, run the study again, or run `pointcover sync`, which records them without parent",
+            error,
+        )
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:
