@@ -341,7 +341,7 @@ def _sync(root: Path, tags: Mapping[str, Mapping[str, str]]) -> None:
     except OSError as error:
         logger.warning(
             "%s. Trials whose results were in the cache may lack a run in MLflow: when it can be "
-            "used, run the study again, or run `pointcover sync`, which records them without parent",
+            "used, run the study again, or `pointcover sync`, which records them without parent",
             error,
         )
 
