@@ -193,6 +193,22 @@ def test_tables_without_what_is_needed_are_refused(scene):
         pointcover.ImageArray(np.zeros((8, 8)))
 
 
+def test_the_gsd_of_images_without_a_crs_is_that_of_the_reading(scene):
+    _, values, arrays, _ = scene
+    given = pointcover.ReadingSettings(gsd_m=0.25)
+    place = pointcover.ImageArray(values)
+    for own, expected in (({}, (0.25,)), ({"downsample": 2}, (0.5,))):
+        model = pointcover.fit(place, arrays, reading=given, **own, **FOREST)
+        assert model.models[0].tile_set.gsds_m == expected
+    assert pointcover.fit(place, arrays, **FOREST).models[0].tile_set.gsds_m == ()
+    both = pointcover.fit(["a.tif", place], [arrays, arrays], reading=given, **FOREST)
+    assert both.models[0].tile_set.gsds_m == (0.25,)
+    with pytest.raises(
+        ValueError, match=r"a\.tif has a GSD of 0\.25 m by its CRS, but .* gsd_m 3:"
+    ):
+        pointcover.fit("a.tif", arrays, reading=pointcover.ReadingSettings(gsd_m=3), **FOREST)
+
+
 @pytest.mark.slow
 def test_the_usual_settings_take_seconds(scene):
     """Those of a new project: an encoder and filters."""

@@ -20,12 +20,15 @@ from pointcover.image_labels.source import LabelSource
 from pointcover.label_errors.class_names import name_classes, read_class_names
 from pointcover.label_errors.cross_validation import classifier_of
 from pointcover.labels import ClassTable, check_class_name, parse_colour
+from pointcover.maps.orthophotos import SAME_GSD
 from pointcover.maps.settings import ReadingSettings
 from pointcover.models.load import NamedModel
 from pointcover.networks.checkpoint import save_checkpoint
 from pointcover.prediction.settings import DeviceSettings
 from pointcover.project.template import PARAMS, project_files
 from pointcover.raster.arrays import ImageArray
+from pointcover.raster.grids import gsd_of
+from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.devices import be_deterministic, make_fabric
 from pointcover.text import shorten
 from pointcover.training.classifiers.features import make_features
@@ -74,7 +77,7 @@ def fit(
             several images a list of such tuples, one for each.
         classes: their names in the order of their ids, or colours by name
             (`{"water": "#2E86C1"}`); by default the names that the points have.
-        reading: bands, value range and GSD of images whose files lack metadata.
+        reading: bands and value range of the images, and the GSD of those without a CRS.
         **settings: of `train`, with two underscores for a dot, where they differ from those of a
             new project (`model="random_forest"`, `classifier__random_forest__trees=100`); and
             `seed`, `tile_px` and `downsample`.
@@ -95,9 +98,10 @@ def fit(
             list(_files(images, Path(folder))),
             ImageReading(own.tile_px, own.downsample, how.bands, how.value_range),
         )
+        gsd_m = _reduced_gsd(how.gsd_m, opened)
         table = _class_table(points, classes)
         found = opened.find(_read(points, table, opened), table)
-        return _fit(found.source, opened, own, train)
+        return _fit(found.source, opened, own, train, gsd_m)
 
 
 def _settings(given: Mapping[str, Any]) -> tuple[ImageLabelSettings, TrainSettings]:
@@ -193,8 +197,31 @@ def _read(points: Any, classes: ClassTable, opened: LabelledImages) -> Annotatio
     return annotations_at(dict(zip(names, pairs, strict=True)), classes, images)
 
 
+def _reduced_gsd(gsd_m: float | None, opened: LabelledImages) -> float | None:
+    """Return the GSD of images without a CRS, as they are read.
+
+    Raises:
+        ValueError: an image has another one by its CRS.
+    """
+    if gsd_m is None:
+        return None
+    for image in opened.images:
+        path = image.reader.path
+        found_m = gsd_of(RasterReader(path).info())
+        if found_m is not None and abs(gsd_m / found_m - 1) > SAME_GSD:
+            raise ValueError(
+                f"{path} has a GSD of {found_m:.4g} m by its CRS, but reading has gsd_m "
+                f"{gsd_m:.4g}: omit gsd_m, or correct the file"
+            )
+    return gsd_m * opened.reading.downsample
+
+
 def _fit(
-    source: LabelSource, opened: LabelledImages, own: ImageLabelSettings, train: TrainSettings
+    source: LabelSource,
+    opened: LabelledImages,
+    own: ImageLabelSettings,
+    train: TrainSettings,
+    gsd_m: float | None,
 ) -> Model:
     fabric = make_fabric(train.device, train.precision)
     be_deterministic()
@@ -211,6 +238,7 @@ def _fit(
         opened.bands,
         opened.value_range,
         np.concatenate(seen, axis=1),
+        gsd_m,
     )
     segmenter, checkpoint = describe_classifier(
         fit_of.fit(features, pixels), train, sample.tile_set(source.classes, own.tile_px), pixels
