@@ -1,5 +1,6 @@
 """Fit pixel classifiers on labelled points of images, without a project."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -40,7 +41,7 @@ from pointcover.validation import validate
 from pointcover.vectors.class_values import normalise
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.pixel_points import PixelPoints, annotations_at
-from pointcover.vectors.read import annotations_of, read_annotations
+from pointcover.vectors.read import annotations_of, check_column, read_annotations
 from pointcover.vectors.settings import VectorSettings
 
 Place = str | PathLike[str]
@@ -55,6 +56,8 @@ EVERY = 8
 the bands."""
 
 COLUMNS = VectorSettings()
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def fit(
@@ -169,17 +172,29 @@ def _class_table(points: Any, classes: Classes | None) -> ClassTable:
         names = tuple(map(check_class_name, classes))
         return ClassTable(names, tuple(map(distinct_colour, range(len(names)))))
     if isinstance(points, (str, PathLike)):
-        return read_class_names(Path(points), COLUMNS)
+        table = read_class_names(Path(points), COLUMNS)
+        _check_names(table.names)
+        return table
     if _is_table(points):
-        values = list(points[COLUMNS.column]) if COLUMNS.column in points else []
-        return name_classes([str(one).strip() for one in values if normalise(one)], "points")
-    values = [one for each in _pairs(points) for one in np.asarray(each[2]).ravel().tolist()]
-    if any(not isinstance(one, str) for one in values):
+        check_column(points, COLUMNS)
+        values = [one for one in points[COLUMNS.column] if normalise(one)]
+    else:
+        values = [one for each in _pairs(points) for one in np.asarray(each[2]).ravel().tolist()]
+    _check_names(values)
+    return name_classes([one.strip() for one in values], "points")
+
+
+def _check_names(values: Sequence[object]) -> None:
+    """Check that values of classes are names.
+
+    Raises:
+        ValueError: one is a number, which names no class.
+    """
+    if any(not isinstance(one, str) or NUMBER.fullmatch(one.strip()) for one in values):
         raise ValueError(
             f"points have classes such as {shorten(sorted(map(str, set(values))), 3)}: say with "
             f"`classes` what they are called, in the order of their ids"
         )
-    return name_classes(values, "points")
 
 
 def _read(points: Any, classes: ClassTable, opened: LabelledImages) -> Annotations:
