@@ -295,7 +295,7 @@ def test_a_store_that_is_away_at_the_end_loses_no_report(tmp_path, project, monk
     conduct(tmp_path, project, monkeypatch)
     (said,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
     assert said.startswith("no MLflow server answers. Trials whose results were in the cache")
-    assert "run `pointcover sync`" in said
+    assert "`pointcover sync`" in said
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     run = client.get_run(json.loads((tmp_path / "out" / TRIALS).read_text())["run"])
     assert run.info.status == "FINISHED"
