@@ -184,7 +184,7 @@ def test_tables_without_what_is_needed_are_refused(scene):
     for wrong, message in (
         (table.rename(columns={"class": "kind"}), r"have no column 'class' of classes, .*: rename"),
         (table.set_crs(None, allow_override=True), "has no CRS"),
-        (table[table["class"] == "sand"], "wanted 2 to 64 classes"),
+        (table[table["class"] == "sand"], "wanted 2 to 64 classes: label another class$"),
         (table.translate(1e5).to_frame("geometry").assign(**{"class": table["class"]}), "none of"),
     ):
         with pytest.raises(ValueError, match=message):
