@@ -60,6 +60,26 @@ def test_maps_alone_need_few_packages():
     }
 
 
+def test_the_docs_name_every_extra():
+    guide = (ROOT / "docs" / "guides" / "install.md").read_text(encoding="utf-8")
+    rows = [line for line in guide.splitlines() if line.startswith("| `pointcover[")]
+    named = [set(re.findall(r"\[([a-z0-9,]+)\]`", row.split("|")[1])) for row in rows]
+    extras = {extra for row in named for each in row for extra in each.split(",")}
+    declared = project()["optional-dependencies"]
+    assert extras == set(declared) - {"docs", "dev"}
+
+    (decision,) = (ROOT / "docs" / "explanation" / "decisions").glob("0112-*.md")
+    (said,) = re.findall(r"(`label`[^.]*) contain `train`", decision.read_text(encoding="utf-8"))
+    with_train = {
+        extra
+        for extra, texts in declared.items()
+        if any(
+            one.name == "pointcover" and "train" in one.extras for one in map(Requirement, texts)
+        )
+    }
+    assert set(re.findall(r"`(\w+)`", said)) == with_train - {"dev"}
+
+
 def test_every_package_is_declared_once():
     declared = project()
     texts = [*declared["dependencies"]]

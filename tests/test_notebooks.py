@@ -51,6 +51,12 @@ def test_notebooks_use_the_public_names(path):
     assert imports == INTERNAL
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_say_what_to_install(path):
+    text = "".join("".join(cell["source"]) for cell in cells_of(path, "markdown"))
+    assert re.findall(r"`pip install ([^`]*)`", text) == ["'pointcover[train]' notebook"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path, monkeypatch):

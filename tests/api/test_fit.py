@@ -182,15 +182,44 @@ def test_what_does_not_go_together_is_one_message(scene, changes, message):
 def test_tables_without_what_is_needed_are_refused(scene):
     table = scene[0]
     for wrong, message in (
-        (table.rename(columns={"class": "kind"}), "has no column 'class'|0 values"),
+        (table.rename(columns={"class": "kind"}), r"have no column 'class' of classes, .*: rename"),
         (table.set_crs(None, allow_override=True), "has no CRS"),
-        (table[table["class"] == "sand"], "wanted 2 to 64 classes"),
+        (table[table["class"] == "sand"], "wanted 2 to 64 classes: label another class$"),
         (table.translate(1e5).to_frame("geometry").assign(**{"class": table["class"]}), "none of"),
     ):
         with pytest.raises(ValueError, match=message):
             pointcover.fit("a.tif", wrong, **FOREST)
     with pytest.raises(ValueError, match=r"wanted \(bands, height, width\)"):
         pointcover.ImageArray(np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("kind", [float, int, str])
+def test_classes_that_are_numbers_need_names(scene, kind):
+    table, _, (rows, cols, names), _ = scene
+    ids = [kind(1 + (name == "sand")) for name in names]
+    numbered = table.assign(**{"class": ids})
+    pyogrio.write_dataframe(numbered, "numbers.gpkg", layer="points")
+    for points in (numbered, "numbers.gpkg", (rows, cols, ids)):
+        with pytest.raises(ValueError, match=r"classes such as 1.*2.*: say with `classes` what"):
+            pointcover.fit("a.tif", points, **FOREST)
+    classes = ("none", "field", "sand")
+    assert pointcover.fit("a.tif", numbered, classes=classes, **FOREST).classes == classes
+
+
+def test_the_gsd_of_images_without_a_crs_is_that_of_the_reading(scene):
+    _, values, arrays, _ = scene
+    given = pointcover.ReadingSettings(gsd_m=0.25)
+    place = pointcover.ImageArray(values)
+    for own, expected in (({}, (0.25,)), ({"downsample": 2}, (0.5,))):
+        model = pointcover.fit(place, arrays, reading=given, **own, **FOREST)
+        assert model.models[0].tile_set.gsds_m == expected
+    assert pointcover.fit(place, arrays, **FOREST).models[0].tile_set.gsds_m == ()
+    both = pointcover.fit(["a.tif", place], [arrays, arrays], reading=given, **FOREST)
+    assert both.models[0].tile_set.gsds_m == (0.25,)
+    with pytest.raises(
+        ValueError, match=r"a\.tif has a GSD of 0\.25 m by its CRS, but .* gsd_m 3:"
+    ):
+        pointcover.fit("a.tif", arrays, reading=pointcover.ReadingSettings(gsd_m=3), **FOREST)
 
 
 @pytest.mark.slow

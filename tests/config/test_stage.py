@@ -8,10 +8,12 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 
 import pytest
 
-from pointcover.runtime.errors import one_message
+from pointcover.maps.map_files import FOR_POLYGONS
+from pointcover.runtime.errors import EXTRAS, PREDICT_EXTRAS, one_message
 from tests.imagery import ROOT
 from tests.processes import is_alive
 
@@ -128,6 +130,9 @@ def test_a_full_memory_is_no_defect_and_its_message_says_what_to_lower(capsys, n
         (ModuleNotFoundError("", name="onnxscript"), "`pip install 'pointcover[onnx]'`"),
         (ModuleNotFoundError("", name="uvicorn"), "`pip install 'pointcover[label]'`"),
         (ModuleNotFoundError("", name="psycopg2"), "`pip install 'pointcover[server]'`"),
+        (ModuleNotFoundError("", name="matplotlib.figure"), "`pip install 'pointcover[preview]'`"),
+        (ModuleNotFoundError("", name="optuna"), "`pip install 'pointcover[search]'`"),
+        (ModuleNotFoundError("", name="geopandas"), "`pip install 'pointcover[train]'`"),
         (ModuleNotFoundError("No module", name="pointcover.x"), "This is a defect of pointcover"),
     ],
 )
@@ -138,6 +143,23 @@ def test_a_command_that_lacks_a_package_names_it(capsys, error, said):
     message = capsys.readouterr().err
     assert message.startswith("\npointcover export: ")
     assert said in message
+
+
+@pytest.mark.parametrize("package", [*FOR_POLYGONS, "torch"])
+def test_maps_with_polygons_need_no_training(capsys, package):
+    with pytest.raises(SystemExit), one_message("pointcover predict"):
+        raise ModuleNotFoundError("", name=package)
+    extra = "train" if package == "torch" else "polygons"
+    assert f"run `pip install 'pointcover[{extra}]'`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("extra", "packages"), [*EXTRAS.items(), *PREDICT_EXTRAS.items()])
+def test_each_extra_is_declared_with_a_package_of_it(extra, packages):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {re.split(r"[^\w-]", one)[0] for one in declared["optional-dependencies"][extra]}
+    named = {"google": "protobuf", "boto3": "dvc-s3", "psycopg2": "psycopg2-binary"}
+    named |= {"xstatic": "xstatic-leaflet"}
+    assert names & {named.get(one, one) for one in packages}
 
 
 @pytest.mark.parametrize("error", ["ValueError", pytest.param("KeyError", marks=pytest.mark.slow)])

@@ -18,16 +18,18 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
+from pointcover.study import searching
 from pointcover.study import trials as trials_of
 from pointcover.study.conducting import StudyRun
-from pointcover.study.plan import members_of_trial, read_study
+from pointcover.study.plan import members_of_trial, params_of, read_study
 from pointcover.study.records import Record
-from pointcover.study.running import Ended, Job, JobPool
+from pointcover.study.running import Ended, Job, JobPool, make_jobs
 from pointcover.study.search_plan import Range, Search
 from pointcover.study.search_report import SearchSummary, write_search_report
 from pointcover.study.searching import TRIALS, Searched, _Plan, _run_trials, conduct_search
 from pointcover.study.trials import Trial, ask, best_of, importances
-from tests.imagery import ROOT
+from pointcover.tracking.store import StoreUnreachableError
+from tests.imagery import ROOT, change
 from tests.test_pipeline import Clone
 
 PARAMS = {
@@ -187,6 +189,121 @@ def test_another_search_does_not_use_the_trials_of_the_first(tmp_path):
     (tmp_path / "out" / TRIALS).write_text('{"search": 3}')
     with pytest.raises(ValueError, match=r"trials\.json has .*fault"):
         _Plan.read(StudyRun(narrow), ROOT, tmp_path / "out")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project without stages that run, which has code and data."""
+    root = tmp_path / "project"
+    for folder in ("src", "sources"):
+        (root / folder).mkdir(parents=True)
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
+    (root / "src" / "code.py").write_text("a = 1\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"deps": ["src/code.py"]}}}))
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run([*git, "init", "-q"], cwd=root, check=True)
+    subprocess.run([*git, "commit", "-qm", "a", "--allow-empty"], cwd=root, check=True)
+    return root
+
+
+def set_param(root: Path, name: str, value) -> None:
+    values = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
+    (root / "params.yaml").write_text(yaml.safe_dump(change(values, {name: value})))
+
+
+@pytest.mark.parametrize(
+    ("act", "begins_anew"),
+    [
+        (lambda root: set_param(root, "machine.readers", 3), False),
+        (lambda root: set_param(root, "train.lr", 0.3), False),  # trials set it
+        (lambda root: set_param(root, "points", 77), False),  # the study sets it
+        (lambda root: set_param(root, "train.patience", 7), True),
+        (lambda root: set_param(root, "annotate.position_noise_px", 2), True),
+        (lambda root: (root / "src" / "code.py").write_text("a = 2\n"), True),
+        (lambda root: (root / "sources" / "clicks.geojson").write_text("{}"), True),
+    ],
+    ids=["machine", "searched", "of the study", "training", "labels", "code", "data"],
+)
+def test_another_state_of_settings_code_or_data_begins_a_new_search(
+    tmp_path, project, act, begins_anew
+):
+    path = write(tmp_path)
+
+    def read():
+        return _Plan.read(StudyRun(path), project, tmp_path / "out")
+
+    plan = read()
+    plan.params([])
+    plan.kept.keep_run("x")
+    assert (read().kept.was_other, read().kept.run) == (False, "x")
+    names = names_of(plan, project)
+    act(project)
+    assert read().kept.was_other == begins_anew
+    assert read().kept.run == (None if begins_anew else "x")
+    assert (names_of(read(), project) != names) == begins_anew, "as the names of experiments say"
+
+
+def names_of(plan, root):
+    params = {key: (v if isinstance(v, list) else [v["low"]])[0] for key, v in PARAMS.items()}
+    members = plan.members(0, params)
+    settings = [params_of(one, plan.base, plan.path) for one in members]
+    return [job.name for job in make_jobs("x", members, settings, root)]
+
+
+def conduct(folder: Path, root: Path, monkeypatch, shift=0.0) -> None:
+    """Run a search whose experiments have a score at once."""
+
+    def run_jobs(jobs, root, out, extra, pool):
+        for ended in Machine().run([job.member for job in jobs]):
+            numbers = ended.record.numbers
+            record = replace(ended.record, numbers={k: v - shift for k, v in numbers.items()})
+            yield replace(ended, record=record)
+
+    monkeypatch.setattr(searching, "run_jobs", run_jobs)
+    conduct_search(StudyRun(write(folder, trials=3)), root, folder / "out", JobPool())
+
+
+def test_a_search_that_begins_anew_is_a_new_run_with_the_new_scores(
+    tmp_path, project, monkeypatch, capsys
+):
+    monkeypatch.setattr(searching, "sync", lambda *_: ([], {}))
+    conduct(tmp_path, project, monkeypatch)
+    first = json.loads((tmp_path / "out" / TRIALS).read_text())
+    conduct(tmp_path, project, monkeypatch)
+    assert json.loads((tmp_path / "out" / TRIALS).read_text()) == first
+    assert "begun anew" not in capsys.readouterr().err
+    (project / "src" / "code.py").write_text("a = 2\n")
+    conduct(tmp_path, project, monkeypatch, shift=0.25)
+    said = capsys.readouterr().err
+    assert said.count("was of a search of other settings, code or data: begun anew") == 1
+    second = json.loads((tmp_path / "out" / TRIALS).read_text())
+    assert second["run"] != first["run"]
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    old, new = (
+        [point.value for point in client.get_metric_history(one["run"], "search/val_miou")]
+        for one in (first, second)
+    )
+    assert len(old) == 3
+    assert new == pytest.approx([value - 0.25 for value in old])
+
+
+def test_a_store_that_is_away_at_the_end_loses_no_report(tmp_path, project, monkeypatch, caplog):
+    def away(*_):
+        raise StoreUnreachableError("no MLflow server answers")
+
+    monkeypatch.setattr(searching, "sync", away)
+    conduct(tmp_path, project, monkeypatch)
+    (said,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
+    assert said.startswith("no MLflow server answers. Trials whose results were in the cache")
+    assert "`pointcover sync`" in said
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    run = client.get_run(json.loads((tmp_path / "out" / TRIALS).read_text())["run"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["best_trial"] in ("0", "1", "2")
+    assert "test/miou" in run.data.metrics
+    assert run.data.tags["mlflow.note.content"]
+    files = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
+    assert "report/report.html" in files
 
 
 # The study file -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Fit pixel classifiers on labelled points of images, without a project."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -14,9 +15,12 @@ from pointcover.assessment.class_maps import distinct_colour
 from pointcover.image_labels.settings import ImageLabelSettings
 from pointcover.label_errors.class_names import name_classes, read_class_names
 from pointcover.labels import ClassTable, check_class_name, parse_colour
+from pointcover.maps.orthophotos import SAME_GSD
 from pointcover.maps.settings import ReadingSettings
 from pointcover.project.template import PARAMS, project_files
 from pointcover.raster.arrays import ImageArray
+from pointcover.raster.grids import gsd_of
+from pointcover.raster.raster_io import RasterReader
 from pointcover.runtime.errors import naming_packages
 from pointcover.text import shorten
 from pointcover.training.settings import TrainSettings
@@ -24,7 +28,7 @@ from pointcover.validation import validate
 from pointcover.vectors.class_values import normalise
 from pointcover.vectors.features import Annotations
 from pointcover.vectors.pixel_points import PixelPoints, annotations_at
-from pointcover.vectors.read import annotations_of, read_annotations
+from pointcover.vectors.read import annotations_of, check_column, read_annotations
 from pointcover.vectors.settings import VectorSettings
 
 if TYPE_CHECKING:  # the name `fit` is imported without torch, which only a fit needs
@@ -35,6 +39,8 @@ Images = Place | ImageArray | Sequence[Place | ImageArray]
 Classes = Sequence[str] | Mapping[str, str]
 
 COLUMNS = VectorSettings()
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def fit(
@@ -57,7 +63,7 @@ def fit(
             several images a list of such tuples, one for each.
         classes: their names in the order of their ids, or colours by name
             (`{"water": "#2E86C1"}`); by default the names that the points have.
-        reading: bands, value range and GSD of images whose files lack metadata.
+        reading: bands and value range of the images, and the GSD of those without a CRS.
         **settings: of `train`, with two underscores for a dot, where they differ from those of a
             new project (`model="random_forest"`, `classifier__random_forest__trees=100`); and
             `seed`, `tile_px` and `downsample`.
@@ -83,9 +89,10 @@ def fit(
                 list(_files(images, Path(folder))),
                 ImageReading(own.tile_px, own.downsample, how.bands, how.value_range),
             )
+            gsd_m = _reduced_gsd(how.gsd_m, opened)
             table = _class_table(points, classes)
             found = opened.find(_read(points, table, opened), table)
-            return fit_source(found.source, opened, own, train)
+            return fit_source(found.source, opened, own, train, gsd_m)
 
 
 def _settings(given: Mapping[str, Any]) -> tuple[ImageLabelSettings, TrainSettings]:
@@ -155,17 +162,29 @@ def _class_table(points: Any, classes: Classes | None) -> ClassTable:
         names = tuple(map(check_class_name, classes))
         return ClassTable(names, tuple(map(distinct_colour, range(len(names)))))
     if isinstance(points, (str, PathLike)):
-        return read_class_names(Path(points), COLUMNS)
+        table = read_class_names(Path(points), COLUMNS)
+        _check_names(table.names)
+        return table
     if _is_table(points):
-        values = list(points[COLUMNS.column]) if COLUMNS.column in points else []
-        return name_classes([str(one).strip() for one in values if normalise(one)], "points")
-    values = [one for each in _pairs(points) for one in np.asarray(each[2]).ravel().tolist()]
-    if any(not isinstance(one, str) for one in values):
+        check_column(points, COLUMNS)
+        values = [one for one in points[COLUMNS.column] if normalise(one)]
+    else:
+        values = [one for each in _pairs(points) for one in np.asarray(each[2]).ravel().tolist()]
+    _check_names(values)
+    return name_classes([one.strip() for one in values], "points")
+
+
+def _check_names(values: Sequence[object]) -> None:
+    """Check that values of classes are names.
+
+    Raises:
+        ValueError: one is a number, which names no class.
+    """
+    if any(not isinstance(one, str) or NUMBER.fullmatch(one.strip()) for one in values):
         raise ValueError(
             f"points have classes such as {shorten(sorted(map(str, set(values))), 3)}: say with "
             f"`classes` what they are called, in the order of their ids"
         )
-    return name_classes(values, "points")
 
 
 def _read(points: Any, classes: ClassTable, opened: "LabelledImages") -> Annotations:
@@ -181,3 +200,22 @@ def _read(points: Any, classes: ClassTable, opened: "LabelledImages") -> Annotat
             f"(rows, columns, classes) for each"
         )
     return annotations_at(dict(zip(names, pairs, strict=True)), classes, images)
+
+
+def _reduced_gsd(gsd_m: float | None, opened: "LabelledImages") -> float | None:
+    """Return the GSD of images without a CRS, as they are read.
+
+    Raises:
+        ValueError: an image has another one by its CRS.
+    """
+    if gsd_m is None:
+        return None
+    for image in opened.images:
+        path = image.reader.path
+        found_m = gsd_of(RasterReader(path).info())
+        if found_m is not None and abs(gsd_m / found_m - 1) > SAME_GSD:
+            raise ValueError(
+                f"{path} has a GSD of {found_m:.4g} m by its CRS, but reading has gsd_m "
+                f"{gsd_m:.4g}: omit gsd_m, or correct the file"
+            )
+    return gsd_m * opened.reading.downsample

@@ -33,7 +33,11 @@ the bands."""
 
 
 def fit_source(
-    source: LabelSource, opened: LabelledImages, own: ImageLabelSettings, train: TrainSettings
+    source: LabelSource,
+    opened: LabelledImages,
+    own: ImageLabelSettings,
+    train: TrainSettings,
+    gsd_m: float | None,
 ) -> Model:
     """Fit a pixel classifier on the labelled pixels of images.
 
@@ -42,6 +46,7 @@ def fit_source(
         opened: images.
         own: how they are read.
         train: of the classifier.
+        gsd_m: of images without a CRS as they are read, metres, if known.
 
     Raises:
         ValueError: all labels are of one class, or there is no such device.
@@ -61,6 +66,7 @@ def fit_source(
         opened.bands,
         opened.value_range,
         np.concatenate(seen, axis=1),
+        gsd_m,
     )
     segmenter, checkpoint = describe_classifier(
         fit_of.fit(features, pixels), train, sample.tile_set(source.classes, own.tile_px), pixels

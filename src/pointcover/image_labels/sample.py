@@ -24,6 +24,8 @@ class ImageSample:
     """Values that become 0 and 255."""
     pixels: npt.NDArray[Any]
     """(bands, N) values from 0 to 255, of pixels with data."""
+    gsd_m: float | None = None
+    """Of the grids without a CRS, where it is known."""
 
     def tile_set(self, classes: ClassTable, size_px: int) -> TileSet:
         """Return the metadata: every GSD that is known, mean and standard deviation by band.
@@ -39,11 +41,12 @@ class ImageSample:
             raise ValueError(
                 "no pixel of the images has data: check their nodata value and alpha band"
             )
+        gsds_m = {gsd for grid in self.grids if (gsd := gsd_of(grid) or self.gsd_m) is not None}
         values = self.pixels.astype(np.float64)
         return TileSet(
             classes,
             size_px,
-            tuple(sorted({gsd for grid in self.grids if (gsd := gsd_of(grid)) is not None})),
+            tuple(sorted(gsds_m)),
             tuple(values.mean(axis=1).tolist()),
             tuple(np.maximum(values.std(axis=1), 1).tolist()),
             self.value_range,

@@ -47,15 +47,20 @@ def read_class_names(path: Path, settings: VectorSettings) -> ClassTable:
     except (DataSourceError, DataLayerError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read ({reason}): copy or export it again") from None
-    return name_classes(names - ignored, f"{path}, column {settings.column!r}")
+    where = f"{path}, column {settings.column!r}"
+    advice = "label another class, or name another column (--clicks-column)"
+    return name_classes(names - ignored, where, advice)
 
 
-def name_classes(names: Iterable[str], where: str) -> ClassTable:
+def name_classes(
+    names: Iterable[str], where: str, advice: str = "label another class"
+) -> ClassTable:
     """Return classes of these names, in alphabetical order, with colours that differ.
 
     Args:
         names: that were found; the same one may come several times.
         where: for messages.
+        advice: what to do about one class, or too many.
 
     Raises:
         ValueError: there is one, or so many that they are no classes.
@@ -64,7 +69,7 @@ def name_classes(names: Iterable[str], where: str) -> ClassTable:
     if not 2 <= len(found) <= MOST:
         raise ValueError(
             f"{where}, has {len(found)} values ({shorten(found)}), wanted 2 to {MOST} classes: "
-            f"label another class, or name another column (--clicks-column)"
+            f"{advice}"
         )
     colours = tuple(map(distinct_colour, range(len(found))))
     return ClassTable(tuple(map(check_class_name, found)), colours)

@@ -44,8 +44,15 @@ EXTRAS = {
     "cluster": ("distributed", "dask"),
     "s3": ("boto3", "botocore"),
     "server": ("psycopg2",),
+    "preview": ("matplotlib",),
+    "search": ("optuna",),
 }
 """Packages by the extra of pyproject.toml that installs them; the others are in `train`."""
+
+PREDICT_EXTRAS = {
+    "polygons": ("geopandas", "pandas", "pyogrio", "pyproj", "shapely", "scipy"),
+}
+"""Further ones for `pointcover predict`; other commands with these packages need all of `train`."""
 
 
 @contextmanager
@@ -62,7 +69,7 @@ def one_message(name: str) -> Iterator[None]:
             _fail(name, _message_of_memory(name, error))
         _fail(name, _message_of(error))
     except ModuleNotFoundError as error:
-        _fail(name, _message_of_missing(error))
+        _fail(name, _message_of_missing(name, error))
     except Exception as error:
         if is_out_of_memory(error):
             _fail(name, _message_of_memory(name, error))
@@ -111,11 +118,12 @@ def _message_of_defect(error: Exception) -> str:
     )
 
 
-def _message_of_missing(error: ModuleNotFoundError) -> str:
+def _message_of_missing(name: str, error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("", "pointcover"):
         return _message_of_defect(error)
-    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), "train")
+    extras = EXTRAS | (PREDICT_EXTRAS if name == "pointcover predict" else {})
+    extra = next((extra for extra, packages in extras.items() if package in packages), "train")
     return (
         f"needs the package {error.name!r}, which this python ({sys.executable}) lacks: run `pip "
         f"install 'pointcover[{extra}]'`; in a clone, `make setup`, then `source "
@@ -138,7 +146,7 @@ def naming_packages(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("", "pointcover"):
             raise
-        text = f"{name} {_message_of_missing(error)}"
+        text = f"{name} {_message_of_missing(name, error)}"
         raise ModuleNotFoundError(text, name=error.name) from None
 
 

@@ -407,6 +407,21 @@ def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:
     Raises:
         ValueError: a setting is unknown or invalid.
     """
+    values = override(member, base, path)
+    return validate(Params, values, Path(f"{path}, {member.label}:"))
+
+
+def override(member: Member, base: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the contents of params.yaml with the settings of an experiment, not validated.
+
+    Args:
+        member: the experiment.
+        base: contents of params.yaml.
+        path: of the study file, for messages.
+
+    Raises:
+        ValueError: a setting is in a section that there is not.
+    """
     values = copy.deepcopy(dict(base))
     for key, value in member.settings:
         *steps, last = key.split(".")
@@ -419,7 +434,7 @@ def params_of(member: Member, base: Mapping[str, Any], path: Path) -> Params:
                     f"not a section"
                 )
         section[last] = value
-    return validate(Params, values, Path(f"{path}, {member.label}:"))
+    return values
 
 
 def check_members(members: Sequence[Member], base: Mapping[str, Any], path: Path) -> list[Params]:

@@ -92,7 +92,7 @@ def make_jobs(
     Raises:
         FileNotFoundError: there is no dvc.yaml.
     """
-    code = _state_of_code(root)
+    code = state_of_code(root)
     states: dict[str, str] = {}
     names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' identities
     jobs = []
@@ -100,7 +100,7 @@ def make_jobs(
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
         values = settings.model_dump(mode="json", exclude={"machine"})
         for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
-            states.setdefault(path, _state_of_files(root / path))
+            states.setdefault(path, state_of_files(root / path))
             values[f"files of {path}"] = states[path]
         tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
         needs = tuple(names[other.identity] for other in member.needs)
@@ -312,8 +312,12 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
     return record
 
 
-def _state_of_code(root: Path) -> str:
-    """Return a digest of dvc.yaml and of all code files that its stages depend on."""
+def state_of_code(root: Path) -> str:
+    """Return a digest of dvc.yaml and of all code files that its stages depend on.
+
+    Raises:
+        FileNotFoundError: there is no dvc.yaml.
+    """
     stages = [stage.get("do", stage) for stage in read_yaml(root / "dvc.yaml")["stages"].values()]
     named = {
         dep for stage in stages for dep in stage["deps"] if dep.startswith(("src/", "stages/"))
@@ -329,7 +333,7 @@ def _state_of_code(root: Path) -> str:
     return digest_values([[str(file.relative_to(root)), sha256(file)] for file in [*tops, *files]])
 
 
-def _state_of_files(path: Path) -> str:
+def state_of_files(path: Path) -> str:
     """Return a digest of names, sizes and times of a folder's files, or of one file.
 
     This takes seconds for millions of files. If only a time changed, DVC runs again, and compares

@@ -1,6 +1,7 @@
 """Conduct a search: choose trials, run their experiments, report, record a run with children."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,9 +13,25 @@ from pointcover.study.conducting import (
     command_of,
     logs_of,
 )
-from pointcover.study.plan import Member, Study, members_of_trial, params_of, read_study
+from pointcover.study.plan import (
+    Member,
+    Study,
+    members_of_trial,
+    override,
+    params_of,
+    read_study,
+)
 from pointcover.study.records import Record
-from pointcover.study.running import Ended, Job, JobPool, kept_record, make_jobs, run_jobs
+from pointcover.study.running import (
+    Ended,
+    Job,
+    JobPool,
+    kept_record,
+    make_jobs,
+    run_jobs,
+    state_of_code,
+    state_of_files,
+)
 from pointcover.study.search_plan import OBJECTIVE, Params, Range, Search
 from pointcover.study.search_report import HTML, MARKDOWN, SearchSummary, write_search_report
 from pointcover.study.sync import sync
@@ -25,6 +42,8 @@ from pointcover.yaml_files import read_yaml
 TRIALS: Final = "trials.json"
 SCORE: Final = f"search/{OBJECTIVE.replace('/', '_')}"
 BEST: Final = f"{SCORE}_best"
+
+logger = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Member]], Iterator[Ended]]
 """Runs the experiments of some trials, and yields each when it ends."""
@@ -74,9 +93,13 @@ class _Plan:
         _check_space(study, study.search, base, run.path)
         prefix = f"{run.path.stem}-small" if run.scale == "small" else run.path.stem
         space = study.search.model_dump(mode="json", exclude={"trials"})
-        # `--jobs` sets one of machine, which nothing depends on.
-        settings = {k: v for k, v in study.settings.items() if not k.startswith("machine.")}
-        kept = KeptTrials(out / TRIALS, [settings, study.points, study.seeds, space])
+        depends_on = [
+            study.points,
+            study.seeds,
+            space,
+            *_fixed(study, study.search, base, run.path, root),
+        ]
+        kept = KeptTrials(out / TRIALS, depends_on)
         return cls(run.path, study, study.search, base, prefix, kept)
 
     def params(self, before: Sequence[Trial]) -> list[Params]:
@@ -135,7 +158,8 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
     with tracking.start_run(root, name, tags=tags, resume_id=plan.kept.run) as parent, progress:
         if plan.kept.was_other:
             progress.milestone(
-                f"{out / TRIALS} was of a search of other settings: begun anew", in_terminal=True
+                f"{out / TRIALS} was of a search of other settings, code or data: begun anew",
+                in_terminal=True,
             )
         plan.kept.keep_run(parent.id)
 
@@ -167,12 +191,12 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
                 summary = SearchSummary(plan.study, plan.search, tuple(searched.trials))
                 write_search_report(out, summary, command_of(run.path, run.scale))
         if searched.scored:
+            _record(parent, run.path, out, summary)
             of_run = {tracking.STUDY_TAG: plan.prefix, tracking.PARENT_TAG: parent.id}
-            sync(
+            _sync(
                 root,
                 {one: {**of_run, tracking.METHOD_TAG: method} for one, method in names.items()},
             )
-            _record(parent, run.path, out, summary)
     return searched
 
 
@@ -291,6 +315,34 @@ def _check_space(study: Study, search: Search, base: Mapping[str, Any], path: Pa
     if faults:
         raise ValueError(
             "\n".join(f"search.params.{name}: {fault}" for name, fault in faults.items())
+        )
+
+
+def _fixed(
+    study: Study, search: Search, base: Mapping[str, Any], path: Path, root: Path
+) -> tuple[dict[str, Any], str, list[str]]:
+    """Return what is the same in all trials, and determines the names of their experiments.
+
+    Returns:
+        all settings but the searched ones and those of the machine; digests of the code, and of the
+        data.
+    """
+    (member, *_) = members_of_trial(study, 0, dict.fromkeys(search.params))
+    values = override(member, base, path)
+    values.pop("machine", None)
+    paths = (values["source"], values["annotations"], values["evaluate"]["ensemble"])
+    return values, state_of_code(root), [state_of_files(root / one) for one in paths]
+
+
+def _sync(root: Path, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Record trials whose results were in the cache, where the store can be used."""
+    try:
+        sync(root, tags)
+    except OSError as error:
+        logger.warning(
+            "%s. Trials whose results were in the cache may lack a run in MLflow: when it can be "
+            "used, run the study again, or `pointcover sync`, which records them without parent",
+            error,
         )
 
 

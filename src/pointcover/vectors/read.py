@@ -132,6 +132,19 @@ def read_annotations(
     return found
 
 
+def check_column(table: geopandas.GeoDataFrame, settings: VectorSettings) -> None:
+    """Check that a table has a column of classes.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if settings.column not in table:
+        raise ValueError(
+            f"{TABLE} have no column {settings.column!r} of classes, the table has "
+            f"{shorten(map(str, table.columns))}: rename one with .rename(columns=…)"
+        )
+
+
 def annotations_of(
     table: geopandas.GeoDataFrame,
     classes: ClassTable,
@@ -159,11 +172,7 @@ def annotations_of(
         {normalise(value) for value in settings.ignore},
         in_pixels if table.crs is None else None,
     )
-    if settings.column not in table:
-        raise ValueError(
-            f"{layer}, has no column {settings.column!r} of classes, it has "
-            f"{shorten(map(str, table.columns))}: rename one with .rename(columns=…)"
-        )
+    check_column(table, settings)
     if layer.images is None and table.crs is None:
         raise ValueError(
             f"{layer}, has no CRS, so it cannot be placed: set it with .set_crs(…). (Coordinates "
