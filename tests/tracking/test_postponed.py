@@ -13,7 +13,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EX
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
-from pointcover.tracking import calls, postponed, registry
+from pointcover.tracking import calls, postponed, registry, store
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.logged_models import ScoredOn
 from pointcover.tracking.runs import (
@@ -286,6 +286,36 @@ def test_a_run_that_was_deleted_is_a_warning_with_what_to_do(root, server, clien
     assert "cannot be logged" in caplog.text
     assert "remove the cause, or that folder" in caplog.text
     assert len(folders(root)) == 1
+
+
+def test_a_record_that_the_server_cannot_take_keeps_no_other_one_waiting(
+    root, server, client, monkeypatch, caplog
+):
+    """The server answers, and one record is error 500 each time, as where its S3 is away."""
+    with start_run(root, "first") as refused, start_run(root, "second") as taken:
+        server.is_away = True
+        refused.set_tags({"text": "refused"})
+        taken.set_tags({"text": "taken"})
+    server.is_away = False
+
+    def perform(target, call):
+        if call.values.get("tags") == {"text": "refused"}:
+            raise MlflowException("too many 500 error responses")
+        return calls.perform(target, call)
+
+    monkeypatch.setattr(postponed, "perform", perform)
+    monkeypatch.setattr(store, "is_server", lambda _uri: True)
+    assert {folder.name for folder in folders(root)} == {refused.id, taken.id}
+    number, reasons = log_postponed(root)
+    assert number == 1
+    assert reasons == {refused.id: "its process is alive, or a message above says why"}
+    assert "goes on waiting: no MLflow server answers" in caplog.text
+    assert "error 500" in caplog.text
+    assert client.get_run(taken.id).data.tags["text"] == "taken"
+    with start_run(root, "next") as run:
+        pass
+    assert client.get_run(run.id).info.status == "FINISHED"
+    assert [folder.name for folder in folders(root)] == [refused.id]
 
 
 def test_sync_says_how_many_runs_it_logged(root, server, monkeypatch):

@@ -69,6 +69,7 @@ EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
 
 _CANNOT: Final = "what waits in %s cannot be logged (%s): remove the cause, or that folder"
+_NOT_YET: Final = "what waits in %s goes on waiting: %s"
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
@@ -658,7 +659,13 @@ def log_postponed(root: Path) -> tuple[int, dict[str, str]]:
 
 
 def _log_postponed(store: _Store) -> None:
-    """Log what waits for this store, but for runs whose process is alive."""
+    """Log what waits for this store, but for runs whose process is alive.
+
+    A run that cannot be logged is a warning, so that it does not keep others from starting.
+
+    Raises:
+        OSError: the store itself does not answer.
+    """
     for waiting in waiting_runs(store.root):
         if waiting["uri"] != without_password(store.uri):
             continue
@@ -670,8 +677,9 @@ def _log_postponed(store: _Store) -> None:
                     target = _target_of(store, postponed)
                     is_known = waiting["folder"] == target.run_id
                     count = postponed.perform_all(target, "" if is_known else waiting["folder"])
-            except StoreUnreachableError:
-                raise
+            except StoreUnreachableError as error:
+                connect(store.uri)  # fails where the server is away, and not one answer of it
+                logger.warning(_NOT_YET, postponed.folder, error)
             except (OSError, ValueError) as error:
                 logger.warning(_CANNOT, postponed.folder, error)
             else:
