@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -206,6 +207,31 @@ def test_a_line_that_a_killed_process_left_in_part_is_passed_over(root, server, 
     server.is_away = False
     log_postponed(root)
     assert client.get_run(run.id).data.tags["a"] == "b"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE stands for a full disk")
+def test_a_full_disk_damages_neither_what_waits_nor_what_comes_after(root, server, client):
+    import resource
+
+    with start_run(root, "a") as run:
+        server.is_away = True
+        run.log_metrics({"loss": 1}, step=1)
+        (folder,) = folders(root)
+        before = (folder / "calls.jsonl").read_bytes()
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, most))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                run.log_metrics({"loss": 2}, step=2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        assert (folder / "calls.jsonl").read_bytes() == before
+        with (folder / "calls.jsonl").open("ab") as out:
+            out.write(b'{"name": "metr')  # as where the disk did not let it be removed either
+        run.log_metrics({"loss": 3}, step=3)
+    server.is_away = False
+    assert log_postponed(root) == (1, {})
+    assert history(client, run, "loss") == [(1, 1.0), (3, 3.0)]
 
 
 def test_what_a_living_process_postpones_is_left_to_it(root, server, client):
