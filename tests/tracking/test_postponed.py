@@ -1,5 +1,6 @@
 """What a server does not take is logged once it is back, whole and once."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -447,3 +448,83 @@ def test_of_two_that_register_at_once_the_better_one_is_champion(root, client, m
     assert register(worse, 0.7) is None
     champion = client.get_model_version_by_alias("valley", "champion")
     assert champion.run_id == better.id
+
+
+@pytest.mark.parametrize(
+    "failing", ["set_registered_model_alias", "delete_model_version_tag", "set_logged_model_tags"]
+)
+def test_a_registration_that_failed_midway_makes_no_second_version(
+    failing, root, client, tmp_path, monkeypatch
+):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    (tmp_path / "model.json").write_text("{}")
+    with start_run(root, "a") as run:
+        run.log_model(tmp_path, 1)
+        with monkeypatch.context() as patch:
+
+            def fail_now(self, *arguments, **named):
+                raise MlflowException("too many 500 error responses")
+
+            patch.setattr(MlflowClient, failing, fail_now)
+            with contextlib.suppress(OSError):
+                run.register_champion("valley", 0.5, "split")
+        assert run.register_champion("valley", 0.5, "split") == "valley"
+    (version,) = client.search_model_versions("name = 'valley'")
+    assert version.run_id == run.id
+    assert registry.UNDECIDED_TAG not in version.tags
+    assert client.get_model_version_by_alias("valley", "champion").version == version.version
+    (output,) = client.get_run(run.id).outputs.model_outputs
+    logged = client.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(logged) == [{"name": "valley", "version": version.version}]
+
+
+def test_a_version_from_which_a_person_took_the_alias_does_not_get_it_back(root, client):
+    def register(score):
+        with start_run(root, f"scored {score}") as run:
+            return run.register_champion("valley", score, "split")
+
+    assert register(0.5)
+    assert register(0.9)
+    client.set_registered_model_alias("valley", "champion", "1")
+    assert not register(0.4)
+    assert client.get_model_version_by_alias("valley", "champion").version == 1
+    assert register(0.6) == "valley"
+    assert client.get_model_version_by_alias("valley", "champion").version == 3
+    client.delete_registered_model_alias("valley", "champion")
+    assert register(0.55) == "valley"
+
+
+def test_a_champion_without_a_score_gives_way_to_one_that_has_one(root, client):
+    with start_run(root, "a") as run:
+        assert run.register_champion("valley", 0.5, "split")
+        made = client.create_model_version("valley", "/models", run.id)
+        client.set_registered_model_alias("valley", "champion", made.version)
+        assert run.register_champion("valley", 0.6, "split") == "valley"
+
+
+@pytest.mark.parametrize("better_is", ["first", "second"])
+def test_one_that_registers_between_another_ones_steps_sees_its_version(
+    better_is, root, client, monkeypatch
+):
+    """The second starts before the first has set the alias, and sets it after that."""
+    with start_run(root, "first") as first, start_run(root, "second") as second:
+        pass
+    scores = {"first": 0.7, "second": 0.7} | {better_is: 0.8}
+    set_alias, steps = MlflowClient.set_registered_model_alias, []
+
+    def register(run, score):
+        candidate = registry.Candidate("valley", "e", "split", score, "/models", run.id)
+        return registry.register_champion(client, candidate)
+
+    def set_in_turns(self, *arguments):
+        steps.append(arguments)
+        if len(steps) == 1:  # of the first
+            register(second, scores["second"])
+        elif len(steps) == 2:  # of the second, which has decided: the first goes on meanwhile
+            set_alias(self, "valley", "champion", "1")
+        set_alias(self, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", set_in_turns)
+    register(first, scores["first"])
+    champion = client.get_model_version_by_alias("valley", "champion")
+    assert champion.run_id == {"first": first, "second": second}[better_is].id
