@@ -289,6 +289,43 @@ def test_an_evaluation_that_is_interrupted_while_it_is_logged_gets_no_second_run
     assert found.info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("kind", ["trained", "evaluated before", "from cache"])
+@pytest.mark.parametrize("failing", ["set_run", "delete_tag"])
+def test_an_evaluation_whose_run_could_not_be_noted_gets_no_second_run(
+    kind, failing, root, server, client, monkeypatch
+):
+    if kind != "from cache":
+        with start_run(root, "training", tags={MODEL_TAG: "abc"}) as trained:
+            pass
+    if kind == "evaluated before":
+        with resume_training_run(root, "abc", "unused"):
+            pass
+    server.is_away = True
+    with resume_training_run(root, "abc", "named") as run:
+        run.log_metrics({"test/miou": 0.7})
+    server.is_away = False
+    with monkeypatch.context() as patch:
+
+        def fail_now(self, *arguments):
+            raise KeyboardInterrupt
+
+        owner = postponed.Postponed if failing == "set_run" else MlflowClient
+        patch.setattr(owner, failing, fail_now)
+        with pytest.raises(KeyboardInterrupt):
+            log_postponed(root)
+    assert log_postponed(root) == (1, {})
+    experiment = client.get_experiment_by_name("pointcover").experiment_id
+    found = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
+    assert len(found) == (2 if kind == "evaluated before" else 1)
+    (scored,) = (one for one in found if "test/miou" in one.data.metrics)
+    assert scored.info.status == "FINISHED"
+    if failing == "set_run":
+        assert tracking.POSTPONED_TAG not in scored.data.tags
+    if kind == "evaluated before":
+        assert scored.data.tags["mlflow.parentRunId"] == trained.id
+        assert scored.info.run_name == "training-evaluate"
+
+
 def test_runs_that_wait_for_another_server_stay_and_sync_names_it(root, server, monkeypatch):
     with start_run(root, "a") as run:
         server.is_away = True

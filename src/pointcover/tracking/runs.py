@@ -57,6 +57,8 @@ MODEL_TAG: Final = "mlflow.pointcover.model_sha256"
 EVALUATED_TAG: Final = "mlflow.pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
 ENSEMBLE_TAG: Final = "ensemble"
+POSTPONED_TAG: Final = "mlflow.pointcover.postponed"
+"""Tag of a run that is opened for a postponed evaluation, until its folder says so."""
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
@@ -423,6 +425,14 @@ class _Evaluation(NamedTuple):
         keeper = trained.info.run_id
         return store.create(child, {**parent, **tags}, model_run_id=keeper)
 
+    def open_again(self, store: "_Store", run: "MlflowRun") -> Run:
+        """Open a run that `open` opened before."""
+        tags = run.data.tags
+        opened = store.reopen(run, {PARENT_TAG: tags[PARENT_TAG]} if PARENT_TAG in tags else None)
+        if tags.get(MODEL_TAG) != self.model_sha256:  # a child of the run that trained the model
+            opened.target = opened.target._replace(model_run_id=tags[PARENT_TAG])
+        return opened
+
 
 def _postponed_evaluation(
     root: Path, evaluation: _Evaluation, experiment: str, error: StoreUnreachableError
@@ -693,11 +703,16 @@ def _target_of(store: _Store, postponed: Postponed) -> Target:
         return Target(store.client, store.uri, run["run_id"], run["model_run_id"])
     of_then = store._replace(
         experiment_id=experiment_id_of(store.client, run["experiment"], None),
-        membership=run["membership"],
+        membership=run["membership"] | {POSTPONED_TAG: postponed.folder.name},
         origin=run["origin"],
     )
-    target = _Evaluation(*run["evaluation"]).open(of_then).target
+    evaluation = _Evaluation(*run["evaluation"])
+    found = of_then.search(f"tags.`{POSTPONED_TAG}` = '{postponed.folder.name}'")
+    # One that is found was opened by an attempt before, which ended before it noted the run.
+    opened = evaluation.open_again(of_then, found[0]) if found else evaluation.open(of_then)
+    target = opened.target
     postponed.set_run(target.run_id, target.model_run_id)
+    store.client.delete_tag(target.run_id, POSTPONED_TAG)
     return target
 
 
