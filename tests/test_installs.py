@@ -60,6 +60,10 @@ def test_maps_alone_need_few_packages():
     }
 
 
+def test_the_extra_of_the_server_has_mlflow_and_its_databases():
+    assert {"mlflow", "psycopg2-binary", "boto3"} <= set(requirements_of("server"))
+
+
 def test_every_package_is_declared_once():
     declared = project()
     texts = [*declared["dependencies"]]
