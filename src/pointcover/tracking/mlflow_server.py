@@ -86,9 +86,7 @@ class MlflowServer:
                 of_store = {URI_VARIABLE: tracking_uri(self._root)}
                 log.parent.mkdir(exist_ok=True)
                 self._address = f"http://{HOST}:{port}"
-                self._process = GuardedProcess(
-                    self._command(port), self._root, log, of_store
-                )
+                self._process = GuardedProcess(self._command(port), self._root, log, of_store)
             try:
                 _wait_for(self._process, self._address, log)
             except OSError:

@@ -64,8 +64,8 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
     """Register a model with the alias `champion`, if its score is the best in its entry.
 
     Returns:
-        the name of the entry; None where another model is as good. A version that a person took the alias from
-        stays without it.
+        the name of the entry; None where another model is as good. A version that a person took
+        the alias from does not get it back.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # links the model to its versions
 
