@@ -80,6 +80,10 @@ def test_the_docs_name_every_extra():
     assert set(re.findall(r"`(\w+)`", said)) == with_train - {"dev"}
 
 
+def test_the_extra_of_the_server_has_mlflow_and_its_databases():
+    assert {"mlflow", "psycopg2-binary", "boto3"} <= set(requirements_of("server"))
+
+
 def test_every_package_is_declared_once():
     declared = project()
     texts = [*declared["dependencies"]]

@@ -6,6 +6,7 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import mlflow.cli as mlflow_cli
 import pytest
 
 from pointcover.tracking import mlflow_server
@@ -30,14 +31,14 @@ def _own_store(monkeypatch):
 def test_it_is_started_once_and_ended_and_started_again(tmp_path):
     started = []
 
-    def command(uri, port):
-        started.append(uri)
+    def command(port):
+        started.append(port)
         return [sys.executable, "-c", HEALTHY, str(port)]
 
     server = MlflowServer(tmp_path, command=command)
     address = server.start()
     assert server.start() == address
-    assert started == [f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    assert len(started) == 1
     server.close()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(address, timeout=2)
@@ -47,9 +48,21 @@ def test_it_is_started_once_and_ended_and_started_again(tmp_path):
     server.close()
 
 
+def test_the_uri_of_the_store_is_in_no_list_of_processes(tmp_path, monkeypatch):
+    uri = "postgresql://mlflow:secret@localhost/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert not any("secret" in part for part in mlflow_server.mlflow_command(5000))
+    saying = "import os; raise SystemExit('found ' + os.environ['MLFLOW_BACKEND_STORE_URI'])"
+    server = MlflowServer(tmp_path, command=lambda port: [sys.executable, "-c", saying])
+    with pytest.raises(OSError, match=f"found {uri}"):
+        server.start()
+    (option,) = (one for one in mlflow_cli.server.params if one.name == "backend_store_uri")
+    assert option.envvar == mlflow_server.URI_VARIABLE
+
+
 def test_one_that_ends_says_its_last_line(tmp_path):
     failing = [sys.executable, "-c", "raise SystemExit('no such store')"]
-    server = MlflowServer(tmp_path, command=lambda uri, port: failing)
+    server = MlflowServer(tmp_path, command=lambda port: failing)
     with pytest.raises(OSError, match=r"did not start \(no such store\): see .*mlflow_server.log"):
         server.start()
 
@@ -57,7 +70,7 @@ def test_one_that_ends_says_its_last_line(tmp_path):
 def test_one_that_does_not_answer_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_server, "START_S", 1)
     silent = [sys.executable, "-c", "import time; time.sleep(60)"]
-    server = MlflowServer(tmp_path, command=lambda uri, port: silent)
+    server = MlflowServer(tmp_path, command=lambda port: silent)
     with pytest.raises(OSError, match=r"did not start \(it wrote nothing\)"):
         server.start()
     server.wait()

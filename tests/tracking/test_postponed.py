@@ -1,7 +1,9 @@
 """What a server does not take is logged once it is back, whole and once."""
 
+import contextlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EX
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
-from pointcover.tracking import calls, postponed, registry
+from pointcover.tracking import calls, postponed, registry, store
 from pointcover.tracking import runs as tracking
 from pointcover.tracking.logged_models import ScoredOn
 from pointcover.tracking.runs import (
@@ -208,6 +210,31 @@ def test_a_line_that_a_killed_process_left_in_part_is_passed_over(root, server, 
     assert client.get_run(run.id).data.tags["a"] == "b"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE stands for a full disk")
+def test_a_full_disk_damages_neither_what_waits_nor_what_comes_after(root, server, client):
+    import resource
+
+    with start_run(root, "a") as run:
+        server.is_away = True
+        run.log_metrics({"loss": 1}, step=1)
+        (folder,) = folders(root)
+        before = (folder / "calls.jsonl").read_bytes()
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, most))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                run.log_metrics({"loss": 2}, step=2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        assert (folder / "calls.jsonl").read_bytes() == before
+        with (folder / "calls.jsonl").open("ab") as out:
+            out.write(b'{"name": "metr')  # as where the disk did not let it be removed either
+        run.log_metrics({"loss": 3}, step=3)
+    server.is_away = False
+    assert log_postponed(root) == (1, {})
+    assert history(client, run, "loss") == [(1, 1.0), (3, 3.0)]
+
+
 def test_what_a_living_process_postpones_is_left_to_it(root, server, client):
     with start_run(root, "a") as run:
         server.is_away = True
@@ -262,6 +289,43 @@ def test_an_evaluation_that_is_interrupted_while_it_is_logged_gets_no_second_run
     assert found.info.status == "FINISHED"
 
 
+@pytest.mark.parametrize("kind", ["trained", "evaluated before", "from cache"])
+@pytest.mark.parametrize("failing", ["set_run", "delete_tag"])
+def test_an_evaluation_whose_run_could_not_be_noted_gets_no_second_run(
+    kind, failing, root, server, client, monkeypatch
+):
+    if kind != "from cache":
+        with start_run(root, "training", tags={MODEL_TAG: "abc"}) as trained:
+            pass
+    if kind == "evaluated before":
+        with resume_training_run(root, "abc", "unused"):
+            pass
+    server.is_away = True
+    with resume_training_run(root, "abc", "named") as run:
+        run.log_metrics({"test/miou": 0.7})
+    server.is_away = False
+    with monkeypatch.context() as patch:
+
+        def fail_now(self, *arguments):
+            raise KeyboardInterrupt
+
+        owner = postponed.Postponed if failing == "set_run" else MlflowClient
+        patch.setattr(owner, failing, fail_now)
+        with pytest.raises(KeyboardInterrupt):
+            log_postponed(root)
+    assert log_postponed(root) == (1, {})
+    experiment = client.get_experiment_by_name("pointcover").experiment_id
+    found = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
+    assert len(found) == (2 if kind == "evaluated before" else 1)
+    (scored,) = (one for one in found if "test/miou" in one.data.metrics)
+    assert scored.info.status == "FINISHED"
+    if failing == "set_run":
+        assert tracking.POSTPONED_TAG not in scored.data.tags
+    if kind == "evaluated before":
+        assert scored.data.tags["mlflow.parentRunId"] == trained.id
+        assert scored.info.run_name == "training-evaluate"
+
+
 def test_runs_that_wait_for_another_server_stay_and_sync_names_it(root, server, monkeypatch):
     with start_run(root, "a") as run:
         server.is_away = True
@@ -286,6 +350,36 @@ def test_a_run_that_was_deleted_is_a_warning_with_what_to_do(root, server, clien
     assert "cannot be logged" in caplog.text
     assert "remove the cause, or that folder" in caplog.text
     assert len(folders(root)) == 1
+
+
+def test_a_record_that_the_server_cannot_take_keeps_no_other_one_waiting(
+    root, server, client, monkeypatch, caplog
+):
+    """The server answers, and one record is error 500 each time, as where its S3 is away."""
+    with start_run(root, "first") as refused, start_run(root, "second") as taken:
+        server.is_away = True
+        refused.set_tags({"text": "refused"})
+        taken.set_tags({"text": "taken"})
+    server.is_away = False
+
+    def perform(target, call):
+        if call.values.get("tags") == {"text": "refused"}:
+            raise MlflowException("too many 500 error responses")
+        return calls.perform(target, call)
+
+    monkeypatch.setattr(postponed, "perform", perform)
+    monkeypatch.setattr(store, "is_server", lambda _uri: True)
+    assert {folder.name for folder in folders(root)} == {refused.id, taken.id}
+    number, reasons = log_postponed(root)
+    assert number == 1
+    assert reasons == {refused.id: "its process is alive, or a message above says why"}
+    assert "goes on waiting: no MLflow server answers" in caplog.text
+    assert "error 500" in caplog.text
+    assert client.get_run(taken.id).data.tags["text"] == "taken"
+    with start_run(root, "next") as run:
+        pass
+    assert client.get_run(run.id).info.status == "FINISHED"
+    assert [folder.name for folder in folders(root)] == [refused.id]
 
 
 def test_sync_says_how_many_runs_it_logged(root, server, monkeypatch):
@@ -391,3 +485,83 @@ def test_of_two_that_register_at_once_the_better_one_is_champion(root, client, m
     assert register(worse, 0.7) is None
     champion = client.get_model_version_by_alias("valley", "champion")
     assert champion.run_id == better.id
+
+
+@pytest.mark.parametrize(
+    "failing", ["set_registered_model_alias", "delete_model_version_tag", "set_logged_model_tags"]
+)
+def test_a_registration_that_failed_midway_makes_no_second_version(
+    failing, root, client, tmp_path, monkeypatch
+):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    (tmp_path / "model.json").write_text("{}")
+    with start_run(root, "a") as run:
+        run.log_model(tmp_path, 1)
+        with monkeypatch.context() as patch:
+
+            def fail_now(self, *arguments, **named):
+                raise MlflowException("too many 500 error responses")
+
+            patch.setattr(MlflowClient, failing, fail_now)
+            with contextlib.suppress(OSError):
+                run.register_champion("valley", 0.5, "split")
+        assert run.register_champion("valley", 0.5, "split") == "valley"
+    (version,) = client.search_model_versions("name = 'valley'")
+    assert version.run_id == run.id
+    assert registry.UNDECIDED_TAG not in version.tags
+    assert client.get_model_version_by_alias("valley", "champion").version == version.version
+    (output,) = client.get_run(run.id).outputs.model_outputs
+    logged = client.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(logged) == [{"name": "valley", "version": version.version}]
+
+
+def test_a_version_from_which_a_person_took_the_alias_does_not_get_it_back(root, client):
+    def register(score):
+        with start_run(root, f"scored {score}") as run:
+            return run.register_champion("valley", score, "split")
+
+    assert register(0.5)
+    assert register(0.9)
+    client.set_registered_model_alias("valley", "champion", "1")
+    assert not register(0.4)
+    assert client.get_model_version_by_alias("valley", "champion").version == 1
+    assert register(0.6) == "valley"
+    assert client.get_model_version_by_alias("valley", "champion").version == 3
+    client.delete_registered_model_alias("valley", "champion")
+    assert register(0.55) == "valley"
+
+
+def test_a_champion_without_a_score_gives_way_to_one_that_has_one(root, client):
+    with start_run(root, "a") as run:
+        assert run.register_champion("valley", 0.5, "split")
+        made = client.create_model_version("valley", "/models", run.id)
+        client.set_registered_model_alias("valley", "champion", made.version)
+        assert run.register_champion("valley", 0.6, "split") == "valley"
+
+
+@pytest.mark.parametrize("better_is", ["first", "second"])
+def test_one_that_registers_between_another_ones_steps_sees_its_version(
+    better_is, root, client, monkeypatch
+):
+    """The second starts before the first has set the alias, and sets it after that."""
+    with start_run(root, "first") as first, start_run(root, "second") as second:
+        pass
+    scores = {"first": 0.7, "second": 0.7} | {better_is: 0.8}
+    set_alias, steps = MlflowClient.set_registered_model_alias, []
+
+    def register(run, score):
+        candidate = registry.Candidate("valley", "e", "split", score, "/models", run.id)
+        return registry.register_champion(client, candidate)
+
+    def set_in_turns(self, *arguments):
+        steps.append(arguments)
+        if len(steps) == 1:  # of the first
+            register(second, scores["second"])
+        elif len(steps) == 2:  # of the second, which has decided: the first goes on meanwhile
+            set_alias(self, "valley", "champion", "1")
+        set_alias(self, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", set_in_turns)
+    register(first, scores["first"])
+    champion = client.get_model_version_by_alias("valley", "champion")
+    assert champion.run_id == {"first": first, "second": second}[better_is].id

@@ -11,13 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final
 
-from pointcover.runtime.python_path import with_this_python
+from pointcover.runtime.python_path import NOTHING, with_this_python
 from pointcover.runtime.signals import KILL, end_with_parent
 
 GRACE_S: Final = 5.0
@@ -30,13 +30,20 @@ CHECK_S: Final = 0.5
 class GuardedProcess:
     """A program that ends with this process."""
 
-    def __init__(self, command: Sequence[str], folder: Path, log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str] = NOTHING,
+    ) -> None:
         """Start it.
 
         Args:
             command: with its arguments.
             folder: the working folder.
             log: file of its output, which is overwritten.
+            environment: more variables, for what no list of processes may show.
         """
         with log.open("wb") as out:
             self._guard = subprocess.Popen(
@@ -45,7 +52,7 @@ class GuardedProcess:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=with_this_python(),
+                env=with_this_python(environment),
                 start_new_session=True,  # Ctrl-C is for this process, which then ends the program
             )
 

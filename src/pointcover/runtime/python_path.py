@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-def with_this_python(extra: Mapping[str, str] = _NOTHING) -> dict[str, str]:
+def with_this_python(extra: Mapping[str, str] = NOTHING) -> dict[str, str]:
     """Return the environment, changed by `extra`, in which `python` is the one that runs this."""
     environment = {**os.environ, **extra}
     folder = str(Path(sys.executable).parent)

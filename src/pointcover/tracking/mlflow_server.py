@@ -22,8 +22,11 @@ START_S: Final = 120
 
 STEP_S: Final = 0.2
 
-Command = Callable[[str, int], list[str]]
-"""From the store's URI and a port: the program to run, with its arguments."""
+URI_VARIABLE: Final = "MLFLOW_BACKEND_STORE_URI"
+"""The server reads the store's URI from it. It may have a password, so it is no argument."""
+
+Command = Callable[[int], list[str]]
+"""From a port: the program to run, with its arguments."""
 
 
 def find_port(wanted: int) -> int:
@@ -43,10 +46,10 @@ def find_port(wanted: int) -> int:
     )
 
 
-def mlflow_command(uri: str, port: int) -> list[str]:
-    """Return the command of MLflow's server."""
+def mlflow_command(port: int) -> list[str]:
+    """Return the command of MLflow's server, which finds its store by URI_VARIABLE."""
     place = ["--host", HOST, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *place, "--backend-store-uri", uri]
+    return [sys.executable, "-m", "mlflow", "server", *place]
 
 
 class MlflowServer:
@@ -80,10 +83,10 @@ class MlflowServer:
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 port = find_port(0) if self._wanted == 0 else self._wanted
-                command = self._command(tracking_uri(self._root), port)
+                of_store = {URI_VARIABLE: tracking_uri(self._root)}
                 log.parent.mkdir(exist_ok=True)
                 self._address = f"http://{HOST}:{port}"
-                self._process = GuardedProcess(command, self._root, log)
+                self._process = GuardedProcess(self._command(port), self._root, log, of_store)
             process, address = self._process, self._address
         try:
             _wait_for(process, address, log)  # without the lock, so that `close` can end it

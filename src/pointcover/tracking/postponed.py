@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -60,8 +61,6 @@ class Postponed:
         lock.acquire(timeout=10)
         if not (folder / _RUN).exists():
             publish_json(folder / _RUN, {**run, "began_s": time.time()})
-        elif (calls := folder / _CALLS).exists() and not calls.read_bytes().endswith(b"\n"):
-            publish_text(calls, "".join(_lines(folder)))  # a killed attempt left part of a line
         return cls(folder, lock, sum(1 for _ in _lines(folder)))
 
     def add(self, call: Call) -> None:
@@ -85,8 +84,7 @@ class Postponed:
             shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
         name = None if source is None else f"{_FILES}/{self._count}/{source.name}"
         line = json.dumps({"name": call.name, "values": call.values, "source": name})
-        with (self.folder / _CALLS).open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+        _append(self.folder / _CALLS, f"{line}\n".encode())
         self._count += 1
 
     def is_due(self) -> bool:
@@ -182,6 +180,23 @@ def taken(root: Path, name: str) -> Iterator[Postponed | None]:
 
 def _lock_of(folder: Path) -> FileLock:
     return FileLock(folder.with_name(f"{folder.name}.lock"))
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Write a line after the last whole one; leave no part of it where the disk is full."""
+    with path.open("ab+") as out:
+        size = out.tell()
+        out.seek(max(0, size - 1))
+        if size and out.read() != b"\n":  # a killed process left part of a line
+            out.seek(0)
+            size = out.read().rfind(b"\n") + 1
+            out.truncate(size)
+    try:
+        with path.open("ab") as out:
+            out.write(line)
+    except OSError:
+        os.truncate(path, size)
+        raise
 
 
 def _lines(folder: Path) -> Iterator[str]:

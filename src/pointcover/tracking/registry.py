@@ -8,7 +8,8 @@ experiment or split has that name, as where two projects share a server, digits 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,8 @@ CHAMPION: Final = "champion"
 SCORE_TAG: Final = "test_miou"
 SPLIT_TAG: Final = "test_split"
 EXPERIMENT_TAG: Final = "experiment"
+UNDECIDED_TAG: Final = "undecided"
+"""Tag of a version until the process that registers it has compared it with the others."""
 
 
 @dataclass(frozen=True)
@@ -51,55 +54,95 @@ class Candidate:
         """What all models of one entry have in common."""
         return {EXPERIMENT_TAG: self.experiment, SPLIT_TAG: self.split}
 
+    @property
+    def version_tags(self) -> dict[str, str]:
+        """What the version is chosen by."""
+        return {SCORE_TAG: repr(self.score), SPLIT_TAG: self.split}
+
 
 def register_champion(client: "MlflowClient", candidate: Candidate) -> str | None:
     """Register a model with the alias `champion`, if its score is the best in its entry.
 
     Returns:
-        the name of the entry; None where another model is as good.
+        the name of the entry; None where another model is as good. A version that a person took
+        the alias from does not get it back.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # links the model to its versions
 
     name = _entry_for(client, candidate)
+    before = _versions(client, name)
     last = _champion(client, name)
-    if last is not None and float(last.tags[SCORE_TAG]) >= candidate.score:
+    # A repeated call goes on with the version that it made before it failed.
+    made = next((version for version in before if _is_of(version, candidate)), None)
+    is_champion = made is not None and last is not None and last.version == made.version
+    if last is not None and not is_champion and _score_of(last) >= candidate.score:
         return None
-    made = client.create_model_version(
-        name,
-        candidate.source,
-        candidate.run_id,
-        tags={SCORE_TAG: repr(candidate.score), SPLIT_TAG: candidate.split, **candidate.tags},
-        description=candidate.description,
-        model_id=candidate.model_id,
-    )
+    if made is None:
+        made = client.create_model_version(
+            name,
+            candidate.source,
+            candidate.run_id,
+            tags={**candidate.version_tags, **candidate.tags, UNDECIDED_TAG: "true"},
+            description=candidate.description,
+            model_id=candidate.model_id,
+        )
     if candidate.model_id is not None:
         registered = json.loads(
             client.get_logged_model(candidate.model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]")
         )
-        registered.append({"name": name, "version": made.version})
-        client.set_logged_model_tags(
-            candidate.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered)}
-        )
-    return name if _settle_champion(client, name) == str(made.version) else None
+        this = {"name": name, "version": made.version}
+        if this not in registered:
+            text = json.dumps([*registered, this])
+            client.set_logged_model_tags(candidate.model_id, {MLFLOW_MODEL_VERSIONS: text})
+    number = str(made.version)  # an integer where the store is a database
+    decided = {str(one.version) for one in before if UNDECIDED_TAG not in one.tags} - {number}
+    best = _settle_champion(client, name, decided)
+    if UNDECIDED_TAG in made.tags:
+        client.delete_model_version_tag(name, number, UNDECIDED_TAG)
+    return name if best == number else None
 
 
-def _settle_champion(client: "MlflowClient", name: str) -> str:
+def _settle_champion(client: "MlflowClient", name: str, decided: Collection[str]) -> str:
     """Set the alias to the best version, and return that version.
 
     Other processes register versions at the same time. Each looks again after it has set the alias,
     so the last one sees all versions.
+
+    Args:
+        client: of the store.
+        name: of the entry.
+        decided: versions that are no candidates any more, unless one is the champion: a person may
+            have taken the alias from a better one.
     """
     while True:
+        versions = _versions(client, name)  # before the alias, which a decided one may have by now
+        champion = _champion(client, name)
+        current = None if champion is None else str(champion.version)
         scored = [
-            (float(version.tags[SCORE_TAG]), -int(version.version))
-            for version in client.search_model_versions(f"name = '{name}'")
-            if SCORE_TAG in version.tags
+            (_score_of(version), -int(version.version))
+            for version in versions
+            if str(version.version) == current or str(version.version) not in decided
         ]
         best = str(-max(scored)[1])  # of equal ones the first
-        champion = _champion(client, name)
-        if champion is not None and str(champion.version) == best:
+        if current == best:
             return best
         client.set_registered_model_alias(name, CHAMPION, best)
+
+
+def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    return list(client.search_model_versions(f"name = '{name}'"))
+
+
+def _score_of(version: "ModelVersion") -> float:
+    """Return the test mIoU; of a version that a person made without one, less than any."""
+    return float(version.tags.get(SCORE_TAG, -math.inf))
+
+
+def _is_of(version: "ModelVersion", candidate: Candidate) -> bool:
+    """Return whether a version is that of a candidate, from a call that was interrupted."""
+    # MLflow does not tell the model's id of versions that it searches; a run has one model.
+    is_same = version.run_id == candidate.run_id
+    return is_same and version.tags.items() >= candidate.version_tags.items()
 
 
 def _entry_for(client: "MlflowClient", candidate: Candidate) -> str:

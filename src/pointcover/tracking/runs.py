@@ -57,6 +57,8 @@ MODEL_TAG: Final = "mlflow.pointcover.model_sha256"
 EVALUATED_TAG: Final = "mlflow.pointcover.evaluated"
 TRAINING_TAG: Final = "pointcover.training"
 ENSEMBLE_TAG: Final = "ensemble"
+POSTPONED_TAG: Final = "mlflow.pointcover.postponed"
+"""Tag of a run that is opened for a postponed evaluation, until its folder says so."""
 STUDY_TAG: Final = "study"
 METHOD_TAG: Final = "method"
 STUDY_VARIABLE: Final = "POINTCOVER_STUDY"
@@ -69,6 +71,7 @@ EXPERIMENT_TAG: Final = "dvc.exp_name"
 BASELINE_TAG: Final = "dvc.baseline_rev"
 
 _CANNOT: Final = "what waits in %s cannot be logged (%s): remove the cause, or that folder"
+_NOT_YET: Final = "what waits in %s goes on waiting: %s"
 _MOST_RUNS: Final = 50_000  # maximum number of results of a search in MLflow
 _Params = Mapping[str, str | int | float | bool | None]
 _Tags = Mapping[str, str] | None
@@ -422,6 +425,14 @@ class _Evaluation(NamedTuple):
         keeper = trained.info.run_id
         return store.create(child, {**parent, **tags}, model_run_id=keeper)
 
+    def open_again(self, store: "_Store", run: "MlflowRun") -> Run:
+        """Open a run that `open` opened before."""
+        tags = run.data.tags
+        opened = store.reopen(run, {PARENT_TAG: tags[PARENT_TAG]} if PARENT_TAG in tags else None)
+        if tags.get(MODEL_TAG) != self.model_sha256:  # a child of the run that trained the model
+            opened.target = opened.target._replace(model_run_id=tags[PARENT_TAG])
+        return opened
+
 
 def _postponed_evaluation(
     root: Path, evaluation: _Evaluation, experiment: str, error: StoreUnreachableError
@@ -658,7 +669,13 @@ def log_postponed(root: Path) -> tuple[int, dict[str, str]]:
 
 
 def _log_postponed(store: _Store) -> None:
-    """Log what waits for this store, but for runs whose process is alive."""
+    """Log what waits for this store, but for runs whose process is alive.
+
+    A run that cannot be logged is a warning, so that it does not keep others from starting.
+
+    Raises:
+        OSError: the store itself does not answer.
+    """
     for waiting in waiting_runs(store.root):
         if waiting["uri"] != without_password(store.uri):
             continue
@@ -670,8 +687,9 @@ def _log_postponed(store: _Store) -> None:
                     target = _target_of(store, postponed)
                     is_known = waiting["folder"] == target.run_id
                     count = postponed.perform_all(target, "" if is_known else waiting["folder"])
-            except StoreUnreachableError:
-                raise
+            except StoreUnreachableError as error:
+                connect(store.uri)  # fails where the server is away, and not one answer of it
+                logger.warning(_NOT_YET, postponed.folder, error)
             except (OSError, ValueError) as error:
                 logger.warning(_CANNOT, postponed.folder, error)
             else:
@@ -685,11 +703,16 @@ def _target_of(store: _Store, postponed: Postponed) -> Target:
         return Target(store.client, store.uri, run["run_id"], run["model_run_id"])
     of_then = store._replace(
         experiment_id=experiment_id_of(store.client, run["experiment"], None),
-        membership=run["membership"],
+        membership=run["membership"] | {POSTPONED_TAG: postponed.folder.name},
         origin=run["origin"],
     )
-    target = _Evaluation(*run["evaluation"]).open(of_then).target
+    evaluation = _Evaluation(*run["evaluation"])
+    found = of_then.search(f"tags.`{POSTPONED_TAG}` = '{postponed.folder.name}'")
+    # One that is found was opened by an attempt before, which ended before it noted the run.
+    opened = evaluation.open_again(of_then, found[0]) if found else evaluation.open(of_then)
+    target = opened.target
     postponed.set_run(target.run_id, target.model_run_id)
+    store.client.delete_tag(target.run_id, POSTPONED_TAG)
     return target
 
 
