@@ -78,7 +78,7 @@ def test_one_that_does_not_answer_is_ended(tmp_path, monkeypatch):
 
 def test_one_that_does_not_answer_is_closed_at_once(tmp_path):
     silent = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"]
-    server = MlflowServer(tmp_path, command=lambda uri, port: silent)
+    server = MlflowServer(tmp_path, command=lambda port: silent)
     log = tmp_path / ".pointcover" / "mlflow_server.log"
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(server.start)
