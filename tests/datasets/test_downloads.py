@@ -29,7 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         server: Server = self.server  # type: ignore[assignment]
         server.ranges.append(self.headers.get("Range"))
         answer = server.script[min(len(server.ranges), len(server.script)) - 1]
-        server.sent.append(answer(self) or 0)
+        server.answered.append(answer(self) or 0)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -42,7 +42,15 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script: list[Callable[[Handler], int | None]] = []
         self.ranges: list[str | None] = []
-        self.sent: list[int] = []
+        self.answered: list[int] = []
+
+    @property
+    def sent(self) -> list[int]:
+        """Bytes of each answer. A client has the last one before its thread has counted it."""
+        deadline = time.monotonic() + 5
+        while len(self.answered) < len(self.ranges) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return self.answered
 
     @property
     def url(self) -> str:
