@@ -72,6 +72,7 @@ def start(tmp_path, *arguments):
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="reads the states of processes")
 class TestProcesses:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["plain", "fork"])
     def test_all_end_when_the_one_that_started_them_is_killed(self, tmp_path, kind):
         starter = subprocess.Popen(
@@ -100,6 +101,7 @@ class TestProcesses:
         assert not any(map(is_alive, pids))
         process.end()
 
+    @pytest.mark.slow
     def test_a_program_that_ignores_the_signal_is_killed(self, tmp_path):
         process, pids = start(tmp_path, "deaf")
         process.end()

@@ -263,6 +263,7 @@ def conduct(folder: Path, root: Path, monkeypatch, shift=0.0) -> None:
     conduct_search(StudyRun(write(folder, trials=3)), root, folder / "out", JobPool())
 
 
+@pytest.mark.slow
 def test_a_search_that_begins_anew_is_a_new_run_with_the_new_scores(
     tmp_path, project, monkeypatch, capsys
 ):
@@ -287,6 +288,7 @@ def test_a_search_that_begins_anew_is_a_new_run_with_the_new_scores(
     assert new == pytest.approx([value - 0.25 for value in old])
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_at_the_end_loses_no_report(tmp_path, project, monkeypatch, caplog):
     def away(*_):
         raise StoreUnreachableError("no MLflow server answers")

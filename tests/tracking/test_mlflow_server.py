@@ -67,6 +67,7 @@ def test_one_that_ends_says_its_last_line(tmp_path):
         server.start()
 
 
+@pytest.mark.slow
 def test_one_that_does_not_answer_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_server, "START_S", 1)
     silent = [sys.executable, "-c", "import time; time.sleep(60)"]
