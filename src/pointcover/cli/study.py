@@ -42,7 +42,7 @@ def study(
         from pointcover.study.running import JobPool
         from pointcover.study.searching import conduct_search, is_search, rewrite_search_report
 
-        folder = out or Path("reports") / (plan.stem + ("-small" if scale == "small" else ""))
+        folder = out or Path("reports") / StudyRun(plan, scale).name
         given = dict(parse_setting(text) for text in settings or ())
         searches = is_search(plan, scale)
         if report_only:

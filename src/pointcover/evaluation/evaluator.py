@@ -87,8 +87,9 @@ class Evaluator:
         self.tiles, self.is_dense = tiles_to_score(settings, folders)
         self._oracle_tiles = tiles_of_oracle(folders) if settings.oracle else []
         members = [Member(folders.models, model, checkpoint), *others]
+        cache = LevelCache.of(machine)
         for member in members:
-            use_cache(member.segmenter, LevelCache.of(machine))
+            use_cache(member.segmenter, cache)
         self._predictor = Predictor(
             [member.segmenter for member in members],
             average_views=settings.views == "d4",

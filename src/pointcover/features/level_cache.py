@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcover.runtime.atomic_files import publish_file
+from pointcover.runtime.fingerprint import fingerprint
 from pointcover.runtime.settings import MachineSettings
 
 logger = logging.getLogger(__name__)
@@ -169,8 +170,5 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 @cache
 def _code() -> str:
     """Return a digest of this package's files and of the versions that values depend on."""
-    versions = " ".join(map(version, ("torch", "timm", "numpy")))
-    digest = hashlib.sha256(versions.encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    versions = {library: version(library) for library in ("torch", "timm", "numpy")}
+    return fingerprint(versions, {path.name: path for path in Path(__file__).parent.glob("*.py")})

@@ -3,22 +3,24 @@
 Maps by ONNX files alone need no torch, and are the same with and without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pointcover.maps.settings import MapSettings
 from pointcover.models.load import NamedModel
 from pointcover.models.onnx_model import OnnxNetwork
 from pointcover.prediction.array_inference import ArrayInference
 from pointcover.prediction.priors import make_correction, make_shifts
-from pointcover.prediction.settings import DeviceSettings
+from pointcover.prediction.settings import DeviceSettings, PriorSettings
 from pointcover.prediction.sliding_window import Inference
 from pointcover.runtime.processor import environment_of_engines
 
 if TYPE_CHECKING:
     from pointcover.runtime.devices import Fabric
+
+Made = TypeVar("Made")
 
 FP32: Final = "32-true"
 BF16: Final = "bf16-mixed"
@@ -75,12 +77,7 @@ def _by_engines(
 ) -> Scoring:
     networks = [model.network for model in models if isinstance(model.network, OnnxNetwork)]
     in_bf16 = _choose_bf16(device, networks)
-    shifts = [
-        make_shifts(priors, model.reference, model.tile_set.classes.names, _fractions_of(model))
-        for priors in [settings.priors]
-        if priors is not None
-        for model in models
-    ]
+    shifts = _for_priors(make_shifts, models, settings)
     inference = ArrayInference(
         [partial(network.probabilities, in_bf16=in_bf16) for network in networks],
         len(models[0].tile_set.classes),
@@ -120,12 +117,7 @@ def _by_torch(fabric: "Fabric", models: Sequence[NamedModel], settings: MapSetti
     from pointcover.prediction.window_inference import MapLayers, WindowInference
     from pointcover.runtime.fingerprint import environment_of
 
-    corrections = [
-        make_correction(priors, model.reference, model.tile_set.classes.names, _fractions_of(model))
-        for priors in [settings.priors]
-        if priors is not None
-        for model in models
-    ]
+    corrections = _for_priors(make_correction, models, settings)
     predictor = Predictor(
         [model.segmenter for model in models],
         average_views=settings.average_views,
@@ -144,5 +136,16 @@ def _by_torch(fabric: "Fabric", models: Sequence[NamedModel], settings: MapSetti
     return Scoring(inference, precision, environment_of(fabric.device.type))
 
 
-def _fractions_of(model: NamedModel) -> tuple[float, ...] | None:
-    return model.checkpoint.label_fractions
+def _for_priors(
+    make: Callable[[PriorSettings, str, Sequence[str], Sequence[float] | None], Made],
+    models: Sequence[NamedModel],
+    settings: MapSettings,
+) -> list[Made]:
+    """Return what each model's scores need for the class priors of a map; nothing without these."""
+    priors = settings.priors
+    if priors is None:
+        return []
+    return [
+        make(priors, one.reference, one.tile_set.classes.names, one.checkpoint.label_fractions)
+        for one in models
+    ]

@@ -72,6 +72,11 @@ class StudyRun:
     settings: Mapping[str, Any] | None = None
     """Override the file's settings of all experiments, by dotted names."""
 
+    @property
+    def name(self) -> str:
+        """Name of the study, with which those of its experiments begin."""
+        return f"{self.path.stem}-small" if self.scale == "small" else self.path.stem
+
 
 def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
     """Run the experiments of a study that have no results yet, and write its report.
@@ -92,7 +97,7 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
     study = read_study(path, scale, run.settings)
     members = members_of(study)
     params = check_members(members, read_yaml(root / "params.yaml"), path)
-    prefix = f"{path.stem}-small" if scale == "small" else path.stem
+    prefix = run.name
     jobs = make_jobs(prefix, members, params, root)
     conducted = Conducted(len(jobs))
 

@@ -91,7 +91,6 @@ class _Plan:
         assert study.search is not None
         base = read_yaml(root / "params.yaml")
         _check_space(study, study.search, base, run.path)
-        prefix = f"{run.path.stem}-small" if run.scale == "small" else run.path.stem
         space = study.search.model_dump(mode="json", exclude={"trials"})
         depends_on = [
             study.points,
@@ -100,7 +99,7 @@ class _Plan:
             *_fixed(study, study.search, base, run.path, root),
         ]
         kept = KeptTrials(out / TRIALS, depends_on)
-        return cls(run.path, study, study.search, base, prefix, kept)
+        return cls(run.path, study, study.search, base, run.name, kept)
 
     def params(self, before: Sequence[Trial]) -> list[Params]:
         """Return the settings of the next trials: those that are kept, or chosen ones."""
@@ -122,6 +121,11 @@ class _Plan:
         for member in members:
             params_of(member, self.base, self.path)
         return members
+
+    def jobs(self, members: Sequence[Member], root: Path) -> list[Job]:
+        """Return the jobs of experiments."""
+        settings = [params_of(member, self.base, self.path) for member in members]
+        return make_jobs(self.prefix, members, settings, root)
 
 
 def is_search(path: Path, scale: str) -> bool:
@@ -171,8 +175,7 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
             }
 
         def run_members(members: Sequence[Member]) -> Iterator[Ended]:
-            settings = [params_of(member, plan.base, plan.path) for member in members]
-            jobs = make_jobs(plan.prefix, members, settings, root)
+            jobs = plan.jobs(members, root)
             with contextlib.closing(run_jobs(jobs, root, out, variables, pool)) as ended:
                 yield from ended
 
@@ -215,8 +218,7 @@ def rewrite_search_report(run: StudyRun, root: Path, out: Path) -> None:
         except ValueError as error:
             trials.append(Trial(number, params, seeds=len(plan.study.seeds), fault=str(error)))
             continue
-        settings = [params_of(member, plan.base, plan.path) for member in members]
-        jobs = make_jobs(plan.prefix, members, settings, root)
+        jobs = plan.jobs(members, root)
         records = [record for job in jobs if (record := kept_record(job, out)) is not None]
         trials.append(_trial(number, params, plan.study, records))
     if not any(trial.score is not None for trial in trials):
