@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,8 +180,9 @@ def test_logging_what_waits_may_be_interrupted_anywhere(most_calls, root, server
     assert log_postponed(root) == (0, {})
 
 
+@pytest.mark.parametrize("lost", [None, "images/*+compressed.webp", "images/*.png"])
 def test_calls_that_the_server_had_taken_are_repeated_without_a_trace(
-    root, server, client, tmp_path
+    lost, root, server, client, tmp_path
 ):
     run = train_without_server(root, server, tmp_path)
     (folder,) = folders(root)
@@ -189,6 +191,9 @@ def test_calls_that_the_server_had_taken_are_repeated_without_a_trace(
     server.is_away = False
     log_postponed(root)
     shutil.copytree(kept, folder)  # as if killed before anything was noted
+    if lost is not None:  # as if the server was killed between the files of an image
+        (file,) = Path(client.get_run(run.id).info.artifact_uri.removeprefix("file://")).glob(lost)
+        file.unlink()
     log_postponed(root)
     check_training(client, run)
 

@@ -6,6 +6,8 @@ since the answer of the server was lost, adds nothing.
 
 import json
 import math
+import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -105,26 +107,28 @@ def _log_text(target: Target, call: Call) -> None:
 
 
 def _log_image(target: Target, call: Call) -> None:
+    """Log an image and its small copy under the names that the UI of MLflow looks for.
+
+    `MlflowClient.log_image` puts a random id into both names, so that a repeated call would add
+    two more files. The names have the form of MLflow 3.
+    """
     import numpy as np
+    from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
+    from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 
-    values, image = call.values, call.image
-    if image is None:
+    values, pixels = call.values, call.image
+    if pixels is None:
         assert call.source is not None
-        if _is_logged(target, values):
-            return
-        image = np.load(call.source, allow_pickle=False)
-    target.client.log_image(
-        target.run_id, image, key=values["name"], step=values["step"], timestamp=values["at_ms"]
-    )
-
-
-def _is_logged(target: Target, image: Mapping[str, Any]) -> bool:
-    """Return whether an image is there; MLflow names its file by step, time and a random id."""
-    name = image["name"].replace("/", "~")
-    start = f"{IMAGES}/{name}+step+{image['step']}+timestamp+{image['at_ms']}+"
-    files = target.client.list_artifacts(target.run_id, IMAGES)
-    # The compressed copy is written last.
-    return any(file.path.startswith(start) and "+compressed" in file.path for file in files)
+        pixels = np.load(call.source, allow_pickle=False)
+    image = convert_to_pil_image(pixels)
+    step, at_ms = values["step"], values["at_ms"]
+    name = f"{values['name'].replace('/', '~')}+step+{step}+timestamp+{at_ms}"
+    name = f"{name}+{uuid.uuid5(uuid.UUID(target.run_id), name)}"
+    with tempfile.TemporaryDirectory() as folder:
+        image.save(Path(folder, f"{name}.png"))
+        compress_image_size(image).save(Path(folder, f"{name}+compressed.webp"))
+        target.client.log_artifacts(target.run_id, folder, IMAGES)
+    target.client.set_tag(target.run_id, MLFLOW_LOGGED_IMAGES, "True")
 
 
 def _log_dataset(target: Target, call: Call) -> None:
