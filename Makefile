@@ -57,7 +57,7 @@ lint: setup
 
 # ONNX engines run in a separate process: later tests in the same process crashed, for example when forking.
 exporting: setup
-	pytest -m "$(WANTED)" tests/models/test_export.py
+	pytest $(if $(SLOW),--numprocesses auto) -m "$(WANTED)" tests/models/test_export.py
 
 # Write the code that each stage depends on into dvc.yaml.
 deps: setup

@@ -290,7 +290,7 @@ def test_the_site_can_be_built(tmp_path):
 @pytest.mark.slow
 def test_the_commands_of_the_first_run_succeed(tmp_path):
     """Run the tutorial's commands in their order, with small settings and without the set-up."""
-    from tests.test_pipeline import SMALL, Clone
+    from tests.clones import SMALL, Clone
 
     clone = Clone(tmp_path, SMALL)
     text = (DOCS / "tutorials" / "first-run.md").read_text(encoding="utf-8")

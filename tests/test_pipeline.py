@@ -1,25 +1,20 @@
 """The whole pipeline as its users run it: through DVC, in a clone, with MLflow beside it."""
 
-import contextlib
-import copy
 import csv
 import io
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import rasterio
 import torch
-import yaml
 from mlflow import MlflowClient
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import jaccard_score
@@ -31,26 +26,11 @@ from pointcover.prediction.settings import LayerSettings
 from pointcover.prediction.sliding_window import plan_windows, stream_strips
 from pointcover.prediction.window_inference import MapLayers, WindowInference
 from pointcover.prediction.windows import usual_window_px
+from tests.clones import Clone, ran
 from tests.prediction.test_sliding_window import Picture
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["download", "tile", "annotate", "train", "evaluate"]
-SMALL = {
-    "points": 10,
-    "annotate": {"unit": "per_class", "propagator": "link"},
-    "synthetic": {"orthophotos": 5, "size_px": 160, "seed": 3},
-    "tile": {"size_px": 64, "downsample": 1},
-    "train": {
-        "model": "unet",
-        "encoder": "tu-regnetx_002",
-        "weights": "none",
-        "class_weighting": "none",
-        "epochs": 2,
-        "crop_px": 64,
-        "batch_size": 4,
-    },
-    "evaluate": {"panels": 2},
-}
 OWN_CARD = """\
 title: Two kinds of ground
 images: images/*.tif
@@ -62,77 +42,6 @@ ignore: [255]
 """
 
 pytestmark = pytest.mark.slow
-
-
-class Clone:
-    """A clone of the repository with small settings, and commands run in it."""
-
-    def __init__(self, folder: Path, settings: dict = SMALL) -> None:
-        self.folder = folder
-        tracked = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.splitlines()
-        for name in tracked:
-            if (ROOT / name).is_file() and name != "dvc.lock":
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, folder / name)
-        self.set(settings)
-        self.run("git", "init", "-q")
-        self.run("git", "config", "user.name", "test")
-        self.run("git", "config", "user.email", "test@localhost")
-        self.commit()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        own = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        unset = {
-            "DVC_ROOT",
-            "DVC_EXP_NAME",
-            "MLFLOW_TRACKING_URI",
-            "POINTCOVER_DEBUG",
-            "PYTHONDONTWRITEBYTECODE",  # users have bytecode beside the modules
-        }
-        return {k: v for k, v in os.environ.items() if k not in unset} | own
-
-    def set(self, changes: dict) -> None:
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        for key, value in changes.items():
-            params[key] = params[key] | value if isinstance(value, dict) else value
-        path.write_text(yaml.safe_dump(params))
-
-    def commit(self) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", "a state", "--allow-empty")
-
-    def run(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=3600,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output
-        return output
-
-    def runs(self) -> dict[str, object]:
-        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
-        experiment = client.get_experiment_by_name("pointcover")
-        found = client.search_runs([experiment.experiment_id])
-        return {run.info.run_name: run for run in found}
-
-
-def ran(output: str) -> list[str]:
-    """The stages that DVC says it ran."""
-    return re.findall(r"^Running stage '(\w+)'", output, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -282,22 +191,14 @@ def test_a_misspelt_key_and_a_wrong_value_are_told_before_any_work(clone):
     assert ran(clone.run("dvc", "repro")) == []
 
 
-@pytest.mark.alone
 def test_experiments_in_temporary_copies_and_queue_workers_land_in_one_store(tmp_path):
     clone = Clone(tmp_path)
     clone.set({"train": {"epochs": 1}})
     clone.commit()
     clone.run("dvc", "exp", "run", "--queue", "-n", "five", "-S", "points=5")
     clone.run("dvc", "exp", "run", "--queue", "-n", "six", "-S", "points=6")
-    # The workers go on after the command: pipes to us would stay open with them.
-    subprocess.run(
-        ["dvc", "queue", "start", "-j", "2"],
-        cwd=clone.folder,
-        env=clone.environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    # The workers go on after the command, so its output is not awaited.
+    assert clone.start("dvc", "queue", "start", "-j", "2").wait() == 0
     deadline = time.monotonic() + 1200
     while time.monotonic() < deadline:
         status = clone.run("dvc", "queue", "status")
@@ -318,173 +219,6 @@ def test_a_second_clone_comes_to_the_same_bytes(clone, tmp_path):
     other.run("dvc", "repro")
     clone.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
     assert (other.folder / "dvc.lock").read_text() == (clone.folder / "dvc.lock").read_text()
-
-
-def group_members(group: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):  # they come and go
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            if alive and os.getpgid(process.pid) == group:
-                found.append(process)
-    return found
-
-
-@pytest.mark.alone
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage through $SHELL
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_training_is_redone_and_its_run_does_not_stay_running(number, shell, tmp_path):
-    clone = Clone(tmp_path)
-    clone.set({"train": {"epochs": 300}})
-    command = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=clone.folder,
-        env=clone.environment | {"SHELL": shell},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (clone.folder / "mlflow.db").exists():
-            time.sleep(0.2)
-        time.sleep(4)
-        command.send_signal(number)
-        command.wait()
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and group_members(command.pid):
-            time.sleep(0.1)
-        assert not group_members(command.pid)
-    finally:  # what a failure leaves behind would starve every later test
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(command.pid, signal.SIGKILL)
-    clone.set({"train": {"epochs": 1}})
-    output = clone.run("dvc", "repro")
-    assert ran(output)[-2:] == ["train", "evaluate"]
-    statuses = sorted(run.info.status for run in clone.runs().values())
-    assert statuses == ["FINISHED", "KILLED"]
-
-
-def stage_process(command: subprocess.Popen) -> psutil.Process | None:
-    """The train stage below a `dvc`, once it is there."""
-    for process in group_members(command.pid):
-        with contextlib.suppress(psutil.Error):
-            if "stages/train.py" in process.cmdline():
-                return process
-    return None
-
-
-def saved_epoch(folder: Path) -> int:
-    """The last epoch whose state a training has saved, 0 before that."""
-    states = (folder / ".pointcover/resume").glob("*/*-*.pt")
-    return max((int(path.name.partition("-")[0]) for path in states), default=0)
-
-
-def start_and_kill(clone: Clone, number: signal.Signals, target: str, epoch: int, delay_s: float):
-    """Start training, wait until an epoch is saved, then a moment more, and send a signal."""
-    command = subprocess.Popen(
-        ["dvc", "repro", "train"],
-        cwd=clone.folder,
-        env=clone.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 300
-        stage = None
-        while time.monotonic() < deadline and (stage is None or saved_epoch(clone.folder) < epoch):
-            stage = stage or stage_process(command)
-            assert command.poll() is None, "training ended before it was killed"
-            time.sleep(0.01 if stage else 0.1)
-        assert stage is not None
-        time.sleep(delay_s)
-        assert command.poll() is None, "training ended before it was killed"
-        if target == "group":
-            os.killpg(command.pid, number)
-        else:
-            (stage if target == "stage" else command).send_signal(number)
-        command.wait(60)
-        while time.monotonic() < deadline and group_members(command.pid):
-            time.sleep(0.02)
-        assert not group_members(command.pid)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(command.pid, signal.SIGKILL)
-
-
-@pytest.mark.alone
-def test_a_training_killed_again_and_again_ends_as_one_that_was_not_in_one_run(tmp_path):
-    """Killed in its start, in epochs and between them; DVC, the stage, or both as by Ctrl-C."""
-    epochs = 30  # enough, too, where not each is saved
-    clone = Clone(tmp_path / "killed")
-    clone.set({"train": {"epochs": epochs, "encoder": "mobilenet_v2"}})
-    clone.run("dvc", "repro", "annotate")
-    shutil.copytree(clone.folder, tmp_path / "whole")
-    draws = np.random.default_rng(20)
-    attempts = [
-        (signal.SIGTERM, "group", 0),
-        (signal.SIGKILL, "stage", 1),
-        (signal.SIGINT, "group", 3),
-        (signal.SIGTERM, "dvc", 5),
-        (signal.SIGKILL, "stage", 7),
-    ]
-    for number, target, epoch in attempts:
-        before = saved_epoch(clone.folder)
-        start_and_kill(clone, number, target, epoch, delay_s=draws.uniform(0, 0.5))
-        assert saved_epoch(clone.folder) >= max(before, epoch)
-        if (clone.folder / "mlflow.db").exists() and (number, target) != (signal.SIGKILL, "stage"):
-            assert "RUNNING" not in {run.info.status for run in clone.runs().values()}
-    output = clone.run("dvc", "repro", "train")
-    assert re.search(r"resuming after epoch ([789]|[12]\d) of 30", output)
-    whole = copy.copy(clone)
-    whole.folder = tmp_path / "whole"
-    whole.run("dvc", "repro", "train")
-    for name in (
-        "models/model.pt",
-        "models/model.json",
-        "metrics/curves.csv",
-        "metrics/train.json",
-    ):
-        ours, theirs = (one.folder / name for one in (clone, whole))
-        assert ours.read_bytes() == theirs.read_bytes(), name
-    (run,) = clone.runs().values()
-    assert run.info.status == "FINISHED"
-    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
-    for name in ("train/loss", "val/miou", "train/images_per_s"):
-        history = client.get_metric_history(run.info.run_id, name)
-        assert sorted(one.step for one in history) == list(range(1, epochs + 1))
-    assert not saved_epoch(clone.folder)
-
-
-@pytest.mark.alone
-def test_training_in_two_processes_is_killed_as_one_and_goes_on_in_one_run(tmp_path):
-    clone = Clone(tmp_path)
-    clone.set({"train": {"epochs": 4, "encoder": "mobilenet_v2", "device": "cpu", "devices": 2}})
-    start_and_kill(clone, signal.SIGTERM, "dvc", epoch=1, delay_s=0)
-    (run,) = clone.runs().values()
-    assert run.info.status == "KILLED"
-    output = clone.run("dvc", "repro", "train")
-    assert output.count("resuming after epoch") == output.count("kept epoch") == 1
-    (run,) = clone.runs().values()
-    assert run.info.status == "FINISHED"
-    client = MlflowClient(f"sqlite:///{clone.folder}/mlflow.db")
-    history = client.get_metric_history(run.info.run_id, "train/loss")
-    assert sorted(one.step for one in history) == [1, 2, 3, 4]
-
-
-@pytest.mark.alone
-def test_other_params_do_not_go_on_from_what_was_killed(tmp_path):
-    clone = Clone(tmp_path)
-    clone.set({"train": {"epochs": 50, "encoder": "mobilenet_v2"}})
-    start_and_kill(clone, signal.SIGTERM, "dvc", epoch=2, delay_s=0)
-    killed = saved_epoch(clone.folder)
-    assert killed >= 2
-    clone.set({"train": {"epochs": 1}})
-    output = clone.run("dvc", "repro", "train")
-    assert "resuming after" not in output
-    assert saved_epoch(clone.folder) == killed  # it stays for the params that it belongs to
-    assert sorted(run.info.status for run in clone.runs().values()) == ["FINISHED", "KILLED"]
 
 
 def test_training_runs_where_no_dense_mask_is(clone, tmp_path):

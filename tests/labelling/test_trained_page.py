@@ -4,11 +4,11 @@ import urllib.request
 
 import pytest
 
+from tests.clones import SMALL, Clone
 from tests.labelling.browser import LabelPage, Server, open_browser, require_browser
 from tests.labelling.scenes import POINTS, open_scene
-from tests.test_pipeline import SMALL, Clone
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SEEN = ("test/miou", "labels/clicks", "train/loss")
 """Metrics that MLflow's page of the run lists."""

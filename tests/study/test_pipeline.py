@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -10,9 +9,9 @@ import yaml
 from mlflow import MlflowClient
 
 from pointcover.study.records import read_records
-from tests.test_pipeline import Clone, group_members
+from tests.clones import Clone, group_members, start_study
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 PLAN = {
     "title": "Do rounds help?",
@@ -36,18 +35,7 @@ def test_a_study_is_stopped_resumed_reports_failures_and_is_found_again(tmp_path
     out = clone.folder / "reports" / "links"
 
     # Stopped by Ctrl-C while the second experiment trains: the first one is in the report.
-    command = subprocess.Popen(
-        study,
-        cwd=clone.folder,
-        env=clone.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline and len(list(out.glob("logs/*"))) < 2:
-        assert command.poll() is None
-        time.sleep(0.1)
+    command = start_study(clone, "links")
     time.sleep(5)
     os.killpg(command.pid, signal.SIGINT)
     assert command.wait(120) == 130

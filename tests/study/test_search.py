@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from pointcover.study.search_report import SearchSummary, write_search_report
 from pointcover.study.searching import TRIALS, Searched, _Plan, _run_trials, conduct_search
 from pointcover.study.trials import Trial, ask, best_of, importances
 from pointcover.tracking.store import StoreUnreachableError
+from tests.clones import Clone, start_study
 from tests.imagery import ROOT, change
-from tests.test_pipeline import Clone
 
 PARAMS = {
     "train.lr": {"low": 1.0e-4, "high": 1.0e-1, "log": True},
@@ -459,7 +458,6 @@ def test_a_report_without_results_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_search_is_killed_resumed_and_recorded_as_a_parent_with_children(tmp_path):
     clone = Clone(tmp_path)
     plan = {
@@ -485,18 +483,7 @@ def test_a_search_is_killed_resumed_and_recorded_as_a_parent_with_children(tmp_p
     (clone.folder / "studies" / "forest.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     command = ["pointcover", "study", "studies/forest.yaml"]
     out = clone.folder / "reports" / "forest"
-    process = subprocess.Popen(
-        command,
-        cwd=clone.folder,
-        env=clone.environment,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline and len(list(out.glob("logs/*"))) < 2:
-        assert process.poll() is None
-        time.sleep(0.1)
+    process = start_study(clone, "forest")
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     kept = json.loads((out / TRIALS).read_text())

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from pointcover.tracking.runs import EVALUATED_TAG, MODEL_TAG
+from tests.clones import SMALL, Clone, ran
 from tests.services import KEYS, MLflowServer, postgres, s3_server
-from tests.test_pipeline import SMALL, Clone, ran
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 EXPERIMENT = "valley"
 PATIENT = "patient"
@@ -57,18 +56,6 @@ class Member(Clone):
                 "MLFLOW_EXPERIMENT_NAME": EXPERIMENT,
             }
         )
-
-    def start(self, *command: str, log: Path) -> subprocess.Popen:
-        """Run a command that goes on beside the test."""
-        with log.open("wb") as out:
-            return subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self.environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
 
 
 class Team:
