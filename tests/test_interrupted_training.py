@@ -20,8 +20,9 @@ from tests.clones import Clone, group_members, ran
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])  # DVC runs a stage through $SHELL
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(  # DVC runs a stage through $SHELL
+    ("number", "shell"), [(signal.SIGTERM, "/bin/sh"), (signal.SIGKILL, "/bin/bash")]
+)
 def test_a_killed_training_is_redone_and_its_run_does_not_stay_running(number, shell, tmp_path):
     clone = Clone(tmp_path)
     clone.set({"train": {"epochs": 300}})
