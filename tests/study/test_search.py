@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from pointcover.cli.app import app
-from pointcover.study import searching
+from pointcover.study import searching, sync
 from pointcover.study import trials as trials_of
 from pointcover.study.conducting import StudyRun
 from pointcover.study.plan import members_of_trial, params_of, read_study
@@ -190,21 +189,6 @@ def test_another_search_does_not_use_the_trials_of_the_first(tmp_path):
         _Plan.read(StudyRun(narrow), ROOT, tmp_path / "out")
 
 
-@pytest.fixture
-def project(tmp_path):
-    """A project without stages that run, which has code and data."""
-    root = tmp_path / "project"
-    for folder in ("src", "sources"):
-        (root / folder).mkdir(parents=True)
-    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text("utf-8"), "utf-8")
-    (root / "src" / "code.py").write_text("a = 1\n")
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"deps": ["src/code.py"]}}}))
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
-    subprocess.run([*git, "init", "-q"], cwd=root, check=True)
-    subprocess.run([*git, "commit", "-qm", "a", "--allow-empty"], cwd=root, check=True)
-    return root
-
-
 def set_param(root: Path, name: str, value) -> None:
     values = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
     (root / "params.yaml").write_text(yaml.safe_dump(change(values, {name: value})))
@@ -266,7 +250,7 @@ def conduct(folder: Path, root: Path, monkeypatch, shift=0.0) -> None:
 def test_a_search_that_begins_anew_is_a_new_run_with_the_new_scores(
     tmp_path, project, monkeypatch, capsys
 ):
-    monkeypatch.setattr(searching, "sync", lambda *_: ([], {}))
+    monkeypatch.setattr(searching, "sync_study", lambda *_: None)
     conduct(tmp_path, project, monkeypatch)
     first = json.loads((tmp_path / "out" / TRIALS).read_text())
     conduct(tmp_path, project, monkeypatch)
@@ -292,10 +276,10 @@ def test_a_store_that_is_away_at_the_end_loses_no_report(tmp_path, project, monk
     def away(*_):
         raise StoreUnreachableError("no MLflow server answers")
 
-    monkeypatch.setattr(searching, "sync", away)
+    monkeypatch.setattr(sync, "sync", away)
     conduct(tmp_path, project, monkeypatch)
     (said,) = (one.getMessage() for one in caplog.records if one.levelname == "WARNING")
-    assert said.startswith("no MLflow server answers. Trials whose results were in the cache")
+    assert said.startswith("no MLflow server answers. Experiments whose results were in the cache")
     assert "`pointcover sync`" in said
     client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     run = client.get_run(json.loads((tmp_path / "out" / TRIALS).read_text())["run"])

@@ -1,6 +1,7 @@
 """Conduct a study: read its file, run its experiments, write the report, record it in MLflow."""
 
 import contextlib
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,15 @@ from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
 from pointcover.study.summary import Summary, exceeded_references, score, summarise
-from pointcover.study.sync import sync
+from pointcover.study.sync import sync_study
 from pointcover.tracking import runs as tracking
 from pointcover.yaml_files import read_yaml
 
 RESULTS = "results.csv"
 LOG_LINES = 6
 RESULTS_TAG = "pointcover.results_sha256"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,11 +43,8 @@ class Conducted:
     def complaint(self) -> str:
         """Return a message on the failed experiments, each with the end of its log."""
         others = "the finished ones are in the report" if self.records else "no report was written"
-        head = (
-            f"{len(self.failed)} of {self.count} experiments failed; {others}. Correct the errors "
-            f"in their logs and run the same command, which runs only those without a result:"
-        )
-        return "\n\n".join([head, *logs_of(self.failed)])
+        failed = f"{len(self.failed)} of {self.count} experiments failed"
+        return complaint_on(self.failed, f"{failed}; {others}")
 
     def warnings(self, summary: Summary) -> list[str]:
         """Return warnings that belong before the results."""
@@ -124,7 +124,8 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
             summary = summarise(study, conducted.records)
             write_report(out, summary, command_of(path, scale), conducted.warnings(summary))
     if conducted.records:
-        sync(
+        _record(root, prefix, out, summary)
+        sync_study(
             root,
             {
                 record.experiment: {
@@ -134,13 +135,17 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
                 for record in conducted.records
             },
         )
-        _record(root, prefix, out, summary)
     return conducted
 
 
-def logs_of(failed: Sequence[Ended]) -> list[str]:
-    """Return the end of the log of each failed experiment."""
-    return [f"{one.job.member.label} ({one.log}):\n{_last_lines(one.log)}" for one in failed]
+def complaint_on(failed: Sequence[Ended], what: str) -> str:
+    """Return a message on failed experiments, with what to do and the end of the log of each."""
+    head = (
+        f"{what}. Correct the errors in their logs and run the same command, which runs only those "
+        f"without a result:"
+    )
+    logs = [f"{one.job.member.label} ({one.log}):\n{_last_lines(one.log)}" for one in failed]
+    return "\n\n".join([head, *logs])
 
 
 def _last_lines(log: Path) -> str:
@@ -194,13 +199,20 @@ def command_of(path: Path, scale: Scale) -> str:
 
 
 def _record(root: Path, name: str, out: Path, summary: Summary) -> None:
-    """Record the report in MLflow, unless the same results are recorded already."""
+    """Record the report in MLflow, unless the same results are recorded or the store is away."""
     digest = sha256(out / RESULTS)
-    if tracking.is_tagged(root, RESULTS_TAG, digest):
-        return
-    with tracking.start_run(
-        root, f"study {name}", tags={tracking.STUDY_TAG: name, RESULTS_TAG: digest}
-    ) as run:
-        run.log_metrics({"study/experiments": len(summary.records), "study/noise": summary.floor})
-        for file in (HTML, MARKDOWN, RESULTS):
-            run.log_file(out / file, "report")
+    tags = {tracking.STUDY_TAG: name, RESULTS_TAG: digest}
+    try:
+        if tracking.is_tagged(root, RESULTS_TAG, digest):
+            return
+        with tracking.start_run(root, f"study {name}", tags=tags) as run:
+            values = {"study/experiments": len(summary.records), "study/noise": summary.floor}
+            run.log_metrics(values)
+            for file in (HTML, MARKDOWN, RESULTS):
+                run.log_file(out / file, "report")
+    except OSError as error:
+        logger.warning(
+            "%s. The report is in %s, and not in MLflow: run the study again when it can be used",
+            error,
+            out,
+        )

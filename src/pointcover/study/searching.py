@@ -1,18 +1,13 @@
 """Conduct a search: choose trials, run their experiments, report, record a run with children."""
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from pointcover.runtime.progress import Progress
-from pointcover.study.conducting import (
-    StudyRun,
-    command_of,
-    logs_of,
-)
+from pointcover.study.conducting import StudyRun, command_of, complaint_on
 from pointcover.study.plan import (
     Member,
     Study,
@@ -34,7 +29,7 @@ from pointcover.study.running import (
 )
 from pointcover.study.search_plan import OBJECTIVE, Params, Range, Search
 from pointcover.study.search_report import HTML, MARKDOWN, SearchSummary, write_search_report
-from pointcover.study.sync import sync
+from pointcover.study.sync import sync_study
 from pointcover.study.trials import KeptTrials, Trial, ask, best_of
 from pointcover.tracking import runs as tracking
 from pointcover.yaml_files import read_yaml
@@ -42,8 +37,6 @@ from pointcover.yaml_files import read_yaml
 TRIALS: Final = "trials.json"
 SCORE: Final = f"search/{OBJECTIVE.replace('/', '_')}"
 BEST: Final = f"{SCORE}_best"
-
-logger = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[Member]], Iterator[Ended]]
 """Runs the experiments of some trials, and yields each when it ends."""
@@ -65,12 +58,8 @@ class Searched:
 
     def complaint(self) -> str:
         """Return a message on the failed experiments, each with the end of its log."""
-        head = (
-            f"{len(self.failed)} experiments failed; the finished trials are in the report. "
-            f"Correct the errors in their logs and run the same command, which runs only those "
-            f"without a result:"
-        )
-        return "\n\n".join([head, *logs_of(self.failed)])
+        others = "the finished trials are in the report" if self.scored else "no report was written"
+        return complaint_on(self.failed, f"{len(self.failed)} experiments failed; {others}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +185,7 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
         if searched.scored:
             _record(parent, run.path, out, summary)
             of_run = {tracking.STUDY_TAG: plan.prefix, tracking.PARENT_TAG: parent.id}
-            _sync(
+            sync_study(
                 root,
                 {one: {**of_run, tracking.METHOD_TAG: method} for one, method in names.items()},
             )
@@ -334,18 +323,6 @@ def _fixed(
     values.pop("machine", None)
     paths = (values["source"], values["annotations"], values["evaluate"]["ensemble"])
     return values, state_of_code(root), [state_of_files(root / one) for one in paths]
-
-
-def _sync(root: Path, tags: Mapping[str, Mapping[str, str]]) -> None:
-    """Record trials whose results were in the cache, where the store can be used."""
-    try:
-        sync(root, tags)
-    except OSError as error:
-        logger.warning(
-            "%s. Trials whose results were in the cache may lack a run in MLflow: when it can be "
-            "used, run the study again, or `pointcover sync`, which records them without parent",
-            error,
-        )
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:

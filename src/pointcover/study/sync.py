@@ -64,6 +64,24 @@ def sync(
     return recorded, unreadable
 
 
+def sync_study(root: Path, tags: Mapping[str, Mapping[str, str]]) -> None:
+    """Record experiments of a study whose results were in the cache, where the store can be used.
+
+    Args:
+        root: the project's folder.
+        tags: of each experiment, by its name.
+    """
+    try:
+        sync(root, tags)
+    except OSError as error:
+        logger.warning(
+            "%s. Experiments whose results were in the cache may lack a run in MLflow: when it can "
+            "be used, run the study again, or `pointcover sync`, which records them without their "
+            "study",
+            error,
+        )
+
+
 def _rename(root: Path, name: str, experiment: Experiment, listed: Collection[str]) -> bool:
     """Rename the run of an experiment that `dvc exp rename` gave another name; False if none is."""
     try:
