@@ -189,6 +189,9 @@ def test_tables_without_what_is_needed_are_refused(scene):
     ):
         with pytest.raises(ValueError, match=message):
             pointcover.fit("a.tif", wrong, **FOREST)
+    pyogrio.write_dataframe(table.rename(columns={"class": "kind"}), "kinds.gpkg", layer="points")
+    with pytest.raises(ValueError, match=r"no column 'class': rename the column of the classes to"):
+        pointcover.fit("a.tif", "kinds.gpkg", **FOREST)
     with pytest.raises(ValueError, match=r"wanted \(bands, height, width\)"):
         pointcover.ImageArray(np.zeros((8, 8)))
 

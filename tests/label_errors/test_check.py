@@ -296,7 +296,10 @@ def test_images_may_be_regions_and_reduced(images):
     [
         (("a.tif", *POINTS, "--group-by", "region"), "all labels lie in one region"),
         (("a.tif", "a.tif", *POINTS), "several images are called a"),
-        (("a.tif", "--clicks", "points.gpkg"), "has no column 'class'"),
+        (
+            ("a.tif", "--clicks", "points.gpkg"),
+            "has no column 'class': name another column (--clicks-column)",
+        ),
         (("a.tif", *POINTS, "--bands", "1,4"), "has 3 band(s), wanted 1, 4"),
         (("none.tif", *POINTS), "none.tif does not exist"),
     ],

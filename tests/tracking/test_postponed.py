@@ -536,6 +536,19 @@ def test_a_version_from_which_a_person_took_the_alias_does_not_get_it_back(root,
     assert register(0.55) == "valley"
 
 
+def test_a_version_without_the_alias_does_not_get_it_by_a_second_evaluation(root, client):
+    with start_run(root, "worse") as worse:
+        assert worse.register_champion("valley", 0.5, "split")
+    with start_run(root, "better") as better:
+        assert better.register_champion("valley", 0.9, "split")
+        client.set_registered_model_alias("valley", "champion", "1")
+        assert better.register_champion("valley", 0.9, "split") is None
+        assert client.get_model_version_by_alias("valley", "champion").version == 1
+        client.delete_registered_model_alias("valley", "champion")
+        assert better.register_champion("valley", 0.9, "split") == "valley"
+    assert len(client.search_model_versions("name = 'valley'")) == 2
+
+
 def test_a_champion_without_a_score_gives_way_to_one_that_has_one(root, client):
     with start_run(root, "a") as run:
         assert run.register_champion("valley", 0.5, "split")

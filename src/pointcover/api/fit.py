@@ -39,6 +39,7 @@ Images = Place | ImageArray | Sequence[Place | ImageArray]
 Classes = Sequence[str] | Mapping[str, str]
 
 COLUMNS = VectorSettings()
+_REMEDY = f"rename the column of the classes to {COLUMNS.column!r}"
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
@@ -162,7 +163,7 @@ def _class_table(points: Any, classes: Classes | None) -> ClassTable:
         names = tuple(map(check_class_name, classes))
         return ClassTable(names, tuple(map(distinct_colour, range(len(names)))))
     if isinstance(points, (str, PathLike)):
-        table = read_class_names(Path(points), COLUMNS)
+        table = read_class_names(Path(points), COLUMNS, _REMEDY)
         _check_names(table.names)
         return table
     if _is_table(points):

@@ -106,7 +106,7 @@ def check_labels(
             )
         if images and clicks:
             columns = VectorSettings(column=clicks_column)
-            classes = read_class_names(clicks, columns)
+            classes = read_class_names(clicks, columns, "name another column (--clicks-column)")
             annotations = read_annotations(clicks, classes, columns)
             reading = ImageReading(
                 settings.tile_px,

@@ -17,12 +17,14 @@ MOST: Final = 64
 """Names in a column that still look like classes."""
 
 
-def read_class_names(path: Path, settings: VectorSettings) -> ClassTable:
+def read_class_names(path: Path, settings: VectorSettings, remedy: str) -> ClassTable:
     """Return the classes that the features of a file have, by name.
 
     Args:
         path: a GeoPackage, GeoJSON or Shapefile.
         settings: the layers and the column; values to ignore are no classes.
+        remedy: what to do where the column is not there or is not that of the classes, for
+            messages.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -40,16 +42,14 @@ def read_class_names(path: Path, settings: VectorSettings) -> ClassTable:
             )
             if settings.column not in table:
                 raise ValueError(
-                    f"{path}, layer {layer!r}, has no column {settings.column!r}: name another one "
-                    f"with --clicks-column"
+                    f"{path}, layer {layer!r}, has no column {settings.column!r}: {remedy}"
                 )
             names |= {compose(str(one).strip()) for one in table[settings.column].dropna()}
     except (DataSourceError, DataLayerError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read ({reason}): copy or export it again") from None
     where = f"{path}, column {settings.column!r}"
-    advice = "label another class, or name another column (--clicks-column)"
-    return name_classes(names - ignored, where, advice)
+    return name_classes(names - ignored, where, f"label another class, or {remedy}")
 
 
 def name_classes(

@@ -65,7 +65,7 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
 
     Returns:
         the name of the entry; None where another model is as good. A version that a person took
-        the alias from does not get it back.
+        the alias from does not get it back, unless no version has it.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS  # links the model to its versions
 
@@ -75,8 +75,10 @@ def register_champion(client: "MlflowClient", candidate: Candidate) -> str | Non
     # A repeated call goes on with the version that it made before it failed.
     made = next((version for version in before if _is_of(version, candidate)), None)
     is_champion = made is not None and last is not None and last.version == made.version
-    if last is not None and not is_champion and _score_of(last) >= candidate.score:
-        return None
+    if last is not None and not is_champion:
+        is_decided = made is not None and UNDECIDED_TAG not in made.tags
+        if is_decided or _score_of(last) >= candidate.score:
+            return None
     if made is None:
         made = client.create_model_version(
             name,
