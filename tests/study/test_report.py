@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pointcover.study.charts import draw_classes, draw_costs, draw_curves, draw_methods, look
-from pointcover.study.conducting import rewrite_report
+from pointcover.study.conducting import Conducted, rewrite_report
 from pointcover.study.plan import DENSE, read_study
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import html, markdown, write_report
@@ -81,6 +81,26 @@ def summary(plan, records) -> Summary:
 def rows(summary: Summary, name: str) -> list[dict[str, str]]:
     (table,) = [table for table in summary.tables if table.name == name]
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_warned"),
+    [
+        ({}, True),
+        ({"settings": {"dataset": "dubai"}}, False),
+        ({"axes": {"images": {"near": {"dataset": "dubai"}, "far": {"dataset": "hill"}}}}, False),
+        ({"axes": {"images": {"near": {"dataset": "dubai"}, "drawn": {"tile.size_px": 64}}}}, True),
+        ({"methods": {"clicks": {"dataset": "dubai"}}, "questions": []}, True),  # dense is not
+    ],
+)
+def test_a_study_on_synthetic_images_says_that_its_numbers_are_no_results(
+    tmp_path, records, changes, is_warned
+):
+    path = tmp_path / "links.yaml"
+    path.write_text(yaml.safe_dump(PLAN | {"published": []} | changes))
+    summary = summarise(read_study(path), records)
+    warned = " ".join(Conducted(len(records), records).warnings(summary))
+    assert ("On the synthetic dataset" in warned) == is_warned
 
 
 def test_many_methods_at_one_budget_have_a_plot_of_their_own(tmp_path, records):

@@ -49,7 +49,8 @@ class Conducted:
     def warnings(self, summary: Summary) -> list[str]:
         """Return warnings that belong before the results."""
         found = []
-        if summary.study.settings.get("dataset", "synthetic") == "synthetic":
+        members = members_of(summary.study)
+        if any(dict(one.settings).get("dataset", "synthetic") == "synthetic" for one in members):
             found.append(
                 "On the synthetic dataset: this only shows that the study runs; its numbers are "
                 "not results."
