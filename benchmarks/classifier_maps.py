@@ -205,7 +205,7 @@ def main() -> None:
             for name, mapper in mappers.items():
                 _, cpu_s = map_image(mapper, image, folder / f"{name} {number}")
                 best[name] = min(best[name], cpu_s)
-        precision = mappers[UNET]._precision
+        precision = mappers[UNET].scoring.precision
         print(f"{options.side} × {options.side} px, {precision}, processor time of one thread")
         print(f"{'':28}{'s/MPix':>8}{'MPix/s':>8}{'of U-Net':>10}")
         megapixels = options.side**2 / 1e6
