@@ -1,9 +1,9 @@
 """Processor seconds of the stages train and evaluate, for each method of a study.
 
 Run it with ``python benchmarks/costs.py studies/rivals.yaml /data/dubai [--points 10]``, with
-``PYTHONPATH=src``. It copies the project to a temporary folder, makes tiles and clicks there, and
-runs both stages with the settings of one experiment of each method, on one thread, without a cache
-of features. The axes of the study have their first values, unless --axis names others.
+``PYTHONPATH=src``. In a temporary folder it runs all stages like DVC with the settings of one
+experiment of each method, on one thread, without a cache of features. The axes of the study have
+their first values, unless --axis names others.
 
 Seconds are of the user and the system. They include four to six seconds in which a stage starts.
 """
@@ -12,7 +12,6 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,35 +24,25 @@ from pointcover.study.plan import DENSE, Member, members_of, override, read_stud
 from pointcover.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("src", "stages", "sources", "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore")
+STAGES = ("download", "tile", "annotate", "train", "evaluate")
 
 
-def run(command: list[str], folder: Path) -> float:
-    """Run a command in the copy; return its processor seconds."""
-    folders = {"PYTHONPATH": str(folder / "src"), "DVC_ROOT": str(folder)}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def run_stage(folder: Path, name: str) -> float:
+    """Run a stage; return its processor seconds."""
+    before = os.times()
     done = subprocess.run(
-        command,
+        [sys.executable, str(ROOT / "stages" / f"{name}.py")],
         cwd=folder,
-        env=os.environ | folders | {"OMP_NUM_THREADS": "1", "PATH": path},
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
         check=False,
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def copy_project(folder: Path) -> None:
-    """Copy what stages need, and make the copy a project of DVC."""
-    for name in COPIED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
-        copy(ROOT / name, folder / name)
-    for command in (["git", "init", "-q"], ["dvc", "init", "-q"]):
-        run(command, folder)
+        sys.exit(f"{name} failed:\n{done.stderr}")
+    after = os.times()
+    used = after.children_user + after.children_system
+    return used - before.children_user - before.children_system
 
 
 def choose(members: list[Member], axis: str | None) -> list[Member]:
@@ -66,22 +55,20 @@ def choose(members: list[Member], axis: str | None) -> list[Member]:
 
 
 def measure(folder: Path, member: Member, study: Path, source: Path) -> dict[str, object]:
-    """Run the stages of an experiment; return what they took."""
+    """Run the stages of an experiment in a new folder; return what the last two took."""
     values = override(member, read_yaml(ROOT / "params.yaml"), study)
     values["source"] = str(source.resolve())
     values["machine"] |= {"feature_cache": None, "workers": 1}
+    shutil.copytree(ROOT / "sources", folder / "sources")
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
-    run(["dvc", "repro", "-q", "annotate"], folder)
-    fit, scored = (
-        run([sys.executable, f"stages/{name}.py"], folder) for name in ("train", "evaluate")
-    )
+    seconds = {name: run_stage(folder, name) for name in STAGES}
     metrics = json.loads((folder / "metrics/evaluate.json").read_text())
     tiles = json.loads((folder / "metrics/tile.json").read_text())["test"]["tiles"]
     return {
         "method": member.method,
         "points": member.points,
-        "fit_cpu_s": round(fit, 1),
-        "evaluate_cpu_s": round(scored, 1),
+        "fit_cpu_s": round(seconds["train"], 1),
+        "evaluate_cpu_s": round(seconds["evaluate"], 1),
         "test_mpx": round(tiles * values["tile"]["size_px"] ** 2 / 1e6, 2),
         "miou": round(metrics["miou"], 3),
     }
@@ -100,18 +87,16 @@ def main() -> None:
         one for one in members_of(read_study(arguments.study)) if one.points == arguments.points
     ]
     writer = None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        copy_project(folder)
-        for member in choose(members, arguments.axis):
-            if arguments.methods and member.method not in arguments.methods:
-                continue
-            row = measure(folder, member, arguments.study, arguments.source)
-            if writer is None:
-                writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
-            sys.stdout.flush()
+    for member in choose(members, arguments.axis):
+        if arguments.methods and member.method not in arguments.methods:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(Path(folder), member, arguments.study, arguments.source)
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import yaml
 from mlflow import MlflowClient
+
+from tests.processes import wait_for
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -129,8 +130,10 @@ def start_study(clone: Clone, name: str) -> subprocess.Popen:
     """Start a study, and return once its second experiment has begun."""
     command = clone.start("pointcover", "study", f"studies/{name}.yaml")
     logs = clone.folder / "reports" / name / "logs"
-    deadline = time.monotonic() + 900
-    while time.monotonic() < deadline and len(list(logs.glob("*"))) < 2:
+
+    def has_second() -> bool:
         assert command.poll() is None, "the study ended early"
-        time.sleep(0.1)
+        return len(list(logs.glob("*"))) >= 2
+
+    wait_for(has_second, 900, 0.1)
     return command

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +26,15 @@ FULL_DISK = """
 def run_python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(code), *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 60, pause_s: float = 0.01) -> Any:
+    """Wait until a check is true, and return its value."""
+    end = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < end, "waited for too long"
+        time.sleep(pause_s)
+    return found
 
 
 def is_alive(pid: int) -> bool:

@@ -1,7 +1,5 @@
 """A small image of three colours, and a project on it."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,15 +44,6 @@ def open_scene(folder: Path, images: int = 2, **options: object) -> Project:
     project.set_classes(CLASSES, {})
     project.set_settings(QUICK)
     return project
-
-
-def wait_for(check: Callable[[], object], seconds: float = 60) -> object:
-    """Wait until a check is true, and return its value."""
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "waited for too long"
-        time.sleep(0.01)
-    return found
 
 
 POINTS = tuple(

@@ -9,8 +9,9 @@ import pytest
 from pointcover.labelling.jobs import Jobs
 from pointcover.labelling.session import Session
 from pointcover.labelling.trained_maps import TrainedModel
-from tests.labelling.scenes import POINTS, open_scene, wait_for
+from tests.labelling.scenes import POINTS, open_scene
 from tests.map_models import CLASSES, save_model
+from tests.processes import wait_for
 
 MODEL = {"number": 1, "experiment": "", "classes": ("a",), "maps": {}, "test_miou": 0.634}
 

@@ -11,7 +11,8 @@ from pointcover.labelling.next_point import choose_next
 from pointcover.labelling.view import View
 from pointcover.labels import IGNORE_INDEX
 from pointcover.raster.overviews import LevelReader
-from tests.labelling.scenes import POINTS, draw_truth, open_scene, wait_for
+from tests.labelling.scenes import POINTS, draw_truth, open_scene
+from tests.processes import wait_for
 
 WHOLE = View(0, 0, 0, 0, 192, 192)
 

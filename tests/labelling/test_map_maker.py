@@ -19,7 +19,8 @@ from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.raster import overviews
 from pointcover.raster.overviews import LevelReader
 from pointcover.raster.raster_io import RasterReader, Window
-from tests.labelling.scenes import CLASSES, POINTS, open_scene, wait_for
+from tests.labelling.scenes import CLASSES, POINTS, open_scene
+from tests.processes import wait_for
 
 COARSE = View(0, 2, 0, 0, 48, 48)
 

@@ -23,8 +23,8 @@ from tests.labelling.scenes import (
     QUICK,
     draw_truth,
     open_scene,
-    wait_for,
 )
+from tests.processes import wait_for
 
 OWN = {"X-Pointcover": "1"}
 ID = "0123456789abcdef" * 2

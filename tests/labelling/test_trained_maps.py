@@ -14,7 +14,8 @@ from pointcover.raster.overviews import ClassReader
 from pointcover.raster.raster_io import RasterReader, Window, write_mask
 from pointcover.tracking.mlflow_server import MlflowServer
 from tests.clones import SMALL, Clone
-from tests.labelling.scenes import CLASSES, POINTS, draw_truth, open_scene, wait_for
+from tests.labelling.scenes import CLASSES, POINTS, draw_truth, open_scene
+from tests.processes import wait_for
 
 TABLE = ClassTable(tuple(c.name for c in CLASSES), tuple(parse_colour(c.colour) for c in CLASSES))
 

@@ -12,6 +12,7 @@ import pytest
 from pointcover.runtime import guarded
 from pointcover.runtime.guarded import GuardedProcess
 from tests.imagery import ROOT
+from tests.processes import wait_for
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -44,7 +45,7 @@ threading.Event().wait(100)
 
 def pids_in(log):
     """Wait for the ids that the program prints."""
-    return [int(word) for word in wait_for(lambda: log.is_file() and log.read_text().split())]
+    return [int(word) for word in wait_for(lambda: log.is_file() and log.read_text().split(), 30)]
 
 
 def is_alive(pid):
@@ -54,14 +55,6 @@ def is_alive(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_for(check, seconds=30):
-    end = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < end, "waited for too long"
-        time.sleep(0.02)
-    return found
 
 
 def start(tmp_path, *arguments):
@@ -87,7 +80,7 @@ class TestProcesses:
             time.sleep(3 * guarded.CHECK_S)
             assert all(map(is_alive, pids)), "they ended with the thread"
             starter.kill()
-            wait_for(lambda: not any(map(is_alive, pids)))
+            wait_for(lambda: not any(map(is_alive, pids)), 30)
         finally:
             os.killpg(starter.pid, signal.SIGKILL)
             starter.wait()
@@ -113,7 +106,7 @@ class TestProcesses:
         os.kill(guard, number)
         process.wait()
         try:
-            wait_for(lambda: not is_alive(program))
+            wait_for(lambda: not is_alive(program), 30)
         finally:
             if is_alive(child):
                 os.kill(child, signal.SIGKILL)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from mlflow import MlflowClient
 
 from pointcover.tracking.runs import EVALUATED_TAG, MODEL_TAG
 from tests.clones import SMALL, Clone, ran
+from tests.processes import wait_for
 from tests.services import KEYS, MLflowServer, postgres, s3_server
 
 pytestmark = pytest.mark.slow
@@ -100,13 +100,6 @@ def team(tmp_path_factory):
             server.kill()
 
 
-def wait_for(is_so, seconds: float, pause: float = 0.5) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(pause)
-
-
 def is_evaluated(run) -> bool:
     return run.info.status == "FINISHED" and EVALUATED_TAG in run.data.tags
 
@@ -131,7 +124,7 @@ def test_two_clones_share_data_runs_models_and_the_champion(team):
     def have_ended() -> bool:
         return sum(is_evaluated(run) for run in team.runs().values()) == 6
 
-    wait_for(have_ended, 900, pause=2)
+    wait_for(have_ended, 900, 2)
     for member in team.members:
         wait_for(lambda one=member: one.run("dvc", "queue", "status").count("Success") == 3, 120, 3)
     runs = team.runs()
@@ -173,7 +166,7 @@ def test_a_training_goes_on_without_its_server_and_nothing_is_lost(team):
         run = team.runs().get(PATIENT)
         return run is not None and "train/loss" in run.data.metrics
 
-    wait_for(has_epoch, 300, pause=0.1)
+    wait_for(has_epoch, 300, 0.1)
     team.server.kill()
     assert process.wait(600) == 0, log.read_text()
     said = log.read_text()

@@ -32,6 +32,7 @@ from pointcover.tracking import store as mlflow_store
 from pointcover.tracking.logged_models import MODEL_FILES, ScoredOn
 from pointcover.tracking.runs import MODEL_TAG, resume_training_run, start_run
 from pointcover.tracking.store import project_root, tracking_uri
+from tests.processes import wait_for
 
 NOBODY = 2**22 + 1
 """A process id above Linux's largest."""
@@ -61,13 +62,6 @@ def python(code, *arguments):
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 def client(root):

@@ -10,7 +10,13 @@ from typing import Any
 
 from pointcover.runtime.atomic_files import sha256
 from pointcover.runtime.progress import Progress
-from pointcover.study.plan import Scale, check_members, members_of, read_study
+from pointcover.study.plan import (
+    Scale,
+    check_members,
+    members_of,
+    read_study,
+    warnings_of_data,
+)
 from pointcover.study.records import Record, read_records, write_records
 from pointcover.study.report import HTML, MARKDOWN, write_report
 from pointcover.study.running import Ended, Job, JobPool, make_jobs, run_jobs
@@ -48,13 +54,7 @@ class Conducted:
 
     def warnings(self, summary: Summary) -> list[str]:
         """Return warnings that belong before the results."""
-        found = []
-        members = members_of(summary.study)
-        if any(dict(one.settings).get("dataset", "synthetic") == "synthetic" for one in members):
-            found.append(
-                "On the synthetic dataset: this only shows that the study runs; its numbers are "
-                "not results."
-            )
+        found = warnings_of_data(members_of(summary.study), "study")
         if self.failed or self.missing:
             found.append(
                 f"{len(self.failed)} of {self.count} experiments failed and {self.missing} have "

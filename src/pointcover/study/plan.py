@@ -437,6 +437,21 @@ def override(member: Member, base: Mapping[str, Any], path: Path) -> dict[str, A
     return values
 
 
+def warnings_of_data(members: Sequence[Member], what: str) -> list[str]:
+    """Return a warning if an experiment is on the synthetic dataset.
+
+    Args:
+        members: the experiments.
+        what: is run: `study` or `search`.
+    """
+    if all(dict(one.settings).get("dataset", "synthetic") != "synthetic" for one in members):
+        return []
+    return [
+        f"On the synthetic dataset: this only shows that the {what} runs; its numbers are not "
+        f"results."
+    ]
+
+
 def check_members(members: Sequence[Member], base: Mapping[str, Any], path: Path) -> list[Params]:
     """Validate the settings of all experiments before the first one is run.
 

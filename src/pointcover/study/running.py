@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pointcover.config.params import Params
 from pointcover.runtime.atomic_files import (
@@ -99,7 +99,7 @@ def make_jobs(
     # In the order of depth, so that the names of the jobs that a job needs are known.
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
         values = settings.model_dump(mode="json", exclude={"machine"})
-        for path in (settings.source, settings.annotations, settings.evaluate.ensemble):
+        for path in input_paths(values):
             states.setdefault(path, state_of_files(root / path))
             values[f"files of {path}"] = states[path]
         tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
@@ -310,6 +310,11 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
     )
     publish_json(out / "records" / f"{job.name}.json", asdict(record))
     return record
+
+
+def input_paths(values: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the paths of the files that results depend on, out of the contents of params.yaml."""
+    return values["source"], values["annotations"], values["evaluate"]["ensemble"]
 
 
 def state_of_code(root: Path) -> str:

@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from pointcover.runtime.atomic_files import publish_csv, publish_text
-from pointcover.study.plan import Study
+from pointcover.study.plan import Study, members_of_trial, warnings_of_data
 from pointcover.study.report import HTML as HTML
 from pointcover.study.report import MARKDOWN as MARKDOWN
 from pointcover.study.report import markdown_table, page_of
@@ -58,12 +58,7 @@ class SearchSummary:
 
     def warnings(self) -> list[str]:
         """Return warnings that belong before the results."""
-        found = []
-        if self.study.settings.get("dataset", "synthetic") == "synthetic":
-            found.append(
-                "On the synthetic dataset: this only shows that the search runs; its numbers are "
-                "not results."
-            )
+        found = warnings_of_data(members_of_trial(self.study, 0, {}), "search")
         without = [trial for trial in self.trials if trial.score is None]
         left = self.search.trials - len(self.trials)
         if without:

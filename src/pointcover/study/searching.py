@@ -21,6 +21,7 @@ from pointcover.study.running import (
     Ended,
     Job,
     JobPool,
+    input_paths,
     kept_record,
     make_jobs,
     run_jobs,
@@ -321,8 +322,8 @@ def _fixed(
     (member, *_) = members_of_trial(study, 0, dict.fromkeys(search.params))
     values = override(member, base, path)
     values.pop("machine", None)
-    paths = (values["source"], values["annotations"], values["evaluate"]["ensemble"])
-    return values, state_of_code(root), [state_of_files(root / one) for one in paths]
+    data = [state_of_files(root / path) for path in input_paths(values)]
+    return values, state_of_code(root), data
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:
