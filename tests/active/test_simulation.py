@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from pointcover.active.simulation import SimulatedRound
+from pointcover.active.select import Suggestion
+from pointcover.active.simulation import SimulatedRound, is_away
 from pointcover.raster.raster_io import open_dataset
 from pointcover.tileset.tiles import read_index, read_tile_set
 from tests.imagery import load_stage, read_tree
@@ -70,14 +71,41 @@ def test_answers_are_those_of_the_dense_masks_and_all_clicks_are_kept(trained, a
     assert not (out / "clicks" / "val").exists()
 
 
-def test_with_only_errors_the_model_is_wrong_at_each_query(trained):
-    trained.set({"suggest.points": 5})
+@pytest.mark.parametrize("fraction", [1, 0.5, 0])
+def test_the_model_is_wrong_at_a_fraction_of_the_queries(trained, fraction):
+    trained.set({"suggest.points": 4})
     rows = read_table(ask(trained, "confidence"))
-    assert any(row["predicted"] == row["answer"] for row in rows)
-    trained.set({"suggest.only_errors": True})
+    assert 0 < sum(row["predicted"] != row["answer"] for row in rows) < len(rows)
+    trained.set({"suggest.error_fraction": fraction})
     rows = read_table(ask(trained, "confidence"))
-    assert rows
-    assert all(row["predicted"] != row["answer"] for row in rows)
+    wrong = [row["predicted"] != row["answer"] for row in rows]
+    assert len(rows) == 4 * len(train_rasters(trained)[0])
+    assert sum(wrong) == fraction * len(rows)
+    assert wrong == sorted(wrong, reverse=True)
+    for name in train_rasters(trained)[1]:
+        places = [(int(row["row"]), int(row["col"])) for row in rows if row["orthophoto"] == name]
+        assert pdist(places).min() >= 8
+
+
+def test_where_errors_are_too_few_the_other_queries_are_where_the_model_is_right(trained):
+    trained.set({"suggest.points": 20, "suggest.error_fraction": 1, "suggest.distance_px": 12})
+    few = read_table(ask(trained, "confidence"))
+    trained.set({"suggest.error_fraction": 0.99})
+    rows = read_table(ask(trained, "confidence"))
+    wrong = [row["predicted"] != row["answer"] for row in rows]
+    assert len(few) < 0.99 * 20 * len(train_rasters(trained)[0])
+    assert sum(wrong) == len(few) < len(rows)
+
+
+@pytest.mark.parametrize("distance_px", [1, 2.5, 30])
+def test_pixels_keep_their_distance_from_queries(distance_px):
+    queries = [Suggestion(0, row, col, 1.0, 0) for row, col in ((0, 3), (12, 0), (15, 19), (40, 5))]
+    found = is_away(queries, distance_px, 10, np.zeros((8, 20), np.uint8))
+    rows, cols = np.mgrid[10:18, :20]
+    wanted = np.ones((8, 20), bool)
+    for query in queries:
+        wanted &= np.hypot(rows - query.row, cols - query.col) >= distance_px
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_next_round_begins_with_all_clicks_and_val_keeps_its_own(trained):

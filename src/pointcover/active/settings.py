@@ -67,9 +67,10 @@ class SuggestSettings(QuerySettings, DeviceSettings):
         description="Number of queries, in annotate.unit: per_tile (on average) or total."
     )
 
-    only_errors: bool = Field(
-        description="Query only pixels where the model is wrong. An annotator sees them in the "
-        "map, the simulated one in the dense masks. With acquisition confidence: the confident "
+    error_fraction: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        description="Fraction of the queries where the model is wrong; the others are where it is "
+        "right. An annotator sees that in the map, the simulated one in the dense masks. null: "
+        "wherever the acquisition function leads. 1 with acquisition confidence: the confident "
         "errors."
     )
 

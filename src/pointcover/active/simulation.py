@@ -1,17 +1,20 @@
 """Simulate a round of active learning: a model queries train tiles, and dense masks answer."""
 
 import logging
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from pointcover.active.oracle import SPLIT, Oracle
+from pointcover.active.oracle import SPLIT, Oracle, QueryRaster
 from pointcover.active.select import QuerySearch, Suggestion, make_score_of_queries
 from pointcover.active.settings import SuggestSettings
-from pointcover.labels import ClassTable
+from pointcover.labels import ClassTable, Mask
 from pointcover.networks.checkpoint import load_checkpoint
 from pointcover.prediction.windows import needs_of
 from pointcover.runtime.atomic_files import publish_csv
@@ -76,18 +79,15 @@ class SimulatedRound:
         score = make_score_of_queries(networks, acquisition, settings)
         oracle = Oracle(self._folder, self._clicks, checkpoint.tile_set)
         images = [oracle.open(name) for name in self._tiles]
-        needs = needs_of([checkpoint.classifier])
-
-        def is_wrong(
-            number: int, top: int, class_ids: npt.NDArray[np.uint8]
-        ) -> npt.NDArray[np.bool_]:
-            return images[number].is_wrong(top, class_ids)
-
-        permits = is_wrong if settings.only_errors else None
         search = QuerySearch(
-            score, settings, checkpoint.tile_set, self._seed, BATCH_SIZE, needs, permits
+            score,
+            settings,
+            checkpoint.tile_set,
+            self._seed,
+            BATCH_SIZE,
+            needs_of([checkpoint.classifier]),
         )
-        queries = search.choose(search.find(images, count, fabric.device), count)
+        queries = self._choose(search, images, count, fabric.device)
         answers = np.empty(len(queries), np.uint8)
         for number, part in enumerate(self._tiles.values()):
             here = [place for place, query in enumerate(queries) if query.image == number]
@@ -113,8 +113,56 @@ class SimulatedRound:
                 count,
                 settings.distance_px,
                 settings.edge_px,
-                " where the model is wrong" if settings.only_errors else "",
+                " where the model is wrong" if settings.error_fraction == 1 else "",
             )
+
+    def _choose(
+        self,
+        search: QuerySearch,
+        images: Sequence[QueryRaster],
+        count: int,
+        device: torch.device,
+    ) -> list[Suggestion]:
+        """Choose anywhere, or a fraction where the model is wrong, the rest where it is right."""
+        fraction, distance_px = self._settings.error_fraction, self._settings.distance_px
+        if fraction is None:
+            return search.choose(search.find(images, count, device), count)
+
+        def is_wrong(number: int, top: int, class_ids: Mask) -> npt.NDArray[np.bool_]:
+            return images[number].is_wrong(top, class_ids)
+
+        def is_right(number: int, top: int, class_ids: Mask) -> npt.NDArray[np.bool_]:
+            near = [query for query in queries if query.image == number]
+            return ~is_wrong(number, top, class_ids) & is_away(near, distance_px, top, class_ids)
+
+        queries: list[Suggestion] = []
+        for permits, wanted in ((is_wrong, round(fraction * count)), (is_right, count)):
+            missing = wanted - len(queries)
+            if missing > 0 and (permits is is_wrong or fraction < 1):
+                part = replace(search, permits=permits)
+                queries += part.choose(part.find(images, missing, device), missing)
+        return queries
+
+
+def is_away(
+    queries: Sequence[Suggestion], distance_px: float, top: int, strip: Mask
+) -> npt.NDArray[np.bool_]:
+    """Return which pixels of a strip keep a distance from queries, (h, W).
+
+    Args:
+        queries: in the image of the strip.
+        distance_px: the minimum.
+        top: the first row of the strip.
+        strip: (h, W) of whole rows.
+    """
+    away = np.ones(strip.shape, bool)
+    reach = math.ceil(distance_px)
+    for query in queries:
+        rows = np.arange(max(query.row - reach, top), min(query.row + reach + 1, top + len(strip)))
+        cols = np.arange(max(query.col - reach, 0), min(query.col + reach + 1, strip.shape[1]))
+        near = (rows[:, np.newaxis] - query.row) ** 2 + (cols - query.col) ** 2 < distance_px**2
+        away[np.ix_(rows - top, cols)] &= ~near
+    return away
 
 
 def rows_of(
