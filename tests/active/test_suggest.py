@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from pointcover.active.select import (
     Candidates,
     Squares,
+    Turns,
     _find_beside,
     _without_border,
     best_of_strip,
@@ -156,6 +157,37 @@ def test_the_top_fraction_is_shuffled_and_the_others_follow(tmp_path):
     assert pdist([(one.row, one.col) for one in many]).min() >= 8
     left = [one.col < 120 + 8 for one in many]
     assert left == sorted(left, reverse=True)
+
+
+def test_drawn_queries_are_where_the_uncertain_places_of_all_images_are(tmp_path):
+    doubtful = np.full((100, 100), 90)
+    doubtful[:, :50] = 30  # a quarter of all pixels, half of the third image
+    images = [
+        draw(tmp_path / f"{name}.tif", values, place=(500_000 + 100 * number, 600_000))
+        for number, (name, values) in enumerate(
+            {"a": np.full((100, 100), 90), "b": np.full((60, 100), 90), "c": doubtful}.items()
+        )
+    ]
+    found, _ = suggest(images, 30, distance_px=4, top_fraction=0.15)
+    assert {one.image for one in found} == {2}
+    assert max(one.col for one in found) < 50 + 4
+    found, _ = suggest(images, 300, distance_px=4, top_fraction=1)
+    number = [sum(one.image == image for one in found) for image in range(3)]
+    assert number == [
+        pytest.approx(300 * share, abs=25) for share in (100 / 260, 60 / 260, 100 / 260)
+    ]
+    assert pdist([(one.row, one.col) for one in found if one.image == 1]).min() >= 4
+
+
+def test_of_too_many_candidates_random_ones_are_kept(tmp_path, monkeypatch):
+    image = draw(tmp_path / "a.tif", np.random.default_rng(0).integers(30, 99, (200, 200)))
+    every, _ = suggest([image], 40, distance_px=8, top_fraction=0.2)
+    monkeypatch.setattr("pointcover.active.select.MOST_CANDIDATES", 1000)
+    fewer, _ = suggest([image], 40, distance_px=8, top_fraction=0.2)
+    assert len(fewer) == len(every) == 40
+    assert fewer != every
+    sure = [np.mean([one.uncertainty for one in some]) for some in (every, fewer)]
+    assert sure[1] == pytest.approx(sure[0], abs=0.02)
 
 
 def test_the_top_fraction_is_that_of_each_class_with_by_class():
@@ -316,7 +348,7 @@ def test_choose_equals_a_greedy_search_over_a_thousand_candidates():
         np.zeros(1000, np.uint8),
         uncertainties,
     )
-    found = choose([candidates], 40, 25.5, by_class=False)
+    found = choose([candidates], 40, 25.5, Turns(classes=False))
     # By hand: take the best that is left, as long as it is far from all that were taken
     taken: list[tuple[int, int]] = []
     for best in np.argsort(-uncertainties):
@@ -412,8 +444,8 @@ def test_thinning_keeps_all_candidates_that_are_chosen(by_class):
     for count in (1, 25, 5000):
         left = [thin(found, count, 20, by_class=by_class) for found in candidates]
         assert max(len(found.rows) for found in left) <= min(count, 150)
-        chosen = choose(left, count, 20, by_class=by_class)
-        assert chosen == choose(candidates, count, 20, by_class=by_class)
+        chosen = choose(left, count, 20, Turns(classes=by_class))
+        assert chosen == choose(candidates, count, 20, Turns(classes=by_class))
 
 
 def test_squares_find_nearly_all_queries_of_a_greedy_search(tmp_path):

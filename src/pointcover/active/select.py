@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Protocol
@@ -28,6 +28,9 @@ CELLS: Final = 4
 BORDER_PX: Final = 4
 """Minimum distance of queries from an image's edge, where predictions are uncertain for lack of
 context: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
+
+MOST_CANDIDATES: Final = 2_000_000
+"""Of all images together, if queries are drawn: of more, random ones are kept (34 MB)."""
 
 Progress = Callable[[int], object]
 """Called with the number of finished rows."""
@@ -66,6 +69,16 @@ class Candidates:
         if not by_class:
             return [np.arange(len(self.rows))]
         return [np.flatnonzero(self.class_ids == one) for one in np.unique(self.class_ids)]
+
+
+def join(candidates: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of several images, or parts of one, in their order."""
+    return Candidates(
+        *(
+            np.concatenate([getattr(one, each.name) for one in candidates])
+            for each in fields(Candidates)
+        )
+    )
 
 
 def make_score_of_queries(networks: Networks, acquisition: str, settings: QuerySettings) -> Score:
@@ -129,6 +142,7 @@ class QuerySearch:
 
         Only the most uncertain pixel of each small square is considered (see `side_of_squares`). So
         memory holds the squares of one image, and at most `count` candidates of each of the others.
+        If queries are drawn, it holds MOST_CANDIDATES of all images.
 
         Args:
             images: to choose from.
@@ -142,11 +156,16 @@ class QuerySearch:
             self.score, len(self.tile_set.classes) + 1, Uncertainties(), self.batch_size, device
         )
         window_px = usual_window_px(self.tile_set.size_px, self.needs)
+        sides = [side_of_squares(settings.distance_px, image.grid) for image in images]
+        squares_of_all = sum(
+            -(-image.grid.height // side) * -(-image.grid.width // side)
+            for image, side in zip(images, sides, strict=True)
+        )
         kept = []
         for number, image in enumerate(images):
             grid, generator = image.grid, np.random.default_rng([self.seed, number])
             squares = Squares(
-                side_of_squares(settings.distance_px, grid),
+                sides[number],
                 settings.by_class,
                 generator,
                 partial(self.permits, number) if self.permits else None,
@@ -158,19 +177,33 @@ class QuerySearch:
             plan = Plan(rows, columns, blend=False)
             found = find_candidates(image, plan, inference, squares, progress)
             allowed = leave_out(grid, found) if leave_out else found
-            ranked = draw_priorities(
-                allowed, settings.top_fraction, generator, by_class=settings.by_class
-            )
-            kept.append(thin(ranked, count, settings.distance_px, by_class=settings.by_class))
+            if settings.top_fraction:
+                is_kept = generator.random(len(allowed.rows)) * squares_of_all < MOST_CANDIDATES
+                kept.append(allowed.take(np.flatnonzero(is_kept)))
+            else:
+                kept.append(thin(allowed, count, settings.distance_px, by_class=settings.by_class))
         return kept
 
     def choose(
         self, candidates: Sequence[Candidates], count: int, grids: Sequence[RasterInfo] = ()
     ) -> list["Suggestion"]:
-        """Choose among the candidates of all images; see `choose`."""
+        """Choose among the candidates of all images; see `choose`.
+
+        Queries that are drawn are drawn from the most uncertain candidates of all images together,
+        so that an image has as many as it has uncertain places. Others alternate between images.
+        """
         settings = self.settings
+        if settings.top_fraction:
+            generator = np.random.default_rng([self.seed, len(candidates)])
+            candidates = draw_from_all(
+                candidates, settings.top_fraction, generator, by_class=settings.by_class
+            )
         return choose(
-            candidates, count, settings.distance_px, by_class=settings.by_class, grids=grids
+            candidates,
+            count,
+            settings.distance_px,
+            Turns(classes=settings.by_class, images=not settings.top_fraction),
+            grids,
         )
 
 
@@ -230,7 +263,7 @@ def draw_priorities(
     the most uncertain 5 % of an image.
 
     Args:
-        found: candidates of one image.
+        found: candidates.
         top_fraction: fraction of the candidates that is shuffled; 0 shuffles none.
         generator: of the draws.
         by_class: shuffle this fraction of each class, instead of all candidates.
@@ -242,6 +275,27 @@ def draw_priorities(
         # Greater than all uncertainties, which are at most 1.
         priorities[drawn] = 2 + generator.random(count, np.float32)
     return replace(found, priorities=priorities)
+
+
+def draw_from_all(
+    candidates: Sequence[Candidates],
+    top_fraction: float,
+    generator: np.random.Generator,
+    *,
+    by_class: bool,
+) -> list[Candidates]:
+    """Return the candidates of each image with priorities from `draw_priorities` over all images.
+
+    Args:
+        candidates: of each image.
+        top_fraction: fraction of all candidates that is shuffled.
+        generator: of the draws.
+        by_class: shuffle this fraction of each class.
+    """
+    drawn = draw_priorities(join(candidates), top_fraction, generator, by_class=by_class)
+    ends = np.cumsum([len(found.rows) for found in candidates])
+    parts = np.split(drawn.priorities, ends[:-1])
+    return [replace(found, priorities=part) for found, part in zip(candidates, parts, strict=True)]
 
 
 def _without_border(strip: npt.NDArray[np.uint8], top: int, height: int) -> npt.NDArray[np.uint8]:
@@ -328,29 +382,37 @@ class Suggestion:
     """The predicted class."""
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What queries alternate between."""
+
+    classes: bool
+    """The predicted ones; with `images` those of each image."""
+    images: bool = True
+
+
 def choose(
     candidates: Sequence[Candidates],
     count: int,
     distance_px: float,
-    *,
-    by_class: bool,
+    turns: Turns,
     grids: Sequence[RasterInfo] = (),
 ) -> list[Suggestion]:
-    """Choose candidates by priority, alternating between images, with a minimum distance.
+    """Choose candidates by priority, with a minimum distance.
 
     Args:
         candidates: of each image.
         count: number of queries; fewer are returned if there are not enough candidates.
         distance_px: minimum distance of two queries in one image.
-        by_class: alternate between the predicted classes of each image, too.
+        turns: what queries alternate between.
         grids: of the images, if they are georeferenced. Then queries on two images of one CRS keep
             the distance, too, in pixels of the coarser one.
 
     Returns:
-        the first query of each image, then the second of each, and so on.
+        the first query of each image or class, then the second of each, and so on.
     """
     chosen = []
-    picked = _pick(candidates, count, distance_px, by_class=by_class, grids=grids)
+    picked = _pick(candidates, count, distance_px, turns, grids)
     for image, place in picked:
         found = candidates[image]
         row, col = int(found.rows[place]), int(found.cols[place])
@@ -364,7 +426,7 @@ def thin(found: Candidates, count: int, distance_px: float, *, by_class: bool) -
 
     With further images it takes no other candidates, unless these images are near.
     """
-    picked = _pick([found], count, distance_px, by_class=by_class)
+    picked = _pick([found], count, distance_px, Turns(classes=by_class))
     return found.take(np.array([place for _, place in picked], np.intp))
 
 
@@ -372,25 +434,28 @@ def _pick(
     candidates: Sequence[Candidates],
     count: int,
     distance_px: float,
-    *,
-    by_class: bool,
+    turns: Turns,
     grids: Sequence[RasterInfo] = (),
 ) -> list[tuple[int, int]]:
     """Return the candidates that `choose` takes: index of the image, and of its candidate."""
+    numbers = range(len(candidates))
     groups = []
-    for image, found in enumerate(candidates):
-        for members in found.split(by_class=by_class):
+    for images in [[image] for image in numbers] if turns.images else [numbers]:
+        found = join([candidates[image] for image in images])
+        counts = [len(candidates[image].rows) for image in images]
+        image_of = np.repeat(images, counts)
+        place_of = np.concatenate([np.arange(count) for count in counts])
+        for members in found.split(by_class=turns.classes):
             ordered = members[np.argsort(-found.priorities[members], kind="stable")]
-            groups.append((image, iter(ordered)))
+            groups.append(zip(image_of[ordered], place_of[ordered], strict=True))
     beside = _find_beside(grids, distance_px) if grids else [[] for _ in candidates]
     greatest = max([distance_px, *(near.distance_px for part in beside for near in part)])
     taken = [_Taken(greatest) for _ in candidates]
     picked: list[tuple[int, int]] = []
     while groups and len(picked) < count:
         for group in list(groups):
-            image, places = group
-            found = candidates[image]
-            for place in places:
+            for image, place in group:
+                found = candidates[image]
                 row, col = int(found.rows[place]), int(found.cols[place])
                 if taken[image].is_free(row, col):
                     break
@@ -401,7 +466,7 @@ def _pick(
             for near in beside[image]:
                 x, y = near.transform @ (col + 0.5, row + 0.5)  # its centre
                 taken[near.image].add(y - 0.5, x - 0.5, near.distance_px)
-            picked.append((image, int(place)))
+            picked.append((int(image), int(place)))
             if len(picked) == count:
                 break
     return picked

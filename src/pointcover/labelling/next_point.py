@@ -18,9 +18,11 @@ from torch import Tensor
 from pointcover.active.select import (
     Candidates,
     Squares,
+    Turns,
     best_of_strip,
     choose,
     draw_priorities,
+    join,
     make_score_of_queries,
 )
 from pointcover.active.settings import ImageQuerySettings
@@ -81,12 +83,7 @@ def choose_next(
             found.append(_search(shown, (key, scores, step), settings))
     if not found:
         return []
-    joined = Candidates(
-        *(
-            np.concatenate([getattr(one, name) for one in found])
-            for name in ("rows", "cols", "uncertainties", "class_ids", "priorities")
-        )
-    )
+    joined = join(found)
     if near is not None and len(joined.rows):
         distances, _ = near.query(np.stack([joined.rows, joined.cols], axis=1))
         joined = joined.take(np.flatnonzero(distances >= settings.distance_px))
@@ -97,7 +94,7 @@ def choose_next(
         joined = joined.take(np.flatnonzero(~is_near))
     generator = np.random.default_rng([settings.seed, len(taken)])
     ranked = draw_priorities(joined, settings.top_fraction, generator, by_class=by_class)
-    chosen = choose([ranked], COUNT, settings.distance_px, by_class=by_class)
+    chosen = choose([ranked], COUNT, settings.distance_px, Turns(classes=by_class))
     if by_class:
         chosen.sort(key=lambda one: labelled.get(shown.names[one.class_id], 0))
     return [
