@@ -26,8 +26,9 @@ class QuerySettings(Section):
     )
     top_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.0,
-        description="Draw queries at random from this fraction of the candidates, the most "
-        "uncertain ones (with by-class, of each class); 0: choose them in order of uncertainty.",
+        description="Draw queries at random from this fraction of the candidates of all images, "
+        "the most uncertain ones (with by-class, of each class); 0: choose them in order of "
+        "uncertainty, the same number in each image.",
     )
     by_class: bool = Field(
         default=False,
