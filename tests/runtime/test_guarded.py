@@ -12,7 +12,7 @@ import pytest
 from pointcover.runtime import guarded
 from pointcover.runtime.guarded import GuardedProcess
 from tests.imagery import ROOT
-from tests.processes import wait_for
+from tests.processes import is_alive, wait_for
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -46,15 +46,6 @@ threading.Event().wait(100)
 def pids_in(log):
     """Wait for the ids that the program prints."""
     return [int(word) for word in wait_for(lambda: log.is_file() and log.read_text().split(), 30)]
-
-
-def is_alive(pid):
-    """Whether a process runs; those that ended but that nobody waited for do not."""
-    try:
-        with Path(f"/proc/{pid}/stat").open(encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def start(tmp_path, *arguments):

@@ -30,7 +30,8 @@ BORDER_PX: Final = 4
 context: of 80 queries on a synthetic dataset, 13 lay on the outermost pixels."""
 
 MOST_CANDIDATES: Final = 2_000_000
-"""Of all images together, if queries are drawn: of more, random ones are kept (34 MB)."""
+"""Squares of all images together, if queries are drawn: of more, the candidates of random ones are
+kept (34 MB; with `by_class` up to that for each class)."""
 
 Progress = Callable[[int], object]
 """Called with the number of finished rows."""
@@ -142,7 +143,7 @@ class QuerySearch:
 
         Only the most uncertain pixel of each small square is considered (see `side_of_squares`). So
         memory holds the squares of one image, and at most `count` candidates of each of the others.
-        If queries are drawn, it holds MOST_CANDIDATES of all images.
+        If queries are drawn, it holds those of MOST_CANDIDATES squares of all images.
 
         Args:
             images: to choose from.

@@ -136,9 +136,10 @@ class SimulatedRound:
             return ~is_wrong(number, top, class_ids) & is_away(near, distance_px, top, class_ids)
 
         queries: list[Suggestion] = []
-        for permits, wanted in ((is_wrong, round(fraction * count)), (is_right, count)):
+        in_all = count if fraction < 1 else 0
+        for permits, wanted in ((is_wrong, round(fraction * count)), (is_right, in_all)):
             missing = wanted - len(queries)
-            if missing > 0 and (permits is is_wrong or fraction < 1):
+            if missing > 0:
                 part = replace(search, permits=permits)
                 queries += part.choose(part.find(images, missing, device), missing)
         return queries
