@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pointcover.config.params import Params
 from pointcover.runtime.atomic_files import (
@@ -17,6 +17,7 @@ from pointcover.runtime.atomic_files import (
     sha256,
 )
 from pointcover.runtime.code_lock import LOCK
+from pointcover.study.inputs import Inputs
 from pointcover.study.plan import Member
 from pointcover.study.records import Record, numbers_of
 from pointcover.tracking.dvc_experiments import (
@@ -93,15 +94,12 @@ def make_jobs(
         FileNotFoundError: there is no dvc.yaml.
     """
     code = state_of_code(root)
-    states: dict[str, str] = {}
+    files = Inputs(root)
     names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' identities
     jobs = []
     # In the order of depth, so that the names of the jobs that a job needs are known.
     for member, settings in sorted(zip(members, params, strict=True), key=lambda m: m[0].depth):
-        values = settings.model_dump(mode="json", exclude={"machine"})
-        for path in input_paths(values):
-            states.setdefault(path, state_of_files(root / path))
-            values[f"files of {path}"] = states[path]
+        values = files.name(settings.model_dump(mode="json", exclude={"machine"}))
         tiles = [values[key] for key in ("dataset", "source", "synthetic", "tile")]
         needs = tuple(names[other.identity] for other in member.needs)
         after = names[member.after.identity] if member.after else None
@@ -312,11 +310,6 @@ def _read_record(job: Job, root: Path, commit: str, out: Path, seconds: float | 
     return record
 
 
-def input_paths(values: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return the paths of the files that results depend on, out of the contents of params.yaml."""
-    return values["source"], values["annotations"], values["evaluate"]["ensemble"]
-
-
 def state_of_code(root: Path) -> str:
     """Return a digest of dvc.yaml and of all code files that its stages depend on.
 
@@ -336,16 +329,3 @@ def state_of_code(root: Path) -> str:
     lock = root / LOCK  # of a project whose code is installed
     tops = [root / "dvc.yaml", *([lock] if lock.is_file() else [])]
     return digest_values([[str(file.relative_to(root)), sha256(file)] for file in [*tops, *files]])
-
-
-def state_of_files(path: Path) -> str:
-    """Return a digest of names, sizes and times of a folder's files, or of one file.
-
-    This takes seconds for millions of files. If only a time changed, DVC runs again, and compares
-    the contents.
-    """
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    # SQLite's index of a journal changes when a file is read, and holds no data.
-    files = [file for file in files if not file.name.endswith("-shm")]
-    states = [(str(file), file.stat()) for file in files if file.is_file()]
-    return digest_values([[name, state.st_size, state.st_mtime_ns] for name, state in states])

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pointcover.runtime.progress import Progress
 from pointcover.study.conducting import StudyRun, command_of, complaint_on
+from pointcover.study.inputs import Inputs
 from pointcover.study.plan import (
     Member,
     Study,
@@ -21,12 +22,10 @@ from pointcover.study.running import (
     Ended,
     Job,
     JobPool,
-    input_paths,
     kept_record,
     make_jobs,
     run_jobs,
     state_of_code,
-    state_of_files,
 )
 from pointcover.study.search_plan import OBJECTIVE, Params, Range, Search
 from pointcover.study.search_report import HTML, MARKDOWN, SearchSummary, write_search_report
@@ -312,18 +311,17 @@ def _check_space(study: Study, search: Search, base: Mapping[str, Any], path: Pa
 
 def _fixed(
     study: Study, search: Search, base: Mapping[str, Any], path: Path, root: Path
-) -> tuple[dict[str, Any], str, list[str]]:
+) -> tuple[dict[str, Any], str]:
     """Return what is the same in all trials, and determines the names of their experiments.
 
     Returns:
-        all settings but the searched ones and those of the machine; digests of the code, and of the
-        data.
+        all settings but the searched ones and those of the machine, with the contents of files in
+        place of their paths; a digest of the code.
     """
     (member, *_) = members_of_trial(study, 0, dict.fromkeys(search.params))
     values = override(member, base, path)
     values.pop("machine", None)
-    data = [state_of_files(root / path) for path in input_paths(values)]
-    return values, state_of_code(root), data
+    return Inputs(root).name(values), state_of_code(root)
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:
