@@ -138,6 +138,50 @@ def test_one_budget_is_drawn_with_a_margin(plan, records):
             assert ">clicks</text>" in draw(summary)
 
 
+@pytest.fixture
+def of_two_places(tmp_path, records) -> Summary:
+    """The same scores at two values of an axis, by methods with long names."""
+    names = {
+        "clicks": "regression on filters and on the features of a frozen encoder, enlarged",
+        "link": "network with a pretrained encoder, frozen statistics and a long training",
+    }
+    study = PLAN | {
+        "methods": {name: {} for name in names.values()},
+        "axes": {"images": {"near": {"dataset": "dubai"}, "far": {"dataset": "hill"}}},
+        "published": [],
+        "questions": [],
+    }
+    path = tmp_path / "places.yaml"
+    path.write_text(yaml.safe_dump(study))
+    placed = [
+        replace(one, method=names.get(one.method, one.method), axes=(("images", place),))
+        for one in records
+        for place in ("near", "far")
+    ]
+    return summarise(read_study(path), placed)
+
+
+def test_each_value_of_an_axis_has_a_plot_of_its_own(of_two_places):
+    for draw in (draw_curves, draw_costs, draw_classes):
+        drawn = draw(of_two_places)
+        titles = re.findall(r">([^<]*(?:near|far))</text>", drawn)
+        assert [title.split(", ")[-1] for title in titles] == ["near", "far"]
+        for method in ("dense", *of_two_places.study.methods):
+            assert drawn.count(f">{method}</text>") == 1, "in the legend, once"
+    methods = list(of_two_places.study.methods)
+    assert [line.method for line in of_two_places.lines] == [
+        method for method in methods for _ in ("near", "far")
+    ]
+
+
+def test_the_legend_lies_in_the_figure(of_two_places):
+    drawn = draw_curves(of_two_places)
+    width = float(re.search(r'viewBox="0 0 (\S+) ', drawn)[1])
+    for method in of_two_places.study.methods:
+        start = re.search(rf'<text[^>]*?(?:x="|translate\()([-0-9.]+)[^>]*>{method}</text>', drawn)
+        assert 20 < float(start[1]) < width - 4 * len(method)
+
+
 def test_no_two_of_the_first_64_lines_look_alike():
     assert len({tuple(look(number).values()) for number in range(64)}) == 64
 

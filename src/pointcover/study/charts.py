@@ -1,17 +1,20 @@
 """Draw a study's figures as SVG in the text colour of the page, for light and dark pages."""
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from pointcover.study.plan import DENSE
+from pointcover.study.plan import DENSE, axis_text
 from pointcover.study.statistics import Interval
-from pointcover.study.summary import Cell, Line, Summary, line_name, references_of
+from pointcover.study.summary import Axes as AxesValues
+from pointcover.study.summary import Cell, Line, Summary, references_of
 
 _INK = "#010203"
 """Placeholder for the page's text colour, which is `currentColor` in SVG."""
@@ -22,6 +25,8 @@ MARKERS = "osD^vPX*"
 COLUMNS = 3
 MOST_ON_CURVE = 6
 """Budgets with more methods than this have a plot of their own, with one row a method."""
+LETTER, HANDLE = 0.065, 0.6
+"""Width in inches of a letter of the legend, and of the rest of an entry."""
 MARGIN = 0.1
 """Part of the mIoU axis above and below the means."""
 ONE_PLACE = 1.01
@@ -34,24 +39,24 @@ def draw_curves(summary: Summary) -> str:
     Returns:
         an <svg> element.
     """
-    figure, axes = _one_plot("clicks per tile", "test mIoU")
-    shown = _curved(summary.lines)
-    _draw_lines(axes, shown, lambda cell: cell.mean("clicks_per_tile"), lambda cell: cell.miou)
-    _draw_dense(axes, summary.lines, lambda cell: cell.miou)
+    figure, panels = _draw_scores(
+        summary, "clicks per tile", lambda cell: cell.mean("clicks_per_tile")
+    )
     published: list[float] = []
-    for number, line in shown:
-        clicks = {cell.points: cell.mean("clicks_per_tile") for cell in line.cells}
-        places = [(clicks[points], miou) for points, miou in _claims(summary, line)]
-        published += [miou for _, miou in places]
-        if places:
-            axes.plot(
-                *zip(*places, strict=True),
-                linestyle="none",
-                markerfacecolor="none",
-                label=f"{line.name}, published",
-                **look(number),
-            )
-    return _finish(figure, axes, [line for _, line in shown], published)
+    for axes, (_, shown) in panels:
+        for number, line in shown:
+            clicks = {cell.points: cell.mean("clicks_per_tile") for cell in line.cells}
+            places = [(clicks[points], miou) for points, miou in _claims(summary, line)]
+            published += [miou for _, miou in places]
+            if places:
+                axes.plot(
+                    *zip(*places, strict=True),
+                    linestyle="none",
+                    markerfacecolor="none",
+                    label=f"{line.method}, published",
+                    **look(number),
+                )
+    return _finish(figure, summary, published)
 
 
 def draw_methods(summary: Summary) -> str:
@@ -63,10 +68,12 @@ def draw_methods(summary: Summary) -> str:
     budgets = _crowded(summary.lines)
     if not budgets:
         return ""
+    places = list(dict.fromkeys(line.axes for line in summary.lines))
+    ordered = sorted(_numbered(summary.lines), key=lambda one: places.index(one[1].axes))
     by_budget = {
         points: [
             (number, line, miou)
-            for number, line in enumerate(summary.lines)
+            for number, line in ordered
             for cell in line.cells
             if cell.points == points and (miou := cell.miou) is not None
         ]
@@ -119,11 +126,12 @@ def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
 def draw_costs(summary: Summary) -> str:
     """Draw mIoU by annotation time; return an <svg> element."""
     seconds = summary.study.seconds_per_click
-    figure, axes = _one_plot(f"annotation time in hours, {seconds:g} s a click", "test mIoU")
-    shown = _curved(summary.lines)
-    _draw_lines(axes, shown, lambda cell: cell.hours(seconds), lambda cell: cell.miou)
-    _draw_dense(axes, summary.lines, lambda cell: cell.miou)
-    return _finish(figure, axes, [line for _, line in shown], [])
+    figure, _ = _draw_scores(
+        summary,
+        f"annotation time in hours, {seconds:g} s a click",
+        lambda cell: cell.hours(seconds),
+    )
+    return _finish(figure, summary, [])
 
 
 def draw_classes(summary: Summary) -> str:
@@ -133,43 +141,84 @@ def draw_classes(summary: Summary) -> str:
         for name in summary.classes
         if any(record.iou.get(name) is not None for record in summary.records)
     ]
-    count = len(scored)
-    rows = max(1, -(-count // COLUMNS))
-    figure = Figure(figsize=(8, 2.5 * rows + 0.6), layout="constrained")
-    plots = figure.subplots(rows, COLUMNS, squeeze=False, sharey=True).flat
-    for axes, name in zip(plots, scored, strict=False):
+    panels = [(name, *panel) for panel in _panels(summary) for name in scored]
+    figure, plots = _plots(len(panels), COLUMNS, 2.5)
+    for axes, (name, at, shown) in zip(plots, panels, strict=True):
         _style(axes, "clicks per tile", "")
-        axes.set_title(name, fontsize=9)
+        axes.set_title(", ".join([name, *_texts(at)]), fontsize=9)
 
         def iou(cell: Cell, name: str = name) -> Interval | None:
             value = cell.mean_iou(name)
             return None if value is None else Interval(value, None, None, len(cell.records))
 
-        _draw_lines(axes, _curved(summary.lines), lambda cell: cell.mean("clicks_per_tile"), iou)
-        _draw_dense(axes, summary.lines, iou)
-    for axes in list(figure.axes)[count:]:
-        axes.remove()
-    first = figure.axes[0]
-    first.set_ylabel("test IoU")
-    _add_legend(figure, first)
+        _draw_lines(axes, shown, lambda cell: cell.mean("clicks_per_tile"), iou)
+        _draw_dense(axes, references_of(summary.lines).get(at), iou)
+    for axes in plots[::COLUMNS]:
+        axes.set_ylabel("test IoU")
+    _add_legend(figure)
     return svg_of(figure)
 
 
+Panel = tuple[AxesValues, list[tuple[int, Line]]]
+"""The values of the study's axes, and the numbered lines with them."""
+
+
+def _panels(summary: Summary) -> list[Panel]:
+    """Return the lines that are drawn as curves, by the values of the study's axes."""
+    curved = _curved(summary.lines)
+    numbered = [(number, line) for number, line in _numbered(summary.lines) if line in curved]
+    every = dict.fromkeys(line.axes for _, line in numbered)
+    return [(at, [one for one in numbered if one[1].axes == at]) for at in every]
+
+
+def _numbered(lines: Sequence[Line]) -> list[tuple[int, Line]]:
+    """Return lines with the numbers of their methods, which determine colours and markers."""
+    methods = list(dict.fromkeys(line.method for line in lines))
+    return [(methods.index(line.method), line) for line in lines]
+
+
+def _texts(at: AxesValues) -> list[str]:
+    return [axis_text(key, value) for key, value in at]
+
+
+def _draw_scores(
+    summary: Summary, x_label: str, place: Callable[[Cell], float | None]
+) -> tuple[Figure, list[tuple[Axes, Panel]]]:
+    """Draw mIoU with intervals and dense references, one plot for each of the axes' values."""
+    panels = _panels(summary)
+    figure, plots = _plots(len(panels), 2, 4)
+    for axes, (at, shown) in zip(plots, panels, strict=True):
+        _style(axes, x_label, "")
+        axes.set_title(", ".join(_texts(at)), fontsize=9)
+        _draw_lines(axes, shown, place, lambda cell: cell.miou)
+        _draw_dense(axes, references_of(summary.lines).get(at), lambda cell: cell.miou)
+    for axes in plots[::2]:
+        axes.set_ylabel("test mIoU")
+    return figure, list(zip(plots, panels, strict=True))
+
+
+def _plots(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of plots that share the y axis, of a height in inches."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(8, height * rows + 0.6), layout="constrained")
+    plots = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
+    for axes in plots[count:]:
+        axes.remove()
+    return figure, plots[:count]
+
+
 def _crowded(lines: Sequence[Line]) -> list[int]:
-    """Return the budgets with more methods than MOST_ON_CURVE."""
-    points = sorted({cell.points for line in lines for cell in line.cells})
-    return [p for p in points if sum(p in _budgets(line) for line in lines) > MOST_ON_CURVE]
+    """Return the budgets with more methods than MOST_ON_CURVE at some values of the axes."""
+    counts = Counter((cell.points, line.axes) for line in lines for cell in line.cells)
+    return sorted({points for (points, _), count in counts.items() if count > MOST_ON_CURVE})
 
 
-def _curved(lines: Sequence[Line]) -> list[tuple[int, Line]]:
-    """Return lines drawn as curves, with their numbers: not those of one crowded budget only."""
+def _curved(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that are drawn as curves: not those of one crowded budget only."""
     crowded = _crowded(lines)
-    numbered = list(enumerate(lines))
-    return [
-        (number, line)
-        for number, line in numbered
-        if len(line.cells) != 1 or line.cells[0].points not in crowded
-    ] or numbered
+    chosen = [one for one in lines if len(one.cells) != 1 or one.cells[0].points not in crowded]
+    return chosen or list(lines)
 
 
 def _budgets(line: Line) -> set[int]:
@@ -184,13 +233,6 @@ def look(number: int) -> dict[str, Any]:
 
 def _dash(number: int) -> str:
     return ("--", ":", "-.")[number % 3]
-
-
-def _one_plot(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
-    axes = figure.subplots()
-    _style(axes, x_label, y_label)
-    return figure, axes
 
 
 def _style(axes: Axes, x_label: str, y_label: str) -> None:
@@ -234,7 +276,7 @@ def _draw_lines(
                 [x for x, _ in points],
                 [interval.value for _, interval in points],
                 yerr=[interval.half_width or 0 for _, interval in points],
-                label=line.name,
+                label=line.method,
                 markersize=5,
                 linewidth=1.5,
                 capsize=3,
@@ -242,42 +284,37 @@ def _draw_lines(
             )
 
 
-def _draw_dense(
-    axes: Axes, lines: Sequence[Line], value: Callable[[Cell], Interval | None]
-) -> None:
-    for number, (at, cell) in enumerate(references_of(lines).items()):
-        interval = value(cell)
-        if interval is not None:
-            axes.axhline(
-                interval.value,
-                color=_INK,
-                linestyle=_dash(number),
-                linewidth=1,
-                label=line_name(DENSE, at),
-            )
-            if interval.low is not None and interval.high is not None:
-                axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
+def _draw_dense(axes: Axes, dense: Cell | None, value: Callable[[Cell], Interval | None]) -> None:
+    if dense is not None and (interval := value(dense)) is not None:
+        axes.axhline(interval.value, color=_INK, linestyle=_dash(0), linewidth=1, label=DENSE)
+        if interval.low is not None and interval.high is not None:
+            axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
 
 
-def _finish(figure: Figure, axes: Axes, lines: Sequence[Line], others: Sequence[float]) -> str:
+def _finish(figure: Figure, summary: Summary, others: Sequence[float]) -> str:
     """Set the y axis by the means alone, since intervals of two seeds may reach from 0 to 1."""
-    cells = [cell for line in lines for cell in (*line.cells, line.dense) if cell]
+    shown = [line for _, lines in _panels(summary) for _, line in lines]
+    cells = [cell for line in shown for cell in (*line.cells, line.dense) if cell]
     means = [interval.value for cell in cells if (interval := cell.miou) is not None]
     if means:
         low, high = min([*means, *others]), max([*means, *others])
-        axes.set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
-    _add_legend(figure, axes)
+        figure.axes[0].set_ylim(max(0, low - MARGIN), min(1, high + MARGIN))
+    _add_legend(figure)
     return svg_of(figure)
 
 
-def _add_legend(figure: Figure, axes: Axes) -> None:
-    """Add the legend of `axes` below the plots."""
-    handles, labels = axes.get_legend_handles_labels()
+def _add_legend(figure: Figure) -> None:
+    """Add a legend below the plots, with as many columns as the longest name leaves room for."""
+    named: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(str(label), handle)
+    longest = max(map(len, named), default=0)
     figure.legend(
-        handles,
-        labels,
+        list(named.values()),
+        list(named),
         loc="outside lower center",
-        ncols=COLUMNS,
+        ncols=max(1, min(COLUMNS, int(figure.get_figwidth() / (longest * LETTER + HANDLE)))),
         fontsize=8,
         frameon=False,
         labelcolor=_INK,
