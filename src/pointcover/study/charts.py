@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from pointcover.study.plan import DENSE, axis_text
 from pointcover.study.statistics import Interval
 from pointcover.study.summary import Axes as AxesValues
-from pointcover.study.summary import Cell, Line, Summary, references_of
+from pointcover.study.summary import Cell, Line, Summary, line_name, references_of
 
 _INK = "#010203"
 """Placeholder for the page's text colour, which is `currentColor` in SVG."""
@@ -39,11 +39,12 @@ def draw_curves(summary: Summary) -> str:
     Returns:
         an <svg> element.
     """
-    figure, panels = _draw_scores(
-        summary, "clicks per tile", lambda cell: cell.mean("clicks_per_tile")
+    panels = _panels(summary)
+    figure, plots = _draw_scores(
+        panels, "clicks per tile", lambda cell: cell.mean("clicks_per_tile")
     )
     published: list[float] = []
-    for axes, (_, shown) in panels:
+    for axes, (_, shown) in zip(plots, panels, strict=True):
         for number, line in shown:
             clicks = {cell.points: cell.mean("clicks_per_tile") for cell in line.cells}
             places = [(clicks[points], miou) for points, miou in _claims(summary, line)]
@@ -56,7 +57,7 @@ def draw_curves(summary: Summary) -> str:
                     label=f"{line.method}, published",
                     **look(number),
                 )
-    return _finish(figure, summary, published)
+    return _finish(figure, panels, published)
 
 
 def draw_methods(summary: Summary) -> str:
@@ -126,12 +127,13 @@ def _claims(summary: Summary, line: Line) -> list[tuple[int, float]]:
 def draw_costs(summary: Summary) -> str:
     """Draw mIoU by annotation time; return an <svg> element."""
     seconds = summary.study.seconds_per_click
+    panels = _panels(summary)
     figure, _ = _draw_scores(
-        summary,
+        panels,
         f"annotation time in hours, {seconds:g} s a click",
         lambda cell: cell.hours(seconds),
     )
-    return _finish(figure, summary, [])
+    return _finish(figure, panels, [])
 
 
 def draw_classes(summary: Summary) -> str:
@@ -144,15 +146,15 @@ def draw_classes(summary: Summary) -> str:
     panels = [(name, *panel) for panel in _panels(summary) for name in scored]
     figure, plots = _plots(len(panels), COLUMNS, 2.5)
     for axes, (name, at, shown) in zip(plots, panels, strict=True):
-        _style(axes, "clicks per tile", "")
-        axes.set_title(", ".join([name, *_texts(at)]), fontsize=9)
+        _style(axes, "clicks per tile")
+        axes.set_title(line_name(name, at), fontsize=9)
 
         def iou(cell: Cell, name: str = name) -> Interval | None:
             value = cell.mean_iou(name)
             return None if value is None else Interval(value, None, None, len(cell.records))
 
         _draw_lines(axes, shown, lambda cell: cell.mean("clicks_per_tile"), iou)
-        _draw_dense(axes, references_of(summary.lines).get(at), iou)
+        _draw_dense(axes, shown[0][1].dense, iou)
     for axes in plots[::COLUMNS]:
         axes.set_ylabel("test IoU")
     _add_legend(figure)
@@ -164,11 +166,21 @@ Panel = tuple[AxesValues, list[tuple[int, Line]]]
 
 
 def _panels(summary: Summary) -> list[Panel]:
-    """Return the lines that are drawn as curves, by the values of the study's axes."""
-    curved = _curved(summary.lines)
-    numbered = [(number, line) for number, line in _numbered(summary.lines) if line in curved]
-    every = dict.fromkeys(line.axes for _, line in numbered)
-    return [(at, [one for one in numbered if one[1].axes == at]) for at in every]
+    """Return the lines that are drawn as curves, by the values of the study's axes.
+
+    Not those of one crowded budget only, unless there are no others.
+    """
+    crowded = _crowded(summary.lines)
+    numbered = _numbered(summary.lines)
+    curved = [
+        (number, line)
+        for number, line in numbered
+        if len(line.cells) != 1 or line.cells[0].points not in crowded
+    ]
+    panels: dict[AxesValues, list[tuple[int, Line]]] = {}
+    for number, line in curved or numbered:
+        panels.setdefault(line.axes, []).append((number, line))
+    return list(panels.items())
 
 
 def _numbered(lines: Sequence[Line]) -> list[tuple[int, Line]]:
@@ -177,24 +189,19 @@ def _numbered(lines: Sequence[Line]) -> list[tuple[int, Line]]:
     return [(methods.index(line.method), line) for line in lines]
 
 
-def _texts(at: AxesValues) -> list[str]:
-    return [axis_text(key, value) for key, value in at]
-
-
 def _draw_scores(
-    summary: Summary, x_label: str, place: Callable[[Cell], float | None]
-) -> tuple[Figure, list[tuple[Axes, Panel]]]:
+    panels: Sequence[Panel], x_label: str, place: Callable[[Cell], float | None]
+) -> tuple[Figure, list[Axes]]:
     """Draw mIoU with intervals and dense references, one plot for each of the axes' values."""
-    panels = _panels(summary)
     figure, plots = _plots(len(panels), 2, 4)
     for axes, (at, shown) in zip(plots, panels, strict=True):
-        _style(axes, x_label, "")
-        axes.set_title(", ".join(_texts(at)), fontsize=9)
+        _style(axes, x_label)
+        axes.set_title(", ".join(axis_text(key, value) for key, value in at), fontsize=9)
         _draw_lines(axes, shown, place, lambda cell: cell.miou)
-        _draw_dense(axes, references_of(summary.lines).get(at), lambda cell: cell.miou)
+        _draw_dense(axes, shown[0][1].dense, lambda cell: cell.miou)
     for axes in plots[::2]:
         axes.set_ylabel("test mIoU")
-    return figure, list(zip(plots, panels, strict=True))
+    return figure, plots
 
 
 def _plots(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -214,13 +221,6 @@ def _crowded(lines: Sequence[Line]) -> list[int]:
     return sorted({points for (points, _), count in counts.items() if count > MOST_ON_CURVE})
 
 
-def _curved(lines: Sequence[Line]) -> list[Line]:
-    """Return the lines that are drawn as curves: not those of one crowded budget only."""
-    crowded = _crowded(lines)
-    chosen = [one for one in lines if len(one.cells) != 1 or one.cells[0].points not in crowded]
-    return chosen or list(lines)
-
-
 def _budgets(line: Line) -> set[int]:
     return {cell.points for cell in line.cells}
 
@@ -235,9 +235,8 @@ def _dash(number: int) -> str:
     return ("--", ":", "-.")[number % 3]
 
 
-def _style(axes: Axes, x_label: str, y_label: str) -> None:
+def _style(axes: Axes, x_label: str) -> None:
     axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
@@ -291,10 +290,10 @@ def _draw_dense(axes: Axes, dense: Cell | None, value: Callable[[Cell], Interval
             axes.axhspan(interval.low, interval.high, color=_INK, alpha=0.07, linewidth=0)
 
 
-def _finish(figure: Figure, summary: Summary, others: Sequence[float]) -> str:
+def _finish(figure: Figure, panels: Sequence[Panel], others: Sequence[float]) -> str:
     """Set the y axis by the means alone, since intervals of two seeds may reach from 0 to 1."""
-    shown = [line for _, lines in _panels(summary) for _, line in lines]
-    cells = [cell for line in shown for cell in (*line.cells, line.dense) if cell]
+    lines = [line for _, shown in panels for _, line in shown]
+    cells = [cell for line in lines for cell in (*line.cells, line.dense) if cell]
     means = [interval.value for cell in cells if (interval := cell.miou) is not None]
     if means:
         low, high = min([*means, *others]), max([*means, *others])

@@ -1,6 +1,7 @@
 """Name the inputs of experiments by their contents, so that they have one name on all machines."""
 
 import copy
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -69,20 +70,20 @@ class Inputs:
             files = [path] if path.is_file() else sorted(path.rglob("*"))
             # SQLite's index of a journal changes when a file is read, and holds no data.
             files = [file for file in files if file.is_file() and not file.name.endswith("-shm")]
-            size = sum(file.stat().st_size for file in files)
+            states = {file: file.stat() for file in files}
+            size = sum(state.st_size for state in states.values())
             digests = {}
             with Progress(f"reading {path}", size, "B") as progress:
-                for file in files:
-                    digests[file.relative_to(path).as_posix()] = self._digest_file(file)
-                    progress.update(file.stat().st_size)
+                for file, state in states.items():
+                    digests[file.relative_to(path).as_posix()] = self._digest_file(file, state)
+                    progress.update(state.st_size)
             self._digests[path] = digest_values(digests)
             if self._is_changed:
                 publish_json(self._root / KEPT, self._kept)
                 self._is_changed = False
         return self._digests[path]
 
-    def _digest_file(self, file: Path) -> str:
-        state = file.stat()
+    def _digest_file(self, file: Path, state: os.stat_result) -> str:
         key, mark = str(file.resolve()), [state.st_size, state.st_mtime_ns]
         if self._kept.get(key, [])[:2] != mark:
             self._kept[key] = [*mark, sha256(file)]
