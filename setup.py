@@ -12,6 +12,7 @@ FILES = (
     "params.schema.json",
     ".dvc/plots/pixel_fraction.json",
     "sources/README.md",
+    "sources/none",
     *(f"stages/{path.name}" for path in sorted(Path("stages").glob("*.py"))),
 )
 

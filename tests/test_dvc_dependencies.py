@@ -116,6 +116,28 @@ def test_a_value_of_a_setting_runs_its_stage_again(pipeline):
         path.write_text(before, encoding="utf-8")
 
 
+def test_other_weights_in_the_same_file_train_again_and_another_card_does_not(pipeline):
+    card = pipeline / "sources" / "mine.yaml"
+    card.write_text("classes: [a, b]", encoding="utf-8")
+    try:
+        assert "train" not in changed_stages(pipeline)
+    finally:
+        card.unlink()
+    path = pipeline / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace("file: sources/none", "file: encoder.pt"), encoding="utf-8")
+    (pipeline / "encoder.pt").write_bytes(b"weights")
+    try:
+        with contextlib.chdir(pipeline), Repo(str(pipeline)) as repo:
+            repo.commit("train", force=True)
+        assert changed_stages(pipeline) == set()
+        assert edited(pipeline, "encoder.pt") == {"train"}
+    finally:
+        path.write_text(before, encoding="utf-8")
+        with contextlib.chdir(pipeline), Repo(str(pipeline)) as repo:
+            repo.commit("train", force=True)
+
+
 def run_dvc(folder, *arguments):
     """Run DVC in a folder, and return what it says."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

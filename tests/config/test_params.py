@@ -125,6 +125,20 @@ def test_a_frozen_encoder_needs_weights_and_one_process(make_params):
         make_params(frozen | {"train.weights": "imagenet", "train.devices": 2})
 
 
+def test_a_weights_file_has_a_setting_of_its_own_and_counts_before_weights(make_params, refusal):
+    said = "train.weights: got 'encoder.pt', wanted imagenet or none: set weights_file to the path"
+    assert said in refusal({"train.weights": "encoder.pt"})
+    train = make_params({"train.weights_file": "encoder.pt"}).train
+    assert (train.weights, train.initial_weights) == ("none", "encoder.pt")
+    assert make_params({"train.weights": "imagenet"}).train.initial_weights == "imagenet"
+    frozen = {"train.model": "random_forest", "train.encoder": "tu-tf_efficientnet_lite0"}
+    assert make_params(frozen | {"train.weights_file": "encoder.pt"}).train.encoder
+    scratch = {"train.model": "unet_scratch", "train.encoder": "none"}
+    assert "weights 'encoder.pt', wanted `none`" in refusal(
+        scratch | {"train.weights_file": "encoder.pt"}
+    )
+
+
 def test_every_width_that_params_allow_leaves_channels_whole():
     from pointcover.networks.architectures import MODELS
 

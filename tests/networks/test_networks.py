@@ -515,7 +515,9 @@ def test_a_classifier_is_taken_without_its_head(encoder_state, tmp_path):
 
 
 def test_a_missing_weights_file_is_named():
-    with pytest.raises(FileNotFoundError, match=r"nowhere/resnet18\.pt does not exist.*`none`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere/resnet18\.pt does not exist.*`sources/none`"
+    ):
         build(encoder="resnet18", weights="nowhere/resnet18.pt")
 
 
@@ -602,7 +604,7 @@ def test_without_network_imagenet_weights_are_refused_soon_with_what_to_do(
     assert f"`imagenet` weights of encoder '{encoder}' could not be fetched" in str(caught.value)
     assert str(caught.value).endswith(
         f"; download model.safetensors of https://huggingface.co/{repository} on another machine "
-        f"and set train.weights to its path, or to `none` (random weights)"
+        f"and set train.weights_file to its path, or train.weights to `none` (random weights)"
     )
     assert time.perf_counter() - started_s < 10  # huggingface_hub alone: 25 s a file
     assert constants.HF_HUB_OFFLINE is False

@@ -13,7 +13,7 @@ VALUES = {
     "dataset": "dubai",
     "source": "images",
     "annotations": "sources",
-    "train": {"weights": "imagenet", "epochs": 3},
+    "train": {"weights_file": "sources/none", "epochs": 3},
     "evaluate": {"ensemble": "sources"},
 }
 
@@ -62,9 +62,9 @@ def test_names_change_with_contents_and_names_of_files(root, change):
 
 def test_a_card_outside_the_sources_and_a_weights_file_are_named_by_content(root):
     (root / "card.yaml").write_text("one")
-    values = {"dataset": "card.yaml", "train": {"weights": "encoder.pt"}}
+    values = {"dataset": "card.yaml", "train": {"weights_file": "encoder.pt"}}
     first = name(root, **values)
-    assert first["train"]["weights"] != "encoder.pt"
+    assert first["train"]["weights_file"] != "encoder.pt"
     (root / "card.yaml").write_text("two")
     second = name(root, **values)
     assert second["dataset"] != first["dataset"]

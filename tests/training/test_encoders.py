@@ -46,7 +46,7 @@ def test_a_frozen_vision_transformer_is_trained_upon_and_maps(way, project, blan
             "points": 12,
             "annotate.propagator": "none",
             "train.encoder": "tu-test_vit",
-            "train.weights": "vit.safetensors",
+            "train.weights_file": "vit.safetensors",
             **way,
         }
     )

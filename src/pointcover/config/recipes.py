@@ -11,6 +11,7 @@ from pointcover.config.params import Params
 from pointcover.config.params_text import with_values
 from pointcover.runtime.atomic_files import publish_text
 from pointcover.tracking.dvc_experiments import override
+from pointcover.training.settings import NO_FILE
 from pointcover.validation import validate
 
 
@@ -88,6 +89,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             **_CLASSIFIERS,
             "train.encoder": "none",
             "train.weights": "none",
+            "train.weights_file": NO_FILE,
             "train.classifier.mean_of": ["random_forest", "extra_trees"],
             "train.classifier.random_forest.inputs": ["filter_bank"],
         },

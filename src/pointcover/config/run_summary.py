@@ -23,7 +23,7 @@ def describe(params: Params) -> dict[str, str | int | float | None]:
         "downsample": params.tile.downsample,
         "model": train.model,
         "encoder": train.encoder,
-        "weights": train.weights,
+        "weights": train.initial_weights,
         "width": train.width,
         "epochs": train.epochs,
         "batch_size": train.batch_size,

@@ -14,7 +14,7 @@ from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.training.classifiers.fit import MEAN, ClassifierFit
 from pointcover.training.classifiers.fitter import score_pixels
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
-from pointcover.training.settings import TrainSettings
+from pointcover.training.settings import NO_FILE, TrainSettings
 
 
 def classifier_of(settings: TrainSettings) -> TrainSettings:
@@ -23,7 +23,7 @@ def classifier_of(settings: TrainSettings) -> TrainSettings:
         return settings
     wanted = {"model": MEAN, "loss": "cross_entropy", "gamma": None}
     if not settings.encoder.startswith("tu-") and settings.encoder != "none":
-        wanted |= {"encoder": "none", "weights": "none"}
+        wanted |= {"encoder": "none", "weights": "none", "weights_file": NO_FILE}
     return settings.model_copy(update=wanted)
 
 

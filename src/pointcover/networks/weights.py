@@ -16,8 +16,8 @@ from pointcover.networks.weights_files import find_packaged_weights, read_weight
 HUB_TIMEOUT_S: Final = 10
 
 ELSEWHERE: Final = (
-    "set train.weights to the path of a file with this encoder's weights, or to `none` (random "
-    "weights)"
+    "set train.weights_file to the path of a file with this encoder's weights, or train.weights to "
+    "`none` (random weights)"
 )
 
 
@@ -41,8 +41,9 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
         encoder.load_state_dict(match_weights(state, encoder, timm_name))
     except (RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         lines = str(error).splitlines()
+        setting = "weights" if weights == "imagenet" else "weights_file"
         raise ValueError(
-            f"train.weights: {weights} does not fit encoder {name!r} "
+            f"train.{setting}: {weights} does not fit encoder {name!r} "
             f"({' '.join(' '.join(lines[:3]).split())[:300]}): give weights of this encoder, or "
             f"change train.encoder"
         ) from None
@@ -93,7 +94,8 @@ def remedy(name: str) -> str:
         return ELSEWHERE
     return (
         f"download {constants.SAFETENSORS_SINGLE_FILE} of {constants.ENDPOINT}/{repository} on "
-        f"another machine and set train.weights to its path, or to `none` (random weights)"
+        f"another machine and set train.weights_file to its path, or train.weights to `none` "
+        f"(random weights)"
     )
 
 

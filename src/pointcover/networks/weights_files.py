@@ -39,7 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"train.weights: {path} does not exist, wanted `imagenet`, `none` or a weights file"
+            f"train.weights_file: {path} does not exist, wanted a weights file, or `sources/none`"
         )
     try:
         if path.suffix == ".safetensors":
@@ -49,8 +49,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
-            f"train.weights: {path} cannot be read as weights ({load_failure(error)}): wanted a "
-            f"state dict saved by torch or as safetensors"
+            f"train.weights_file: {path} cannot be read as weights ({load_failure(error)}): wanted "
+            f"a state dict saved by torch or as safetensors"
         ) from None
     return _check_finite(path, _find_tensors(content))
 
@@ -75,7 +75,7 @@ def _check_finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     ]
     if broken:
         raise ValueError(
-            f"train.weights: {path} holds weights that are not finite ({shorten(broken, 3)}): "
+            f"train.weights_file: {path} holds weights that are not finite ({shorten(broken, 3)}): "
             f"wanted another file"
         )
     return state

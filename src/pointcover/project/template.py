@@ -36,6 +36,7 @@ def project_files() -> dict[str, str]:
         SCHEMA: _read(SCHEMA),
         **stages,
         "sources/README.md": _read("sources/README.md"),
+        "sources/none": _read("sources/none"),
         "README.md": _own("README.md"),
         ".gitignore": _own("gitignore"),
         ".dvcignore": _own("dvcignore"),
@@ -48,7 +49,7 @@ def written_by_us(files: dict[str, str]) -> dict[str, str]:
     return {
         name: text
         for name, text in files.items()
-        if name in (PIPELINE, SCHEMA, PLOT) or name.startswith("stages/")
+        if name in (PIPELINE, SCHEMA, PLOT, "sources/none") or name.startswith("stages/")
     }
 
 

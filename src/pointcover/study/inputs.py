@@ -12,7 +12,7 @@ from pointcover.runtime.progress import Progress
 FOLDERS: Final = ("source", "annotations", "evaluate.ensemble")
 """Settings that are paths of folders or files with data."""
 
-FILES: Final = ("dataset", "train.weights")
+FILES: Final = ("dataset", "train.weights_file")
 """Settings that are a name or the path of a file."""
 
 SOURCES: Final = "sources"

@@ -106,7 +106,11 @@ def make_jobs(
         before = [names[other.identity] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
         names[member.identity] = name
-        inputs = (("source", settings.source), ("annotations", settings.annotations))
+        inputs = (
+            ("source", settings.source),
+            ("annotations", settings.annotations),
+            ("train.weights_file", settings.train.weights_file),
+        )
         jobs.append(Job(member, name, digest_values(tiles), needs, after, inputs))
     return jobs
 

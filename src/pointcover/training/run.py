@@ -143,7 +143,7 @@ class TrainingRun:
             script: of the stage; its code and that of its imports are part of the fingerprint.
         """
         settings, data = self.task.settings, self.task.data
-        weights = Path(settings.weights)
+        weights = Path(settings.initial_weights)
         inputs = (data.images / "train", data.images / "val", tile_set, data.sparse, weights)
         files = {path.as_posix(): path for path in inputs if path.exists()} | code_files(script)
         deciding = {

@@ -1,9 +1,10 @@
 """Settings of training."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pointcover.networks.architectures import MODELS, PIXEL_CLASSIFIER
 from pointcover.networks.settings import NetworkSettings
@@ -22,16 +23,26 @@ from pointcover.validation import ClassName, Count, Fraction, OneOf
 
 Balance = Literal["none", "region", "class"]
 
+NO_FILE: Final = "sources/none"
+"""An empty file that stands for no weights file, since DVC wants a dependency that exists."""
+
 
 class TrainSettings(NetworkSettings):
     """The model and how it is fitted."""
 
     weights: Annotated[
+        Literal["imagenet", "none"],
+        Field(
+            description="Initial weights of the encoder, if weights_file is `sources/none`: "
+            "imagenet (pretrained) or none (random)."
+        ),
+    ]
+    weights_file: Annotated[
         str,
         Field(
             min_length=1,
-            description="Initial weights of the encoder: imagenet (pretrained), none (random), or "
-            "the path of a weights file.",
+            description="Path of a file with the initial weights of the encoder (.pt, .pth, .ckpt "
+            "or .safetensors); `sources/none` means none.",
         ),
     ]
     freeze_encoder: Annotated[
@@ -205,21 +216,36 @@ class TrainSettings(NetworkSettings):
         ),
     ]
 
+    @property
+    def initial_weights(self) -> str:
+        """The initial weights of the encoder: `imagenet`, `none`, or the path of a file."""
+        return self.weights if self.weights_file == NO_FILE else self.weights_file
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _a_file_has_a_setting_of_its_own(cls, weights: Any) -> Any:
+        if isinstance(weights, str) and (Path(weights).suffix or "/" in weights):
+            raise ValueError(
+                f"got {weights!r}, wanted imagenet or none: set weights_file to the path of a file"
+            )
+        return weights
+
     @model_validator(mode="after")
     def _encoder_is_set_where_it_must_be(self) -> "TrainSettings":
         architecture = MODELS[self.model]
+        weights = self.initial_weights
         if not architecture.has_encoder:
-            if self.encoder != "none" or self.weights != "none":
+            if self.encoder != "none" or weights != "none":
                 raise ValueError(
                     f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
-                    f"weights {self.weights!r}, wanted `none` for both"
+                    f"weights {weights!r}, wanted `none` for both"
                 )
         elif not architecture.needs_encoder:
-            if (self.encoder == "none") != (self.weights == "none"):
+            if (self.encoder == "none") != (weights == "none"):
                 raise ValueError(
                     f"model {self.model!r} has a frozen encoder, which needs its weights: got "
-                    f"encoder {self.encoder!r} and weights {self.weights!r}, wanted weights "
-                    f"imagenet or a file, or `none` for both"
+                    f"encoder {self.encoder!r} and weights {weights!r}, wanted weights imagenet "
+                    f"or a weights_file, or `none` for both"
                 )
         elif self.encoder == "none":
             raise ValueError(
@@ -230,11 +256,11 @@ class TrainSettings(NetworkSettings):
 
     @model_validator(mode="after")
     def _a_frozen_encoder_has_weights(self) -> "TrainSettings":
-        if self.freeze_encoder and self.weights == "none":
+        if self.freeze_encoder and self.initial_weights == "none":
             raise ValueError(
                 f"freeze_encoder keeps the weights of the encoder, and weights is 'none' (random): "
-                f"got encoder {self.encoder!r}, set weights to imagenet or a file, or "
-                f"freeze_encoder to false"
+                f"got encoder {self.encoder!r}, set weights to imagenet, or weights_file to a "
+                f"file, or freeze_encoder to false"
             )
         return self
 

@@ -41,7 +41,7 @@ class TrainingTask:
             self.settings,
             BandStatistics(tile_set.mean, tile_set.std),
             len(tile_set.classes),
-            weights=self.settings.weights,
+            weights=self.settings.initial_weights,
             seed=self.seed,
         )
         if self.settings.freeze_encoder:

@@ -46,7 +46,7 @@ def make_features(settings: TrainSettings, fit: ClassifierFit, bands: int) -> Pi
         bands,
     )
     if has_encoder:
-        load_encoder(features, settings.weights)
+        load_encoder(features, settings.initial_weights)
     return features
 
 
