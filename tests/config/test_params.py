@@ -134,9 +134,12 @@ def test_a_weights_file_has_a_setting_of_its_own_and_counts_before_weights(make_
     frozen = {"train.model": "random_forest", "train.encoder": "tu-tf_efficientnet_lite0"}
     assert make_params(frozen | {"train.weights_file": "encoder.pt"}).train.encoder
     scratch = {"train.model": "unet_scratch", "train.encoder": "none"}
-    assert "weights 'encoder.pt', wanted `none`" in refusal(
+    assert "weights_file 'encoder.pt', wanted encoder none, weights none and" in refusal(
         scratch | {"train.weights_file": "encoder.pt"}
     )
+    for name in ("none", "imagenet"):
+        said = f"got {name!r}, wanted the path of a file, or sources/none for none"
+        assert said in refusal({"train.weights_file": name})
 
 
 def test_every_width_that_params_allow_leaves_channels_whole():
@@ -190,7 +193,7 @@ def test_one_message_tells_every_fault(refusal):
         ({"train.model": "unet_scratch"}, "train: model 'unet_scratch' has no encoder"),
         (
             {"train.model": "unet_scratch", "train.encoder": "none", "train.weights": "imagenet"},
-            "weights 'imagenet', wanted `none` for both",
+            "weights 'imagenet', wanted encoder none, weights none",
         ),
         ({"train.optimiser": "sgd", "train.momentum": 0}, "momentum is 0: set nesterov to false"),
         ({"train.schedule": "one_cycle", "train.warmup": 0}, "warmup is 0: set warmup to 0.3"),

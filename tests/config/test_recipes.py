@@ -35,6 +35,17 @@ def test_writing_a_recipe_changes_its_settings_and_nothing_else(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_the_weights_of_a_recipe_replace_a_weights_file(tmp_path, name):
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    path.write_text(text.replace("_file: sources/none", "_file: encoder.pt"), "utf-8")
+    assert load_params(path).train.initial_weights == "encoder.pt"
+    write_recipe(RECIPES[name], path)
+    wanted = {"filters": "none"}.get(name, "imagenet")
+    assert load_params(path).train.initial_weights == wanted
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_options_are_read_by_dvc_as_the_settings(name):
     options = RECIPES[name].options()
     assert " ".join(options).split() == options, "`$(pointcover recipe …)` splits at blanks"

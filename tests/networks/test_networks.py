@@ -515,10 +515,26 @@ def test_a_classifier_is_taken_without_its_head(encoder_state, tmp_path):
 
 
 def test_a_missing_weights_file_is_named():
-    with pytest.raises(
-        FileNotFoundError, match=r"nowhere/resnet18\.pt does not exist.*`sources/none`"
-    ):
+    said = r"train\.weights_file: nowhere/resnet18\.pt does not exist"
+    with pytest.raises(FileNotFoundError, match=said):
         build(encoder="resnet18", weights="nowhere/resnet18.pt")
+
+
+def test_a_folder_and_an_empty_file_are_no_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is a folder, wanted a weights file"):
+        build(encoder="resnet18", weights=str(tmp_path))
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(ValueError, match=r"empty\.pt cannot be read as weights \(\w+"):
+        build(encoder="resnet18", weights=str(tmp_path / "empty.pt"))
+
+
+def test_a_damaged_package_is_not_blamed_on_the_weights_file(tmp_path, monkeypatch):
+    (tmp_path / "lite0.pth").write_bytes(b"damaged")
+    monkeypatch.setattr(
+        "pointcover.networks.weights.find_packaged_weights", lambda _: tmp_path / "lite0.pth"
+    )
+    with pytest.raises(ValueError, match=r"^train\.weights imagenet: .*lite0\.pth cannot be read"):
+        build(encoder="tu-tf_efficientnet_lite0", weights="imagenet")
 
 
 @endings

@@ -98,10 +98,66 @@ def test_each_file_is_read_once_and_again_when_it_changes(root, monkeypatch):
     assert read == ["a.tif"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", json.dumps({"a": 1})])
+@pytest.mark.parametrize("text", ["", "{", "[1]", "1"])
 def test_damaged_digests_are_made_again(root, text):
     first = name(root)
     (root / KEPT).write_text(text)
+    assert name(root) == first
+
+
+@pytest.mark.parametrize("mark", [None, 5, [1, 2], "abc"])
+def test_a_damaged_digest_of_one_file_is_made_again(root, mark):
+    first = name(root)
+    kept = json.loads((root / KEPT).read_text())
+    (damaged,) = [key for key in kept if key.endswith("a.tif")]
+    (root / KEPT).write_text(json.dumps(kept | {damaged: mark}))
+    assert name(root) == first
+
+
+def test_what_was_read_before_an_interruption_is_not_read_again(root, monkeypatch):
+    read, sha256 = [], inputs.sha256
+
+    def stop_at_the_second(file):
+        if read:
+            raise KeyboardInterrupt
+        read.append(file.name)
+        return sha256(file)
+
+    (root / "images" / "z.tif").write_bytes(b"second")
+    monkeypatch.setattr(inputs, "sha256", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        name(root)
+    assert [key.rsplit("/", 1)[-1] for key in json.loads((root / KEPT).read_text())] == read
+
+
+def test_a_study_does_not_end_where_digests_cannot_be_kept(root, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inputs, "publish_json", full)
+    assert name(root)["source"] != "images"
+    assert not (root / KEPT).exists()
+
+
+def test_each_process_writes_digests_by_a_file_of_its_own(root, monkeypatch):
+    written, publish = [], inputs.publish_json
+
+    def note(path, values):
+        written.append(path.name)
+        publish(path, values)
+
+    monkeypatch.setattr(inputs, "publish_json", note)
+    name(root)
+    assert set(written) == {f"contents-{os.getpid()}.json"}
+    assert [path.name for path in (root / KEPT).parent.iterdir()] == [KEPT.name]
+
+
+@pytest.mark.parametrize("left", [".DS_Store", "Thumbs.db", "__pycache__/a.pyc"])
+def test_what_programs_leave_beside_data_is_no_content(root, left):
+    first = name(root)
+    for folder in ("sources", "images"):
+        (root / folder / left).parent.mkdir(exist_ok=True)
+        (root / folder / left).write_bytes(b"x")
     assert name(root) == first
 
 

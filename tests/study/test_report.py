@@ -103,6 +103,19 @@ def test_a_study_on_synthetic_images_says_that_its_numbers_are_no_results(
     assert ("On the synthetic dataset" in warned) == is_warned
 
 
+def test_a_study_without_a_dataset_has_that_of_the_project(records, tmp_path, monkeypatch):
+    path = tmp_path / "bare.yaml"
+    path.write_text(yaml.safe_dump(PLAN | {"published": []}))
+    (tmp_path / "out").mkdir()
+    write_records(tmp_path / "out" / "results.csv", records)
+    monkeypatch.chdir(tmp_path)
+    for dataset, is_warned in (("sources/mine.yaml", False), ("synthetic", True)):
+        (tmp_path / "params.yaml").write_text(f"dataset: {dataset}\n")
+        rewrite_report(path, tmp_path / "out")
+        warned = (tmp_path / "out" / "report.md").read_text()
+        assert ("On the synthetic dataset" in warned) == is_warned
+
+
 def test_many_methods_at_one_budget_have_a_plot_of_their_own(tmp_path, records):
     names = [f"variant {number}" for number in range(6)]
     study = PLAN | {
@@ -172,6 +185,35 @@ def test_each_value_of_an_axis_has_a_plot_of_its_own(of_two_places):
     assert [line.method for line in of_two_places.lines] == [
         method for method in methods for _ in ("near", "far")
     ]
+
+
+def test_dense_references_of_a_crowded_budget_are_named(tmp_path):
+    places = ("near", "far")
+    names = [f"variant {number}" for number in range(7)]
+    study = PLAN | {
+        "methods": {name: {} for name in names},
+        "axes": {"images": {place: {"dataset": place} for place in places}},
+        "points": [100],
+        "published": [],
+        "questions": [],
+    }
+    path = tmp_path / "crowd.yaml"
+    path.write_text(yaml.safe_dump(study))
+    found = [
+        replace(make_record(name, 100, 1, 0.5), axes=(("images", place),))
+        for name in [*names, DENSE]
+        for place in places
+    ]
+    drawn = draw_methods(summarise(read_study(path), found))
+    for place in places:
+        assert drawn.count(f">dense, {place}</text>") == 1
+
+
+def test_a_study_without_any_score_of_a_class_has_no_figure_of_classes(plan, records):
+    without = [replace(record, iou=dict.fromkeys(record.iou)) for record in records]
+    summary = summarise(read_study(plan), without)
+    assert draw_classes(summary) == ""
+    assert "<figure></figure>" not in html(summary, "pointcover study", [])
 
 
 def test_the_legend_lies_in_the_figure(of_two_places):

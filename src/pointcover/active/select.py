@@ -139,7 +139,10 @@ class QuerySearch:
         progress: Progress = lambda rows: None,
         leave_out: Callable[[RasterInfo, Candidates], Candidates] | None = None,
     ) -> list[Candidates]:
-        """Find the candidates of each image: those that would be chosen from this image alone.
+        """Find the candidates of each image.
+
+        They are those that would be chosen from this image alone; if queries are drawn, all, or a
+        random part of them.
 
         Only the most uncertain pixel of each small square is considered (see `side_of_squares`). So
         memory holds the squares of one image, and at most `count` candidates of each of the others.
@@ -147,7 +150,7 @@ class QuerySearch:
 
         Args:
             images: to choose from.
-            count: number of queries, over all images.
+            count: number of queries, over all images; not used if they are drawn.
             device: of the networks.
             progress: called after each strip.
             leave_out: removes candidates of an image that must not be chosen.

@@ -29,7 +29,11 @@ class Recipe:
         ]
 
 
-_ENCODER: Final = {"train.encoder": "tu-tf_efficientnet_lite0", "train.weights": "imagenet"}
+_ENCODER: Final = {
+    "train.encoder": "tu-tf_efficientnet_lite0",
+    "train.weights": "imagenet",
+    "train.weights_file": NO_FILE,
+}
 _CLASSIFIERS: Final = {
     "annotate.propagator": "none",
     "train.model": "classifier_mean",

@@ -52,7 +52,7 @@ def load_encoder_weights(encoder: nn.Module, name: str, weights: str) -> None:
 def _get_imagenet(name: str) -> dict[str, Tensor]:
     """Return the weights of an installed package, or fetch them."""
     packaged = find_packaged_weights(name.removeprefix("tu-")) if name.startswith("tu-") else None
-    return read_weights(packaged) if packaged else _fetch_imagenet(name)
+    return read_weights(packaged, "train.weights imagenet") if packaged else _fetch_imagenet(name)
 
 
 def _fetch_imagenet(name: str) -> dict[str, Tensor]:

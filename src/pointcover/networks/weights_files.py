@@ -27,42 +27,45 @@ NESTED: Final = (
 """Keys under which checkpoints hold a state dict; the first one that there is counts."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, setting: str = "train.weights_file") -> dict[str, Tensor]:
     """Read a state dict saved by torch or as safetensors; nothing is unpickled.
 
     A state dict may be in a dictionary with other values, as checkpoints of timm, torchgeo and
     Lightning have it; the other values are left out.
+
+    Args:
+        path: of the file.
+        setting: by which it was chosen, for messages.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it cannot be read as weights.
     """
     if not path.is_file():
-        raise FileNotFoundError(
-            f"train.weights_file: {path} does not exist, wanted a weights file, or `sources/none`"
-        )
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{setting}: {path} {found}, wanted a weights file")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return _check_finite(path, load_file(path))
+            return _check_finite(f"{setting}: {path}", load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise many kinds of errors
         raise ValueError(
-            f"train.weights_file: {path} cannot be read as weights ({load_failure(error)}): wanted "
-            f"a state dict saved by torch or as safetensors"
+            f"{setting}: {path} cannot be read as weights ({load_failure(error)}): wanted a state "
+            f"dict saved by torch or as safetensors"
         ) from None
-    return _check_finite(path, _find_tensors(content))
+    return _check_finite(f"{setting}: {path}", _find_tensors(content))
 
 
 def load_failure(error: Exception) -> str:
     """Return the reason for which torch did not load a file of tensors, in one line."""
     if isinstance(error, UnpicklingError):  # torch's message suggests to load it unsafely
         return "it holds more than tensors, or is damaged, and was not loaded"
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _check_finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _check_finite(what: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict whose values are finite.
 
     Raises:
@@ -75,8 +78,7 @@ def _check_finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     ]
     if broken:
         raise ValueError(
-            f"train.weights_file: {path} holds weights that are not finite ({shorten(broken, 3)}): "
-            f"wanted another file"
+            f"{what} holds weights that are not finite ({shorten(broken, 3)}): wanted another file"
         )
     return state
 

@@ -27,6 +27,8 @@ MOST_ON_CURVE = 6
 """Budgets with more methods than this have a plot of their own, with one row a method."""
 LETTER, HANDLE = 0.065, 0.6
 """Width in inches of a letter of the legend, and of the rest of an entry."""
+LEGEND = 0.3
+"""Height in inches of a legend of one row."""
 MARGIN = 0.1
 """Part of the mIoU axis above and below the means."""
 ONE_PLACE = 1.01
@@ -81,18 +83,18 @@ def draw_methods(summary: Summary) -> str:
         for points in budgets
     }
     dense = [
-        (number, cell.miou.value)
-        for number, cell in enumerate(references_of(summary.lines).values())
+        (number, line_name(DENSE, at), cell.miou.value)
+        for number, (at, cell) in enumerate(references_of(summary.lines).items())
         if cell.miou
     ]
     heights = [0.26 * len(rows) + 0.9 for rows in by_budget.values()]
-    figure = Figure(figsize=(8, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(8, sum(heights) + LEGEND * bool(dense)), layout="constrained")
     plots = figure.subplots(len(budgets), squeeze=False, height_ratios=heights)[:, 0]
     for axes, (points, rows) in zip(plots, by_budget.items(), strict=True):
         axes.set_title(f"{points:,} points", fontsize=9)
         axes.set_xlabel("test mIoU")
         style_plain(axes)
-        shown = [value for _, value in dense]
+        shown = [value for _, _, value in dense]
         for at, (number, line, miou) in enumerate(rows):
             axes.errorbar(
                 miou.value, at, xerr=miou.half_width or 0, markersize=5, capsize=3, **look(number)
@@ -109,9 +111,11 @@ def draw_methods(summary: Summary) -> str:
             shown += [miou.value, *claimed]
         axes.set_yticks(range(len(rows)), [line.name for _, line, _ in rows])
         axes.invert_yaxis()
-        for number, value in dense:
-            axes.axvline(value, color=_INK, linestyle=_dash(number), linewidth=1)
+        for number, name, value in dense:
+            axes.axvline(value, color=_INK, linestyle=_dash(number), linewidth=1, label=name)
         axes.set_xlim(max(0, min(shown) - MARGIN), min(1, max(shown) + MARGIN))
+    if dense:
+        _add_legend(figure)
     return svg_of(figure)
 
 
@@ -137,12 +141,18 @@ def draw_costs(summary: Summary) -> str:
 
 
 def draw_classes(summary: Summary) -> str:
-    """Draw the IoU of each class by clicks per tile, one plot a class; return an <svg> element."""
+    """Draw the IoU of each class by clicks per tile, one plot a class.
+
+    Returns:
+        an <svg> element; empty if no class has a score.
+    """
     scored = [
         name
         for name in summary.classes
         if any(record.iou.get(name) is not None for record in summary.records)
     ]
+    if not scored:
+        return ""
     panels = [(name, *panel) for panel in _panels(summary) for name in scored]
     figure, plots = _plots(len(panels), COLUMNS, 2.5)
     for axes, (name, at, shown) in zip(plots, panels, strict=True):

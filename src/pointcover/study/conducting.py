@@ -25,6 +25,7 @@ from pointcover.study.sync import sync_study
 from pointcover.tracking import runs as tracking
 from pointcover.yaml_files import read_yaml
 
+PARAMS = "params.yaml"
 RESULTS = "results.csv"
 LOG_LINES = 6
 RESULTS_TAG = "pointcover.results_sha256"
@@ -40,6 +41,8 @@ class Conducted:
     """Number of experiments."""
     records: list[Record] = field(default_factory=list)
     failed: list[Ended] = field(default_factory=list)
+    dataset: str = "synthetic"
+    """Of params.yaml."""
 
     @property
     def missing(self) -> int:
@@ -54,7 +57,7 @@ class Conducted:
 
     def warnings(self, summary: Summary) -> list[str]:
         """Return warnings that belong before the results."""
-        found = warnings_of_data(members_of(summary.study), "study")
+        found = warnings_of_data(members_of(summary.study), self.dataset, "study")
         if self.failed or self.missing:
             found.append(
                 f"{len(self.failed)} of {self.count} experiments failed and {self.missing} have "
@@ -97,10 +100,11 @@ def conduct(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Conducted:
     path, scale = run.path, run.scale
     study = read_study(path, scale, run.settings)
     members = members_of(study)
-    params = check_members(members, read_yaml(root / "params.yaml"), path)
+    base = read_yaml(root / PARAMS)
+    params = check_members(members, base, path)
     prefix = run.name
     jobs = make_jobs(prefix, members, params, root)
-    conducted = Conducted(len(jobs))
+    conducted = Conducted(len(jobs), dataset=str(base.get("dataset")))
 
     def study_variables(job: Job) -> dict[str, str]:
         """Return environment variables by which a job's MLflow run is tagged."""
@@ -171,13 +175,16 @@ def _note(ended: Ended, conducted: Conducted, progress: Progress) -> None:
 def read_results(path: Path, out: Path, scale: Scale = "full") -> tuple[Summary, list[str]]:
     """Return the summary of a study's results in `out`, and its warnings.
 
+    An experiment that sets no dataset has that of params.yaml in this folder, if there is one.
+
     Raises:
         FileNotFoundError: there are no results.
         ValueError: the file or the results cannot be read.
     """
     study = read_study(path, scale)
     records = read_records(out / RESULTS)
-    conducted = Conducted(len(members_of(study)), records)
+    base = read_yaml(Path(PARAMS)) if Path(PARAMS).is_file() else {"dataset": "synthetic"}
+    conducted = Conducted(len(members_of(study)), records, dataset=str(base.get("dataset")))
     summary = summarise(study, records)
     return summary, conducted.warnings(summary)
 

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,12 @@ FILES: Final = ("dataset", "train.weights_file")
 
 SOURCES: Final = "sources"
 """Folder of a project with its own cards, on which its first stage always depends."""
+
+IGNORED: Final = (".DS_Store", "Thumbs.db", "__pycache__")
+"""Names of files and folders that programs leave beside data, which DVC ignores too."""
+
+JOURNAL_INDEX: Final = "-shm"
+"""Ending of SQLite's index of a journal, which changes when a file is read, and holds no data."""
 
 KEPT: Final = Path(".pointcover") / "contents.json"
 
@@ -37,9 +44,12 @@ class Inputs:
         self._root = root
         self._digests: dict[Path, str] = {}
         try:
-            self._kept: dict[str, list[Any]] = dict(read_json(root / KEPT))
+            found = dict(read_json(root / KEPT))
         except (OSError, ValueError, TypeError):
-            self._kept = {}
+            found = {}
+        self._kept: dict[str, list[Any]] = {
+            key: mark for key, mark in found.items() if isinstance(mark, list) and len(mark) == 3
+        }
         self._is_changed = False
 
     def name(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,20 +78,32 @@ class Inputs:
         """Return a digest of the relative names and contents of a folder's files, or of a file."""
         if path not in self._digests:
             files = [path] if path.is_file() else sorted(path.rglob("*"))
-            # SQLite's index of a journal changes when a file is read, and holds no data.
-            files = [file for file in files if file.is_file() and not file.name.endswith("-shm")]
+            files = [file for file in files if file.is_file() and not _is_ignored(file, path)]
             states = {file: file.stat() for file in files}
             size = sum(state.st_size for state in states.values())
             digests = {}
-            with Progress(f"reading {path}", size, "B") as progress:
-                for file, state in states.items():
-                    digests[file.relative_to(path).as_posix()] = self._digest_file(file, state)
-                    progress.update(state.st_size)
+            try:
+                with Progress(f"reading {path}", size, "B") as progress:
+                    for file, state in states.items():
+                        digests[file.relative_to(path).as_posix()] = self._digest_file(file, state)
+                        progress.update(state.st_size)
+            finally:  # what was read before an interruption is not read again
+                self._keep()
             self._digests[path] = digest_values(digests)
-            if self._is_changed:
-                publish_json(self._root / KEPT, self._kept)
-                self._is_changed = False
         return self._digests[path]
+
+    def _keep(self) -> None:
+        """Write the digests, by a file of this process's own: other studies write them, too.
+
+        A study does not end where they cannot be written.
+        """
+        if self._is_changed:
+            kept = self._root / KEPT
+            own = kept.with_name(f"{kept.stem}-{os.getpid()}{kept.suffix}")
+            with suppress(OSError):
+                publish_json(own, self._kept)
+                own.replace(kept)
+            self._is_changed = False
 
     def _digest_file(self, file: Path, state: os.stat_result) -> str:
         key, mark = str(file.resolve()), [state.st_size, state.st_mtime_ns]
@@ -89,3 +111,8 @@ class Inputs:
             self._kept[key] = [*mark, sha256(file)]
             self._is_changed = True
         return str(self._kept[key][2])
+
+
+def _is_ignored(file: Path, folder: Path) -> bool:
+    parts = file.relative_to(folder).parts
+    return file.name.endswith(JOURNAL_INDEX) or any(part in IGNORED for part in parts)

@@ -437,14 +437,15 @@ def override(member: Member, base: Mapping[str, Any], path: Path) -> dict[str, A
     return values
 
 
-def warnings_of_data(members: Sequence[Member], what: str) -> list[str]:
+def warnings_of_data(members: Sequence[Member], dataset: str, what: str) -> list[str]:
     """Return a warning if an experiment is on the synthetic dataset.
 
     Args:
         members: the experiments.
+        dataset: of params.yaml, which experiments have that set none.
         what: is run: `study` or `search`.
     """
-    if all(dict(one.settings).get("dataset", "synthetic") != "synthetic" for one in members):
+    if all(dict(one.settings).get("dataset", dataset) != "synthetic" for one in members):
         return []
     return [
         f"On the synthetic dataset: this only shows that the {what} runs; its numbers are not "

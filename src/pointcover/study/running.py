@@ -80,7 +80,11 @@ class Ended:
 
 
 def make_jobs(
-    prefix: str, members: Sequence[Member], params: Sequence[Params], root: Path
+    prefix: str,
+    members: Sequence[Member],
+    params: Sequence[Params],
+    root: Path,
+    inputs: Inputs | None = None,
 ) -> list[Job]:
     """Return a job for each member, named by its slug and a digest of settings, code and data.
 
@@ -89,12 +93,13 @@ def make_jobs(
         members: of the study.
         params: all settings of each member.
         root: the project's folder, with dvc.yaml.
+        inputs: contents of its data, if they were read before.
 
     Raises:
         FileNotFoundError: there is no dvc.yaml.
     """
     code = state_of_code(root)
-    files = Inputs(root)
+    files = inputs or Inputs(root)
     names: dict[tuple[str, str, int, int], str] = {}  # of jobs, by their members' identities
     jobs = []
     # In the order of depth, so that the names of the jobs that a job needs are known.
@@ -106,12 +111,12 @@ def make_jobs(
         before = [names[other.identity] for other in member.before]
         name = f"{prefix}-{member.slug}-{digest_values([values, code, *before])[:8]}"
         names[member.identity] = name
-        inputs = (
+        paths = (
             ("source", settings.source),
             ("annotations", settings.annotations),
             ("train.weights_file", settings.train.weights_file),
         )
-        jobs.append(Job(member, name, digest_values(tiles), needs, after, inputs))
+        jobs.append(Job(member, name, digest_values(tiles), needs, after, paths))
     return jobs
 
 

@@ -31,6 +31,8 @@ class SearchSummary:
     study: Study
     search: Search
     trials: tuple[Trial, ...]
+    dataset: str = "synthetic"
+    """Of params.yaml."""
 
     @property
     def best(self) -> Trial | None:
@@ -58,7 +60,7 @@ class SearchSummary:
 
     def warnings(self) -> list[str]:
         """Return warnings that belong before the results."""
-        found = warnings_of_data(members_of_trial(self.study, 0, {}), "search")
+        found = warnings_of_data(members_of_trial(self.study, 0, {}), self.dataset, "search")
         without = [trial for trial in self.trials if trial.score is None]
         left = self.search.trials - len(self.trials)
         if without:

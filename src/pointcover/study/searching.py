@@ -73,6 +73,8 @@ class _Plan:
     """Contents of params.yaml."""
     prefix: str
     kept: KeptTrials
+    inputs: Inputs
+    """Contents of the data, read once for all trials."""
 
     @classmethod
     def read(cls, run: StudyRun, root: Path, out: Path) -> "_Plan":
@@ -81,14 +83,16 @@ class _Plan:
         base = read_yaml(root / "params.yaml")
         _check_space(study, study.search, base, run.path)
         space = study.search.model_dump(mode="json", exclude={"trials"})
+        inputs = Inputs(root)
         depends_on = [
             study.points,
             study.seeds,
             space,
-            *_fixed(study, study.search, base, run.path, root),
+            _fixed(study, study.search, base, run.path, inputs),
+            state_of_code(root),
         ]
         kept = KeptTrials(out / TRIALS, depends_on)
-        return cls(run.path, study, study.search, base, run.name, kept)
+        return cls(run.path, study, study.search, base, run.name, kept, inputs)
 
     def params(self, before: Sequence[Trial]) -> list[Params]:
         """Return the settings of the next trials: those that are kept, or chosen ones."""
@@ -114,7 +118,12 @@ class _Plan:
     def jobs(self, members: Sequence[Member], root: Path) -> list[Job]:
         """Return the jobs of experiments."""
         settings = [params_of(member, self.base, self.path) for member in members]
-        return make_jobs(self.prefix, members, settings, root)
+        return make_jobs(self.prefix, members, settings, root, self.inputs)
+
+    def summary(self, trials: Sequence[Trial]) -> SearchSummary:
+        """Return the summary of trials."""
+        dataset = str(self.base.get("dataset"))
+        return SearchSummary(self.study, self.search, tuple(trials), dataset)
 
 
 def is_search(path: Path, scale: str) -> bool:
@@ -180,7 +189,7 @@ def conduct_search(run: StudyRun, root: Path, out: Path, pool: JobPool) -> Searc
                     parent.log_metrics(scores, step=trial.number)
         finally:
             if searched.scored:
-                summary = SearchSummary(plan.study, plan.search, tuple(searched.trials))
+                summary = plan.summary(searched.trials)
                 write_search_report(out, summary, command_of(run.path, run.scale))
         if searched.scored:
             _record(parent, run.path, out, summary)
@@ -214,7 +223,7 @@ def rewrite_search_report(run: StudyRun, root: Path, out: Path) -> None:
         raise FileNotFoundError(
             f"{out} has no results of {run.path}: run the study, or name the folder with --out"
         )
-    summary = SearchSummary(plan.study, plan.search, tuple(trials))
+    summary = plan.summary(trials)
     write_search_report(out, summary, command_of(run.path, run.scale))
 
 
@@ -310,18 +319,18 @@ def _check_space(study: Study, search: Search, base: Mapping[str, Any], path: Pa
 
 
 def _fixed(
-    study: Study, search: Search, base: Mapping[str, Any], path: Path, root: Path
-) -> tuple[dict[str, Any], str]:
+    study: Study, search: Search, base: Mapping[str, Any], path: Path, inputs: Inputs
+) -> dict[str, Any]:
     """Return what is the same in all trials, and determines the names of their experiments.
 
     Returns:
         all settings but the searched ones and those of the machine, with the contents of files in
-        place of their paths; a digest of the code.
+        place of their paths.
     """
     (member, *_) = members_of_trial(study, 0, dict.fromkeys(search.params))
     values = override(member, base, path)
     values.pop("machine", None)
-    return Inputs(root).name(values), state_of_code(root)
+    return inputs.name(values)
 
 
 def _record(parent: tracking.Run, path: Path, out: Path, summary: SearchSummary) -> None:

@@ -221,6 +221,21 @@ class TrainSettings(NetworkSettings):
         """The initial weights of the encoder: `imagenet`, `none`, or the path of a file."""
         return self.weights if self.weights_file == NO_FILE else self.weights_file
 
+    @property
+    def _said_weights(self) -> str:
+        has_file = self.weights_file != NO_FILE
+        return f"weights_file {self.weights_file!r}" if has_file else f"weights {self.weights!r}"
+
+    @field_validator("weights_file")
+    @classmethod
+    def _a_file_is_no_name_of_weights(cls, path: str) -> str:
+        if path in ("none", "imagenet"):
+            raise ValueError(
+                f"got {path!r}, wanted the path of a file, or {NO_FILE} for none: {path} is a "
+                f"value of weights"
+            )
+        return path
+
     @field_validator("weights", mode="before")
     @classmethod
     def _a_file_has_a_setting_of_its_own(cls, weights: Any) -> Any:
@@ -238,14 +253,16 @@ class TrainSettings(NetworkSettings):
             if self.encoder != "none" or weights != "none":
                 raise ValueError(
                     f"model {self.model!r} has no encoder: got encoder {self.encoder!r} and "
-                    f"weights {weights!r}, wanted `none` for both"
+                    f"{self._said_weights}, wanted encoder none, weights none and weights_file "
+                    f"{NO_FILE}"
                 )
         elif not architecture.needs_encoder:
             if (self.encoder == "none") != (weights == "none"):
                 raise ValueError(
                     f"model {self.model!r} has a frozen encoder, which needs its weights: got "
-                    f"encoder {self.encoder!r} and weights {weights!r}, wanted weights imagenet "
-                    f"or a weights_file, or `none` for both"
+                    f"encoder {self.encoder!r} and {self._said_weights}, wanted an encoder with "
+                    f"weights imagenet or a weights_file, or encoder none, weights none and "
+                    f"weights_file {NO_FILE}"
                 )
         elif self.encoder == "none":
             raise ValueError(
