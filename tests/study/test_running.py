@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -287,9 +288,14 @@ def test_a_rounds_name_depends_on_the_rounds_before(root, make_params: Callable[
 
 
 @pytest.mark.slow
-def test_closing_the_generator_stops_running_jobs(root):
+@pytest.mark.parametrize("at_start", [signal.default_int_handler, signal.SIG_IGN])
+def test_closing_the_generator_stops_running_jobs(root, request, at_start):
+    """Also where interrupts are ignored: a shell script does so for what it starts with `&`."""
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, at_start))
+    )
     for name in "ab":
-        (root / "wishes" / name).write_text("0" if name == "a" else "600")
+        (root / "wishes" / name).write_text("0" if name == "a" else "60")
     ended = run_jobs([make_job("a"), make_job("b")], root, root / "out", lambda job: {}, JobPool(1))
     assert next(ended).job.name == "a"
     deadline = time.monotonic() + 30

@@ -196,7 +196,8 @@ class Processes:
         self, command: Sequence[str], folder: Path, out: Any, environment: Mapping[str, str]
     ) -> int:
         # In a session of its own, so that Ctrl-C reaches only this process, which then stops the
-        # others. By a wrapper, since `preexec_fn` may deadlock in a process with threads.
+        # others. By a wrapper, since `preexec_fn` may deadlock in a process with threads. It does
+        # not ignore interrupts, as everything does that a shell script starts with `&`.
         wrapped = [sys.executable, "-c", _END_WITH_PARENT, str(os.getpid()), *command]
         process = subprocess.Popen(
             wrapped,
@@ -228,6 +229,7 @@ class Processes:
 _END_WITH_PARENT: Final = """
 import os, signal, sys
 from pointcover.runtime.signals import end_with_parent
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 end_with_parent(signal.SIGINT, int(sys.argv[1]))
 os.execv(sys.argv[2], sys.argv[2:])
 """
