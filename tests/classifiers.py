@@ -43,6 +43,7 @@ SMALL: dict[str, Any] = FILTERS_ALONE | {
     "random_forest.trees": 12,
     "extra_trees.trees": 12,
     "gradient_boosting.rounds": 8,
+    "smoothing_px": 0,
 }
 """Changes of `train.classifier` in params.yaml."""
 

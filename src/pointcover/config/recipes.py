@@ -43,7 +43,12 @@ _CLASSIFIERS: Final = {
 }
 
 _EVERYTHING: Final = ["filter_bank", "local_statistics", "encoder"]
-_EIGHT_VIEWS: Final = {"train.classifier.scales": [2, 4], "train.classifier.encoder_views": 8}
+_EIGHT_VIEWS: Final = {
+    "train.classifier.scales": [2, 4],
+    "train.classifier.encoder_views": 8,
+    "train.classifier.smoothing_px": 0,
+}
+_SMOOTHED: Final = {"train.classifier.smoothing_px": 3}
 
 RECIPES: Final[dict[str, Recipe]] = {
     "fast": Recipe(
@@ -55,6 +60,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             "train.classifier.mean_of": ["logistic_regression", "random_forest"],
             "train.classifier.scales": [2],
             "train.classifier.encoder_views": 1,
+            **_SMOOTHED,
             "train.classifier.random_forest.inputs": ["filter_bank"],
         },
     ),
@@ -95,6 +101,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             "train.weights": "none",
             "train.weights_file": NO_FILE,
             "train.classifier.mean_of": ["random_forest", "extra_trees"],
+            **_SMOOTHED,
             "train.classifier.random_forest.inputs": ["filter_bank"],
         },
     ),

@@ -19,10 +19,12 @@ from pointcover.features.settings import (
 )
 from pointcover.networks.pixel_classifiers import tree_walk
 from pointcover.networks.pixel_classifiers.classifier import PixelClassifier
+from pointcover.networks.pixel_classifiers.edge_smoothing import EdgeSmoothing
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import (
     PixelClassifierSettings,
     PixelFeatureSettings,
+    SmoothingSettings,
 )
 from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.training.classifiers.fit import ClassifierFit
@@ -252,10 +254,19 @@ def test_a_vision_transformer_is_exported_with_equal_classes_at_another_size() -
     check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
 
+def test_smoothing_is_exported_with_equal_classes_at_another_size() -> None:
+    class Smoothed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return EdgeSmoothing(SmoothingSettings(), 3)(images, images / 255)
+
+    image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
+    check_export(Smoothed(), torch.zeros(2, 3, 64, 96), image)
+
+
 @pytest.mark.slow
 def test_export_to_onnx_gives_equal_classes_at_another_size() -> None:
-    inputs = {"logistic_regression.inputs": ALL_BLOCKS}
-    classifier = fit("logistic_regression", "random_forest", **inputs)
+    changes = {"logistic_regression.inputs": ALL_BLOCKS, "smoothing_px": 3}
+    classifier = fit("logistic_regression", "random_forest", **changes)
     image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
     check_export(classifier, torch.zeros(2, 3, 64, 96), image)
 
@@ -287,10 +298,11 @@ def test_bands_of_rows_give_the_view_of_the_whole_image() -> None:
     assert (difference > 1e-4).float().mean() < 1e-3  # a feature at a threshold of a tree
 
 
-def test_windows_with_the_margin_give_the_map_of_the_whole_image() -> None:
-    classifier = fit("logistic_regression", "random_forest")
+@pytest.mark.parametrize("smoothing_px", [0, 3])
+def test_windows_with_the_margin_give_the_map_of_the_whole_image(smoothing_px: int) -> None:
+    classifier = fit("logistic_regression", "random_forest", smoothing_px=smoothing_px)
     needs = needs_of([classifier.settings])
-    assert needs.margin_px == classifier.features.margin_px > 0
+    assert needs.margin_px == classifier.features.margin_px + smoothing_px > smoothing_px
     image = np.tile(draw_image(9, size=64), (1, 3, 3))
     axis = lay_axis(192, 96, 0.25, needs)
     assert len(axis.starts) > 1
@@ -302,9 +314,22 @@ def test_windows_with_the_margin_give_the_map_of_the_whole_image() -> None:
         assert (difference > 1e-4).mean() < 1e-3
 
 
-def test_parts_of_images_are_as_the_whole_image() -> None:
-    inputs = {"logistic_regression.inputs": ALL_BLOCKS, "random_forest.inputs": ALL_BLOCKS}
-    classifier = fit("logistic_regression", "random_forest", **inputs)
+def test_smoothing_acts_on_the_scores_of_all_heads_and_is_a_part_of_the_model() -> None:
+    plain = fit("logistic_regression", "random_forest")
+    smooth = fit("logistic_regression", "random_forest", smoothing_px=2)
+    assert smooth.settings.smoothing == SmoothingSettings(radius_px=2)
+    image = torch.from_numpy(draw_image(9))[None]
+    scores = plain(image)
+    wanted = EdgeSmoothing(SmoothingSettings(radius_px=2), 3)(scores, image / 255)
+    torch.testing.assert_close(smooth(image), wanted, atol=1e-4, rtol=0)
+    assert (wanted.argmax(1) != scores.argmax(1)).any()
+
+
+@pytest.mark.parametrize("smoothing_px", [0, 3])
+def test_parts_of_images_are_as_the_whole_image(smoothing_px: int) -> None:
+    changes = {"logistic_regression.inputs": ALL_BLOCKS, "random_forest.inputs": ALL_BLOCKS}
+    changes |= {"smoothing_px": smoothing_px}
+    classifier = fit("logistic_regression", "random_forest", **changes)
     images = torch.from_numpy(np.stack([draw_image(7, size=96), draw_image(8, size=96)]))
     parts = [(slice(0, 41), slice(30, 96)), (slice(17, 70), slice(3, 60))]
     whole = classifier(images).softmax(1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pointcover.features.gaussian import Part, whole_of
+from pointcover.networks.pixel_classifiers.edge_smoothing import EdgeSmoothing
 from pointcover.networks.pixel_classifiers.linear_head import LinearHead
 from pointcover.networks.pixel_classifiers.mean_head import MeanHead
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
@@ -28,6 +29,9 @@ class PixelClassifier(nn.Module):
         self.settings = settings
         self.features = PixelFeatures(settings.features, settings.bands)
         self.head = build_head(settings.head, self.features, settings.classes)
+        self.smoothing = (
+            EdgeSmoothing(settings.smoothing, settings.bands) if settings.smoothing else None
+        )
 
     def forward(self, images: Tensor, parts: Sequence[Part] = ()) -> Tensor:
         """Score images: (N, bands, H, W) of 0 to 255, any type → logits (N, classes, H, W).
@@ -47,14 +51,32 @@ class PixelClassifier(nn.Module):
             )
         if torch.compiler.is_compiling() or images.device.type != "cpu":
             logits: Tensor = self.head(self.features.view(images))
-            return logits
+            return self.smoothing(logits, self.features.scale(images)) if self.smoothing else logits
         count, _, height, width = images.shape
         logits = torch.zeros(count, self.settings.classes, height, width)
         for number in range(count):
             part = parts[number] if parts else whole_of(images)
-            for band in RowBands(self.features, images[number : number + 1], part):
-                logits[number, :, band.rows, part[1]] = self.head(band)[0]
+            logits[(number, slice(None), *part)] = self._score(images[number : number + 1], part)
         return logits
+
+    def _score(self, image: Tensor, part: Part) -> Tensor:
+        """Score a part of one image, (1, bands, H, W), on a CPU: (classes, rows, columns)."""
+        height, width = image.shape[2:]
+        around = self.smoothing.grow(part, height, width) if self.smoothing else part
+        rows, cols = around
+        logits = torch.empty(self.settings.classes, rows.stop - rows.start, cols.stop - cols.start)
+        for band in RowBands(self.features, image, around):
+            logits[:, band.rows.start - rows.start : band.rows.stop - rows.start] = self.head(band)[
+                0
+            ]
+        if self.smoothing is None:
+            return logits
+        inner = (
+            slice(part[0].start - rows.start, part[0].stop - rows.start),
+            slice(part[1].start - cols.start, part[1].stop - cols.start),
+        )
+        colours = self.features.scale(image[(0, slice(None), *around)])
+        return self.smoothing.smooth_part(logits, colours, inner)
 
 
 def build_head(settings: HeadSettings, features: PixelFeatures, classes: int) -> nn.Module:

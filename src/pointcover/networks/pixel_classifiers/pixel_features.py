@@ -59,8 +59,17 @@ class PixelFeatures(nn.Module):
     @property
     def margin_px(self) -> int:
         """Pixels to read around a window, a multiple of the alignment."""
-        blocks = (self.filter_bank, self.local_statistics, self.encoder)
-        parts = [block.margin_px for block in blocks if block]
+        return self.margin_with(0)
+
+    def margin_with(self, radius_px: int) -> int:
+        """Return the pixels to read around a window if scores are averaged within a radius.
+
+        The margin of an encoder stays: it is not the last pixel on which a feature depends.
+        """
+        blocks = (self.filter_bank, self.local_statistics)
+        parts = [block.margin_px + radius_px for block in blocks if block]
+        if self.encoder:
+            parts.append(self.encoder.margin_px)
         return -(-max(parts) // self.alignment_px) * self.alignment_px
 
     @torch.no_grad()

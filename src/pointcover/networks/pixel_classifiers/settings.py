@@ -116,6 +116,20 @@ HeadSettings = Annotated[
 ]
 
 
+class SmoothingSettings(Section):
+    """How log-probabilities are averaged over neighbours of similar colour."""
+
+    radius_px: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="Distance of the farthest neighbours that count."
+    )
+    colour: float = Field(
+        default=0.2,
+        gt=0,
+        description="From this distance of colours on, neighbours do not count: 1 is that of the "
+        "least and the largest value of one band of three.",
+    )
+
+
 class PixelClassifierSettings(Section):
     """A pixel classifier without its weights."""
 
@@ -127,6 +141,7 @@ class PixelClassifierSettings(Section):
     )
     alignment_px: int = Field(ge=1, description="Windows are read from multiples of this on.")
     head: HeadSettings
+    smoothing: SmoothingSettings | None = None
 
     @model_validator(mode="after")
     def _has_inputs(self) -> "PixelClassifierSettings":

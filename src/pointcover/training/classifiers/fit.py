@@ -16,6 +16,7 @@ from pointcover.networks.pixel_classifiers.settings import (
     LinearHeadSettings,
     MeanHeadSettings,
     PixelClassifierSettings,
+    SmoothingSettings,
     TreesHeadSettings,
 )
 from pointcover.runtime.progress import show_duration
@@ -54,7 +55,8 @@ class ClassifierFit:
             pixels: labelled ones.
         """
         fitted = [self._fit_head(name, features, pixels) for name in self.heads]
-        return join_heads(features, fitted, self.classes, self.settings.average)
+        settings = self.settings
+        return join_heads(features, fitted, self.classes, settings.average, settings.smoothing_px)
 
     def _fit_head(self, name: str, features: PixelFeatures, pixels: LabelledPixels) -> FittedHead:
         settings = getattr(self.settings, name)
@@ -73,6 +75,7 @@ def join_heads(
     fitted: Sequence[FittedHead],
     classes: int,
     average: Literal["geometric", "arithmetic"],
+    smoothing_px: int = 0,
 ) -> PixelClassifier:
     """Join fitted heads with their features.
 
@@ -81,6 +84,7 @@ def join_heads(
         fitted: settings and state dict of each head.
         classes: of the class table.
         average: of several heads.
+        smoothing_px: radius of the average over neighbours of similar colour; 0 for none.
     """
     head: HeadSettings = fitted[0][0]
     state = fitted[0][1]
@@ -97,9 +101,10 @@ def join_heads(
             bands=features.bands,
             classes=classes,
             features=features.settings,
-            margin_px=features.margin_px,
+            margin_px=features.margin_with(smoothing_px),
             alignment_px=features.alignment_px,
             head=head,
+            smoothing=SmoothingSettings(radius_px=smoothing_px) if smoothing_px else None,
         )
     )
     classifier.features = features

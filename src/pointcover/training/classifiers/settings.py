@@ -50,6 +50,16 @@ class ClassifierSettings(Section):
             "null for four, evenly spaced.",
         ),
     ]
+    smoothing_px: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            le=16,
+            description="Log-probabilities are averaged over neighbours of similar colour within "
+            "this distance: more accurate, except for objects of a few pixels; 0 is off.",
+        ),
+    ]
     max_pixels: Annotated[
         Count,
         Field(description="Labelled pixels of a split that are used at most, drawn at random."),
