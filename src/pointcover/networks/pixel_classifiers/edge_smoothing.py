@@ -133,9 +133,9 @@ def _smooth(
         for number in range(len(neighbours)):
             down, right = int(neighbours[number, 0]), left + int(neighbours[number, 1])
             near = neighbours[number, 2]
-            if y + down < 0 or y + down >= height:
-                continue
             first, last = max(0, -right), min(count, width - right)
+            if y + down < 0 or y + down >= height or first >= last:
+                continue
             weight = alike[: last - first]
             weight[:] = one
             for band in range(len(colours)):
