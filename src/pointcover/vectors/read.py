@@ -503,7 +503,8 @@ def _decode_again(text: str) -> str:
 def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     if bad.size:
-        reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
+        with np.errstate(over="ignore", invalid="ignore"):  # of coordinates like 1e308
+            reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
         more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
         raise ValueError(
             f"{where}, has invalid geometries, whose area is ambiguous: features "

@@ -142,7 +142,8 @@ def annotations_of(files: Sequence[LabelFile], values: ClassValues) -> Annotatio
                 text = values.describe_unknown(one.label)
                 faults.append(f"{file.path.name}, {one.record}: {text}")
             elif not is_valid:
-                reason = shapely.is_valid_reason(one.shape)
+                with np.errstate(over="ignore", invalid="ignore"):  # of coordinates like 1e308
+                    reason = shapely.is_valid_reason(one.shape)
                 faults.append(
                     f"{file.path.name}, {one.record}: its polygon is invalid ({reason}), so that "
                     f"its area is ambiguous: draw it again"
