@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -127,3 +127,9 @@ def name_crs(crs: pyproj.CRS) -> str:
     """Return the code of a CRS for messages, or its name if it has none."""
     code = crs.to_authority()
     return ":".join(code) if code else crs.name
+
+
+def explain_invalid(shape: Any) -> str:
+    """Return why a geometry is invalid, in GEOS's words; coordinates may be as large as 1e308."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return str(shapely.is_valid_reason(shape))

@@ -32,6 +32,7 @@ from pointcover.vectors.features import (
     Flags,
     Numbers,
     are_finite,
+    explain_invalid,
     name_crs,
 )
 from pointcover.vectors.formats.table import IMAGE
@@ -503,8 +504,7 @@ def _decode_again(text: str) -> str:
 def _check_valid(where: str, shapes: npt.NDArray[np.object_], fids: npt.NDArray[np.int64]) -> None:
     bad = np.flatnonzero(~shapely.is_valid(shapes))
     if bad.size:
-        with np.errstate(over="ignore", invalid="ignore"):  # of coordinates like 1e308
-            reasons = [f"{fids[i]} ({shapely.is_valid_reason(shapes[i])})" for i in bad[:SHOWN]]
+        reasons = [f"{fids[i]} ({explain_invalid(shapes[i])})" for i in bad[:SHOWN]]
         more = f" and {bad.size - SHOWN} more" if bad.size > SHOWN else ""
         raise ValueError(
             f"{where}, has invalid geometries, whose area is ambiguous: features "

@@ -16,7 +16,7 @@ from pointcover.text import shorten
 from pointcover.tileset.source_images import SourceImages
 from pointcover.vectors.class_values import ClassValues
 from pointcover.vectors.documents import load_csv, load_json, load_xml
-from pointcover.vectors.features import Annotations
+from pointcover.vectors.features import Annotations, explain_invalid
 from pointcover.vectors.formats import FORMATS
 from pointcover.vectors.formats.base import LabelFile, LabelFormat
 from pointcover.vectors.settings import VectorSettings
@@ -142,8 +142,7 @@ def annotations_of(files: Sequence[LabelFile], values: ClassValues) -> Annotatio
                 text = values.describe_unknown(one.label)
                 faults.append(f"{file.path.name}, {one.record}: {text}")
             elif not is_valid:
-                with np.errstate(over="ignore", invalid="ignore"):  # of coordinates like 1e308
-                    reason = shapely.is_valid_reason(one.shape)
+                reason = explain_invalid(one.shape)
                 faults.append(
                     f"{file.path.name}, {one.record}: its polygon is invalid ({reason}), so that "
                     f"its area is ambiguous: draw it again"

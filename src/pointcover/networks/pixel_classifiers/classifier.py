@@ -64,19 +64,23 @@ class PixelClassifier(nn.Module):
         height, width = image.shape[2:]
         around = self.smoothing.grow(part, height, width) if self.smoothing else part
         rows, cols = around
+        bands = RowBands(self.features, image, around)
         logits = torch.empty(self.settings.classes, rows.stop - rows.start, cols.stop - cols.start)
-        for band in RowBands(self.features, image, around):
-            logits[:, band.rows.start - rows.start : band.rows.stop - rows.start] = self.head(band)[
-                0
-            ]
+        for band in bands:
+            logits[(slice(None), *_within((band.rows, cols), around))] = self.head(band)[0]
         if self.smoothing is None:
             return logits
-        inner = (
-            slice(part[0].start - rows.start, part[0].stop - rows.start),
-            slice(part[1].start - cols.start, part[1].stop - cols.start),
-        )
-        colours = self.features.scale(image[(0, slice(None), *around)])
-        return self.smoothing.smooth_part(logits, colours, inner)
+        colours = bands.images[(0, slice(None), *around)]
+        return self.smoothing.smooth_part(logits, colours, _within(part, around))
+
+
+def _within(part: Part, around: Part) -> Part:
+    """Return where a part lies in a larger one."""
+    rows, cols = (
+        slice(one.start - wide.start, one.stop - wide.start)
+        for one, wide in zip(part, around, strict=True)
+    )
+    return rows, cols
 
 
 def build_head(settings: HeadSettings, features: PixelFeatures, classes: int) -> nn.Module:
