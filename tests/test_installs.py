@@ -249,6 +249,20 @@ def test_the_context_of_images_has_what_a_wheel_is_built_from_and_no_data():
     assert all(map(in_context, ("src/pointcover/cli/app.py", "setup.py", "stages/train.py")))
 
 
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_an_image_copies_each_file_of_a_new_project(name):
+    (listed,) = re.findall(r"^FILES = \((.*?)^\)", (ROOT / "setup.py").read_text(), re.S | re.M)
+    files = re.findall(r'^    "(.+)",$', listed, re.M)
+    assert "params.yaml" in files
+    copies = [
+        rest.split()[:-1] for kind, rest in instructions_of(read_dockerfile(name)) if kind == "COPY"
+    ]
+    copied = {source for sources in copies for source in sources}
+    for file in files:
+        assert in_context(file), file
+        assert copied & {file, *map(str, Path(file).parents)}, file
+
+
 class Image:
     """The steps of a Dockerfile, run one after another in a folder that stands for its root.
 
