@@ -47,7 +47,7 @@ test exporting: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint exporting
-	pytest --numprocesses auto --dist $(if $(SLOW),loadfile,worksteal) -m "$(WANTED)" --ignore tests/models/test_export.py
+	pytest --numprocesses auto --dist $(if $(SLOW),loadfile --no-loadscope-reorder,worksteal) -m "$(WANTED)" --ignore tests/models/test_export.py
 	$(if $(SLOW),pytest -m alone)
 
 lint: setup
