@@ -16,7 +16,6 @@ def by_definition(logits, colours, radius, colour):
         logits - np.log(np.exp(logits).sum(axis=0, keepdims=True)), np.log(LEAST_PROBABILITY)
     )
     _, height, width = logits.shape
-    bands = len(colours)
     found = np.empty_like(logs)
     for y in range(height):
         for x in range(width):
@@ -29,7 +28,6 @@ def by_definition(logits, colours, radius, colour):
                         weight = (1 - far) ** 2 * (1 - apart) ** 2
                         total, weights = total + weight * logs[:, v, u], weights + weight
             found[:, y, x] = total / weights
-    assert bands
     return found
 
 
