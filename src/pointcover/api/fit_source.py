@@ -20,7 +20,12 @@ from pointcover.prediction.settings import DeviceSettings
 from pointcover.runtime.devices import be_deterministic, make_fabric
 from pointcover.training.classifiers.features import make_features
 from pointcover.training.classifiers.fit import ClassifierFit
-from pointcover.training.classifiers.labelled_pixels import LabelledPixels, LabelledWindow, collect
+from pointcover.training.classifiers.labelled_pixels import (
+    LabelledPixels,
+    LabelledWindow,
+    UnlabelledDraw,
+    collect,
+)
 from pointcover.training.fit import weights_of
 from pointcover.training.settings import TrainSettings
 
@@ -59,7 +64,8 @@ def fit_source(
     thinning = source.thinning(train.classifier.max_pixels, own.seed)
     seen: list[Any] = []
     windows = _watched(source.read(features.margin_px, thinning), seen)
-    pixels = weight_pixels(train, names, collect(features, windows))
+    draw = UnlabelledDraw(len(source.tiles), fit_of.unlabelled_pixels, own.seed)
+    pixels = weight_pixels(train, names, collect(features, map(draw.mark, windows)))
     _check(pixels, names)
     sample = ImageSample(
         [tile.grid for tile in source.tiles],

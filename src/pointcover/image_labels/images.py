@@ -192,5 +192,6 @@ def _read_all(pairs: Iterable[tuple[_Image, LabelTile]], side_px: int) -> Iterat
             last = square, values
         mask = np.full(sides, IGNORE_INDEX, np.uint8)
         row, col = tile.row_off - top, tile.col_off - left
-        mask[row : row + height, col : col + width] = tile.clicks
-        yield LabelledWindow(last[1], mask, tile.id)
+        own = slice(row, row + height), slice(col, col + width)
+        mask[own] = tile.clicks
+        yield LabelledWindow(last[1], mask, tile.id, own=own)

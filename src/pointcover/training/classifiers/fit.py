@@ -3,8 +3,8 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -21,13 +21,20 @@ from pointcover.networks.pixel_classifiers.settings import (
 )
 from pointcover.runtime.progress import show_duration
 from pointcover.training.classifiers.heads import HEADS
-from pointcover.training.classifiers.labelled_pixels import LabelledPixels
+from pointcover.training.classifiers.labelled_pixels import (
+    LabelledPixels,
+    PixelTable,
+    UnlabelledPixels,
+)
 from pointcover.training.classifiers.settings import ClassifierSettings
 
 logger = logging.getLogger(__name__)
 
 MEAN = "classifier_mean"
 """The model that averages heads."""
+
+PERCEPTRON: Final = "perceptron"
+"""The head that can learn from unlabelled pixels."""
 
 FittedHead = tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]
 
@@ -47,16 +54,39 @@ class ClassifierFit:
         """Names of the heads."""
         return self.settings.mean_of if self.model == MEAN else (self.model,)
 
+    @property
+    def unlabelled_pixels(self) -> int:
+        """Number of unlabelled pixels that `fit` should be given."""
+        return self.settings.perceptron.unlabelled_pixels if PERCEPTRON in self.heads else 0
+
     def fit(self, features: PixelFeatures, pixels: LabelledPixels) -> PixelClassifier:
         """Fit the heads on features that were collected, and join them with these.
+
+        With unlabelled pixels, the perceptron is fitted a second time, also on what the joined
+        heads say of them (Xie et al. 2020, "Self-training with Noisy Student").
 
         Args:
             features: with which the pixels' were computed; become a part of the classifier.
             pixels: labelled ones.
         """
-        fitted = [self._fit_head(name, features, pixels) for name in self.heads]
+        fitted = {name: self._fit_head(name, features, pixels) for name in self.heads}
+        classifier = self._join(features, fitted)
+        if pixels.unlabelled is None or PERCEPTRON not in fitted:
+            return classifier
+        taught = replace(pixels, unlabelled=teach(classifier, pixels.unlabelled))
+        return self._join(
+            features, fitted | {PERCEPTRON: self._fit_head(PERCEPTRON, features, taught)}
+        )
+
+    def _join(self, features: PixelFeatures, fitted: dict[str, FittedHead]) -> PixelClassifier:
         settings = self.settings
-        return join_heads(features, fitted, self.classes, settings.average, settings.smoothing_px)
+        return join_heads(
+            features,
+            tuple(fitted.values()),
+            self.classes,
+            settings.average,
+            settings.smoothing_px,
+        )
 
     def _fit_head(self, name: str, features: PixelFeatures, pixels: LabelledPixels) -> FittedHead:
         settings = getattr(self.settings, name)
@@ -68,6 +98,13 @@ class ClassifierFit:
         )
         logger.info("%s: fitted in %s", name, show_duration(time.perf_counter() - started_s))
         return fitted
+
+
+@torch.no_grad()
+def teach(classifier: PixelClassifier, pixels: UnlabelledPixels) -> UnlabelledPixels:
+    """Return unlabelled pixels with the probabilities that a classifier gives them."""
+    logits = classifier.head(PixelTable(pixels))[0, :, 0]
+    return replace(pixels, probabilities=logits.float().softmax(dim=0).T.contiguous().numpy())
 
 
 def join_heads(

@@ -26,6 +26,7 @@ from pointcover.training.classifiers.labelled_pixels import (
     LabelledWindow,
     PixelTable,
     Thinning,
+    UnlabelledDraw,
     collect,
 )
 from pointcover.training.classifiers.sample_weights import (
@@ -61,7 +62,9 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
     features = make_features(settings, fit, len(data.tile_set.mean))
     use_cache(features, LevelCache.of(task.machine))
     features.to(task.fabric.device).eval()
-    pixels = collect(features, read_windows(task, labels, features.margin_px))
+    windows = read_windows(task, labels, features.margin_px)
+    draw = UnlabelledDraw(len(labels.labelled), fit.unlabelled_pixels, task.seed)
+    pixels = collect(features, map(draw.mark, windows))
     weights = weight_classes(pixels.classes, pixels.weights, task.loss(labels).class_weights)
     if settings.propagated_loss_fraction is not None:
         weights = fix_fraction(weights, pixels.is_clicked, settings.propagated_loss_fraction)
@@ -121,7 +124,8 @@ def read_tiles(tiles: TileDataset, margin_px: int) -> Iterator[LabelledWindow]:
         last = square, image
         mask = keep_own(tile, around, row, column)
         clicks = tiles.read_clicks_around(place, side_px)
-        yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None)
+        own = slice(row, row + tile.height), slice(column, column + tile.width)
+        yield LabelledWindow(image, mask, tile.id, clicks[0] if clicks else None, own)
 
 
 def score_pixels(classifier: PixelClassifier, pixels: LabelledPixels) -> torch.Tensor:

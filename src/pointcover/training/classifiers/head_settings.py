@@ -53,6 +53,15 @@ class PerceptronSettings(Section):
     inputs: Inputs
     hidden: Annotated[Count, Field(description="Units of the hidden layer.")]
     steps: Annotated[Count, Field(description="Steps of its fit, of 128 pixels each.")]
+    unlabelled_pixels: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=0,
+            description="It is fitted a second time, also on so many unlabelled pixels of the "
+            "train tiles, drawn at random, to what all fitted classifiers say of them; 0 is off.",
+        ),
+    ]
 
 
 class TreesSettings(Section):

@@ -1,7 +1,8 @@
 """The features of labelled pixels, collected window by window."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,10 @@ from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import BlockName
 
 Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+_DRAW_SEED: Final = 2
+"""Beside the seed of the experiment, so that nothing else is drawn by this generator."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,20 @@ class LabelledWindow:
     """A tile, an image or a region: validation leaves out whole groups."""
     clicks: Mask | None = None
     """(H, W) the point labels alone; None where nothing depends on which labels are."""
+    own: tuple[slice, slice] = (slice(None), slice(None))
+    """Rows and columns without what is read around the window."""
+    unlabelled: Flags | None = None
+    """(H, W) the unlabelled pixels that are collected, too; None for none."""
+
+
+@dataclass(frozen=True)
+class UnlabelledPixels:
+    """Pixels without a label, from which a classifier can learn, too."""
+
+    features: dict[BlockName, Floats]
+    """(P, features) by the name of the block."""
+    probabilities: Floats | None = None
+    """(P, classes) what other classifiers say of them, if that was asked."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,8 @@ class LabelledPixels:
     """(P,) whether a label is a point label; all are where nothing depends on it."""
     weights: npt.NDArray[np.float64]
     """(P,) of the labels in the fit, 1 each at first."""
+    unlabelled: UnlabelledPixels | None = None
+    """Drawn from the same windows, where a classifier learns from them."""
 
     def table(self, blocks: Iterable[BlockName]) -> Floats:
         """Return the features of these blocks side by side, (P, features)."""
@@ -81,8 +102,42 @@ class Thinning:
         return thinned
 
 
+class UnlabelledDraw:
+    """Draws unlabelled pixels at random, as many in each window."""
+
+    def __init__(self, windows: int, pixels: int, seed: int) -> None:
+        """Prepare the draw.
+
+        Args:
+            windows: that are read.
+            pixels: that are drawn from all windows together; 0 for none.
+            seed: of the experiment.
+        """
+        self._each = -(-pixels // max(windows, 1))
+        self._generator = np.random.default_rng((seed, _DRAW_SEED))
+
+    def mark(self, window: LabelledWindow) -> LabelledWindow:
+        """Return a window with the pixels that were drawn from it.
+
+        Only pixels with data and without a label are drawn, and none around the window. A window
+        with fewer of them gives all it has.
+        """
+        if not self._each:
+            return window
+        there = np.zeros(window.mask.shape, bool)
+        there[window.own] = True
+        there &= (window.mask == IGNORE_INDEX) & window.image.any(axis=0)
+        places = np.flatnonzero(there)
+        most = min(self._each, len(places))
+        there[:] = False
+        there.flat[self._generator.choice(places, most, replace=False)] = True
+        return replace(window, unlabelled=there)
+
+
 def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> LabelledPixels:
-    """Compute the features of the labelled pixels, holding one image's features at a time.
+    """Compute the features of labelled pixels, and of those unlabelled ones that windows name.
+
+    One image's features are held at a time.
 
     Windows that follow each other with the very same image are computed at once.
 
@@ -90,15 +145,20 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
         ValueError: there is no labelled pixel.
     """
     parts: dict[BlockName, list[Floats]] = {block: [] for block in features.settings.blocks}
+    more: dict[BlockName, list[Floats]] = {block: [] for block in features.settings.blocks}
     classes, groups, are_clicked = [], [], []
     names: dict[str, int] = {}
     for image, alike in _by_image(windows):
         places = [np.nonzero(window.mask != IGNORE_INDEX) for window in alike]
-        rows, cols = (np.concatenate(axis) for axis in zip(*places, strict=True))
+        others = [np.nonzero(one.unlabelled) for one in alike if one.unlabelled is not None]
+        rows, cols = (np.concatenate(axis) for axis in zip(*places, *others, strict=True))
         if not len(rows):
             continue
+        labelled = sum(len(place[0]) for place in places)
         for block, values in _features_at(features, image, rows, cols).items():
-            parts[block].append(values)
+            parts[block].append(values[:labelled])
+            if others:
+                more[block].append(values[labelled:])
         for window, place in zip(alike, places, strict=True):
             classes.append(window.mask[place].astype(np.int64))
             number = names.setdefault(window.group, len(names))
@@ -108,12 +168,17 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
     if not classes:
         raise ValueError("got no labelled pixel to fit on, wanted some: annotate the train split")
     return LabelledPixels(
-        {block: np.concatenate(values) for block, values in parts.items()},
+        _join(parts),
         np.concatenate(classes),
         np.concatenate(groups),
         np.concatenate(are_clicked),
         np.ones(sum(map(len, classes))),
+        UnlabelledPixels(_join(more)) if all(more.values()) else None,
     )
+
+
+def _join(parts: dict[BlockName, list[Floats]]) -> dict[BlockName, Floats]:
+    return {block: np.concatenate(values) for block, values in parts.items()}
 
 
 def _by_image(
@@ -147,9 +212,9 @@ def _features_at(
 
 
 class PixelTable:
-    """The features of labelled pixels, as heads read those of an image of one row."""
+    """The features of pixels, as heads read those of an image of one row."""
 
-    def __init__(self, pixels: LabelledPixels) -> None:
+    def __init__(self, pixels: LabelledPixels | UnlabelledPixels) -> None:
         """Take the pixels."""
         self._features = pixels.features
 

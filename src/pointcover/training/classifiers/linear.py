@@ -55,17 +55,26 @@ def standardise(
         (P, features), and the means and standard deviations by the names of a LinearHead.
     """
     state: dict[str, Tensor] = {}
-    parts = []
     for block in inputs:
         values = pixels.features[block]
         mean = values.mean(axis=0, dtype=np.float64).astype(np.float32)
         std = np.maximum(values.std(axis=0, dtype=np.float64), _LEAST_STD).astype(np.float32)
-        standard = (values - mean) / std
+        state[f"{block}_mean"], state[f"{block}_std"] = map(torch.from_numpy, (mean, std))
+    return standardise_as(pixels.features, inputs, state), state
+
+
+def standardise_as(
+    features: Mapping[BlockName, Floats], inputs: Sequence[BlockName], state: Mapping[str, Tensor]
+) -> Floats:
+    """Standardise features by the means and standard deviations that `standardise` returned."""
+    parts = []
+    for block in inputs:
+        mean, std = (state[f"{block}_{name}"].numpy() for name in ("mean", "std"))
+        standard = (features[block] - mean) / std
         if block != "encoder":
             np.clip(standard, -CLIP, CLIP, out=standard)
-        state[f"{block}_mean"], state[f"{block}_std"] = map(torch.from_numpy, (mean, std))
         parts.append(standard)
-    return np.concatenate(parts, axis=1), state
+    return np.concatenate(parts, axis=1)
 
 
 def split_weight(weight: Floats, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
