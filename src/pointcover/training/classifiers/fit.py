@@ -36,6 +36,10 @@ MEAN = "classifier_mean"
 PERCEPTRON: Final = "perceptron"
 """The head that can learn from unlabelled pixels."""
 
+TEMPERATURE: Final = 0.5
+"""Of what a perceptron is told of unlabelled pixels: below 1 makes it surer (Berthelot et al. 2019,
+"MixMatch")."""
+
 FittedHead = tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]
 
 
@@ -102,9 +106,10 @@ class ClassifierFit:
 
 @torch.no_grad()
 def teach(classifier: PixelClassifier, pixels: UnlabelledPixels) -> UnlabelledPixels:
-    """Return unlabelled pixels with the probabilities that a classifier gives them."""
-    logits = classifier.head(PixelTable(pixels))[0, :, 0]
-    return replace(pixels, probabilities=logits.float().softmax(dim=0).T.contiguous().numpy())
+    """Return unlabelled pixels with the probabilities that a classifier gives them, sharpened."""
+    logits = classifier.head(PixelTable(pixels))[0, :, 0].float().log_softmax(dim=0)
+    sharp = (logits / TEMPERATURE).softmax(dim=0)
+    return replace(pixels, probabilities=sharp.T.contiguous().numpy())
 
 
 def join_heads(

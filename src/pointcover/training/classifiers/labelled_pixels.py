@@ -48,7 +48,7 @@ class UnlabelledPixels:
     features: dict[BlockName, Floats]
     """(P, features) by the name of the block."""
     probabilities: Floats | None = None
-    """(P, classes) what other classifiers say of them, if that was asked."""
+    """(P, classes) that a classifier is told, if others were asked."""
 
 
 @dataclass(frozen=True)
