@@ -129,7 +129,9 @@ def fit(case: Case, image: np.ndarray) -> PixelSegmenter:
         np.ones(LABELS),
     )
     name = MEAN if len(case.heads) > 1 else case.heads[0]
-    classifier = ClassifierFit(name, settings, len(CLASSES), seed=0).fit(features, pixels)
+    classifier = ClassifierFit(name, settings, len(CLASSES), seed=0).fit(
+        features, pixels, TILE_SET.std
+    )
     return PixelSegmenter(classifier.eval(), TILE_SET.mean, TILE_SET.std)
 
 
