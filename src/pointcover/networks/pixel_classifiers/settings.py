@@ -13,8 +13,8 @@ from pointcover.validation import Section
 
 BlockName = Literal["filter_bank", "local_statistics", "encoder"]
 
-LARGEST_RADIUS_PX: Final = 16
-"""Of smoothing."""
+LARGEST_RADIUS_PX: Final = 8
+"""Of smoothing: each neighbour is some sixty nodes of an exported ONNX file."""
 
 
 class EncoderBlockSettings(Section):

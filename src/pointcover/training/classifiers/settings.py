@@ -58,7 +58,8 @@ class ClassifierSettings(Section):
             ge=0,
             le=LARGEST_RADIUS_PX,
             description="Log-probabilities are averaged over neighbours of similar colour within "
-            "this distance: more accurate, except for objects of a few pixels; 0 is off.",
+            "this distance: more accurate with one view, except for objects of a few pixels; 0 is "
+            "off.",
         ),
     ]
     max_pixels: Annotated[
