@@ -4,10 +4,10 @@ Run it with ``PYTHONPATH=src OMP_NUM_THREADS=1 python benchmarks/classifier_maps
 minutes, 1 GB in a temporary folder); ``--quick`` runs everything once and small, as a test.
 
 Classifiers are fitted on 1100 pixels of the synthetic image that they map, as many as ten clicks a
-tile give on Dubai, and have the default settings and windows of `predict`. Maps are made in turns
-in one process, each time is the best of its rounds, in processor seconds: trust the ratios. Memory
-is the increase of the peak of a new process that maps a raster, after the model was loaded and a
-small image mapped.
+tile give on Dubai, and have the default settings and windows of `predict`; single heads are not
+smoothed. Maps are made in turns in one process, each time is the best of its rounds, in processor
+seconds: trust the ratios. Memory is the increase of the peak of a new process that maps a raster,
+after the model was loaded and a small image mapped.
 """
 # ruff: noqa: T201
 
@@ -54,17 +54,22 @@ UNET = "unet, resnet18"
 
 @dataclass(frozen=True)
 class Case:
-    """Heads with their inputs, and the scales of the encoder."""
+    """Heads with their inputs, scales of the encoder, and smoothing."""
 
     heads: tuple[str, ...]
     scales: tuple[int, ...] = ()
     views: int = 1
     """Of the image, over which the encoder's features are averaged."""
+    smoothing_px: int = 0
     inputs: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def settings(self) -> ClassifierSettings:
         """Return the settings of `train.classifier`."""
-        values: dict[str, Any] = PARAMS | {"mean_of": self.heads, "scales": self.scales or (2,)}
+        values: dict[str, Any] = PARAMS | {
+            "mean_of": self.heads,
+            "scales": self.scales or (2,),
+            "smoothing_px": self.smoothing_px,
+        }
         for head in self.heads:
             inputs = self.inputs.get(head, values[head]["inputs"])
             there = [name for name in inputs if self.scales or name != "encoder"]
@@ -79,8 +84,9 @@ def recipe(name: str) -> Case:
     ours = {key.removeprefix(section): value for key, value in settings.items() if section in key}
     heads = ours.pop("mean_of")
     scales, views = ours.pop("scales", ()), ours.pop("encoder_views", 1)
+    smoothing_px = ours.pop("smoothing_px")
     inputs = {key.partition(".")[0]: ours[key] for key in ours if key.endswith(".inputs")}
-    return Case(tuple(heads), tuple(scales), views, inputs)
+    return Case(tuple(heads), tuple(scales), views, smoothing_px, inputs)
 
 
 BANK = ("filter_bank",)
@@ -129,7 +135,9 @@ def fit(case: Case, image: np.ndarray) -> PixelSegmenter:
         np.ones(LABELS),
     )
     name = MEAN if len(case.heads) > 1 else case.heads[0]
-    classifier = ClassifierFit(name, settings, len(CLASSES), seed=0).fit(features, pixels)
+    classifier = ClassifierFit(name, settings, len(CLASSES), seed=0).fit(
+        features, pixels, TILE_SET.std
+    )
     return PixelSegmenter(classifier.eval(), TILE_SET.mean, TILE_SET.std)
 
 

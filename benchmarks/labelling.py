@@ -216,6 +216,8 @@ def pipeline(options: argparse.Namespace) -> None:
     settings = load_params(Path(__file__).parents[1] / "params.yaml").train
     fit = ClassifierFit(settings.model, settings.classifier, len(names), 1)
     features = make_features(settings, fit, 3).eval()
+    values = np.concatenate([picture.reshape(3, -1) for picture in pictures[:cut]], axis=1)
+    band_stds = values.std(axis=1).tolist()
     generator = np.random.default_rng(2)
     chosen = [np.full_like(mask, IGNORE_INDEX) for mask in masks[:cut]]
     done, found = 0, []
@@ -233,7 +235,7 @@ def pipeline(options: argparse.Namespace) -> None:
         pixels = collect(features, windows)
         balanced = balanced_weights(np.bincount(pixels.classes, minlength=len(names)).tolist())
         weights = weight_classes(pixels.classes, pixels.weights, balanced)
-        classifier = fit.fit(features, replace(pixels, weights=weights)).eval()
+        classifier = fit.fit(features, replace(pixels, weights=weights), band_stds).eval()
         confusion = torch.zeros((len(names), len(names)), dtype=torch.int64)
         for picture, mask in zip(pictures[cut:], masks[cut:], strict=True):
             with torch.inference_mode():

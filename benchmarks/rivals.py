@@ -268,7 +268,7 @@ def run_split(arguments: argparse.Namespace, card_name: str) -> None:
                 )
                 model = MEAN if len(method.heads) > 1 else method.heads[0]
                 fitted = ClassifierFit(model, method.settings(), len(names), seed).fit(
-                    features, replace(pixels, weights=weights)
+                    features, replace(pixels, weights=weights), band_stds=None
                 )
                 seconds = time.process_time() - start
                 miou = score(fitted.head, tested_on, torch.from_numpy(truth), names)

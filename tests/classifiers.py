@@ -55,6 +55,7 @@ def classifier_settings(**changes: Any) -> ClassifierSettings:
 
 
 CLASSES = 4
+BAND_STD = 50.0
 FILTERS = FilterBankSettings(sigmas_px=(0.7, 1.6))
 STATISTICS = LocalStatisticsSettings(sigmas_px=(2.0,), fine_sigmas_px=(0.7,))
 ENCODER = EncoderBlockSettings(features=EncoderFeatureSettings(scales=(1,), levels=(1, 3)))
@@ -102,7 +103,7 @@ def fit(
     )
     model = heads[0] if len(heads) == 1 else MEAN
     return ClassifierFit(model, settings, CLASSES, seed=1).fit(
-        features, balanced(collect(features, draw_windows(known, bands)))
+        features, balanced(collect(features, draw_windows(known, bands))), [BAND_STD] * bands
     )
 
 

@@ -1,5 +1,6 @@
 """Models are fitted on points of images, as the stage fits them, and without a project."""
 
+import json
 from dataclasses import replace
 
 import geopandas
@@ -105,6 +106,24 @@ def test_a_fitted_model_maps_suggests_and_is_saved(scene, tmp_path):
     model.save("model", replace=True)
     with pytest.raises(ValueError, match="a mean of 2 models is not saved as one"):
         pointcover.open_model("model", "model").save("both")
+
+
+def test_a_saved_model_smooths_as_the_fitted_one_and_older_ones_do_not(scene):
+    model = pointcover.fit("a.tif", "points.gpkg", **FOREST)
+    checkpoint = model.models[0].checkpoint
+    smoothing = checkpoint.classifier.smoothing
+    assert (smoothing.radius_px, smoothing.band_stds) == (3, checkpoint.tile_set.std)
+    found, confidence = model.classify(scene[1])
+    folder = model.save("model")
+    again, as_confident = pointcover.open_model(folder).classify(scene[1])
+    assert np.array_equal(again, found)
+    assert np.array_equal(as_confident, confidence)
+    path = folder / "model.json"
+    described = json.loads(path.read_text(encoding="utf-8"))
+    del described["classifier"]["smoothing"]
+    path.write_text(json.dumps(described), encoding="utf-8")
+    _, plain = pointcover.open_model(folder).classify(scene[1])
+    assert (plain != confidence).mean() > 0.5
 
 
 FILTERS = {"encoder": "none", "weights": "none"}

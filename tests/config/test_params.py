@@ -209,6 +209,12 @@ def test_one_message_tells_every_fault(refusal):
         ({"train.loss": "dice"}, "train.loss: got 'dice', allowed: 'cross_entropy' or 'focal'"),
         ({"train.label_smoothing": 1}, "train.label_smoothing: got 1, wanted a number"),
         ({"train.consistency.threshold": 0}, "train.consistency.threshold: got 0, wanted a number"),
+        ({"train.classifier.smoothing_px": -1}, "smoothing_px: got -1, wanted a whole number, at"),
+        (
+            {"train.classifier.smoothing_px": 9},
+            "got 9, wanted a whole number, at least 0, at most 8",
+        ),
+        ({"train.classifier.smoothing_px": 2.0}, "smoothing_px: got 2.0, wanted a whole number"),
         ({"train.crf.scale": 3}, "train.crf.scale: got 3, allowed: 1, 2, 4 or 8"),
         ({"train.self_training.rounds": -1}, "train.self_training.rounds: got -1, wanted a whole"),
         (

@@ -1,6 +1,9 @@
 """`pointcover init` makes a project; `pointcover upgrade` renews it and keeps edits."""
 
+import operator
+import re
 import subprocess
+from functools import reduce
 
 import pytest
 import yaml
@@ -155,6 +158,28 @@ def test_settings_that_are_new_or_gone_are_said_and_values_stay(project, monkeyp
     written = yaml.safe_load((project / "params.yaml").read_text())
     assert written == yaml.safe_load(project_files()["params.yaml"]) | {"points": 77}
     assert "runs again: none" in done.output
+
+
+def test_new_settings_keep_results(project):
+    """Where a new project has a value that changes results, an upgraded one has another."""
+    template = (project / "params.yaml").read_text()
+    old = re.sub(r"    smoothing_px: 3 (.*\n)+?(?=    max_pixels)", "", template)
+    assert old != template
+    (project / "params.yaml").write_text(old.replace("points: 200 ", "points: 77 # mine\n#"))
+    done = run("upgrade")
+    assert done.exit_code == 0, done.output
+    assert "new setting train.classifier.smoothing_px: 0" in done.output
+    wanted = yaml.safe_load(template) | {"points": 77}
+    wanted["train"]["classifier"]["smoothing_px"] = 0
+    assert yaml.safe_load((project / "params.yaml").read_text()) == wanted
+    assert "runs again: none" in done.output
+
+
+def test_values_that_keep_results_are_of_settings_that_differ(project):
+    settings = yaml.safe_load((project / "params.yaml").read_text())
+    for key, value in upgrade.KEEPS_RESULTS.items():
+        ours = reduce(operator.getitem, key.split("."), settings)
+        assert ours != value, key
 
 
 def test_an_edited_setting_does_not_renew_params(project):

@@ -74,9 +74,9 @@ def fit_source(
         np.concatenate(seen, axis=1),
         gsd_m,
     )
-    segmenter, checkpoint = describe_classifier(
-        fit_of.fit(features, pixels), train, sample.tile_set(source.classes, own.tile_px), pixels
-    )
+    tile_set = sample.tile_set(source.classes, own.tile_px)
+    classifier = fit_of.fit(features, pixels, tile_set.std)
+    segmenter, checkpoint = describe_classifier(classifier, train, tile_set, pixels)
     with TemporaryDirectory() as folder:  # the digest is that of the file that `save` writes
         digest = save_checkpoint(Path(folder), checkpoint, weights_of(segmenter))
     device = DeviceSettings(device=train.device, precision=train.precision)

@@ -69,7 +69,7 @@ class CrossValidation:
         for fitted, left in GroupKFold(count).split(pixels.classes, groups=pixels.groups):
             fitted = _trusted_of(fitted, pixels.classes, trusted)
             weighted = weight_pixels(self.settings, self.names, take(pixels, fitted))
-            classifier = self.fit.fit(features, weighted)
+            classifier = self.fit.fit(features, weighted, band_stds=None)
             logits = score_pixels(classifier, take(pixels, left))[0, :, 0]
             found[left] = logits.double().softmax(dim=0).T.numpy()
             is_known[left] = np.isin(pixels.classes[left], pixels.classes[fitted])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -12,6 +12,12 @@ from pointcover.project.template import PARAMS, project_files, written_by_us
 from pointcover.runtime.atomic_files import publish_text
 from pointcover.runtime.code_lock import LOCK, read_lock
 from pointcover.yaml_files import read_yaml
+
+KEEPS_RESULTS: Final[dict[str, Any]] = {
+    "train.classifier.smoothing_px": 0,  # new projects have 3
+}
+"""Values of new settings, by dotted key, that keep the results of projects without them; a setting
+that is not here gets the value of a new project, which keeps them."""
 
 NEW = ".new"
 """Suffix of the new version of a file that the user edited."""
@@ -38,7 +44,8 @@ def upgrade_project(folder: Path) -> Upgrade:
     """Renew the files of a project, and its lock.
 
     Files that the user edited stay, and the new ones are written beside them. params.yaml keeps its
-    values; where settings are new or gone, its text is that of this version with these values.
+    values; where settings are new or gone, its text is that of this version with these values. New
+    settings have the values that keep results.
 
     Raises:
         ValueError: the folder has no lock, or a file cannot be read.
@@ -89,12 +96,13 @@ def _renew_params(path: Path, template: str) -> tuple[_Changes, str | None]:
     ours = _leaves(yaml.safe_load(template), keys_of(template))
     theirs = _leaves(read_yaml(path), keys_of(template))
     changes = _Changes(
-        {key: value for key, value in ours.items() if key not in theirs},
+        {key: KEEPS_RESULTS.get(key, ours[key]) for key in ours if key not in theirs},
         {key: value for key, value in theirs.items() if key not in ours},
     )
     if not changes.added and not changes.removed:
         return changes, None
-    text, _ = with_values(template, {key: theirs[key] for key in ours if key in theirs})
+    kept = {key: theirs[key] for key in ours if key in theirs}
+    text, _ = with_values(template, kept | changes.added)
     return changes, text
 
 

@@ -30,6 +30,7 @@ from pointcover.prediction.windows import lay_axis, needs_of
 from pointcover.training.classifiers.fit import ClassifierFit
 from pointcover.training.classifiers.labelled_pixels import collect
 from tests.classifiers import (
+    BAND_STD,
     CLASSES,
     ENCODER,
     VISION_TRANSFORMER,
@@ -40,6 +41,7 @@ from tests.classifiers import (
     fit,
 )
 
+STDS = (BAND_STD,) * 3
 ALL_BLOCKS = ("filter_bank", "local_statistics", "encoder")
 HEADS = ("logistic_regression", "perceptron", "random_forest", "gradient_boosting")
 
@@ -163,8 +165,10 @@ def test_mean_of_heads(average: str) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_saved_tensors_and_settings_give_the_same_bits() -> None:
-    classifier = fit(*HEADS, **{"logistic_regression.inputs": ("filter_bank", "encoder")})
+@pytest.mark.parametrize("smoothing_px", [0, 3])
+def test_saved_tensors_and_settings_give_the_same_bits(smoothing_px: int) -> None:
+    inputs = {"logistic_regression.inputs": ("filter_bank", "encoder")}
+    classifier = fit(*HEADS, **inputs, smoothing_px=smoothing_px)
     file = io.BytesIO()
     torch.save(classifier.state_dict(), file)
     file.seek(0)
@@ -182,7 +186,7 @@ def test_same_seed_same_bits_and_another_seed_others() -> None:
         assert torch.equal(values, second.state_dict()[name]), name
     pixels = balanced(collect(first.features, draw_windows()))
     way = ClassifierFit("random_forest", classifier_settings(), CLASSES, seed=2)
-    other = way.fit(first.features, pixels)
+    other = way.fit(first.features, pixels, band_stds=None)
     image = draw_image(9)
     assert not np.array_equal(
         probabilities(fit("random_forest"), image), probabilities(other, image)
@@ -257,7 +261,7 @@ def test_a_vision_transformer_is_exported_with_equal_classes_at_another_size() -
 def test_smoothing_is_exported_with_equal_classes_at_another_size() -> None:
     class Smoothed(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return EdgeSmoothing(SmoothingSettings(), 3)(images, images / 255)
+            return EdgeSmoothing(SmoothingSettings(band_stds=STDS))(images, images / 255)
 
     image = torch.from_numpy(draw_image(9, size=128))[None, :, :96].float()
     check_export(Smoothed(), torch.zeros(2, 3, 64, 96), image)
@@ -317,12 +321,24 @@ def test_windows_with_the_margin_give_the_map_of_the_whole_image(smoothing_px: i
 def test_smoothing_acts_on_the_scores_of_all_heads_and_is_a_part_of_the_model() -> None:
     plain = fit("logistic_regression", "random_forest")
     smooth = fit("logistic_regression", "random_forest", smoothing_px=2)
-    assert smooth.settings.smoothing == SmoothingSettings(radius_px=2)
+    chosen = SmoothingSettings(radius_px=2, band_stds=STDS)
+    assert smooth.settings.smoothing == chosen
     image = torch.from_numpy(draw_image(9))[None]
     scores = plain(image)
-    wanted = EdgeSmoothing(SmoothingSettings(radius_px=2), 3)(scores, image / 255)
+    wanted = EdgeSmoothing(chosen)(scores, image / 255)
     torch.testing.assert_close(smooth(image), wanted, atol=1e-4, rtol=0)
     assert (wanted.argmax(1) != scores.argmax(1)).any()
+
+
+def test_smoothing_has_the_stds_of_the_train_images_and_1_at_least() -> None:
+    plain = fit("random_forest")
+    pixels = balanced(collect(plain.features, draw_windows()))
+    way = ClassifierFit("random_forest", classifier_settings(smoothing_px=3), CLASSES, seed=1)
+    smoothing = way.fit(plain.features, pixels, (40.0, 0.1, 60.0)).settings.smoothing
+    assert smoothing == SmoothingSettings(radius_px=3, band_stds=(40.0, 1.0, 60.0))
+    assert way.fit(plain.features, pixels, band_stds=None).smoothing is None
+    with pytest.raises(ValueError, match=r"got 2 standard deviation\(s\) .* each of 3 band"):
+        way.fit(plain.features, pixels, (40.0, 60.0))
 
 
 @pytest.mark.parametrize("smoothing_px", [0, 3])

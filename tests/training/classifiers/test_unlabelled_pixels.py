@@ -70,7 +70,9 @@ def test_features_of_labelled_and_unlabelled_pixels_are_those_of_the_image() -> 
 def fit(pixels: LabelledPixels, *heads: str, **changes):
     settings = classifier_settings(mean_of=heads, **changes)
     model = heads[0] if len(heads) == 1 else MEAN
-    return ClassifierFit(model, settings, CLASSES, seed=1).fit(FEATURES, balanced(pixels))
+    return ClassifierFit(model, settings, CLASSES, seed=1).fit(
+        FEATURES, balanced(pixels), band_stds=None
+    )
 
 
 def test_only_the_perceptron_changes_and_the_same_seed_gives_the_same_one() -> None:

@@ -29,9 +29,7 @@ class PixelClassifier(nn.Module):
         self.settings = settings
         self.features = PixelFeatures(settings.features, settings.bands)
         self.head = build_head(settings.head, self.features, settings.classes)
-        self.smoothing = (
-            EdgeSmoothing(settings.smoothing, settings.bands) if settings.smoothing else None
-        )
+        self.smoothing = EdgeSmoothing(settings.smoothing) if settings.smoothing else None
 
     def forward(self, images: Tensor, parts: Sequence[Part] = ()) -> Tensor:
         """Score images: (N, bands, H, W) of 0 to 255, any type → logits (N, classes, H, W).

@@ -2,7 +2,8 @@
 
 Single pixels are noisy, objects are larger than a pixel, and their edges are edges of the image
 (Petschnig et al. 2004, "Digital Photography with Flash and No-Flash Image Pairs"). Both kernels are
-Tukey's biweight, (1 - (d / r)²)², which is 0 from r on, so no exponential is needed.
+Tukey's biweight, (1 - (d / r)²)², which is 0 from r on, so no exponential is needed. Distances of
+colours are in standard deviations of the bands, so that images of low contrast have edges, too.
 """
 
 import math
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pointcover.features.gaussian import Part
+from pointcover.networks.pixel_classifiers.pixel_features import WHITE
 from pointcover.networks.pixel_classifiers.settings import SmoothingSettings
 from pointcover.runtime.machine_code import compiled
 
@@ -26,24 +28,19 @@ LEAST_PROBABILITY: Final = 1e-4
 """Probabilities are at least this before they are averaged, so that no single tree excludes a
 class from all neighbours."""
 
-_FAR: Final = 1e3
-"""Colour beyond the edges of an image: no pixel is similar to it."""
+_FAR: Final = -1e3
+"""Scaled colour beyond the edges of an image: no pixel is similar to it, as none is below 0."""
 
 
 class EdgeSmoothing:
     """Smooth the logits of images."""
 
-    def __init__(self, settings: SmoothingSettings, bands: int) -> None:
-        """Compute the weights of distance.
-
-        Args:
-            settings: of the filter.
-            bands: of the images.
-        """
+    def __init__(self, settings: SmoothingSettings) -> None:
+        """Compute the weights of distance, and the factors of bands."""
         self.radius_px = settings.radius_px
         self._offsets = tuple(_offsets(settings.radius_px))
-        # Colour distances of images with many bands are as large as those with three.
-        self._scale = 3 / bands / settings.colour**2
+        farthest = settings.colour * math.sqrt(len(settings.band_stds))
+        self._factors = [WHITE / (std * farthest) for std in settings.band_stds]
 
     def grow(self, part: Part, height: int, width: int) -> Part:
         """Return a part of an image with the neighbours of its pixels."""
@@ -70,7 +67,7 @@ class EdgeSmoothing:
         out = np.empty(
             (len(logs), rows.stop - rows.start, cols.stop - cols.start), dtype=np.float32
         )
-        planes = (colours.float() * math.sqrt(self._scale)).contiguous().numpy()
+        planes = self._scale(colours).contiguous().numpy()
         neighbours = np.array(self._offsets, np.float32)
         _smooth(logs, planes, neighbours, (rows.start, cols.start), out)
         return torch.from_numpy(out)
@@ -86,7 +83,7 @@ class EdgeSmoothing:
             (N, C, H, W) float32; softmax gives probabilities.
         """
         radius = self.radius_px
-        logs, colours = _bounded(logits), colours.float()
+        logs, colours = _bounded(logits), self._scale(colours)
         around = functional.pad(logs, (radius,) * 4)
         others = functional.pad(colours, (radius,) * 4, value=_FAR)
         total, weights = logs, torch.ones_like(logs[:, :1])
@@ -96,11 +93,16 @@ class EdgeSmoothing:
                 slice(radius + down, down - radius or None),
                 slice(radius + right, right - radius or None),
             )
-            apart = (colours - others[there]).square().sum(dim=1, keepdim=True) * self._scale
+            apart = (colours - others[there]).square().sum(dim=1, keepdim=True)
             weight = near * (1 - apart).clamp(min=0).square()
             total = total + weight * around[there]
             weights = weights + weight
         return total / weights
+
+    def _scale(self, colours: Tensor) -> Tensor:
+        """Scale colours so that from a squared distance of 1 on, neighbours do not count."""
+        factors = torch.tensor(self._factors, device=colours.device)
+        return colours.float() * factors[:, None, None]
 
 
 def _bounded(logits: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Settings of pixel classifiers: enough to build a module that takes the weights of model.pt."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from pointcover.features.settings import (
 from pointcover.validation import Section
 
 BlockName = Literal["filter_bank", "local_statistics", "encoder"]
+
+LARGEST_RADIUS_PX: Final = 8
+"""Of smoothing: each neighbour is some sixty nodes of an exported ONNX file."""
 
 
 class EncoderBlockSettings(Section):
@@ -119,14 +122,18 @@ HeadSettings = Annotated[
 class SmoothingSettings(Section):
     """How log-probabilities are averaged over neighbours of similar colour."""
 
-    radius_px: Annotated[int, Field(ge=1)] = Field(
+    radius_px: Annotated[int, Field(ge=1, le=LARGEST_RADIUS_PX)] = Field(
         default=3, description="Distance of the farthest neighbours that count."
     )
+    band_stds: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1,
+        description="Standard deviation of each band of the train images, of values from 0 to 255.",
+    )
     colour: float = Field(
-        default=0.2,
+        default=0.4,
         gt=0,
-        description="From this distance of colours on, neighbours do not count: 1 is that of the "
-        "least and the largest value of one band of three.",
+        description="From this distance of colours on, neighbours do not count: the root mean "
+        "square over the bands, in standard deviations.",
     )
 
 
@@ -142,6 +149,16 @@ class PixelClassifierSettings(Section):
     alignment_px: int = Field(ge=1, description="Windows are read from multiples of this on.")
     head: HeadSettings
     smoothing: SmoothingSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_stds(self) -> "PixelClassifierSettings":
+        """Refuse standard deviations of other bands."""
+        if self.smoothing and len(self.smoothing.band_stds) != self.bands:
+            raise ValueError(
+                f"got {len(self.smoothing.band_stds)} standard deviation(s) for smoothing, wanted "
+                f"one for each of {self.bands} band(s): give those of the images"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_inputs(self) -> "PixelClassifierSettings":

@@ -40,6 +40,9 @@ TEMPERATURE: Final = 0.5
 """Of what a perceptron is told of unlabelled pixels: below 1 makes it surer (Berthelot et al. 2019,
 "MixMatch")."""
 
+LEAST_STD: Final = 1.0
+"""Of a band with values from 0 to 255: one that varies less is constant but for rounding."""
+
 FittedHead = tuple[LinearHeadSettings | TreesHeadSettings, dict[str, Tensor]]
 
 
@@ -63,7 +66,9 @@ class ClassifierFit:
         """Number of unlabelled pixels that `fit` should be given."""
         return self.settings.perceptron.unlabelled_pixels if PERCEPTRON in self.heads else 0
 
-    def fit(self, features: PixelFeatures, pixels: LabelledPixels) -> PixelClassifier:
+    def fit(
+        self, features: PixelFeatures, pixels: LabelledPixels, band_stds: Sequence[float] | None
+    ) -> PixelClassifier:
         """Fit the heads on features that were collected, and join them with these.
 
         With unlabelled pixels, the perceptron is fitted a second time, also on what the joined
@@ -72,25 +77,33 @@ class ClassifierFit:
         Args:
             features: with which the pixels' were computed; become a part of the classifier.
             pixels: labelled ones.
+            band_stds: standard deviation of each band of the train images, of values from 0 to
+                255; None if only the heads are used: then the classifier does not smooth.
         """
+        smoothing = None if band_stds is None else self._smoothing(band_stds)
         fitted = {name: self._fit_head(name, features, pixels) for name in self.heads}
-        classifier = self._join(features, fitted)
+        classifier = self._join(features, fitted, smoothing)
         if pixels.unlabelled is None or PERCEPTRON not in fitted:
             return classifier
         taught = replace(pixels, unlabelled=teach(classifier, pixels.unlabelled))
-        return self._join(
-            features, fitted | {PERCEPTRON: self._fit_head(PERCEPTRON, features, taught)}
-        )
+        fitted[PERCEPTRON] = self._fit_head(PERCEPTRON, features, taught)
+        return self._join(features, fitted, smoothing)
 
-    def _join(self, features: PixelFeatures, fitted: dict[str, FittedHead]) -> PixelClassifier:
-        settings = self.settings
-        return join_heads(
-            features,
-            tuple(fitted.values()),
-            self.classes,
-            settings.average,
-            settings.smoothing_px,
-        )
+    def _join(
+        self,
+        features: PixelFeatures,
+        fitted: dict[str, FittedHead],
+        smoothing: SmoothingSettings | None,
+    ) -> PixelClassifier:
+        heads = tuple(fitted.values())
+        return join_heads(features, heads, self.classes, self.settings.average, smoothing)
+
+    def _smoothing(self, band_stds: Sequence[float]) -> SmoothingSettings | None:
+        radius_px = self.settings.smoothing_px
+        if not radius_px:
+            return None
+        stds = tuple(max(std, LEAST_STD) for std in band_stds)
+        return SmoothingSettings(radius_px=radius_px, band_stds=stds)
 
     def _fit_head(self, name: str, features: PixelFeatures, pixels: LabelledPixels) -> FittedHead:
         settings = getattr(self.settings, name)
@@ -117,7 +130,7 @@ def join_heads(
     fitted: Sequence[FittedHead],
     classes: int,
     average: Literal["geometric", "arithmetic"],
-    smoothing_px: int = 0,
+    smoothing: SmoothingSettings | None = None,
 ) -> PixelClassifier:
     """Join fitted heads with their features.
 
@@ -126,7 +139,7 @@ def join_heads(
         fitted: settings and state dict of each head.
         classes: of the class table.
         average: of several heads.
-        smoothing_px: radius of the average over neighbours of similar colour; 0 for none.
+        smoothing: over neighbours of similar colour, if any.
     """
     head: HeadSettings = fitted[0][0]
     state = fitted[0][1]
@@ -143,10 +156,10 @@ def join_heads(
             bands=features.bands,
             classes=classes,
             features=features.settings,
-            margin_px=features.margin_with(smoothing_px),
+            margin_px=features.margin_with(smoothing.radius_px if smoothing else 0),
             alignment_px=features.alignment_px,
             head=head,
-            smoothing=SmoothingSettings(radius_px=smoothing_px) if smoothing_px else None,
+            smoothing=smoothing,
         )
     )
     classifier.features = features

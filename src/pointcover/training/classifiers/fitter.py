@@ -76,7 +76,7 @@ def fit_pixel_classifier(task: TrainingTask, labels: SparseLabels, callbacks: Ca
         features.count,
         show_duration(time.perf_counter() - start),
     )
-    classifier = fit.fit(features, pixels)
+    classifier = fit.fit(features, pixels, data.tile_set.std)
     train_loss = classifier_loss(classifier, pixels)
     seconds = time.perf_counter() - start
     result = replace(

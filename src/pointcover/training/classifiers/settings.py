@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pointcover.features.settings import EncoderViews, Scale
+from pointcover.networks.pixel_classifiers.settings import LARGEST_RADIUS_PX
 from pointcover.training.classifiers.head_settings import (
     BoostingSettings,
     LinearDiscriminantSettings,
@@ -55,9 +56,10 @@ class ClassifierSettings(Section):
         Field(
             strict=True,
             ge=0,
-            le=16,
+            le=LARGEST_RADIUS_PX,
             description="Log-probabilities are averaged over neighbours of similar colour within "
-            "this distance: more accurate, except for objects of a few pixels; 0 is off.",
+            "this distance: more accurate with one view, except for objects of a few pixels; 0 is "
+            "off.",
         ),
     ]
     max_pixels: Annotated[
