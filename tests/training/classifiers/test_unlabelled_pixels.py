@@ -9,7 +9,7 @@ import torch
 from pointcover.labels import IGNORE_INDEX
 from pointcover.networks.pixel_classifiers.pixel_features import PixelFeatures
 from pointcover.networks.pixel_classifiers.settings import PixelFeatureSettings
-from pointcover.training.classifiers.fit import MEAN, ClassifierFit, teach
+from pointcover.training.classifiers.fit import MEAN, ClassifierFit, with_probabilities
 from pointcover.training.classifiers.labelled_pixels import (
     LabelledPixels,
     UnlabelledDraw,
@@ -98,15 +98,14 @@ def test_others_do_not_learn_from_unlabelled_pixels() -> None:
         assert ClassifierFit(model, settings, CLASSES, seed=1).unlabelled_pixels == wanted
 
 
-def test_targets_are_the_sharpened_probabilities_of_the_joined_heads() -> None:
+def test_targets_are_the_probabilities_of_the_joined_heads() -> None:
     pixels = collect(FEATURES, marked())
     classifier = fit(replace(pixels, unlabelled=None), "perceptron", "random_forest")
-    found = teach(classifier, pixels.unlabelled).probabilities
+    found = with_probabilities(classifier, pixels.unlabelled).probabilities
     window = marked()[0]
     with torch.no_grad():
         dense = classifier(torch.from_numpy(window.image)[None])[0].softmax(dim=0)
-    wanted = dense[:, window.unlabelled].T.numpy() ** 2  # temperature 0.5
-    wanted /= wanted.sum(axis=1, keepdims=True)
+    wanted = dense[:, window.unlabelled].T.numpy()
     np.testing.assert_allclose(found[: len(wanted)], wanted, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
@@ -150,6 +149,50 @@ def test_unlabelled_pixels_make_it_more_accurate() -> None:
         right = [(score(head, values).argmax(1) == classes).mean() for head in (plain, taught)]
         gains.append(right[1] - right[0])
     assert np.mean(gains) > 0.01, gains
+
+
+def test_class_weights_count_once() -> None:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(6000, 12)).astype(np.float32)
+    classes = (generator.random(3000) < 0.1).astype(np.int64)  # features do not tell it
+    weights = np.where(classes, 0.5 / classes.mean(), 0.5 / (1 - classes.mean()))
+    unlabelled = UnlabelledPixels({"filter_bank": values[3000:]})
+    pixels = LabelledPixels(
+        {"filter_bank": values[:3000]}, classes, classes, classes >= 0, weights, unlabelled
+    )
+    settings = classifier_settings(**{"perceptron.steps": 600}).perceptron
+    first = score(fit_perceptron(settings, pixels, 2, seed=1), values[3000:])
+    assert first[:, 1].mean() == pytest.approx(0.5, abs=0.05)
+    scored = replace(pixels, unlabelled=replace(unlabelled, probabilities=first))
+    second = score(fit_perceptron(settings, scored, 2, seed=1), values[3000:])
+    assert second[:, 1].mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_tiles_whose_pixels_are_all_labelled_have_none_to_learn_from() -> None:
+    windows = draw_windows()
+    for window in windows:
+        window.mask[:] = 0
+        window.mask[:, ::2] = 1
+    draw = UnlabelledDraw(3, 600, seed=1)
+    pixels = collect(FEATURES, [draw.mark(window) for window in windows])
+    assert pixels.unlabelled is None
+    fit(pixels, "perceptron")
+
+
+def test_unlabelled_pixels_alone_are_refused() -> None:
+    windows = draw_windows()
+    for window in windows:
+        window.mask[:] = IGNORE_INDEX
+    draw = UnlabelledDraw(3, 600, seed=1)
+    with pytest.raises(ValueError, match="no labelled pixel"):
+        collect(FEATURES, [draw.mark(window) for window in windows])
+
+
+def test_a_head_that_is_named_twice_has_twice_the_weight() -> None:
+    heads = fit(collect(FEATURES, marked()), "perceptron", "perceptron", "extra_trees").head.heads
+    assert len(heads) == 3
+    weight = "filter_bank_weight"
+    assert torch.equal(heads[0].get_buffer(weight), heads[1].get_buffer(weight))
 
 
 @pytest.mark.parametrize("wanted", [-1, 2.5, True])

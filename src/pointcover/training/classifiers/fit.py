@@ -36,9 +36,8 @@ MEAN = "classifier_mean"
 PERCEPTRON: Final = "perceptron"
 """The head that can learn from unlabelled pixels."""
 
-TEMPERATURE: Final = 0.5
-"""Of what a perceptron is told of unlabelled pixels: below 1 makes it surer (Berthelot et al. 2019,
-"MixMatch")."""
+_CHUNK: Final = 1 << 14
+"""Unlabelled pixels whose probabilities are computed at once."""
 
 LEAST_STD: Final = 1.0
 """Of a band with values from 0 to 255: one that varies less is constant but for rounding."""
@@ -71,8 +70,8 @@ class ClassifierFit:
     ) -> PixelClassifier:
         """Fit the heads on features that were collected, and join them with these.
 
-        With unlabelled pixels, the perceptron is fitted a second time, also on what the joined
-        heads say of them (Xie et al. 2020, "Self-training with Noisy Student").
+        With unlabelled pixels, the perceptron is fitted a second time, also on the probabilities
+        that the joined heads give these (Xie et al. 2020, "Self-training with Noisy Student").
 
         Args:
             features: with which the pixels' were computed; become a part of the classifier.
@@ -81,22 +80,25 @@ class ClassifierFit:
                 255; None if only the heads are used: then the classifier does not smooth.
         """
         smoothing = None if band_stds is None else self._smoothing(band_stds)
-        fitted = {name: self._fit_head(name, features, pixels) for name in self.heads}
+        fitted = [self._fit_head(name, features, pixels) for name in self.heads]
         classifier = self._join(features, fitted, smoothing)
-        if pixels.unlabelled is None or PERCEPTRON not in fitted:
+        if pixels.unlabelled is None or PERCEPTRON not in self.heads:
             return classifier
-        taught = replace(pixels, unlabelled=teach(classifier, pixels.unlabelled))
-        fitted[PERCEPTRON] = self._fit_head(PERCEPTRON, features, taught)
+        scored = replace(pixels, unlabelled=with_probabilities(classifier, pixels.unlabelled))
+        second = self._fit_head(PERCEPTRON, features, scored)
+        fitted = [
+            second if name == PERCEPTRON else first
+            for name, first in zip(self.heads, fitted, strict=True)
+        ]
         return self._join(features, fitted, smoothing)
 
     def _join(
         self,
         features: PixelFeatures,
-        fitted: dict[str, FittedHead],
+        fitted: Sequence[FittedHead],
         smoothing: SmoothingSettings | None,
     ) -> PixelClassifier:
-        heads = tuple(fitted.values())
-        return join_heads(features, heads, self.classes, self.settings.average, smoothing)
+        return join_heads(features, fitted, self.classes, self.settings.average, smoothing)
 
     def _smoothing(self, band_stds: Sequence[float]) -> SmoothingSettings | None:
         radius_px = self.settings.smoothing_px
@@ -118,11 +120,14 @@ class ClassifierFit:
 
 
 @torch.no_grad()
-def teach(classifier: PixelClassifier, pixels: UnlabelledPixels) -> UnlabelledPixels:
-    """Return unlabelled pixels with the probabilities that a classifier gives them, sharpened."""
-    logits = classifier.head(PixelTable(pixels))[0, :, 0].float().log_softmax(dim=0)
-    sharp = (logits / TEMPERATURE).softmax(dim=0)
-    return replace(pixels, probabilities=sharp.T.contiguous().numpy())
+def with_probabilities(classifier: PixelClassifier, pixels: UnlabelledPixels) -> UnlabelledPixels:
+    """Return unlabelled pixels with the probabilities that a classifier gives them."""
+    parts = [
+        classifier.head(PixelTable(pixels.part(slice(start, start + _CHUNK))))[0, :, 0]
+        for start in range(0, len(pixels), _CHUNK)
+    ]
+    probabilities = torch.cat(parts, dim=1).float().softmax(dim=0)
+    return replace(pixels, probabilities=probabilities.T.contiguous().numpy())
 
 
 def join_heads(

@@ -58,8 +58,9 @@ class PerceptronSettings(Section):
         Field(
             strict=True,
             ge=0,
-            description="It is fitted a second time, also on so many unlabelled pixels of the "
-            "train tiles, drawn at random, to what all fitted classifiers say of them; 0 is off.",
+            description="It is fitted a second time, also on about so many unlabelled pixels of "
+            "the labelled train tiles, drawn at random, with the probabilities that the fitted "
+            "classifiers give them; 0 is off.",
         ),
     ]
 

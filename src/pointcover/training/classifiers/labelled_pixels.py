@@ -48,7 +48,17 @@ class UnlabelledPixels:
     features: dict[BlockName, Floats]
     """(P, features) by the name of the block."""
     probabilities: Floats | None = None
-    """(P, classes) that a classifier is told, if others were asked."""
+    """(P, classes) of classifiers that were fitted on labels alone; None before these."""
+
+    def __len__(self) -> int:
+        """Return the number of pixels."""
+        return len(next(iter(self.features.values())))
+
+    def part(self, chosen: npt.NDArray[np.integer] | slice) -> "UnlabelledPixels":
+        """Return some of the pixels."""
+        features = {block: values[chosen] for block, values in self.features.items()}
+        known = self.probabilities
+        return UnlabelledPixels(features, None if known is None else known[chosen])
 
 
 @dataclass(frozen=True)
@@ -119,8 +129,8 @@ class UnlabelledDraw:
     def mark(self, window: LabelledWindow) -> LabelledWindow:
         """Return a window with the pixels that were drawn from it.
 
-        Only pixels with data and without a label are drawn, and none around the window. A window
-        with fewer of them gives all it has.
+        Only pixels with data and without a label in the window's mask are drawn, and none around
+        the window. A window with fewer of them gives all it has.
         """
         if not self._each:
             return window
@@ -165,7 +175,7 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
             groups.append(np.full(len(place[0]), number, np.int64))
             clicks = window.mask if window.clicks is None else window.clicks
             are_clicked.append(clicks[place] != IGNORE_INDEX)
-    if not classes:
+    if not sum(map(len, classes)):
         raise ValueError("got no labelled pixel to fit on, wanted some: annotate the train split")
     return LabelledPixels(
         _join(parts),
@@ -173,8 +183,15 @@ def collect(features: PixelFeatures, windows: Iterable[LabelledWindow]) -> Label
         np.concatenate(groups),
         np.concatenate(are_clicked),
         np.ones(sum(map(len, classes))),
-        UnlabelledPixels(_join(more)) if all(more.values()) else None,
+        _unlabelled_of(more),
     )
+
+
+def _unlabelled_of(parts: dict[BlockName, list[Floats]]) -> UnlabelledPixels | None:
+    """Join the unlabelled pixels of all windows; None if there are none."""
+    if not any(len(values) for values in next(iter(parts.values()))):
+        return None
+    return UnlabelledPixels(_join(parts))
 
 
 def _join(parts: dict[BlockName, list[Floats]]) -> dict[BlockName, Floats]:

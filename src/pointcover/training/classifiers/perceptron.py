@@ -1,6 +1,5 @@
 """Fit a perceptron with one hidden layer."""
 
-from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pointcover.networks.pixel_classifiers.linear_head import NEVER
-from pointcover.networks.pixel_classifiers.settings import BlockName, LinearHeadSettings
+from pointcover.networks.pixel_classifiers.settings import LinearHeadSettings
 from pointcover.training.classifiers.head_settings import PerceptronSettings
 from pointcover.training.classifiers.labelled_pixels import LabelledPixels
 from pointcover.training.classifiers.linear import (
@@ -32,8 +31,9 @@ def fit_perceptron(
 ) -> tuple[LinearHeadSettings, dict[str, Tensor]]:
     """Fit a perceptron by AdamW with a one-cycle learning rate; the same seed gives the same one.
 
-    With unlabelled pixels and what other classifiers say of them, each step also takes as many of
-    these, and dropout lets the perceptron learn more than it is told (Xie et al. 2020).
+    With unlabelled pixels and their probabilities, each step also takes as many of these. The loss
+    is without class weights there: probabilities of classifiers that were fitted with class weights
+    have them already.
 
     Args:
         settings: of the fit.
@@ -47,7 +47,7 @@ def fit_perceptron(
     table, state = standardise(pixels, settings.inputs)
     values, labels = torch.from_numpy(table), torch.from_numpy(pixels.classes)
     counts = torch.from_numpy(pixels.weights.astype(np.float32))
-    taught = _taught(pixels, settings.inputs, state)
+    others = pixels.unlabelled
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = nn.Sequential(
@@ -69,10 +69,12 @@ def fit_perceptron(
                 model(values[chosen]), labels[chosen], reduction="none"
             )
             loss = (losses * counts[chosen]).mean()
-            if taught is not None:
-                others, targets = taught
-                chosen = torch.randint(0, len(others), (BATCH_SIZE,))
-                loss = loss + functional.cross_entropy(model(others[chosen]), targets[chosen])
+            if others is not None and others.probabilities is not None:
+                drawn = others.part(torch.randint(0, len(others), (BATCH_SIZE,)).numpy())
+                loss = loss + functional.cross_entropy(
+                    model(torch.from_numpy(standardise_as(drawn.features, settings.inputs, state))),
+                    torch.from_numpy(drawn.probabilities),
+                )
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -88,23 +90,3 @@ def fit_perceptron(
     }
     head = LinearHeadSettings(inputs=settings.inputs, clip=CLIP, hidden=settings.hidden)
     return head, state
-
-
-def _taught(
-    pixels: LabelledPixels, inputs: Sequence[BlockName], state: Mapping[str, Tensor]
-) -> tuple[Tensor, Tensor] | None:
-    """Return standardised unlabelled pixels and their targets, if there are any.
-
-    Targets are probabilities times the weights of classes, as cross-entropy has them: the mean
-    weights of the labels.
-    """
-    unlabelled = pixels.unlabelled
-    if unlabelled is None or unlabelled.probabilities is None:
-        return None
-    count = unlabelled.probabilities.shape[1]
-    totals = np.bincount(pixels.classes, pixels.weights, minlength=count)
-    weights = totals / np.bincount(pixels.classes, minlength=count).clip(min=1)
-    targets = unlabelled.probabilities * weights
-    targets = targets / targets.sum(axis=1).mean()
-    values = standardise_as(unlabelled.features, inputs, state)
-    return torch.from_numpy(values), torch.from_numpy(targets.astype(np.float32))
