@@ -98,14 +98,15 @@ def test_others_do_not_learn_from_unlabelled_pixels() -> None:
         assert ClassifierFit(model, settings, CLASSES, seed=1).unlabelled_pixels == wanted
 
 
-def test_targets_are_the_probabilities_of_the_joined_heads() -> None:
+def test_targets_are_the_sharpened_probabilities_of_the_joined_heads() -> None:
     pixels = collect(FEATURES, marked())
     classifier = fit(replace(pixels, unlabelled=None), "perceptron", "random_forest")
     found = with_probabilities(classifier, pixels.unlabelled).probabilities
     window = marked()[0]
     with torch.no_grad():
         dense = classifier(torch.from_numpy(window.image)[None])[0].softmax(dim=0)
-    wanted = dense[:, window.unlabelled].T.numpy()
+    wanted = dense[:, window.unlabelled].T.numpy() ** 2  # temperature 0.5
+    wanted /= wanted.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found[: len(wanted)], wanted, atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 

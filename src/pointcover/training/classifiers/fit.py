@@ -36,6 +36,10 @@ MEAN = "classifier_mean"
 PERCEPTRON: Final = "perceptron"
 """The head that can learn from unlabelled pixels."""
 
+TEMPERATURE: Final = 0.5
+"""Of the probabilities of unlabelled pixels: below 1 sharpens them (Berthelot et al. 2019,
+"MixMatch")."""
+
 _CHUNK: Final = 1 << 14
 """Unlabelled pixels whose probabilities are computed at once."""
 
@@ -121,12 +125,13 @@ class ClassifierFit:
 
 @torch.no_grad()
 def with_probabilities(classifier: PixelClassifier, pixels: UnlabelledPixels) -> UnlabelledPixels:
-    """Return unlabelled pixels with the probabilities that a classifier gives them."""
+    """Return unlabelled pixels with the probabilities that a classifier gives them, sharpened."""
     parts = [
         classifier.head(PixelTable(pixels.part(slice(start, start + _CHUNK))))[0, :, 0]
         for start in range(0, len(pixels), _CHUNK)
     ]
-    probabilities = torch.cat(parts, dim=1).float().softmax(dim=0)
+    logs = torch.cat(parts, dim=1).float().log_softmax(dim=0)
+    probabilities = (logs / TEMPERATURE).softmax(dim=0)
     return replace(pixels, probabilities=probabilities.T.contiguous().numpy())
 
 
