@@ -130,9 +130,9 @@ def test_no_tile_is_on_both_sides_of_a_fold(workspace, monkeypatch):
     labels = check.read()
     fit = type(check.validation.fit).fit
 
-    def spy(self, features, pixels):
+    def spy(self, features, pixels, band_stds):
         seen.append(set(pixels.groups.tolist()))
-        return fit(self, features, pixels)
+        return fit(self, features, pixels, band_stds)
 
     monkeypatch.setattr(type(check.validation.fit), "fit", spy)
     monkeypatch.setattr("pointcover.label_errors.labels.collect", lambda *_: 1 / 0)
@@ -151,9 +151,9 @@ def test_a_second_round_is_fitted_without_what_the_first_doubted(workspace, monk
     labels = once.read()
     fit = type(once.validation.fit).fit
 
-    def spy(self, features, pixels):
+    def spy(self, features, pixels, band_stds):
         counts.append(len(pixels.classes))
-        return fit(self, features, pixels)
+        return fit(self, features, pixels, band_stds)
 
     monkeypatch.setattr(type(once.validation.fit), "fit", spy)
     first = once.judge(labels)
