@@ -114,7 +114,9 @@ METHODS: dict[str, Method] = {
     "best, before": Method((LINEAR, FOREST, EXTRA), (2, 4), changes=ALL),
     "many, before": Method((LINEAR, PERCEPTRON, FOREST), (2, 4), balance=0.5, changes=ALL),
     "best": Method((DISCRIMINANT, FOREST, EXTRA), (2, 4), changes=BEST, views=8),
-    "many": Method((LINEAR, PERCEPTRON, EXTRA), (2, 4), balance=0.5, changes=MANY, views=8),
+    "many, labelled pixels alone": Method(
+        (LINEAR, PERCEPTRON, EXTRA), (2, 4), balance=0.5, changes=MANY, views=8
+    ),
 }
 """Methods by name."""
 
